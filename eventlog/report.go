@@ -1,0 +1,29 @@
+package eventlog
+
+// MaxDamage bounds Report.Damage: a file that is damaged in more places is
+// described well enough by these.
+const MaxDamage = 1000
+
+// Report is what Verify found.
+type Report struct {
+	Records   uint64   // readable records
+	Streams   uint64   // streams that have a record
+	Snapshots uint64   // readable snapshots
+	First     Sequence // first record that was seen, 0 if none
+	Last      Sequence // last record that was seen, 0 if none
+	Bytes     int64    // size of the file; 0 for a log in memory
+
+	Damaged uint64         // how many damages were found
+	Damage  []*DamageError // the first MaxDamage of them
+}
+
+// OK says whether nothing is damaged.
+func (r *Report) OK() bool { return r.Damaged == 0 }
+
+// Add counts a damage and keeps it if there is room.
+func (r *Report) Add(d *DamageError) {
+	r.Damaged++
+	if len(r.Damage) < MaxDamage {
+		r.Damage = append(r.Damage, d)
+	}
+}
