@@ -1,0 +1,140 @@
+package container
+
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/id"
+)
+
+// Command is a request to a container, or the outcome of an effect.
+//
+//sumtype:decl
+type Command interface{ command() }
+
+// Create asks for the container to be created (CreateContainer).
+type Create struct {
+	ID            id.Container
+	Sandbox       id.Sandbox
+	Name          Name
+	Handler       string
+	Config        []byte
+	SandboxConfig []byte
+	ConfigDigest  string
+	Image         string
+	LogPath       string
+	StopSignal    string
+	At            time.Time
+}
+
+// Start asks for the user's program to be started (StartContainer).
+type Start struct{}
+
+// Stop asks for the container to end (StopContainer): with the stop signal,
+// and with SIGKILL once Grace has passed. A Grace of zero kills at once.
+type Stop struct {
+	// Request tells one caller from another.
+	Request string
+	Grace   time.Duration
+	At      time.Time
+}
+
+// WithdrawStop says that the caller of a Stop went away before the grace period
+// ended; it takes back that caller's SIGKILL.
+type WithdrawStop struct{ Request string }
+
+// Remove asks for the container to be removed (RemoveContainer); one that still
+// runs is killed first.
+type Remove struct{}
+
+// RunExec asks for a command to be run in the container (ExecSync).
+type RunExec struct {
+	Exec    id.Exec
+	Command []string
+	Timeout time.Duration
+}
+
+// ReopenLog asks for the log file to be opened anew (ReopenContainerLog).
+type ReopenLog struct{}
+
+// RecordExit says that the container's init ended, as the monitor reports it.
+type RecordExit struct{ Exit Exit }
+
+// NodeRebooted says that the node was started anew since the last event: no
+// process that ran before is left.
+type NodeRebooted struct{ At time.Time }
+
+// PrepareRootfsDone is the outcome of PrepareRootfs.
+type PrepareRootfsDone struct{ Err error }
+
+// CreateRuntimeDone is the outcome of CreateRuntime.
+type CreateRuntimeDone struct {
+	Process Process
+	Err     error
+}
+
+// StartRuntimeDone is the outcome of StartRuntime.
+type StartRuntimeDone struct {
+	Err error
+	At  time.Time
+}
+
+// SignalStopDone is the outcome of SignalStop.
+type SignalStopDone struct {
+	Err error
+	At  time.Time
+}
+
+// AwaitGraceDone is the outcome of AwaitGrace: a grace period is over.
+type AwaitGraceDone struct{}
+
+// KillDone is the outcome of Kill.
+type KillDone struct {
+	Err error
+	At  time.Time
+}
+
+// ExecuteDone is the outcome of Execute.
+type ExecuteDone struct {
+	Exec     id.Exec
+	Code     int
+	TimedOut bool
+	Err      error
+}
+
+// RotateLogDone is the outcome of RotateLog.
+type RotateLogDone struct {
+	Reopen uint64
+	Err    error
+}
+
+// DeleteRuntimeDone is the outcome of DeleteRuntime.
+type DeleteRuntimeDone struct {
+	Err error
+	At  time.Time
+}
+
+// ReleaseRootfsDone is the outcome of ReleaseRootfs.
+type ReleaseRootfsDone struct {
+	Err error
+	At  time.Time
+}
+
+func (Create) command()            {}
+func (Start) command()             {}
+func (Stop) command()              {}
+func (WithdrawStop) command()      {}
+func (Remove) command()            {}
+func (RunExec) command()           {}
+func (ReopenLog) command()         {}
+func (RecordExit) command()        {}
+func (NodeRebooted) command()      {}
+func (PrepareRootfsDone) command() {}
+func (CreateRuntimeDone) command() {}
+func (StartRuntimeDone) command()  {}
+func (SignalStopDone) command()    {}
+func (AwaitGraceDone) command()    {}
+func (KillDone) command()          {}
+func (ExecuteDone) command()       {}
+func (RotateLogDone) command()     {}
+func (DeleteRuntimeDone) command() {}
+func (ReleaseRootfsDone) command() {}

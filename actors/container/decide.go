@@ -1,0 +1,243 @@
+package container
+
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+const (
+	retryFirst = time.Second
+	retryMost  = 5 * time.Minute
+)
+
+// Decide says which facts follow from a command. No events and no error means
+// that the command asks for what is already so. An error is a *fault.Fault and
+// changes nothing.
+func Decide(s State, c Command) ([]Event, error) {
+	events, err := decide(s, c)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		s = Evolve(s, e)
+	}
+	if e := milestone(s); e != nil {
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+func decide(s State, c Command) ([]Event, error) {
+	switch c := c.(type) {
+	case Create:
+		return decideCreate(s, c)
+	case Start:
+		return decideStart(s)
+	case Stop:
+		return decideStop(s, c), nil
+	case WithdrawStop:
+		return decideWithdraw(s, c), nil
+	case Remove:
+		switch s.Phase {
+		case Creating, Created, Starting, Running, Exited:
+			return []Event{RemoveRequested{}}, nil
+		case Absent, Unwinding, Failed, Removing, Removed:
+		}
+		return nil, nil
+	case RunExec:
+		return decideExec(s, c)
+	case ReopenLog:
+		return decideReopen(s)
+	case RecordExit:
+		if s.ExitSeen || s.final() || s.Phase == Absent {
+			return nil, nil
+		}
+		return []Event{ContainerExited{c.Exit}}, nil
+	case NodeRebooted:
+		return decideRebooted(s, c), nil
+	default:
+		return decideOutcome(s, c)
+	}
+}
+
+// decideOutcome records what became of an effect.
+func decideOutcome(s State, c Command) ([]Event, error) {
+	switch c := c.(type) {
+	case PrepareRootfsDone:
+		if c.Err != nil {
+			return []Event{RootfsPrepareFailed{failure(s, "prepare root file system", c.Err)}}, nil
+		}
+		return []Event{RootfsPrepared{}}, nil
+	case CreateRuntimeDone:
+		if c.Err != nil {
+			return []Event{ContainerCreateFailed{failure(s, "create container", c.Err)}}, nil
+		}
+		return []Event{ContainerCreated{c.Process}}, nil
+	case StartRuntimeDone:
+		if c.Err != nil {
+			return []Event{ContainerStartFailed{failure(s, "start container", c.Err), c.At}}, nil
+		}
+		return []Event{ContainerStarted{c.At}}, nil
+	case SignalStopDone:
+		if c.Err != nil {
+			return []Event{StopSignalFailed{failure(s, "signal container", c.Err)}}, nil
+		}
+		return []Event{StopSignalled{}}, nil
+	case AwaitGraceDone:
+		if s.Killing || !s.stoppable() {
+			return nil, nil
+		}
+		return []Event{KillRequested{}}, nil
+	case KillDone:
+		if c.Err != nil {
+			return []Event{KillFailed{failure(s, "kill container", c.Err), s.again(Kill{}, c.At)}}, nil
+		}
+		return []Event{Killed{}}, nil
+	case ExecuteDone:
+		if c.Err != nil {
+			return []Event{ExecFailed{c.Exec, failure(s, "exec in container", c.Err)}}, nil
+		}
+		return []Event{ExecEnded{Exec: c.Exec, Code: c.Code, TimedOut: c.TimedOut}}, nil
+	case RotateLogDone:
+		if c.Err != nil {
+			return []Event{LogReopenFailed{c.Reopen, failure(s, "reopen log of container", c.Err)}}, nil
+		}
+		return []Event{LogReopened{c.Reopen}}, nil
+	case DeleteRuntimeDone:
+		if c.Err != nil {
+			return []Event{RuntimeDeleteFailed{failure(s, "delete container", c.Err), s.again(DeleteRuntime{}, c.At)}}, nil
+		}
+		return []Event{RuntimeDeleted{}}, nil
+	case ReleaseRootfsDone:
+		if c.Err != nil {
+			return []Event{RootfsReleaseFailed{failure(s, "release root file system", c.Err), s.again(ReleaseRootfs{}, c.At)}}, nil
+		}
+		return []Event{RootfsReleased{}}, nil
+	default:
+		return nil, fault.New(fault.Internal, "decide", string(s.ID), "unknown command %T", c)
+	}
+}
+
+// decideCreate joins a request that is under way and repeats the answer of one
+// that was completed; a different configuration under the same name is refused.
+func decideCreate(s State, c Create) ([]Event, error) {
+	if s.Phase == Absent {
+		return []Event{ContainerRequested(c)}, nil
+	}
+	if s.ConfigDigest != c.ConfigDigest {
+		return nil, fault.New(fault.Exists, "create container", string(s.ID),
+			"metadata: name %q, attempt %d, belongs to container %s, which has another configuration", c.Name.Name, c.Name.Attempt, s.ID)
+	}
+	if s.Phase == Unwinding || s.Phase == Removing || s.final() {
+		return nil, fault.New(fault.Exists, "create container", string(s.ID),
+			"metadata: name %q, attempt %d, belongs to container %s, which is %s", c.Name.Name, c.Name.Attempt, s.ID, s.Phase)
+	}
+	return nil, nil
+}
+
+// decideStart treats a second start as the first one asked again, because the
+// kubelet repeats a call whose answer it did not get.
+func decideStart(s State) ([]Event, error) {
+	switch s.Phase {
+	case Created:
+		if len(s.Stops) > 0 || s.Killing {
+			return nil, fault.New(fault.Precondition, "start container", string(s.ID), "it is being stopped")
+		}
+		return []Event{StartRequested{}}, nil
+	case Starting, Running:
+		return nil, nil
+	case Absent, Creating, Unwinding, Failed, Exited, Removing, Removed:
+	}
+	return nil, fault.New(fault.Precondition, "start container", string(s.ID), "it is %s, not created", s.Phase)
+}
+
+func decideStop(s State, c Stop) []Event {
+	if !s.stoppable() || s.Killing {
+		return nil
+	}
+	if c.Grace <= 0 {
+		return []Event{KillRequested{}}
+	}
+	// A container that was never started has nothing to end in good order.
+	if s.Phase == Created {
+		return []Event{StopRequested{c.Request, c.At}, KillRequested{}}
+	}
+	return []Event{StopRequested{c.Request, c.At.Add(c.Grace)}}
+}
+
+func decideWithdraw(s State, c WithdrawStop) []Event {
+	if _, asked := s.Stops[c.Request]; !asked || s.Killing || !s.stoppable() {
+		return nil
+	}
+	return []Event{StopWithdrawn(c)}
+}
+
+func decideExec(s State, c RunExec) ([]Event, error) {
+	if s.Phase != Running || s.ExitSeen {
+		return nil, fault.New(fault.Precondition, "exec in container", string(s.ID), "it is %s, not running", s.Phase)
+	}
+	return []Event{ExecRequested(c)}, nil
+}
+
+func decideReopen(s State) ([]Event, error) {
+	if s.Phase != Running {
+		return nil, fault.New(fault.Precondition, "reopen log of container", string(s.ID), "it is %s, not running", s.Phase)
+	}
+	return []Event{LogReopenRequested{s.LogReopensAsked + 1}}, nil
+}
+
+func decideRebooted(s State, c NodeRebooted) []Event {
+	const reason = "the node was rebooted"
+	switch s.Phase {
+	case Creating:
+		return []Event{ContainerCreateFailed{*fault.New(fault.Interrupted, "create container", string(s.ID), reason)}}
+	case Starting:
+		if s.ExitSeen {
+			return []Event{ContainerStarted{At: s.Exit.At}}
+		}
+		return []Event{
+			ContainerStartFailed{*fault.New(fault.Interrupted, "start container", string(s.ID), reason), c.At},
+			ContainerExited{Exit{Code: unknownCode, At: c.At, Unknown: reason}},
+		}
+	case Created, Running:
+		return []Event{ContainerExited{Exit{Code: unknownCode, At: c.At, Unknown: reason}}}
+	case Absent, Unwinding, Failed, Exited, Removing, Removed:
+	}
+	return nil
+}
+
+// unknownCode stands in the CRI's exit_code when nobody can know the real one.
+// No process can have it, unlike 0 or 255.
+const unknownCode = -1
+
+// Unknown is the exit of a container whose real one nobody saw.
+func Unknown(reason string, at time.Time) Exit {
+	return Exit{Code: unknownCode, At: at, Unknown: reason}
+}
+
+// milestone returns the fact that has become true by itself, or nil.
+func milestone(s State) Event {
+	undone := (!s.RuntimeBegun || s.RuntimeDeleted) && s.RootfsReleased
+	switch {
+	case s.Phase == Unwinding && undone:
+		return ContainerFailed{}
+	case s.Phase == Removing && undone:
+		return ContainerRemoved{}
+	}
+	return nil
+}
+
+// again returns when an effect that has just failed is owed again: after one
+// second at first, then twice as long each time, up to five minutes.
+func (s State) again(e Effect, now time.Time) time.Time {
+	wait := retryFirst
+	for range s.Retries[e.Key()].Tries {
+		wait = min(2*wait, retryMost)
+	}
+	return now.Add(wait)
+}
+
+func failure(s State, op string, err error) fault.Fault {
+	return fault.From(err, op, string(s.ID))
+}

@@ -1,0 +1,116 @@
+package container
+
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/id"
+)
+
+// startErrorCode is the exit code of a container whose program could not be
+// started: 128, as users of other runtimes know it. It is not a guess about a
+// process, for there was none.
+const startErrorCode = 128
+
+// Evolve returns the state after a fact. It never fails: a fact that the state
+// did not expect is still a fact.
+func Evolve(s State, e Event) State {
+	s = s.copied()
+	switch e := e.(type) {
+	case ContainerRequested:
+		s = State{
+			ID: e.ID, Sandbox: e.Sandbox, Phase: Creating, Name: e.Name, Handler: e.Handler,
+			Config: e.Config, SandboxConfig: e.SandboxConfig, ConfigDigest: e.ConfigDigest,
+			Image: e.Image, LogPath: e.LogPath, StopSignal: e.StopSignal, CreatedAt: e.At,
+			RootfsBegun: true,
+		}
+	case RootfsPrepared:
+		s.RuntimeBegun = s.Phase == Creating
+	case RootfsPrepareFailed:
+		s = s.fail(e.Fault)
+	case ContainerCreated:
+		s.Process = e.Process
+		if s.Phase == Creating {
+			s.Phase = Created
+			if s.ExitSeen {
+				s.Phase = Exited
+			}
+		}
+	case ContainerCreateFailed:
+		s = s.fail(e.Fault)
+	case ContainerFailed:
+		s.Phase = Failed
+	case StartRequested:
+		s.Phase = Starting
+	case ContainerStarted:
+		s.StartedAt = e.At
+		if s.Phase == Starting {
+			s.Phase = Running
+			if s.ExitSeen {
+				s.Phase = Exited
+			}
+		}
+	case ContainerStartFailed:
+		s.Failure, s.Killing = e.Fault, true
+		if s.Phase == Starting {
+			s.Phase = Exited
+		}
+		if !s.ExitSeen {
+			s.Exit = Exit{Code: startErrorCode, At: e.At}
+		}
+	case StopRequested:
+		if s.Stops == nil {
+			s.Stops = map[string]time.Time{}
+		}
+		s.Stops[e.Request] = e.Deadline
+	case StopWithdrawn:
+		delete(s.Stops, e.Request)
+		// A stop that comes later is a new one and signals anew.
+		s.Signalled = s.Signalled && len(s.Stops) > 0
+	case StopSignalled, StopSignalFailed:
+		s.Signalled = true
+	case KillRequested:
+		s.Killing = true
+	case Killed:
+		s.KillSent = true
+	case KillFailed:
+		s = s.retry(Kill{}, e.RetryAt)
+	case ContainerExited:
+		s.ExitSeen = true
+		if s.Phase != Exited {
+			s.Exit = e.Exit
+		}
+		if s.Phase == Created || s.Phase == Running {
+			s.Phase = Exited
+		}
+	case ExecRequested:
+		if s.Execs == nil {
+			s.Execs = map[id.Exec]Exec{}
+		}
+		s.Execs[e.Exec] = Exec{Command: e.Command, Timeout: e.Timeout}
+	case ExecEnded:
+		delete(s.Execs, e.Exec)
+	case ExecFailed:
+		delete(s.Execs, e.Exec)
+	case LogReopenRequested:
+		s.LogReopensAsked = e.Reopen
+	case LogReopened:
+		s.LogReopensDone = e.Reopen
+	case LogReopenFailed:
+		s.LogReopensDone = e.Reopen
+	case RemoveRequested:
+		s.Phase = Removing
+	case RuntimeDeleted:
+		s.RuntimeDeleted = true
+		delete(s.Retries, DeleteRuntime{}.Key())
+	case RuntimeDeleteFailed:
+		s = s.retry(DeleteRuntime{}, e.RetryAt)
+	case RootfsReleased:
+		s.RootfsReleased = true
+		delete(s.Retries, ReleaseRootfs{}.Key())
+	case RootfsReleaseFailed:
+		s = s.retry(ReleaseRootfs{}, e.RetryAt)
+	case ContainerRemoved:
+		s.Phase = Removed
+	}
+	return s
+}

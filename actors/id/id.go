@@ -1,0 +1,18 @@
+// Package id holds the identifiers that more than one machine speaks of, as
+// types, so that a container's id cannot be passed where a sandbox's is meant.
+package id
+
+// Sandbox identifies a pod sandbox: 64 lower-case hexadecimal digits, chosen at
+// random for each RunPodSandbox. Every resource of the sandbox (directories,
+// namespaces, cgroup, CNI attachment) is named after it.
+type Sandbox string
+
+// Container identifies a container, in the form of a Sandbox id.
+type Container string
+
+// Exec identifies one command that runs beside a container's own process.
+type Exec string
+
+// Pull identifies one pull of an image reference, together with the credentials
+// that it uses; it reveals nothing about them.
+type Pull string

@@ -1,0 +1,34 @@
+package image
+
+import "github.com/stele-runtime/stele/actors/fault"
+
+// Decide says which facts follow from a command. No events and no error means
+// that the command asks for what is already under way.
+func Decide(s State, c Command) ([]Event, error) {
+	switch c := c.(type) {
+	case RequestPull:
+		if _, underWay := s.Pulls[c.Pull]; underWay {
+			return nil, nil
+		}
+		return []Event{PullRequested(c)}, nil
+	case Remove:
+		if s.Removing {
+			return nil, nil
+		}
+		return []Event{RemoveRequested(c)}, nil
+	case FetchImageDone:
+		if _, underWay := s.Pulls[c.Pull]; !underWay {
+			return nil, nil
+		}
+		if c.Err != nil {
+			return []Event{PullFailed{c.Pull, fault.From(c.Err, "pull image", s.Ref)}}, nil
+		}
+		return []Event{ImagePulled{Pull: c.Pull, ImageID: c.ImageID, Digest: c.Digest, Bytes: c.Bytes}}, nil
+	case DeleteImageDone:
+		if c.Err != nil {
+			return []Event{RemoveFailed{fault.From(c.Err, "remove image", s.Ref)}}, nil
+		}
+		return []Event{ImageRemoved{}}, nil
+	}
+	return nil, fault.New(fault.Internal, "decide", s.Ref, "unknown command %T", c)
+}

@@ -1,0 +1,55 @@
+package image
+
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/id"
+)
+
+// Effect is work that a state calls for.
+//
+//sumtype:decl
+type Effect interface {
+	// Key tells an effect from all others that the same state can owe.
+	Key() string
+	// Resource names what the effect works on; effects on one resource never
+	// run at the same time.
+	Resource() string
+	// NotBefore is when the effect may be issued; the zero time means now.
+	NotBefore() time.Time
+	effect()
+}
+
+// FetchImage pulls the reference into the store.
+type FetchImage struct {
+	Ref           string
+	Pull          id.Pull
+	SandboxConfig []byte
+}
+
+// DeleteImage removes the reference from the store.
+type DeleteImage struct{ Ref string }
+
+func (e FetchImage) Key() string { return "fetch " + string(e.Pull) }
+func (DeleteImage) Key() string  { return "delete" }
+
+func (e FetchImage) Resource() string { return e.Key() }
+func (DeleteImage) Resource() string  { return "delete" }
+
+func (FetchImage) NotBefore() time.Time  { return time.Time{} }
+func (DeleteImage) NotBefore() time.Time { return time.Time{} }
+
+func (FetchImage) effect()  {}
+func (DeleteImage) effect() {}
+
+// Owed names the effects that the state still calls for, in a fixed order.
+func Owed(s State) []Effect {
+	var owed []Effect
+	for _, p := range s.pullIDs() {
+		owed = append(owed, FetchImage{Ref: s.Ref, Pull: p, SandboxConfig: s.Pulls[p].SandboxConfig})
+	}
+	if s.Removing {
+		owed = append(owed, DeleteImage{Ref: s.Ref})
+	}
+	return owed
+}

@@ -1,0 +1,58 @@
+package image
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
+)
+
+// State is everything that the decisions about a reference need.
+//
+//	        Pull                 done
+//	idle ──────────► pulling ───────────► idle      (any number at once, one for
+//	  │                                              each set of credentials)
+//	  │    Remove                done
+//	  └────────────► removing ──────────► idle
+type State struct {
+	// Ref is the reference as it was asked for.
+	Ref string
+	// Pulls holds the pulls under way.
+	Pulls map[id.Pull]Pull `json:",omitempty"`
+	// Removing: the reference is owed its removal from the store.
+	Removing bool `json:",omitempty"`
+	// Last is how the last pull ended.
+	Last Result `json:",omitzero"`
+}
+
+// Pull is a pull under way.
+type Pull struct {
+	RequestedAt time.Time
+	// SandboxConfig is the CRI's PodSandboxConfig that came with the request,
+	// protobuf-encoded; it may be empty.
+	SandboxConfig []byte `json:",omitempty"`
+}
+
+// Result is how a pull ended.
+type Result struct {
+	Pull id.Pull
+	// ImageID is the id of the image in the store.
+	ImageID string
+	// Digest is the digest of the manifest that the registry served.
+	Digest string
+	// Bytes is how much was transferred.
+	Bytes uint64
+	Fault fault.Fault `json:",omitzero"`
+}
+
+// Ended reports whether nothing is under way.
+func Ended(s State) bool { return len(s.Pulls) == 0 && !s.Removing }
+
+func (s State) copied() State {
+	s.Pulls = maps.Clone(s.Pulls)
+	return s
+}
+
+func (s State) pullIDs() []id.Pull { return slices.Sorted(maps.Keys(s.Pulls)) }

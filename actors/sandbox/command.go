@@ -1,0 +1,118 @@
+package sandbox
+
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
+)
+
+// Command is a request to a sandbox, or the outcome of an effect.
+//
+//sumtype:decl
+type Command interface{ command() }
+
+// Run asks for the sandbox to be created (RunPodSandbox).
+type Run struct {
+	ID           id.Sandbox
+	Name         Name
+	Handler      string
+	Config       []byte
+	ConfigDigest string
+	HostNetwork  bool
+	SharedPID    bool
+	At           time.Time
+}
+
+// AddContainer asks for a container to be admitted to the pod, before the
+// container's own stream begins.
+type AddContainer struct{ Container id.Container }
+
+// ForgetContainer says that a container of the pod is gone.
+type ForgetContainer struct{ Container id.Container }
+
+// Stop asks for everything in the pod to be stopped (StopPodSandbox).
+type Stop struct{}
+
+// Remove asks for the sandbox and its containers to be removed
+// (RemovePodSandbox); what still runs is stopped first.
+type Remove struct{}
+
+// HolderExited says that the process that held the shared PID namespace ended.
+type HolderExited struct {
+	Code int
+	At   time.Time
+}
+
+// NodeRebooted says that the node was started anew since the last event:
+// nothing that lived in the kernel is left.
+type NodeRebooted struct{}
+
+// PrepareSandboxDone is the outcome of PrepareSandbox.
+type PrepareSandboxDone struct{ Err error }
+
+// AttachNetworkDone is the outcome of AttachNetwork.
+type AttachNetworkDone struct {
+	IPs []string
+	// Result is the CNI result as the plugins gave it, for post-mortems.
+	Result []byte
+	Err    error
+}
+
+// StartHolderDone is the outcome of StartHolder.
+type StartHolderDone struct {
+	PID int
+	Err error
+}
+
+// StopContainerDone is the outcome of StopContainer.
+type StopContainerDone struct {
+	Container id.Container
+	Err       error
+	At        time.Time
+}
+
+// RemoveContainerDone is the outcome of RemoveContainer.
+type RemoveContainerDone struct {
+	Container id.Container
+	Err       error
+	At        time.Time
+}
+
+// StopHolderDone is the outcome of StopHolder.
+type StopHolderDone struct {
+	Err error
+	At  time.Time
+}
+
+// DetachNetworkDone is the outcome of DetachNetwork.
+type DetachNetworkDone struct {
+	Err error
+	At  time.Time
+}
+
+// ReleaseSandboxDone is the outcome of ReleaseSandbox.
+type ReleaseSandboxDone struct {
+	Err error
+	At  time.Time
+}
+
+func (Run) command()                 {}
+func (AddContainer) command()        {}
+func (ForgetContainer) command()     {}
+func (Stop) command()                {}
+func (Remove) command()              {}
+func (HolderExited) command()        {}
+func (NodeRebooted) command()        {}
+func (PrepareSandboxDone) command()  {}
+func (AttachNetworkDone) command()   {}
+func (StartHolderDone) command()     {}
+func (StopContainerDone) command()   {}
+func (RemoveContainerDone) command() {}
+func (StopHolderDone) command()      {}
+func (DetachNetworkDone) command()   {}
+func (ReleaseSandboxDone) command()  {}
+
+func failure(s State, op string, err error) fault.Fault {
+	return fault.From(err, op, string(s.ID))
+}

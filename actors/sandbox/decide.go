@@ -1,0 +1,191 @@
+package sandbox
+
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+const (
+	retryFirst = time.Second
+	retryMost  = 5 * time.Minute
+)
+
+// Decide says which facts follow from a command. No events and no error means
+// that the command asks for what is already so. An error is a *fault.Fault and
+// changes nothing.
+func Decide(s State, c Command) ([]Event, error) {
+	events, err := decide(s, c)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		s = Evolve(s, e)
+	}
+	// The commands above record what happened; the milestones that follow from
+	// it are the same whatever came last.
+	for {
+		e := milestone(s)
+		if e == nil {
+			return events, nil
+		}
+		events = append(events, e)
+		s = Evolve(s, e)
+	}
+}
+
+func decide(s State, c Command) ([]Event, error) {
+	switch c := c.(type) {
+	case Run:
+		return decideRun(s, c)
+	case AddContainer:
+		if s.Phase != Ready {
+			return nil, fault.New(fault.Precondition, "create container", string(s.ID), "the pod sandbox is %s, not ready", s.Phase)
+		}
+		if _, known := s.Containers[c.Container]; known {
+			return nil, nil
+		}
+		return []Event{ContainerAdded{c.Container}}, nil
+	case ForgetContainer:
+		if _, known := s.Containers[c.Container]; !known {
+			return nil, nil
+		}
+		return []Event{ContainerForgotten{c.Container}}, nil
+	case Stop:
+		if s.Phase == Creating || s.Phase == Ready {
+			return []Event{StopRequested{}}, nil
+		}
+		return nil, nil
+	case Remove:
+		return decideRemove(s), nil
+	case HolderExited:
+		return decideHolderExited(s, c), nil
+	case NodeRebooted:
+		if s.Phase == Creating || s.Phase == Ready {
+			return []Event{SandboxLost{*fault.New(fault.Interrupted, "run pod sandbox", string(s.ID), "the node was rebooted")}}, nil
+		}
+		return nil, nil
+	case PrepareSandboxDone:
+		if c.Err != nil {
+			return []Event{SandboxPrepareFailed{failure(s, "prepare sandbox", c.Err)}}, nil
+		}
+		return []Event{SandboxPrepared{}}, nil
+	case AttachNetworkDone:
+		if c.Err != nil {
+			return []Event{NetworkAttachFailed{failure(s, "attach network", c.Err)}}, nil
+		}
+		return []Event{NetworkAttached{IPs: c.IPs, Result: c.Result}}, nil
+	case StartHolderDone:
+		if c.Err != nil {
+			return []Event{HolderStartFailed{failure(s, "start the pod's init", c.Err)}}, nil
+		}
+		return []Event{HolderStarted{c.PID}}, nil
+	case StopContainerDone:
+		if c.Err != nil {
+			f := fault.From(c.Err, "stop container", string(c.Container))
+			return []Event{ContainerStopFailed{c.Container, f, s.again(StopContainer{Container: c.Container}, c.At)}}, nil
+		}
+		return []Event{ContainerStopped{c.Container}}, nil
+	case RemoveContainerDone:
+		if c.Err != nil {
+			f := fault.From(c.Err, "remove container", string(c.Container))
+			return []Event{ContainerRemoveFailed{c.Container, f, s.again(RemoveContainer{Container: c.Container}, c.At)}}, nil
+		}
+		return []Event{ContainerForgotten{c.Container}}, nil
+	case StopHolderDone:
+		if c.Err != nil {
+			return []Event{HolderStopFailed{failure(s, "stop the pod's init", c.Err), s.again(StopHolder{}, c.At)}}, nil
+		}
+		return []Event{HolderStopped{}}, nil
+	case DetachNetworkDone:
+		if c.Err != nil {
+			return []Event{NetworkDetachFailed{failure(s, "detach network", c.Err), s.again(DetachNetwork{}, c.At)}}, nil
+		}
+		return []Event{NetworkDetached{}}, nil
+	case ReleaseSandboxDone:
+		if c.Err != nil {
+			return []Event{SandboxReleaseFailed{failure(s, "release sandbox", c.Err), s.again(ReleaseSandbox{}, c.At)}}, nil
+		}
+		return []Event{SandboxReleased{}}, nil
+	}
+	return nil, fault.New(fault.Internal, "decide", string(s.ID), "unknown command %T", c)
+}
+
+// decideRun joins a request that is under way and repeats the answer of one
+// that was completed; a different configuration under the same name is refused.
+// The kubelet times out and asks again.
+func decideRun(s State, c Run) ([]Event, error) {
+	if s.Phase == Absent {
+		return []Event{SandboxRequested(c)}, nil
+	}
+	if s.ConfigDigest != c.ConfigDigest || s.Handler != c.Handler {
+		return nil, fault.New(fault.Exists, "run pod sandbox", string(s.ID),
+			"metadata: name %q in namespace %q, attempt %d, belongs to sandbox %s, which has another configuration",
+			c.Name.Name, c.Name.Namespace, c.Name.Attempt, s.ID)
+	}
+	if s.Phase != Creating && s.Phase != Ready {
+		return nil, fault.New(fault.Exists, "run pod sandbox", string(s.ID),
+			"metadata: name %q in namespace %q, attempt %d, belongs to sandbox %s, which is %s",
+			c.Name.Name, c.Name.Namespace, c.Name.Attempt, s.ID, s.Phase)
+	}
+	return nil, nil
+}
+
+func decideRemove(s State) []Event {
+	switch s.Phase {
+	case Creating, Ready:
+		return []Event{StopRequested{}, RemoveRequested{}}
+	case Stopping, Stopped:
+		if !s.RemoveRequested {
+			return []Event{RemoveRequested{}}
+		}
+	case Absent, Unwinding, Failed, Removing, Removed:
+	}
+	return nil
+}
+
+func decideHolderExited(s State, c HolderExited) []Event {
+	if !s.Holder.Begun || s.Holder.Exited {
+		return nil
+	}
+	events := []Event{HolderEnded(c)}
+	if s.Phase == Creating || s.Phase == Ready {
+		f := fault.New(fault.Unavailable, "hold the pod's PID namespace", string(s.ID), "the pod's init ended with code %d", c.Code)
+		events = append(events, SandboxLost{*f})
+	}
+	return events
+}
+
+// milestone returns the fact that has become true by itself, or nil.
+func milestone(s State) Event {
+	switch s.Phase {
+	case Creating:
+		if s.Prepared && len(Owed(s)) == 0 {
+			return SandboxReady{}
+		}
+	case Unwinding:
+		if s.Released {
+			return SandboxFailed{}
+		}
+	case Stopping:
+		if s.containersStopped() && !s.holderOwed() && s.networkTried() {
+			return SandboxStopped{}
+		}
+	case Removing:
+		if s.Released {
+			return SandboxRemoved{}
+		}
+	case Absent, Ready, Failed, Stopped, Removed:
+	}
+	return nil
+}
+
+// again returns when an effect that has just failed is owed again: after one
+// second at first, then twice as long each time, up to five minutes.
+func (s State) again(e Effect, now time.Time) time.Time {
+	wait := retryFirst
+	for range s.Retries[e.Key()].Tries {
+		wait = min(2*wait, retryMost)
+	}
+	return now.Add(wait)
+}
