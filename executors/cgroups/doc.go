@@ -1,0 +1,15 @@
+// Package cgroups knows where a container's cgroup is and how to be rid of it.
+//
+// The OCI runtime makes the cgroups and sets the limits. This package tells it
+// where (Manager.ContainerPath), refuses parents that lead elsewhere
+// (ValidateParent), and removes what may be left when a runtime was killed in
+// the middle or when no parent was given and the pod's own cgroup is ours
+// (Manager.RemoveContainer, Manager.RemoveSandbox).
+//
+// It handles the three layouts a node can have: v1 (one hierarchy for each
+// controller), hybrid (v1 plus a v2 hierarchy without controllers) and v2. It
+// must not know pods, the CRI's messages, or the runtime's state files; and it
+// never touches a cgroup that isn't named after an id that it was given.
+//
+// Read layout.go first, then path.go and remove.go.
+package cgroups

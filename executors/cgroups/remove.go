@@ -1,0 +1,182 @@
+package cgroups
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A cgroup stays busy for a moment after its last process was reaped. Removal
+// is tried again after pauses that double: 1, 2, 4 … 256 ms, half a second in
+// all; whoever owes the removal comes back later.
+const (
+	firstPause = time.Millisecond
+	busyTries  = 10
+)
+
+// maxDepth bounds the walk through cgroups that a container made inside its own.
+const maxDepth = 64
+
+// RemoveSandbox removes the pod's own cgroup, with everything in it, from every
+// hierarchy. A pod that was given a parent has none of its own: its parent is
+// the kubelet's. Already gone is success; processes in it are an error.
+func (m *Manager) RemoveSandbox(ctx context.Context, parent, sandboxID string) error {
+	if parent != "" || m.driver == Systemd {
+		return nil
+	}
+	if err := validateID(sandboxID); err != nil {
+		return fmt.Errorf("remove sandbox cgroup: %w", err)
+	}
+	return m.remove(ctx, m.sandboxPath(sandboxID))
+}
+
+// RemoveContainer kills what is left in a container's cgroup and removes it
+// from every hierarchy. cgroupsPath is what ContainerPath returned for id; one
+// that doesn't name id is refused.
+func (m *Manager) RemoveContainer(ctx context.Context, cgroupsPath, id string) error {
+	rel, err := m.containerRelative(cgroupsPath, id)
+	if err != nil {
+		return fmt.Errorf("remove container cgroup: %w", err)
+	}
+	for _, h := range m.node.Hierarchies {
+		if err := signalTree(h, filepath.Join(h.Mountpoint, rel), unix.SIGKILL); err != nil {
+			return err
+		}
+	}
+	return m.remove(ctx, rel)
+}
+
+// Signal sends sig to every process in a container's cgroup and the cgroups
+// below it. A cgroup that is gone has no processes. Processes that fork while it
+// walks can be missed, but for SIGKILL on v2, which the kernel sends to all.
+func (m *Manager) Signal(cgroupsPath, id string, sig unix.Signal) error {
+	rel, err := m.containerRelative(cgroupsPath, id)
+	if err != nil {
+		return fmt.Errorf("signal container cgroup: %w", err)
+	}
+	for _, h := range m.node.Hierarchies {
+		if m.node.Layout != V2 && h.Unified {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(h.Mountpoint, rel)); err == nil {
+			// Every hierarchy has the same processes: one is enough.
+			return signalTree(h, filepath.Join(h.Mountpoint, rel), sig)
+		}
+	}
+	return nil
+}
+
+// RemoveRoot removes the cgroup under which pods without a parent live, if it
+// is empty. It is for a daemon that ends and wants to leave nothing; a pod that
+// another daemon starts at this moment can fail.
+func (m *Manager) RemoveRoot() error {
+	if m.driver == Systemd {
+		return nil
+	}
+	var errs []error
+	for _, h := range m.node.Hierarchies {
+		err := unix.Rmdir(filepath.Join(h.Mountpoint, m.root))
+		if err != nil && err != unix.ENOENT && err != unix.EBUSY && err != unix.ENOTEMPTY {
+			errs = append(errs, &fs.PathError{Op: "rmdir", Path: filepath.Join(h.Mountpoint, m.root), Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// containerRelative is the place of a container's cgroup below the mountpoints,
+// once it is certain that the last element is named after the container.
+func (m *Manager) containerRelative(cgroupsPath, id string) (string, error) {
+	if err := validateID(id); err != nil {
+		return "", err
+	}
+	rel, err := relative(cgroupsPath)
+	if err != nil {
+		return "", err
+	}
+	if path.Clean(rel) != rel {
+		return "", fmt.Errorf("cgroups path %q: not clean", cgroupsPath)
+	}
+	if base := path.Base(rel); base != leaf(id) && base != leaf(id)+".scope" {
+		return "", fmt.Errorf("cgroups path %q: does not belong to %s", cgroupsPath, id)
+	}
+	return rel, nil
+}
+
+// remove removes the cgroup rel and all below it from every hierarchy.
+func (m *Manager) remove(ctx context.Context, rel string) error {
+	pause := firstPause
+	for try := 1; ; try++ {
+		var errs []error
+		busy := false
+		for _, h := range m.node.Hierarchies {
+			if err := rmdirAll(filepath.Join(h.Mountpoint, rel), 0); err != nil {
+				busy = busy || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOTEMPTY)
+				errs = append(errs, fmt.Errorf("remove cgroup: %w", err))
+			}
+		}
+		if !busy || try == busyTries {
+			return errors.Join(errs...)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(append(errs, context.Cause(ctx))...)
+		case <-time.After(pause):
+			pause *= 2
+		}
+	}
+}
+
+// rmdirAll removes a directory of a cgroup file system after its
+// subdirectories. Its files go with it; on any other file system, a directory
+// that has files is left alone, with an error.
+func rmdirAll(dir string, depth int) error {
+	// The common case first: nothing below it, or nothing there.
+	err := unix.Rmdir(dir)
+	if err == nil || err == unix.ENOENT {
+		return nil
+	}
+	if err != unix.EBUSY && err != unix.ENOTEMPTY {
+		return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	if depth == maxDepth {
+		return fmt.Errorf("rmdir %s: more than %d levels deep", dir, maxDepth)
+	}
+	children, listErr := subdirectories(dir)
+	if listErr != nil {
+		return listErr
+	}
+	for _, child := range children {
+		if err := rmdirAll(filepath.Join(dir, child), depth+1); err != nil {
+			return err
+		}
+	}
+	if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
+		return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+func subdirectories(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
