@@ -1,0 +1,59 @@
+# `make help` lists the targets. The two that matter: `make run` shows Stele at
+# work, `make test` proves that it works. Both want root and install what is
+# missing.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Pure Go OpenPGP instead of gpgme, and no btrfs headers: without these the image
+# libraries need cgo.
+TAGS    := containers_image_openpgp exclude_graphdriver_btrfs
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Tools that are run from their modules, so that the product's go.mod does not
+# know them.
+BUF           := github.com/bufbuild/buf/cmd/buf@v1.75.0
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Packages under test at the same time, and parallel tests in each. The e2e
+# tests start real pods and are the longest by far.
+TEST_P        ?= 2
+TEST_PARALLEL ?= 4
+TEST_TIMEOUT  ?= 30m
+
+export CGO_ENABLED := 0
+# The version is set above: a checkout that git distrusts must build as well.
+export GOFLAGS     := -trimpath -buildvcs=false
+SHELL := /bin/bash
+
+.PHONY: help build deps run test lint generate bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## bin/stele and bin/stele-monitor, static
+	go build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/stele ./cmd/stele
+	go build -ldflags '$(LDFLAGS)' -o bin/stele-monitor ./cmd/stele-monitor
+
+deps: ## install what running and testing need (as root; apt and Go modules)
+	@test/deps/install.sh
+
+run: deps build ## demo: a pod that outlives its daemon
+	@go build -tags '$(TAGS)' -o bin/stele-demo ./test/demo
+	@exec bin/stele-demo
+
+test: deps build ## everything: unit, rules, conformance, end to end (as root)
+	CGO_ENABLED=1 go test -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
+
+lint: ## golangci-lint, few linters
+	go run $(GOLANGCI_LINT) run
+
+generate: ## the Go of proto/
+	go run $(BUF) lint
+	go run $(BUF) generate
+
+bench: deps build ## the event log, and pod lives over the CRI (as root)
+	go test -run '^$$' -bench . -benchmem ./eventlog/...
+	go run -tags '$(TAGS)' ./test/bench
+
+clean: ## what the other targets built
+	rm -rf bin .cache

@@ -1,0 +1,116 @@
+package architecture
+
+// module is the import path of the repository's root.
+const module = "github.com/stele-runtime/stele"
+
+// rule says which packages of ours those under a folder may import. The rule
+// with the longest folder that contains a package is the one that counts.
+type rule struct {
+	// folder is relative to the repository's root; the rule holds for the package
+	// there and for all below it.
+	folder string
+	// ours are the folders it may import, each with all below; its own folder is
+	// always among them.
+	ours []string
+	// theirs, if not nil, are the only packages from elsewhere that it may import,
+	// the standard library's included. Tests are exempt.
+	theirs []string
+	// why follows "because" in the failure.
+	why string
+}
+
+// values is all that pure code needs of the standard library. It has no os, net,
+// io, log, context, sync or math/rand: what isn't here can't be done.
+var values = []string{
+	"bytes", "cmp", "encoding/binary", "encoding/hex", "errors", "fmt", "iter", "maps", "math",
+	"slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8",
+}
+
+var (
+	nouns    = []string{"actors/id", "actors/fault"}
+	machines = []string{"actors/id", "actors/fault", "actors/sandbox", "actors/container", "actors/image", "actors/host"}
+)
+
+const (
+	pureMachine = "a machine is a pure function over values: then recovery is a replay, every failure is a line in a test, " +
+		"and no test needs a kernel. What it wants done it names in Owed"
+	noOtherMachine = pureMachine + ". Machines meet in actors/node, which routes commands"
+	driver         = "a driver does one thing to the node and knows nothing of pods' lives: it can be tested, replaced and read alone. " +
+		"The root of executors translates between effects and drivers"
+)
+
+var rules = []rule{
+	{"proto", nil, nil, "messages are the ground that everything else stands on"},
+
+	{"actors/id", nil, values, "ids are plain values that everybody may speak of"},
+	{"actors/fault", nil, values, "the error type crosses every boundary, so it may lean on nothing"},
+	{"actors/sandbox", nouns, values, noOtherMachine},
+	{"actors/container", nouns, values, noOtherMachine},
+	{"actors/image", nouns, values, noOtherMachine},
+	{"actors/host", nouns, values, noOtherMachine},
+	{"actors/codec", with(machines, "proto"), nil, "it translates events to bytes and back, and decides nothing"},
+	{"actors/entity", with(machines, "actors/codec", "eventlog"), nil,
+		"the shell persists what a machine decides; who does the work and who reads the answers is not its business"},
+	{"actors/node", with(machines, "actors/codec", "actors/entity", "eventlog"), nil,
+		"the root routes, spawns and supervises; drivers come to it as functions, and nobody reads through it"},
+
+	{"eventlog", nil, nil, "the log knows records, not pods: it can be tested to death without either"},
+
+	{"executors", with(machines, "proto"), nil,
+		"effects are carried out without knowing who asked: neither the log, nor the actors' shell, nor the CRI's services"},
+	{"executors/monitor", with(nouns, "proto/monitor"), nil, driver},
+	{"executors/monitor/server", []string{"executors/monitor", "proto/monitor"}, nil,
+		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
+
+	{"projections", with(machines, "actors/codec", "eventlog", "proto"), nil,
+		"a read model is a fold over events: it must be possible to drop it and to build it anew from the log alone"},
+	{"cri", with(machines, "projections", "proto"), nil,
+		"an RPC becomes a command or a question to a projection; it must not be able to act on the node by itself"},
+
+	{"cmd/stele-monitor", []string{"executors/monitor", "proto/monitor"}, nil,
+		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
+	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "projections", "proto"}, nil,
+		"the command is the parts list of the product, and the tests are no part of it"},
+	{"test", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "cmd"}, nil, "tests may know everything"},
+}
+
+// driverFolders are executors/NAME without rules of their own above.
+var driverRule = rule{ours: with(nouns, "proto"), why: driver}
+
+// confinement says that an import from elsewhere belongs to few folders of ours.
+type confinement struct {
+	// imports are path prefixes.
+	imports []string
+	// to are folders or files of ours; tests and the folder test are exempt.
+	to  []string
+	why string
+}
+
+var confinements = []confinement{
+	{[]string{"github.com/asynkron/protoactor-go"}, []string{"actors/entity", "actors/node"},
+		"the actor library has traps (lost messages, names that are free too early); two packages know them, nobody else has to"},
+	{[]string{"google.golang.org/grpc/codes", "google.golang.org/grpc/status"}, []string{"cri/errors.go"},
+		"errors become gRPC codes in one place, so that one table says what a client sees"},
+	{[]string{"go.etcd.io/bbolt"}, []string{"eventlog"},
+		"there is one store of truth; a second database would be a second truth"},
+	{[]string{"go.podman.io"}, []string{"executors/registry", "executors/storage", "cmd/stele"},
+		"images and layers are the business of two drivers; cmd/stele needs the library's re-exec hook"},
+	{[]string{"github.com/containernetworking"}, []string{"executors/cni"}, "the network is the business of one driver"},
+	{[]string{"testing"}, []string{"eventlog/logtest", "executors/executortest"},
+		"the product doesn't link the testing package; conformance suites do"},
+}
+
+// monitorLinks are modules that the monitor's binary must not contain.
+var monitorLinks = []string{
+	"google.golang.org/grpc", "k8s.io/", "go.podman.io/", "github.com/asynkron/", "go.etcd.io/", "github.com/containernetworking/",
+	"net/http", "crypto/tls",
+}
+
+const whyMonitorLinks = "one monitor stays in memory on every node, whatever happens to the daemon: it is small because it can do little"
+
+// topLevel are the folders of the repository's root.
+var topLevel = []string{"actors", "cmd", "cri", "eventlog", "executors", "projections", "proto", "test"}
+
+func with(folders []string, more ...string) []string {
+	return append(append([]string(nil), folders...), more...)
+}

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Installs what Stele needs to run and to be tested on Debian or Ubuntu, as far
+# as it is not there: apt packages, the OCI runtime runc, and the CNI plugins.
+# runc and the plugins are built from their modules, because distributions have
+# older ones or none. Nothing is fetched but from apt and the Go module proxy.
+#
+# Run it as root, as often as you like: when all is there it is silent.
+set -euo pipefail
+
+runc_version=v1.5.2
+cni_version=v1.9.1
+cni_plugins=(main/bridge ipam/host-local meta/portmap main/loopback meta/bandwidth meta/firewall meta/tuning)
+
+runc_dir=/usr/lib/stele/bin
+cni_dir=/opt/cni/bin
+
+say() { echo "deps: $*"; }
+fail() { echo "deps: $*" >&2; exit 1; }
+
+# need PACKAGE TEST...: remember the package if the test fails.
+packages=()
+need() {
+	local package=$1
+	shift
+	"$@" >/dev/null 2>&1 || packages+=("$package")
+}
+
+# runc_serves PATH: it is 1.2 or newer and was built with seccomp.
+runc_serves() {
+	local text version major minor
+	text=$("$1" --version 2>/dev/null) || return 1
+	grep -q '^libseccomp:' <<<"$text" || return 1
+	version=$(sed -n 's/^runc version //p' <<<"$text")
+	IFS=. read -r major minor _ <<<"$version"
+	[[ $major =~ ^[0-9]+$ && $minor =~ ^[0-9]+$ ]] || return 1
+	((major > 1 || (major == 1 && minor >= 2)))
+}
+
+have_runc() {
+	local candidate
+	for candidate in "$(command -v runc || true)" "$runc_dir/runc"; do
+		[[ -n $candidate ]] && runc_serves "$candidate" && return
+	done
+	return 1
+}
+
+# missing_plugins prints the paths, in the plugins' module, of those that are in
+# no folder where Stele looks.
+missing_plugins() {
+	local plugin dir
+	for plugin in "${cni_plugins[@]}"; do
+		for dir in "${STELE_CNI_BIN:-$cni_dir}" "$cni_dir" /usr/lib/cni; do
+			[[ -x $dir/${plugin##*/} ]] && continue 2
+		done
+		echo "$plugin"
+	done
+}
+
+# build_into DIR GO-INSTALL-ARGUMENTS...: a program appears in DIR whole or not
+# at all.
+build_into() {
+	local dir=$1 staging
+	shift
+	mkdir -p "$dir"
+	staging=$(mktemp -d "$dir/.staging.XXXXXX")
+	if ! GOBIN=$staging GOFLAGS= go install -trimpath "$@"; then
+		rm -rf "$staging"
+		return 1
+	fi
+	mv -f "$staging"/* "$dir"
+	rmdir "$staging"
+}
+
+install_packages() {
+	command -v apt-get >/dev/null || fail "apt-get is missing; install by hand: ${packages[*]}"
+	say "installing ${packages[*]}"
+	local log
+	log=$(mktemp)
+	# A fresh machine's apt has no lists, an old one's are stale: both show as a
+	# package that cannot be found or fetched.
+	local install=(apt-get install -y --no-install-recommends "${packages[@]}")
+	if ! DEBIAN_FRONTEND=noninteractive "${install[@]}" >"$log" 2>&1; then
+		if ! { apt-get update && DEBIAN_FRONTEND=noninteractive "${install[@]}"; } >"$log" 2>&1; then
+			cat "$log" >&2
+			rm -f "$log"
+			fail "apt-get install failed"
+		fi
+	fi
+	rm -f "$log"
+}
+
+[[ $EUID == 0 ]] || fail "must run as root"
+command -v go >/dev/null || fail "Go is missing: install Go 1.26 or newer"
+
+build_runc=false
+have_runc || build_runc=true
+mapfile -t plugins < <(missing_plugins)
+
+need iptables command -v iptables
+need iproute2 command -v ip
+need util-linux command -v nsenter
+need busybox-static busybox true
+need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
+# The race detector links with a C compiler.
+need gcc command -v gcc
+need libc6-dev test -e /usr/include/stdio.h
+if $build_runc; then
+	need libseccomp-dev test -e /usr/include/seccomp.h
+	need pkg-config command -v pkg-config
+fi
+((${#packages[@]} == 0)) || install_packages
+
+if $build_runc; then
+	say "building runc $runc_version into $runc_dir"
+	CGO_ENABLED=1 build_into "$runc_dir" -tags 'seccomp netgo osusergo' \
+		-ldflags '-s -w -linkmode=external -extldflags=-static' \
+		"github.com/opencontainers/runc@$runc_version"
+	runc_serves "$runc_dir/runc" || fail "the runc that was built does not serve: $("$runc_dir/runc" --version 2>&1)"
+fi
+
+if ((${#plugins[@]} > 0)); then
+	say "building CNI plugins $cni_version into $cni_dir: ${plugins[*]##*/}"
+	module=github.com/containernetworking/plugins
+	plugins=("${plugins[@]/#/$module/plugins/}")
+	CGO_ENABLED=0 build_into "$cni_dir" \
+		-ldflags "-s -w -X $module/pkg/utils/buildversion.BuildVersion=$cni_version" \
+		"${plugins[@]/%/@$cni_version}"
+fi
