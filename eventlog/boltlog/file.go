@@ -1,0 +1,289 @@
+package boltlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/internal/boltpages"
+)
+
+const (
+	dirMode  fs.FileMode = 0o700
+	fileMode fs.FileMode = 0o600
+
+	// mmapSize is how much address space the file gets at first. Growing
+	// beyond it makes the writer wait for all readers once per GiB.
+	mmapSize = 1 << 30
+
+	// lockPoll is how often a lock is tried that another process holds.
+	lockPoll = 20 * time.Millisecond
+
+	// readAhead is the piece in which the file is read once before use.
+	readAhead = 1 << 20
+)
+
+// opener opens the log's file: everything that must be true before bbolt may
+// see it, and bbolt's options.
+type opener struct {
+	path     string
+	readOnly bool
+	lockWait time.Duration
+	log      *slog.Logger
+}
+
+// handle is an open file. bbolt closes it, except when bbolt itself got stuck.
+type handle struct {
+	db   *bolt.DB
+	file *os.File
+}
+
+// open locks, checks and opens the file, which must be there.
+func (o *opener) open() (*handle, error) {
+	h := &handle{}
+	options := &bolt.Options{
+		ReadOnly:        o.readOnly,
+		FreelistType:    bolt.FreelistMapType,
+		NoFreelistSync:  true,
+		InitialMmapSize: mmapSize,
+		OpenFile: func(path string, flag int, _ fs.FileMode) (f *os.File, err error) {
+			h.file, err = o.prepare(path, flag&^os.O_CREATE)
+			return h.file, err
+		},
+	}
+	err := guard(func() (err error) {
+		h.db, err = bolt.Open(o.path, fileMode, options)
+		return err
+	})
+	if err != nil {
+		if h.file != nil {
+			h.file.Close() // already closed, unless bbolt panicked
+		}
+		return nil, fmt.Errorf("open event log %s: %w", o.path, err)
+	}
+	if err := h.checkFormat(); err != nil {
+		h.db.Close()
+		return nil, fmt.Errorf("open event log %s: %w", o.path, err)
+	}
+	return h, nil
+}
+
+// prepare opens and locks the file and makes sure that bbolt can live with it.
+func (o *opener) prepare(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.prepareFile(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (o *opener) prepareFile(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: it is not a file but %v", eventlog.ErrCorrupt, info.Mode().Type())
+	}
+	if !o.readOnly && info.Mode().Perm() != fileMode {
+		// What users put into environments is in there.
+		if err := f.Chmod(fileMode); err != nil {
+			return err
+		}
+	}
+	if err := o.lock(f); err != nil {
+		return err
+	}
+	return o.checkFile(f)
+}
+
+// lock takes the lock that bbolt will ask for again, which then succeeds at
+// once because it belongs to the open file. It is taken here because the file
+// must not change between our check and bbolt's opening.
+func (o *opener) lock(f *os.File) error {
+	how := unix.LOCK_EX
+	if o.readOnly {
+		how = unix.LOCK_SH
+	}
+	deadline := time.Now().Add(o.lockWait)
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return fmt.Errorf("lock: %w", err)
+		case time.Now().After(deadline):
+			return fmt.Errorf("%w: another daemon runs on this directory, or a tool is reading the file (waited %v for its lock)",
+				eventlog.ErrLocked, o.lockWait)
+		}
+		time.Sleep(lockPoll)
+	}
+}
+
+// checkFile reads the whole file, which brings it into the page cache in disk
+// order (bbolt maps it for random access: twenty times slower when cold), and
+// checks its structure.
+func (o *opener) checkFile(f *os.File) error {
+	info, err := f.Stat() // again: its owner may have written until now
+	if err != nil {
+		return err
+	}
+	if info.Size() == 0 {
+		return fmt.Errorf("%w: the file is empty; a log never is, not even a new one", eventlog.ErrCorrupt)
+	}
+	meta, other, err := boltpages.ReadMeta(f, info.Size())
+	if err != nil {
+		return fmt.Errorf("%w: %w", eventlog.ErrCorrupt, err)
+	}
+	if other != nil {
+		o.log.Warn("event log: one of two meta pages is damaged; if it was the newer one, the last transaction is lost",
+			"path", o.path, "cause", other)
+	}
+	inUse := min(info.Size(), int64(meta.Pages)*int64(meta.PageSize))
+	if err := readThrough(f, inUse); err != nil {
+		return err
+	}
+	if faults := boltpages.Check(f, info.Size(), meta); len(faults) > 0 {
+		return &structureError{faults}
+	}
+	return nil
+}
+
+// readThrough reads size bytes from the start, in order. A read error is not
+// its business: the check finds out which page it belongs to.
+func readThrough(f *os.File, size int64) error {
+	if err := unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_SEQUENTIAL); err != nil {
+		return fmt.Errorf("fadvise: %w", err)
+	}
+	buf := make([]byte, min(readAhead, size))
+	for at := int64(0); at < size; at += int64(len(buf)) {
+		if _, err := f.ReadAt(buf, at); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.EIO) {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkFormat makes sure that the file is a log, and one of this layout.
+func (h *handle) checkFormat() error {
+	return guard(func() error {
+		return h.db.View(func(tx *bolt.Tx) error {
+			for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketSnapshots} {
+				if tx.Bucket(name) == nil {
+					return fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, name)
+				}
+			}
+			if got := tx.Bucket(bucketMeta).Get(keyFormat); string(got) != string(fileFormat) {
+				return fmt.Errorf("%w: its format is %q, want %q", eventlog.ErrCorrupt, got, fileFormat)
+			}
+			return nil
+		})
+	})
+}
+
+// create makes a new log, unless there is a file already. The file gets its
+// name when it is complete, so that a crash leaves a log or no log, and an
+// empty file is always damage.
+func (o *opener) create() error {
+	// A directory that is there already is its owner's business: the file
+	// itself is private in any case.
+	dir := filepath.Dir(o.path)
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return fmt.Errorf("create the event log's directory: %w", err)
+	}
+	if _, err := os.Lstat(o.path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	unborn := o.path + ".new"
+	err := o.build(unborn)
+	if errors.Is(err, bolt.ErrInvalid) || errors.Is(err, bolt.ErrChecksum) || errors.Is(err, bolt.ErrVersionMismatch) {
+		// What a crash left of an earlier attempt. It was never a log.
+		if err = os.Remove(unborn); err == nil {
+			err = o.build(unborn)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("create event log %s: %w", unborn, err)
+	}
+	return syncDir(dir)
+}
+
+// build makes an empty log under the name unborn and links it to its real one.
+// Daemons that start at the same time take turns, by the lock on the file;
+// the ones that come late find that the link is there, or unborn gone.
+func (o *opener) build(unborn string) error {
+	db, err := bolt.Open(unborn, fileMode, &bolt.Options{
+		Timeout:        max(o.lockWait, time.Second), // bbolt takes 0 for "for ever"
+		FreelistType:   bolt.FreelistMapType,
+		NoFreelistSync: true,
+	})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketSnapshots} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return fmt.Errorf("bucket %q: %w", name, err)
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(keyFormat, fileFormat)
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.Link(unborn, o.path); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(unborn); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// forgetCache makes the kernel drop its copy of the file, so that what is read
+// next is what the disk has. After a failed fsync Linux keeps the pages that
+// it could not write and calls them clean: reading those would take for
+// durable what is not.
+func forgetCache(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return fmt.Errorf("fdatasync: %w", err)
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("fadvise: %w", err)
+	}
+	return nil
+}

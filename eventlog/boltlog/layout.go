@@ -1,0 +1,59 @@
+package boltlog
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// The buckets of the file (what is in them: doc.go).
+var (
+	bucketMeta      = []byte("meta")
+	bucketRecords   = []byte("records")
+	bucketIndex     = []byte("index")
+	bucketSnapshots = []byte("snapshots")
+)
+
+// keyFormat in bucketMeta holds fileFormat, so that neither another program's
+// bbolt file nor a later layout is taken for ours.
+var (
+	keyFormat  = []byte("format")
+	fileFormat = []byte("stele event log 1")
+)
+
+// keyProbe in bucketMeta is written and deleted by the repair (repair.go).
+var keyProbe = []byte("probe")
+
+const sequenceSize = 8
+
+// recordKey is the key of a record: big endian, so that bbolt's order is the
+// log's and every append goes to the end of the tree.
+func recordKey(s eventlog.Sequence) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(s))
+}
+
+func parseRecordKey(k []byte) (eventlog.Sequence, bool) {
+	if len(k) != sequenceSize {
+		return 0, false
+	}
+	s := eventlog.Sequence(binary.BigEndian.Uint64(k))
+	return s, s > 0
+}
+
+// indexKey is the key under which the sequence of a stream's version is
+// found. The zero byte, which no stream's name contains, keeps "a" and its
+// versions apart from "ab" and its.
+func indexKey(s eventlog.Stream, v eventlog.Version) []byte {
+	k := make([]byte, 0, len(s)+1+sequenceSize)
+	return binary.BigEndian.AppendUint64(append(append(k, s...), 0), uint64(v))
+}
+
+func parseIndexKey(k []byte) (eventlog.Stream, eventlog.Version, bool) {
+	cut := len(k) - sequenceSize - 1
+	if cut < 1 || k[cut] != 0 || bytes.IndexByte(k[:cut], 0) >= 0 {
+		return "", 0, false
+	}
+	v := eventlog.Version(binary.BigEndian.Uint64(k[cut+1:]))
+	return eventlog.Stream(k[:cut]), v, v > 0
+}

@@ -1,0 +1,345 @@
+package boltlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/internal/tail"
+)
+
+// Reader is the half of the log that reads, and all of one that was opened
+// with OpenReadOnly.
+type Reader struct {
+	store *store
+	tail  tail.Tail
+}
+
+var _ eventlog.Reader = (*Reader)(nil)
+
+// readOnlyLockWait is how long OpenReadOnly waits for a daemon to let go.
+const readOnlyLockWait = 2 * time.Second
+
+// OpenReadOnly opens the log of a daemon that does not run. It changes
+// nothing, and fails with ErrLocked while a daemon has the log open, and with
+// ErrCorrupt, naming pages, if the file's structure is damaged.
+func OpenReadOnly(path string) (*Reader, error) {
+	r := &Reader{}
+	err := r.open(opener{path: path, readOnly: true, lockWait: readOnlyLockWait, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Reader) open(o opener) error {
+	s, err := newStore(o)
+	if err != nil {
+		return err
+	}
+	last, err := s.last()
+	if err != nil {
+		s.close()
+		return fmt.Errorf("open event log %s: %w", o.path, err)
+	}
+	r.store = s
+	r.tail.Advance(last)
+	return nil
+}
+
+// last returns the sequence of the newest record. Sequences have no gaps, so
+// that of any undamaged record and the number of keys behind it are enough,
+// whatever became of the keys themselves.
+func (s *store) last() (last eventlog.Sequence, err error) {
+	var decoder recordDecoder
+	err = s.view(context.Background(), func(tx *bolt.Tx) error {
+		behind := eventlog.Sequence(0)
+		cursor := tx.Bucket(bucketRecords).Cursor()
+		for k, v := cursor.Last(); k != nil; k, v = cursor.Prev() {
+			if record, err := decoder.decode(v); err == nil {
+				last = record.Sequence + behind
+				return nil
+			}
+			behind++
+		}
+		last = behind
+		return nil
+	})
+	return last, err
+}
+
+// Last implements eventlog.Reader.
+func (r *Reader) Last() eventlog.Sequence { return r.tail.Last() }
+
+// Close implements eventlog.Reader.
+func (r *Reader) Close() error {
+	r.tail.End(eventlog.ErrClosed)
+	return r.store.close()
+}
+
+// A chunk is what is read in one transaction, so that neither a slow consumer
+// nor a long log keeps one open.
+const (
+	chunkRecords = 512
+	chunkBytes   = 1 << 20
+)
+
+// item is a record, or the damage that was found in its place.
+type item struct {
+	record eventlog.Record
+	damage *eventlog.DamageError
+}
+
+// chunk collects items until it is full.
+type chunk struct {
+	items []item
+	bytes int
+}
+
+func (c *chunk) full() bool { return len(c.items) >= chunkRecords || c.bytes >= chunkBytes }
+
+func (c *chunk) add(r eventlog.Record, size int) {
+	c.items = append(c.items, item{record: r})
+	c.bytes += size
+}
+
+func (c *chunk) damage(d eventlog.DamageError) { c.items = append(c.items, item{damage: &d}) }
+
+// yield hands the items on, and says whether the consumer wants more.
+func (c *chunk) yield(yield func(eventlog.Record, error) bool) bool {
+	for i := range c.items {
+		var err error // not a nil *DamageError in an interface
+		if d := c.items[i].damage; d != nil {
+			err = d
+		}
+		if !yield(c.items[i].record, err) {
+			return false
+		}
+	}
+	return true
+}
+
+// Read implements eventlog.Reader.
+func (r *Reader) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	return func(yield func(eventlog.Record, error) bool) {
+		r.read(ctx, max(from, 1), r.Last(), yield)
+	}
+}
+
+// subscribe is Read that goes on with every record that the writer adds.
+func (r *Reader) subscribe(ctx context.Context, from eventlog.Sequence, yield func(eventlog.Record, error) bool) {
+	for next := max(from, 1); ; {
+		if err := r.tail.Wait(ctx, next-1); err != nil {
+			yield(eventlog.Record{}, err)
+			return
+		}
+		through := r.Last()
+		if !r.read(ctx, next, through, yield) {
+			return
+		}
+		next = through + 1
+	}
+}
+
+// read yields the records from..through. It returns false if the iteration is
+// over because of an error or because the consumer stopped.
+func (r *Reader) read(ctx context.Context, from, through eventlog.Sequence, yield func(eventlog.Record, error) bool) bool {
+	var decoder recordDecoder
+	for next := from; next <= through; {
+		var c chunk
+		var after eventlog.Sequence
+		err := r.view(ctx, func(tx *bolt.Tx) error {
+			c, after = readChunk(tx, &decoder, next, through)
+			return nil
+		})
+		if err != nil {
+			yield(eventlog.Record{}, fmt.Errorf("read the event log from record %d: %w", next, err))
+			return false
+		}
+		if !c.yield(yield) {
+			return false
+		}
+		next = after
+	}
+	return true
+}
+
+// readChunk reads records from..through until the chunk is full. after is the
+// sequence to go on with.
+func readChunk(tx *bolt.Tx, decoder *recordDecoder, from, through eventlog.Sequence) (c chunk, after eventlog.Sequence) {
+	cursor := tx.Bucket(bucketRecords).Cursor()
+	next := from
+	for k, v := cursor.Seek(recordKey(from)); k != nil && !c.full(); k, v = cursor.Next() {
+		sequence, ok := parseRecordKey(k)
+		if !ok {
+			c.damage(eventlog.DamageError{Problem: fmt.Sprintf("a record has the key %x", k)})
+			continue
+		}
+		if sequence > through {
+			break
+		}
+		if sequence > next {
+			c.damage(missing(next, sequence-1))
+		}
+		record, err := decodeAt(decoder, sequence, v)
+		if err != nil {
+			c.damage(eventlog.DamageError{Sequence: sequence, Problem: err.Error()})
+		} else {
+			c.add(record, len(v))
+		}
+		next = sequence + 1
+	}
+	if !c.full() && next <= through {
+		c.damage(missing(next, through))
+		next = through + 1
+	}
+	return c, next
+}
+
+func missing(from, through eventlog.Sequence) eventlog.DamageError {
+	return eventlog.DamageError{Sequence: from, Through: through, Problem: "missing"}
+}
+
+// decodeAt decodes a record that was found under the key of a sequence.
+func decodeAt(decoder *recordDecoder, sequence eventlog.Sequence, v []byte) (eventlog.Record, error) {
+	if v == nil {
+		return eventlog.Record{}, errors.New("missing")
+	}
+	record, err := decoder.decode(v)
+	if err == nil && record.Sequence != sequence {
+		err = fmt.Errorf("it says that it is record %d", record.Sequence)
+	}
+	return record, err
+}
+
+// ReadStream implements eventlog.Reader.
+func (r *Reader) ReadStream(ctx context.Context, s eventlog.Stream, from eventlog.Version) iter.Seq2[eventlog.Record, error] {
+	return func(yield func(eventlog.Record, error) bool) {
+		if err := r.readStream(ctx, s, max(from, 1), yield); err != nil {
+			yield(eventlog.Record{}, fmt.Errorf("read stream %q: %w", s, err))
+		}
+	}
+}
+
+// readStream yields until the consumer stops, which is no error.
+func (r *Reader) readStream(ctx context.Context, s eventlog.Stream, from eventlog.Version, yield func(eventlog.Record, error) bool) error {
+	var decoder recordDecoder
+	var head eventlog.Version
+	err := r.view(ctx, func(tx *bolt.Tx) error {
+		head, _ = streamHead(tx, s)
+		return nil
+	})
+	for next := from; err == nil && next <= head; {
+		var c chunk
+		err = r.view(ctx, func(tx *bolt.Tx) error {
+			c, next = readStreamChunk(tx, &decoder, streamRange{s, next, head})
+			return nil
+		})
+		if err == nil && !c.yield(yield) {
+			return nil
+		}
+	}
+	return err
+}
+
+type streamRange struct {
+	stream        eventlog.Stream
+	from, through eventlog.Version
+}
+
+// readStreamChunk reads records of a stream until the chunk is full. after is
+// the version to go on with.
+func readStreamChunk(tx *bolt.Tx, decoder *recordDecoder, want streamRange) (c chunk, after eventlog.Version) {
+	records := tx.Bucket(bucketRecords)
+	cursor := tx.Bucket(bucketIndex).Cursor()
+	next := want.from
+	for k, v := cursor.Seek(indexKey(want.stream, next)); k != nil && !c.full(); k, v = cursor.Next() {
+		stream, version, ok := parseIndexKey(k)
+		if !ok || stream != want.stream || version > want.through {
+			break
+		}
+		if next < version {
+			c.damage(missingVersions(stream, next, version-1))
+		}
+		next = version + 1
+		sequence, ok := parseRecordKey(v)
+		if !ok {
+			c.damage(eventlog.DamageError{Stream: stream, Version: version, Problem: fmt.Sprintf("the index says %x", v)})
+			continue
+		}
+		value := records.Get(recordKey(sequence))
+		record, err := decodeAt(decoder, sequence, value)
+		if err == nil && (record.Stream != stream || record.Version != version) {
+			err = fmt.Errorf("it is version %d of stream %q", record.Version, record.Stream)
+		}
+		if err != nil {
+			c.damage(eventlog.DamageError{Sequence: sequence, Stream: stream, Version: version, Problem: err.Error()})
+			continue
+		}
+		c.add(record, len(value))
+	}
+	if !c.full() && next <= want.through {
+		c.damage(missingVersions(want.stream, next, want.through))
+		next = want.through + 1
+	}
+	return c, next
+}
+
+func missingVersions(s eventlog.Stream, from, through eventlog.Version) eventlog.DamageError {
+	return eventlog.DamageError{Stream: s, Version: from, Problem: fmt.Sprintf("versions %d to %d are not in the index", from, through)}
+}
+
+// streamHead returns the version of a stream, and the sequence of the record
+// that has it. Both are 0 if the stream does not exist.
+func streamHead(tx *bolt.Tx, s eventlog.Stream) (eventlog.Version, eventlog.Sequence) {
+	cursor := tx.Bucket(bucketIndex).Cursor()
+	end := indexKey(s, ^eventlog.Version(0)) // behind every version of s
+	k, v := cursor.Seek(end)
+	if k == nil {
+		k, v = cursor.Last()
+	} else {
+		k, v = cursor.Prev()
+	}
+	if len(k) != len(end) || !bytes.HasPrefix(k, end[:len(s)+1]) {
+		return 0, 0
+	}
+	sequence, _ := parseRecordKey(v)
+	return eventlog.Version(binary.BigEndian.Uint64(k[len(s)+1:])), sequence
+}
+
+// LoadSnapshot implements eventlog.Reader.
+func (r *Reader) LoadSnapshot(ctx context.Context, name string) (s eventlog.Snapshot, found bool, err error) {
+	if err := s.Check(name); err != nil {
+		return s, false, err
+	}
+	err = r.view(ctx, func(tx *bolt.Tx) (err error) {
+		v := tx.Bucket(bucketSnapshots).Get([]byte(name))
+		if found = v != nil; !found {
+			return nil
+		}
+		if s, err = decodeSnapshot(v); err != nil {
+			return &eventlog.DamageError{Snapshot: name, Problem: err.Error()}
+		}
+		return nil
+	})
+	if err != nil {
+		return eventlog.Snapshot{}, false, fmt.Errorf("load snapshot %q: %w", name, err)
+	}
+	return s, found, nil
+}
+
+// view is the store's, unless the context is already done.
+func (r *Reader) view(ctx context.Context, fn func(*bolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.store.view(ctx, fn)
+}

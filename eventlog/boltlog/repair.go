@@ -1,0 +1,154 @@
+package boltlog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// repair is the writer's knowledge of its own trouble. While there is any,
+// appends are refused at once, and every now and then the writer tries to get
+// out of it: it opens the file again and writes something.
+type repair struct {
+	health health        // the trouble, nil if there is none
+	timer  *time.Timer   // runs while there is trouble
+	pause  time.Duration // until the next try
+}
+
+const (
+	firstPause = 100 * time.Millisecond
+	maxPause   = 5 * time.Second
+
+	// reopenTries is how often the file is opened again, firstPause apart,
+	// before the waiting appends are told that their outcome is unknown.
+	reopenTries = 3
+
+	// probeSize is what must fit onto the disk for the trouble to be over. It
+	// stays in the file as free pages, so that the appends that waited for
+	// space don't fill the disk again at once.
+	probeSize = 256 << 10
+)
+
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+func (r *repair) failure() error {
+	if failure := r.health.Load(); failure != nil {
+		return *failure
+	}
+	return nil
+}
+
+// fail notes trouble and returns it as the error for who meets it.
+func (w *writer) fail(cause error) error {
+	failure := fmt.Errorf("%w: %w", eventlog.ErrUnavailable, cause)
+	if w.failure() == nil {
+		w.log.Error("event log: appends are refused until it can be written again", "cause", cause)
+		w.pause = firstPause
+	}
+	w.health.Store(&failure)
+	w.timer.Reset(w.pause)
+	w.pause = min(2*w.pause, maxPause)
+	return failure
+}
+
+// settle finds out whether a batch is in the file although its commit failed:
+// bbolt may have written all of it before, say, the last sync reported an I/O
+// error. Only the disk knows, so the file is opened again and looked at.
+func (w *writer) settle(b *batch, cause error) {
+	failure := w.fail(fmt.Errorf("commit: %w", cause))
+	err := w.reopen()
+	for try := 1; err != nil && try < reopenTries; try++ {
+		time.Sleep(firstPause)
+		err = w.reopen()
+	}
+	durable := false
+	if err == nil {
+		durable, err = w.has(b.proof)
+	}
+	switch {
+	case err != nil:
+		b.fail(fmt.Errorf("%w: %w; and it could not be looked up: %w", eventlog.ErrOutcomeUnknown, failure, err))
+	case !durable:
+		b.fail(failure)
+	}
+}
+
+// has looks for what a transaction would have put into the file.
+func (w *writer) has(p *put) (found bool, err error) {
+	err = w.store.view(context.Background(), func(tx *bolt.Tx) error {
+		found = bytes.Equal(tx.Bucket(p.bucket).Get(p.key), p.value)
+		return nil
+	})
+	return found, err
+}
+
+// reopen opens the file again and goes on from what is in it. Records whose
+// outcome was unknown become known here.
+func (w *writer) reopen() error {
+	if err := w.store.reopen(); err != nil {
+		return err
+	}
+	last, err := w.store.last()
+	if err != nil {
+		return err
+	}
+	if known := w.tail.Last(); last < known {
+		return fmt.Errorf("%w: it ends with record %d, but %d was durable", eventlog.ErrCorrupt, last, known)
+	}
+	w.next = last + 1
+	w.tail.Advance(last)
+	return nil
+}
+
+// tryRepair opens the file again and, if a probe can be written, is well.
+func (w *writer) tryRepair() {
+	err := w.reopen()
+	if err == nil {
+		err = w.probe()
+	}
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.health.Store(nil)
+	w.log.Info("event log: it can be written again")
+}
+
+// probe writes something, and deletes it.
+func (w *writer) probe() error {
+	err := w.change(func(meta *bolt.Bucket) error { return meta.Put(keyProbe, make([]byte, probeSize)) })
+	if err != nil {
+		return fmt.Errorf("write a probe: %w", err)
+	}
+	if err := w.change(func(meta *bolt.Bucket) error { return meta.Delete(keyProbe) }); err != nil {
+		return fmt.Errorf("delete the probe: %w", err)
+	}
+	return nil
+}
+
+func (w *writer) change(fn func(meta *bolt.Bucket) error) error {
+	tx, err := w.begin()
+	if err != nil {
+		return err
+	}
+	err = guard(func() error {
+		if err := fn(tx.Bucket(bucketMeta)); err != nil {
+			return err
+		}
+		return w.commit(tx)
+	})
+	if err != nil {
+		w.rollback(tx)
+		return err
+	}
+	return nil
+}

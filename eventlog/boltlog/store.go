@@ -1,0 +1,154 @@
+package boltlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// store is the open file, which the writer closes and opens again when it has
+// to find out what is really on the disk. Readers that come in between wait.
+type store struct {
+	opener opener
+
+	mu      sync.Mutex
+	handle  *handle       // nil while the file is not open
+	why     error         // why it is not open; nil if that is about to change
+	changed chan struct{} // closed when handle or why change; never nil
+}
+
+func newStore(o opener) (*store, error) {
+	h, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	return &store{opener: o, handle: h, changed: make(chan struct{})}, nil
+}
+
+// view calls fn in a transaction that sees one state of the file. fn copies
+// what it keeps, and returns soon: an open transaction keeps the space of
+// overwritten pages from being used again.
+func (s *store) view(ctx context.Context, fn func(*bolt.Tx) error) error {
+	for {
+		h, err := s.wait(ctx)
+		if err != nil {
+			return err
+		}
+		err = h.read(fn, s.abandon)
+		if errors.Is(err, bolt.ErrDatabaseNotOpen) && s.current() != h {
+			continue // it was closed between the two lines above
+		}
+		return err
+	}
+}
+
+// wait returns the open file, as soon as there is one.
+func (s *store) wait(ctx context.Context) (*handle, error) {
+	for {
+		s.mu.Lock()
+		h, why, changed := s.handle, s.why, s.changed
+		s.mu.Unlock()
+		if h != nil || why != nil {
+			return h, why
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *store) current() *handle {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.handle
+}
+
+func (s *store) set(h *handle, why error) (before *handle) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, s.handle, s.why = s.handle, h, why
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return before
+}
+
+// reopen closes the file, if it is open, and opens it again from what the
+// disk has. Only the writer calls it, between transactions. If it fails,
+// readers get ErrUnavailable, and it can be called again.
+func (s *store) reopen() error {
+	err := s.detach(nil)
+	if err == nil {
+		err = forgetCache(s.opener.path)
+	}
+	var h *handle
+	if err == nil {
+		h, err = s.opener.open()
+	}
+	if err != nil {
+		s.set(nil, fmt.Errorf("%w: reopen: %w", eventlog.ErrUnavailable, err))
+		return err
+	}
+	s.set(h, nil)
+	return nil
+}
+
+// close closes the file for good.
+func (s *store) close() error {
+	return s.detach(eventlog.ErrClosed)
+}
+
+// detach closes the file after the last reader has left it.
+func (s *store) detach(why error) error {
+	h := s.set(nil, why)
+	if h == nil {
+		return nil
+	}
+	return guard(h.db.Close)
+}
+
+// abandon closes a file behind bbolt's back, which releases the lock. It is
+// for a transaction that can be neither begun nor ended: bbolt's own Close
+// would wait for it for ever. The map of the file stays in memory.
+func (s *store) abandon(h *handle) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h == nil || s.handle != h {
+		return
+	}
+	s.handle, s.why = nil, fmt.Errorf("%w: bbolt is stuck", eventlog.ErrUnavailable)
+	close(s.changed)
+	s.changed = make(chan struct{})
+	h.file.Close()
+}
+
+// begin begins a transaction. If bbolt panics while it holds its locks, it
+// will never let go of them, so the file is abandoned.
+func (h *handle) begin(writable bool, abandon func(*handle)) (tx *bolt.Tx, err error) {
+	returned := false
+	err = guard(func() (err error) {
+		tx, err = h.db.Begin(writable)
+		returned = true
+		return err
+	})
+	if !returned {
+		abandon(h)
+	}
+	return tx, err
+}
+
+// read calls fn in a read transaction.
+func (h *handle) read(fn func(*bolt.Tx) error, abandon func(*handle)) error {
+	tx, err := h.begin(false, abandon)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // of a read transaction: it cannot fail
+	return guard(func() error { return fn(tx) })
+}

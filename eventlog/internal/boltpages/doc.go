@@ -1,0 +1,14 @@
+// Package boltpages checks the structure of a bbolt file without bbolt.
+//
+// bbolt trusts its file: a damaged page makes it panic, some of the panics
+// happen in a goroutine of its own where nobody can recover them, and a branch
+// page that points to its own parent makes it recurse until the process dies.
+// So a file is walked here first, with every offset checked, and bbolt gets to
+// see only files in which each page is what its parent takes it for.
+//
+// It knows bbolt's file format (version 2) and nothing of events. Two things
+// are stricter than bbolt: buckets are not nested, and there is no free list
+// on disk (NoFreelistSync), because the event log has neither.
+//
+// Read meta.go for how the tree is found, then check.go for the walk.
+package boltpages

@@ -1,0 +1,307 @@
+package memlog
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/internal/queue"
+	"github.com/stele-runtime/stele/eventlog/internal/tail"
+)
+
+// Options say what the log writes into its records.
+type Options struct {
+	BootID string         // default: "memory"
+	Clock  eventlog.Clock // default: eventlog.SystemClock
+}
+
+// Log is an event log in memory. Make it with New.
+type Log struct {
+	options Options
+	tail    tail.Tail
+	jobs    *queue.Queue[func()] // for the goroutine that plays the writer
+	ended   chan struct{}        // closed when that goroutine is over
+	close   func()               // once
+
+	mu    sync.Mutex
+	state state
+	fail  error // set by Fail
+}
+
+var _ eventlog.Log = (*Log)(nil)
+
+// state is what would be on a disk.
+type state struct {
+	records   []eventlog.Record // records[i] has the sequence i+1
+	streams   map[eventlog.Stream][]eventlog.Sequence
+	snapshots map[string]eventlog.Snapshot
+}
+
+// New returns an empty log.
+func New(o Options) *Log {
+	return start(o, state{
+		streams:   make(map[eventlog.Stream][]eventlog.Sequence),
+		snapshots: make(map[string]eventlog.Snapshot),
+	})
+}
+
+// Reopen closes a log and returns a new one that has the same records and
+// snapshots, as a daemon finds them after a restart.
+func Reopen(l *Log, o Options) *Log {
+	l.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return start(o, l.state)
+}
+
+func start(o Options, s state) *Log {
+	if o.BootID == "" {
+		o.BootID = "memory"
+	}
+	if o.Clock == nil {
+		o.Clock = eventlog.SystemClock{}
+	}
+	const noLimit = int(^uint(0) >> 1)
+	l := &Log{options: o, state: s, jobs: queue.New[func()](noLimit), ended: make(chan struct{})}
+	l.tail.Advance(eventlog.Sequence(len(s.records)))
+	l.close = sync.OnceFunc(l.shutDown)
+	go l.run()
+	return l
+}
+
+// run is the goroutine that plays the writer.
+func (l *Log) run() {
+	defer close(l.ended)
+	for range l.jobs.Ready() {
+		const all = int(^uint(0) >> 1)
+		jobs, closed := l.jobs.Take(all, all)
+		for _, job := range jobs {
+			job()
+		}
+		if closed {
+			return
+		}
+	}
+}
+
+// Close implements eventlog.Reader.
+func (l *Log) Close() error {
+	l.close()
+	return nil
+}
+
+func (l *Log) shutDown() {
+	l.jobs.Close()
+	<-l.ended
+	l.tail.End(eventlog.ErrClosed)
+}
+
+// Fail makes the log refuse appends and snapshots as if the disk had failed
+// with this cause, until it is called with nil.
+func (l *Log) Fail(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fail = nil
+	if cause != nil {
+		l.fail = fmt.Errorf("%w: %w", eventlog.ErrUnavailable, cause)
+	}
+}
+
+// Health implements eventlog.Log.
+func (l *Log) Health() error {
+	if err := l.tail.Ended(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fail
+}
+
+// Append implements eventlog.Log.
+func (l *Log) Append(ctx context.Context, a eventlog.Append) (records []eventlog.Record, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	answered := make(chan struct{})
+	l.AppendAsync(a, func(r []eventlog.Record, e error) {
+		records, err = r, e
+		close(answered)
+	})
+	<-answered // memory doesn't keep anyone waiting, so the context needs no look
+	return records, err
+}
+
+// AppendAsync implements eventlog.Log.
+func (l *Log) AppendAsync(a eventlog.Append, done func([]eventlog.Record, error)) {
+	if l.jobs.Put(func() { done(l.append(a)) }, 0) != nil {
+		done(nil, eventlog.ErrClosed)
+	}
+}
+
+func (l *Log) append(a eventlog.Append) ([]eventlog.Record, error) {
+	if err := a.Check(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fail != nil {
+		return nil, l.fail
+	}
+	stream := l.state.streams[a.Stream]
+	if actual := eventlog.Version(len(stream)); actual != a.Expected {
+		return nil, &eventlog.WrongVersionError{Stream: a.Stream, Expected: a.Expected, Actual: actual}
+	}
+	wall := time.Unix(0, l.options.Clock.Now().UnixNano()).UTC()
+	sinceBoot := max(l.options.Clock.SinceBoot(), 0)
+	first := len(l.state.records)
+	for _, entry := range a.Entries {
+		entry.Payload = copyOf(entry.Payload)
+		sequence := eventlog.Sequence(len(l.state.records) + 1)
+		stream = append(stream, sequence)
+		l.state.records = append(l.state.records, eventlog.Record{
+			Sequence: sequence, Stream: a.Stream, Version: eventlog.Version(len(stream)),
+			Time: wall, SinceBoot: sinceBoot, BootID: l.options.BootID,
+			Entry: entry,
+		})
+	}
+	l.state.streams[a.Stream] = stream
+	l.tail.Advance(eventlog.Sequence(len(l.state.records)))
+	return slices.Clone(l.state.records[first:]), nil
+}
+
+// Last implements eventlog.Reader.
+func (l *Log) Last() eventlog.Sequence { return l.tail.Last() }
+
+// at returns a record that is there.
+func (l *Log) at(s eventlog.Sequence) eventlog.Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.records[s-1]
+}
+
+// alive returns why an iteration must end, or nil.
+func (l *Log) alive(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return l.tail.Ended()
+}
+
+// Read implements eventlog.Reader.
+func (l *Log) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	return func(yield func(eventlog.Record, error) bool) {
+		for next, last := max(from, 1), l.Last(); next <= last; next++ {
+			if err := l.alive(ctx); err != nil {
+				yield(eventlog.Record{}, err)
+				return
+			}
+			if !yield(l.at(next), nil) {
+				return
+			}
+		}
+	}
+}
+
+// ReadStream implements eventlog.Reader.
+func (l *Log) ReadStream(ctx context.Context, s eventlog.Stream, from eventlog.Version) iter.Seq2[eventlog.Record, error] {
+	return func(yield func(eventlog.Record, error) bool) {
+		if err := l.alive(ctx); err != nil {
+			yield(eventlog.Record{}, err)
+			return
+		}
+		l.mu.Lock()
+		sequences := l.state.streams[s] // only ever appended to
+		l.mu.Unlock()
+		for v := max(from, 1); v <= eventlog.Version(len(sequences)); v++ {
+			if err := l.alive(ctx); err != nil {
+				yield(eventlog.Record{}, err)
+				return
+			}
+			if !yield(l.at(sequences[v-1]), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Subscribe implements eventlog.Log.
+func (l *Log) Subscribe(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	return func(yield func(eventlog.Record, error) bool) {
+		for next := max(from, 1); ; next++ {
+			if err := l.tail.Wait(ctx, next-1); err != nil {
+				yield(eventlog.Record{}, err)
+				return
+			}
+			if err := ctx.Err(); err != nil {
+				yield(eventlog.Record{}, err)
+				return
+			}
+			if !yield(l.at(next), nil) {
+				return
+			}
+		}
+	}
+}
+
+// SaveSnapshot implements eventlog.Log.
+func (l *Log) SaveSnapshot(ctx context.Context, name string, s eventlog.Snapshot) error {
+	if err := l.alive(ctx); err != nil {
+		return err
+	}
+	if err := s.Check(name); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch last := eventlog.Sequence(len(l.state.records)); {
+	case l.fail != nil:
+		return l.fail
+	case s.Sequence > last:
+		return fmt.Errorf("%w: snapshot %q is of record %d, but the last one is %d", eventlog.ErrInvalid, name, s.Sequence, last)
+	}
+	s.Payload = copyOf(s.Payload)
+	l.state.snapshots[name] = s
+	return nil
+}
+
+// LoadSnapshot implements eventlog.Reader.
+func (l *Log) LoadSnapshot(ctx context.Context, name string) (eventlog.Snapshot, bool, error) {
+	var none eventlog.Snapshot
+	if err := l.alive(ctx); err != nil {
+		return none, false, err
+	}
+	if err := none.Check(name); err != nil {
+		return none, false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.state.snapshots[name]
+	if ok {
+		s.Payload = copyOf(s.Payload)
+	}
+	return s, ok, nil
+}
+
+// copyOf returns a copy that is not nil, as if it had been read from a disk.
+func copyOf(b []byte) []byte { return append([]byte{}, b...) }
+
+// Verify implements eventlog.Reader. Memory isn't damaged.
+func (l *Log) Verify(ctx context.Context) (eventlog.Report, error) {
+	if err := l.alive(ctx); err != nil {
+		return eventlog.Report{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := eventlog.Report{
+		Records:   uint64(len(l.state.records)),
+		Streams:   uint64(len(l.state.streams)),
+		Snapshots: uint64(len(l.state.snapshots)),
+		Last:      eventlog.Sequence(len(l.state.records)),
+	}
+	r.First = min(r.Last, 1)
+	return r, nil
+}
