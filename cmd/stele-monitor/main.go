@@ -1,0 +1,70 @@
+// Command stele-monitor is the one small process of a node that outlives the
+// daemon: see executors/monitor/server. As `stele-monitor pause` it is the first
+// process of a pod that shares a PID namespace.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"github.com/stele-runtime/stele/executors/monitor/pause"
+	"github.com/stele-runtime/stele/executors/monitor/server"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+const (
+	// exitAlreadyRuns is the exit code when the directory has a monitor.
+	exitAlreadyRuns = 3
+	// gcPercent trades processor time, of which the monitor needs next to none
+	// for garbage, for memory.
+	gcPercent = 25
+)
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "pause" {
+		pause.Run()
+		return
+	}
+	os.Exit(run())
+}
+
+func run() int {
+	dir := flag.String("dir", "", "directory of the socket, the lock and the journal (required)")
+	debugLog := flag.Bool("debug", false, "log more")
+	showVersion := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	if *showVersion {
+		fmt.Println(version)
+		return 0
+	}
+	if *dir == "" || flag.NArg() > 0 {
+		flag.Usage()
+		return 2
+	}
+	debug.SetGCPercent(gcPercent)
+	level := slog.LevelInfo
+	if *debugLog {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+
+	s, err := server.Open(server.Config{Dir: *dir, Build: version, Logger: logger})
+	if errors.Is(err, server.ErrAlreadyRuns) {
+		return exitAlreadyRuns
+	}
+	if err == nil {
+		err = s.Run(context.Background())
+	}
+	if err != nil {
+		logger.Error("the monitor ends", "error", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,253 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/stele-runtime/stele/executors/monitor/wire"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+const (
+	// minVersion and maxVersion are the protocol's versions that this monitor
+	// speaks.
+	minVersion = 1
+	maxVersion = 1
+	// forgetWait is how long Forget waits for an exit: a runtime that has
+	// deleted a container may be faster than the kernel's word of its end.
+	forgetWait = 5 * time.Second
+)
+
+// session is one connection.
+type session struct {
+	server *Server
+	conn   *wire.Conn
+	// calls are the requests that are being answered.
+	calls sync.WaitGroup
+
+	mu sync.Mutex
+	// unsubscribe ends the Subscribe that runs.
+	unsubscribe context.CancelFunc
+}
+
+// serve answers the requests of a connection until it ends, and then ends the
+// execs that were asked for on it.
+func (s *Server) serve(ctx context.Context, conn *wire.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	n := &session{server: s, conn: conn}
+	if err := n.run(ctx); err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		s.logger.Warn("a connection ended", "error", err)
+	}
+	cancel()
+	conn.Close()
+	n.calls.Wait()
+}
+
+func (n *session) run(ctx context.Context) error {
+	if err := n.hello(); err != nil {
+		return err
+	}
+	for {
+		req := new(pb.Request)
+		fds, err := n.conn.Receive(req)
+		if err != nil {
+			return err
+		}
+		n.calls.Go(func() { n.answer(ctx, req, fds) })
+	}
+}
+
+// hello agrees on a version.
+func (n *session) hello() error {
+	req := new(pb.Request)
+	fds, err := n.conn.Receive(req)
+	if err != nil {
+		return err
+	}
+	closeAll(fds...)
+	hello := req.GetHello()
+	version := min(hello.GetMaxVersion(), maxVersion)
+	if hello == nil || version < minVersion || version < hello.MinVersion {
+		refusal := fail(pb.Failure_CODE_UNSUPPORTED_VERSION,
+			"this monitor speaks versions %d to %d of the protocol, asked for were %d to %d",
+			minVersion, maxVersion, hello.GetMinVersion(), hello.GetMaxVersion())
+		return errors.Join(refusal, n.conn.Send(&pb.Reply{Id: req.Id, Failure: toFailure(refusal)}))
+	}
+	s := n.server
+	return n.conn.Send(&pb.Reply{Id: req.Id, Result: &pb.Reply_Welcome{Welcome: &pb.Welcome{
+		Version:       version,
+		Build:         s.config.Build,
+		Pid:           s.pid,
+		Instance:      s.instance,
+		BootId:        s.bootID,
+		LastSeq:       s.journal.LastSeq(),
+		JournalDamage: s.journal.Damage(),
+	}}})
+}
+
+// answer carries out a request and sends the reply.
+func (n *session) answer(ctx context.Context, req *pb.Request, fds []int) {
+	reply, lent := &pb.Reply{}, descriptors{}
+	given, err := received(req.Descriptors, fds)
+	if err == nil {
+		reply, lent, err = n.call(ctx, req, &given)
+		given.close()
+	}
+	if err != nil {
+		reply = &pb.Reply{Failure: toFailure(err)}
+	}
+	reply.Id = req.Id
+	reply.Descriptors = lent.roles
+	if err := n.conn.Send(reply, lent.fds...); err != nil && ctx.Err() == nil {
+		n.server.logger.Warn("send a reply", "error", err)
+	}
+	lent.close()
+	if req.GetShutdown() != nil && reply.Failure == nil {
+		n.server.quitOnce.Do(func() { close(n.server.quit) })
+	}
+}
+
+// call carries out a request. Descriptors in given that it doesn't take are
+// closed afterwards.
+func (n *session) call(ctx context.Context, req *pb.Request, given *descriptors) (*pb.Reply, descriptors, error) {
+	s := n.server
+	done := &pb.Reply{}
+	switch call := req.Call.(type) {
+	case *pb.Request_Create:
+		c, err := s.create(call.Create)
+		return lendContainer(c, err)
+	case *pb.Request_Lend:
+		c, err := s.find(call.Lend.ContainerId)
+		return lendContainer(c, err)
+	case *pb.Request_Adopt:
+		return done, descriptors{}, s.adopt(call.Adopt, given)
+	case *pb.Request_Settle:
+		s.settle()
+		return done, descriptors{}, nil
+	case *pb.Request_Exec:
+		ended, err := s.exec(ctx, call.Exec, given)
+		return &pb.Reply{Result: &pb.Reply_ExecEnded{ExecEnded: ended}}, descriptors{}, err
+	case *pb.Request_KillExec:
+		s.killExec(call.KillExec.ExecId)
+		return done, descriptors{}, nil
+	case *pb.Request_Signal:
+		return done, descriptors{}, s.signal(call.Signal)
+	case *pb.Request_ReopenLog:
+		return done, descriptors{}, s.reopenLog(call.ReopenLog.ContainerId)
+	case *pb.Request_Forget:
+		return done, descriptors{}, s.forget(call.Forget.ContainerId)
+	case *pb.Request_List:
+		reply, err := n.list(req.Id)
+		return reply, descriptors{}, err
+	case *pb.Request_Subscribe:
+		return done, descriptors{}, n.subscribe(ctx, req.Id, call.Subscribe.After)
+	case *pb.Request_Ack:
+		return done, descriptors{}, s.journal.Ack(call.Ack.Seq)
+	case *pb.Request_Shutdown:
+		return done, descriptors{}, s.checkShutdown()
+	default:
+		return nil, descriptors{}, fail(pb.Failure_CODE_UNIMPLEMENTED, "this monitor doesn't know a call of the type %T", call)
+	}
+}
+
+// lendContainer answers with a container and its descriptors.
+func lendContainer(c *container, err error) (*pb.Reply, descriptors, error) {
+	if err != nil {
+		return nil, descriptors{}, err
+	}
+	lent, err := c.lend()
+	if err != nil {
+		return nil, descriptors{}, err
+	}
+	return &pb.Reply{Result: &pb.Reply_Container{Container: c.describe()}}, lent, nil
+}
+
+// list sends all containers but the last, which it returns.
+func (n *session) list(id uint64) (*pb.Reply, error) {
+	last := &pb.Reply{}
+	for _, c := range n.server.all() {
+		if last.Result != nil {
+			last.Id, last.More = id, true
+			if err := n.conn.Send(last); err != nil {
+				return nil, err
+			}
+		}
+		last = &pb.Reply{Result: &pb.Reply_Container{Container: c.describe()}}
+	}
+	return last, nil
+}
+
+// subscribe sends exits until ctx or the subscription ends.
+func (n *session) subscribe(ctx context.Context, id, after uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.mu.Lock()
+	if n.unsubscribe != nil {
+		n.unsubscribe()
+	}
+	n.unsubscribe = cancel
+	n.mu.Unlock()
+	// The event log has numbers that a lost journal doesn't.
+	if err := n.server.journal.SkipTo(after); err != nil {
+		return err
+	}
+	for {
+		exits, more := n.server.journal.Exits(after)
+		for _, exit := range exits {
+			if err := n.conn.Send(&pb.Reply{Id: id, More: true, Result: &pb.Reply_Exit{Exit: exit}}); err != nil {
+				return err
+			}
+			after = exit.Seq
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return fmt.Errorf("the subscription ended: %w", ctx.Err())
+		}
+	}
+}
+
+func (s *Server) reopenLog(id string) error {
+	c, err := s.find(id)
+	if err != nil {
+		return err
+	}
+	output := c.outputs()
+	if output == nil {
+		return fail(pb.Failure_CODE_NOT_FOUND, "container %q has no log any more", id)
+	}
+	return output.Reopen()
+}
+
+// forget drops a container that has ended.
+func (s *Server) forget(id string) error {
+	c, err := s.find(id)
+	if err != nil {
+		return s.journal.Forget(id)
+	}
+	select {
+	case <-c.exited:
+	case <-time.After(forgetWait):
+		return fail(pb.Failure_CODE_RUNNING, "container %q still runs", id)
+	}
+	s.drop(c)
+	return errors.Join(c.release(), s.journal.Forget(id))
+}
+
+// checkShutdown refuses to end while there is something to do.
+func (s *Server) checkShutdown() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, c := range s.containers {
+		if !c.hasExited() {
+			return fail(pb.Failure_CODE_RUNNING, "container %q still runs", id)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package server
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/pump"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+// container is what the monitor knows of one container.
+//
+//	reserved ──► ready ──► exited
+//	    └──► ready with err, and dropped
+type container struct {
+	id string
+
+	// ready is closed when the runtime has ended; then err or record is set,
+	// and neither changes any more.
+	ready  chan struct{}
+	err    error
+	record *pb.Container
+
+	// once guards against two sources of the same exit.
+	once sync.Once
+	// exited is closed when the exit is in the journal; then exit is set.
+	exited chan struct{}
+	exit   *pb.Exit
+
+	mu sync.Mutex
+	// lost says that a monitor before this one had the container, that its
+	// process is gone, and that nobody has told yet how it ended.
+	lost bool
+	// output is nil when there are no pipes (any more).
+	output *pump.Output
+	// pidfd and stdin are -1 when they aren't there.
+	pidfd int
+	stdin int
+}
+
+func newContainer(id string) *container {
+	return &container{id: id, ready: make(chan struct{}), exited: make(chan struct{}), pidfd: -1, stdin: -1}
+}
+
+// hasExited reports whether the exit is in the journal.
+func (c *container) hasExited() bool {
+	select {
+	case <-c.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *container) outputs() *pump.Output {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.output
+}
+
+// describe returns what the protocol says of a container that is ready.
+func (c *container) describe() *pb.Container {
+	description := proto.CloneOf(c.record)
+	if c.hasExited() {
+		description.Exit = c.exit
+	}
+	if output := c.outputs(); output != nil {
+		lost, err := output.Lost()
+		description.LogLost = uint64(lost)
+		if err != nil {
+			description.LogError = err.Error()
+		}
+	}
+	return description
+}
+
+// lend returns duplicates of the container's descriptors.
+func (c *container) lend() (descriptors, error) {
+	var d descriptors
+	c.mu.Lock()
+	output := c.output
+	err := errorsFirst(d.duplicate(pb.Role_ROLE_PIDFD, c.pidfd), d.duplicate(pb.Role_ROLE_STDIN, c.stdin))
+	c.mu.Unlock()
+	if err == nil && output != nil {
+		var pipes pump.Pipes
+		if pipes, err = output.Duplicate(); err == nil {
+			d.add(pb.Role_ROLE_STDOUT, pipes.Stdout)
+			d.add(pb.Role_ROLE_STDERR, pipes.Stderr)
+		}
+	}
+	if err != nil {
+		d.close()
+		return descriptors{}, err
+	}
+	return d, nil
+}
+
+// release closes the container's descriptors, after what the pipes hold was
+// written.
+func (c *container) release() error {
+	c.mu.Lock()
+	output, pidfd, stdin := c.output, c.pidfd, c.stdin
+	c.output, c.pidfd, c.stdin = nil, -1, -1
+	c.mu.Unlock()
+	closeAll(pidfd, stdin)
+	if output == nil {
+		return nil
+	}
+	return output.Close()
+}
+
+// signal sends a signal to the container's first process.
+func (c *container) signal(signal unix.Signal) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pidfd < 0 {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(c.pidfd, signal, nil, 0); err != nil && err != unix.ESRCH {
+		return fail(pb.Failure_CODE_INTERNAL, "send signal %d to container %s: %v", signal, c.id, err)
+	}
+	return nil
+}
+
+// reserve returns the container with the id; fresh when there was none and the
+// caller has to make it.
+func (s *Server) reserve(id string) (c *container, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, ok := s.containers[id]; ok {
+		return c, false
+	}
+	c = newContainer(id)
+	s.containers[id] = c
+	return c, true
+}
+
+// find returns a container that was created.
+func (s *Server) find(id string) (*container, error) {
+	s.mu.Lock()
+	c, ok := s.containers[id]
+	s.mu.Unlock()
+	if !ok {
+		return nil, notFound(id)
+	}
+	<-c.ready
+	if c.err != nil {
+		return nil, notFound(id)
+	}
+	return c, nil
+}
+
+func (s *Server) drop(c *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.containers[c.id] == c {
+		delete(s.containers, c.id)
+	}
+}
+
+// all returns the containers that are ready, by id.
+func (s *Server) all() []*container {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*container
+	for _, c := range s.containers {
+		select {
+		case <-c.ready:
+			if c.err == nil {
+				all = append(all, c)
+			}
+		default:
+		}
+	}
+	slices.SortFunc(all, func(a, b *container) int { return cmp.Compare(a.id, b.id) })
+	return all
+}

@@ -1,0 +1,13 @@
+// Package crilog writes a container's output to a file in the format that the
+// kubelet reads: one record a line,
+//
+//	2026-01-02T15:04:05.000000000Z stdout F text of the line
+//
+// of a time (RFC 3339, nanoseconds, UTC), the stream, a tag and the content,
+// which may be any bytes but a newline. F (full) ends a line of the container;
+// P (partial) is a piece of a line that goes on in the stream's next record.
+//
+// It formats (format.go) and owns the file (file.go, dir.go); where the bytes
+// come from and when is its caller's business. It is not safe for concurrent
+// use. Read format.go first.
+package crilog

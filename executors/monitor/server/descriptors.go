@@ -1,0 +1,99 @@
+package server
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+// descriptors are file descriptors with what they are.
+type descriptors struct {
+	roles []pb.Role
+	fds   []int
+}
+
+// received pairs the descriptors of a request with their roles. On an error they
+// are closed.
+func received(roles []pb.Role, fds []int) (descriptors, error) {
+	if len(roles) != len(fds) {
+		closeAll(fds...)
+		return descriptors{}, fail(pb.Failure_CODE_INVALID, "%d descriptors came with a request that names %d", len(fds), len(roles))
+	}
+	return descriptors{roles: roles, fds: fds}, nil
+}
+
+// add adds fd unless it is -1.
+func (d *descriptors) add(role pb.Role, fd int) {
+	if fd >= 0 {
+		d.roles = append(d.roles, role)
+		d.fds = append(d.fds, fd)
+	}
+}
+
+// duplicate adds a duplicate of fd unless it is -1.
+func (d *descriptors) duplicate(role pb.Role, fd int) error {
+	if fd < 0 {
+		return nil
+	}
+	twin, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return fmt.Errorf("duplicate %s: %w", role, err)
+	}
+	d.add(role, twin)
+	return nil
+}
+
+// take removes and returns the descriptor of a role; -1 if there is none.
+func (d *descriptors) take(role pb.Role) int {
+	for i, r := range d.roles {
+		if r == role && d.fds[i] >= 0 {
+			fd := d.fds[i]
+			d.fds[i] = -1
+			return fd
+		}
+	}
+	return -1
+}
+
+// get returns the descriptor of a role, which stays here; -1 if there is none.
+func (d *descriptors) get(role pb.Role) int {
+	for i, r := range d.roles {
+		if r == role {
+			return d.fds[i]
+		}
+	}
+	return -1
+}
+
+// close closes those that were not taken.
+func (d *descriptors) close() { closeAll(d.fds...) }
+
+// closeAll closes the descriptors that are not -1.
+func closeAll(fds ...int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// errorsFirst returns the first error that isn't nil.
+func errorsFirst(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inode returns the inode of a descriptor's file; 0 for -1.
+func inode(fd int) uint64 {
+	var st unix.Stat_t
+	if fd < 0 || unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}

@@ -1,0 +1,96 @@
+package server
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+const (
+	// drainWait is how long an exit waits for the last output to be written:
+	// only a disk that hangs takes so long.
+	drainWait = 10 * time.Second
+	// reapWait is how long a process that has ended may wait for its parent,
+	// which is not the monitor, to ask how.
+	reapWait = 30 * time.Second
+)
+
+// ended journals the exit of a container's first process, once, after the output
+// that it left in the pipes was written: who sees the exit finds the whole log.
+func (s *Server) ended(c *container, status reaper.Status) {
+	<-c.ready
+	if c.err != nil {
+		return
+	}
+	c.once.Do(func() {
+		if output := c.outputs(); output != nil {
+			drained := make(chan struct{})
+			if output.Drain(func() { close(drained) }) == nil {
+				select {
+				case <-drained:
+				case <-time.After(drainWait):
+					s.logger.Warn("the end of a container's output is not in its log yet", "container", c.id)
+				}
+			}
+		}
+		c.exit = &pb.Exit{
+			ContainerId: c.id,
+			Code:        int32(status.Code),
+			Signal:      int32(status.Signal),
+			OomKilled:   oomKills(c.record.OomFile) > c.record.OomKills,
+			Time:        status.Time.UnixNano(),
+			SinceBoot:   int64(status.SinceBoot),
+			Unknown:     status.Unknown,
+		}
+		if err := s.journal.Exited(c.exit); err != nil {
+			s.logger.Error("journal an exit", "container", c.id, "error", err)
+		}
+		close(c.exited)
+	})
+}
+
+// followForeign calls tell, once, when a process has ended that is no child of
+// the monitor: somebody else waits for it, and the pidfd tells afterwards what
+// that one was told. The pidfd must stay open until then.
+func (s *Server) followForeign(pidfd int, tell func(reaper.Status)) error {
+	return s.pump.WatchEnd(pidfd, false, func(reaped bool) {
+		ended := reaper.Now()
+		go func() {
+			if !reaped {
+				s.awaitReaped(pidfd)
+			}
+			status, err := reaper.ExitInfo(pidfd)
+			if err != nil {
+				status.Unknown = "the process was not a child of the monitor: " + err.Error()
+			}
+			status.Time, status.SinceBoot = ended.Time, ended.SinceBoot
+			tell(status)
+		}()
+	})
+}
+
+// awaitReaped waits until somebody has waited for a process that has ended: the
+// pidfd knows nothing before. The parent may never do it.
+func (s *Server) awaitReaped(pidfd int) {
+	reaped := make(chan struct{})
+	if err := s.pump.WatchEnd(pidfd, true, func(bool) { close(reaped) }); err != nil {
+		return
+	}
+	select {
+	case <-reaped:
+	case <-time.After(reapWait):
+		s.pump.Unwatch(pidfd)
+	}
+}
+
+// signal sends a signal to a container's first process.
+func (s *Server) signal(req *pb.Signal) error {
+	c, err := s.find(req.ContainerId)
+	if err != nil {
+		return err
+	}
+	return c.signal(unix.Signal(req.Signal))
+}

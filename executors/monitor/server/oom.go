@@ -1,0 +1,145 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// oomCounter returns the file that counts the OOM kills of a process's own
+// memory cgroup: memory.oom_control where the v1 controller is mounted,
+// memory.events on v2. It is empty when there is none, as for the root cgroup.
+func oomCounter(pid int) string {
+	v1, v2 := memoryCgroup(pid)
+	for _, c := range []struct{ path, fsType, option, file string }{
+		{v1, "cgroup", "memory", "memory.oom_control"},
+		{v2, "cgroup2", "", "memory.events"},
+	} {
+		if c.path == "" {
+			continue
+		}
+		mount, root := cgroupMount(c.fsType, c.option)
+		if mount == "" {
+			continue
+		}
+		below, ok := strings.CutPrefix(c.path, strings.TrimSuffix(root, "/"))
+		if !ok {
+			continue
+		}
+		file := filepath.Join(mount, below, c.file)
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	return ""
+}
+
+// memoryCgroup returns a process's cgroup in the v1 memory hierarchy and in v2.
+func memoryCgroup(pid int) (v1, v2 string) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return "", ""
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(fields) < 3 {
+			continue
+		}
+		if fields[0] == "0" && fields[1] == "" {
+			v2 = fields[2]
+		}
+		for controller := range strings.SplitSeq(fields[1], ",") {
+			if controller == "memory" {
+				v1 = fields[2]
+			}
+		}
+	}
+	return v1, v2
+}
+
+// cgroupMount returns where a cgroup file system of the type, and with the
+// option, is mounted, and which of its directories is there.
+func cgroupMount(fsType, option string) (mount, root string) {
+	file, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return "", ""
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !ok || len(left) < 5 || len(right) < 3 || right[0] != fsType {
+			continue
+		}
+		if option == "" {
+			return left[4], left[3]
+		}
+		for o := range strings.SplitSeq(right[2], ",") {
+			if o == option {
+				return left[4], left[3]
+			}
+		}
+	}
+	return "", ""
+}
+
+// oomKills reads a counter; 0 if there is none, or no longer.
+func oomKills(file string) uint64 {
+	if file == "" {
+		return 0
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(data) {
+		if count, ok := bytes.CutPrefix(line, []byte("oom_kill ")); ok {
+			n, _ := strconv.ParseUint(string(bytes.TrimSpace(count)), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// oomScore is the oom_score_adj that the monitor was started with, if it has
+// another now; a pointer so that 0 is a value.
+type oomScore struct{ before *int }
+
+const oomScoreFile = "/proc/self/oom_score_adj"
+
+// lowerOOMScore asks for the lowest score that a process can have.
+func lowerOOMScore(logger *slog.Logger) oomScore {
+	data, err := os.ReadFile(oomScoreFile)
+	if err != nil {
+		logger.Debug("the OOM score can't be read", "error", err)
+		return oomScore{}
+	}
+	before, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		logger.Debug("the OOM score can't be read", "error", err)
+		return oomScore{}
+	}
+	const lowest = -1000
+	if err := os.WriteFile(oomScoreFile, []byte(strconv.Itoa(lowest)), 0); err != nil {
+		logger.Debug("the OOM score stays as it is", "score", before, "error", err)
+		return oomScore{}
+	}
+	return oomScore{before: &before}
+}
+
+// restore gives a child that was just started the score that the monitor had
+// before, so that no container inherits the monitor's. It is in time: a runtime
+// needs milliseconds before it forks, and sets the score of the container itself
+// if the container's configuration has one.
+func (o oomScore) restore(pid int) {
+	if o.before == nil {
+		return
+	}
+	// The child may be gone already.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(*o.before)), 0)
+}

@@ -1,0 +1,177 @@
+package pump
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
+)
+
+// Output is what one container writes. Its methods may be called by any
+// goroutine.
+type Output struct {
+	pump *Pump
+	// The rest belongs to the goroutine of Pump.Run.
+	log     *crilog.File
+	streams []*stream
+}
+
+// Pipes are the reading ends of a container's pipes, non-blocking; -1 stands for
+// one that isn't there.
+type Pipes struct{ Stdout, Stderr int }
+
+// Attach begins to read pipes and to write log; without one, what is read is
+// dropped. The descriptors and the log are the pump's from then on.
+func (p *Pump) Attach(pipes Pipes, log *crilog.File) (*Output, error) {
+	o := &Output{pump: p, log: log}
+	if err := o.Offer(pipes); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// Offer begins to read those of the pipes that the output doesn't read already,
+// and closes the others.
+func (o *Output) Offer(pipes Pipes) error {
+	var addErr error
+	err := o.pump.call(func() {
+		if addErr = errors.Join(o.offer(crilog.Stdout, pipes.Stdout), o.offer(crilog.Stderr, pipes.Stderr)); addErr != nil {
+			o.closeStreams()
+		}
+		o.closeIfDone()
+	})
+	if err == nil {
+		err = addErr
+	}
+	if err != nil {
+		return fmt.Errorf("read a container's output: %w", err)
+	}
+	return nil
+}
+
+func (o *Output) offer(kind crilog.Stream, fd int) error {
+	if fd < 0 {
+		return nil
+	}
+	if slices.ContainsFunc(o.streams, func(s *stream) bool { return s.kind == kind }) {
+		unix.Close(fd)
+		return nil
+	}
+	s := &stream{pump: o.pump, out: o, fd: fd, kind: kind}
+	if err := o.pump.add(fd, unix.EPOLLIN, s); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	o.streams = append(o.streams, s)
+	return nil
+}
+
+// ended is called by a stream that has closed its pipe.
+func (o *Output) ended(s *stream) {
+	o.streams = slices.DeleteFunc(o.streams, func(other *stream) bool { return other == s })
+	o.closeIfDone()
+}
+
+// closeIfDone closes the log when there is nothing more to come.
+func (o *Output) closeIfDone() {
+	if o.log != nil && len(o.streams) == 0 {
+		o.log.Close()
+	}
+}
+
+// Drain writes what the pipes hold at this moment, and then calls then in the
+// pump's goroutine, where it must not wait for anything.
+func (o *Output) Drain(then func()) error {
+	if !o.pump.do(func() { o.drain(); then() }) {
+		return ErrStopped
+	}
+	return nil
+}
+
+func (o *Output) drain() {
+	// Cloned because streams that end leave the list.
+	for _, s := range slices.Clone(o.streams) {
+		s.turn(drainReads, true)
+	}
+}
+
+// Reopen opens the log's path again: see crilog.File.
+func (o *Output) Reopen() error {
+	var reopenErr error
+	err := o.pump.call(func() {
+		if o.log == nil {
+			return
+		}
+		reopenErr = o.log.Reopen()
+		o.closeIfDone()
+	})
+	if err != nil {
+		return err
+	}
+	return reopenErr
+}
+
+// Lost returns how many bytes the log refused, and the last reason.
+func (o *Output) Lost() (bytes int64, reason error) {
+	_ = o.pump.call(func() {
+		if o.log != nil {
+			bytes, reason = o.log.Lost()
+		}
+	})
+	return bytes, reason
+}
+
+// Duplicate returns duplicates of the pipes that are still read, which are the
+// caller's to close.
+func (o *Output) Duplicate() (Pipes, error) {
+	pipes := Pipes{Stdout: -1, Stderr: -1}
+	var dupErr error
+	err := o.pump.call(func() {
+		for _, s := range o.streams {
+			fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 3)
+			if err != nil {
+				dupErr = fmt.Errorf("duplicate the pipe of %s: %w", s.kind, err)
+				return
+			}
+			if s.kind == crilog.Stdout {
+				pipes.Stdout = fd
+			} else {
+				pipes.Stderr = fd
+			}
+		}
+	})
+	if err == nil {
+		err = dupErr
+	}
+	if err != nil {
+		pipes.Close()
+		return Pipes{Stdout: -1, Stderr: -1}, err
+	}
+	return pipes, nil
+}
+
+// Close closes the pipes that are there.
+func (p Pipes) Close() {
+	for _, fd := range []int{p.Stdout, p.Stderr} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// Close writes what the pipes hold at this moment and closes them and the log.
+func (o *Output) Close() error {
+	return o.pump.call(func() {
+		o.drain()
+		o.closeStreams()
+	})
+}
+
+func (o *Output) closeStreams() {
+	for _, s := range slices.Clone(o.streams) {
+		s.end()
+	}
+}

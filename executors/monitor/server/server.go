@@ -1,0 +1,177 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/journal"
+	"github.com/stele-runtime/stele/executors/monitor/server/pump"
+	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	"github.com/stele-runtime/stele/executors/monitor/wire"
+)
+
+// ErrAlreadyRuns says that another monitor serves the directory.
+var ErrAlreadyRuns = errors.New("another monitor serves this directory")
+
+// Config is what a Server needs.
+type Config struct {
+	// Dir holds the socket, the lock and the journal. It is made, mode 0700, if
+	// it is missing, and should be on a tmpfs.
+	Dir string
+	// Build names the monitor's version.
+	Build  string
+	Logger *slog.Logger
+}
+
+// Server is the one monitor of a directory.
+type Server struct {
+	config   Config
+	logger   *slog.Logger
+	instance string
+	pid      int32
+	bootID   string
+	lock     *os.File
+	listener *wire.Listener
+	journal  *journal.Journal
+	reaper   *reaper.Reaper
+	pump     *pump.Pump
+	oomScore oomScore
+
+	// quit is closed, once, by Shutdown.
+	quit     chan struct{}
+	quitOnce sync.Once
+
+	mu         sync.Mutex
+	containers map[string]*container
+	execs      map[string]*execution
+}
+
+// Open takes the directory and takes up what the journal names, and listens. It
+// returns ErrAlreadyRuns when there is a monitor.
+func Open(config Config) (*Server, error) {
+	s := &Server{
+		config:     config,
+		logger:     config.Logger,
+		instance:   rand.Text(),
+		pid:        int32(os.Getpid()),
+		quit:       make(chan struct{}),
+		containers: map[string]*container{},
+		execs:      map[string]*execution{},
+	}
+	if err := s.takeDir(); err != nil {
+		return nil, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read the boot id: %w", err)
+	}
+	s.bootID = strings.TrimSpace(string(boot))
+	if s.journal, err = journal.Open(filepath.Join(config.Dir, "journal")); err != nil {
+		return nil, err
+	}
+	if damage := s.journal.Damage(); damage != "" {
+		s.logger.Error("the journal was damaged", "damage", damage)
+	}
+	if s.reaper, err = reaper.New(); err != nil {
+		return nil, err
+	}
+	if s.pump, err = pump.New(s.logger); err != nil {
+		return nil, err
+	}
+	// Logs are made with mode 0640 whatever the daemon's mask was.
+	unix.Umask(0o022)
+	s.oomScore = lowerOOMScore(s.logger)
+	if s.listener, err = wire.Listen(filepath.Join(config.Dir, "monitor.sock")); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// takeDir makes the directory and locks it for as long as the process lives.
+func (s *Server) takeDir() error {
+	if err := os.MkdirAll(s.config.Dir, 0o700); err != nil {
+		return fmt.Errorf("make the monitor's directory: %w", err)
+	}
+	if err := os.Chmod(s.config.Dir, 0o700); err != nil {
+		return fmt.Errorf("protect the monitor's directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(s.config.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the monitor's lock: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("%s: %w", s.config.Dir, ErrAlreadyRuns)
+		}
+		return fmt.Errorf("lock the monitor's directory: %w", err)
+	}
+	s.lock = lock
+	return nil
+}
+
+// Run serves until Shutdown is asked for or ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var parts sync.WaitGroup
+	failed := make(chan error, 2)
+	parts.Go(func() { s.reaper.Run(ctx) })
+	parts.Go(func() {
+		if err := s.pump.Run(); err != nil {
+			failed <- err
+		}
+	})
+	s.resume()
+	parts.Go(func() {
+		if err := s.accept(ctx, &parts); err != nil {
+			failed <- err
+		}
+	})
+
+	var err error
+	select {
+	case <-s.quit:
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	cancel()
+	s.listener.Close()
+	s.pump.Stop()
+	parts.Wait()
+	return errors.Join(err, s.journal.Close(), s.lock.Close())
+}
+
+// accept takes connections until the listener is closed.
+func (s *Server) accept(ctx context.Context, parts *sync.WaitGroup) error {
+	for ctx.Err() == nil {
+		conn, err := s.listener.Accept()
+		var foreign *wire.ForeignPeerError
+		switch {
+		case err == nil:
+			parts.Go(func() { s.serve(ctx, conn) })
+		case errors.Is(err, os.ErrClosed):
+			return nil
+		case errors.As(err, &foreign):
+			s.logger.Warn("hung up on a stranger", "pid", foreign.PID, "uid", foreign.UID)
+		default:
+			// Most likely no descriptor is free; containers go on meanwhile.
+			s.logger.Error("accept a connection", "error", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener accepts connections of the superuser and of the user that the
+// process runs as.
+type Listener struct {
+	path string
+	file *os.File
+	raw  syscall.RawConn
+}
+
+// Listen makes a socket at path, mode 0600. It replaces one that is left over:
+// that no other process serves the path is the caller's to know.
+func Listen(path string) (*Listener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), path)
+	if err := bind(fd, path); err != nil {
+		file.Close()
+		return nil, err
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("use the socket %s: %w", path, err)
+	}
+	return &Listener{path: path, file: file, raw: raw}, nil
+}
+
+func bind(fd int, path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the old socket: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return fmt.Errorf("bind a socket to %s: %w", path, err)
+	}
+	// Nobody gets in between: connections are taken only after listen.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return fmt.Errorf("protect the socket: %w", err)
+	}
+	if err := unix.Listen(fd, 64); err != nil {
+		return fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return nil
+}
+
+// ForeignPeerError says that somebody connected who may not.
+type ForeignPeerError struct {
+	PID int32
+	UID uint32
+}
+
+func (e *ForeignPeerError) Error() string {
+	return fmt.Sprintf("process %d of user %d connected, who is neither root nor this process's user", e.PID, e.UID)
+}
+
+// Accept waits for the next connection. A *ForeignPeerError means that one was
+// hung up on and that Accept can be called again.
+func (l *Listener) Accept() (*Conn, error) {
+	fd := -1
+	var acceptErr error
+	err := l.raw.Read(func(listener uintptr) bool {
+		for {
+			fd, _, acceptErr = unix.Accept4(int(listener), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			if acceptErr != unix.EINTR && acceptErr != unix.ECONNABORTED {
+				return acceptErr != unix.EAGAIN
+			}
+		}
+	})
+	if err = errors.Join(err, acceptErr); err != nil {
+		return nil, fmt.Errorf("accept a connection on %s: %w", l.path, err)
+	}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("ask who connected to %s: %w", l.path, err)
+	}
+	if peer.Uid != 0 && int(peer.Uid) != os.Getuid() {
+		unix.Close(fd)
+		return nil, &ForeignPeerError{PID: peer.Pid, UID: peer.Uid}
+	}
+	return newConn(fd)
+}
+
+// Close stops listening and wakes an Accept that waits. The socket stays in the
+// file system: removing it could remove that of a successor.
+func (l *Listener) Close() error { return l.file.Close() }
