@@ -1,0 +1,48 @@
+package audit
+
+import (
+	"io/fs"
+	"path/filepath"
+	"regexp"
+)
+
+// idInName matches names that are made of an id, whole or shortened: bundles,
+// sockets, pinned namespaces, runtimes' state, cached network results.
+var idInName = regexp.MustCompile(`[0-9a-f]{12,}`)
+
+// files finds those in the daemon's directories that are named after an id. Of a
+// folder so named only the folder is told. The store of images and layers has
+// ids of its own and is looked at by storage.
+func files(scope Scope, snapshot Snapshot) error {
+	for _, dir := range []string{scope.Root, scope.State} {
+		if dir == "" {
+			continue
+		}
+		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				if gone(err) {
+					return nil
+				}
+				return err
+			}
+			if path == dir {
+				return nil
+			}
+			if path == filepath.Join(scope.Root, storeDir) {
+				return fs.SkipDir
+			}
+			if !idInName.MatchString(entry.Name()) {
+				return nil
+			}
+			snapshot.add(File, path, entry.Type().String())
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// storeDir is where the image store is in the daemon's root directory.
+const storeDir = "storage"
+
+// The store's own files; what is "volatile" is forgotten at the next boot. Only
+// the fields that matter here are read.
+type (
+	storeContainer struct {
+		ID    string   `json:"id"`
+		Names []string `json:"names"`
+	}
+	storeLayer struct {
+		ID     string `json:"id"`
+		Parent string `json:"parent"`
+	}
+	storeImage struct {
+		Layer        string   `json:"layer"`
+		MappedLayers []string `json:"mapped-layers"`
+	}
+)
+
+// storage finds containers in the store, layers that no image needs, and
+// folders of layers that the store does not know.
+func storage(scope Scope, snapshot Snapshot) error {
+	if scope.Root == "" {
+		return nil
+	}
+	store := filepath.Join(scope.Root, storeDir)
+	containers, err := records[storeContainer](store, "overlay-containers/containers.json", "overlay-containers/volatile-containers.json")
+	if err != nil {
+		return err
+	}
+	for _, c := range containers {
+		snapshot.add(Container, c.ID, fmt.Sprint(c.Names))
+	}
+	layers, err := records[storeLayer](store, "overlay-layers/layers.json", "overlay-layers/volatile-layers.json")
+	if err != nil {
+		return err
+	}
+	images, err := records[storeImage](store, "overlay-images/images.json")
+	if err != nil {
+		return err
+	}
+	parent, needed := map[string]string{}, map[string]bool{}
+	for _, l := range layers {
+		parent[l.ID] = l.Parent
+	}
+	for _, image := range images {
+		for _, top := range append(image.MappedLayers, image.Layer) {
+			for layer := top; layer != "" && !needed[layer]; layer = parent[layer] {
+				needed[layer] = true
+			}
+		}
+	}
+	for _, l := range layers {
+		if !needed[l.ID] {
+			snapshot.add(Layer, l.ID, "no image needs it")
+		}
+	}
+	return layerFolders(store, parent, snapshot)
+}
+
+func layerFolders(store string, known map[string]string, snapshot Snapshot) error {
+	entries, err := os.ReadDir(filepath.Join(store, "overlay"))
+	if err != nil && !gone(err) {
+		return err
+	}
+	for _, entry := range entries {
+		if _, ok := known[entry.Name()]; !ok && entry.IsDir() && idInName.MatchString(entry.Name()) {
+			snapshot.add(Layer, filepath.Join(store, "overlay", entry.Name()), "a folder that the store does not know")
+		}
+	}
+	return nil
+}
+
+// records reads lists of the store. A file that is not there is an empty list.
+func records[T any](store string, names ...string) ([]T, error) {
+	var all []T
+	for _, name := range names {
+		path := filepath.Join(store, name)
+		content, err := readIfThere(path)
+		if err != nil {
+			return nil, err
+		}
+		if len(content) == 0 {
+			continue
+		}
+		var some []T
+		if err := json.Unmarshal(content, &some); err != nil {
+			return nil, fmt.Errorf("audit: %s: %w", path, err)
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
