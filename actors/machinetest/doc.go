@@ -1,0 +1,15 @@
+// Package machinetest proves things about the machines without a kernel, a log
+// or an actor. It has two halves:
+//
+//   - Traces runs the golden traces of a machine: commented scenarios in
+//     testdata, with commands in, and events, phase, owed effects and answers out.
+//     The flag -update rewrites them.
+//   - Walk takes a machine through random lives, with effects that are under way,
+//     late, failed or lost in a crash, and checks what must hold in all of them.
+//
+// Both drive a machine through Life, which checks at every step what holds for
+// each command: that the functions are pure, deterministic and total, and that a
+// state survives a snapshot and a replay.
+//
+// It knows no machine: what it needs of one is in Machine. Read life.go first.
+package machinetest
