@@ -1,0 +1,27 @@
+// Package storage keeps images and container root filesystems on disk.
+//
+// It is a thin, crash-tolerant layer over containers/storage: the store's format,
+// its locks and its overlay driver are that library's, so podman, buildah and
+// skopeo see the same images. What this package adds is what a runtime needs on
+// top: answers that cost nothing while the store does not change, the CRI's rules
+// for naming and removing images, and root filesystems whose making and unmaking
+// may be interrupted anywhere and asked for again.
+//
+// It must not know registries (package registry fetches images and writes them
+// through a reference that Store.Reference gives), sandboxes, the CRI's messages,
+// or the event log. It is told what to do and reports what happened.
+//
+// Read store.go first, then rootfs.go and release.go: a container's root
+// filesystem is a record, a layer and a mount, all three named by the container's
+// id, and every function there starts by asking which of the three exist.
+//
+// Three rules hold throughout:
+//
+//   - All state is under Options.GraphRoot and Options.RunRoot, so that several
+//     daemons can run side by side.
+//   - Nothing here ever wipes the store. What a crash left half made is removed
+//     piece by piece, each piece only when nothing refers to it; where the store's
+//     index itself looks damaged, nothing is removed at all.
+//   - The library runs parts of its work (unpacking layers, mounting with long
+//     options) in a copy of the running program: see Reexec.
+package storage

@@ -1,0 +1,35 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrImageNotFound means that no image in the store answers to the reference.
+	ErrImageNotFound = errors.New("image not found")
+	// ErrInvalidReference means that the reference is neither an id nor a name
+	// that any image could have.
+	ErrInvalidReference = errors.New("invalid image reference")
+	// ErrImageInUse means that a container's root filesystem stands on the image.
+	// The error is an *ImageInUseError.
+	ErrImageInUse = errors.New("image is in use")
+	// ErrRootfsConflict means that there is a root filesystem of that container's
+	// id which is not the one asked for: of another image, or of another program.
+	ErrRootfsConflict = errors.New("root filesystem conflict")
+	// ErrRootfsNotFound means that the store has no root filesystem of that id.
+	ErrRootfsNotFound = errors.New("root filesystem not found")
+)
+
+// ImageInUseError names the container that keeps an image from being removed.
+type ImageInUseError struct {
+	ImageID     string
+	ContainerID string
+}
+
+func (e *ImageInUseError) Error() string {
+	return fmt.Sprintf("image %s is in use by container %s", e.ImageID, e.ContainerID)
+}
+
+// Is makes errors.Is(err, ErrImageInUse) true.
+func (e *ImageInUseError) Is(target error) bool { return target == ErrImageInUse }

@@ -1,0 +1,52 @@
+package storage
+
+import (
+	"fmt"
+	"strings"
+)
+
+// pinnedPatterns say which images the kubelet's garbage collection must leave
+// alone. The rules are those of CRI-O's pinned_images, so that a node's list can
+// be taken over:
+//
+//	registry.example/app:v1   exactly this name
+//	registry.example/app*     every name that begins so
+//	*keyword*                 every name that contains it
+type pinnedPatterns []string
+
+func parsePinned(patterns []string) (pinnedPatterns, error) {
+	for _, pattern := range patterns {
+		text := strings.TrimSuffix(strings.TrimPrefix(pattern, "*"), "*")
+		switch {
+		case text == "":
+			return nil, fmt.Errorf("pinned image pattern %q would pin every image", pattern)
+		case strings.Contains(text, "*"):
+			return nil, fmt.Errorf("pinned image pattern %q: a * may stand only at the ends", pattern)
+		case strings.HasPrefix(pattern, "*") && !strings.HasSuffix(pattern, "*"):
+			return nil, fmt.Errorf("pinned image pattern %q begins with * and so must end with it", pattern)
+		}
+	}
+	return pinnedPatterns(patterns), nil
+}
+
+func (p pinnedPatterns) match(names ...string) bool {
+	for _, pattern := range p {
+		for _, name := range names {
+			if matchPinned(pattern, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func matchPinned(pattern, name string) bool {
+	prefix, isPrefix := strings.CutSuffix(pattern, "*")
+	if !isPrefix {
+		return pattern == name
+	}
+	if keyword, isKeyword := strings.CutPrefix(prefix, "*"); isKeyword {
+		return strings.Contains(name, keyword)
+	}
+	return strings.HasPrefix(name, prefix)
+}

@@ -1,0 +1,171 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	library "go.podman.io/storage"
+)
+
+// setAsideDamagedIndexes renames the two indexes that the library writes without
+// syncing, if a power failure left garbage in them: the library would refuse to
+// open the store. They list nothing but container layers, and no container
+// survives a power failure. A damaged index of images is left alone and makes Open
+// fail: a human should look at it.
+func setAsideDamagedIndexes(graphRoot string, log *slog.Logger) error {
+	for _, path := range []string{
+		filepath.Join(graphRoot, driverName+"-layers", "volatile-layers.json"),
+		filepath.Join(graphRoot, driverName+"-containers", "volatile-containers.json"),
+	} {
+		content, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) || err == nil && (len(content) == 0 || json.Valid(content)) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("check an index: %w", err)
+		}
+		aside := path + ".damaged"
+		if err := os.Rename(path, aside); err != nil {
+			return fmt.Errorf("set a damaged index aside: %w", err)
+		}
+		log.Error("an index of container layers was damaged and has been set aside", "index", path, "kept", aside)
+	}
+	return nil
+}
+
+// recover brings the store to a state in which nothing is half made: the library
+// removes layers that were being written when a process died (it marks them before
+// it begins), then files that no record mentions, then layers that no image or
+// container has needed for a while.
+//
+// All of this trusts the index of layers. If an image's layers are missing from
+// it, the index has lost records, and what looks like rubbish may be what it lost:
+// then nothing is removed, the damage is reported, and the next pull of the image
+// writes its layers and records again.
+func (s *Store) recover() error {
+	driver, err := s.lib.GraphDriver()
+	if err != nil {
+		return fmt.Errorf("reach the overlay driver: %w", err)
+	}
+	s.imageRoots = append(s.imageRoots, driver.AdditionalImageStores()...)
+
+	records, err := s.lib.MultiList(library.MultiListOptions{Images: true, Layers: true})
+	if err != nil {
+		return fmt.Errorf("read its records: %w", err)
+	}
+	if damaged := imagesWithoutLayers(records); len(damaged) > 0 {
+		s.log.Error("the image store has lost layers of some images; nothing is cleaned up until they are pulled again",
+			"images", damaged, "store", s.options.GraphRoot)
+		return nil
+	}
+	if err := s.lib.GarbageCollect(); err != nil {
+		s.log.Warn("not everything that a crash left in the image store could be removed",
+			"store", s.options.GraphRoot, "error", err)
+	}
+	_, err = s.CollectOrphans(context.Background(), s.options.OrphanGrace)
+	return err
+}
+
+func imagesWithoutLayers(records library.MultiListResult) []string {
+	parents := make(map[string]string, len(records.Layers))
+	for _, layer := range records.Layers {
+		parents[layer.ID] = layer.Parent
+	}
+	var damaged []string
+	for _, image := range records.Images {
+		for id := image.TopLayer; id != ""; id = parents[id] {
+			if _, known := parents[id]; !known {
+				damaged = append(damaged, image.ID)
+				break
+			}
+		}
+	}
+	return damaged
+}
+
+// CollectOrphans removes layers that are older than the given age and that no
+// image, container or name refers to, and says how many. Such layers come from
+// pulls that were cut off, and from a removal that was. It does nothing while a
+// pull is under way, which may be about to use them.
+func (s *Store) CollectOrphans(ctx context.Context, age time.Duration) (int, error) {
+	if !s.pulls.tryCollect() {
+		return 0, nil
+	}
+	defer s.pulls.doneCollecting()
+	records, err := s.lib.MultiList(library.MultiListOptions{Images: true, Layers: true, Containers: true})
+	if err != nil {
+		return 0, fmt.Errorf("collect orphaned layers: read the records: %w", err)
+	}
+	removed := 0
+	for _, id := range orphans(records, s.now().Add(-age)) {
+		if ctx.Err() != nil {
+			return removed, fmt.Errorf("collect orphaned layers: %w", ctx.Err())
+		}
+		// DeleteLayer looks again, under the store's locks, whether it is needed.
+		if err := s.lib.DeleteLayer(id); err != nil {
+			s.log.Debug("an orphaned layer was not removed", "layer", id, "error", err)
+			continue
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// orphans lists layers that nothing needs, children before their parents.
+func orphans(records library.MultiListResult, before time.Time) []string {
+	layers := make(map[string]*library.Layer, len(records.Layers))
+	for i := range records.Layers {
+		layers[records.Layers[i].ID] = &records.Layers[i]
+	}
+	needed := map[string]bool{}
+	need := func(id string) {
+		for id != "" && !needed[id] {
+			needed[id] = true
+			if layer := layers[id]; layer != nil {
+				id = layer.Parent
+			} else {
+				return
+			}
+		}
+	}
+	for _, image := range records.Images {
+		need(image.TopLayer)
+		for _, mapped := range image.MappedTopLayers {
+			need(mapped)
+		}
+	}
+	for _, container := range records.Containers {
+		need(container.LayerID)
+	}
+	for id, layer := range layers {
+		if layer.ReadOnly || len(layer.Names) > 0 || layer.MountCount > 0 || layer.Created.After(before) {
+			need(id)
+		}
+	}
+	var ordered []string
+	var visit func(id string)
+	children := map[string][]string{}
+	for id, layer := range layers {
+		children[layer.Parent] = append(children[layer.Parent], id)
+	}
+	visit = func(id string) {
+		for _, child := range children[id] {
+			visit(child)
+		}
+		if !needed[id] {
+			ordered = append(ordered, id)
+		}
+	}
+	for id, layer := range layers {
+		if !needed[id] && (layer.Parent == "" || needed[layer.Parent] || layers[layer.Parent] == nil) {
+			visit(id)
+		}
+	}
+	return ordered
+}

@@ -1,0 +1,88 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/distribution/reference"
+	library "go.podman.io/storage"
+)
+
+// Remove makes ref no longer point to an image. Given a name it takes that name
+// from its image, and the image goes with its last name; a name with a digest
+// stands for all names that the image has in that repository. Given an id it
+// removes the image with all its names. An image that a container stands on stays
+// whole, and the error is an *ImageInUseError. What is gone already is removed.
+func (s *Store) Remove(ctx context.Context, ref string) error {
+	found, err := s.resolve(ctx, ref)
+	if errors.Is(err, ErrImageNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove image: %w", err)
+	}
+	if found.image.readOnly {
+		return fmt.Errorf("remove image %q: it is in an additional image store, which is read-only", ref)
+	}
+	record, err := s.lib.Image(found.image.ID)
+	if errors.Is(err, library.ErrImageUnknown) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove image %q: read its record: %w", ref, err)
+	}
+	dropped := namesMeant(record.Names, found.name)
+	if found.name == nil || len(dropped) == len(record.Names) {
+		return s.deleteImage(record.ID)
+	}
+	if err := s.lib.RemoveNames(record.ID, dropped); err != nil && !errors.Is(err, library.ErrImageUnknown) {
+		return fmt.Errorf("remove image %q: take its name from %s: %w", ref, record.ID, err)
+	}
+	return nil
+}
+
+// namesMeant gives those of an image's names that a user's name stands for.
+func namesMeant(names []string, meant reference.Named) []string {
+	if meant == nil {
+		return names
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		if !isDigested(meant) {
+			return name != meant.String()
+		}
+		named, err := reference.ParseNormalizedNamed(name)
+		return err != nil || named.Name() != meant.Name()
+	})
+}
+
+func (s *Store) deleteImage(id string) error {
+	_, err := s.lib.DeleteImage(id, true)
+	switch {
+	case err == nil, errors.Is(err, library.ErrNotAnImage), errors.Is(err, library.ErrImageUnknown):
+		return nil
+	case errors.Is(err, library.ErrImageUsedByContainer):
+		return s.inUse(id, err)
+	}
+	if _, gone := s.lib.Image(id); errors.Is(gone, library.ErrImageUnknown) {
+		// The record goes first. A layer that could not be removed after it belongs
+		// to nobody now, and is collected with the other orphans.
+		s.log.Warn("an image was removed, but not all of its layers", "image", id, "error", err)
+		return nil
+	}
+	return fmt.Errorf("remove image %s: %w", id, err)
+}
+
+func (s *Store) inUse(imageID string, cause error) error {
+	containers, err := s.lib.Containers()
+	if err != nil {
+		return fmt.Errorf("remove image %s: %w: %w", imageID, ErrImageInUse, cause)
+	}
+	for _, container := range containers {
+		if container.ImageID == imageID {
+			return &ImageInUseError{ImageID: imageID, ContainerID: container.ID}
+		}
+	}
+	return fmt.Errorf("remove image %s: %w: %w", imageID, ErrImageInUse, cause)
+}

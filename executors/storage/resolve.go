@@ -1,0 +1,101 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+)
+
+var (
+	wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	// partOfID is what is accepted as the beginning of an id; three digits is
+	// CRI-O's minimum.
+	partOfID = regexp.MustCompile(`^[0-9a-f]{3,63}$`)
+)
+
+// A match is an image and the way in which a reference pointed to it.
+type match struct {
+	image Image
+	name  reference.Named // nil when the reference was an id
+}
+
+// Resolve finds the image that a user means. In this order: an id (with or without
+// "sha256:"); a name, completed as the container tools do (without a registry by
+// Options.ShortNames, without a tag with "latest", and of name:tag@digest only the
+// digest counts); the beginning of an id. It fails with ErrImageNotFound or
+// ErrInvalidReference.
+//
+// A name goes before the beginning of an id, so that an image called "cafe" cannot
+// be hidden by whoever pushes an image whose id begins so.
+func (s *Store) Resolve(ctx context.Context, ref string) (Image, error) {
+	found, err := s.resolve(ctx, ref)
+	return found.image, err
+}
+
+func (s *Store) resolve(ctx context.Context, ref string) (match, error) {
+	index, err := s.currentIndex(ctx)
+	if err != nil {
+		return match{}, fmt.Errorf("look up image %q: %w", ref, err)
+	}
+	if id := strings.TrimPrefix(ref, "sha256:"); wholeID.MatchString(id) {
+		if i, ok := index.byID[id]; ok {
+			return match{image: index.images[i]}, nil
+		}
+		return match{}, fmt.Errorf("image %q: %w", ref, ErrImageNotFound)
+	}
+	names, err := s.completeName(ref)
+	if err != nil && !partOfID.MatchString(ref) {
+		return match{}, fmt.Errorf("image %q: %w: %w", ref, ErrInvalidReference, err)
+	}
+	for _, name := range names {
+		if i, ok := index.byName[name.String()]; ok {
+			return match{image: index.images[i], name: name}, nil
+		}
+	}
+	if partOfID.MatchString(ref) {
+		return index.byPartOfID(ref)
+	}
+	return match{}, fmt.Errorf("image %q: %w", ref, ErrImageNotFound)
+}
+
+func (x *imageIndex) byPartOfID(part string) (match, error) {
+	first, _ := slices.BinarySearchFunc(x.images, part, func(image Image, part string) int {
+		return strings.Compare(image.ID, part)
+	})
+	if first == len(x.images) || !strings.HasPrefix(x.images[first].ID, part) {
+		return match{}, fmt.Errorf("image %q: %w", part, ErrImageNotFound)
+	}
+	if next := first + 1; next < len(x.images) && strings.HasPrefix(x.images[next].ID, part) {
+		return match{}, fmt.Errorf("image %q: %w: the ids of several images begin so", part, ErrImageNotFound)
+	}
+	return match{image: x.images[first]}, nil
+}
+
+// completeName gives the full names that a user's name may stand for.
+func (s *Store) completeName(name string) ([]reference.Named, error) {
+	candidates := []string{name}
+	if s.options.ShortNames != nil {
+		var err error
+		if candidates, err = s.options.ShortNames(name); err != nil {
+			return nil, err
+		}
+	}
+	names := make([]reference.Named, 0, len(candidates))
+	for _, candidate := range candidates {
+		named, err := reference.ParseNormalizedNamed(candidate)
+		if err != nil {
+			return nil, err
+		}
+		if digested, ok := named.(reference.Digested); ok {
+			if named, err = reference.WithDigest(reference.TrimNamed(named), digested.Digest()); err != nil {
+				return nil, err
+			}
+		}
+		names = append(names, reference.TagNameOnly(named))
+	}
+	return names, nil
+}
