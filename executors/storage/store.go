@@ -88,6 +88,10 @@ func Open(options Options) (*Store, error) {
 		return nil, fmt.Errorf("open image store %s: graph driver %q is not supported, only %q",
 			options.GraphRoot, options.Driver, driverName)
 	}
+	if strings.ContainsAny(options.GraphRoot, ",:") {
+		return nil, fmt.Errorf("open image store %s: overlay mounts cannot have a comma or colon in their path",
+			options.GraphRoot)
+	}
 	pinned, err := parsePinned(options.Pinned)
 	if err != nil {
 		return nil, fmt.Errorf("open image store %s: %w", options.GraphRoot, err)

@@ -1,0 +1,126 @@
+package storage
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// childJob is what a copy of the test program is asked to do in a process of its
+// own, by an environment variable.
+type childJob struct {
+	Do        string
+	GraphRoot string
+	RunRoot   string
+	Arguments []string
+}
+
+const childVariable = "STELE_STORAGE_TEST_CHILD"
+
+// runAsChild does the job that the environment asks for, if any.
+func runAsChild() bool {
+	text := os.Getenv(childVariable)
+	if text == "" {
+		return false
+	}
+	var job childJob
+	if err := json.Unmarshal([]byte(text), &job); err != nil {
+		panic(err)
+	}
+	s, err := Open(Options{GraphRoot: job.GraphRoot, RunRoot: job.RunRoot})
+	if err != nil {
+		panic(err)
+	}
+	if err := childJobs[job.Do](s, job.Arguments); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return true
+}
+
+var childJobs = map[string]func(s *Store, arguments []string) error{
+	"rename": func(s *Store, arguments []string) error {
+		return s.lib.AddNames(arguments[0], arguments[1:])
+	},
+	// churn makes and removes root filesystems until it is killed.
+	"churn": func(s *Store, arguments []string) error {
+		fmt.Println("ready")
+		for {
+			for _, container := range arguments[1:] {
+				request := RootfsRequest{ContainerID: container, ImageID: arguments[0]}
+				if _, err := s.PrepareRootfs(context.Background(), request); err != nil {
+					return err
+				}
+			}
+			for _, container := range arguments[1:] {
+				if err := s.ReleaseRootfs(context.Background(), container); err != nil {
+					return err
+				}
+			}
+		}
+	},
+	// pull pulls again and again what it has just removed, until it is killed.
+	"pull": func(s *Store, arguments []string) error {
+		fmt.Println("ready")
+		for {
+			image, err := tryPull(context.Background(), s, arguments[0], arguments[1], arguments[2], arguments[2])
+			if err != nil {
+				return err
+			}
+			if err := s.Remove(context.Background(), image.ID); err != nil {
+				return err
+			}
+		}
+	},
+}
+
+func childCommand(t *testing.T, do string, options Options, arguments []string) *exec.Cmd {
+	t.Helper()
+	job, err := json.Marshal(childJob{Do: do, GraphRoot: options.GraphRoot, RunRoot: options.RunRoot, Arguments: arguments})
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), childVariable+"="+string(job))
+	return command
+}
+
+// runChild lets another process do something to the store.
+func runChild(t *testing.T, do string, options Options, arguments ...string) {
+	t.Helper()
+	if output, err := childCommand(t, do, options, arguments).CombinedOutput(); err != nil {
+		t.Fatalf("child %s: %v: %s", do, err, output)
+	}
+}
+
+// killableChild starts another process that works on the store until kill is called.
+func killableChild(t *testing.T, do string, options Options, arguments ...string) (kill func()) {
+	t.Helper()
+	command := childCommand(t, do, options, arguments)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
+		_ = command.Wait()
+		t.Fatalf("child %s said %q, %v: %s", do, line, err, stderr.String())
+	}
+	return func() {
+		if err := command.Process.Kill(); err != nil {
+			t.Errorf("kill child: %v", err)
+		}
+		if _ = command.Wait(); command.ProcessState.Exited() {
+			t.Errorf("child %s ended by itself: %s", do, stderr.String())
+		}
+	}
+}

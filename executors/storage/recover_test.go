@@ -1,0 +1,214 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/stele-runtime/stele/test/images"
+)
+
+// killAfter are the moments at which children are killed, spread over what one
+// round of their work takes.
+func killAfter(rounds int) []time.Duration {
+	source := rand.New(rand.NewSource(1))
+	pauses := make([]time.Duration, rounds)
+	for i := range pauses {
+		pauses[i] = time.Duration(source.Intn(60_000)) * time.Microsecond
+	}
+	return pauses
+}
+
+func TestKillDuringPrepareAndRelease(t *testing.T) {
+	s, image := pulled(t)
+	options := s.options
+	s.Close()
+	containers := []string{id("1"), id("2"), id("3")}
+	for _, pause := range killAfter(20) {
+		kill := killableChild(t, "churn", options, append([]string{image.ID}, containers...)...)
+		time.Sleep(pause)
+		kill()
+		s := open(t, options)
+		prepare(t, s, containers[0], image)
+		for _, container := range containers {
+			release(t, s, container)
+			expectNothing(t, s, container)
+		}
+		if ids, err := s.Rootfses(context.Background()); err != nil || len(ids) > 0 {
+			t.Errorf("Rootfses() = %q, %v", ids, err)
+		}
+		s.Close()
+	}
+	s = open(t, options)
+	if err := s.Remove(context.Background(), image.ID); err != nil {
+		t.Error(err)
+	}
+	expectEmpty(t, s)
+}
+
+func TestKillDuringPullAndRemove(t *testing.T) {
+	server := images.Registry(t)
+	var layers [][]images.File
+	for i := range 4 {
+		content := make([]byte, 256<<10)
+		rand.New(rand.NewSource(int64(i))).Read(content)
+		var files []images.File
+		for j := range 20 {
+			files = append(files, images.File{Path: fmt.Sprintf("%d-%d", i, j), Mode: 0o644, Content: content[j*1000:]})
+		}
+		layers = append(layers, files)
+	}
+	ref := server.Push(t, "app:v1", images.Build(t, images.Spec{Layers: layers}))
+	options := dirs(t)
+	for _, pause := range killAfter(15) {
+		kill := killableChild(t, "pull", options, server.RegistriesConf, server.RegistriesConfDir, ref)
+		time.Sleep(2 * pause)
+		kill()
+		s := open(t, options)
+		image := pull(t, s, server, ref, ref)
+		rootfs := prepare(t, s, id("container"), image)
+		if _, err := os.Stat(filepath.Join(rootfs.Mountpoint, "3-19")); err != nil {
+			t.Errorf("the pulled image is not whole: %v", err)
+		}
+		release(t, s, id("container"))
+		if err := s.Remove(context.Background(), ref); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.CollectOrphans(context.Background(), 0); err != nil {
+			t.Error(err)
+		}
+		expectEmpty(t, s)
+		s.Close()
+	}
+}
+
+// expectEmpty checks that a store without images has nothing on disk either.
+func expectEmpty(t *testing.T, s *Store) {
+	t.Helper()
+	if layers := layerDirs(t, s); len(layers) > 0 {
+		t.Errorf("layers are left: %q", layers)
+	}
+	for _, pattern := range []string{
+		"overlay/l/*", "overlay/tempdirs/*", "overlay/staging/*", "overlay-layers/tmp/*",
+		"overlay-layers/*.tar-split.gz", "overlay-images/????????????????*/*", "overlay-containers/????????????????????????????????*",
+	} {
+		left, err := filepath.Glob(filepath.Join(s.options.GraphRoot, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) > 0 {
+			t.Errorf("files are left: %q", left)
+		}
+	}
+}
+
+func TestOrphanedLayersGoWhenTheyAreOldAndNoPullIsUnderWay(t *testing.T) {
+	ctx := context.Background()
+	s, image := pulled(t)
+	base, err := s.lib.CreateLayer("", "", nil, "", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := s.lib.CreateLayer("", base.ID, nil, "", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	collect := func(age time.Duration, want int) {
+		t.Helper()
+		if removed, err := s.CollectOrphans(ctx, age); err != nil || removed != want {
+			t.Errorf("CollectOrphans(%s) = %d, %v; want %d", age, removed, err, want)
+		}
+	}
+	collect(time.Hour, 0)
+	end, err := s.BeginPull(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	collect(0, 0)
+	end()
+	s.now = func() time.Time { return child.Created.Add(2 * time.Hour) }
+	collect(time.Hour, 2)
+	prepare(t, s, id("container"), image)
+	release(t, s, id("container"))
+}
+
+func TestPullWaitsForACollection(t *testing.T) {
+	var g gate
+	if !g.tryCollect() {
+		t.Fatal("cannot collect")
+	}
+	if g.tryCollect() {
+		t.Error("two collectors at once")
+	}
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := g.enter(cancelled); err == nil {
+		t.Error("a pull begins while layers are collected")
+	}
+	entered := make(chan error)
+	go func() { entered <- g.enter(context.Background()) }()
+	g.doneCollecting()
+	if err := <-entered; err != nil {
+		t.Error(err)
+	}
+	if g.tryCollect() {
+		t.Error("a collector begins while an image is pulled")
+	}
+	g.leave()
+	if !g.tryCollect() {
+		t.Error("cannot collect after the pull")
+	}
+}
+
+// A store that has lost its index of layers must not take the layers for rubbish.
+func TestDamagedIndexNeverLosesLayers(t *testing.T) {
+	server := images.Registry(t)
+	var log bytes.Buffer
+	options := dirs(t)
+	options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s := open(t, options)
+	ref := server.Push(t, "app:v1", small(t, "content", v1.Config{}))
+	image := pull(t, s, server, ref, ref)
+	before := layerDirs(t, s)
+	s.Close()
+	if err := os.WriteFile(filepath.Join(options.GraphRoot, "overlay-layers", "layers.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, options)
+	if after := layerDirs(t, s); len(before) == 0 || len(after) != len(before) {
+		t.Errorf("layers on disk are %q, were %q", after, before)
+	}
+	if !strings.Contains(log.String(), image.ID) {
+		t.Errorf("the log doesn't name the damaged image: %s", log.String())
+	}
+	pull(t, s, server, ref, ref)
+	prepare(t, s, id("container"), image)
+	release(t, s, id("container"))
+}
+
+func TestIndexOfContainersDamagedByPowerFailureIsSetAside(t *testing.T) {
+	s, image := pulled(t)
+	options := s.options
+	prepare(t, s, id("container"), image)
+	s.Close()
+	index := filepath.Join(options.GraphRoot, "overlay-layers", "volatile-layers.json")
+	if err := os.WriteFile(index, make([]byte, 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, options)
+	if _, err := os.Stat(index + ".damaged"); err != nil {
+		t.Errorf("the damaged index was not kept: %v", err)
+	}
+	prepare(t, s, id("container"), image)
+	release(t, s, id("container"))
+	expectNothing(t, s, id("container"))
+}

@@ -1,0 +1,108 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/stele-runtime/stele/test/images"
+)
+
+func TestRemove(t *testing.T) {
+	ctx := context.Background()
+	server := images.Registry(t)
+	pushed := small(t, "content", v1.Config{})
+	ref := server.Push(t, "app:v1", pushed)
+	manifest, _ := pushed.Digest()
+	byDigest := server.Host + "/app@" + manifest.String()
+	one, two, elsewhere := server.Host+"/app:v1", server.Host+"/app:v2", server.Host+"/other:v1"
+
+	for _, test := range []struct {
+		name   string
+		names  []string
+		remove func(Image) string
+		left   []string // names of the image afterwards; nil if it must be gone
+	}{
+		{"last tag", []string{one}, func(Image) string { return one }, nil},
+		{"one tag of two", []string{one, two}, func(Image) string { return one }, []string{two}},
+		{"id", []string{one, two, elsewhere}, func(i Image) string { return i.ID }, nil},
+		{"beginning of id", []string{one, two}, func(i Image) string { return i.ID[:12] }, nil},
+		{"digest, all of the repository", []string{one, two, elsewhere}, func(Image) string { return byDigest }, []string{elsewhere}},
+		{"digest, pulled by digest", []string{byDigest}, func(Image) string { return byDigest }, nil},
+		{"unknown name", []string{one}, func(Image) string { return two }, []string{one}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := open(t, dirs(t))
+			var image Image
+			for _, name := range test.names {
+				image = pull(t, s, server, ref, name)
+			}
+			for range 2 { // the second time it is gone, which is as good
+				if err := s.Remove(ctx, test.remove(image)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			found, err := s.Resolve(ctx, image.ID)
+			if test.left == nil {
+				if !errors.Is(err, ErrImageNotFound) {
+					t.Errorf("the image is still there: %v", err)
+				}
+				if layers := layerDirs(t, s); len(layers) != 0 {
+					t.Errorf("layers are still there: %q", layers)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(found.Names) != len(test.left) || found.Names[0] != test.left[0] {
+				t.Errorf("names left are %q, want %q", found.Names, test.left)
+			}
+		})
+	}
+}
+
+func TestRemoveKeepsAnImageInUse(t *testing.T) {
+	ctx := context.Background()
+	server := images.Registry(t)
+	ref := server.Push(t, "app:v1", small(t, "content", v1.Config{}))
+	s := open(t, dirs(t))
+	image := pull(t, s, server, ref, ref)
+	container := id("user")
+	prepare(t, s, container, image)
+
+	for _, remove := range []string{ref, image.ID} {
+		err := s.Remove(ctx, remove)
+		var inUse *ImageInUseError
+		if !errors.As(err, &inUse) || !errors.Is(err, ErrImageInUse) || inUse.ContainerID != container {
+			t.Errorf("Remove(%q) = %v, want that %s uses it", remove, err, container)
+		}
+	}
+	if found, err := s.Resolve(ctx, ref); err != nil || found.ID != image.ID {
+		t.Errorf("the name stands for %q, %v after a refused removal", found.ID, err)
+	}
+	release(t, s, container)
+	if err := s.Remove(ctx, ref); err != nil {
+		t.Error(err)
+	}
+}
+
+// layerDirs lists what the driver has on disk, records or not.
+func layerDirs(t *testing.T, s *Store) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(s.options.GraphRoot, driverName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, entry := range entries {
+		if wholeID.MatchString(entry.Name()) {
+			ids = append(ids, entry.Name())
+		}
+	}
+	return ids
+}

@@ -1,0 +1,308 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	library "go.podman.io/storage"
+	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/test/images"
+)
+
+// pulled is a store with one image.
+func pulled(t *testing.T) (*Store, Image) {
+	t.Helper()
+	server := images.Registry(t)
+	s := open(t, dirs(t))
+	ref := server.Push(t, "app:v1", small(t, "content", v1.Config{Env: []string{"A=b"}}))
+	return s, pull(t, s, server, ref, ref)
+}
+
+func TestRootfsLife(t *testing.T) {
+	s, image := pulled(t)
+	one, two := id("one"), id("two")
+	first, second := prepare(t, s, one, image), prepare(t, s, two, image)
+
+	if content, err := os.ReadFile(filepath.Join(first.Mountpoint, "file")); err != nil || string(content) != "content" {
+		t.Errorf("the image's file is %q, %v", content, err)
+	}
+	if first.ImageID != image.ID || !slices.Equal(first.Config.Config.Env, []string{"A=b"}) {
+		t.Errorf("rootfs is %+v", first)
+	}
+	if err := os.WriteFile(filepath.Join(first.Mountpoint, "file"), []byte("changed"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if content, err := os.ReadFile(filepath.Join(second.Mountpoint, "file")); err != nil || string(content) != "content" {
+		t.Errorf("the other container's file is %q, %v", content, err)
+	}
+	if want := filepath.Join(s.layerDir(one), "merged"); first.Mountpoint != want {
+		t.Errorf("mounted on %s; release would look at %s", first.Mountpoint, want)
+	}
+	ids, err := s.Rootfses(context.Background())
+	if want := []string{one, two}; err != nil || !slices.Equal(slices.Sorted(slices.Values(ids)), slices.Sorted(slices.Values(want))) {
+		t.Errorf("Rootfses() = %q, %v", ids, err)
+	}
+	for range 2 {
+		release(t, s, one)
+		release(t, s, two)
+	}
+	expectNothing(t, s, one)
+	expectNothing(t, s, two)
+}
+
+// expectNothing checks that no trace of a container is left.
+func expectNothing(t *testing.T, s *Store, container string) {
+	t.Helper()
+	if _, err := s.lib.Container(container); !errors.Is(err, library.ErrContainerUnknown) {
+		t.Errorf("record of %s: %v", container, err)
+	}
+	if _, err := s.lib.Layer(container); !errors.Is(err, library.ErrLayerUnknown) {
+		t.Errorf("layer of %s: %v", container, err)
+	}
+	if _, err := os.Lstat(s.layerDir(container)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("files of %s: %v", container, err)
+	}
+	if below := mountsBelow(t, s.options.GraphRoot); slices.Contains(below, filepath.Join(s.layerDir(container), "merged")) {
+		t.Errorf("mount of %s is left", container)
+	}
+}
+
+// halfDone are the states in which a crash can leave a root filesystem. Each makes
+// its state from a whole one.
+var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container string){
+	"whole": func(*testing.T, *Store, Rootfs, string) {},
+	"not mounted, and counted so": func(t *testing.T, s *Store, _ Rootfs, container string) {
+		if _, err := s.lib.Unmount(container, true); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"not mounted, but counted": func(t *testing.T, _ *Store, rootfs Rootfs, _ string) {
+		if err := unix.Unmount(rootfs.Mountpoint, 0); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"mounted, but not counted": func(t *testing.T, s *Store, _ Rootfs, _ string) {
+		forgetMounts(t, s)
+	},
+	"mounted twice": func(t *testing.T, s *Store, rootfs Rootfs, _ string) {
+		if err := unix.Mount(rootfs.Mountpoint, rootfs.Mountpoint, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		forgetMounts(t, s)
+	},
+	"layer without record": func(t *testing.T, s *Store, _ Rootfs, container string) {
+		forgetContainers(t, s)
+		if _, err := s.lib.Layer(container); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"record without layer": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
+		if err := unix.Unmount(rootfs.Mountpoint, 0); err != nil {
+			t.Fatal(err)
+		}
+		forgetLayers(t, s)
+		if err := os.RemoveAll(s.layerDir(container)); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"files and mount without records": func(t *testing.T, s *Store, _ Rootfs, _ string) {
+		forgetContainers(t, s)
+		forgetLayers(t, s)
+		forgetMounts(t, s)
+	},
+}
+
+// forgetMounts, forgetContainers and forgetLayers lose what the library has written
+// without syncing.
+func forgetMounts(t *testing.T, s *Store) {
+	t.Helper()
+	forget(t, s, filepath.Join(s.options.RunRoot, "overlay-layers", "mountpoints.json"),
+		filepath.Join(s.options.RunRoot, "overlay-layers", "mountpoints.lock"))
+}
+
+func forgetContainers(t *testing.T, s *Store) {
+	t.Helper()
+	forget(t, s, filepath.Join(s.options.GraphRoot, "overlay-containers", "volatile-containers.json"),
+		filepath.Join(s.options.GraphRoot, "overlay-containers", "containers.lock"))
+}
+
+func forgetLayers(t *testing.T, s *Store) {
+	t.Helper()
+	forget(t, s, filepath.Join(s.options.GraphRoot, "overlay-layers", "volatile-layers.json"),
+		filepath.Join(s.options.GraphRoot, "overlay-layers", "layers.lock"))
+}
+
+// forget removes a file of the library's, and marks its lock as a writer would, so
+// that the library notices.
+func forget(t *testing.T, _ *Store, path, lock string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(lock, []byte(fmt.Sprintf("%064d", time.Now().UnixNano())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPrepareAndReleaseInEveryHalfDoneState(t *testing.T) {
+	for name, make := range halfDone {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restart %t", name, restart), func(t *testing.T) {
+				s, image := pulled(t)
+				container := id("container")
+				broken := func() *Store {
+					make(t, s, prepare(t, s, container, image), container)
+					if !restart {
+						return s
+					}
+					s.Close()
+					s = open(t, s.options)
+					return s
+				}
+
+				rootfs := prepare(t, broken(), container, image)
+				if content, err := os.ReadFile(filepath.Join(rootfs.Mountpoint, "file")); err != nil || string(content) != "content" {
+					t.Errorf("after preparing, the image's file is %q, %v", content, err)
+				}
+				release(t, s, container)
+				expectNothing(t, s, container)
+
+				release(t, broken(), container)
+				expectNothing(t, s, container)
+				if _, err := s.Resolve(context.Background(), image.ID); err != nil {
+					t.Errorf("the image was harmed: %v", err)
+				}
+			})
+		}
+	}
+}
+
+func TestRootfsSurvivesRestartOfTheDaemon(t *testing.T) {
+	s, image := pulled(t)
+	container := id("container")
+	rootfs := prepare(t, s, container, image)
+	file := filepath.Join(rootfs.Mountpoint, "written")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, s.options)
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	if again := prepare(t, s, container, image); again.Mountpoint != rootfs.Mountpoint {
+		t.Errorf("mounted on %s, was %s", again.Mountpoint, rootfs.Mountpoint)
+	}
+	release(t, s, container)
+	expectNothing(t, s, container)
+}
+
+func TestReleaseOfABusyMountDetachesIt(t *testing.T) {
+	s, image := pulled(t)
+	container := id("container")
+	rootfs := prepare(t, s, container, image)
+	held, err := os.Open(filepath.Join(rootfs.Mountpoint, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	release(t, s, container)
+	expectNothing(t, s, container)
+}
+
+func TestReleaseTakesMountsBelowTheRootfsAlong(t *testing.T) {
+	s, image := pulled(t)
+	container := id("container")
+	rootfs := prepare(t, s, container, image)
+	below := filepath.Join(rootfs.Mountpoint, "below")
+	if err := os.Mkdir(below, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", below, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	release(t, s, container)
+	expectNothing(t, s, container)
+}
+
+func TestPrepareRefuses(t *testing.T) {
+	ctx := context.Background()
+	s, image := pulled(t)
+	container, foreign := id("container"), id("foreign")
+	prepare(t, s, container, image)
+	defer release(t, s, container)
+	_, err := s.lib.CreateContainer(foreign, nil, image.ID, "", "another program's", &library.ContainerOptions{
+		IDMappingOptions: types.IDMappingOptions{HostUIDMapping: true, HostGIDMapping: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := images.Registry(t)
+	other := pull(t, s, server, server.Push(t, "other:v1", small(t, "other", v1.Config{})), server.Host+"/other:v1")
+
+	for _, test := range []struct {
+		name    string
+		request RootfsRequest
+		want    error // nil: any
+	}{
+		{"unknown image", RootfsRequest{ContainerID: id("x"), ImageID: id("no image")}, ErrImageNotFound},
+		{"other image", RootfsRequest{ContainerID: container, ImageID: other.ID}, ErrRootfsConflict},
+		{"another program's container", RootfsRequest{ContainerID: foreign, ImageID: image.ID}, ErrRootfsConflict},
+		{"path as id", RootfsRequest{ContainerID: "../../escape", ImageID: image.ID}, nil},
+		{"driver's own directory as id", RootfsRequest{ContainerID: "l", ImageID: image.ID}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := s.PrepareRootfs(ctx, test.request)
+			if err == nil || test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("error is %v, want %v", err, test.want)
+			}
+		})
+	}
+	if err := s.ReleaseRootfs(ctx, foreign); !errors.Is(err, ErrRootfsConflict) {
+		t.Errorf("another program's container: error is %v", err)
+	}
+	if _, err := s.lib.Container(foreign); err != nil {
+		t.Errorf("another program's container was touched: %v", err)
+	}
+	if ids, err := s.Rootfses(ctx); err != nil || !slices.Equal(ids, []string{container}) {
+		t.Errorf("Rootfses() = %q, %v", ids, err)
+	}
+}
+
+func TestConcurrentRootfses(t *testing.T) {
+	s, image := pulled(t)
+	errs := make(chan error, 32)
+	for i := range cap(errs) {
+		go func() {
+			// Two calls at a time for each container.
+			container := id(fmt.Sprint(i / 2))
+			_, err := s.PrepareRootfs(context.Background(), RootfsRequest{ContainerID: container, ImageID: image.ID})
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range cap(errs) {
+		go func() { errs <- s.ReleaseRootfs(context.Background(), id(fmt.Sprint(i/2))) }()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range cap(errs) / 2 {
+		expectNothing(t, s, id(fmt.Sprint(i)))
+	}
+}

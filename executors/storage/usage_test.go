@@ -1,0 +1,89 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestFsInfo(t *testing.T) {
+	ctx := context.Background()
+	s, image := pulled(t)
+	clock := time.Now()
+	s.now = func() time.Time { return clock }
+	container := id("container")
+	rootfs := prepare(t, s, container, image)
+	defer func() { release(t, s, container) }()
+
+	images, containers, err := s.FsInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The layer's directory and the one small file in it.
+	if images.InodesUsed != 2 || images.UsedBytes < 4096 || images.UsedBytes > 64<<10 {
+		t.Errorf("images take %+v", images)
+	}
+	if containers.InodesUsed != 1 || !containers.MeasuredAt.Equal(clock) {
+		t.Errorf("containers take %+v", containers)
+	}
+	if _, err := os.Stat(images.Path); err != nil {
+		t.Error(err)
+	}
+
+	if err := os.WriteFile(filepath.Join(rootfs.Mountpoint, "new"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(rootfs.Mountpoint, "new"), filepath.Join(rootfs.Mountpoint, "same")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/", filepath.Join(rootfs.Mountpoint, "outside")); err != nil {
+		t.Fatal(err)
+	}
+	if _, again, err := s.FsInfo(ctx); err != nil || again != containers {
+		t.Errorf("a figure of the same moment differs: %+v, %v", again, err)
+	}
+	clock = clock.Add(rootfsUsageAge)
+	_, containers, err = s.FsInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if containers.InodesUsed != 3 || containers.UsedBytes < 1<<20 || containers.UsedBytes > 2<<20 {
+		t.Errorf("containers take %+v", containers)
+	}
+	own, err := s.RootfsUsage(ctx, container)
+	if err != nil || own != containers {
+		t.Errorf("RootfsUsage = %+v, %v; want %+v", own, err, containers)
+	}
+	if _, err := s.RootfsUsage(ctx, id("unknown")); !errors.Is(err, ErrRootfsNotFound) {
+		t.Errorf("unknown container: %v", err)
+	}
+}
+
+func TestLayerSizesAreKeptOverRestarts(t *testing.T) {
+	ctx := context.Background()
+	s, _ := pulled(t)
+	first, _, err := s.FsInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, s.options)
+	if len(s.usage.layers) != 1 {
+		t.Errorf("%d layer sizes were kept, want 1", len(s.usage.layers))
+	}
+	again, _, err := s.FsInfo(ctx)
+	if err != nil || again.UsedBytes != first.UsedBytes || again.InodesUsed != first.InodesUsed {
+		t.Errorf("after a restart %+v, %v; before %+v", again, err, first)
+	}
+	s.Close()
+	if err := os.WriteFile(filepath.Join(s.options.GraphRoot, usageCacheFile), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, s.options)
+	if again, _, err := s.FsInfo(ctx); err != nil || again.UsedBytes != first.UsedBytes {
+		t.Errorf("with a damaged cache %+v, %v", again, err)
+	}
+}
