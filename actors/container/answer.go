@@ -6,8 +6,8 @@ import (
 )
 
 // The functions of this file say when a caller has its answer. Each is asked
-// first with the state as it was found and no event, then after every event
-// with the state that it led to, until it reports done.
+// first with the state as the command left it and no event, then after every
+// later event with the state that it led to, until it reports done.
 
 // CreateAnswer is the answer to Create: success once the runtime made the
 // container, the failure once what was begun is undone.

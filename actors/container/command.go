@@ -84,8 +84,9 @@ type SignalStopDone struct {
 	At  time.Time
 }
 
-// AwaitGraceDone is the outcome of AwaitGrace: a grace period is over.
-type AwaitGraceDone struct{}
+// AwaitGraceDone is the outcome of AwaitGrace: the grace period that was to end
+// at Deadline is over.
+type AwaitGraceDone struct{ Deadline time.Time }
 
 // KillDone is the outcome of Kill.
 type KillDone struct {

@@ -85,7 +85,8 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		}
 		return []Event{StopSignalled{}}, nil
 	case AwaitGraceDone:
-		if s.Killing || !s.stoppable() {
+		// Whoever was that impatient may have withdrawn meanwhile.
+		if len(s.Stops) == 0 || s.patience().After(c.Deadline) || s.Killing || !s.stoppable() {
 			return nil, nil
 		}
 		return []Event{KillRequested{}}, nil
@@ -95,6 +96,9 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		}
 		return []Event{Killed{}}, nil
 	case ExecuteDone:
+		if _, underWay := s.Execs[c.Exec]; !underWay {
+			return nil, nil
+		}
 		if c.Err != nil {
 			return []Event{ExecFailed{c.Exec, failure(s, "exec in container", c.Err)}}, nil
 		}
@@ -108,7 +112,7 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		if c.Err != nil {
 			return []Event{RuntimeDeleteFailed{failure(s, "delete container", c.Err), s.again(DeleteRuntime{}, c.At)}}, nil
 		}
-		return []Event{RuntimeDeleted{}}, nil
+		return append([]Event{RuntimeDeleted{}}, s.execsLost()...), nil
 	case ReleaseRootfsDone:
 		if c.Err != nil {
 			return []Event{RootfsReleaseFailed{failure(s, "release root file system", c.Err), s.again(ReleaseRootfs{}, c.At)}}, nil
@@ -159,8 +163,10 @@ func decideStop(s State, c Stop) []Event {
 	if c.Grace <= 0 {
 		return []Event{KillRequested{}}
 	}
-	// A container that was never started has nothing to end in good order.
-	if s.Phase == Created {
+	// A container that was never started has nothing to end in good order. One
+	// that is being created is killed as soon as it is there: its pod may be
+	// ending, and nothing must come to life in it.
+	if s.Phase == Creating || s.Phase == Created {
 		return []Event{StopRequested{c.Request, c.At}, KillRequested{}}
 	}
 	return []Event{StopRequested{c.Request, c.At.Add(c.Grace)}}
@@ -171,6 +177,16 @@ func decideWithdraw(s State, c WithdrawStop) []Event {
 		return nil
 	}
 	return []Event{StopWithdrawn(c)}
+}
+
+// execsLost says of every command that is still under way that it ended with the
+// container, of which nothing is left.
+func (s State) execsLost() []Event {
+	var events []Event
+	for _, x := range s.execIDs() {
+		events = append(events, ExecFailed{x, *fault.New(fault.Interrupted, "exec in container", string(s.ID), "the container was removed")})
+	}
+	return events
 }
 
 func decideExec(s State, c RunExec) ([]Event, error) {
@@ -196,13 +212,19 @@ func decideRebooted(s State, c NodeRebooted) []Event {
 		if s.ExitSeen {
 			return []Event{ContainerStarted{At: s.Exit.At}}
 		}
+		// The exit comes first, so that it counts: the program may have run.
 		return []Event{
+			ContainerExited{Unknown(reason, c.At)},
 			ContainerStartFailed{*fault.New(fault.Interrupted, "start container", string(s.ID), reason), c.At},
-			ContainerExited{Exit{Code: unknownCode, At: c.At, Unknown: reason}},
 		}
 	case Created, Running:
-		return []Event{ContainerExited{Exit{Code: unknownCode, At: c.At, Unknown: reason}}}
-	case Absent, Unwinding, Failed, Exited, Removing, Removed:
+		return []Event{ContainerExited{Unknown(reason, c.At)}}
+	case Exited:
+		// The init that a failed start left waiting.
+		if !s.ExitSeen {
+			return []Event{ContainerExited{Unknown(reason, c.At)}}
+		}
+	case Absent, Unwinding, Failed, Removing, Removed:
 	}
 	return nil
 }

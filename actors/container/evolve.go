@@ -24,7 +24,7 @@ func Evolve(s State, e Event) State {
 			RootfsBegun: true,
 		}
 	case RootfsPrepared:
-		s.RuntimeBegun = s.Phase == Creating
+		s.RuntimeBegun = s.RuntimeBegun || s.Phase == Creating
 	case RootfsPrepareFailed:
 		s = s.fail(e.Fault)
 	case ContainerCreated:
@@ -67,7 +67,7 @@ func Evolve(s State, e Event) State {
 		// A stop that comes later is a new one and signals anew.
 		s.Signalled = s.Signalled && len(s.Stops) > 0
 	case StopSignalled, StopSignalFailed:
-		s.Signalled = true
+		s.Signalled = len(s.Stops) > 0
 	case KillRequested:
 		s.Killing = true
 	case Killed:
@@ -94,9 +94,9 @@ func Evolve(s State, e Event) State {
 	case LogReopenRequested:
 		s.LogReopensAsked = e.Reopen
 	case LogReopened:
-		s.LogReopensDone = e.Reopen
+		s.LogReopensDone = max(s.LogReopensDone, e.Reopen)
 	case LogReopenFailed:
-		s.LogReopensDone = e.Reopen
+		s.LogReopensDone = max(s.LogReopensDone, e.Reopen)
 	case RemoveRequested:
 		s.Phase = Removing
 	case RuntimeDeleted:

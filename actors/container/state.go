@@ -143,10 +143,10 @@ type State struct {
 }
 
 // Ended reports whether the container is in a final phase and owes nothing more.
-func Ended(s State) bool { return s.final() && len(Owed(s)) == 0 }
+func Ended(s State) bool { return (s.final() || s.Phase == Absent) && len(Owed(s)) == 0 }
 
 // NameFree reports whether another container may take this one's name.
-func NameFree(s State) bool { return s.final() }
+func NameFree(s State) bool { return s.final() || s.Phase == Absent }
 
 // Alive reports whether the container's init may be a live process.
 func Alive(s State) bool {
@@ -157,7 +157,7 @@ func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
 
 // stoppable reports whether a stop can still change anything.
 func (s State) stoppable() bool {
-	return !s.ExitSeen && (s.Phase == Created || s.Phase == Starting || s.Phase == Running)
+	return !s.ExitSeen && (s.Phase == Creating || s.Phase == Created || s.Phase == Starting || s.Phase == Running)
 }
 
 // patience returns the earliest time at which a stop's grace period ends.

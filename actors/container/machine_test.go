@@ -1,0 +1,73 @@
+package container_test
+
+import (
+	"testing"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/machinetest"
+)
+
+type machine = machinetest.Machine[container.State, container.Command, container.Event, container.Effect]
+
+var underTest = machine{
+	Decide:   container.Decide,
+	Evolve:   container.Evolve,
+	Owed:     container.Owed,
+	Describe: describe,
+	Answer:   answer,
+	Commands: []container.Command{
+		container.Create{}, container.Start{}, container.Stop{}, container.WithdrawStop{}, container.Remove{},
+		container.RunExec{}, container.ReopenLog{}, container.RecordExit{}, container.NodeRebooted{},
+		container.PrepareRootfsDone{}, container.CreateRuntimeDone{}, container.StartRuntimeDone{},
+		container.SignalStopDone{}, container.AwaitGraceDone{}, container.KillDone{}, container.ExecuteDone{},
+		container.RotateLogDone{}, container.DeleteRuntimeDone{}, container.ReleaseRootfsDone{},
+	},
+	Events: []container.Event{
+		container.ContainerRequested{}, container.RootfsPrepared{}, container.RootfsPrepareFailed{},
+		container.ContainerCreated{}, container.ContainerCreateFailed{}, container.ContainerFailed{},
+		container.StartRequested{}, container.ContainerStarted{}, container.ContainerStartFailed{},
+		container.StopRequested{}, container.StopWithdrawn{}, container.StopSignalled{}, container.StopSignalFailed{},
+		container.KillRequested{}, container.Killed{}, container.KillFailed{}, container.ContainerExited{},
+		container.ExecRequested{}, container.ExecEnded{}, container.ExecFailed{},
+		container.LogReopenRequested{}, container.LogReopened{}, container.LogReopenFailed{},
+		container.RemoveRequested{}, container.RuntimeDeleted{}, container.RuntimeDeleteFailed{},
+		container.RootfsReleased{}, container.RootfsReleaseFailed{}, container.ContainerRemoved{},
+	},
+	Effects: []container.Effect{
+		container.PrepareRootfs{}, container.CreateRuntime{}, container.StartRuntime{},
+		container.SignalStop{}, container.AwaitGrace{}, container.Kill{}, container.Execute{},
+		container.RotateLog{}, container.DeleteRuntime{}, container.ReleaseRootfs{},
+	},
+}
+
+// describe shows, of a container that has ended, also what the kubelet is told
+// about its end.
+func describe(s container.State) string {
+	switch {
+	case s.Phase == container.Absent:
+		return "absent"
+	case s.Phase == container.Exited:
+		return "exited (" + machinetest.Describe(s.Exit) + ")"
+	}
+	return string(s.Phase)
+}
+
+func answer(c container.Command) machinetest.Answer[container.State, container.Event] {
+	switch c := c.(type) {
+	case container.Create:
+		return container.CreateAnswer
+	case container.Start:
+		return container.StartAnswer
+	case container.Stop:
+		return container.StopAnswer
+	case container.Remove:
+		return container.RemoveAnswer
+	case container.RunExec:
+		return container.ExecAnswer(c.Exec)
+	case container.ReopenLog:
+		return container.ReopenAnswer
+	}
+	return nil
+}
+
+func TestTraces(t *testing.T) { machinetest.Traces(t, underTest) }
