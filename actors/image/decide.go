@@ -25,6 +25,9 @@ func Decide(s State, c Command) ([]Event, error) {
 		}
 		return []Event{ImagePulled{Pull: c.Pull, ImageID: c.ImageID, Digest: c.Digest, Bytes: c.Bytes}}, nil
 	case DeleteImageDone:
+		if !s.Removing {
+			return nil, nil
+		}
 		if c.Err != nil {
 			return []Event{RemoveFailed{fault.From(c.Err, "remove image", s.Ref)}}, nil
 		}

@@ -3,8 +3,8 @@ package sandbox
 import "github.com/stele-runtime/stele/actors/fault"
 
 // The functions of this file say when a caller has its answer. Each is asked
-// first with the state as it was found and no event, then after every event
-// with the state that it led to, until it reports done.
+// first with the state as the command left it and no event, then after every
+// later event with the state that it led to, until it reports done.
 
 // RunAnswer is the answer to Run: success once the sandbox is ready, the
 // failure once what was begun is undone, so that the name is free again.

@@ -81,12 +81,18 @@ func decide(s State, c Command) ([]Event, error) {
 		}
 		return []Event{HolderStarted{c.PID}}, nil
 	case StopContainerDone:
+		if _, known := s.Containers[c.Container]; !known {
+			return nil, nil
+		}
 		if c.Err != nil {
 			f := fault.From(c.Err, "stop container", string(c.Container))
 			return []Event{ContainerStopFailed{c.Container, f, s.again(StopContainer{Container: c.Container}, c.At)}}, nil
 		}
 		return []Event{ContainerStopped{c.Container}}, nil
 	case RemoveContainerDone:
+		if _, known := s.Containers[c.Container]; !known {
+			return nil, nil
+		}
 		if c.Err != nil {
 			f := fault.From(c.Err, "remove container", string(c.Container))
 			return []Event{ContainerRemoveFailed{c.Container, f, s.again(RemoveContainer{Container: c.Container}, c.At)}}, nil

@@ -41,6 +41,7 @@ type StartHolder struct{ Pod Pod }
 
 // StopContainer stops a container of the pod at once and waits for its end.
 type StopContainer struct {
+	Sandbox   id.Sandbox
 	Container id.Container
 	After     time.Time
 }
@@ -134,7 +135,7 @@ func owedUndoing(s State) []Effect {
 	for _, c := range s.ContainerIDs() {
 		switch {
 		case !s.Containers[c]:
-			e := StopContainer{Container: c}
+			e := StopContainer{Sandbox: s.ID, Container: c}
 			e.After = s.Retries[e.Key()].At
 			owed = append(owed, e)
 		case s.Phase == Removing:

@@ -124,10 +124,10 @@ type State struct {
 }
 
 // Ended reports whether the sandbox is in a final phase and owes nothing more.
-func Ended(s State) bool { return s.final() && len(Owed(s)) == 0 }
+func Ended(s State) bool { return (s.final() || s.Phase == Absent) && len(Owed(s)) == 0 }
 
 // NameFree reports whether another sandbox may take this one's name.
-func NameFree(s State) bool { return s.final() }
+func NameFree(s State) bool { return s.final() || s.Phase == Absent }
 
 func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
 
