@@ -1,0 +1,34 @@
+package host_test
+
+import (
+	"testing"
+
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/machinetest"
+)
+
+type machine = machinetest.Machine[host.State, host.Command, host.Event, machinetest.NoEffect]
+
+var underTest = machine{
+	Decide:   host.Decide,
+	Evolve:   host.Evolve,
+	Describe: describe,
+	Answer:   func(host.Command) machinetest.Answer[host.State, host.Event] { return nil },
+	Commands: []host.Command{
+		host.StartDaemon{}, host.StopDaemon{}, host.ReportMonitor{}, host.ReportMonitorLoss{},
+		host.ReportNetwork{}, host.ReportQuarantine{},
+	},
+	Events: []host.Event{
+		host.DaemonStarted{}, host.DaemonStopped{}, host.NodeRebooted{}, host.MonitorStarted{}, host.MonitorLost{},
+		host.NetworkConfigured{}, host.NetworkUnconfigured{}, host.StreamQuarantined{},
+	},
+}
+
+func describe(s host.State) string {
+	if s.Running {
+		return "running"
+	}
+	return "stopped"
+}
+
+func TestTraces(t *testing.T) { machinetest.Traces(t, underTest) }

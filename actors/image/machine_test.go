@@ -1,0 +1,51 @@
+package image_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/machinetest"
+)
+
+type machine = machinetest.Machine[image.State, image.Command, image.Event, image.Effect]
+
+var underTest = machine{
+	Decide:   image.Decide,
+	Evolve:   image.Evolve,
+	Owed:     image.Owed,
+	Describe: describe,
+	Answer:   answer,
+	Commands: []image.Command{image.RequestPull{}, image.Remove{}, image.FetchImageDone{}, image.DeleteImageDone{}},
+	Events: []image.Event{
+		image.PullRequested{}, image.ImagePulled{}, image.PullFailed{},
+		image.RemoveRequested{}, image.ImageRemoved{}, image.RemoveFailed{},
+	},
+	Effects: []image.Effect{image.FetchImage{}, image.DeleteImage{}},
+}
+
+func describe(s image.State) string {
+	switch {
+	case len(s.Pulls) > 0 && s.Removing:
+		return fmt.Sprint("pulling ", slices.Sorted(maps.Keys(s.Pulls)), ", removing")
+	case len(s.Pulls) > 0:
+		return fmt.Sprint("pulling ", slices.Sorted(maps.Keys(s.Pulls)))
+	case s.Removing:
+		return "removing"
+	}
+	return "idle"
+}
+
+func answer(c image.Command) machinetest.Answer[image.State, image.Event] {
+	switch c := c.(type) {
+	case image.RequestPull:
+		return image.PullAnswer(c.Pull)
+	case image.Remove:
+		return image.RemoveAnswer
+	}
+	return nil
+}
+
+func TestTraces(t *testing.T) { machinetest.Traces(t, underTest) }
