@@ -59,7 +59,16 @@ func (n *session) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n.calls.Go(func() { n.answer(ctx, req, fds) })
+		given, err := received(req.Descriptors, fds)
+		callCtx, done := ctx, func() {}
+		if exec := req.GetExec(); exec != nil && err == nil {
+			// Before the next request is read, which may be to kill it.
+			callCtx, done, err = n.server.startExec(ctx, exec.ExecId)
+		}
+		n.calls.Go(func() {
+			defer done()
+			n.answer(callCtx, req, given, err)
+		})
 	}
 }
 
@@ -91,14 +100,14 @@ func (n *session) hello() error {
 	}}})
 }
 
-// answer carries out a request and sends the reply.
-func (n *session) answer(ctx context.Context, req *pb.Request, fds []int) {
+// answer carries out a request, unless there is an error already, and sends the
+// reply.
+func (n *session) answer(ctx context.Context, req *pb.Request, given descriptors, err error) {
 	reply, lent := &pb.Reply{}, descriptors{}
-	given, err := received(req.Descriptors, fds)
 	if err == nil {
 		reply, lent, err = n.call(ctx, req, &given)
-		given.close()
 	}
+	given.close()
 	if err != nil {
 		reply = &pb.Reply{Failure: toFailure(err)}
 	}

@@ -14,24 +14,11 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// execution is an Exec that runs.
-type execution struct {
-	// kill is closed to end it.
-	kill func()
-}
-
 // exec runs a process in a container and waits for it, until ctx ends.
 func (s *Server) exec(ctx context.Context, req *pb.Exec, files *descriptors) (*pb.ExecEnded, error) {
 	if err := s.checkExec(req); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if err := s.startExec(req.ExecId, &execution{kill: cancel}); err != nil {
-		return nil, err
-	}
-	defer s.endExec(req.ExecId)
-
 	var deadline <-chan time.Time
 	if req.Timeout > 0 {
 		timer := time.NewTimer(time.Duration(req.Timeout))
@@ -58,20 +45,22 @@ func (s *Server) checkExec(req *pb.Exec) error {
 	return err
 }
 
-func (s *Server) startExec(id string, e *execution) error {
+// startExec notes an exec, so that killExec finds it, until done is called. ctx
+// ends when the exec is to be killed.
+func (s *Server) startExec(parent context.Context, id string) (ctx context.Context, done func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.execs[id]; ok {
-		return fail(pb.Failure_CODE_INVALID, "exec %s runs already", id)
+		return parent, func() {}, fail(pb.Failure_CODE_INVALID, "exec %s runs already", id)
 	}
-	s.execs[id] = e
-	return nil
-}
-
-func (s *Server) endExec(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.execs, id)
+	ctx, cancel := context.WithCancel(parent)
+	s.execs[id] = cancel
+	return ctx, func() {
+		cancel()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.execs, id)
+	}, nil
 }
 
 // killExec ends an exec, which then answers that it was canceled. One that isn't
@@ -79,8 +68,8 @@ func (s *Server) endExec(id string) {
 func (s *Server) killExec(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, ok := s.execs[id]; ok {
-		e.kill()
+	if kill, ok := s.execs[id]; ok {
+		kill()
 	}
 }
 

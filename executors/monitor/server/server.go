@@ -53,7 +53,8 @@ type Server struct {
 
 	mu         sync.Mutex
 	containers map[string]*container
-	execs      map[string]*execution
+	// execs are those that run, with what ends each.
+	execs map[string]context.CancelFunc
 }
 
 // Open takes the directory and takes up what the journal names, and listens. It
@@ -66,7 +67,7 @@ func Open(config Config) (*Server, error) {
 		pid:        int32(os.Getpid()),
 		quit:       make(chan struct{}),
 		containers: map[string]*container{},
-		execs:      map[string]*execution{},
+		execs:      map[string]context.CancelFunc{},
 	}
 	if err := s.takeDir(); err != nil {
 		return nil, err

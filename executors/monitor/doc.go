@@ -1,0 +1,17 @@
+// Package monitor is the daemon's side of the monitor, the small process that
+// outlives the daemon: it is the parent of `runtime create`, writes the
+// containers' logs and keeps their exits (package server, below this one).
+//
+// A Client meets the running monitor of a state directory or starts one, keeps
+// the connection, and starts another monitor when that one is lost, which it
+// then hands the duplicates that it keeps of every container's descriptors. Calls
+// that are under way when a monitor is lost fail with ErrLost if repeating them
+// could do something twice (Create, Exec), and are repeated otherwise.
+//
+// The package knows containers by their ids and processes by their identity; it
+// must not know pods, the CRI or the event log. What the two processes say to
+// each other is proto/monitor/v1.
+//
+// Read client.go first, then calls.go (what one can ask for), session.go (one
+// connection), process.go (finding and starting) and held.go (the duplicates).
+package monitor

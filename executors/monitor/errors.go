@@ -1,0 +1,68 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+var (
+	// ErrNotFound says that the monitor doesn't know the container.
+	ErrNotFound = errors.New("the monitor doesn't know the container")
+	// ErrRunning says that the container must have ended for the call.
+	ErrRunning = errors.New("the container still runs")
+	// ErrUnimplemented says that the monitor can't do it.
+	ErrUnimplemented = errors.New("the monitor can't do that")
+	// ErrLost says that the monitor ended during the call: whether it did what
+	// was asked for is not known.
+	ErrLost = errors.New("the monitor was lost")
+	// ErrClosed says that the Client was closed.
+	ErrClosed = errors.New("the monitor's client is closed")
+)
+
+// RuntimeError says that the OCI runtime ran and failed.
+type RuntimeError struct {
+	// Op is "create" or "exec".
+	Op string
+	// ExitCode is the runtime's own; 128 + n when signal n ended it.
+	ExitCode int
+	// TimedOut says that the monitor killed it at the deadline.
+	TimedOut bool
+	// Message is the last error in the log that it was told to write (--log);
+	// empty if there is none.
+	Message string
+	// Stderr is the end of what it wrote to standard error, at most 4 KiB; for
+	// exec that went to the caller's descriptor instead.
+	Stderr string
+}
+
+func (e *RuntimeError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: the runtime ", e.Op)
+	if e.TimedOut {
+		b.WriteString("was killed since the deadline had passed")
+	} else {
+		fmt.Fprintf(&b, "ended with code %d", e.ExitCode)
+	}
+	if e.Message != "" {
+		b.WriteString(": " + e.Message)
+	} else if e.Stderr != "" {
+		b.WriteString(": " + e.Stderr)
+	}
+	return b.String()
+}
+
+// failureError returns the error for a failure of the protocol.
+func failureError(f *pb.Failure) error {
+	kind := map[pb.Failure_Code]error{
+		pb.Failure_CODE_NOT_FOUND:     ErrNotFound,
+		pb.Failure_CODE_RUNNING:       ErrRunning,
+		pb.Failure_CODE_UNIMPLEMENTED: ErrUnimplemented,
+	}[f.Code]
+	if kind != nil {
+		return fmt.Errorf("%w: %s", kind, f.Message)
+	}
+	return fmt.Errorf("the monitor says: %s", f.Message)
+}

@@ -1,0 +1,104 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+// Exit tells how a container's first process ended.
+type Exit struct {
+	// Seq numbers the exits of a state directory, in their order.
+	Seq         uint64
+	ContainerID string
+	// Code is the exit code, or 128 + Signal.
+	Code int
+	// Signal is the signal that ended the process; 0 for none.
+	Signal int
+	// OOMKilled says that the kernel killed a process of the container's cgroup
+	// for lack of memory while the container ran.
+	OOMKilled bool
+	// Time and SinceBoot are when the monitor learned of it, on the wall clock
+	// and since boot.
+	Time      time.Time
+	SinceBoot time.Duration
+	// Unknown is why nobody could learn Code and Signal, which mean nothing
+	// then; empty when they are known.
+	Unknown string
+}
+
+func toExit(e *pb.Exit) Exit {
+	return Exit{
+		Seq:         e.Seq,
+		ContainerID: e.ContainerId,
+		Code:        int(e.Code),
+		Signal:      int(e.Signal),
+		OOMKilled:   e.OomKilled,
+		Time:        time.Unix(0, e.Time),
+		SinceBoot:   time.Duration(e.SinceBoot),
+		Unknown:     e.Unknown,
+	}
+}
+
+// Exits yields the exits with numbers above after that are not acknowledged, and
+// then each one as it happens: in order, each once, also when the monitor is
+// lost meanwhile. It ends when ctx or the Client does. One loop at a time should
+// run over it.
+//
+// after is the number of the last exit that is in the event log, 0 for none: the
+// monitor never gives a number up to it again, even if it has lost its journal.
+func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
+	return func(yield func(Exit) bool) {
+		for {
+			s, err := c.current(ctx)
+			if err != nil {
+				return
+			}
+			more := true
+			err = s.exits(ctx, after, func(e Exit) bool {
+				if e.Seq > after {
+					after = e.Seq
+					more = yield(e)
+				}
+				return more
+			})
+			if !more || ctx.Err() != nil {
+				return
+			}
+			if !errors.Is(err, ErrLost) {
+				// Another loop has taken the subscription over, or the monitor
+				// can't go on; both show again at once if they last.
+				c.config.Logger.Error("the exits' subscription ended", "error", err)
+				select {
+				case <-time.After(retryMax):
+				case <-ctx.Done():
+					return
+				}
+				continue
+			}
+			c.depart(s)
+		}
+	}
+}
+
+// exits hands over exits until yield returns false or an error.
+func (s *session) exits(ctx context.Context, after uint64, yield func(Exit) bool) error {
+	c, err := s.start(&pb.Request{Call: &pb.Request_Subscribe{Subscribe: &pb.Subscribe{After: after}}})
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for {
+		f, err := c.next(ctx)
+		if err != nil {
+			return err
+		}
+		f.close()
+		if e := f.reply.GetExit(); e != nil && !yield(toExit(e)) {
+			return nil
+		}
+	}
+}
