@@ -1,0 +1,53 @@
+package spec
+
+import (
+	"maps"
+	"slices"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// The runtime spec's annotations that say what a bundle is, for whoever finds
+// it. No runtime reads them.
+const (
+	AnnotationSandboxID     = "io.github.stele-runtime.sandbox.id"
+	AnnotationPodName       = "io.github.stele-runtime.pod.name"
+	AnnotationPodNamespace  = "io.github.stele-runtime.pod.namespace"
+	AnnotationPodUID        = "io.github.stele-runtime.pod.uid"
+	AnnotationContainerName = "io.github.stele-runtime.container.name"
+	AnnotationImageName     = "io.github.stele-runtime.image.name"
+	// AnnotationHolder is set, to "true", on the holder of a PID namespace.
+	AnnotationHolder = "io.github.stele-runtime.holder"
+)
+
+// annotations names the container, and passes on those annotations of the pod
+// and the container that the node's administrator lists by their exact keys.
+// Runtimes take orders from annotations (CVE-2024-3154), so all others stay
+// behind; labels of the image always do (CVE-2026-53488).
+func (b *builder) annotations() error {
+	out := podAnnotations(b.in.SandboxID, b.in.Sandbox)
+	allowed := b.in.Options.Annotations
+	for _, from := range []map[string]string{b.in.Sandbox.GetAnnotations(), b.in.Container.GetAnnotations()} {
+		for key, value := range from {
+			if slices.Contains(allowed, key) {
+				out[key] = value
+			}
+		}
+	}
+	out[AnnotationContainerName] = b.in.Container.GetMetadata().GetName()
+	if b.in.ImageName != "" {
+		out[AnnotationImageName] = b.in.ImageName
+	}
+	maps.DeleteFunc(out, func(_, value string) bool { return value == "" })
+	b.spec.Annotations = out
+	return nil
+}
+
+func podAnnotations(sandboxID string, config *cri.PodSandboxConfig) map[string]string {
+	return map[string]string{
+		AnnotationSandboxID:    sandboxID,
+		AnnotationPodName:      config.GetMetadata().GetName(),
+		AnnotationPodNamespace: config.GetMetadata().GetNamespace(),
+		AnnotationPodUID:       config.GetMetadata().GetUid(),
+	}
+}

@@ -1,0 +1,128 @@
+package spec
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/capability"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// DefaultCapabilities returns what a container may do unless it asks otherwise.
+func DefaultCapabilities() []string {
+	return []string{
+		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_SETGID",
+		"CAP_SETUID", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_KILL",
+	}
+}
+
+const fieldCapabilities = "linux.security_context.capabilities"
+
+// capabilities sets what the process may do. Its inheritable and ambient sets
+// are empty (CVE-2022-24769, CVE-2022-27652), but for what
+// add_ambient_capabilities names. A node can't give what it hasn't got: defaults
+// and ALL give what is there, a name that isn't there is refused.
+func (b *builder) capabilities() error {
+	has := b.in.Host.Capabilities
+	if b.sec.Privileged {
+		b.setCapabilities(slices.Clone(has), nil)
+		return nil
+	}
+	defaults := b.in.Options.Capabilities
+	if defaults == nil {
+		defaults = DefaultCapabilities()
+	}
+	want := b.sec.GetCapabilities()
+	granted := intersect(defaults, has)
+	if containsAll(want.GetAddCapabilities()) {
+		granted = slices.Clone(has)
+	}
+	if containsAll(want.GetDropCapabilities()) {
+		granted = nil
+	}
+	add, err := named(fieldCapabilities+".add_capabilities", want.GetAddCapabilities(), has)
+	if err != nil {
+		return err
+	}
+	ambient, err := named(fieldCapabilities+".add_ambient_capabilities", want.GetAddAmbientCapabilities(), has)
+	if err != nil {
+		return err
+	}
+	if containsAll(want.GetAddAmbientCapabilities()) {
+		ambient = slices.Clone(has)
+	}
+	dropped := func(c string) bool {
+		return slices.ContainsFunc(want.GetDropCapabilities(), func(d string) bool { return capName(d) == c })
+	}
+	granted = slices.DeleteFunc(slices.Concat(granted, add, ambient), dropped)
+	ambient = slices.DeleteFunc(ambient, dropped)
+	b.setCapabilities(granted, ambient)
+	return nil
+}
+
+func (b *builder) setCapabilities(granted, ambient []string) {
+	granted, ambient = sortedSet(granted), sortedSet(ambient)
+	b.spec.Process.Capabilities = &specs.LinuxCapabilities{
+		Bounding:    granted,
+		Effective:   granted,
+		Permitted:   granted,
+		Inheritable: ambient,
+		Ambient:     ambient,
+	}
+}
+
+// named returns the capabilities in names other than ALL, in their full form.
+func named(field string, names, has []string) ([]string, error) {
+	var out []string
+	for _, name := range names {
+		c := capName(name)
+		if c == "ALL" {
+			continue
+		}
+		if !slices.Contains(has, c) {
+			return nil, unsupported(field, name, "is a capability that the runtime doesn't have itself on this node")
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// capName returns the kernel's name of a capability, or ALL.
+func capName(name string) string {
+	name = strings.ToUpper(name)
+	if name == "ALL" || name == "CAP_ALL" {
+		return "ALL"
+	}
+	if !strings.HasPrefix(name, "CAP_") {
+		name = "CAP_" + name
+	}
+	return name
+}
+
+// knownCapabilities lists what there is, whether or not this kernel has it.
+func knownCapabilities() []string {
+	var names []string
+	for _, c := range capability.ListKnown() {
+		names = append(names, capName(c.String()))
+	}
+	return names
+}
+
+func containsAll(names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return capName(n) == "ALL" })
+}
+
+func intersect(names, has []string) []string {
+	var out []string
+	for _, name := range names {
+		if c := capName(name); slices.Contains(has, c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func sortedSet(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}

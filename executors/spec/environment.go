@@ -1,0 +1,82 @@
+package spec
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environment merges, later ones replacing earlier ones: the node's defaults,
+// the image's and the pod's.
+func (b *builder) environment() error {
+	env := environment{at: map[string]int{}}
+	env.set("PATH", defaultPath)
+	if b.in.Container.Tty {
+		env.set("TERM", "xterm")
+	}
+	if name := b.in.Sandbox.GetHostname(); name != "" {
+		env.set("HOSTNAME", name)
+	}
+	for _, kv := range append(append([]string{}, b.in.Options.Env...), b.image.Env...) {
+		// An entry without a value sets nothing.
+		key, value, ok := strings.Cut(kv, "=")
+		if !ok || key == "" {
+			continue
+		}
+		if err := checkEnv("the image's environment", key, value); err != nil {
+			return err
+		}
+		env.set(key, value)
+	}
+	for _, kv := range b.in.Container.Envs {
+		env.set(kv.Key, string(kv.Value))
+	}
+	b.spec.Process.Env = env.list
+	return nil
+}
+
+// environment keeps the order in which variables were first set.
+type environment struct {
+	list []string
+	at   map[string]int
+}
+
+func (e *environment) set(key, value string) {
+	if i, ok := e.at[key]; ok {
+		e.list[i] = key + "=" + value
+		return
+	}
+	e.at[key] = len(e.list)
+	e.list = append(e.list, key+"="+value)
+}
+
+// checkEnv refuses what can't be passed on as it is. Values are not shown: they
+// may be secrets.
+func checkEnv(field, key, value string) error {
+	switch {
+	case key == "" || strings.ContainsAny(key, "=\x00"):
+		return invalid(field, key, "is not a name for a variable")
+	case strings.Contains(value, "\x00"):
+		return invalid(field, key, "has a value with a NUL byte")
+	case !utf8.ValidString(key) || !utf8.ValidString(value):
+		return invalid(field, key, "is not valid UTF-8, which the OCI runtime spec can't carry")
+	case key == "HOME" && strings.ContainsAny(value, "\r\n"):
+		// Programs write HOME into /etc/passwd, a line for each user
+		// (CVE-2022-4318).
+		return invalid(field, key, "has a value with a line break")
+	}
+	return nil
+}
+
+// checkText refuses strings that would be changed or cut short on their way
+// through JSON and the kernel.
+func checkText(field, s string) error {
+	if strings.Contains(s, "\x00") {
+		return invalid(field, s, "has a NUL byte")
+	}
+	if !utf8.ValidString(s) {
+		return invalid(field, nil, "is not valid UTF-8, which the OCI runtime spec can't carry")
+	}
+	return nil
+}

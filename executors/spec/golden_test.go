@@ -1,0 +1,199 @@
+package spec
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files in testdata")
+
+// Each case changes the ordinary container; testdata/<name>.json is its spec.
+func goldenCases() map[string]func(*testing.T, *Input) {
+	return map[string]func(*testing.T, *Input){
+		"plain": func(t *testing.T, in *Input) {},
+		"pod_overrides_image": func(t *testing.T, in *Input) {
+			in.Container.Command = []string{"/bin/sh", "-c"}
+			in.Container.Args = []string{"echo $MODE"}
+			in.Container.WorkingDir = "/app"
+			in.Container.Envs = []*cri.KeyValue{{Key: "MODE", Value: []byte("pod")}, {Key: "TEXT", Value: []byte("two\nlines")}}
+			in.Container.Tty = true
+			security(*in).RunAsUser = &cri.Int64Value{Value: 1000}
+			security(*in).RunAsGroup = &cri.Int64Value{Value: 3000}
+			security(*in).SupplementalGroups = []int64{4000, 10}
+			security(*in).NoNewPrivs = true
+			security(*in).ReadonlyRootfs = true
+		},
+		"resources": func(t *testing.T, in *Input) {
+			in.Container.Linux.Resources = &cri.LinuxContainerResources{
+				CpuPeriod: 100000, CpuQuota: 50000, CpuShares: 512, CpusetCpus: "0-1", CpusetMems: "0",
+				MemoryLimitInBytes: 64 << 20, OomScoreAdj: 900,
+				HugepageLimits: []*cri.HugepageLimit{{PageSize: "2MB", Limit: 4 << 20}, {PageSize: "1GB"}},
+				Unified:        map[string]string{"memory.high": "60000000", "memory.oom.group": "1"},
+			}
+		},
+		"resources_on_a_small_node": func(t *testing.T, in *Input) {
+			in.Container.Linux.Resources = &cri.LinuxContainerResources{
+				MemoryLimitInBytes: 64 << 20, OomScoreAdj: -500,
+				HugepageLimits: []*cri.HugepageLimit{{PageSize: "2MB"}},
+			}
+			in.Host = &HostFacts{Capabilities: []string{"CAP_CHOWN"}, MaxRlimits: map[string]uint64{"RLIMIT_NOFILE": 1000}}
+			in.Options.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 2000, Hard: 4000}, {Type: "RLIMIT_CORE"}}
+		},
+		"mounts": func(t *testing.T, in *Input) {
+			host := filepath.Join(filepath.Dir(in.Rootfs), "host")
+			writeFiles(t, host, map[string]string{"hosts": "", "log": "", "real/file": ""})
+			if err := os.Symlink("real", filepath.Join(host, "link")); err != nil {
+				t.Fatal(err)
+			}
+			in.Container.Mounts = []*cri.Mount{
+				{ContainerPath: "/data/deep/", HostPath: host + "/link"},
+				{ContainerPath: "/data", HostPath: host + "/missing", Readonly: true},
+				{ContainerPath: "/etc/hosts", HostPath: host + "/hosts"},
+				{ContainerPath: "/dev/termination-log", HostPath: host + "/log"},
+				{ContainerPath: "/frozen", HostPath: host, Readonly: true, RecursiveReadOnly: true},
+				{ContainerPath: "/safe", HostPath: host, MountOptions: []string{"noexec", "rnosuid"}},
+			}
+		},
+		"mounts_of_the_kernels_directories": func(t *testing.T, in *Input) {
+			privileged(*in)
+			in.Options.NoHostDevices = true
+			in.Container.Mounts = []*cri.Mount{
+				{ContainerPath: "/dev", HostPath: "/dev"},
+				{ContainerPath: "/sys", HostPath: "/sys"},
+			}
+		},
+		"image_volumes": func(t *testing.T, in *Input) {
+			in.Image.Config.Volumes = map[string]struct{}{
+				"/app/data": {}, "/var/cache/new/": {}, "relative": {}, "/user/sub": {}, "/user": {},
+				"/proc/x": {}, "/etc/resolv.conf": {},
+			}
+			in.Container.Mounts = []*cri.Mount{{ContainerPath: "/user", HostPath: in.Rootfs}}
+		},
+		"privileged": func(t *testing.T, in *Input) {
+			privileged(*in)
+			in.Options.NoHostDevices = true
+			security(*in).Seccomp = &cri.SecurityProfile{}
+			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}}
+			security(*in).MaskedPaths = []string{"/proc/kcore"}
+		},
+		"host_namespaces": func(t *testing.T, in *Input) {
+			node := cri.NamespaceMode_NODE
+			security(*in).NamespaceOptions = &cri.NamespaceOption{Network: node, Pid: node, Ipc: node}
+			in.Namespaces = Namespaces{}
+		},
+		"shared_pid_namespace": func(t *testing.T, in *Input) {
+			security(*in).NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_POD}
+		},
+		"ephemeral_container": func(t *testing.T, in *Input) {
+			security(*in).NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_TARGET, TargetId: "c0"}
+		},
+		"cgroup_v1": func(t *testing.T, in *Input) { in.Host.CgroupV2 = false },
+		"capabilities_dropped": func(t *testing.T, in *Input) {
+			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"all"}, AddCapabilities: []string{"NET_BIND_SERVICE", "cap_chown"}}
+		},
+		"capabilities_all_but": func(t *testing.T, in *Input) {
+			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"SYS_ADMIN"}, AddCapabilities: []string{"ALL"}}
+		},
+		"capabilities_ambient": func(t *testing.T, in *Input) {
+			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}, AddAmbientCapabilities: []string{"NET_RAW"}}
+		},
+		"devices": func(t *testing.T, in *Input) {
+			in.Container.Devices = []*cri.Device{
+				{HostPath: "/dev/null", ContainerPath: "/dev/nothing", Permissions: "r"},
+				{HostPath: "/dev/full", ContainerPath: "/dev/full"},
+			}
+		},
+		"seccomp_and_annotations": func(t *testing.T, in *Input) {
+			security(*in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
+			in.Options.Annotations = []string{"allowed.example/key"}
+			in.Sandbox.Annotations = map[string]string{
+				"allowed.example/key": "pod", "allowed.example/key2": "no", "org.systemd.property.ExecStartPre": "no",
+			}
+			in.Container.Annotations = map[string]string{"allowed.example/key": "container", "run.oci.handler": "no"}
+			in.Image.Config.Labels = map[string]string{"allowed.example/key": "image"}
+		},
+		"bare": func(t *testing.T, in *Input) {
+			in.Image, in.Files, in.Namespaces.UTS, in.ImageName = nil, Files{}, "", ""
+			in.Container.Linux = nil
+			in.Container.Args = []string{"true"}
+			in.Sandbox.Linux = nil
+			in.Sandbox.Hostname = ""
+		},
+	}
+}
+
+func TestGoldenSpecs(t *testing.T) {
+	for name, change := range goldenCases() {
+		t.Run(name, func(t *testing.T) {
+			in := fixture(t)
+			change(t, &in)
+			got, err := Container(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compareGolden(t, name, got, filepath.Dir(in.Rootfs))
+			again, err := Container(in)
+			if err != nil {
+				t.Fatalf("the second time: %v", err)
+			}
+			if diff := cmp.Diff(got, again); diff != "" {
+				t.Errorf("the second time is different:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestGoldenHolder(t *testing.T) {
+	in := fixture(t)
+	got, err := Holder(HolderInput{
+		SandboxID: in.SandboxID, Sandbox: in.Sandbox, Rootfs: "/run/pod/holder", Binary: "/usr/bin/stele-monitor",
+		Namespaces: in.Namespaces, CgroupsPath: "/stele/pod1/stele-pod1", Host: in.Host,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Linux.Seccomp == nil {
+		t.Error("no seccomp")
+	}
+	compareGolden(t, "holder", got, "/nowhere")
+}
+
+// compareGolden compares all but the system calls, which depend on the kernel
+// and the library, and the name of the temporary directory.
+func compareGolden(t *testing.T, name string, got *specs.Spec, tmp string) {
+	t.Helper()
+	short := *got
+	if got.Linux.Seccomp != nil {
+		linux := *got.Linux
+		linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: got.Linux.Seccomp.DefaultAction}
+		short.Linux = &linux
+	}
+	b, err := json.MarshalIndent(short, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = append(bytes.ReplaceAll(b, []byte(tmp), []byte("$TMP")), '\n')
+	file := filepath.Join("testdata", name+".json")
+	if *update {
+		if err := os.WriteFile(file, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(fmt.Errorf("%w; run the test with -update", err))
+	}
+	if diff := cmp.Diff(string(want), string(b)); diff != "" {
+		t.Errorf("%s (-want +got; -update rewrites it):\n%s", file, diff)
+	}
+}

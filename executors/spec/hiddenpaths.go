@@ -1,0 +1,29 @@
+package spec
+
+// hiddenPaths masks what would tell of or change the node. The kubelet sends
+// both lists. It sends empty ones for procMount "Unmasked", which Kubernetes
+// allows in pods with a user namespace only; other clients mean the defaults by
+// them. A privileged container has none.
+func (b *builder) hiddenPaths() error {
+	if b.sec.Privileged {
+		return nil
+	}
+	masked, readonly := b.sec.MaskedPaths, b.sec.ReadonlyPaths
+	if len(masked) == 0 && len(readonly) == 0 {
+		masked, readonly = defaultMaskedPaths(), defaultReadonlyPaths()
+	}
+	b.spec.Linux.MaskedPaths, b.spec.Linux.ReadonlyPaths = masked, readonly
+	return nil
+}
+
+func defaultMaskedPaths() []string {
+	return []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+		"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+		"/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+}
+
+func defaultReadonlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+}

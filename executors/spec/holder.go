@@ -1,0 +1,92 @@
+package spec
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/moby/profiles/seccomp"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// HolderInput is everything that a holder's spec is made from.
+type HolderInput struct {
+	SandboxID string
+	Sandbox   *cri.PodSandboxConfig
+	// Rootfs is an empty directory of the sandbox's own.
+	Rootfs string
+	// Binary is the monitor's, on the node; its subcommand "pause" does nothing
+	// but reap.
+	Binary string
+	// Namespaces of the pod; PID is not used, the holder makes it.
+	Namespaces  Namespaces
+	CgroupsPath string
+	Host        *HostFacts
+}
+
+const (
+	holderBinary = "/pause"
+	// holderMemory, in bytes, is for the runtime's init too, which runs in the
+	// same cgroup before it becomes the holder.
+	holderMemory = 64 << 20
+	holderPids   = 64
+	// nobody owns nothing.
+	nobody = 65534
+)
+
+// Holder returns the runtime spec of the process that holds the PID namespace
+// of a pod that shares one: it is the namespace's init, and reaps. It may do
+// nothing and sees nothing.
+func Holder(in HolderInput) (*specs.Spec, error) {
+	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}}
+	for _, ns := range []specs.LinuxNamespace{
+		{Type: specs.NetworkNamespace, Path: in.Namespaces.Net},
+		{Type: specs.IPCNamespace, Path: in.Namespaces.IPC},
+		{Type: specs.UTSNamespace, Path: in.Namespaces.UTS},
+	} {
+		if ns.Path != "" {
+			list = append(list, ns)
+		}
+	}
+	memory, pids := int64(holderMemory), int64(holderPids)
+	// The kernel should look elsewhere for memory: with the holder the pod dies.
+	adj := max(-998, in.Host.MinOOMScoreAdj)
+	s := &specs.Spec{
+		Version: specs.Version,
+		Root:    &specs.Root{Path: in.Rootfs, Readonly: true},
+		Process: &specs.Process{
+			Args:            []string{holderBinary, "pause"},
+			Cwd:             "/",
+			User:            specs.User{UID: nobody, GID: nobody, AdditionalGids: []uint32{nobody}},
+			Capabilities:    &specs.LinuxCapabilities{},
+			NoNewPrivileges: true,
+			OOMScoreAdj:     &adj,
+		},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "mode=755", "size=64k"}},
+			bind(in.Binary, holderBinary, "ro", "rprivate", "nosuid", "nodev"),
+		},
+		Annotations: podAnnotations(in.SandboxID, in.Sandbox),
+		Linux: &specs.Linux{
+			CgroupsPath: in.CgroupsPath,
+			Namespaces:  list,
+			Resources: &specs.LinuxResources{
+				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
+				Memory:  &specs.LinuxMemory{Limit: &memory},
+				Pids:    &specs.LinuxPids{Limit: &pids},
+			},
+			MaskedPaths:   defaultMaskedPaths(),
+			ReadonlyPaths: defaultReadonlyPaths(),
+		},
+	}
+	s.Annotations[AnnotationHolder] = "true"
+	if in.Host.Seccomp {
+		profile, err := seccomp.GetDefaultProfile(s)
+		if err != nil {
+			return nil, fault.New(fault.Internal, "holder spec", in.SandboxID, "seccomp: %v", err)
+		}
+		s.Linux.Seccomp = profile
+	}
+	return s, nil
+}

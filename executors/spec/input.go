@@ -1,0 +1,75 @@
+package spec
+
+import (
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Input is everything that a container's spec is made from.
+type Input struct {
+	SandboxID, ContainerID string
+	// Sandbox and Container are the CRI's messages, as they came.
+	Sandbox   *cri.PodSandboxConfig
+	Container *cri.ContainerConfig
+	// Image is the OCI image config; nil counts as empty.
+	Image *imagespec.Image
+	// ImageName is the reference that the user asked for. It is informative.
+	ImageName string
+	// Rootfs is where the container's root file system is mounted, writable.
+	Rootfs string
+	// VolumesDir gets a directory for each volume of the image.
+	VolumesDir string
+	Namespaces Namespaces
+	Files      Files
+	// CgroupsPath is linux.cgroupsPath, as package cgroups makes it.
+	CgroupsPath string
+	Host        *HostFacts
+	// Features is what the runtime says about itself; nil means that it can't.
+	Features *features.Features
+	Options  Options
+}
+
+// Namespaces are the paths of namespaces to join. Which of them is joined
+// follows from the CRI's namespace options; an empty one that is needed is an
+// error. UTS is joined if it is there.
+type Namespaces struct {
+	Net, IPC, UTS string
+	// PID is the namespace of the pod's holder, or for the mode TARGET that of
+	// the target's process.
+	PID string
+}
+
+// Files are the pod's files on the node, as WriteSandboxFiles and MountShm make
+// them. An empty path is not mounted.
+type Files struct {
+	ResolvConf, Hostname, Hosts string
+	// Shm is the tmpfs that the pod's containers see as /dev/shm.
+	Shm string
+}
+
+// Options is what the node's administrator decides for a runtime handler. The
+// zero value is the default.
+type Options struct {
+	// Capabilities that a container has unless it asks otherwise; nil means
+	// DefaultCapabilities.
+	Capabilities []string
+	// Env, as KEY=VALUE, comes before the image's.
+	Env []string
+	// Rlimits of every container; without any, it has the daemon's.
+	Rlimits []specs.POSIXRlimit
+	// Annotations are the exact keys of pod and container annotations that reach
+	// the runtime. All others don't: a runtime takes orders from some.
+	Annotations []string
+	// AppArmorProfile is what the CRI's RuntimeDefault means; empty means none.
+	AppArmorProfile string
+	// ForbidPrivileged refuses privileged containers.
+	ForbidPrivileged bool
+	// NoHostDevices keeps the node's devices from privileged containers, which
+	// then see those that they name.
+	NoHostDevices bool
+	// OwnDirs are the directories that belong to this runtime (its root and its
+	// state): they are never given a container's SELinux label.
+	OwnDirs []string
+}

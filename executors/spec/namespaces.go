@@ -1,0 +1,58 @@
+package spec
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// namespaces joins the pod's namespaces by their pinned paths and makes the
+// container's own. Sysctls and the host name belong to those who make a
+// namespace: a runtime that joins one must set neither.
+func (b *builder) namespaces() error {
+	opts := b.sec.GetNamespaceOptions()
+	if opts == nil {
+		opts = b.in.Sandbox.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	}
+	paths := b.in.Namespaces
+	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	for _, ns := range []struct {
+		kind specs.LinuxNamespaceType
+		mode cri.NamespaceMode
+		path string
+	}{
+		{specs.NetworkNamespace, opts.GetNetwork(), paths.Net},
+		{specs.IPCNamespace, opts.GetIpc(), paths.IPC},
+		{specs.PIDNamespace, opts.GetPid(), paths.PID},
+	} {
+		switch ns.mode {
+		case cri.NamespaceMode_NODE:
+		case cri.NamespaceMode_CONTAINER:
+			list = append(list, specs.LinuxNamespace{Type: ns.kind})
+		default:
+			if ns.path == "" {
+				return fault.New(fault.Internal, "join namespace", string(ns.kind), "the mode is %s, but there is no path to join", ns.mode)
+			}
+			list = append(list, specs.LinuxNamespace{Type: ns.kind, Path: ns.path})
+		}
+	}
+	if paths.UTS != "" {
+		list = append(list, specs.LinuxNamespace{Type: specs.UTSNamespace, Path: paths.UTS})
+	}
+	// On v1 a container sees its own cgroups alone, because the runtime mounts
+	// nothing else; on v2 it takes a namespace. A privileged container sees all.
+	if b.in.Host.CgroupV2 && !b.sec.Privileged {
+		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	b.spec.Linux.Namespaces = list
+	return nil
+}
+
+// ipcMode is whose IPC namespace, and so whose /dev/shm, the container has.
+func (b *builder) ipcMode() cri.NamespaceMode {
+	if opts := b.sec.GetNamespaceOptions(); opts != nil {
+		return opts.Ipc
+	}
+	return b.in.Sandbox.GetLinux().GetSecurityContext().GetNamespaceOptions().GetIpc()
+}

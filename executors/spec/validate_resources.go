@@ -1,0 +1,78 @@
+package spec
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func checkResources(field string, r *cri.LinuxContainerResources) error {
+	if r == nil {
+		return nil
+	}
+	for _, n := range []struct {
+		name       string
+		value, min int64
+	}{
+		{"cpu_period", r.CpuPeriod, 0},
+		// -1 means that there is no limit.
+		{"cpu_quota", r.CpuQuota, -1},
+		{"cpu_shares", r.CpuShares, 0},
+		{"memory_limit_in_bytes", r.MemoryLimitInBytes, -1},
+		{"memory_swap_limit_in_bytes", r.MemorySwapLimitInBytes, -1},
+	} {
+		if n.value < n.min {
+			return invalid(field+"."+n.name, n.value, "is negative")
+		}
+	}
+	if r.MemorySwapLimitInBytes > 0 && r.MemorySwapLimitInBytes < r.MemoryLimitInBytes {
+		return invalid(field+".memory_swap_limit_in_bytes", r.MemorySwapLimitInBytes, "is below the memory limit, which it includes")
+	}
+	if r.OomScoreAdj < -1000 || r.OomScoreAdj > 1000 {
+		return invalid(field+".oom_score_adj", r.OomScoreAdj, "is out of range (-1000 to 1000)")
+	}
+	for _, set := range []struct{ name, value string }{{"cpuset_cpus", r.CpusetCpus}, {"cpuset_mems", r.CpusetMems}} {
+		if strings.Trim(set.value, "0123456789,-") != "" {
+			return invalid(field+"."+set.name, set.value, "is not a list of numbers and ranges")
+		}
+	}
+	for _, h := range r.HugepageLimits {
+		if !isPageSize(h.GetPageSize()) {
+			return invalid(field+".hugepage_limits.page_size", h.GetPageSize(), "is not of the form 2MB")
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.Unified)) {
+		if !isCgroupFile(key) {
+			return invalid(field+".unified", key, "is not a file of a controller")
+		}
+		if strings.ContainsAny(r.Unified[key], "\x00\r\n") {
+			return invalid(field+".unified", key, "has a value with a line break")
+		}
+	}
+	return nil
+}
+
+// isPageSize accepts a number and KB, MB or GB.
+func isPageSize(s string) bool {
+	number, ok := strings.CutSuffix(s, "B")
+	if !ok || len(number) < 2 || !strings.ContainsAny(number[len(number)-1:], "KMG") {
+		return false
+	}
+	return isNumber(number[:len(number)-1]) && number[0] != '0'
+}
+
+// isCgroupFile accepts files of v2 controllers, and so neither paths nor
+// cgroup.procs, cgroup.kill and their like, which don't set a limit.
+func isCgroupFile(key string) bool {
+	controller, rest, ok := strings.Cut(key, ".")
+	if !ok || rest == "" || strings.Trim(rest, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._") != "" || strings.Contains(rest, "..") {
+		return false
+	}
+	switch controller {
+	case "cpu", "cpuset", "memory", "io", "pids", "hugetlb", "rdma", "misc":
+		return true
+	}
+	return false
+}

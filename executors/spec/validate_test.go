@@ -1,0 +1,166 @@
+package spec
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+func TestValidateContainer(t *testing.T) {
+	type c = *cri.ContainerConfig
+	sec := func(c c) *cri.LinuxContainerSecurityContext { return c.Linux.SecurityContext }
+	mount := func(m *cri.Mount) func(c) {
+		return func(c c) {
+			if m.ContainerPath == "" {
+				m.ContainerPath = "/p"
+			}
+			if m.HostPath == "" && m.Image == nil {
+				m.HostPath = "/h"
+			}
+			c.Mounts = []*cri.Mount{m}
+		}
+	}
+	res := func(r *cri.LinuxContainerResources) func(c) { return func(c c) { c.Linux.Resources = r } }
+	for _, tc := range []struct {
+		name   string
+		change func(c)
+		field  string
+		kind   fault.Kind
+	}{
+		{"no metadata", func(c c) { c.Metadata = nil }, "metadata", fault.Invalid},
+		{"no name", func(c c) { c.Metadata.Name = "" }, "metadata.name", fault.Invalid},
+		{"path in the name", func(c c) { c.Metadata.Name = "../x" }, "metadata.name", fault.Invalid},
+		{"dots as the name", func(c c) { c.Metadata.Name = ".." }, "metadata.name", fault.Invalid},
+		{"line break in the name", func(c c) { c.Metadata.Name = "a\nb" }, "metadata.name", fault.Invalid},
+		{"long name", func(c c) { c.Metadata.Name = strings.Repeat("a", 254) }, "metadata.name", fault.Invalid},
+		{"no image", func(c c) { c.Image = nil }, "image.image", fault.Invalid},
+		{"absolute log", func(c c) { c.LogPath = "/etc/cron.d/x" }, "log_path", fault.Invalid},
+		{"log outside", func(c c) { c.LogPath = "../../etc/x" }, "log_path", fault.Invalid},
+		{"log outside by a detour", func(c c) { c.LogPath = "a/../../x" }, "log_path", fault.Invalid},
+		{"relative working dir", func(c c) { c.WorkingDir = "app" }, "working_dir", fault.Invalid},
+		{"NUL in args", func(c c) { c.Args = []string{"a", "b\x00"} }, "args[1]", fault.Invalid},
+		{"bad variable", func(c c) { c.Envs = []*cri.KeyValue{{Key: "A"}, {Key: "B=C"}} }, "envs[1]", fault.Invalid},
+		{"mount on the root", mount(&cri.Mount{ContainerPath: "/../"}), "mounts[0].container_path", fault.Invalid},
+		{"mount on a relative path", mount(&cri.Mount{ContainerPath: "p"}), "mounts[0].container_path", fault.Invalid},
+		{"mount of a relative path", mount(&cri.Mount{HostPath: "h"}), "mounts[0].host_path", fault.Invalid},
+		{"mount twice", func(c c) {
+			c.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/"}, {ContainerPath: "/p/", HostPath: "/"}}
+		}, "mounts[1].container_path", fault.Invalid},
+		{"mount of an image", mount(&cri.Mount{Image: &cri.ImageSpec{Image: "i"}}), "mounts[0].image", fault.Unsupported},
+		{"mount of an image and a path", mount(&cri.Mount{Image: &cri.ImageSpec{Image: "i"}, HostPath: "/h"}), "mounts[0].host_path", fault.Invalid},
+		{"sub path without image", mount(&cri.Mount{ImageSubPath: "x"}), "mounts[0].image_sub_path", fault.Invalid},
+		{"mapped mount", mount(&cri.Mount{UidMappings: []*cri.IDMapping{{}}}), "mounts[0].uidMappings", fault.Unsupported},
+		{"recursive alone", mount(&cri.Mount{RecursiveReadOnly: true}), "mounts[0].recursive_read_only", fault.Invalid},
+		{"recursive and shared", mount(&cri.Mount{RecursiveReadOnly: true, Readonly: true, Propagation: 1}), "mounts[0].recursive_read_only", fault.Invalid},
+		{"unknown propagation", mount(&cri.Mount{Propagation: 9}), "mounts[0].propagation", fault.Invalid},
+		{"mount option that loosens", mount(&cri.Mount{MountOptions: []string{"nodev", "suid"}}), "mounts[0].mount_options", fault.Invalid},
+		{"mount option that shares", mount(&cri.Mount{MountOptions: []string{"rshared"}}), "mounts[0].mount_options", fault.Invalid},
+		{"mount option with a list", mount(&cri.Mount{MountOptions: []string{"nodev,suid"}}), "mounts[0].mount_options", fault.Invalid},
+		{"device", func(c c) { c.Devices = []*cri.Device{{HostPath: "null", ContainerPath: "/x"}} }, "devices[0].host_path", fault.Invalid},
+		{"device permissions", func(c c) { c.Devices = []*cri.Device{{HostPath: "/x", ContainerPath: "/x", Permissions: "rx"}} }, "devices[0].permissions", fault.Invalid},
+		{"CDI", func(c c) { c.CDIDevices = []*cri.CDIDevice{{Name: "v/c=d"}} }, "CDI_devices", fault.Unsupported},
+		{"Windows", func(c c) { c.Windows = &cri.WindowsContainerConfig{} }, "windows", fault.Unsupported},
+		{"signal", func(c c) { c.StopSignal = 99 }, "stop_signal", fault.Invalid},
+		{"negative shares", res(&cri.LinuxContainerResources{CpuShares: -1}), "linux.resources.cpu_shares", fault.Invalid},
+		{"negative memory", res(&cri.LinuxContainerResources{MemoryLimitInBytes: -2}), "linux.resources.memory_limit_in_bytes", fault.Invalid},
+		{"swap below memory", res(&cri.LinuxContainerResources{MemoryLimitInBytes: 2, MemorySwapLimitInBytes: 1}), "linux.resources.memory_swap_limit_in_bytes", fault.Invalid},
+		{"score", res(&cri.LinuxContainerResources{OomScoreAdj: 1001}), "linux.resources.oom_score_adj", fault.Invalid},
+		{"cpuset", res(&cri.LinuxContainerResources{CpusetCpus: "0\n1"}), "linux.resources.cpuset_cpus", fault.Invalid},
+		{"page size", res(&cri.LinuxContainerResources{HugepageLimits: []*cri.HugepageLimit{{PageSize: "../2MB"}}}), "linux.resources.hugepage_limits.page_size", fault.Invalid},
+		{"unified path", res(&cri.LinuxContainerResources{Unified: map[string]string{"memory./../x": "1"}}), "linux.resources.unified", fault.Invalid},
+		{"unified processes", res(&cri.LinuxContainerResources{Unified: map[string]string{"cgroup.procs": "1"}}), "linux.resources.unified", fault.Invalid},
+		{"unified line break", res(&cri.LinuxContainerResources{Unified: map[string]string{"io.max": "a\nb"}}), "linux.resources.unified", fault.Invalid},
+		{"privileged in an unprivileged pod", func(c c) { sec(c).Privileged = true }, "linux.security_context.privileged", fault.Invalid},
+		{"unknown capability", func(c c) { sec(c).Capabilities = &cri.Capability{DropCapabilities: []string{"FLY"}} }, "linux.security_context.capabilities.drop_capabilities", fault.Invalid},
+		{"network TARGET", func(c c) { sec(c).NamespaceOptions.Network = cri.NamespaceMode_TARGET }, "linux.security_context.namespace_options.network", fault.Invalid},
+		{"TARGET without a target", func(c c) { sec(c).NamespaceOptions.Pid = cri.NamespaceMode_TARGET }, "linux.security_context.namespace_options.target_id", fault.Invalid},
+		{"user namespace", func(c c) {
+			sec(c).NamespaceOptions.UsernsOptions = &cri.UserNamespace{Uids: []*cri.IDMapping{{Length: 1}}}
+		}, "linux.security_context.namespace_options.userns_options", fault.Unsupported},
+		{"seccomp path", func(c c) { sec(c).SeccompProfilePath = "localhost/p" }, fieldSeccompDeprecated, fault.Invalid},
+		{"seccomp word", func(c c) { sec(c).SeccompProfilePath = "off" }, fieldSeccompDeprecated, fault.Invalid},
+		{"apparmor word", func(c c) { sec(c).ApparmorProfile = "mine" }, fieldAppArmorDeprecated, fault.Invalid},
+		{"apparmor name", func(c c) {
+			sec(c).Apparmor = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "a\nb"}
+		}, fieldAppArmor + ".localhost_ref", fault.Invalid},
+		{"selinux", func(c c) { sec(c).SelinuxOptions = &cri.SELinuxOption{Type: "t:level"} }, "linux.security_context.selinux_options.type", fault.Invalid},
+		{"masked path", func(c c) { sec(c).MaskedPaths = []string{"proc"} }, "linux.security_context.masked_paths", fault.Invalid},
+		{"groups policy", func(c c) { sec(c).SupplementalGroupsPolicy = 5 }, "linux.security_context.supplemental_groups_policy", fault.Invalid},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			in := fixture(t)
+			in.Sandbox.LogDirectory = "/var/log/pods/x/"
+			tc.change(in.Container)
+			wantField(t, ValidateContainer(in.Container, in.Sandbox), tc.field, tc.kind)
+			if _, err := Container(in); err == nil {
+				t.Error("Container accepts it")
+			}
+		})
+	}
+	if err := ValidateContainer(nil, nil); err == nil {
+		t.Error("no config, no error")
+	}
+}
+
+func TestValidateSandbox(t *testing.T) {
+	type s = *cri.PodSandboxConfig
+	for _, tc := range []struct {
+		name   string
+		change func(s)
+		field  string
+	}{
+		{"no metadata", func(s s) { s.Metadata = nil }, "metadata"},
+		{"no name", func(s s) { s.Metadata.Name = "" }, "metadata.name"},
+		{"path in the namespace", func(s s) { s.Metadata.Namespace = "a/b" }, "metadata.namespace"},
+		{"path in the uid", func(s s) { s.Metadata.Uid = ".." }, "metadata.uid"},
+		{"line break in the host name", func(s s) { s.Hostname = "a\nb" }, "hostname"},
+		{"long host name", func(s s) { s.Hostname = strings.Repeat("a", 65) }, "hostname"},
+		{"relative log directory", func(s s) { s.LogDirectory = "var/log" }, "log_directory"},
+		{"dots in the log directory", func(s s) { s.LogDirectory = "/var/log/../../etc" }, "log_directory"},
+		{"server", func(s s) { s.DnsConfig = &cri.DNSConfig{Servers: []string{"10.0.0.1\nsearch evil"}} }, "dns_config.servers[0]"},
+		{"search", func(s s) { s.DnsConfig = &cri.DNSConfig{Searches: []string{"a", "b\nnameserver 6.6.6.6"}} }, "dns_config.searches[1]"},
+		{"option", func(s s) { s.DnsConfig = &cri.DNSConfig{Options: []string{"a b"}} }, "dns_config.options[0]"},
+		{"host port", func(s s) { s.PortMappings = []*cri.PortMapping{{HostPort: 65536}} }, "port_mappings[0].host_port"},
+		{"container port", func(s s) { s.PortMappings = []*cri.PortMapping{{}, {ContainerPort: -1}} }, "port_mappings[1].container_port"},
+		{"host IP", func(s s) { s.PortMappings = []*cri.PortMapping{{HostIp: "localhost"}} }, "port_mappings[0].host_ip"},
+		{"protocol", func(s s) { s.PortMappings = []*cri.PortMapping{{Protocol: 9}} }, "port_mappings[0].protocol"},
+		{"group alone", func(s s) { s.Linux.SecurityContext.RunAsGroup = id(1) }, "linux.security_context.run_as_group"},
+		{"uid", func(s s) { s.Linux.SecurityContext.RunAsUser = id(1 << 31) }, "linux.security_context.run_as_user"},
+		{"network CONTAINER", func(s s) {
+			s.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Network: cri.NamespaceMode_CONTAINER}
+		}, "linux.security_context.namespace_options.network"},
+		{"overhead", func(s s) { s.Linux.Overhead = &cri.LinuxContainerResources{CpuPeriod: -1} }, "linux.overhead.cpu_period"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			in := fixture(t)
+			tc.change(in.Sandbox)
+			wantField(t, ValidateSandbox(in.Sandbox), tc.field, fault.Invalid)
+		})
+	}
+	in := fixture(t)
+	in.Sandbox.Linux, in.Sandbox.LogDirectory, in.Sandbox.Hostname = nil, "/var/log/pods/shop_web_uid-1/", ""
+	if err := ValidateSandbox(in.Sandbox); err != nil {
+		t.Errorf("a simple pod: %v", err)
+	}
+	if err := ValidateSandbox(nil); err == nil {
+		t.Error("no config, no error")
+	}
+}
+
+func wantField(t *testing.T, err error, field string, kind fault.Kind) {
+	t.Helper()
+	fe, ok := errors.AsType[*FieldError](err)
+	if !ok {
+		t.Fatalf("error %v, want a FieldError", err)
+	}
+	if fe.Field != field || fault.KindOf(err) != kind {
+		t.Errorf("field %q of kind %q, want %q, %q: %v", fe.Field, fault.KindOf(err), field, kind, err)
+	}
+	if strings.ContainsAny(err.Error(), "\n\x00") {
+		t.Errorf("the error has control characters: %q", err)
+	}
+}
