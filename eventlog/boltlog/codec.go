@@ -105,9 +105,12 @@ func (d *recordDecoder) share(b []byte) string {
 	return s
 }
 
-func encodeSnapshot(s eventlog.Snapshot) []byte {
-	b := make([]byte, 0, 1+3*binary.MaxVarintLen64+len(s.Payload)+crcSize)
+// encodeSnapshot puts the name in as well: it is the key, and nothing else
+// would tell that a key is damaged.
+func encodeSnapshot(name string, s eventlog.Snapshot) []byte {
+	b := make([]byte, 0, 1+4*binary.MaxVarintLen64+len(name)+len(s.Payload)+crcSize)
 	b = append(b, snapshotFormat)
+	b = appendString(b, name)
 	b = binary.AppendUvarint(b, uint64(s.Sequence))
 	b = binary.AppendUvarint(b, uint64(s.Schema))
 	b = binary.AppendUvarint(b, uint64(len(s.Payload)))
@@ -115,8 +118,9 @@ func encodeSnapshot(s eventlog.Snapshot) []byte {
 	return appendCRC(b, 0)
 }
 
-// decodeSnapshot decodes a snapshot, copying, and trusting nothing.
-func decodeSnapshot(b []byte) (eventlog.Snapshot, error) {
+// decodeSnapshot decodes what is stored under a name, copying, and trusting
+// nothing.
+func decodeSnapshot(name string, b []byte) (eventlog.Snapshot, error) {
 	body, err := checkCRC(b)
 	if err != nil {
 		return eventlog.Snapshot{}, err
@@ -126,11 +130,15 @@ func decodeSnapshot(b []byte) (eventlog.Snapshot, error) {
 		return eventlog.Snapshot{}, fmt.Errorf("snapshot format %d is not known", format)
 	}
 	var s eventlog.Snapshot
+	written := string(p.bytes(eventlog.MaxName))
 	s.Sequence = eventlog.Sequence(p.uvarint(math.MaxUint64))
 	s.Schema = uint32(p.uvarint(math.MaxUint32))
 	payload := p.bytes(eventlog.MaxSnapshot)
 	if err := p.end(); err != nil {
 		return eventlog.Snapshot{}, err
+	}
+	if written != name {
+		return eventlog.Snapshot{}, fmt.Errorf("it says that it is snapshot %q", written)
 	}
 	s.Payload = append(make([]byte, 0, len(payload)), payload...)
 	return s, nil

@@ -325,7 +325,7 @@ func (r *Reader) LoadSnapshot(ctx context.Context, name string) (s eventlog.Snap
 		if found = v != nil; !found {
 			return nil
 		}
-		if s, err = decodeSnapshot(v); err != nil {
+		if s, err = decodeSnapshot(name, v); err != nil {
 			return &eventlog.DamageError{Snapshot: name, Problem: err.Error()}
 		}
 		return nil

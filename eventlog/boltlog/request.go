@@ -159,7 +159,7 @@ func (b *batch) stageSnapshot(tx *bolt.Tx, r *request) error {
 		r.err = fmt.Errorf("%w: it is of record %d, but the last one is %d", eventlog.ErrInvalid, r.snapshot.Sequence, last)
 		return nil
 	}
-	p := put{bucketSnapshots, []byte(r.name), encodeSnapshot(*r.snapshot)}
+	p := put{bucketSnapshots, []byte(r.name), encodeSnapshot(r.name, *r.snapshot)}
 	if b.proof == nil {
 		b.proof = &p
 	}

@@ -161,7 +161,7 @@ func (v *verifier) index() error {
 
 func (v *verifier) snapshots() error {
 	return v.each(bucketSnapshots, func(k, value []byte) {
-		s, err := decodeSnapshot(value)
+		s, err := decodeSnapshot(string(k), value)
 		if err == nil && s.Sequence > v.report.Last {
 			err = fmt.Errorf("it is of record %d, beyond the last one", s.Sequence)
 		}

@@ -1,0 +1,198 @@
+package boltlog
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew; only for a format that was never released")
+
+// goldenRecord has another value in every field.
+func goldenRecord() eventlog.Record {
+	return eventlog.Record{
+		Sequence:  0x0102030405060708,
+		Stream:    "container/4f1c",
+		Version:   300,
+		Time:      time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC),
+		SinceBoot: 90 * time.Minute,
+		BootID:    "0cf7d2de-8a0e-4c4e-9d4f-0b8a3c1e5f60",
+		Entry: eventlog.Entry{
+			Type:    "container.Started.v1",
+			Schema:  1,
+			Cause:   eventlog.Cause{Command: "container.Start", Event: 0x010203, Trace: "4bf92f3577b34da6"},
+			Payload: []byte{0x08, 0x96, 0x01, 0x00, 0xff},
+		},
+	}
+}
+
+// TestGoldenBytes pins the formats: logs in the field have these bytes.
+func TestGoldenBytes(t *testing.T) {
+	record := goldenRecord()
+	snapshot := eventlog.Snapshot{Sequence: 70000, Schema: 2, Payload: []byte("a projection")}
+	for name, got := range map[string][]byte{
+		"record_v1":   appendRecord(nil, &record),
+		"snapshot_v1": encodeSnapshot("pods", snapshot),
+	} {
+		path := filepath.Join("testdata", name+".hex")
+		if *update {
+			if err := os.WriteFile(path, []byte(hex.Dump(got)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dump := hex.Dump(got); dump != string(want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, dump, want)
+		}
+	}
+	var d recordDecoder
+	if got, err := d.decode(appendRecord(nil, &record)); err != nil || !reflect.DeepEqual(got, record) {
+		t.Errorf("record: got %+v, %v", got, err)
+	}
+	if got, err := decodeSnapshot("pods", encodeSnapshot("pods", snapshot)); err != nil || !reflect.DeepEqual(got, snapshot) {
+		t.Errorf("snapshot: got %+v, %v", got, err)
+	}
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	var d recordDecoder // one for all, as in a replay
+	name := rapid.StringN(0, -1, eventlog.MaxName)
+	rapid.Check(t, func(t *rapid.T) {
+		want := eventlog.Record{
+			Sequence:  eventlog.Sequence(rapid.Uint64().Draw(t, "sequence")),
+			Stream:    eventlog.Stream(name.Draw(t, "stream")),
+			Version:   eventlog.Version(rapid.Uint64().Draw(t, "version")),
+			Time:      time.Unix(0, rapid.Int64().Draw(t, "time")).UTC(),
+			SinceBoot: time.Duration(rapid.Int64Min(0).Draw(t, "since boot")),
+			BootID:    name.Draw(t, "boot id"),
+			Entry: eventlog.Entry{
+				Type:    name.Draw(t, "type"),
+				Schema:  rapid.Uint32().Draw(t, "schema"),
+				Cause:   eventlog.Cause{Command: name.Draw(t, "command"), Event: eventlog.Sequence(rapid.Uint64().Draw(t, "event")), Trace: name.Draw(t, "trace")},
+				Payload: rapid.SliceOfN(rapid.Byte(), 0, 2000).Draw(t, "payload"),
+			},
+		}
+		b := appendRecord(nil, &want)
+		if most := recordOverhead(&want) + len(want.Payload); len(b) > most {
+			t.Fatalf("%d bytes, but only %d were foreseen", len(b), most)
+		}
+		got, err := d.decode(b)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("got %+v, %v\nwant %+v", got, err, want)
+		}
+		// Whatever is changed, the CRC tells.
+		i := rapid.IntRange(0, len(b)*8-1).Draw(t, "bit")
+		b[i/8] ^= 1 << (i % 8)
+		if _, err := d.decode(b); err == nil {
+			t.Fatalf("bit %d is flipped and nobody noticed", i)
+		}
+		n := rapid.IntRange(0, len(b)-1).Draw(t, "length")
+		if _, err := d.decode(b[:n]); err == nil {
+			t.Fatalf("cut to %d bytes and nobody noticed", n)
+		}
+	})
+}
+
+// withCRC makes bytes into something whose CRC is right, as a bug or malice
+// would, so that the decoder has to look at them.
+func withCRC(body []byte) []byte { return appendCRC(bytes.Clone(body), 0) }
+
+func TestDecodeRefuses(t *testing.T) {
+	record := goldenRecord()
+	good := appendRecord(nil, &record)
+	body := good[:len(good)-crcSize]
+	boot := bytes.Index(body, []byte(record.BootID)) - 1 // where its length is
+	replace := func(at, n int, by ...byte) []byte {
+		return withCRC(bytes.Join([][]byte{body[:at], by, body[at+n:]}, nil))
+	}
+	huge := []byte{0xff, 0xff, 0xff, 0xff, 0x07} // MaxInt32
+	for name, c := range map[string]struct {
+		b    []byte
+		want string
+	}{
+		"nothing":            {nil, "only 0 bytes"},
+		"a CRC of nothing":   {withCRC(nil), "format 0"},
+		"another format":     {replace(0, 1, 2), "format 2"},
+		"a long form":        {replace(boot, 1, 0xa4, 0x00), errNumber.Error()},
+		"eleven-byte number": {replace(boot, 1, bytes.Repeat([]byte{0x80}, 11)...), errNumber.Error()},
+		"a huge length":      {replace(boot, 1, huge...), errTooLong.Error()},
+		"a larger number":    {replace(boot, 1, 0xff, 0xff, 0xff, 0xff, 0x0f), errNumber.Error()},
+		"too long a name":    {replace(boot, 1, 0x80, 0x02), errTooLong.Error()},
+		"the end is missing": {withCRC(body[:len(body)-1]), errShort.Error()},
+		"a byte too many":    {withCRC(append(bytes.Clone(body), 0)), errRemainder.Error()},
+		"a flipped bit":      {append(append([]byte{}, good[0]^1), good[1:]...), "CRC-32C"},
+	} {
+		var d recordDecoder
+		if _, err := d.decode(c.b); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestDecoderForgets: names that occur once don't fill the memory.
+func TestDecoderForgets(t *testing.T) {
+	var d recordDecoder
+	for i := range 3 * maxShared {
+		d.share(fmt.Append(nil, i))
+	}
+	if n := len(d.shared); n > maxShared {
+		t.Errorf("the decoder keeps %d names", n)
+	}
+}
+
+// FuzzDecodeRecord: no bytes make the decoder panic or allocate much, and what
+// it accepts is exactly what appendRecord writes.
+func FuzzDecodeRecord(f *testing.F) {
+	record := goldenRecord()
+	good := appendRecord(nil, &record)
+	f.Add(good[:len(good)-crcSize])
+	f.Add([]byte{})
+	f.Add([]byte{recordFormat})
+	f.Add(bytes.Repeat([]byte{0xff}, 100))
+	f.Add(append(bytes.Clone(good[:20]), bytes.Repeat([]byte{0}, 20)...))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var d recordDecoder
+		if _, err := d.decode(body); err == nil && len(body) == 0 {
+			t.Fatal("nothing was accepted")
+		}
+		b := withCRC(body)
+		r, err := d.decode(b)
+		if err != nil {
+			return
+		}
+		if again := appendRecord(nil, &r); !bytes.Equal(again, b) {
+			t.Fatalf("accepted %x\nencodes  %x", b, again)
+		}
+	})
+}
+
+// FuzzDecodeSnapshot is FuzzDecodeRecord for snapshots.
+func FuzzDecodeSnapshot(f *testing.F) {
+	good := encodeSnapshot("pods", eventlog.Snapshot{Sequence: 300, Schema: math.MaxUint32, Payload: []byte("x")})
+	f.Add(good[:len(good)-crcSize])
+	f.Add([]byte{snapshotFormat, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		s, err := decodeSnapshot("pods", withCRC(body))
+		if err != nil {
+			return
+		}
+		if again := encodeSnapshot("pods", s); !bytes.Equal(again, withCRC(body)) {
+			t.Fatalf("accepted %x\nencodes  %x", withCRC(body), again)
+		}
+	})
+}

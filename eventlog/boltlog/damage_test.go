@@ -1,0 +1,521 @@
+package boltlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+	"pgregory.net/rapid"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// original is a log before something happens to it.
+type original struct {
+	bytes     []byte // of the file, as far as it is in use
+	records   []eventlog.Record
+	streams   map[eventlog.Stream][]eventlog.Record
+	snapshots map[string]eventlog.Snapshot
+}
+
+// makeOriginal writes a log that has what can be damaged: branch pages,
+// overflow pages, inline buckets, both meta pages, free pages.
+func makeOriginal(t testing.TB) *original {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "events.db")
+	l := open(t, Options{Path: path})
+	o := &original{streams: make(map[eventlog.Stream][]eventlog.Record), snapshots: make(map[string]eventlog.Snapshot)}
+	for i := range 240 {
+		s := eventlog.Stream(fmt.Sprintf("container/%02d-%s", i%6, strings.Repeat("x", 60)))
+		payload := bytes.Repeat([]byte{byte(i)}, i)
+		if i%60 == 59 {
+			payload = bytes.Repeat(payload, 200) // several pages
+		}
+		records, err := l.Append(t.Context(), eventlog.Append{
+			Stream: s, Expected: eventlog.Version(i / 6),
+			Entries: []eventlog.Entry{{Type: "test.Happened", Payload: payload}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.records = append(o.records, records...)
+		o.streams[s] = append(o.streams[s], records...)
+	}
+	o.snapshots["small"] = eventlog.Snapshot{Sequence: 7, Payload: []byte("x")}
+	o.snapshots["large"] = eventlog.Snapshot{Sequence: 240, Payload: make([]byte, 20000)}
+	for name, s := range o.snapshots {
+		if err := l.SaveSnapshot(t.Context(), name, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var inUse int64
+	err := l.store.view(t.Context(), func(tx *bolt.Tx) error { inUse = tx.Size(); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.bytes = all[:inUse]
+	return o
+}
+
+// write writes changed bytes as a log file and returns its path.
+func write(t testing.TB, b []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "events.db")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestFlippedBits is the promise about damage: whichever bit of the file is
+// flipped, the log says ErrCorrupt, or it opens; and then each record that it
+// returns is the one that was written, and Verify reports whatever is missing.
+func TestFlippedBits(t *testing.T) {
+	o := makeOriginal(t)
+	var refused, reported, harmless int
+	check := func(t testing.TB, bits []int) {
+		b := bytes.Clone(o.bytes)
+		for _, bit := range bits {
+			b[bit/8] ^= 1 << (bit % 8)
+		}
+		switch sound, err := o.checkDamaged(t, write(t, b)); {
+		case err != nil:
+			t.Fatalf("flipped bits %v: %v", bits, err)
+		case sound == nil:
+			refused++
+		case *sound:
+			harmless++
+		default:
+			reported++
+		}
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		check(t, rapid.SliceOfN(rapid.IntRange(0, len(o.bytes)*8-1), 1, 4).Draw(rt, "bits"))
+	})
+	// The pages' headers and element arrays are a small part of the file but
+	// the dangerous one, so they get their own share.
+	pageSize := os.Getpagesize()
+	rapid.Check(t, func(rt *rapid.T) {
+		page := rapid.IntRange(0, len(o.bytes)/pageSize-1).Draw(rt, "page")
+		bit := rapid.IntRange(0, 200*8-1).Draw(rt, "bit")
+		check(t, []int{page*pageSize*8 + bit})
+	})
+	t.Logf("of the files, %d were refused, %d opened with damage reported, %d lost nothing", refused, reported, harmless)
+	if refused == 0 || reported == 0 || harmless == 0 {
+		t.Errorf("the test doesn't reach all cases")
+	}
+}
+
+// checkDamaged opens a damaged log, reads all of it and appends to it. sound
+// is nil if the log was refused, and otherwise says whether nothing is lost.
+// The error says which promise was broken.
+func (o *original) checkDamaged(t testing.TB, path string) (sound *bool, err error) {
+	l, err := Open(Options{Path: path, BootID: "after"})
+	if err != nil {
+		if !errors.Is(err, eventlog.ErrCorrupt) {
+			return nil, fmt.Errorf("open: %w", err)
+		}
+		if r, err := OpenReadOnly(path); !errors.Is(err, eventlog.ErrCorrupt) {
+			if err == nil {
+				r.Close()
+			}
+			return nil, fmt.Errorf("refused to write, but to read: %w", err)
+		}
+		return nil, nil
+	}
+	defer l.Close()
+	var lost []string // what differs from the original, for people
+	judge := func(what string, got iter.Seq2[eventlog.Record, error], want []eventlog.Record) error {
+		seen := 0
+		for r, err := range got {
+			var damage *eventlog.DamageError
+			switch {
+			case errors.As(err, &damage), errors.Is(err, eventlog.ErrCorrupt):
+				lost = append(lost, fmt.Sprintf("%s: %v", what, err))
+			case err != nil:
+				return fmt.Errorf("%s: %w", what, err)
+			default:
+				seen++
+				if int(r.Sequence) > len(o.records) || !reflect.DeepEqual(r, o.records[r.Sequence-1]) {
+					return fmt.Errorf("%s: record %d was never written: %+v", what, r.Sequence, r)
+				}
+			}
+		}
+		if seen != len(want) {
+			lost = append(lost, fmt.Sprintf("%s: %d of %d records", what, seen, len(want)))
+		}
+		return nil
+	}
+	if err := judge("read", l.Read(t.Context(), 1), o.records); err != nil {
+		return nil, err
+	}
+	for s, want := range o.streams {
+		if err := judge("read "+string(s), l.ReadStream(t.Context(), s, 1), want); err != nil {
+			return nil, err
+		}
+	}
+	for name, want := range o.snapshots {
+		got, found, err := l.LoadSnapshot(t.Context(), name)
+		switch {
+		case err != nil && !errors.Is(err, eventlog.ErrCorrupt):
+			return nil, fmt.Errorf("load snapshot: %w", err)
+		case found && !reflect.DeepEqual(got, want):
+			return nil, fmt.Errorf("snapshot %q was never saved", name)
+		}
+		if !found {
+			lost = append(lost, fmt.Sprintf("snapshot %q: found %v, %v", name, found, err))
+		}
+	}
+	report, err := l.Verify(t.Context())
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	if len(lost) > 0 && report.OK() {
+		return nil, fmt.Errorf("lost (%s), but the report is good: %+v", strings.Join(lost, "; "), report)
+	}
+	// Whatever is damaged, other streams go on.
+	records, err := l.Append(t.Context(), eventlog.Append{Stream: "other", Entries: []eventlog.Entry{{Type: "t"}}})
+	if err != nil && !errors.Is(err, eventlog.ErrCorrupt) {
+		return nil, fmt.Errorf("append: %w", err)
+	}
+	if err == nil && records[0].Sequence != l.Last() {
+		return nil, fmt.Errorf("appended record %d, but the last is %d", records[0].Sequence, l.Last())
+	}
+	whole := len(lost) == 0
+	return &whole, nil
+}
+
+func TestTruncated(t *testing.T) {
+	o := makeOriginal(t)
+	pageSize := os.Getpagesize()
+	lengths := []int{1, 100, len(o.bytes) - 1}
+	for n := pageSize; n < len(o.bytes); n += pageSize {
+		lengths = append(lengths, n, n+pageSize/2)
+	}
+	for _, n := range lengths {
+		path := write(t, o.bytes[:n])
+		for name, open := range openers(path) {
+			if err := open(); !errors.Is(err, eventlog.ErrCorrupt) {
+				t.Errorf("%s of the first %d of %d bytes: %v", name, n, len(o.bytes), err)
+			}
+		}
+		if info, err := os.Stat(path); err != nil || info.Size() != int64(n) {
+			t.Fatalf("the damaged file was changed: %v, %v", info.Size(), err)
+		}
+	}
+}
+
+// openers are the two ways to open a log, for those that must fail.
+func openers(path string) map[string]func() error {
+	return map[string]func() error{
+		"Open": func() error {
+			l, err := Open(Options{Path: path})
+			if err == nil {
+				l.Close()
+			}
+			return err
+		},
+		"OpenReadOnly": func() error {
+			r, err := OpenReadOnly(path)
+			if err == nil {
+				r.Close()
+			}
+			return err
+		},
+	}
+}
+
+func TestNotALog(t *testing.T) {
+	foreign := filepath.Join(t.TempDir(), "foreign.db")
+	db, err := bolt.Open(foreign, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	foreignBytes, err := os.ReadFile(foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := makeOriginal(t)
+	for name, c := range map[string]struct {
+		bytes []byte
+		want  string
+	}{
+		"empty":              {nil, "empty"},
+		"a text":             {bytes.Repeat([]byte("not a log\n"), 10000), "magic number"},
+		"zeros":              {make([]byte, len(o.bytes)), "magic number"},
+		"another bbolt file": {foreignBytes, "free list"},
+		"a later format":     {bytes.ReplaceAll(o.bytes, fileFormat, []byte("stele event log 9")), "format"},
+		"without a bucket":   {bytes.ReplaceAll(o.bytes, bucketSnapshots, []byte("snapshotz")), "snapshots"},
+	} {
+		path := write(t, c.bytes)
+		for how, open := range openers(path) {
+			err := open()
+			if !errors.Is(err, eventlog.ErrCorrupt) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: %s: %v; want one that names %q and the file", name, how, err, c.want)
+			}
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, c.bytes) {
+			t.Errorf("%s: the file was changed (%v)", name, err)
+		}
+	}
+}
+
+// TestLinkIsNotFollowed: the log's name must be the log, so that nobody who
+// can make a link has the daemon write elsewhere.
+func TestLinkIsNotFollowed(t *testing.T) {
+	o := makeOriginal(t)
+	target := write(t, o.bytes)
+	link := filepath.Join(t.TempDir(), "events.db")
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	for how, open := range openers(link) {
+		if err := open(); err == nil || !strings.Contains(err.Error(), link) {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	for how, open := range openers(t.TempDir()) {
+		if err := open(); err == nil {
+			t.Errorf("%s: a directory was opened", how)
+		}
+	}
+}
+
+// corrupt changes a value in a log that is not open.
+func corrupt(t testing.TB, path string, bucket, key []byte, change func(value []byte) []byte) {
+	t.Helper()
+	db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucket)
+		if value := change(bytes.Clone(b.Get(key))); value != nil {
+			return b.Put(key, value)
+		}
+		return b.Delete(key)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flipFirstBit(b []byte) []byte { b[0] ^= 1; return b }
+func remove([]byte) []byte         { return nil }
+
+// TestDamageIsPrecise: damage is reported with its place, and everything else
+// is read as if there were none.
+func TestDamageIsPrecise(t *testing.T) {
+	o := makeOriginal(t)
+	victim := o.records[100]
+	path := write(t, o.bytes)
+	corrupt(t, path, bucketRecords, recordKey(victim.Sequence), flipFirstBit)
+	corrupt(t, path, bucketRecords, recordKey(51), remove)
+	corrupt(t, path, bucketRecords, recordKey(52), remove)
+	corrupt(t, path, bucketIndex, indexKey(o.records[199].Stream, o.records[199].Version), remove)
+	corrupt(t, path, bucketIndex, indexKey(o.records[150].Stream, o.records[150].Version), func([]byte) []byte { return recordKey(3) })
+	corrupt(t, path, bucketSnapshots, []byte("small"), flipFirstBit)
+
+	for how, l := range map[string]eventlog.Reader{"Open": open(t, Options{Path: path}), "OpenReadOnly": nil} {
+		if l == nil {
+			r, err := OpenReadOnly(write(t, readFile(t, path)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			l = r
+		}
+		want := []string{
+			"records 51 to 52: missing",
+			"record 101: CRC-32C is ",
+		}
+		if got, n := readThroughDamage(t, l.Read(t.Context(), 1)); n != len(o.records)-3 || !match(got, want) {
+			t.Errorf("%s: Read: %d records and %q, want %d and %q", how, n, got, len(o.records)-3, want)
+		}
+		got, n := readThroughDamage(t, l.ReadStream(t.Context(), victim.Stream, 1))
+		if want := []string{fmt.Sprintf("record 101 (stream %q, version %d): CRC-32C is", victim.Stream, victim.Version)}; n != 39 || !match(got, want) {
+			t.Errorf("%s: ReadStream: %d records and %q, want 39 and %q", how, n, got, want)
+		}
+		report, err := l.Verify(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = []string{
+			"records 51 to 52: missing",
+			"record 101: CRC-32C is ",
+			"record 151 (stream ", // the index has another sequence for it
+			"record 200 (stream ", // the index has nothing for it
+			"index leads to no record", "index leads to no record",
+			"index leads to version 1 of stream",
+			"versions 34 to 34 are not in the index",
+			`snapshot "small": CRC-32C is`,
+		}
+		var all []string
+		for _, d := range report.Damage {
+			all = append(all, d.Error())
+		}
+		if !matchAnyOrder(all, want) {
+			t.Errorf("%s: Verify:\n%s\nwant\n%s", how, strings.Join(all, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
+func readFile(t testing.TB, path string) []byte {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// readThroughDamage reads to the end and returns the damage on the way, and
+// the number of records.
+func readThroughDamage(t testing.TB, records iter.Seq2[eventlog.Record, error]) (damage []string, n int) {
+	for _, err := range records {
+		var d *eventlog.DamageError
+		switch {
+		case errors.As(err, &d):
+			damage = append(damage, d.Error())
+		case err != nil:
+			t.Fatal(err)
+		default:
+			n++
+		}
+	}
+	return damage, n
+}
+
+// match says whether got has an element for each of want, in order, that
+// contains it.
+func match(got, want []string) bool {
+	if len(got) != len(want) {
+		return false
+	}
+	for i := range got {
+		if !strings.Contains(got[i], want[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// matchAnyOrder is match without the order.
+func matchAnyOrder(got, want []string) bool {
+	if len(got) != len(want) {
+		return false
+	}
+	left := append([]string{}, got...)
+	for _, w := range want {
+		found := false
+		for i := range left {
+			if strings.Contains(left[i], w) {
+				left, found = append(left[:i], left[i+1:]...), true
+				break
+			}
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// TestDamagedEnd: a damaged last record keeps its number, and one whose key is
+// damaged doesn't give the log another length.
+func TestDamagedEnd(t *testing.T) {
+	o := makeOriginal(t)
+	path := write(t, o.bytes)
+	last := eventlog.Sequence(len(o.records))
+	corrupt(t, path, bucketRecords, recordKey(last), flipFirstBit)
+	corrupt(t, path, bucketRecords, recordKey(last-1), flipFirstBit)
+	l := open(t, Options{Path: path})
+	if l.Last() != last {
+		t.Errorf("two damaged records at the end: Last() = %d, want %d", l.Last(), last)
+	}
+	records, err := l.Append(t.Context(), eventlog.Append{Stream: "next", Entries: []eventlog.Entry{{Type: "t"}}})
+	if err != nil || records[0].Sequence != last+1 {
+		t.Errorf("the next record: %v, %v", records, err)
+	}
+
+	path = write(t, o.bytes)
+	db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketRecords)
+		value := bytes.Clone(b.Get(recordKey(last)))
+		if err := b.Delete(recordKey(last)); err != nil {
+			return err
+		}
+		return b.Put(recordKey(last|1<<63), value)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, Options{Path: path})
+	if l.Last() != last {
+		t.Errorf("a damaged key at the end: Last() = %d, want %d", l.Last(), last)
+	}
+}
+
+// TestFileVanishesWhileOpen: the file is cut off under an open log, which no
+// check at the start can prevent. Everybody gets an error, nobody hangs and
+// the process lives.
+func TestFileVanishesWhileOpen(t *testing.T) {
+	for name, keep := range map[string]int64{"two pages": int64(2 * os.Getpagesize()), "nothing": 0} {
+		t.Run(name, func(t *testing.T) {
+			o := makeOriginal(t)
+			path := write(t, o.bytes)
+			l := open(t, Options{Path: path})
+			if err := os.Truncate(path, keep); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := drain(l.Read(t.Context(), 1)); !errors.Is(err, eventlog.ErrCorrupt) && !errors.Is(err, eventlog.ErrUnavailable) {
+				t.Errorf("Read: %v", err)
+			}
+			for range 3 {
+				_, err := l.Append(t.Context(), eventlog.Append{Stream: "s", Entries: []eventlog.Entry{{Type: "t"}}})
+				if !errors.Is(err, eventlog.ErrCorrupt) && !errors.Is(err, eventlog.ErrUnavailable) {
+					t.Errorf("Append: %v", err)
+				}
+			}
+			if report, err := l.Verify(t.Context()); err == nil && report.OK() {
+				t.Errorf("Verify found nothing to complain about: %+v", report)
+			}
+		})
+	}
+}
+
+// drain returns the number of records and the last error.
+func drain(records iter.Seq2[eventlog.Record, error]) (n int, last error) {
+	for _, err := range records {
+		if err != nil {
+			last = err
+		} else {
+			n++
+		}
+	}
+	return n, last
+}
