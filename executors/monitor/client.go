@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
 const (
@@ -28,8 +30,12 @@ type Config struct {
 	// that a socket's path may have.
 	StateDir string
 	// Build is the daemon's version, for the monitor's log.
-	Build  string
-	Logger *slog.Logger
+	Build string
+	// LastExit is the number of the last exit that is in the event log; 0 for
+	// none. The monitor gives no number up to it again, even if it has lost its
+	// journal.
+	LastExit uint64
+	Logger   *slog.Logger
 	// OnLost is called when the monitor's process has ended, before another is
 	// started. It may be nil.
 	OnLost func(reason error)
@@ -54,6 +60,8 @@ type Client struct {
 	// leaving says that the monitor was asked to end.
 	leaving bool
 	held    map[string]held
+	// lastExit is the highest number that is known here.
+	lastExit uint64
 }
 
 // Start meets the monitor that serves the state directory, or starts one. ctx
@@ -65,7 +73,7 @@ func Start(ctx context.Context, config Config) (*Client, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	c := &Client{config: config, done: make(chan struct{}), arrived: make(chan struct{}), held: map[string]held{}}
+	c := &Client{config: config, done: make(chan struct{}), arrived: make(chan struct{}), held: map[string]held{}, lastExit: config.LastExit}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	s, p, err := c.connect(ctx)
 	if err != nil {
@@ -84,6 +92,20 @@ func (c *Client) Close() error {
 	<-c.done
 	c.releaseAll()
 	return nil
+}
+
+// hello is what the client opens connections with.
+func (c *Client) hello() *pb.Hello {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &pb.Hello{Build: c.config.Build, LastSeq: c.lastExit}
+}
+
+// sawExit notes a number that was given.
+func (c *Client) sawExit(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastExit = max(c.lastExit, seq)
 }
 
 // connect meets or starts a monitor and shares descriptors with it.

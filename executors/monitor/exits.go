@@ -46,10 +46,7 @@ func toExit(e *pb.Exit) Exit {
 // Exits yields the exits with numbers above after that are not acknowledged, and
 // then each one as it happens: in order, each once, also when the monitor is
 // lost meanwhile. It ends when ctx or the Client does. One loop at a time should
-// run over it.
-//
-// after is the number of the last exit that is in the event log, 0 for none: the
-// monitor never gives a number up to it again, even if it has lost its journal.
+// run over it. With 0 it yields everything that is not acknowledged.
 func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
 	return func(yield func(Exit) bool) {
 		for {
@@ -61,6 +58,7 @@ func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
 			err = s.exits(ctx, after, func(e Exit) bool {
 				if e.Seq > after {
 					after = e.Seq
+					c.sawExit(e.Seq)
 					more = yield(e)
 				}
 				return more

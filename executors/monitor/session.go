@@ -106,25 +106,22 @@ func (m *mailbox) close() {
 }
 
 // openSession connects to a monitor and agrees on a version.
-func openSession(path, build string) (*session, error) {
+func openSession(path string, hello *pb.Hello) (*session, error) {
 	conn, err := wire.Dial(path)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{conn: conn, lost: make(chan struct{}), pending: map[uint64]*mailbox{}}
-	if err := s.hello(build); err != nil {
+	if err := s.hello(hello); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *session) hello(build string) error {
-	err := s.conn.Send(&pb.Request{Call: &pb.Request_Hello{Hello: &pb.Hello{
-		MinVersion: minVersion,
-		MaxVersion: maxVersion,
-		Build:      build,
-	}}})
+func (s *session) hello(hello *pb.Hello) error {
+	hello.MinVersion, hello.MaxVersion = minVersion, maxVersion
+	err := s.conn.Send(&pb.Request{Call: &pb.Request_Hello{Hello: hello}})
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,9 @@ func (n *session) hello() error {
 		return errors.Join(refusal, n.conn.Send(&pb.Reply{Id: req.Id, Failure: toFailure(refusal)}))
 	}
 	s := n.server
+	if err := s.journal.SkipTo(hello.LastSeq); err != nil {
+		return err
+	}
 	return n.conn.Send(&pb.Reply{Id: req.Id, Result: &pb.Reply_Welcome{Welcome: &pb.Welcome{
 		Version:       version,
 		Build:         s.config.Build,
@@ -202,10 +205,6 @@ func (n *session) subscribe(ctx context.Context, id, after uint64) error {
 	}
 	n.unsubscribe = cancel
 	n.mu.Unlock()
-	// The event log has numbers that a lost journal doesn't.
-	if err := n.server.journal.SkipTo(after); err != nil {
-		return err
-	}
 	for {
 		exits, more := n.server.journal.Exits(after)
 		for _, exit := range exits {

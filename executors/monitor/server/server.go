@@ -153,7 +153,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, s.journal.Close(), s.lock.Close())
 }
 
-// accept takes connections until the listener is closed.
+// accept takes connections until ctx ends and the listener is closed.
 func (s *Server) accept(ctx context.Context, parts *sync.WaitGroup) error {
 	for ctx.Err() == nil {
 		conn, err := s.listener.Accept()
@@ -161,8 +161,8 @@ func (s *Server) accept(ctx context.Context, parts *sync.WaitGroup) error {
 		switch {
 		case err == nil:
 			parts.Go(func() { s.serve(ctx, conn) })
-		case errors.Is(err, os.ErrClosed):
-			return nil
+		case ctx.Err() != nil:
+			return nil // closed by Run
 		case errors.As(err, &foreign):
 			s.logger.Warn("hung up on a stranger", "pid", foreign.PID, "uid", foreign.UID)
 		default:

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -91,7 +90,10 @@ func (c *Conn) Send(m proto.Message, descriptors ...int) error {
 			}
 		}
 	})
-	if err = errors.Join(err, sendErr); err != nil {
+	if err == nil {
+		err = sendErr
+	}
+	if err != nil {
 		return fmt.Errorf("send a frame of %d bytes with %d descriptors: %w", len(frame), len(descriptors), err)
 	}
 	return nil
@@ -111,7 +113,10 @@ func (c *Conn) Receive(m proto.Message) ([]int, error) {
 			}
 		}
 	})
-	if err = errors.Join(err, recvErr); err != nil {
+	if err == nil {
+		err = recvErr
+	}
+	if err != nil {
 		return nil, fmt.Errorf("receive a frame: %w", err)
 	}
 	descriptors, err := parseRights(c.oob[:oobn])

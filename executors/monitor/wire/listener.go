@@ -77,7 +77,10 @@ func (l *Listener) Accept() (*Conn, error) {
 			}
 		}
 	})
-	if err = errors.Join(err, acceptErr); err != nil {
+	if err == nil {
+		err = acceptErr
+	}
+	if err != nil {
 		return nil, fmt.Errorf("accept a connection on %s: %w", l.path, err)
 	}
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)

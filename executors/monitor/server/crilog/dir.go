@@ -9,14 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openDir opens the directory of an absolute path for use with the *at calls,
+// openDir opens a directory, by its clean absolute path, for use with the *at calls,
 // and makes what is missing of it, mode 0755. It follows no link in any element:
 // pods that mount the log directories of the host can put links there, and what
 // the monitor writes as root would end up where they lead.
 func openDir(dir string) (int, error) {
-	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
-		return -1, fmt.Errorf("log directory %q is not a clean absolute path", dir)
-	}
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Open("/", flags, 0)
 	if err != nil {
@@ -43,6 +40,9 @@ func openDir(dir string) (int, error) {
 
 // openLog opens or makes the log at path, mode 0640, for appending.
 func openLog(path string) (fd int, size int64, err error) {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return -1, 0, fmt.Errorf("log %q is not a clean absolute path", path)
+	}
 	dir, err := openDir(filepath.Dir(path))
 	if err != nil {
 		return -1, 0, err
