@@ -104,20 +104,22 @@ func (o *opener) prepareFile(f *os.File) error {
 			return err
 		}
 	}
-	if err := o.lock(f); err != nil {
+	// bbolt will ask for this lock again, and get it at once because it
+	// belongs to the open file. It is taken here because the file must not
+	// change between our check and bbolt's opening.
+	how := unix.LOCK_EX
+	if o.readOnly {
+		how = unix.LOCK_SH
+	}
+	if err := o.lock(f, how); err != nil {
 		return err
 	}
 	return o.checkFile(f)
 }
 
-// lock takes the lock that bbolt will ask for again, which then succeeds at
-// once because it belongs to the open file. It is taken here because the file
-// must not change between our check and bbolt's opening.
-func (o *opener) lock(f *os.File) error {
-	how := unix.LOCK_EX
-	if o.readOnly {
-		how = unix.LOCK_SH
-	}
+// lock takes a lock that ends with the file's closing, and waits for it as
+// long as the options say.
+func (o *opener) lock(f *os.File, how int) error {
 	deadline := time.Now().Add(o.lockWait)
 	for {
 		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
@@ -199,74 +201,65 @@ func (h *handle) checkFormat() error {
 
 // create makes a new log, unless there is a file already. The file gets its
 // name when it is complete, so that a crash leaves a log or no log, and an
-// empty file is always damage.
+// empty file is always damage. Daemons that start at the same time take turns.
 func (o *opener) create() error {
-	// A directory that is there already is its owner's business: the file
-	// itself is private in any case.
-	dir := filepath.Dir(o.path)
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return fmt.Errorf("create the event log's directory: %w", err)
-	}
 	if _, err := os.Lstat(o.path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	unborn := o.path + ".new"
-	err := o.build(unborn)
-	if errors.Is(err, bolt.ErrInvalid) || errors.Is(err, bolt.ErrChecksum) || errors.Is(err, bolt.ErrVersionMismatch) {
-		// What a crash left of an earlier attempt. It was never a log.
-		if err = os.Remove(unborn); err == nil {
-			err = o.build(unborn)
-		}
+	if err := o.createInTurn(); err != nil {
+		return fmt.Errorf("create event log %s: %w", o.path, err)
 	}
-	if err != nil {
-		return fmt.Errorf("create event log %s: %w", unborn, err)
-	}
-	return syncDir(dir)
+	return nil
 }
 
-// build makes an empty log under the name unborn and links it to its real one.
-// Daemons that start at the same time take turns, by the lock on the file;
-// the ones that come late find that the link is there, or unborn gone.
-func (o *opener) build(unborn string) error {
-	db, err := bolt.Open(unborn, fileMode, &bolt.Options{
-		Timeout:        max(o.lockWait, time.Second), // bbolt takes 0 for "for ever"
-		FreelistType:   bolt.FreelistMapType,
-		NoFreelistSync: true,
-	})
+func (o *opener) createInTurn() error {
+	// A directory that is there already is its owner's business: the file
+	// itself is private in any case.
+	if err := os.MkdirAll(filepath.Dir(o.path), dirMode); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(o.path))
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer dir.Close()
+	if err := o.lock(dir, unix.LOCK_EX); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(o.path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err // another one's turn was before
+	}
+	unborn := o.path + ".new"
+	if err := os.Remove(unborn); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // what a crash left; it was never a log
+	}
+	if err := build(unborn); err != nil {
+		return err
+	}
+	if err := os.Link(unborn, o.path); err != nil {
+		return err
+	}
+	if err := os.Remove(unborn); err != nil {
+		return err
+	}
+	return dir.Sync()
+}
+
+// build writes an empty log to a file that is not there yet.
+func build(path string) error {
+	db, err := bolt.Open(path, fileMode, &bolt.Options{FreelistType: bolt.FreelistMapType, NoFreelistSync: true})
+	if err != nil {
+		return err
+	}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketSnapshots} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			if _, err := tx.CreateBucket(name); err != nil {
 				return fmt.Errorf("bucket %q: %w", name, err)
 			}
 		}
 		return tx.Bucket(bucketMeta).Put(keyFormat, fileFormat)
 	})
-	if err != nil {
-		return err
-	}
-	if err := os.Link(unborn, o.path); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Remove(unborn); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
+	return errors.Join(err, db.Close())
 }
 
 // forgetCache makes the kernel drop its copy of the file, so that what is read

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/internal/queue"
 )
@@ -50,7 +52,10 @@ var _ eventlog.Log = (*Log)(nil)
 // saying what is damaged, if the file is not a log or its structure is
 // damaged. It leaves such a file as it is. Damage inside of records does not
 // keep the log from opening.
-func Open(o Options) (*Log, error) {
+func Open(o Options) (*Log, error) { return openWith(o, (*bolt.Tx).Commit) }
+
+// openWith is Open with a commit that a test can make fail.
+func openWith(o Options, commit func(*bolt.Tx) error) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
@@ -63,7 +68,7 @@ func Open(o Options) (*Log, error) {
 	if err := l.Reader.open(opener); err != nil {
 		return nil, err
 	}
-	l.writer = newWriter(l, o)
+	l.writer = newWriter(l, o, commit)
 	l.close = sync.OnceValue(l.shutDown)
 	go l.writer.run()
 	return l, nil

@@ -32,11 +32,10 @@ type writer struct {
 	counters counters
 	ended    chan struct{} // closed when the goroutine is over
 
-	// commit is (*bolt.Tx).Commit, except where a test makes it fail.
-	commit func(*bolt.Tx) error
+	commit func(*bolt.Tx) error // (*bolt.Tx).Commit, except in tests
 }
 
-func newWriter(l *Log, o Options) *writer {
+func newWriter(l *Log, o Options, commit func(*bolt.Tx) error) *writer {
 	return &writer{
 		queue: l.queue,
 		store: l.store,
@@ -48,7 +47,7 @@ func newWriter(l *Log, o Options) *writer {
 		ended: make(chan struct{}),
 
 		repair: repair{timer: stoppedTimer()},
-		commit: (*bolt.Tx).Commit,
+		commit: commit,
 	}
 }
 
