@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -108,6 +109,10 @@ func (n *node) end() {
 		n.t.Logf("the monitor's log:\n%s", log)
 	}
 	n.removeCgroups()
+	// Mounted by smallDisk.
+	if err := syscall.Unmount(filepath.Join(n.dir, "small"), 0); err != nil && !errors.Is(err, syscall.ENOENT) {
+		n.t.Errorf("unmount the small disk: %v", err)
+	}
 	if err := os.RemoveAll(n.dir); err != nil {
 		n.t.Errorf("remove the node's directory: %v", err)
 	}
