@@ -1,0 +1,355 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/audit"
+	"github.com/stele-runtime/stele/test/images"
+)
+
+// Options say how a daemon differs from the usual one.
+type Options struct {
+	// Plugins are added to the network's chain, after bridge.
+	Plugins []map[string]any
+	// Ranges are more subnets; each gives pods another address. The harness's own
+	// subnet is 10.85.N.0/24, see Harness.Number.
+	Ranges func(number int) []string
+	// Config is appended to the configuration file, as tables that the harness
+	// doesn't write ([image] is the harness's).
+	Config string
+	// Handlers are more runtime handlers than runc, name to path.
+	Handlers map[string]string
+	// LogLevel is the daemon's, "info" if empty.
+	LogLevel string
+}
+
+// Harness is a daemon and everything around it.
+type Harness struct {
+	// Number is unique among the harnesses of the machine.
+	Number   int
+	Programs *Programs
+	// Registry is where the daemon finds images; Busybox and Tester are names in
+	// it that are pulled already.
+	Registry        *images.Server
+	Busybox, Tester string
+	// Root and State are the daemon's directories, Logs is for pods' logs, Share
+	// for files to be mounted into containers.
+	Root, State, Logs, Share string
+	// ConfDir is the CNI configuration directory.
+	ConfDir string
+	// Socket is the path of the CRI socket.
+	Socket string
+	// Bridge has the address 10.85.N.1.
+	Bridge string
+	// CgroupParent is what pods get as their parent.
+	CgroupParent string
+	// Scope is what the daemon owns, Before what it had before the first pod.
+	Scope  audit.Scope
+	Before audit.Snapshot
+
+	Runtime runtimeapi.RuntimeServiceClient
+	Images  runtimeapi.ImageServiceClient
+
+	t       testing.TB
+	options Options
+	daemon  *daemon
+	serial  *atomic.Int64
+}
+
+// New starts a daemon that ends with the test.
+func New(t testing.TB, programs *Programs, options Options) *Harness {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("these tests need root")
+	}
+	h := &Harness{Programs: programs, t: t, options: options, serial: &atomic.Int64{}, daemon: &daemon{}}
+	base := h.claim()
+	h.Root, h.State = filepath.Join(base, "root"), filepath.Join("/run", filepath.Base(base))
+	h.Logs, h.Share, h.ConfDir = filepath.Join(base, "logs"), filepath.Join(base, "share"), filepath.Join(base, "cni")
+	h.Socket = filepath.Join(h.State, "stele.sock")
+	h.Bridge = fmt.Sprintf("stlt%d", h.Number)
+	h.CgroupParent = "/" + filepath.Base(base)
+	h.Scope = audit.Scope{
+		Root: h.Root, State: h.State, Dirs: []string{base}, Bridges: []string{h.Bridge}, Networks: []string{h.Bridge},
+		IPAM: []string{filepath.Join(base, "ipam")}, Cgroups: []string{h.CgroupParent},
+	}
+	// First in is last out: the directories go once nothing uses them.
+	t.Cleanup(func() { h.wipe(base) })
+	for _, dir := range []string{h.Logs, h.Share, h.ConfDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Registry = images.Registry(t)
+	busybox, tester := programs.images(t)
+	h.Busybox, h.Tester = h.Registry.Push(t, "e2e/busybox:latest", busybox), h.Registry.Push(t, "e2e/tester:latest", tester)
+	h.writeConfig(base)
+	h.WriteNetwork(options.Plugins...)
+
+	h.daemon.log = filepath.Join(base, "daemon.log")
+	h.connect()
+	t.Cleanup(h.finish)
+	h.Start()
+	h.Pull(h.Busybox)
+	h.Pull(h.Tester)
+	var err error
+	if h.Before, err = audit.Take(h.Scope); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// In returns the harness for a subtest: what it does fails that, and the pods
+// that it runs are removed at its end.
+func (h *Harness) In(t testing.TB) *Harness {
+	inner := *h
+	inner.t = t
+	return &inner
+}
+
+// claim finds a number that no other harness on the machine has, and makes its
+// directory, in which the daemon's persistent files are.
+func (h *Harness) claim() string {
+	h.t.Helper()
+	for h.Number = 1; h.Number < 255; h.Number++ {
+		dir := fmt.Sprintf("/var/tmp/stele-e2e-%d", h.Number)
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			return dir
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			h.t.Fatal(err)
+		}
+	}
+	h.t.Fatal("254 other daemons are under test, or their directories were left: see /var/tmp/stele-e2e-*")
+	return ""
+}
+
+func (h *Harness) writeConfig(base string) {
+	h.t.Helper()
+	policy := filepath.Join(base, "policy.json")
+	h.write(policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
+	config := fmt.Sprintf("[image]\nregistries_conf = %q\npolicy = %q\n", h.Registry.RegistriesConf, policy)
+	h.write(filepath.Join(base, "config.toml"), config+h.options.Config)
+}
+
+// WriteNetwork writes the CNI configuration: a bridge without masquerade, and
+// the plugins after it.
+func (h *Harness) WriteNetwork(plugins ...map[string]any) {
+	h.t.Helper()
+	type subnet map[string]any
+	ranges := [][]subnet{{{"subnet": fmt.Sprintf("10.85.%d.0/24", h.Number)}}}
+	if h.options.Ranges != nil {
+		for _, more := range h.options.Ranges(h.Number) {
+			ranges = append(ranges, []subnet{{"subnet": more}})
+		}
+	}
+	bridge := map[string]any{
+		"type": "bridge", "bridge": h.Bridge, "isDefaultGateway": true, "hairpinMode": true,
+		"ipam": map[string]any{"type": "host-local", "dataDir": h.Scope.IPAM[0], "ranges": ranges},
+	}
+	list := map[string]any{
+		"cniVersion": "1.1.0", "name": h.Bridge,
+		"plugins": append([]map[string]any{bridge}, plugins...),
+	}
+	content, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	// Whole or not at all: the daemon watches the directory.
+	path := filepath.Join(h.ConfDir, "10-e2e.conflist")
+	h.write(path+".new", string(content))
+	if err := os.Rename(path+".new", path); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// Gateway is the bridge's address.
+func (h *Harness) Gateway() string { return fmt.Sprintf("10.85.%d.1", h.Number) }
+
+// Audit fails the test for everything that is there now and was not before the
+// first pod, and stays.
+func (h *Harness) Audit() {
+	h.t.Helper()
+	audit.Check(h.t, h.Scope, h.Before)
+}
+
+// finish removes all pods, looks for leaks, stops daemon and monitor, and looks
+// again: then nothing at all may be there.
+func (h *Harness) finish() {
+	h.t.Helper()
+	if !h.daemon.running() {
+		h.t.Errorf("the daemon is not running at the end: %v", h.daemon.ended())
+	} else {
+		h.removeAll()
+		if h.Before != nil {
+			audit.Check(h.t, h.Scope, h.Before)
+		}
+		if h.t.Failed() {
+			h.tell()
+		}
+		h.Stop()
+		h.stopMonitor()
+		audit.Check(h.t, h.Scope, nil)
+	}
+	for _, trouble := range h.daemon.trouble() {
+		h.t.Errorf("the daemon reported:\n%s", trouble)
+	}
+}
+
+// removeAll stops and removes every pod.
+func (h *Harness) removeAll() {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	pods, err := h.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+	if err != nil {
+		h.t.Errorf("list pods: %v", err)
+		return
+	}
+	for _, pod := range pods.Items {
+		h.removePod(pod.Id)
+	}
+}
+
+// stopMonitor ends the monitor, which outlives the daemon: once no container
+// runs, that harms nobody.
+func (h *Harness) stopMonitor() {
+	h.t.Helper()
+	for _, pid := range h.MonitorPIDs() {
+		process, err := os.FindProcess(pid)
+		if err != nil {
+			h.t.Error(err)
+			continue
+		}
+		if err := process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			h.t.Errorf("kill monitor %d: %v", pid, err)
+		}
+	}
+}
+
+// MonitorPIDs are the processes that run the monitor's program for this daemon.
+func (h *Harness) MonitorPIDs() []int {
+	h.t.Helper()
+	snapshot, err := audit.Take(audit.Scope{State: h.State})
+	if err != nil {
+		h.t.Error(err)
+	}
+	var pids []int
+	for trace, details := range snapshot {
+		if trace.Kind != audit.Process || !strings.HasPrefix(trace.What, h.Programs.Monitor+" ") {
+			continue
+		}
+		for _, detail := range details {
+			var pid int
+			if _, err := fmt.Sscanf(detail, "pid %d,", &pid); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// wipe is for what a failed test left; normally it finds the bridge, the pods'
+// common cgroup parent and the directories.
+func (h *Harness) wipe(base string) {
+	h.t.Helper()
+	h.daemon.kill()
+	if err := audit.Clear(h.Scope); err != nil {
+		h.t.Error(err)
+	}
+	for _, dir := range []string{h.State, base} {
+		if err := os.RemoveAll(dir); err != nil {
+			h.t.Error(err)
+		}
+	}
+}
+
+// tell shows what is known of a failure: the daemon's log, and the history.
+func (h *Harness) tell() {
+	h.t.Helper()
+	h.t.Logf("the daemon's log:\n%s", tail(h.daemon.log, 200))
+	if events, err := h.stele("events"); err == nil {
+		h.t.Logf("events:\n%s", lastLines(events, 300))
+	} else {
+		h.t.Logf("events: %v", err)
+	}
+}
+
+// Stele runs a command of the product against the daemon and returns its output.
+func (h *Harness) Stele(args ...string) string {
+	h.t.Helper()
+	out, err := h.stele(args...)
+	if err != nil {
+		h.t.Fatalf("stele %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (h *Harness) stele(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, h.Programs.Stele, append(args, "--listen", "unix://"+h.Socket)...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (h *Harness) write(path, content string) {
+	h.t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// patience is how long anything may take before a test gives up on it. The race
+// detector and a busy machine make slow what is fast elsewhere.
+const patience = 2 * time.Minute
+
+// Eventually waits until the condition holds.
+func (h *Harness) Eventually(what string, condition func() bool) {
+	h.t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// Reachable dials a TCP address until somebody answers.
+func (h *Harness) Reachable(address string) net.Conn {
+	h.t.Helper()
+	var conn net.Conn
+	h.Eventually("somebody answers at "+address, func() bool {
+		var err error
+		conn, err = net.DialTimeout("tcp", address, time.Second)
+		return err == nil
+	})
+	return conn
+}
+
+func tail(path string, lines int) string {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return lastLines(string(content), lines)
+}
+
+func lastLines(text string, lines int) string {
+	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

@@ -1,0 +1,134 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// TestLife is the whole life of a pod with one container, step by step.
+func TestLife(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+
+	config := h.PodConfig("life")
+	pod := h.RunPod(config)
+	status := pod.Status()
+	if got := status.Status; got.State != runtimeapi.PodSandboxState_SANDBOX_READY || got.Metadata.String() != config.Metadata.String() ||
+		got.Labels["pod"] != "life" || got.Annotations["note"] != "of life" || got.CreatedAt == 0 {
+		t.Errorf("the pod's status is not what was asked for: %v", got)
+	}
+	ip, err := netip.ParseAddr(pod.IP())
+	if err != nil || !netip.MustParsePrefix(h.Gateway()+"/24").Masked().Contains(ip) {
+		t.Errorf("the pod's address is %q, want one of the bridge's", pod.IP())
+	}
+
+	container := h.TesterConfig("server", "serve", ":8080")
+	id := pod.Create(container)
+	created := h.ContainerStatus(id)
+	if created.State != runtimeapi.ContainerState_CONTAINER_CREATED || created.CreatedAt == 0 || created.StartedAt != 0 {
+		t.Errorf("after CreateContainer: %v", created)
+	}
+	h.StartContainer(id)
+	running := h.ContainerStatus(id)
+	if running.State != runtimeapi.ContainerState_CONTAINER_RUNNING || running.StartedAt < created.CreatedAt || running.FinishedAt != 0 {
+		t.Errorf("after StartContainer: %v", running)
+	}
+	if running.Metadata.Name != "server" || running.Image.GetImage() != h.Tester || running.ImageRef == "" ||
+		running.Labels["container"] != "server" || running.Annotations["note"] != "of server" ||
+		running.LogPath != config.LogDirectory+"/server/0.log" {
+		t.Errorf("the container's status is not what was asked for: %v", running)
+	}
+	h.Reachable(ip.String() + ":8080").Close()
+	if out := h.Exec(id, "/tester", "report"); !strings.Contains(out, `"Hostname":"life"`) {
+		t.Errorf("in the container: %s", out)
+	}
+
+	h.StopContainer(id, 10)
+	exited := h.ContainerStatus(id)
+	// The server handles no signal: its init ends by SIGTERM.
+	if exited.State != runtimeapi.ContainerState_CONTAINER_EXITED || exited.ExitCode != 143 || exited.FinishedAt < running.StartedAt || exited.Reason == "" {
+		t.Errorf("after StopContainer: %v", exited)
+	}
+	if ready := pod.Status().Status.State; ready != runtimeapi.PodSandboxState_SANDBOX_READY {
+		t.Errorf("the pod is %s after its container ended", ready)
+	}
+	h.RemoveContainer(id)
+	if list, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{}); err != nil || len(list.Containers) != 0 {
+		t.Errorf("after RemoveContainer there are %v, %v", list, err)
+	}
+
+	pod.Stop()
+	if state := pod.Status().Status.State; state != runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
+		t.Errorf("the pod is %s after StopPodSandbox", state)
+	}
+	events := h.Stele("events", pod.ID)
+	for _, event := range []string{"SandboxRequested", "NetworkAttached", "SandboxReady", "NetworkDetached", "SandboxStopped"} {
+		if !strings.Contains(events, event) {
+			t.Errorf("the pod's history has no %s:\n%s", event, events)
+		}
+	}
+	pod.Remove()
+	if list, err := h.Runtime.ListPodSandbox(h.Context(), &runtimeapi.ListPodSandboxRequest{}); err != nil || len(list.Items) != 0 {
+		t.Errorf("after RemovePodSandbox there are %v, %v", list, err)
+	}
+	// The history is there when the pod is gone.
+	if events := h.Stele("events", pod.ID); !strings.Contains(events, "SandboxRemoved") {
+		t.Errorf("the history of a removed pod doesn't say so:\n%s", events)
+	}
+	if shown := h.Stele("inspect", pod.ID); !strings.Contains(shown, pod.ID) {
+		t.Errorf("stele inspect of a removed pod:\n%s", shown)
+	}
+}
+
+// A pod that is removed takes its running containers with it.
+func TestRemovePodWithRunningContainers(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	pod := h.RunPod(h.PodConfig("full"))
+	pod.Run(h.ContainerConfig("a"))
+	pod.Run(h.ContainerConfig("b", "sh", "-c", "trap '' TERM; sleep 3600 & sleep 3600"))
+	pod.Create(h.ContainerConfig("c"))
+	if _, err := h.Runtime.RemovePodSandbox(h.Context(), &runtimeapi.RemovePodSandboxRequest{PodSandboxId: pod.ID}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{})
+	if err != nil || len(list.Containers) != 0 {
+		t.Errorf("containers outlive their pod: %v, %v", list, err)
+	}
+	h.Audit()
+}
+
+func TestVerboseStatus(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	pod := h.RunPod(h.PodConfig("talk"))
+	config := h.ContainerConfig("c")
+	config.Envs = []*runtimeapi.KeyValue{{Key: "TOKEN", Value: []byte("hush-hush")}}
+	id := pod.Run(config)
+	h.ContainerPID(id)
+
+	status := pod.Status()
+	if len(status.ContainersStatuses) != 1 || status.ContainersStatuses[0].Id != id || status.Timestamp == 0 {
+		t.Errorf("PodSandboxStatus doesn't tell of its container: %v", status)
+	}
+	container, err := h.Runtime.ContainerStatus(h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id, Verbose: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range []map[string]string{status.Info, container.Info} {
+		if !json.Valid([]byte(info["info"])) {
+			t.Errorf("the verbose information is not JSON: %q", info)
+		}
+		if strings.Contains(info["info"], "hush-hush") {
+			t.Errorf("the verbose information tells a secret: %q", info)
+		}
+	}
+	quiet, err := h.Runtime.PodSandboxStatus(h.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: pod.ID})
+	if err != nil || len(quiet.Info) != 0 {
+		t.Errorf("information that nobody asked for: %v, %v", quiet, err)
+	}
+}

@@ -1,0 +1,103 @@
+package e2e
+
+import (
+	"slices"
+	"testing"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func TestListFilters(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+
+	red, blue := h.PodConfig("red"), h.PodConfig("blue")
+	red.Labels["tier"], blue.Labels["tier"] = "front", "back"
+	ready, stopped := h.RunPod(red), h.RunPod(blue)
+	running := ready.Run(h.ContainerConfig("running"))
+	exited := ready.Run(h.ContainerConfig("exited", "true"))
+	created := stopped.Create(h.ContainerConfig("created"))
+	h.WaitExit(exited)
+
+	containers := map[string]struct {
+		filter *runtimeapi.ContainerFilter
+		want   []string
+	}{
+		"all":             {nil, []string{running, exited, created}},
+		"empty":           {&runtimeapi.ContainerFilter{}, []string{running, exited, created}},
+		"id":              {&runtimeapi.ContainerFilter{Id: exited}, []string{exited}},
+		"truncated id":    {&runtimeapi.ContainerFilter{Id: created[:12]}, []string{created}},
+		"unknown id":      {&runtimeapi.ContainerFilter{Id: "0123456789ab"}, nil},
+		"pod":             {&runtimeapi.ContainerFilter{PodSandboxId: ready.ID}, []string{running, exited}},
+		"truncated pod":   {&runtimeapi.ContainerFilter{PodSandboxId: stopped.ID[:12]}, []string{created}},
+		"state running":   {containerIn(runtimeapi.ContainerState_CONTAINER_RUNNING), []string{running}},
+		"state exited":    {containerIn(runtimeapi.ContainerState_CONTAINER_EXITED), []string{exited}},
+		"state created":   {containerIn(runtimeapi.ContainerState_CONTAINER_CREATED), []string{created}},
+		"label":           {&runtimeapi.ContainerFilter{LabelSelector: map[string]string{"suite": "e2e"}}, []string{running, exited, created}},
+		"labels":          {&runtimeapi.ContainerFilter{LabelSelector: map[string]string{"suite": "e2e", "container": "exited"}}, []string{exited}},
+		"label not there": {&runtimeapi.ContainerFilter{LabelSelector: map[string]string{"nope": ""}}, nil},
+		"pod and id":      {&runtimeapi.ContainerFilter{PodSandboxId: stopped.ID, Id: running}, nil},
+	}
+	for name, c := range containers {
+		t.Run("containers/"+name, func(t *testing.T) {
+			answer, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{Filter: c.filter})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, c := range answer.Containers {
+				got = append(got, c.Id)
+			}
+			sameSet(t, got, c.want)
+		})
+	}
+
+	stopped.Stop()
+	pods := map[string]struct {
+		filter *runtimeapi.PodSandboxFilter
+		want   []string
+	}{
+		"all":          {nil, []string{ready.ID, stopped.ID}},
+		"id":           {&runtimeapi.PodSandboxFilter{Id: ready.ID}, []string{ready.ID}},
+		"truncated id": {&runtimeapi.PodSandboxFilter{Id: stopped.ID[:12]}, []string{stopped.ID}},
+		"unknown id":   {&runtimeapi.PodSandboxFilter{Id: "0123456789ab"}, nil},
+		"state ready":  {podIn(runtimeapi.PodSandboxState_SANDBOX_READY), []string{ready.ID}},
+		"not ready":    {podIn(runtimeapi.PodSandboxState_SANDBOX_NOTREADY), []string{stopped.ID}},
+		"label":        {&runtimeapi.PodSandboxFilter{LabelSelector: map[string]string{"tier": "back"}}, []string{stopped.ID}},
+		"labels":       {&runtimeapi.PodSandboxFilter{LabelSelector: map[string]string{"tier": "back", "pod": "red"}}, nil},
+	}
+	for name, c := range pods {
+		t.Run("pods/"+name, func(t *testing.T) {
+			answer, err := h.Runtime.ListPodSandbox(h.Context(), &runtimeapi.ListPodSandboxRequest{Filter: c.filter})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, p := range answer.Items {
+				got = append(got, p.Id)
+			}
+			sameSet(t, got, c.want)
+		})
+	}
+
+	// Every call takes an id that is shortened, if there is no doubt.
+	if status := h.ContainerStatus(running[:12]); status.Id != running {
+		t.Errorf("the status of a shortened id is of %s", status.Id)
+	}
+}
+
+func containerIn(state runtimeapi.ContainerState) *runtimeapi.ContainerFilter {
+	return &runtimeapi.ContainerFilter{State: &runtimeapi.ContainerStateValue{State: state}}
+}
+
+func podIn(state runtimeapi.PodSandboxState) *runtimeapi.PodSandboxFilter {
+	return &runtimeapi.PodSandboxFilter{State: &runtimeapi.PodSandboxStateValue{State: state}}
+}
+
+func sameSet(t *testing.T, got, want []string) {
+	t.Helper()
+	got, want = slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -1,0 +1,201 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/audit"
+)
+
+func TestPodsReachEachOther(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	server := h.RunPod(h.PodConfig("server"))
+	server.Run(h.TesterConfig("c", "serve", ":8080"))
+	h.Reachable(server.IP() + ":8080").Close()
+	client := h.RunPod(h.PodConfig("client"))
+	id := client.Run(h.ContainerConfig("c"))
+	if got := h.Exec(id, "wget", "-q", "-O", "-", "http://"+server.IP()+":8080"); !strings.Contains(got, `"Hostname":"server"`) {
+		t.Errorf("the server said %q", got)
+	}
+	// Loopback is up.
+	h.Exec(id, "ping", "-c", "1", "-W", "5", "127.0.0.1")
+}
+
+func TestPortMappings(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{Plugins: []map[string]any{{
+		"type": "portmap", "capabilities": map[string]bool{"portMappings": true}, "snat": true,
+	}}})
+	config := h.PodConfig("ports")
+	port := int32(20000 + h.Number)
+	config.PortMappings = []*runtimeapi.PortMapping{
+		{Protocol: runtimeapi.Protocol_TCP, ContainerPort: 8080, HostPort: port, HostIp: h.Gateway()},
+		// Without a port of the node nothing is mapped.
+		{Protocol: runtimeapi.Protocol_TCP, ContainerPort: 9090},
+	}
+	pod := h.RunPod(config)
+	pod.Run(h.TesterConfig("server", "serve", ":8080"))
+	h.Reachable(pod.IP() + ":8080").Close()
+
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get(fmt.Sprintf("http://%s:%d/", h.Gateway(), port))
+	if err != nil {
+		t.Fatalf("the mapped port: %v", err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	if err != nil || !strings.Contains(string(body), `"Hostname":"ports"`) {
+		t.Errorf("the mapped port said %q, %v", body, err)
+	}
+	// Another pod gets there, too: hairpin and masquerade.
+	other := h.RunPod(h.PodConfig("other"))
+	id := other.Run(h.ContainerConfig("c"))
+	h.Exec(id, "wget", "-q", "-T", "10", "-O", "/dev/null", fmt.Sprintf("http://%s:%d/", h.Gateway(), port))
+
+	pod.Remove()
+	if rules := firewallRules(t, h); len(rules) != 0 {
+		t.Errorf("rules are left: %q", rules)
+	}
+}
+
+func firewallRules(t *testing.T, h *Harness) []string {
+	t.Helper()
+	snapshot, err := audit.Take(h.Scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules []string
+	for trace := range snapshot {
+		if trace.Kind == audit.Firewall {
+			rules = append(rules, trace.What)
+		}
+	}
+	return rules
+}
+
+func TestSeveralAddresses(t *testing.T) {
+	t.Parallel()
+	second := func(number int) string { return fmt.Sprintf("10.87.%d.0/24", number) }
+	h := New(t, programs, Options{Ranges: func(number int) []string { return []string{second(number)} }})
+	pod := h.RunPod(h.PodConfig("two"))
+	network := pod.Status().Status.Network
+	if len(network.AdditionalIps) != 1 {
+		t.Fatalf("the pod's network is %v, want a second address", network)
+	}
+	if ip, err := netip.ParseAddr(network.AdditionalIps[0].Ip); err != nil || !netip.MustParsePrefix(second(h.Number)).Contains(ip) {
+		t.Errorf("the second address is %q", network.AdditionalIps[0].Ip)
+	}
+	pod.Run(h.TesterConfig("server", "serve", ":8080"))
+	h.Reachable(network.Ip + ":8080").Close()
+	h.Reachable(network.AdditionalIps[0].Ip + ":8080").Close()
+}
+
+// A network that cannot be set up fails the pod with the plugin's words, leaves
+// nothing, and keeps the name free; what the plugins did before is undone.
+func TestNetworkSetupFails(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	failures := filepath.Join(h.Share, "failures")
+	h.WriteNetwork(map[string]any{"type": "flaky", "failures": failures})
+	h.write(failures, "ADD")
+	config := h.PodConfig("unlucky")
+	var err error
+	h.Eventually("the new configuration is used", func() bool {
+		var id string
+		if id, err = h.TryRunPod(config); err == nil {
+			h.removePod(id)
+		}
+		return err != nil
+	})
+	if !strings.Contains(err.Error(), "flaky was told to fail ADD") {
+		t.Errorf("RunPodSandbox says %q, want the plugin's words", err)
+	}
+	if events := h.Stele("events"); !strings.Contains(events, "NetworkAttachFailed") {
+		t.Errorf("the events don't tell that the network failed:\n%s", lastLines(events, 30))
+	}
+	h.Audit()
+	h.write(failures, "")
+	pod := h.RunPod(config)
+	pod.Remove()
+	h.Audit()
+}
+
+// When the network cannot be taken down, stopping and removing the pod succeed
+// all the same, as the kubelet needs it; the rest is owed, and done later.
+func TestNetworkTeardownFails(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	failures := filepath.Join(h.Share, "failures")
+	h.write(failures, "")
+	h.WriteNetwork(map[string]any{"type": "flaky", "failures": failures})
+	// The daemon reads its configuration at its start at the latest.
+	h.Stop()
+	h.Start()
+	config := h.PodConfig("sticky")
+	pod := h.RunPod(config)
+	ip := pod.IP()
+	h.write(failures, "DEL")
+	pod.Remove()
+	if _, err := os.Stat(filepath.Join(h.Scope.IPAM[0], h.Bridge, ip)); err != nil {
+		t.Fatalf("the address is free although the plugins failed: %v", err)
+	}
+	// The name is free, although the old pod still owes something.
+	if second := h.RunPod(config); second.ID == pod.ID {
+		t.Error("the same pod came back")
+	}
+	h.write(failures, "")
+	h.Eventually("the address is given back", func() bool {
+		_, err := os.Stat(filepath.Join(h.Scope.IPAM[0], h.Bridge, ip))
+		return os.IsNotExist(err)
+	})
+}
+
+// What the log doesn't know is taken back at the start, by CNI's GC.
+func TestForeignAttachmentsAreCollected(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	pod := h.RunPod(h.PodConfig("known"))
+	stray := filepath.Join(h.Scope.IPAM[0], h.Bridge, fmt.Sprintf("10.85.%d.200", h.Number))
+	h.write(stray, strings.Repeat("9", 64)+"\r\neth0")
+	h.Kill9()
+	h.Start()
+	h.Eventually("the stray address is given back", func() bool {
+		_, err := os.Stat(stray)
+		return os.IsNotExist(err)
+	})
+	if _, err := os.Stat(filepath.Join(h.Scope.IPAM[0], h.Bridge, pod.IP())); err != nil {
+		t.Errorf("the address of a pod that runs was given back: %v", err)
+	}
+}
+
+// The pinned namespace is one that others can enter.
+func TestNamespaceIsPinned(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	pod := h.RunPod(h.PodConfig("pinned"))
+	snapshot, err := audit.Take(h.Scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for trace, details := range snapshot {
+		if trace.Kind != audit.Mount || details[0] != "nsfs" {
+			continue
+		}
+		out, err := exec.Command("nsenter", "--net="+trace.What, "ip", "-o", "-4", "address").CombinedOutput()
+		if err == nil && strings.Contains(string(out), pod.IP()+"/") {
+			return
+		}
+	}
+	t.Errorf("no pinned network namespace has the address %s", pod.IP())
+}

@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	pod := h.RunPod(h.PodConfig("codes"))
+	for _, c := range []struct {
+		script string
+		code   int32
+		reason string
+	}{
+		{"exit 0", 0, "Completed"}, {"exit 1", 1, "Error"}, {"exit 42", 42, "Error"}, {"exit 255", 255, "Error"},
+		// An init gets no deadly signal from its own namespace: a child shows how it ended.
+		{"sh -c 'kill -9 $$'; exit $?", 137, "Error"},
+	} {
+		t.Run(c.script, func(t *testing.T) {
+			h := h.In(t)
+			got := h.WaitExit(pod.Run(h.ContainerConfig(fmt.Sprintf("c%d", c.code), "sh", "-c", c.script)))
+			if got.ExitCode != c.code || got.Reason != c.reason {
+				t.Errorf("exit code %d, reason %q; want %d, %q", got.ExitCode, got.Reason, c.code, c.reason)
+			}
+			if got.StartedAt < got.CreatedAt || got.FinishedAt < got.StartedAt {
+				t.Errorf("created %d, started %d, finished %d: out of order", got.CreatedAt, got.StartedAt, got.FinishedAt)
+			}
+		})
+	}
+	t.Run("no such program", func(t *testing.T) {
+		h := h.In(t)
+		id, err := pod.TryCreate(h.ContainerConfig("absent", "/no/such/program"))
+		if err == nil {
+			_, err = h.Runtime.StartContainer(h.Context(), &runtimeapi.StartContainerRequest{ContainerId: id})
+		}
+		if err == nil {
+			t.Fatal("a program that is not there was started")
+		}
+	})
+}
+
+func TestStopContainer(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	pod := h.RunPod(h.PodConfig("stop"))
+	ready := func(h *Harness, config *runtimeapi.ContainerConfig) {
+		h.Eventually("the container handles signals", func() bool { return len(pod.Log(config)) > 0 })
+	}
+
+	t.Run("handles the signal", func(t *testing.T) {
+		h := h.In(t)
+		config := h.TesterConfig("polite", "term", "3")
+		id := pod.Run(config)
+		ready(h, config)
+		h.StopContainer(id, 100)
+		if code := h.ContainerStatus(id).ExitCode; code != 3 {
+			t.Errorf("exit code %d, want its own 3", code)
+		}
+	})
+	t.Run("ignores the signal", func(t *testing.T) {
+		h := h.In(t)
+		config := h.TesterConfig("stubborn", "term", "-1")
+		id := pod.Run(config)
+		ready(h, config)
+		h.StopContainer(id, 1)
+		if code := h.ContainerStatus(id).ExitCode; code != 137 {
+			t.Errorf("exit code %d, want 137", code)
+		}
+		if log := pod.Log(config); len(log) != 2 || log[1].Text != "terminated" {
+			t.Errorf("it didn't get the signal before it was killed: %v", log)
+		}
+	})
+	t.Run("no grace", func(t *testing.T) {
+		h := h.In(t)
+		config := h.TesterConfig("sudden", "term", "3")
+		id := pod.Run(config)
+		ready(h, config)
+		h.StopContainer(id, 0)
+		if code := h.ContainerStatus(id).ExitCode; code != 137 {
+			t.Errorf("exit code %d, want 137", code)
+		}
+	})
+	t.Run("stop signal of the configuration", func(t *testing.T) {
+		h := h.In(t)
+		config := h.ContainerConfig("custom", "sh", "-c", "trap 'exit 12' USR1; echo ready; while :; do sleep 0.05; done")
+		config.StopSignal = runtimeapi.Signal_SIGNAL_SIGUSR1
+		id := pod.Run(config)
+		ready(h, config)
+		h.StopContainer(id, 100)
+		if code := h.ContainerStatus(id).ExitCode; code != 12 {
+			t.Errorf("exit code %d, want 12", code)
+		}
+	})
+	// A caller that goes away takes its escalation with it, as containerd's
+	// TestContainerStopCancellation asks.
+	t.Run("a caller that goes away", func(t *testing.T) {
+		h := h.In(t)
+		config := h.TesterConfig("reprieved", "term", "-1")
+		id := pod.Run(config)
+		ready(h, config)
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer cancel()
+		_, err := h.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: 2})
+		h.Refused(err, codes.DeadlineExceeded)
+		// Long after the two seconds it runs.
+		time.Sleep(4 * time.Second)
+		if state := h.ContainerStatus(id).State; state != runtimeapi.ContainerState_CONTAINER_RUNNING {
+			t.Errorf("the container is %s, although nobody waits for its end", state)
+		}
+		h.StopContainer(id, 0)
+	})
+	t.Run("twice", func(t *testing.T) {
+		h := h.In(t)
+		config := h.TesterConfig("twice", "term", "0")
+		id := pod.Run(config)
+		ready(h, config)
+		h.StopContainer(id, 100)
+		h.StopContainer(id, 100)
+		h.RemoveContainer(id)
+		h.StopContainer(id, 100)
+		h.RemoveContainer(id)
+	})
+	t.Run("never started", func(t *testing.T) {
+		h := h.In(t)
+		id := pod.Create(h.ContainerConfig("fresh"))
+		h.StopContainer(id, 1)
+		h.RemoveContainer(id)
+	})
+	t.Run("remove while it runs", func(t *testing.T) {
+		h := h.In(t)
+		id := pod.Run(h.TesterConfig("busy", "term", "-1"))
+		h.RemoveContainer(id)
+		_, err := h.Runtime.ContainerStatus(h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id})
+		if status.Code(err) != codes.NotFound {
+			t.Errorf("the status of a removed container: %v", err)
+		}
+	})
+}
+
+// The kubelet restarts a container as a new one with the next attempt.
+func TestAttempts(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	podConfig := h.PodConfig("again")
+	pod := h.RunPod(podConfig)
+	var ids []string
+	for attempt := range uint32(3) {
+		config := h.ContainerConfig("c", "sh", "-c", fmt.Sprintf("exit %d", attempt))
+		config.Metadata.Attempt = attempt
+		config.LogPath = fmt.Sprintf("c/%d.log", attempt)
+		id := pod.Run(config)
+		if got := h.WaitExit(id); got.ExitCode != int32(attempt) || got.Metadata.Attempt != attempt {
+			t.Errorf("attempt %d: %v", attempt, got)
+		}
+		ids = append(ids, id)
+	}
+	list, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: pod.ID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, c := range list.Containers {
+		listed = append(listed, c.Id)
+	}
+	sameSet(t, listed, ids)
+
+	// A sandbox that ended is followed by another attempt of the same pod.
+	pod.Stop()
+	next := h.PodConfig("again")
+	next.Metadata.Uid, next.Metadata.Attempt = podConfig.Metadata.Uid, 1
+	if second := h.RunPod(next); second.ID == pod.ID {
+		t.Error("the second attempt is the first")
+	}
+}

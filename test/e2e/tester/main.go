@@ -1,0 +1,180 @@
+// Command tester is what the e2e tests run where busybox isn't enough: in
+// containers, to tell what a process there really has, and as a CNI plugin that
+// fails at will.
+//
+//	tester report          print what the process has, as JSON
+//	tester serve ADDRESS   answer HTTP with the report
+//	tester count           print 0, 1, 2 … to stdout, one every 5 ms
+//	tester term CODE       end with CODE at SIGTERM; -1 ignores it
+//	tester flood BYTES     print that many bytes, without a newline
+//	tester await FILE CODE end with CODE once FILE exists
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if command := os.Getenv("CNI_COMMAND"); command != "" {
+		plugin(command)
+		return
+	}
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "tester:", err)
+		os.Exit(125)
+	}
+}
+
+func run(args []string) error {
+	arg := func(n int) string {
+		if n < len(args) {
+			return args[n]
+		}
+		return ""
+	}
+	switch arg(0) {
+	case "report":
+		return json.NewEncoder(os.Stdout).Encode(report())
+	case "serve":
+		return http.ListenAndServe(arg(1), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			json.NewEncoder(w).Encode(report())
+		}))
+	case "count":
+		for n := 0; ; n++ {
+			fmt.Println(n)
+			time.Sleep(5 * time.Millisecond)
+		}
+	case "term":
+		return term(arg(1))
+	case "flood":
+		return flood(arg(1))
+	case "await":
+		for {
+			if _, err := os.Stat(arg(1)); err == nil {
+				return exit(arg(2))
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	return fmt.Errorf("no such command: %q", args)
+}
+
+func exit(code string) error {
+	n, err := strconv.Atoi(code)
+	if err != nil {
+		return err
+	}
+	os.Exit(n)
+	return nil
+}
+
+func term(code string) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	fmt.Println("ready")
+	for range signals {
+		fmt.Println("terminated")
+		if code != "-1" {
+			return exit(code)
+		}
+	}
+	return nil
+}
+
+func flood(bytes string) error {
+	left, err := strconv.ParseInt(bytes, 10, 64)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(os.Stdout, 64<<10)
+	for ; left > 0; left-- {
+		if err := w.WriteByte('x'); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+// Report is what a process has.
+type Report struct {
+	Args, Env, Mounts []string
+	Dir, Hostname     string
+	PID, UID, GID     int
+	Groups            []int
+	// Status is /proc/self/status, as a map.
+	Status map[string]string
+	// Namespaces are the links of /proc/self/ns.
+	Namespaces  map[string]string
+	OOMScoreAdj string
+}
+
+func report() Report {
+	r := Report{
+		Args: os.Args, Env: os.Environ(), PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(),
+		Status: map[string]string{}, Namespaces: map[string]string{},
+	}
+	r.Dir, _ = os.Getwd()
+	r.Hostname, _ = os.Hostname()
+	r.Groups, _ = os.Getgroups()
+	for line := range strings.Lines(read("/proc/self/status")) {
+		key, value, _ := strings.Cut(line, ":")
+		r.Status[key] = strings.TrimSpace(value)
+	}
+	for line := range strings.Lines(read("/proc/self/mounts")) {
+		r.Mounts = append(r.Mounts, strings.TrimSpace(line))
+	}
+	for _, ns := range []string{"pid", "net", "ipc", "uts", "mnt", "user", "cgroup"} {
+		r.Namespaces[ns], _ = os.Readlink("/proc/self/ns/" + ns)
+	}
+	r.OOMScoreAdj = strings.TrimSpace(read("/proc/self/oom_score_adj"))
+	return r
+}
+
+func read(path string) string {
+	content, _ := os.ReadFile(path)
+	return string(content)
+}
+
+// plugin is a chained CNI plugin that does nothing, and fails for the commands
+// that the file named by its configuration's "failures" holds.
+func plugin(command string) {
+	var config struct {
+		CNIVersion string          `json:"cniVersion"`
+		Failures   string          `json:"failures"`
+		PrevResult json.RawMessage `json:"prevResult"`
+	}
+	input, err := io.ReadAll(os.Stdin)
+	if err == nil {
+		err = json.Unmarshal(input, &config)
+	}
+	if command == "VERSION" {
+		fmt.Println(`{"cniVersion":"1.1.0","supportedVersions":["0.4.0","1.0.0","1.1.0"]}`)
+		return
+	}
+	failures, readErr := os.ReadFile(config.Failures)
+	switch {
+	case err != nil:
+	case readErr != nil && !os.IsNotExist(readErr):
+		err = readErr
+	case bytes.Contains(failures, []byte(command)):
+		err = fmt.Errorf("flaky was told to fail %s", command)
+	}
+	if err != nil {
+		json.NewEncoder(os.Stdout).Encode(map[string]any{"cniVersion": config.CNIVersion, "code": 100, "msg": err.Error()})
+		os.Exit(1)
+	}
+	if command == "ADD" {
+		os.Stdout.Write(config.PrevResult)
+	}
+}
