@@ -38,12 +38,21 @@ func StartAnswer(s State, _ Event) (done bool, err error) {
 	return true, fault.New(fault.Precondition, "start container", string(s.ID), "it is %s, not created", s.Phase)
 }
 
-// StopAnswer is the answer to Stop: success once the process has ended.
+// StopAnswer is the answer to Stop: success once no process is left or can come
+// to life any more, the failure as soon as something that is needed for it fails,
+// although it stays owed.
 func StopAnswer(s State, e Event) (done bool, err error) {
-	if f, failed := e.(KillFailed); failed {
-		return true, f.Fault.Err()
+	switch e := e.(type) {
+	case KillFailed:
+		return true, e.Fault.Err()
+	case RuntimeDeleteFailed:
+		return true, e.Fault.Err()
+	default: // Every other event leaves the caller waiting, if the state does.
 	}
-	return !s.stoppable() && !Alive(s) || s.final(), nil
+	// What is being undone may still be being made: the outcome comes later.
+	undoing := s.Phase == Unwinding || s.Phase == Removing
+	beingMade := undoing && s.RuntimeBegun && !s.RuntimeDeleted && !s.ExitSeen
+	return !s.stoppable() && !Alive(s) && !beingMade || s.final(), nil
 }
 
 // RemoveAnswer is the answer to Remove: success once the container is gone.

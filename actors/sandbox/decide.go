@@ -170,7 +170,7 @@ func milestone(s State) Event {
 			return SandboxReady{}
 		}
 	case Unwinding:
-		if s.Released {
+		if s.Released && !s.holderOwed() {
 			return SandboxFailed{}
 		}
 	case Stopping:
@@ -178,7 +178,7 @@ func milestone(s State) Event {
 			return SandboxStopped{}
 		}
 	case Removing:
-		if s.Released {
+		if s.Released && !s.holderOwed() && len(s.Containers) == 0 {
 			return SandboxRemoved{}
 		}
 	case Absent, Ready, Failed, Stopped, Removed:
