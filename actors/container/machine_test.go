@@ -7,9 +7,7 @@ import (
 	"github.com/stele-runtime/stele/actors/machinetest"
 )
 
-type machine = machinetest.Machine[container.State, container.Command, container.Event, container.Effect]
-
-var underTest = machine{
+var underTest = machinetest.Machine[container.State, container.Command, container.Event, container.Effect]{
 	Decide:   container.Decide,
 	Evolve:   container.Evolve,
 	Owed:     container.Owed,

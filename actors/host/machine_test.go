@@ -7,13 +7,17 @@ import (
 	"github.com/stele-runtime/stele/actors/machinetest"
 )
 
-type machine = machinetest.Machine[host.State, host.Command, host.Event, machinetest.NoEffect]
+type (
+	state   = host.State
+	command = host.Command
+	event   = host.Event
+)
 
-var underTest = machine{
+var underTest = machinetest.Machine[state, command, event, machinetest.NoEffect]{
 	Decide:   host.Decide,
 	Evolve:   host.Evolve,
 	Describe: describe,
-	Answer:   func(host.Command) machinetest.Answer[host.State, host.Event] { return nil },
+	Answer:   func(command) machinetest.Answer[state, event] { return nil },
 	Commands: []host.Command{
 		host.StartDaemon{}, host.StopDaemon{}, host.ReportMonitor{}, host.ReportMonitorLoss{},
 		host.ReportNetwork{}, host.ReportQuarantine{},

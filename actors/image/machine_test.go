@@ -10,9 +10,7 @@ import (
 	"github.com/stele-runtime/stele/actors/machinetest"
 )
 
-type machine = machinetest.Machine[image.State, image.Command, image.Event, image.Effect]
-
-var underTest = machine{
+var underTest = machinetest.Machine[image.State, image.Command, image.Event, image.Effect]{
 	Decide:   image.Decide,
 	Evolve:   image.Evolve,
 	Owed:     image.Owed,

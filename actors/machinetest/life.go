@@ -195,7 +195,12 @@ func (l *Life[S, C, E, F]) History() string {
 
 // diff compares as a snapshot does: an empty map or slice and none are the same,
 // and so are two times that are the same instant.
-func diff(a, b any) string { return cmp.Diff(a, b, cmpopts.EquateEmpty()) }
+func diff(a, b any) string {
+	if reflect.DeepEqual(a, b) {
+		return ""
+	}
+	return cmp.Diff(a, b, cmpopts.EquateEmpty())
+}
 
 // dump shows every bit of a value, to see whether it was changed.
 func dump(v any) string { return fmt.Sprintf("%#v", v) }

@@ -7,9 +7,7 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
-type machine = machinetest.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]
-
-var underTest = machine{
+var underTest = machinetest.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
 	Decide:   sandbox.Decide,
 	Evolve:   sandbox.Evolve,
 	Owed:     sandbox.Owed,

@@ -1,0 +1,198 @@
+package container_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/machinetest"
+)
+
+type walk = machinetest.Walk[container.State, container.Command, container.Event, container.Effect]
+
+var rules = machinetest.Rules[container.State, container.Command, container.Event, container.Effect]{
+	Machine:  underTest,
+	Call:     call,
+	Outcome:  outcome,
+	Nature:   nature,
+	Rebooted: func(now time.Time) container.Command { return container.NodeRebooted{At: now} },
+	Cancels: func(c, earlier container.Command) bool {
+		withdraw, withdraws := c.(container.WithdrawStop)
+		stop, stops := earlier.(container.Stop)
+		return withdraws && stops && withdraw.Request == stop.Request
+	},
+	Final: func(s container.State) bool {
+		return s.Phase == container.Failed || s.Phase == container.Removed
+	},
+	Outlives: func(container.Effect) bool { return false },
+	Waits: func(s container.State) bool {
+		switch s.Phase {
+		case container.Absent, container.Created, container.Running, container.Exited:
+			return true
+		}
+		return false
+	},
+	Hold: hold,
+	End:  []container.Command{container.Stop{Request: "end"}, container.Remove{}},
+}
+
+func call(t *rapid.T, w *walk) container.Command {
+	create := container.Create{
+		ID: "c1", Sandbox: "p1", Name: container.Name{Name: "web"}, ConfigDigest: "d1", StopSignal: "SIGTERM", At: w.Now,
+	}
+	if w.Life.State.Phase == container.Absent {
+		return create
+	}
+	request := rapid.SampledFrom([]string{"s1", "s2", "s3"}).Draw(t, "request")
+	grace := time.Duration(rapid.SampledFrom([]int{0, 1, 5, 60}).Draw(t, "grace")) * time.Second
+	other := create
+	other.ConfigDigest = "d2"
+	calls := []container.Command{
+		create, other, container.Start{}, container.Start{}, container.Start{},
+		container.Stop{Request: request, Grace: grace, At: w.Now}, container.Stop{Request: request, Grace: grace, At: w.Now},
+		container.WithdrawStop{Request: request}, container.Remove{},
+		container.RunExec{Exec: id.Exec(rapid.SampledFrom([]string{"x1", "x2", "x3"}).Draw(t, "exec")), Command: []string{"true"}},
+		container.ReopenLog{},
+	}
+	// The init can end as soon as the runtime was asked to make it.
+	if w.Life.State.RuntimeBegun {
+		calls = append(calls, container.RecordExit{Exit: container.Exit{Code: 3, At: w.Now}})
+	}
+	return rapid.SampledFrom(calls).Draw(t, "call")
+}
+
+func outcome(f container.Effect, err error, now time.Time) container.Command {
+	switch f := f.(type) {
+	case container.PrepareRootfs:
+		return container.PrepareRootfsDone{Err: err}
+	case container.CreateRuntime:
+		if err != nil {
+			return container.CreateRuntimeDone{Err: err}
+		}
+		return container.CreateRuntimeDone{Process: container.Process{PID: 4711, StartTime: 99}}
+	case container.StartRuntime:
+		return container.StartRuntimeDone{Err: err, At: now}
+	case container.SignalStop:
+		return container.SignalStopDone{Err: err, At: now}
+	case container.AwaitGrace:
+		return container.AwaitGraceDone{Deadline: f.Deadline}
+	case container.Kill:
+		return container.KillDone{Err: err, At: now}
+	case container.Execute:
+		return container.ExecuteDone{Exec: f.Exec, Err: err}
+	case container.RotateLog:
+		return container.RotateLogDone{Reopen: f.Reopen, Err: err}
+	case container.DeleteRuntime:
+		return container.DeleteRuntimeDone{Err: err, At: now}
+	case container.ReleaseRootfs:
+		return container.ReleaseRootfsDone{Err: err, At: now}
+	}
+	panic(fmt.Sprintf("unknown effect %T", f))
+}
+
+// nature: what was killed ends, and the monitor sees it.
+func nature(s container.State, now time.Time) (container.Command, bool) {
+	if !s.KillSent || !container.Alive(s) {
+		return nil, false
+	}
+	return container.RecordExit{Exit: container.Exit{Code: 137, Signal: 9, At: now}}, true
+}
+
+// hold checks what the phases and the answers promise.
+func hold(t machinetest.TB, w *walk) {
+	t.Helper()
+	s := w.Life.State
+	for _, a := range w.Answered {
+		// Who heard that the container is stopped never sees it alive.
+		_, stop := a.Command.(container.Stop)
+		if stop && a.Err == nil && a.At.Phase != container.Absent && (container.Alive(s) || s.Phase == container.Running) {
+			t.Fatalf("the container lives although %s was answered\n%s", machinetest.Describe(a.Command), w.Life.History())
+		}
+		_, start := a.Command.(container.Start)
+		if start && a.Err == nil && s.StartedAt.IsZero() {
+			t.Fatalf("Start was answered, but nothing was started\n%s", w.Life.History())
+		}
+	}
+	switch s.Phase {
+	case container.Created, container.Starting, container.Running:
+		if s.Process.PID == 0 || !s.RuntimeBegun || s.RuntimeDeleted {
+			t.Fatalf("%s without a process\n%s", s.Phase, w.Life.History())
+		}
+		if s.Phase != container.Starting && s.ExitSeen {
+			t.Fatalf("%s after its exit\n%s", s.Phase, w.Life.History())
+		}
+	case container.Exited:
+		if !s.ExitSeen && !s.Killing {
+			t.Fatalf("exited, but nothing ended or will end\n%s", w.Life.History())
+		}
+		if s.Exit == (container.Exit{}) {
+			t.Fatalf("exited without an exit\n%s", w.Life.History())
+		}
+	case container.Failed, container.Removed:
+		if !s.RootfsReleased || s.RuntimeBegun && !s.RuntimeDeleted || len(s.Execs) > 0 {
+			t.Fatalf("%s, but something is left\n%s", s.Phase, w.Life.History())
+		}
+	}
+	holdOwed(t, w)
+	if container.Ended(s) != (container.NameFree(s) && len(container.Owed(s)) == 0) {
+		t.Fatalf("Ended and NameFree contradict each other in %q\n%s", s.Phase, w.Life.History())
+	}
+}
+
+// holdOwed checks that nothing is owed that must not be done.
+func holdOwed(t machinetest.TB, w *walk) {
+	t.Helper()
+	s := w.Life.State
+	for _, f := range container.Owed(s) {
+		switch f.(type) {
+		case container.Kill, container.SignalStop:
+			asked := len(s.Stops) > 0 || s.Killing
+			if !asked || s.ExitSeen {
+				t.Fatalf("%s is owed without a reason\n%s", machinetest.Describe(f), w.Life.History())
+			}
+		case container.ReleaseRootfs:
+			if s.RuntimeBegun && !s.RuntimeDeleted {
+				t.Fatalf("the root file system is owed its release under a container\n%s", w.Life.History())
+			}
+		case container.Execute:
+			if s.RuntimeDeleted {
+				t.Fatalf("a command is owed its run in a container that is gone\n%s", w.Life.History())
+			}
+		}
+	}
+}
+
+func TestLives(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { machinetest.Lives(t, rules, 60) })
+}
+
+func TestStrays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { machinetest.Strays(t, rules, 40) })
+}
+
+func TestEvents(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { machinetest.Events(t, underTest, 40) })
+}
+
+// What is owed after a failure is owed later each time, and not given up.
+func TestStubborn(t *testing.T) {
+	running := []container.Command{
+		container.Create{ID: "c1"}, container.PrepareRootfsDone{},
+		container.CreateRuntimeDone{Process: container.Process{PID: 4711}},
+		container.Start{}, container.StartRuntimeDone{At: machinetest.Epoch},
+	}
+	with := func(more ...container.Command) []container.Command {
+		return append(running[:len(running):len(running)], more...)
+	}
+	for key, commands := range map[string][]container.Command{
+		"kill":           with(container.Stop{Request: "s1", At: machinetest.Epoch}),
+		"delete":         with(container.Remove{}),
+		"release rootfs": with(container.Remove{}, container.DeleteRuntimeDone{}),
+	} {
+		t.Run(key, func(t *testing.T) { machinetest.Stubborn(t, rules, key, commands...) })
+	}
+}

@@ -1,0 +1,75 @@
+package image_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/machinetest"
+)
+
+type walk = machinetest.Walk[image.State, image.Command, image.Event, image.Effect]
+
+// An image reference has no final state, and any state may owe nothing.
+var rules = machinetest.Rules[image.State, image.Command, image.Event, image.Effect]{
+	Machine:  underTest,
+	Call:     call,
+	Outcome:  outcome,
+	Nature:   func(image.State, time.Time) (image.Command, bool) { return nil, false },
+	Final:    func(image.State) bool { return false },
+	Outlives: func(image.Effect) bool { return false },
+	Waits:    func(image.State) bool { return true },
+	Hold:     hold,
+}
+
+func call(t *rapid.T, w *walk) image.Command {
+	const ref = "docker.io/library/nginx:1"
+	if rapid.Bool().Draw(t, "pull") {
+		pull := id.Pull(rapid.SampledFrom([]string{"anonymous", "alice", "bob"}).Draw(t, "credentials"))
+		return image.RequestPull{Ref: ref, Pull: pull, At: w.Now}
+	}
+	return image.Remove{Ref: ref}
+}
+
+func outcome(f image.Effect, err error, _ time.Time) image.Command {
+	switch f := f.(type) {
+	case image.FetchImage:
+		if err != nil {
+			return image.FetchImageDone{Pull: f.Pull, Err: err}
+		}
+		return image.FetchImageDone{Pull: f.Pull, ImageID: "sha256:ab", Digest: "sha256:cd", Bytes: 1000}
+	case image.DeleteImage:
+		return image.DeleteImageDone{Err: err}
+	}
+	panic(fmt.Sprintf("unknown effect %T", f))
+}
+
+func hold(t machinetest.TB, w *walk) {
+	t.Helper()
+	s := w.Life.State
+	if image.Ended(s) != (len(image.Owed(s)) == 0) {
+		t.Fatalf("ended, but %s is owed\n%s", machinetest.Describe(image.Owed(s)), w.Life.History())
+	}
+	for _, a := range w.Answered {
+		if _, pull := a.Command.(image.RequestPull); pull && (a.Err == nil) != (a.At.Last.ImageID != "") {
+			t.Fatalf("%s was answered with %v, but the last pull was %s\n%s",
+				machinetest.Describe(a.Command), a.Err, machinetest.Describe(a.At.Last), w.Life.History())
+		}
+	}
+}
+
+func TestLives(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { machinetest.Lives(t, rules, 60) })
+}
+
+func TestStrays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { machinetest.Strays(t, rules, 40) })
+}
+
+func TestEvents(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { machinetest.Events(t, underTest, 40) })
+}
