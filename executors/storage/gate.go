@@ -60,11 +60,17 @@ func (g *gate) doneCollecting() {
 }
 
 // BeginPull announces that layers are about to be written; the returned function
-// announces the end, and must be called exactly once. It waits for a collection of
-// orphaned layers that is under way.
+// announces the end, and must be called exactly once. The start waits for a
+// collection of orphaned layers that is under way, and the end of the last pull
+// makes one: what earlier pulls left unfinished is then known not to be needed.
 func (s *Store) BeginPull(ctx context.Context) (end func(), err error) {
 	if err := s.pulls.enter(ctx); err != nil {
 		return nil, err
 	}
-	return s.pulls.leave, nil
+	return func() {
+		s.pulls.leave()
+		if _, err := s.CollectOrphans(context.WithoutCancel(ctx), s.options.OrphanGrace); err != nil {
+			s.log.Warn("layers of unfinished pulls could not be removed", "error", err)
+		}
+	}, nil
 }

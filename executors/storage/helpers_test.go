@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 
 // dirs are the directories of a store under test; what is mounted below them at
 // the end of the test is an error, and is unmounted.
-func dirs(t *testing.T) Options {
+func dirs(t testing.TB) Options {
 	t.Helper()
 	// Not t.TempDir: its name repeats the test's, and overlay's options are
 	// separated by commas.
@@ -61,7 +61,7 @@ func dirs(t *testing.T) Options {
 	}
 }
 
-func open(t *testing.T, options Options) *Store {
+func open(t testing.TB, options Options) *Store {
 	t.Helper()
 	s, err := Open(options)
 	if err != nil {
@@ -71,7 +71,7 @@ func open(t *testing.T, options Options) *Store {
 	return s
 }
 
-func mountsBelow(t *testing.T, root string) []string {
+func mountsBelow(t testing.TB, root string) []string {
 	t.Helper()
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -90,7 +90,7 @@ func mountsBelow(t *testing.T, root string) []string {
 
 // pull copies an image into the store under a name, with nothing of package
 // registry between.
-func pull(t *testing.T, s *Store, server *images.Server, from, as string) Image {
+func pull(t testing.TB, s *Store, server *images.Server, from, as string) Image {
 	t.Helper()
 	image, err := tryPull(context.Background(), s, server.RegistriesConf, server.RegistriesConfDir, from, as)
 	if err != nil {
@@ -136,7 +136,7 @@ func tryPull(ctx context.Context, s *Store, conf, confDir, from, as string) (Ima
 // id makes a container id that is the same for the same text.
 func id(text string) string { return digest.FromString(text).Encoded() }
 
-func prepare(t *testing.T, s *Store, container string, image Image) Rootfs {
+func prepare(t testing.TB, s *Store, container string, image Image) Rootfs {
 	t.Helper()
 	rootfs, err := s.PrepareRootfs(context.Background(), RootfsRequest{
 		ContainerID: container,
@@ -149,7 +149,7 @@ func prepare(t *testing.T, s *Store, container string, image Image) Rootfs {
 	return rootfs
 }
 
-func release(t *testing.T, s *Store, container string) {
+func release(t testing.TB, s *Store, container string) {
 	t.Helper()
 	if err := s.ReleaseRootfs(context.Background(), container); err != nil {
 		t.Fatal(err)
@@ -169,7 +169,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 // small is an image with one small file, different for each text.
-func small(t *testing.T, text string, config v1.Config) v1.Image {
+func small(t testing.TB, text string, config v1.Config) v1.Image {
 	t.Helper()
 	return images.Build(t, images.Spec{
 		Config: config,

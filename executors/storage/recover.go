@@ -68,8 +68,38 @@ func (s *Store) recover() error {
 		s.log.Warn("not everything that a crash left in the image store could be removed",
 			"store", s.options.GraphRoot, "error", err)
 	}
+	if err := removeDanglingLinks(filepath.Join(s.options.GraphRoot, driverName)); err != nil {
+		s.log.Warn("links that a crash left in the image store could not be removed",
+			"store", s.options.GraphRoot, "error", err)
+	}
 	_, err = s.CollectOrphans(context.Background(), s.options.OrphanGrace)
 	return err
+}
+
+// removeDanglingLinks removes short names of layers that are gone. The driver gives
+// each layer a short name, a link in the directory l; it makes the link after the
+// layer's directory and before it writes the name down there, so that a crash
+// between the two leaves a link that nobody would remove. A link whose layer exists
+// is never touched.
+func removeDanglingLinks(driverDir string) error {
+	links, err := os.ReadDir(filepath.Join(driverDir, "l"))
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		path := filepath.Join(driverDir, "l", link.Name())
+		target, err := os.Readlink(path)
+		if err != nil || filepath.Base(target) != "diff" {
+			continue // not the driver's
+		}
+		if _, err := os.Lstat(filepath.Join(driverDir, "l", target)); !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func imagesWithoutLayers(records library.MultiListResult) []string {

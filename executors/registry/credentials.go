@@ -1,0 +1,125 @@
+package registry
+
+import (
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	imagetypes "go.podman.io/image/v5/types"
+)
+
+const redacted = "[redacted]"
+
+// Credentials are what a pull may identify itself with: the fields of the CRI's
+// AuthConfig. They print and log as "[redacted]".
+type Credentials struct {
+	Username string
+	Password string
+	// Auth is base64 of "username:password"; it counts if Username and Password are
+	// empty.
+	Auth string
+	// IdentityToken is exchanged for a registry token by the registry's token server.
+	IdentityToken string
+	// RegistryToken is sent to the registry as it is.
+	RegistryToken string
+	// ServerAddress, if not empty, is the registry for which the credentials are;
+	// other registries don't get them.
+	ServerAddress string
+}
+
+// String hides the credentials.
+func (c Credentials) String() string {
+	if c == (Credentials{}) {
+		return ""
+	}
+	return redacted
+}
+
+// GoString hides the credentials.
+func (c Credentials) GoString() string { return strconv.Quote(c.String()) }
+
+// LogValue hides the credentials.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// apply sets the credentials for a pull from the given registry. The library sends
+// them to that registry only, not to its mirrors.
+func (c Credentials) apply(system *imagetypes.SystemContext, registry string) error {
+	if c.ServerAddress != "" && !sameRegistry(c.ServerAddress, registry) {
+		return nil
+	}
+	username, password, err := c.login()
+	if err != nil {
+		return err
+	}
+	if c.RegistryToken != "" {
+		system.DockerBearerRegistryToken = c.RegistryToken
+	}
+	if username != "" || password != "" || c.IdentityToken != "" {
+		system.DockerAuthConfig = &imagetypes.DockerAuthConfig{
+			Username:      username,
+			Password:      password,
+			IdentityToken: c.IdentityToken,
+		}
+	}
+	return nil
+}
+
+func (c Credentials) login() (username, password string, err error) {
+	if c.Username != "" || c.Password != "" || c.Auth == "" {
+		return c.Username, c.Password, nil
+	}
+	decoded, err := base64.StdEncoding.DecodeString(c.Auth)
+	if err != nil {
+		return "", "", fmt.Errorf("%w: the credentials' auth field is not base64", ErrUnauthorized)
+	}
+	username, password, found := strings.Cut(string(decoded), ":")
+	if !found {
+		return "", "", fmt.Errorf("%w: the credentials' auth field is not of the form username:password", ErrUnauthorized)
+	}
+	return username, strings.Trim(password, "\x00"), nil
+}
+
+// redactor gives a replacer that hides each secret in all the spellings in which it
+// can get into an error's text: a hostile registry may send back what it was sent.
+func (c Credentials) redactor() *strings.Replacer {
+	secrets := []string{c.Password, c.Auth, c.IdentityToken, c.RegistryToken}
+	if username, password, err := c.login(); err == nil && password != "" {
+		secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(username+":"+password)))
+	}
+	var spellings []string
+	for _, secret := range secrets {
+		if secret != "" {
+			quoted := strconv.Quote(secret)
+			spellings = append(spellings, secret, url.QueryEscape(secret), url.PathEscape(secret), quoted[1:len(quoted)-1])
+		}
+	}
+	// Long ones first, so that a secret that begins with another is hidden whole.
+	slices.SortFunc(spellings, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, spelling := range spellings {
+		pairs = append(pairs, spelling, redacted)
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// sameRegistry compares a server address, which may be a URL, with a registry's
+// host. Docker Hub has several names.
+func sameRegistry(address, registry string) bool {
+	if _, rest, found := strings.Cut(address, "://"); found {
+		address = rest
+	}
+	host, _, _ := strings.Cut(address, "/")
+	return hubName(host) == hubName(registry)
+}
+
+func hubName(host string) string {
+	switch host = strings.ToLower(host); host {
+	case "index.docker.io", "registry-1.docker.io":
+		return "docker.io"
+	}
+	return host
+}

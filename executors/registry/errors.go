@@ -1,0 +1,165 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/docker/distribution/registry/api/errcode"
+	v2 "github.com/docker/distribution/registry/api/v2"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/signature"
+)
+
+// The kinds of failure that a caller can act on. A failure of another kind (a full
+// disk, a broken image) is an *Error without a Kind.
+var (
+	// ErrInvalidReference: the name cannot be one, or stands for no registry.
+	ErrInvalidReference = errors.New("invalid image reference")
+	// ErrNotFound: the registry has no such repository, tag or digest.
+	ErrNotFound = errors.New("image not found in the registry")
+	// ErrUnauthorized: the registry wants other credentials. Registries also say so
+	// of repositories that don't exist.
+	ErrUnauthorized = errors.New("not authorized by the registry")
+	// ErrRateLimited: the registry wants to be asked less often.
+	ErrRateLimited = errors.New("rate limited by the registry")
+	// ErrPolicy: the signature policy rejects the image.
+	ErrPolicy = errors.New("rejected by the signature policy")
+	// ErrUnsupportedPlatform: the image is for other machines than this.
+	ErrUnsupportedPlatform = errors.New("image is not for this platform")
+	// ErrUnavailable: the registry cannot be reached, or fails.
+	ErrUnavailable = errors.New("registry is unavailable")
+)
+
+// Error is why an image was not pulled. It has no credentials in it: what failed
+// underneath is kept as text only, from which they were removed. errors.Is finds the
+// Kind, and context.Canceled or DeadlineExceeded when that was the reason.
+type Error struct {
+	// Ref is the image as the user named it.
+	Ref string
+	// Kind is one of the errors above, or nil.
+	Kind error
+	// Detail is the rest of the story.
+	Detail string
+
+	ended error // the context's error, if it ended
+}
+
+func newError(ref string, redact *strings.Replacer, cause error) *Error {
+	e := &Error{Ref: redact.Replace(ref), Kind: kindOf(cause), Detail: redact.Replace(cause.Error())}
+	for _, ended := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(cause, ended) {
+			e.ended, e.Kind = ended, nil
+		}
+	}
+	return e
+}
+
+func (e *Error) Error() string {
+	if e.Kind == nil || strings.Contains(e.Detail, e.Kind.Error()) {
+		return fmt.Sprintf("pull %s: %s", e.Ref, e.Detail)
+	}
+	return fmt.Sprintf("pull %s: %v: %s", e.Ref, e.Kind, e.Detail)
+}
+
+// Unwrap is for errors.Is.
+func (e *Error) Unwrap() []error {
+	var is []error
+	if e.Kind != nil {
+		is = append(is, e.Kind)
+	}
+	if e.ended != nil {
+		is = append(is, e.ended)
+	}
+	return is
+}
+
+var statusInText = regexp.MustCompile(`StatusCode: (\d{3}), "`)
+
+// kindOf tells what kind of failure an error of the image library is. The HTTP
+// status counts more than the codes in the body, which registries use as they like.
+func kindOf(err error) error {
+	for _, kind := range []error{
+		ErrInvalidReference, ErrNotFound, ErrUnauthorized, ErrRateLimited, ErrPolicy, ErrUnsupportedPlatform, ErrUnavailable,
+	} {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	var (
+		requirement  signature.PolicyRequirementError
+		badSignature signature.InvalidSignatureError
+		credentials  docker.ErrUnauthorizedForCredentials
+		status       docker.UnexpectedHTTPStatusError
+	)
+	switch {
+	case errors.As(err, &requirement), errors.As(err, &badSignature):
+		return ErrPolicy
+	case errors.As(err, &credentials):
+		return ErrUnauthorized
+	case errors.Is(err, docker.ErrTooManyRequests):
+		return ErrRateLimited
+	case errors.As(err, &status):
+		return kindOfStatus(status.StatusCode)
+	}
+	if kind := kindOfCode(err); kind != nil {
+		return kind
+	}
+	// Of an answer whose body it doesn't understand the library keeps the status in
+	// a type that it doesn't export, and in the text, before anything of the body.
+	if found := statusInText.FindStringSubmatch(err.Error()); found != nil {
+		status, _ := strconv.Atoi(found[1])
+		return kindOfStatus(status)
+	}
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		return ErrUnavailable
+	}
+	return nil
+}
+
+func kindOfStatus(status int) error {
+	switch {
+	case status == http.StatusNotFound:
+		return ErrNotFound
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return ErrUnauthorized
+	case status == http.StatusTooManyRequests:
+		return ErrRateLimited
+	case status >= http.StatusInternalServerError:
+		return ErrUnavailable
+	}
+	return nil
+}
+
+// kindOfCode reads the error code in the body of a registry's answer.
+func kindOfCode(err error) error {
+	var coder errcode.ErrorCoder
+	if !errors.As(err, &coder) {
+		return nil
+	}
+	switch code := coder.ErrorCode(); code {
+	case v2.ErrorCodeManifestUnknown, v2.ErrorCodeNameUnknown, v2.ErrorCodeBlobUnknown:
+		return ErrNotFound
+	case errcode.ErrorCodeUnauthorized, errcode.ErrorCodeDenied:
+		return ErrUnauthorized
+	case errcode.ErrorCodeTooManyRequests:
+		return ErrRateLimited
+	case errcode.ErrorCodeUnavailable:
+		return ErrUnavailable
+	case errcode.ErrorCodeUnknown:
+		// Also what the library makes of a code that it doesn't know.
+		if strings.Contains(strings.ToLower(err.Error()), "not found") {
+			return ErrNotFound
+		}
+		return kindOfStatus(code.Descriptor().HTTPStatusCode)
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package registry
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/storage"
+	"github.com/stele-runtime/stele/test/images"
+)
+
+func TestMain(m *testing.M) {
+	if storage.Reexec() {
+		return
+	}
+	if text := os.Getenv(childVariable); text != "" {
+		pullForEver(text)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// node is what a daemon has: a store and a puller, set up for a registry.
+type node struct {
+	root   string
+	store  *storage.Store
+	puller *Puller
+}
+
+type nodeOptions struct {
+	Root, RegistriesConf, RegistriesConfDir, PolicyPath string
+}
+
+func newNode(t *testing.T, server *images.Server, change ...func(*nodeOptions)) *node {
+	t.Helper()
+	root, err := os.MkdirTemp("", "stele-registry-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(string(mounts)) {
+			if at := strings.Fields(line)[4]; strings.HasPrefix(at, root+"/") {
+				t.Errorf("%s is still mounted", at)
+				_ = unix.Unmount(at, unix.MNT_DETACH)
+			}
+		}
+		if err := os.RemoveAll(root); err != nil {
+			t.Error(err)
+		}
+	})
+	options := nodeOptions{Root: root, RegistriesConf: server.RegistriesConf, RegistriesConfDir: server.RegistriesConfDir}
+	for _, f := range change {
+		f(&options)
+	}
+	n, err := openNode(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.store.Close)
+	return n
+}
+
+func openNode(options nodeOptions) (*node, error) {
+	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	dir := filepath.Join(options.Root, "images")
+	store, err := storage.Open(storage.Options{
+		GraphRoot:  filepath.Join(options.Root, "storage"),
+		RunRoot:    filepath.Join(options.Root, "run"),
+		ShortNames: ShortNames(options.RegistriesConf, options.RegistriesConfDir, dir),
+		Logger:     quiet,
+	})
+	if err != nil {
+		return nil, err
+	}
+	puller, err := New(Options{
+		Store:             store,
+		Dir:               dir,
+		RegistriesConf:    options.RegistriesConf,
+		RegistriesConfDir: options.RegistriesConfDir,
+		PolicyPath:        options.PolicyPath,
+		AuthFile:          filepath.Join(options.Root, "auth.json"),
+		Logger:            quiet,
+	})
+	if err != nil {
+		store.Close()
+		return nil, err
+	}
+	return &node{root: options.Root, store: store, puller: puller}, nil
+}
+
+func (n *node) pull(t *testing.T, ref string) Pulled {
+	t.Helper()
+	pulled, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pulled
+}
+
+// temporary lists what pulls have left in the temporary directory.
+func (n *node) temporary(t *testing.T) []string {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(n.root, "images", tempDir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
+// expectNoImages checks that a failed pull left nothing that can be seen.
+func (n *node) expectNoImages(t *testing.T) {
+	t.Helper()
+	if left := n.temporary(t); len(left) > 0 {
+		t.Errorf("temporary files are left: %q", left)
+	}
+	listed, err := n.store.Images(context.Background())
+	if err != nil || len(listed) > 0 {
+		t.Errorf("images are %+v, %v; want none", listed, err)
+	}
+}
+
+// small is an image with as many layers as texts.
+func small(t *testing.T, platform v1.Platform, texts ...string) v1.Image {
+	t.Helper()
+	spec := images.Spec{Platform: platform}
+	for i, text := range texts {
+		spec.Layers = append(spec.Layers, []images.File{
+			{Path: fmt.Sprintf("file%d", i), Mode: 0o644, Content: []byte(text)},
+		})
+	}
+	return images.Build(t, spec)
+}
+
+func expectKind(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("error is %v, want of the kind %v", err, want)
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Errorf("error is a %T, want *Error", err)
+	}
+}
+
+// A child is a copy of the test program that pulls one image again and again until
+// it is killed.
+const childVariable = "STELE_REGISTRY_TEST_CHILD"
+
+type childJob struct {
+	Options nodeOptions
+	Ref     string
+}
+
+func pullForEver(text string) {
+	var job childJob
+	if err := json.Unmarshal([]byte(text), &job); err != nil {
+		panic(err)
+	}
+	n, err := openNode(job.Options)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	for {
+		pulled, err := n.puller.Pull(context.Background(), PullRequest{Ref: job.Ref})
+		if err != nil {
+			panic(err)
+		}
+		if err := n.store.Remove(context.Background(), pulled.ImageID); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// startChild starts a child; kill ends it with SIGKILL.
+func startChild(t *testing.T, job childJob) (kill func()) {
+	t.Helper()
+	text, err := json.Marshal(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), childVariable+"="+string(text))
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
+		_ = command.Wait()
+		t.Fatalf("child said %q, %v: %s", line, err, stderr.String())
+	}
+	return func() {
+		if err := command.Process.Kill(); err != nil {
+			t.Errorf("kill child: %v", err)
+		}
+		if _ = command.Wait(); command.ProcessState.Exited() {
+			t.Errorf("child ended by itself: %s", stderr.String())
+		}
+	}
+}

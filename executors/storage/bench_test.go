@@ -1,0 +1,56 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/stele-runtime/stele/test/images"
+)
+
+// BenchmarkRootfs is one container's share: its root filesystem made and removed
+// while others stand.
+func BenchmarkRootfs(b *testing.B) {
+	ctx := context.Background()
+	server := images.Registry(b)
+	s := open(b, dirs(b))
+	ref := server.Push(b, "app:v1", small(b, "content", v1.Config{}))
+	image := pull(b, s, server, ref, ref)
+	for i := range 50 {
+		other := id(fmt.Sprint("other ", i))
+		prepare(b, s, other, image)
+		defer release(b, s, other)
+	}
+	b.Run("prepare", func(b *testing.B) {
+		for i := range b.N {
+			prepare(b, s, id(fmt.Sprint(i)), image)
+			b.StopTimer()
+			release(b, s, id(fmt.Sprint(i)))
+			b.StartTimer()
+		}
+	})
+	b.Run("release", func(b *testing.B) {
+		for i := range b.N {
+			b.StopTimer()
+			prepare(b, s, id(fmt.Sprint(i)), image)
+			b.StartTimer()
+			release(b, s, id(fmt.Sprint(i)))
+		}
+	})
+	b.Run("resolve", func(b *testing.B) {
+		for range b.N {
+			if _, err := s.Resolve(ctx, ref); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("fsinfo", func(b *testing.B) {
+		for range b.N {
+			if _, _, err := s.FsInfo(ctx); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
