@@ -11,7 +11,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # Tools that are run from their modules, so that the product's go.mod does not
 # know them.
-BUF           := github.com/bufbuild/buf/cmd/buf@v1.75.0
+BUF           := github.com/bufbuild/buf/cmd/buf@v1.71.0
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Packages under test at the same time, and parallel tests in each. The e2e
@@ -39,6 +39,7 @@ deps: ## install what running and testing need (as root; apt and Go modules)
 
 run: deps build ## demo: a pod that outlives its daemon
 	@go build -tags '$(TAGS)' -o bin/stele-demo ./test/demo
+	@go build -o bin/stele-demo-web ./test/demo/web
 	@exec bin/stele-demo
 
 test: deps build ## everything: unit, rules, conformance, end to end (as root)

@@ -1,0 +1,165 @@
+package codec
+
+import (
+	"sync"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/id"
+	pb "github.com/stele-runtime/stele/proto/event/v1"
+)
+
+// EncodeContainer returns a container's event as the log stores it.
+func EncodeContainer(e container.Event) (Encoded, error) { return containerTable().encode(e) }
+
+// DecodeContainer returns a container's event from what the log stored. Errors:
+// *UnknownTypeError, *PayloadError.
+func DecodeContainer(name string, schema uint32, payload []byte) (container.Event, error) {
+	return containerTable().decode(name, schema, payload)
+}
+
+var containerTable = sync.OnceValue(func() table[container.Event] {
+	return newTable(
+		message[container.Event]("container.ContainerRequested.v1", containerRequestedTo, containerRequestedFrom),
+		plain[container.Event, container.RootfsPrepared]("container.RootfsPrepared.v1"),
+		message[container.Event]("container.RootfsPrepareFailed.v1",
+			func(e container.RootfsPrepareFailed) *pb.Fault { return faultTo(e.Fault) },
+			func(m *pb.Fault) container.RootfsPrepareFailed {
+				return container.RootfsPrepareFailed{Fault: faultFrom(m)}
+			}),
+		message[container.Event]("container.ContainerCreated.v1",
+			func(e container.ContainerCreated) *pb.ContainerCreated {
+				return &pb.ContainerCreated{Pid: int64(e.Process.PID), StartTime: e.Process.StartTime, Inode: e.Process.Inode}
+			},
+			func(m *pb.ContainerCreated) container.ContainerCreated {
+				return container.ContainerCreated{Process: container.Process{PID: int(m.GetPid()), StartTime: m.GetStartTime(), Inode: m.GetInode()}}
+			}),
+		message[container.Event]("container.ContainerCreateFailed.v1",
+			func(e container.ContainerCreateFailed) *pb.Fault { return faultTo(e.Fault) },
+			func(m *pb.Fault) container.ContainerCreateFailed {
+				return container.ContainerCreateFailed{Fault: faultFrom(m)}
+			}),
+		plain[container.Event, container.ContainerFailed]("container.ContainerFailed.v1"),
+		plain[container.Event, container.StartRequested]("container.StartRequested.v1"),
+		message[container.Event]("container.ContainerStarted.v1",
+			func(e container.ContainerStarted) *pb.ContainerStarted { return &pb.ContainerStarted{At: stamp(e.At)} },
+			func(m *pb.ContainerStarted) container.ContainerStarted {
+				return container.ContainerStarted{At: at(m.GetAt())}
+			}),
+		message[container.Event]("container.ContainerStartFailed.v1",
+			func(e container.ContainerStartFailed) *pb.ContainerStartFailed {
+				return &pb.ContainerStartFailed{Fault: faultTo(e.Fault), At: stamp(e.At)}
+			},
+			func(m *pb.ContainerStartFailed) container.ContainerStartFailed {
+				return container.ContainerStartFailed{Fault: faultFrom(m.GetFault()), At: at(m.GetAt())}
+			}),
+		message[container.Event]("container.StopRequested.v1",
+			func(e container.StopRequested) *pb.ContainerStopRequested {
+				return &pb.ContainerStopRequested{Request: e.Request, Deadline: stamp(e.Deadline)}
+			},
+			func(m *pb.ContainerStopRequested) container.StopRequested {
+				return container.StopRequested{Request: m.GetRequest(), Deadline: at(m.GetDeadline())}
+			}),
+		message[container.Event]("container.StopWithdrawn.v1",
+			func(e container.StopWithdrawn) *pb.ContainerStopWithdrawn {
+				return &pb.ContainerStopWithdrawn{Request: e.Request}
+			},
+			func(m *pb.ContainerStopWithdrawn) container.StopWithdrawn {
+				return container.StopWithdrawn{Request: m.GetRequest()}
+			}),
+		plain[container.Event, container.StopSignalled]("container.StopSignalled.v1"),
+		message[container.Event]("container.StopSignalFailed.v1",
+			func(e container.StopSignalFailed) *pb.Fault { return faultTo(e.Fault) },
+			func(m *pb.Fault) container.StopSignalFailed { return container.StopSignalFailed{Fault: faultFrom(m)} }),
+		plain[container.Event, container.KillRequested]("container.KillRequested.v1"),
+		plain[container.Event, container.Killed]("container.Killed.v1"),
+		message[container.Event]("container.KillFailed.v1",
+			func(e container.KillFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
+			func(m *pb.Retry) container.KillFailed {
+				return container.KillFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+			}),
+		message[container.Event]("container.ContainerExited.v1", containerExitedTo, containerExitedFrom),
+		message[container.Event]("container.ExecRequested.v1",
+			func(e container.ExecRequested) *pb.ExecRequested {
+				return &pb.ExecRequested{Exec: string(e.Exec), Command: e.Command, Timeout: span(e.Timeout)}
+			},
+			func(m *pb.ExecRequested) container.ExecRequested {
+				return container.ExecRequested{Exec: id.Exec(m.GetExec()), Command: m.GetCommand(), Timeout: m.GetTimeout().AsDuration()}
+			}),
+		message[container.Event]("container.ExecEnded.v1",
+			func(e container.ExecEnded) *pb.ExecEnded {
+				return &pb.ExecEnded{Exec: string(e.Exec), Code: int64(e.Code), TimedOut: e.TimedOut}
+			},
+			func(m *pb.ExecEnded) container.ExecEnded {
+				return container.ExecEnded{Exec: id.Exec(m.GetExec()), Code: int(m.GetCode()), TimedOut: m.GetTimedOut()}
+			}),
+		message[container.Event]("container.ExecFailed.v1",
+			func(e container.ExecFailed) *pb.ExecFailed {
+				return &pb.ExecFailed{Exec: string(e.Exec), Fault: faultTo(e.Fault)}
+			},
+			func(m *pb.ExecFailed) container.ExecFailed {
+				return container.ExecFailed{Exec: id.Exec(m.GetExec()), Fault: faultFrom(m.GetFault())}
+			}),
+		message[container.Event]("container.LogReopenRequested.v1",
+			func(e container.LogReopenRequested) *pb.LogReopen { return &pb.LogReopen{Reopen: e.Reopen} },
+			func(m *pb.LogReopen) container.LogReopenRequested {
+				return container.LogReopenRequested{Reopen: m.GetReopen()}
+			}),
+		message[container.Event]("container.LogReopened.v1",
+			func(e container.LogReopened) *pb.LogReopen { return &pb.LogReopen{Reopen: e.Reopen} },
+			func(m *pb.LogReopen) container.LogReopened {
+				return container.LogReopened{Reopen: m.GetReopen()}
+			}),
+		message[container.Event]("container.LogReopenFailed.v1",
+			func(e container.LogReopenFailed) *pb.LogReopen {
+				return &pb.LogReopen{Reopen: e.Reopen, Fault: faultTo(e.Fault)}
+			},
+			func(m *pb.LogReopen) container.LogReopenFailed {
+				return container.LogReopenFailed{Reopen: m.GetReopen(), Fault: faultFrom(m.GetFault())}
+			}),
+		plain[container.Event, container.RemoveRequested]("container.RemoveRequested.v1"),
+		plain[container.Event, container.RuntimeDeleted]("container.RuntimeDeleted.v1"),
+		message[container.Event]("container.RuntimeDeleteFailed.v1",
+			func(e container.RuntimeDeleteFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
+			func(m *pb.Retry) container.RuntimeDeleteFailed {
+				return container.RuntimeDeleteFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+			}),
+		plain[container.Event, container.RootfsReleased]("container.RootfsReleased.v1"),
+		message[container.Event]("container.RootfsReleaseFailed.v1",
+			func(e container.RootfsReleaseFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
+			func(m *pb.Retry) container.RootfsReleaseFailed {
+				return container.RootfsReleaseFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+			}),
+		plain[container.Event, container.ContainerRemoved]("container.ContainerRemoved.v1"),
+	)
+})
+
+func containerRequestedTo(e container.ContainerRequested) *pb.ContainerRequested {
+	return &pb.ContainerRequested{
+		Id: string(e.ID), Sandbox: string(e.Sandbox), Name: e.Name.Name, Attempt: e.Name.Attempt,
+		Handler: e.Handler, Config: e.Config, SandboxConfig: e.SandboxConfig, ConfigDigest: e.ConfigDigest,
+		Image: e.Image, LogPath: e.LogPath, StopSignal: e.StopSignal, At: stamp(e.At),
+	}
+}
+
+func containerRequestedFrom(m *pb.ContainerRequested) container.ContainerRequested {
+	return container.ContainerRequested{
+		ID: id.Container(m.GetId()), Sandbox: id.Sandbox(m.GetSandbox()),
+		Name:    container.Name{Name: m.GetName(), Attempt: m.GetAttempt()},
+		Handler: m.GetHandler(), Config: m.GetConfig(), SandboxConfig: m.GetSandboxConfig(), ConfigDigest: m.GetConfigDigest(),
+		Image: m.GetImage(), LogPath: m.GetLogPath(), StopSignal: m.GetStopSignal(), At: at(m.GetAt()),
+	}
+}
+
+func containerExitedTo(e container.ContainerExited) *pb.ContainerExited {
+	return &pb.ContainerExited{
+		Code: int64(e.Exit.Code), Signal: int64(e.Exit.Signal), OomKilled: e.Exit.OOMKilled,
+		At: stamp(e.Exit.At), Unknown: e.Exit.Unknown,
+	}
+}
+
+func containerExitedFrom(m *pb.ContainerExited) container.ContainerExited {
+	return container.ContainerExited{Exit: container.Exit{
+		Code: int(m.GetCode()), Signal: int(m.GetSignal()), OOMKilled: m.GetOomKilled(),
+		At: at(m.GetAt()), Unknown: m.GetUnknown(),
+	}}
+}

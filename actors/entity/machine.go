@@ -1,0 +1,81 @@
+package entity
+
+import (
+	"context"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// Effect is what the shell needs to know of an effect.
+type Effect interface {
+	// Key tells the effect from all others that the same state can owe.
+	Key() string
+	// Resource names what it works on; effects on one resource never overlap.
+	Resource() string
+	// NotBefore is when it may be issued; the zero time means now.
+	NotBefore() time.Time
+}
+
+// Machine is a kind of entity: its pure functions, how its events are stored,
+// and who carries out its effects. S, C, E and F are the machine's State,
+// Command, Event and Effect.
+type Machine[S, C, E any, F Effect] struct {
+	// Kind is the first part of the names of this machine's streams.
+	Kind   string
+	Decide func(S, C) ([]E, error)
+	Evolve func(S, E) S
+	Owed   func(S) []F
+	// Ended reports whether the actor may go: nothing is owed or awaited.
+	Ended func(S) bool
+	// Free reports whether the entity's name may be given to another one.
+	Free   func(S) bool
+	Encode func(E) (codec.Encoded, error)
+	Decode func(typ string, schema uint32, payload []byte) (E, error)
+	// Execute carries out an effect and returns its outcome, which is the
+	// machine's next command. It may block, and must end when ctx does.
+	Execute func(ctx context.Context, f F) C
+	// Failed is the outcome of an effect whose execution panicked.
+	Failed func(f F, err error) C
+}
+
+// Stream returns the name of the stream of the entity with the given id.
+func (m *Machine[S, C, E, F]) Stream(id string) eventlog.Stream {
+	return eventlog.Stream(m.Kind + "/" + id)
+}
+
+// Answer decides when a caller has its answer. It is asked with the state as
+// the command left it and no event (E's zero value), and then after every later
+// event with the state that it led to.
+type Answer[S, E any] func(S, E) (done bool, err error)
+
+// Ask is the message that brings a command to an entity.
+type Ask[S, C, E any] struct {
+	Command C
+	// Until is when to answer; nil means as soon as the command is durable.
+	Until Answer[S, E]
+	// Reply receives the answer, once. It must not block. It may be nil.
+	Reply func(Reply[S])
+	// Trace is the trace id of the request, recorded as part of the cause.
+	Trace string
+	// Gone is closed when the caller no longer waits; it may be nil.
+	Gone <-chan struct{}
+}
+
+// Reply is the answer to an Ask.
+type Reply[S any] struct {
+	// State is the entity's state at the answer.
+	State S
+	// Sequence is the last record of the log that State includes, so that the
+	// caller can wait until a projection has come as far.
+	Sequence eventlog.Sequence
+	Err      error
+}
+
+// Restored is a state with the place in the stream that it was read at.
+type Restored[S any] struct {
+	State    S
+	Version  eventlog.Version
+	Sequence eventlog.Sequence
+}

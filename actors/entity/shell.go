@@ -1,0 +1,482 @@
+package entity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+const (
+	// appendRetry is how long an outcome waits when the log refuses it.
+	appendRetry = 500 * time.Millisecond
+	// panicsMost is how many panics without an append in between make the shell
+	// give up on a stream.
+	panicsMost = 5
+)
+
+// Surroundings is what a shell needs beside its machine.
+type Surroundings struct {
+	Log    eventlog.Log
+	Logger *slog.Logger
+	// Context is done when the daemon stops. Effects get it, and what they
+	// report after it is done is dropped: it says something about the daemon's
+	// end, not about the effect, which stays owed.
+	Context context.Context
+	// Go runs an effect; the daemon's end waits for it.
+	Go func(func())
+	// Ended tells the owner that nothing is under way, after `handled` Asks.
+	Ended func(stream eventlog.Stream, handled uint64)
+	// Freed tells the owner that the entity's name may be taken. It is called
+	// before any caller learns it.
+	Freed func(stream eventlog.Stream)
+	// Quarantined tells the owner that the stream cannot be used.
+	Quarantined func(stream eventlog.Stream, reason error)
+}
+
+// Props describes the actor of one stream. With start it begins from that
+// state; without, it replays the stream first. The commands in first are decided
+// before anything is issued that the state owes.
+func Props[S, C, E any, F Effect](m *Machine[S, C, E, F], around Surroundings, stream eventlog.Stream, start *Restored[S], first ...C) *actor.Props {
+	return actor.PropsFromProducer(func() actor.Actor {
+		s := &shell[S, C, E, F]{
+			machine: m, around: around, stream: stream,
+			logger:  around.Logger.With("stream", string(stream)),
+			running: map[string]bool{}, busy: map[string]bool{}, timers: map[string]*time.Timer{},
+		}
+		if start != nil {
+			s.at, s.ready = *start, true
+		}
+		for _, c := range first {
+			s.queue = append(s.queue, &work[S, C, E]{command: c})
+		}
+		return s
+	})
+}
+
+// shell is the actor. Its fields belong to its mailbox.
+type shell[S, C, E any, F Effect] struct {
+	machine *Machine[S, C, E, F]
+	around  Surroundings
+	stream  eventlog.Stream
+	logger  *slog.Logger
+
+	send func(message any) // to this actor's own mailbox
+	at   Restored[S]
+	// ready: at is the stream's state. Otherwise a replay is under way.
+	ready bool
+	// broken is why the stream is not used any more.
+	broken error
+	// inFlight is what is being appended; queue waits behind it, in order.
+	inFlight *work[S, C, E]
+	queue    []*work[S, C, E]
+	// stalled is why the log refused the head of the queue, which is tried again.
+	stalled error
+	waiters []*waiter[S, E]
+	// running and busy hold the effects under way and their resources.
+	running, busy map[string]bool
+	timers        map[string]*time.Timer
+	handled       uint64
+	panics        int
+	freed         bool
+}
+
+// work is a command with where it came from: a caller or an effect.
+type work[S, C, E any] struct {
+	command C
+	ask     *Ask[S, C, E]
+	effect  *effectDone[C]
+	events  []E
+}
+
+type waiter[S, E any] struct {
+	until Answer[S, E]
+	reply func(Reply[S])
+	gone  <-chan struct{}
+}
+
+// Messages of the shell to itself.
+type (
+	effectDone[C any] struct {
+		key, resource string
+		outcome       C
+	}
+	appended struct {
+		records []eventlog.Record
+		err     error
+	}
+	replayed[S any] struct {
+		at  Restored[S]
+		err error
+	}
+	retryAppend struct{}
+	timerFired  struct{ key string }
+)
+
+// Receive handles one message. A panic of the machine ends here.
+func (s *shell[S, C, E, F]) Receive(ctx actor.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.recovered(p)
+		}
+	}()
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		self, root := ctx.Self(), ctx.ActorSystem().Root
+		s.send = func(message any) { root.Send(self, message) }
+		if s.ready {
+			s.begin()
+		} else {
+			s.replay()
+		}
+	case *actor.Stopping:
+		for _, t := range s.timers {
+			t.Stop()
+		}
+	case *Ask[S, C, E]:
+		s.handled++
+		s.enqueue(&work[S, C, E]{command: msg.Command, ask: msg})
+	case *effectDone[C]:
+		if s.around.Context.Err() == nil {
+			s.enqueue(&work[S, C, E]{command: msg.outcome, effect: msg})
+		}
+	case *appended:
+		s.appended(msg)
+	case *replayed[S]:
+		s.replayed(msg)
+	case retryAppend:
+		s.stalled = nil
+		s.next()
+	case timerFired:
+		delete(s.timers, msg.key)
+		s.dispatch()
+	}
+	s.rest()
+}
+
+func (s *shell[S, C, E, F]) enqueue(w *work[S, C, E]) {
+	switch {
+	case s.broken != nil:
+		s.refuse(w, s.broken)
+		return
+	case s.stalled != nil && w.ask != nil:
+		s.refuse(w, s.unavailable(s.stalled))
+		return
+	}
+	s.queue = append(s.queue, w)
+	s.next()
+}
+
+// next works on the queue until an append is under way or nothing is left.
+func (s *shell[S, C, E, F]) next() {
+	for s.ready && s.stalled == nil && s.inFlight == nil && len(s.queue) > 0 {
+		w := s.queue[0]
+		s.queue = s.queue[1:]
+		s.inFlight = w
+		events, err := s.machine.Decide(s.at.State, w.command)
+		switch {
+		case err != nil:
+			s.inFlight = nil
+			s.refuse(w, err)
+			s.finished(w)
+		case len(events) == 0:
+			s.inFlight = nil
+			s.wait(w)
+			s.finished(w)
+		default:
+			w.events = events
+			s.append(w)
+		}
+	}
+}
+
+func (s *shell[S, C, E, F]) append(w *work[S, C, E]) {
+	a := eventlog.Append{Stream: s.stream, Expected: s.at.Version}
+	cause := eventlog.Cause{Command: fmt.Sprintf("%T", w.command)}
+	if w.ask != nil {
+		cause.Trace = w.ask.Trace
+	} else {
+		cause.Event = s.at.Sequence
+	}
+	for _, e := range w.events {
+		encoded, err := s.machine.Encode(e)
+		if err != nil {
+			s.inFlight = nil
+			s.refuse(w, fmt.Errorf("encode %T: %w", e, err))
+			s.finished(w)
+			return
+		}
+		a.Entries = append(a.Entries, eventlog.Entry{Type: encoded.Type, Schema: encoded.Schema, Cause: cause, Payload: encoded.Payload})
+	}
+	send := s.send
+	s.around.Log.AppendAsync(a, func(records []eventlog.Record, err error) {
+		send(&appended{records, err})
+	})
+}
+
+func (s *shell[S, C, E, F]) appended(msg *appended) {
+	w := s.inFlight
+	if w == nil {
+		return // the append of a state that was given up after a panic
+	}
+	if msg.err == nil {
+		s.panics = 0
+		s.evolve(w, msg.records)
+	}
+	s.inFlight = nil
+	switch {
+	case msg.err == nil:
+		s.finished(w)
+	case errors.Is(msg.err, eventlog.ErrClosed):
+		s.refuse(w, s.unavailable(msg.err))
+	case errors.Is(msg.err, eventlog.ErrUnavailable):
+		s.refusedByLog(w, msg.err)
+	case errors.Is(msg.err, eventlog.ErrOutcomeUnknown), errors.Is(msg.err, eventlog.ErrWrongVersion):
+		// Only the stream can say what is true now.
+		if !errors.Is(msg.err, eventlog.ErrOutcomeUnknown) {
+			s.logger.Error("two writers on one stream", "error", msg.err)
+		}
+		s.refusedByLog(w, msg.err)
+		s.replay()
+	default:
+		s.logger.Error("append refused", "error", msg.err)
+		s.refuse(w, msg.err)
+		s.finished(w)
+	}
+	s.next()
+}
+
+// refusedByLog keeps an outcome until the log takes it, and turns a caller
+// away, who can ask again.
+func (s *shell[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
+	if w.ask != nil {
+		s.refuse(w, s.unavailable(err))
+		return
+	}
+	s.queue = slices.Insert(s.queue, 0, w)
+	s.stalled = err
+	send := s.send
+	time.AfterFunc(appendRetry, func() { send(retryAppend{}) })
+}
+
+// evolve takes in what is durable now and answers whom it concerns.
+func (s *shell[S, C, E, F]) evolve(w *work[S, C, E], records []eventlog.Record) {
+	for i, e := range w.events {
+		s.at = Restored[S]{
+			State:    s.machine.Evolve(s.at.State, e),
+			Version:  records[i].Version,
+			Sequence: records[i].Sequence,
+		}
+		s.announceFree()
+		s.waiters = slices.DeleteFunc(s.waiters, func(x *waiter[S, E]) bool { return s.answered(x, e) })
+	}
+	s.wait(w)
+}
+
+// announceFree tells the owner once that the name is free.
+func (s *shell[S, C, E, F]) announceFree() {
+	if free := s.machine.Free(s.at.State); free != s.freed {
+		s.freed = free
+		if free {
+			s.around.Freed(s.stream)
+		}
+	}
+}
+
+func (s *shell[S, C, E, F]) wait(w *work[S, C, E]) {
+	if w.ask == nil || w.ask.Reply == nil {
+		return
+	}
+	if w.ask.Until == nil {
+		w.ask.Reply(s.reply(nil))
+		return
+	}
+	x := &waiter[S, E]{until: w.ask.Until, reply: w.ask.Reply, gone: w.ask.Gone}
+	var none E
+	if !s.answered(x, none) {
+		s.waiters = append(s.waiters, x)
+	}
+}
+
+// answered reports whether the waiter needs to wait no longer.
+func (s *shell[S, C, E, F]) answered(x *waiter[S, E], e E) bool {
+	select {
+	case <-x.gone:
+		return true
+	default:
+	}
+	done, err := x.until(s.at.State, e)
+	if done {
+		x.reply(s.reply(err))
+	}
+	return done
+}
+
+func (s *shell[S, C, E, F]) reply(err error) Reply[S] {
+	return Reply[S]{State: s.at.State, Sequence: s.at.Sequence, Err: err}
+}
+
+func (s *shell[S, C, E, F]) refuse(w *work[S, C, E], err error) {
+	if w.ask != nil && w.ask.Reply != nil {
+		w.ask.Reply(s.reply(err))
+	}
+	// A name that was claimed for what never came to be is free again.
+	if w.ask != nil && s.at.Version == 0 {
+		s.around.Freed(s.stream)
+	}
+}
+
+// finished ends an effect once its outcome is part of the state.
+func (s *shell[S, C, E, F]) finished(w *work[S, C, E]) {
+	if w.effect != nil {
+		delete(s.running, w.effect.key)
+		delete(s.busy, w.effect.resource)
+	}
+	s.dispatch()
+}
+
+// dispatch issues the effects that are owed and not yet under way.
+func (s *shell[S, C, E, F]) dispatch() {
+	if !s.ready || s.broken != nil || s.around.Context.Err() != nil {
+		return
+	}
+	owed := map[string]bool{}
+	for _, f := range s.machine.Owed(s.at.State) {
+		key := f.Key()
+		owed[key] = true
+		if s.running[key] || s.busy[f.Resource()] {
+			continue
+		}
+		if wait := time.Until(f.NotBefore()); wait > 0 {
+			if s.timers[key] == nil {
+				send := s.send
+				s.timers[key] = time.AfterFunc(wait, func() { send(timerFired{key}) })
+			}
+			continue
+		}
+		s.issue(f)
+	}
+	for key, t := range s.timers {
+		if !owed[key] {
+			t.Stop()
+			delete(s.timers, key)
+		}
+	}
+}
+
+func (s *shell[S, C, E, F]) issue(f F) {
+	s.running[f.Key()], s.busy[f.Resource()] = true, true
+	send, machine, around, logger := s.send, s.machine, s.around, s.logger
+	around.Go(func() {
+		done := &effectDone[C]{key: f.Key(), resource: f.Resource()}
+		defer func() {
+			if p := recover(); p != nil {
+				logger.Error("effect panicked", "effect", f.Key(), "panic", p, "stack", string(debug.Stack()))
+				done.outcome = machine.Failed(f, fault.New(fault.Internal, f.Key(), string(s.stream), "panic: %v", p))
+			}
+			send(done)
+		}()
+		logger.Debug("effect", "effect", f.Key())
+		done.outcome = machine.Execute(around.Context, f)
+	})
+}
+
+// recovered answers the command that led to a panic and rebuilds the state from
+// what is durable. Effects that are under way stay under way.
+func (s *shell[S, C, E, F]) recovered(p any) {
+	s.panics++
+	err := fault.New(fault.Internal, "decide", string(s.stream), "panic: %v", p)
+	s.logger.Error("machine panicked", "panic", p, "stack", string(debug.Stack()))
+	if w := s.inFlight; w != nil {
+		s.inFlight = nil
+		s.refuse(w, err)
+		if w.effect != nil {
+			delete(s.running, w.effect.key)
+			delete(s.busy, w.effect.resource)
+		}
+	}
+	for _, x := range s.waiters {
+		x.reply(s.reply(err))
+	}
+	s.waiters = nil
+	if s.panics > panicsMost {
+		s.quarantine(fmt.Errorf("%d panics in a row, the last one: %w", s.panics, err))
+		return
+	}
+	s.replay()
+}
+
+func (s *shell[S, C, E, F]) replay() {
+	s.ready = false
+	send, machine, around, stream := s.send, s.machine, s.around, s.stream
+	around.Go(func() {
+		at, err := Replay(around.Context, machine, around.Log, stream)
+		send(&replayed[S]{at, err})
+	})
+}
+
+func (s *shell[S, C, E, F]) replayed(msg *replayed[S]) {
+	switch {
+	case s.around.Context.Err() != nil:
+		s.broken = s.unavailable(s.around.Context.Err())
+		s.refuseAll(s.broken)
+	case errors.Is(msg.err, eventlog.ErrUnavailable):
+		s.logger.Warn("replay is tried again", "error", msg.err)
+		s.replay()
+	case msg.err != nil:
+		s.quarantine(msg.err)
+	default:
+		s.at, s.ready = msg.at, true
+		s.begin()
+	}
+}
+
+// begin goes on from a state that was just restored. What waits in the queue is
+// decided first, for it may change what is owed.
+func (s *shell[S, C, E, F]) begin() {
+	s.freed = s.machine.Free(s.at.State)
+	s.next()
+	if s.inFlight == nil {
+		s.dispatch()
+	}
+}
+
+// quarantine leaves the stream alone: nothing is decided on a state that may
+// not be the true one.
+func (s *shell[S, C, E, F]) quarantine(reason error) {
+	s.logger.Error("stream is quarantined", "error", reason)
+	s.ready = false
+	s.broken = fault.New(fault.Internal, "replay", string(s.stream), "the stream is quarantined: %v", reason)
+	s.around.Quarantined(s.stream, reason)
+	s.refuseAll(s.broken)
+}
+
+func (s *shell[S, C, E, F]) refuseAll(err error) {
+	for _, w := range s.queue {
+		s.refuse(w, err)
+	}
+	s.queue = nil
+	for _, x := range s.waiters {
+		x.reply(s.reply(err))
+	}
+	s.waiters = nil
+}
+
+func (s *shell[S, C, E, F]) unavailable(err error) error {
+	return fault.New(fault.Unavailable, "append to the event log", string(s.stream), "%v", err)
+}
+
+// rest tells the owner when the actor has nothing to live for.
+func (s *shell[S, C, E, F]) rest() {
+	if s.ready && s.inFlight == nil && len(s.queue) == 0 && len(s.waiters) == 0 && len(s.running) == 0 && s.machine.Ended(s.at.State) {
+		s.around.Ended(s.stream, s.handled)
+	}
+}

@@ -1,0 +1,105 @@
+package cri
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// ContainerStatus returns the status of a container.
+func (s *Service) ContainerStatus(_ context.Context, req *runtimeapi.ContainerStatusRequest) (*runtimeapi.ContainerStatusResponse, error) {
+	found, err := s.container(req.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	answer := &runtimeapi.ContainerStatusResponse{Status: containerStatus(found)}
+	if req.GetVerbose() {
+		if answer.Info, err = verbose(found.State); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
+}
+
+func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
+	status := &runtimeapi.ContainerStatus{
+		Id:          string(x.State.ID),
+		Metadata:    x.Config.GetMetadata(),
+		State:       containerState(x),
+		CreatedAt:   x.State.CreatedAt.UnixNano(),
+		StartedAt:   nanoseconds(x.State.StartedAt),
+		Image:       shownImage(x),
+		ImageRef:    x.State.Image,
+		ImageId:     x.State.Image,
+		Labels:      x.Config.GetLabels(),
+		Annotations: x.Config.GetAnnotations(),
+		Mounts:      x.Config.GetMounts(),
+		LogPath:     x.State.LogPath,
+		StopSignal:  runtimeapi.Signal(runtimeapi.Signal_value[x.State.StopSignal]),
+	}
+	if limits := x.Config.GetLinux().GetResources(); limits != nil {
+		status.Resources = &runtimeapi.ContainerResources{Linux: limits}
+	}
+	if status.State == runtimeapi.ContainerState_CONTAINER_EXITED {
+		status.FinishedAt = nanoseconds(x.State.Exit.At)
+		status.ExitCode = int32(x.State.Exit.Code)
+		status.Reason, status.Message = exitReason(x.State)
+	}
+	return status
+}
+
+// exitReason says in the words that the kubelet hands on to users how a
+// container ended.
+func exitReason(s container.State) (reason, message string) {
+	switch {
+	case s.Exit.Unknown != "":
+		return "Unknown", s.Exit.Unknown
+	case s.Failure.Failed():
+		return "StartError", s.Failure.Error()
+	case s.Exit.OOMKilled:
+		return "OOMKilled", ""
+	case s.Exit.Code == 0:
+		return "Completed", ""
+	}
+	return "Error", ""
+}
+
+func containerState(x *projections.Container) runtimeapi.ContainerState {
+	switch x.State.Phase {
+	case container.Created, container.Starting:
+		return runtimeapi.ContainerState_CONTAINER_CREATED
+	case container.Running:
+		return runtimeapi.ContainerState_CONTAINER_RUNNING
+	case container.Exited:
+		return runtimeapi.ContainerState_CONTAINER_EXITED
+	case container.Removing:
+		if !container.Alive(x.State) {
+			return runtimeapi.ContainerState_CONTAINER_EXITED
+		}
+	case container.Absent, container.Creating, container.Unwinding, container.Failed, container.Removed:
+	}
+	return runtimeapi.ContainerState_CONTAINER_UNKNOWN
+}
+
+// shownImage is the image as the user named it. The kubelet asks by id and says
+// beside it what the user wrote.
+func shownImage(x *projections.Container) *runtimeapi.ImageSpec {
+	shown := proto.CloneOf(x.Config.GetImage())
+	shown.Image = cmp.Or(shown.GetUserSpecifiedImage(), shown.GetImage())
+	return shown
+}
+
+// nanoseconds is the CRI's form of a time; the zero time is 0.
+func nanoseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}

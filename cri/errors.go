@@ -1,0 +1,75 @@
+package cri
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// UnaryErrors turns the errors of every call into gRPC statuses. It is the one
+// place that knows which code a kind of failure becomes.
+func UnaryErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	answer, err := handler(ctx, req)
+	return answer, Status(err)
+}
+
+// Status returns err as a gRPC status error, nil for nil.
+func Status(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, is := status.FromError(err); is {
+		return err
+	}
+	return status.Error(codeOf(err), err.Error())
+}
+
+func codeOf(err error) codes.Code {
+	if f, ok := errors.AsType[*fault.Fault](err); ok {
+		return codeOfKind(f.Kind)
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	}
+	return codes.Internal
+}
+
+func codeOfKind(k fault.Kind) codes.Code {
+	switch k {
+	case fault.Invalid:
+		return codes.InvalidArgument
+	case fault.NotFound:
+		return codes.NotFound
+	case fault.Exists:
+		return codes.AlreadyExists
+	case fault.Precondition:
+		return codes.FailedPrecondition
+	case fault.Unavailable, fault.Interrupted:
+		return codes.Unavailable
+	case fault.Deadline:
+		return codes.DeadlineExceeded
+	case fault.Unauthorized:
+		return codes.Unauthenticated
+	case fault.RateLimited:
+		return codes.ResourceExhausted
+	case fault.Unsupported:
+		return codes.Unimplemented
+	case fault.SignatureRefused:
+		return codes.PermissionDenied
+	case fault.Internal:
+	}
+	return codes.Internal
+}
+
+// invalid is the error of a field that can never be accepted as it is.
+func invalid(field, format string, args ...any) error {
+	return fault.New(fault.Invalid, "", "", field+": "+format, args...)
+}

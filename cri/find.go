@@ -1,0 +1,90 @@
+package cri
+
+import (
+	"strings"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// sandbox finds a sandbox by its id or by the unique beginning of one.
+func (s *Service) sandbox(name string) (*projections.Sandbox, error) {
+	const field = "pod_sandbox_id"
+	if name == "" {
+		return nil, invalid(field, "is empty")
+	}
+	if exact := s.Views.Sandbox(id.Sandbox(name)); exact != nil && sandboxShown(exact) {
+		return exact, nil
+	}
+	var found *projections.Sandbox
+	for _, x := range s.Views.Sandboxes() {
+		if sandboxShown(x) && strings.HasPrefix(string(x.State.ID), name) {
+			if found != nil {
+				return nil, invalid(field, "%q is the beginning of more than one id", name)
+			}
+			found = x
+		}
+	}
+	if found == nil {
+		return nil, fault.New(fault.NotFound, "find pod sandbox", name, "%s: there is none with this id", field)
+	}
+	return found, nil
+}
+
+// container finds a container by its id or by the unique beginning of one.
+func (s *Service) container(name string) (*projections.Container, error) {
+	const field = "container_id"
+	if name == "" {
+		return nil, invalid(field, "is empty")
+	}
+	if exact := s.Views.Container(id.Container(name)); exact != nil && containerShown(exact) {
+		return exact, nil
+	}
+	var found *projections.Container
+	for _, x := range s.Views.Containers() {
+		if containerShown(x) && strings.HasPrefix(string(x.State.ID), name) {
+			if found != nil {
+				return nil, invalid(field, "%q is the beginning of more than one id", name)
+			}
+			found = x
+		}
+	}
+	if found == nil {
+		return nil, fault.New(fault.NotFound, "find container", name, "%s: there is none with this id", field)
+	}
+	return found, nil
+}
+
+// sandboxShown reports whether the kubelet may see the sandbox: not before it
+// came to be, and not once it is gone.
+func sandboxShown(x *projections.Sandbox) bool {
+	switch x.State.Phase {
+	case sandbox.Ready, sandbox.Stopping, sandbox.Stopped, sandbox.Removing:
+		return true
+	case sandbox.Absent, sandbox.Creating, sandbox.Unwinding, sandbox.Failed, sandbox.Removed:
+	}
+	return false
+}
+
+// containerShown is sandboxShown for containers.
+func containerShown(x *projections.Container) bool {
+	switch x.State.Phase {
+	case container.Created, container.Starting, container.Running, container.Exited, container.Removing:
+		return true
+	case container.Absent, container.Creating, container.Unwinding, container.Failed, container.Removed:
+	}
+	return false
+}
+
+// selected reports whether labels has every pair of selector.
+func selected(selector, labels map[string]string) bool {
+	for key, value := range selector {
+		if have, ok := labels[key]; !ok || have != value {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,87 @@
+package cri
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// PodSandboxStatus returns the status of a sandbox, with the statuses of its
+// containers, which the kubelet's evented PLEG asks for.
+func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
+	found, err := s.sandbox(req.GetPodSandboxId())
+	if err != nil {
+		return nil, err
+	}
+	answer := &runtimeapi.PodSandboxStatusResponse{
+		Status: sandboxStatus(found),
+		// What follows is as the projections have it at this moment.
+		Timestamp: time.Now().UnixNano(),
+	}
+	for _, c := range s.Views.Containers() {
+		if c.State.Sandbox == found.State.ID && containerShown(c) {
+			answer.ContainersStatuses = append(answer.ContainersStatuses, containerStatus(c))
+		}
+	}
+	if req.GetVerbose() {
+		if answer.Info, err = verbose(found.State); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
+}
+
+func sandboxStatus(x *projections.Sandbox) *runtimeapi.PodSandboxStatus {
+	status := &runtimeapi.PodSandboxStatus{
+		Id:             string(x.State.ID),
+		Metadata:       x.Config.GetMetadata(),
+		State:          sandboxState(x),
+		CreatedAt:      x.State.CreatedAt.UnixNano(),
+		Network:        &runtimeapi.PodSandboxNetworkStatus{},
+		Linux:          &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: x.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()}},
+		Labels:         x.Config.GetLabels(),
+		Annotations:    x.Config.GetAnnotations(),
+		RuntimeHandler: x.State.Handler,
+	}
+	for i, ip := range x.State.Network.IPs {
+		if i == 0 {
+			status.Network.Ip = ip
+			continue
+		}
+		status.Network.AdditionalIps = append(status.Network.AdditionalIps, &runtimeapi.PodIP{Ip: ip})
+	}
+	return status
+}
+
+func sandboxState(x *projections.Sandbox) runtimeapi.PodSandboxState {
+	if x.State.Phase == sandbox.Ready {
+		return runtimeapi.PodSandboxState_SANDBOX_READY
+	}
+	return runtimeapi.PodSandboxState_SANDBOX_NOTREADY
+}
+
+// verbose returns a machine's state as the info of a status. The CRI's
+// configurations stay out of it: they hold what users put into environments.
+func verbose(state any) (map[string]string, error) {
+	raw, err := json.Marshal(state)
+	if err != nil {
+		return nil, fmt.Errorf("encode the state: %w", err)
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return nil, fmt.Errorf("encode the state: %w", err)
+	}
+	delete(fields, "Config")
+	delete(fields, "SandboxConfig")
+	shown, err := json.Marshal(fields)
+	if err != nil {
+		return nil, fmt.Errorf("encode the state: %w", err)
+	}
+	return map[string]string{"info": string(shown)}, nil
+}

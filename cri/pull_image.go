@@ -1,0 +1,36 @@
+package cri
+
+import (
+	"context"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/image"
+)
+
+// PullImage pulls an image and returns its id. Two calls with the same
+// credentials for one reference share the work. The work goes on when the
+// caller goes away, so that a kubelet that timed out finds the image next time.
+func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest) (*runtimeapi.PullImageResponse, error) {
+	ref := req.GetImage().GetImage()
+	if ref == "" {
+		return nil, invalid("image.image", "is empty")
+	}
+	var pod []byte
+	if req.GetSandboxConfig() != nil {
+		var err error
+		if pod, err = encode(req.GetSandboxConfig()); err != nil {
+			return nil, err
+		}
+	}
+	pull, drop := s.Credentials.Keep(ref, req.GetAuth())
+	defer drop()
+	// The work outlives an impatient caller, and so must what it authenticates
+	// with.
+	state, err := s.Actors.Image(context.WithoutCancel(ctx), ref, image.RequestPull{Ref: ref, Pull: pull, SandboxConfig: pod, At: time.Now()}, image.PullAnswer(pull))
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.PullImageResponse{ImageRef: state.Last.ImageID}, nil
+}

@@ -1,0 +1,74 @@
+package cri
+
+import (
+	"context"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+)
+
+// RunPodSandbox creates and starts a pod sandbox, and returns once it is ready.
+//
+// The kubelet gives up after its runtime request timeout and asks again with the
+// same metadata: that call joins the first one.
+func (s *Service) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandboxRequest) (*runtimeapi.RunPodSandboxResponse, error) {
+	config := req.GetConfig()
+	if config == nil {
+		return nil, invalid("config", "is missing")
+	}
+	meta := config.GetMetadata()
+	switch {
+	case meta == nil:
+		return nil, invalid("config.metadata", "is missing")
+	case meta.GetName() == "":
+		return nil, invalid("config.metadata.name", "is empty")
+	case meta.GetNamespace() == "":
+		return nil, invalid("config.metadata.namespace", "is empty")
+	case meta.GetUid() == "":
+		return nil, invalid("config.metadata.uid", "is empty")
+	}
+	handler, err := s.handler(req.GetRuntimeHandler())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Validator.Sandbox(config); err != nil {
+		return nil, err
+	}
+	encoded, err := encode(config)
+	if err != nil {
+		return nil, err
+	}
+	namespaces := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	ran, err := s.Actors.RunSandbox(ctx, sandbox.Run{
+		ID:           id.Sandbox(newID()),
+		Name:         sandbox.Name{Name: meta.GetName(), Namespace: meta.GetNamespace(), UID: meta.GetUid(), Attempt: meta.GetAttempt()},
+		Handler:      handler,
+		Config:       encoded,
+		ConfigDigest: digest(encoded),
+		HostNetwork:  namespaces.GetNetwork() == runtimeapi.NamespaceMode_NODE,
+		// The CRI's default is POD; the kubelet always says CONTAINER unless the
+		// user asked for sharing.
+		SharedPID: namespaces.GetPid() == runtimeapi.NamespaceMode_POD,
+		At:        time.Now(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.RunPodSandboxResponse{PodSandboxId: string(ran.ID)}, nil
+}
+
+// handler returns the name of the runtime handler that a request means.
+func (s *Service) handler(name string) (string, error) {
+	if name == "" {
+		return s.DefaultHandler, nil
+	}
+	for _, h := range s.Handlers {
+		if h.GetName() == name {
+			return name, nil
+		}
+	}
+	return "", invalid("runtime_handler", "%q is not configured on this node", name)
+}

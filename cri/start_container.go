@@ -1,0 +1,22 @@
+package cri
+
+import (
+	"context"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/container"
+)
+
+// StartContainer starts the container's program. Starting a container that was
+// started is success: the kubelet repeats a call whose answer it did not get.
+func (s *Service) StartContainer(ctx context.Context, req *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
+	found, err := s.container(req.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Actors.Container(ctx, found.State.ID, container.Start{}, container.StartAnswer); err != nil {
+		return nil, err
+	}
+	return &runtimeapi.StartContainerResponse{}, nil
+}

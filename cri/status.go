@@ -1,0 +1,70 @@
+package cri
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// runtimeName is what the kubelet and crictl show as the runtime's name.
+const runtimeName = "stele"
+
+// Version says who answers.
+func (s *Service) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
+	return &runtimeapi.VersionResponse{
+		// The version of the kubelet's API, as the CRI's comment asks; the
+		// kubelet has expected this value since there is a CRI.
+		Version:           "0.1.0",
+		RuntimeName:       runtimeName,
+		RuntimeVersion:    s.Parts.Version,
+		RuntimeApiVersion: "v1",
+	}, nil
+}
+
+// Status says whether the node can run pods, and if not, why.
+func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
+	answer := &runtimeapi.StatusResponse{
+		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
+			condition(runtimeapi.RuntimeReady, check{"EventLogUnavailable", s.Health.Log}, check{"MonitorUnavailable", s.Health.Monitor}),
+			condition(runtimeapi.NetworkReady, check{"NetworkPluginNotReady", s.Health.Network}),
+		}},
+		RuntimeHandlers: s.Handlers,
+		Features:        &runtimeapi.RuntimeFeatures{},
+	}
+	if req.GetVerbose() {
+		answer.Info = map[string]string{}
+		for key, value := range s.Info() {
+			shown, err := json.Marshal(value)
+			if err != nil {
+				return nil, fmt.Errorf("encode the info %q: %w", key, err)
+			}
+			answer.Info[key] = string(shown)
+		}
+	}
+	return answer, nil
+}
+
+// RuntimeConfig tells the kubelet which cgroup driver to use.
+func (s *Service) RuntimeConfig(context.Context, *runtimeapi.RuntimeConfigRequest) (*runtimeapi.RuntimeConfigResponse, error) {
+	return &runtimeapi.RuntimeConfigResponse{
+		Linux: &runtimeapi.LinuxRuntimeConfiguration{CgroupDriver: s.CgroupDriver},
+	}, nil
+}
+
+// check is one thing that a condition stands on, with the reason to give when
+// it fails.
+type check struct {
+	reason string
+	health func() error
+}
+
+func condition(kind string, checks ...check) *runtimeapi.RuntimeCondition {
+	for _, c := range checks {
+		if err := c.health(); err != nil {
+			return &runtimeapi.RuntimeCondition{Type: kind, Reason: c.reason, Message: err.Error()}
+		}
+	}
+	return &runtimeapi.RuntimeCondition{Type: kind, Status: true}
+}

@@ -1,0 +1,43 @@
+package cri
+
+import (
+	"context"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/id"
+)
+
+// withdrawWithin bounds the taking back of a stop whose caller went away.
+const withdrawWithin = 10 * time.Second
+
+// StopContainer ends the container with its stop signal, and with SIGKILL once
+// the timeout has passed; a timeout of 0 kills at once. It is idempotent; a
+// container that is gone is stopped. A caller that goes away before the timeout
+// takes its SIGKILL back.
+func (s *Service) StopContainer(ctx context.Context, req *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
+	found, err := s.container(req.GetContainerId())
+	if err == nil {
+		err = s.stop(ctx, found.State.ID, time.Duration(max(0, req.GetTimeout()))*time.Second)
+	}
+	if err := unlessGone(err); err != nil {
+		return nil, err
+	}
+	return &runtimeapi.StopContainerResponse{}, nil
+}
+
+func (s *Service) stop(ctx context.Context, c id.Container, grace time.Duration) error {
+	request := newID()
+	_, err := s.Actors.Container(ctx, c, container.Stop{Request: request, Grace: grace, At: time.Now()}, container.StopAnswer)
+	if ctx.Err() == nil {
+		return err
+	}
+	later, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawWithin)
+	defer cancel()
+	if _, err := s.Actors.Container(later, c, container.WithdrawStop{Request: request}, nil); unlessGone(err) != nil {
+		s.Logger.Warn("stop not withdrawn", "container", string(c), "error", err)
+	}
+	return err
+}
