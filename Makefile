@@ -19,6 +19,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TEST_P        ?= 2
 TEST_PARALLEL ?= 4
 TEST_TIMEOUT  ?= 30m
+BENCH_TIME    ?= 5s
 
 export CGO_ENABLED := 0
 # The version is set above: a checkout that git distrusts must build as well.
@@ -53,8 +54,7 @@ generate: ## the Go of proto/
 	go run $(BUF) generate
 
 bench: deps build ## the event log, and pod lives over the CRI (as root)
-	go test -run '^$$' -bench . -benchmem ./eventlog/...
-	go run -tags '$(TAGS)' ./test/bench
+	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
 
 clean: ## what the other targets built
 	rm -rf bin .cache

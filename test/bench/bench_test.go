@@ -1,0 +1,181 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/e2e"
+)
+
+// maxLogShare is the most that the event log may take of the time that callers
+// wait.
+const maxLogShare = 0.03
+
+// BenchmarkPodLives takes pods through their lives, one and eight at a time:
+// made, asked, listed and taken down. Its iterations are lives; the medians of the
+// calls are its metrics, and in the table at its end.
+func BenchmarkPodLives(b *testing.B) {
+	dir := b.TempDir()
+	programs, err := e2e.BuildPrograms(dir, false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	columns, reports := []string{}, map[string]*report{}
+	for _, atOnce := range []int{1, 8} {
+		name := fmt.Sprintf("%d at a time", atOnce)
+		b.Run(fmt.Sprintf("pods=%d", atOnce), func(b *testing.B) {
+			h := e2e.New(b, programs, e2e.Options{})
+			r := &report{}
+			// The first life of a daemon warms caches that stay warm.
+			if err := live(h, &report{}); err != nil {
+				b.Fatal(err)
+			}
+			before := logStats(b, h)
+			begun := time.Now()
+			b.ResetTimer()
+			var workers sync.WaitGroup
+			lives := make(chan struct{})
+			for range atOnce {
+				workers.Go(func() {
+					for range lives {
+						if err := live(h, r); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			for range b.N {
+				lives <- struct{}{}
+			}
+			close(lives)
+			workers.Wait()
+			b.StopTimer()
+			elapsed := time.Since(begun)
+			spent := logStats(b, h).minus(before)
+
+			for name, middle := range r.medians() {
+				b.ReportMetric(milliseconds(middle), name+"-ms")
+			}
+			b.ReportMetric(float64(b.N)/elapsed.Seconds(), "lives/s")
+			b.ReportMetric(float64(spent.Appends)/float64(b.N), "appends/life")
+			// The clients' waiting is the sum over all workers, and so is the log's.
+			share := float64(spent.AppendWait) / float64(r.total())
+			b.ReportMetric(100*share, "log-%")
+			// Too few lives say nothing.
+			if b.N >= 10 && share > maxLogShare {
+				b.Errorf("the event log takes %.1f %% of the time that callers wait, want at most %.0f %%", 100*share, 100*maxLogShare)
+			}
+			if _, again := reports[name]; !again {
+				columns = append(columns, name)
+			}
+			reports[name] = r
+		})
+	}
+	if len(columns) > 0 {
+		// Not b.Log: the table is for everybody, not only for failures.
+		fmt.Fprint(os.Stdout, "\n"+table(columns, reports)+"\n")
+	}
+}
+
+// logStats is what `stele inspect --log-stats` tells of the event log.
+func logStats(b *testing.B, h *e2e.Harness) stats {
+	b.Helper()
+	var s stats
+	if err := json.Unmarshal([]byte(h.Stele("inspect", "--log-stats")), &s); err != nil {
+		b.Fatalf("stele inspect --log-stats: %v", err)
+	}
+	return s
+}
+
+// stats counts appends since the daemon's start and how long their callers
+// waited for them to be durable, in nanoseconds, all together.
+type stats struct {
+	Appends    int64         `json:"appends"`
+	AppendWait time.Duration `json:"append_wait_ns"`
+}
+
+func (s stats) minus(before stats) stats {
+	return stats{s.Appends - before.Appends, s.AppendWait - before.AppendWait}
+}
+
+// live takes one pod through its life.
+func live(h *e2e.Harness, r *report) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	config, container := h.PodConfig("bench"), h.ContainerConfig("c")
+	if err := os.MkdirAll(config.LogDirectory, 0o755); err != nil {
+		return err
+	}
+	var pod, id string
+	for _, step := range []struct {
+		name string
+		call func() error
+	}{
+		{"RunPodSandbox", func() error {
+			answer, err := h.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: config})
+			pod = answer.GetPodSandboxId()
+			return err
+		}},
+		{"CreateContainer", func() error {
+			answer, err := h.Runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: pod, Config: container, SandboxConfig: config})
+			id = answer.GetContainerId()
+			return err
+		}},
+		{"StartContainer", func() error {
+			_, err := h.Runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: id})
+			return err
+		}},
+		{"ExecSync", func() error {
+			_, err := h.Runtime.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}})
+			return err
+		}},
+		{"PodSandboxStatus", func() error {
+			_, err := h.Runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: pod})
+			return err
+		}},
+		{"ContainerStatus", func() error {
+			_, err := h.Runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: id})
+			return err
+		}},
+		{"ListPodSandbox", func() error {
+			_, err := h.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+			return err
+		}},
+		{"ListContainers", func() error {
+			_, err := h.Runtime.ListContainers(ctx, &runtimeapi.ListContainersRequest{})
+			return err
+		}},
+		{"ListImages", func() error {
+			_, err := h.Images.ListImages(ctx, &runtimeapi.ListImagesRequest{})
+			return err
+		}},
+		{"StopContainer", func() error {
+			_, err := h.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id})
+			return err
+		}},
+		{"RemoveContainer", func() error {
+			_, err := h.Runtime.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: id})
+			return err
+		}},
+		{"StopPodSandbox", func() error {
+			_, err := h.Runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: pod})
+			return err
+		}},
+		{"RemovePodSandbox", func() error {
+			_, err := h.Runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: pod})
+			return err
+		}},
+	} {
+		if err := r.time(step.name, step.call); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+// Command demo shows Stele at work, for `make run`: it starts a daemon with
+// directories, network and registry of its own, runs a pod with a web server
+// through the CRI socket, kills the daemon under it, and shows that the pod
+// doesn't notice. Then it serves until Ctrl-C, and leaves nothing behind, also
+// when it is interrupted.
+//
+// It must know of Stele only what a user knows: the CRI, the commands, the flags.
+// Read story.go, which is what it shows; node.go is the daemon and what is around
+// it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	// The first Ctrl-C ends the story; cleaning up cannot be interrupted.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// DEMO_EXIT=1 ends the demo by itself, where nobody can press Ctrl-C.
+	wait := os.Getenv("DEMO_EXIT") == ""
+	if err := run(ctx, wait); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, wait bool) error {
+	n, err := newNode()
+	if err != nil {
+		return err
+	}
+	if err = n.prepare(); err == nil {
+		err = tell(ctx, n, wait)
+	}
+	if ctx.Err() != nil {
+		// Whatever failed, failed because of it.
+		err = nil
+	}
+	return errors.Join(err, n.clear())
+}

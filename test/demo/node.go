@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/audit"
+)
+
+// forwarding is what the bridge plugin switches on for the whole node.
+const forwarding = "/proc/sys/net/ipv4/ip_forward"
+
+// node is a daemon, and everything that it has to itself.
+type node struct {
+	number int
+	// programs is the directory of this program and of those beside it.
+	programs string
+	// base has the files that last, state those that don't.
+	base, state, logs, confDir, socket string
+	cgroupParent, bridge, image        string
+	scope                              audit.Scope
+	forwarded                          []byte
+
+	registry *httptest.Server
+	conn     *grpc.ClientConn
+	runtime  runtimeapi.RuntimeServiceClient
+	images   runtimeapi.ImageServiceClient
+	daemon   *exec.Cmd
+	ended    chan struct{}
+}
+
+// newNode takes a number that no other demo on the machine has.
+func newNode() (*node, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("running containers needs root")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	n := &node{programs: filepath.Dir(self)}
+	for ; n.number < 255; n.number++ {
+		n.state = fmt.Sprintf("/run/stele-demo%d", n.number)
+		err := os.Mkdir(n.state, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		name := filepath.Base(n.state)
+		n.base, n.bridge, n.cgroupParent = "/var/tmp/"+name, name, "/"+name
+		n.logs, n.confDir, n.socket = filepath.Join(n.base, "logs"), filepath.Join(n.base, "cni"), filepath.Join(n.state, "stele.sock")
+		n.scope = audit.Scope{
+			Root: filepath.Join(n.base, "root"), State: n.state, Dirs: []string{n.base}, Bridges: []string{n.bridge},
+			Networks: []string{n.bridge}, IPAM: []string{filepath.Join(n.base, "ipam")}, Cgroups: []string{n.cgroupParent},
+		}
+		return n, nil
+	}
+	return nil, errors.New("255 other demos run, or were killed: see /run/stele-demo*")
+}
+
+// prepare writes the configuration and serves the image.
+func (n *node) prepare() error {
+	var err error
+	if n.forwarded, err = os.ReadFile(forwarding); err != nil {
+		return err
+	}
+	for _, dir := range []string{n.base, n.logs, n.confDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	n.registry = httptest.NewServer(registry.New(registry.Logger(quiet())))
+	host := strings.TrimPrefix(n.registry.URL, "http://")
+	if n.image, err = pushWeb(filepath.Join(n.programs, "stele-demo-web"), host); err != nil {
+		return err
+	}
+	for name, content := range map[string]string{
+		"config.toml": fmt.Sprintf("[image]\nregistries_conf = %q\npolicy = %q\n",
+			filepath.Join(n.base, "registries.conf"), filepath.Join(n.base, "policy.json")),
+		"registries.conf": fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", host),
+		"policy.json":     `{"default": [{"type": "insecureAcceptAnything"}]}`,
+		"cni/10-demo.conflist": fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "plugins": [{
+			"type": "bridge", "bridge": %q, "isDefaultGateway": true,
+			"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.86.%d.0/24"}]]}}]}`,
+			n.bridge, n.bridge, n.scope.IPAM[0], n.number),
+	} {
+		if err := os.WriteFile(filepath.Join(n.base, name), []byte(content), 0o644); err != nil {
+			return err
+		}
+	}
+	n.conn, err = grpc.NewClient("unix://"+n.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond},
+			MinConnectTimeout: 5 * time.Second,
+		}))
+	if err != nil {
+		return err
+	}
+	n.runtime, n.images = runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
+	return nil
+}
+
+// start starts the daemon and waits until it is ready.
+func (n *node) start(ctx context.Context) error {
+	runc, err := findRunc()
+	if err != nil {
+		return err
+	}
+	logPath := filepath.Join(n.base, "daemon.log")
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	n.daemon = exec.Command(filepath.Join(n.programs, "stele"), "serve",
+		"--config", filepath.Join(n.base, "config.toml"), "--root", n.scope.Root, "--state", n.state, "--listen", "unix://"+n.socket,
+		"--cni-conf-dir", n.confDir, "--runtime", "runc="+runc, "--monitor", filepath.Join(n.programs, "stele-monitor"))
+	n.daemon.Stdout, n.daemon.Stderr = log, log
+	// Ctrl-C is for the demo, which needs the daemon to clean up.
+	n.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := n.daemon.Start(); err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	n.ended = make(chan struct{})
+	go func(daemon *exec.Cmd, ended chan struct{}) {
+		// How it ended shows in its log.
+		_ = daemon.Wait()
+		close(ended)
+	}(n.daemon, n.ended)
+	return n.ready(ctx, logPath)
+}
+
+func (n *node) ready(ctx context.Context, log string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		ready := 0
+		status, err := n.runtime.Status(ctx, &runtimeapi.StatusRequest{})
+		for _, condition := range status.GetStatus().GetConditions() {
+			if condition.Status {
+				ready++
+			}
+		}
+		if ready == 2 {
+			return nil
+		}
+		select {
+		case <-n.ended:
+			content, _ := os.ReadFile(log)
+			return fmt.Errorf("the daemon ended:\n%s", content)
+		case <-ctx.Done():
+			return fmt.Errorf("the daemon is not ready: %v, %w", status.GetStatus(), errors.Join(err, context.Cause(ctx)))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (n *node) pid() int { return n.daemon.Process.Pid }
+
+// kill kills the daemon and nothing else.
+func (n *node) kill() {
+	// An error means that it has ended by itself.
+	_ = n.daemon.Process.Kill()
+	<-n.ended
+}
+
+// stele runs a command of the daemon's program against it.
+func (n *node) stele(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, filepath.Join(n.programs, "stele"), append(args, "--listen", "unix://"+n.socket)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("stele %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// clear removes the pods, ends the daemon and everything that it left running
+// on purpose, and makes sure that nothing is left.
+func (n *node) clear() error {
+	headline("Clean up")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var errs []error
+	if n.running() {
+		errs = append(errs, n.removePods(ctx), n.daemon.Process.Signal(syscall.SIGTERM))
+		select {
+		case <-n.ended:
+		case <-ctx.Done():
+			n.kill()
+		}
+	}
+	// What is left now was left on purpose (the monitor outlives the daemon, the
+	// bridge its pods), or the daemon could not be asked.
+	errs = append(errs, audit.Clear(n.scope))
+	if n.conn != nil {
+		errs = append(errs, n.conn.Close())
+	}
+	if n.registry != nil {
+		n.registry.Close()
+	}
+	if string(n.forwarded) == "0\n" {
+		errs = append(errs, os.WriteFile(forwarding, n.forwarded, 0o644))
+	}
+	leaks, err := audit.Lasting(n.scope, nil, 10*time.Second)
+	for _, leak := range leaks {
+		errs = append(errs, fmt.Errorf("left behind: %s", leak))
+	}
+	errs = append(errs, err, os.RemoveAll(n.base), os.RemoveAll(n.state))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("clean up: %w", err)
+	}
+	say("pods, daemon, monitor, %s and %s are gone.", n.bridge, n.base)
+	return nil
+}
+
+func (n *node) running() bool {
+	if n.ended == nil {
+		return false
+	}
+	select {
+	case <-n.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+func (n *node) removePods(ctx context.Context) error {
+	pods, err := n.runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	for _, pod := range pods.Items {
+		if _, err := n.runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: pod.Id}); err != nil {
+			return fmt.Errorf("stop pod %s: %w", pod.Id, err)
+		}
+		if _, err := n.runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: pod.Id}); err != nil {
+			return fmt.Errorf("remove pod %s: %w", pod.Id, err)
+		}
+	}
+	return nil
+}
+
+// findRunc prefers the runtime that `make deps` built because the machine's own
+// is too old.
+func findRunc() (string, error) {
+	for _, candidate := range []string{os.Getenv("STELE_RUNC"), "/usr/lib/stele/bin/runc", "runc"} {
+		if path, err := exec.LookPath(candidate); err == nil {
+			return filepath.Abs(path)
+		}
+	}
+	return "", errors.New("no runc: `make deps` installs it")
+}
