@@ -104,7 +104,8 @@ type Log interface {
 	// records, in order, when they are durable: from then on they are seen
 	// by Read, ReadStream and Last, also after a crash.
 	//
-	// Errors: ErrInvalid, ErrWrongVersion, ErrClosed and ErrUnavailable mean
+	// Errors: ErrInvalid, ErrWrongVersion, ErrClosed, ErrUnavailable and
+	// ErrCorrupt (the stream cannot be gone on with because of damage) mean
 	// that nothing was appended. If the context ends while the append still
 	// waits, it is withdrawn and the error is the context's; if it is already
 	// being written, the error is ErrOutcomeUnknown as well.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -15,9 +16,9 @@ import (
 // appends are refused at once, and every now and then the writer tries to get
 // out of it: it opens the file again and writes something.
 type repair struct {
-	health health        // the trouble, nil if there is none
-	timer  *time.Timer   // runs while there is trouble
-	pause  time.Duration // until the next try
+	health atomic.Pointer[error] // the trouble, for all goroutines; nil if there is none
+	timer  *time.Timer           // runs while there is trouble
+	pause  time.Duration         // until the next try
 }
 
 const (

@@ -39,7 +39,7 @@ func (s *store) view(ctx context.Context, fn func(*bolt.Tx) error) error {
 		if err != nil {
 			return err
 		}
-		err = h.read(fn, s.abandon)
+		err = s.read(h, fn)
 		if errors.Is(err, bolt.ErrDatabaseNotOpen) && s.current() != h {
 			continue // it was closed between the two lines above
 		}
@@ -130,7 +130,7 @@ func (s *store) abandon(h *handle) {
 
 // begin begins a transaction. If bbolt panics while it holds its locks, it
 // will never let go of them, so the file is abandoned.
-func (h *handle) begin(writable bool, abandon func(*handle)) (tx *bolt.Tx, err error) {
+func (s *store) begin(h *handle, writable bool) (tx *bolt.Tx, err error) {
 	returned := false
 	err = guard(func() (err error) {
 		tx, err = h.db.Begin(writable)
@@ -138,14 +138,14 @@ func (h *handle) begin(writable bool, abandon func(*handle)) (tx *bolt.Tx, err e
 		return err
 	})
 	if !returned {
-		abandon(h)
+		s.abandon(h)
 	}
 	return tx, err
 }
 
 // read calls fn in a read transaction.
-func (h *handle) read(fn func(*bolt.Tx) error, abandon func(*handle)) error {
-	tx, err := h.begin(false, abandon)
+func (s *store) read(h *handle, fn func(*bolt.Tx) error) error {
+	tx, err := s.begin(h, false)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -109,12 +108,12 @@ func (w *writer) write(b *batch) {
 	}
 }
 
-func (w *writer) begin() (tx *bolt.Tx, err error) {
+func (w *writer) begin() (*bolt.Tx, error) {
 	h := w.store.current()
 	if h == nil {
 		return nil, errors.New("the file is not open")
 	}
-	return h.begin(true, w.store.abandon)
+	return w.store.begin(h, true)
 }
 
 // stage puts all requests that have no error yet into the transaction.
@@ -178,6 +177,3 @@ func (w *writer) rollback(tx *bolt.Tx) {
 		w.store.abandon(w.store.current())
 	}
 }
-
-// health is what Health returns, for other goroutines; nil: all is well.
-type health = atomic.Pointer[error]

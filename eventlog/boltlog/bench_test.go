@@ -1,0 +1,154 @@
+package boltlog
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// benchPayload is about what an event of a container has.
+var benchPayload = make([]byte, 200)
+
+// benchStream has the length of a real one.
+func benchStream(n int) eventlog.Stream {
+	return eventlog.Stream(fmt.Sprintf("container/%064x", n))
+}
+
+// BenchmarkAppend has producers that each wait for their append before the
+// next one, as actors do. It reports how many syncs bbolt made for an append:
+// two for a commit, one for the data and one for the meta page.
+func BenchmarkAppend(b *testing.B) {
+	for _, producers := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprintf("producers=%d", producers), func(b *testing.B) {
+			l := open(b, Options{Path: filepath.Join(b.TempDir(), "events.db")})
+			before := l.Stats()
+			b.ResetTimer()
+			var all sync.WaitGroup
+			for p := range producers {
+				n := b.N / producers
+				if p < b.N%producers {
+					n++
+				}
+				all.Go(func() { produce(b, l, benchStream(p), n) })
+			}
+			all.Wait()
+			b.StopTimer()
+			commits := l.Stats().Commits - before.Commits
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
+			b.ReportMetric(2*float64(commits)/float64(b.N), "fsyncs/append")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func produce(b *testing.B, l *Log, s eventlog.Stream, n int) {
+	for v := range eventlog.Version(n) {
+		_, err := l.Append(context.Background(), eventlog.Append{
+			Stream: s, Expected: v,
+			Entries: []eventlog.Entry{{Type: "container.Started.v1", Schema: 1, Payload: benchPayload}},
+		})
+		if err != nil {
+			b.Error(err)
+			return
+		}
+	}
+}
+
+// BenchmarkReplay opens a log of 100,000 events and reads all, with the file
+// in the page cache (warm) and with nothing of it there (cold).
+func BenchmarkReplay(b *testing.B) {
+	const events, streams = 100_000, 1000
+	path := filepath.Join(b.TempDir(), "events.db")
+	fillForReplay(b, path, events, streams)
+	for _, cold := range []bool{false, true} {
+		name := "warm"
+		if cold {
+			name = "cold"
+		}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				if cold {
+					dropFromCache(b, path)
+				}
+				b.StartTimer()
+				replay(b, path, events)
+			}
+			b.ReportMetric(float64(events*b.N)/b.Elapsed().Seconds(), "events/s")
+			b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/replay")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// fillForReplay writes events to streams that take turns, as pods do.
+func fillForReplay(b *testing.B, path string, events, streams int) {
+	b.Helper()
+	l, err := Open(Options{Path: path})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	var all sync.WaitGroup
+	all.Add(events)
+	for i := range events {
+		l.AppendAsync(eventlog.Append{
+			Stream: benchStream(i * 7919 % streams), Expected: eventlog.Version(i / streams),
+			Entries: []eventlog.Entry{{Type: "container.Started.v1", Schema: 1, Payload: benchPayload}},
+		}, func(_ []eventlog.Record, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+			all.Done()
+		})
+	}
+	all.Wait()
+	info, err := os.Stat(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("%d events in %d bytes of file", events, info.Size())
+}
+
+func replay(b *testing.B, path string, want int) {
+	l, err := Open(Options{Path: path})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for _, err := range l.Read(context.Background(), 1) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	if n != want {
+		b.Fatalf("%d events, want %d", n, want)
+	}
+	b.StopTimer()
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.StartTimer()
+}
+
+func dropFromCache(b *testing.B, path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		b.Fatal(err)
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		b.Fatal(err)
+	}
+}
