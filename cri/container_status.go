@@ -42,7 +42,7 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 		Annotations: x.Config.GetAnnotations(),
 		Mounts:      x.Config.GetMounts(),
 		LogPath:     x.State.LogPath,
-		StopSignal:  runtimeapi.Signal(runtimeapi.Signal_value[x.State.StopSignal]),
+		StopSignal:  runtimeapi.Signal(runtimeapi.Signal_value[signalPrefix+x.State.StopSignal]),
 	}
 	if limits := x.Config.GetLinux().GetResources(); limits != nil {
 		status.Resources = &runtimeapi.ContainerResources{Linux: limits}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"path/filepath"
+	"strings"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -15,6 +16,9 @@ import (
 
 // defaultStopSignal ends a container whose configuration and image name none.
 const defaultStopSignal = "SIGTERM"
+
+// signalPrefix begins the names of the CRI's enumeration of signals.
+const signalPrefix = "SIGNAL_"
 
 // CreateContainer creates a container in a ready sandbox, and returns once the
 // runtime holds it.
@@ -91,8 +95,8 @@ func logPath(directory, path string) (string, error) {
 // stopSignal returns the signal that a stop begins with: the configuration's,
 // else the image's, else SIGTERM.
 func stopSignal(configured runtimeapi.Signal, image string) string {
-	if configured != runtimeapi.Signal_RUNTIME_DEFAULT {
-		return configured.String()
+	if configured != runtimeapi.Signal_SIGNAL_RUNTIME_DEFAULT {
+		return strings.TrimPrefix(configured.String(), signalPrefix)
 	}
 	return cmp.Or(image, defaultStopSignal)
 }
