@@ -178,8 +178,8 @@ func TestKillDuringPull(t *testing.T) {
 	server := images.Registry(t)
 	source := rand.New(rand.NewSource(2))
 	var layers []string
-	for range 4 {
-		content := make([]byte, 1<<20)
+	for range 2 {
+		content := make([]byte, 512<<10)
 		source.Read(content)
 		layers = append(layers, string(content))
 	}
@@ -187,7 +187,7 @@ func TestKillDuringPull(t *testing.T) {
 	n := newNode(t, server)
 	n.store.Close()
 	options := nodeOptions{Root: n.root, RegistriesConf: server.RegistriesConf, RegistriesConfDir: server.RegistriesConfDir}
-	for range 10 {
+	for range 6 {
 		kill := startChild(t, childJob{Options: options, Ref: ref})
 		time.Sleep(time.Duration(source.Intn(150_000)) * time.Microsecond)
 		kill()

@@ -16,16 +16,14 @@ import (
 	"go.podman.io/image/v5/signature"
 	imagetypes "go.podman.io/image/v5/types"
 	"go.podman.io/storage/pkg/configfile"
-
-	"github.com/stele-runtime/stele/executors/storage"
 )
 
-// Store is where pulled images go; *storage.Store is one.
+// Store is where pulled images go; executors/storage has the real one.
 type Store interface {
 	// Reference gives the place of an image of that name.
 	Reference(name reference.Named) (imagetypes.ImageReference, error)
-	// ImageAt gives the image that a finished copy reports to have made.
-	ImageAt(ctx context.Context, ref imagetypes.ImageReference) (storage.Image, error)
+	// ImageIDAt gives the id of the image that a finished copy reports to have made.
+	ImageIDAt(ctx context.Context, ref imagetypes.ImageReference) (string, error)
 	// BeginPull is called around each pull.
 	BeginPull(ctx context.Context) (end func(), err error)
 }
@@ -202,13 +200,13 @@ func (p *Puller) pullAs(ctx context.Context, name reference.Named, request PullR
 	if err != nil {
 		return Pulled{}, err
 	}
-	image, err := p.options.Store.ImageAt(ctx, copied)
+	id, err := p.options.Store.ImageIDAt(ctx, copied)
 	if err != nil {
 		return Pulled{}, fmt.Errorf("look at what was pulled: %w", err)
 	}
 	return Pulled{
-		ImageID: image.ID,
-		Ref:     image.ID,
+		ImageID: id,
+		Ref:     id,
 		Name:    name.String(),
 		Digest:  checked.manifest.String(),
 		Bytes:   bytes,

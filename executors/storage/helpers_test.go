@@ -130,7 +130,11 @@ func tryPull(ctx context.Context, s *Store, conf, confDir, from, as string) (Ima
 	}); err != nil {
 		return Image{}, err
 	}
-	return s.ImageAt(ctx, copied)
+	id, err := s.ImageIDAt(ctx, copied)
+	if err != nil {
+		return Image{}, err
+	}
+	return s.Resolve(ctx, id)
 }
 
 // id makes a container id that is the same for the same text.

@@ -53,7 +53,7 @@ type Image struct {
 	readOnly bool // in an additional image store, which others own
 }
 
-// imageIndex is what Images, Resolve and ImageAt answer from. It is never changed
+// imageIndex is what Images and Resolve answer from. It is never changed
 // once published.
 type imageIndex struct {
 	version string // of the store's records, from which the index was made

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	library "go.podman.io/storage"
+	"go.podman.io/storage/pkg/lockfile"
 )
 
 // setAsideDamagedIndexes renames the two indexes that the library writes without
@@ -68,12 +69,52 @@ func (s *Store) recover() error {
 		s.log.Warn("not everything that a crash left in the image store could be removed",
 			"store", s.options.GraphRoot, "error", err)
 	}
+	if err := removeUnfinishedIndexes(s.options); err != nil {
+		s.log.Warn("index files that a crash left unfinished in the image store could not be removed",
+			"store", s.options.GraphRoot, "error", err)
+	}
 	if err := removeDanglingLinks(filepath.Join(s.options.GraphRoot, driverName)); err != nil {
 		s.log.Warn("links that a crash left in the image store could not be removed",
 			"store", s.options.GraphRoot, "error", err)
 	}
 	_, err = s.CollectOrphans(context.Background(), s.options.OrphanGrace)
 	return err
+}
+
+// removeUnfinishedIndexes removes what a process that died was writing next to an
+// index, to take its place. Another process may be writing one right now: the
+// index's own lock keeps it from doing so meanwhile.
+func removeUnfinishedIndexes(options Options) error {
+	for _, index := range []struct{ dir, lock string }{
+		{filepath.Join(options.GraphRoot, driverName+"-images"), "images.lock"},
+		{filepath.Join(options.GraphRoot, driverName+"-layers"), "layers.lock"},
+		{filepath.Join(options.GraphRoot, driverName+"-containers"), "containers.lock"},
+		{filepath.Join(options.RunRoot, driverName+"-layers"), "mountpoints.lock"},
+	} {
+		unfinished, err := filepath.Glob(filepath.Join(index.dir, ".tmp-*.json*"))
+		if err != nil {
+			return err
+		}
+		if len(unfinished) == 0 {
+			continue
+		}
+		lock, err := lockfile.GetLockFile(filepath.Join(index.dir, index.lock))
+		if err != nil {
+			return err
+		}
+		lock.Lock()
+		for _, path := range unfinished {
+			// Its writer may have finished before we got the lock.
+			if removeErr := os.Remove(path); !errors.Is(removeErr, os.ErrNotExist) {
+				err = errors.Join(err, removeErr)
+			}
+		}
+		lock.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeDanglingLinks removes short names of layers that are gone. The driver gives

@@ -160,12 +160,12 @@ func (s *Store) Reference(name reference.Named) (imagetypes.ImageReference, erro
 	return ref, nil
 }
 
-// ImageAt gives the image that a reference of this store (one that a finished copy
-// reported) stands for.
-func (s *Store) ImageAt(ctx context.Context, ref imagetypes.ImageReference) (Image, error) {
+// ImageIDAt gives the id of the image that a reference of this store (one that a
+// finished copy reported) stands for.
+func (s *Store) ImageIDAt(ctx context.Context, ref imagetypes.ImageReference) (string, error) {
 	_, record, err := istorage.ResolveReference(ref)
 	if err != nil {
-		return Image{}, fmt.Errorf("find image %s: %w", ref.StringWithinTransport(), err)
+		return "", fmt.Errorf("find image %s: %w", ref.StringWithinTransport(), err)
 	}
-	return s.imageByID(ctx, record.ID)
+	return record.ID, ctx.Err()
 }

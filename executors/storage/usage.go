@@ -29,11 +29,11 @@ const (
 type FsUsage struct {
 	// Path is a directory on the filesystem.
 	Path string
-	// UsedBytes is what the files take on disk; InodesUsed counts files,
-	// directories and links, hard links once.
-	UsedBytes, InodesUsed uint64
-	// MeasuredAt is when the oldest part of the sum was measured.
-	MeasuredAt time.Time
+	// Bytes is what the files take on disk; Inodes counts files, directories and
+	// links, hard links once.
+	Bytes, Inodes uint64
+	// Timestamp is when the oldest part of the sum was measured.
+	Timestamp time.Time
 }
 
 // usage is what one layer takes on disk.
@@ -75,8 +75,8 @@ func (s *Store) FsInfo(ctx context.Context) (images, containers FsUsage, err err
 		writable[container.LayerID] = true
 	}
 	path := filepath.Join(s.options.GraphRoot, driverName)
-	images = FsUsage{Path: path, MeasuredAt: s.now()}
-	containers = FsUsage{Path: path, MeasuredAt: s.now()}
+	images = FsUsage{Path: path, Timestamp: s.now()}
+	containers = FsUsage{Path: path, Timestamp: s.now()}
 	present := make(map[string]bool, len(records.Layers))
 	for i := range records.Layers {
 		layer := &records.Layers[i]
@@ -96,7 +96,7 @@ func (s *Store) FsInfo(ctx context.Context) (images, containers FsUsage, err err
 		if err != nil {
 			return FsUsage{}, FsUsage{}, err
 		}
-		images.add(measuredUsage{used, images.MeasuredAt})
+		images.add(measuredUsage{used, images.Timestamp})
 	}
 	if err := s.usage.keepOnly(present); err != nil {
 		s.log.Warn("layer sizes cannot be kept", "error", err)
@@ -119,18 +119,18 @@ func (s *Store) RootfsUsage(ctx context.Context, id string) (FsUsage, error) {
 		return FsUsage{}, err
 	}
 	return FsUsage{
-		Path:       filepath.Join(s.options.GraphRoot, driverName),
-		UsedBytes:  used.Bytes,
-		InodesUsed: used.Inodes,
-		MeasuredAt: used.at,
+		Path:      filepath.Join(s.options.GraphRoot, driverName),
+		Bytes:     used.Bytes,
+		Inodes:    used.Inodes,
+		Timestamp: used.at,
 	}, nil
 }
 
 func (f *FsUsage) add(used measuredUsage) {
-	f.UsedBytes += used.Bytes
-	f.InodesUsed += used.Inodes
-	if used.at.Before(f.MeasuredAt) {
-		f.MeasuredAt = used.at
+	f.Bytes += used.Bytes
+	f.Inodes += used.Inodes
+	if used.at.Before(f.Timestamp) {
+		f.Timestamp = used.at
 	}
 }
 

@@ -23,10 +23,10 @@ func TestFsInfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The layer's directory and the one small file in it.
-	if images.InodesUsed != 2 || images.UsedBytes < 4096 || images.UsedBytes > 64<<10 {
+	if images.Inodes != 2 || images.Bytes < 4096 || images.Bytes > 64<<10 {
 		t.Errorf("images take %+v", images)
 	}
-	if containers.InodesUsed != 1 || !containers.MeasuredAt.Equal(clock) {
+	if containers.Inodes != 1 || !containers.Timestamp.Equal(clock) {
 		t.Errorf("containers take %+v", containers)
 	}
 	if _, err := os.Stat(images.Path); err != nil {
@@ -50,7 +50,7 @@ func TestFsInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if containers.InodesUsed != 3 || containers.UsedBytes < 1<<20 || containers.UsedBytes > 2<<20 {
+	if containers.Inodes != 3 || containers.Bytes < 1<<20 || containers.Bytes > 2<<20 {
 		t.Errorf("containers take %+v", containers)
 	}
 	own, err := s.RootfsUsage(ctx, container)
@@ -75,7 +75,7 @@ func TestLayerSizesAreKeptOverRestarts(t *testing.T) {
 		t.Errorf("%d layer sizes were kept, want 1", len(s.usage.layers))
 	}
 	again, _, err := s.FsInfo(ctx)
-	if err != nil || again.UsedBytes != first.UsedBytes || again.InodesUsed != first.InodesUsed {
+	if err != nil || again.Bytes != first.Bytes || again.Inodes != first.Inodes {
 		t.Errorf("after a restart %+v, %v; before %+v", again, err, first)
 	}
 	s.Close()
@@ -83,7 +83,7 @@ func TestLayerSizesAreKeptOverRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, s.options)
-	if again, _, err := s.FsInfo(ctx); err != nil || again.UsedBytes != first.UsedBytes {
+	if again, _, err := s.FsInfo(ctx); err != nil || again.Bytes != first.Bytes {
 		t.Errorf("with a damaged cache %+v, %v", again, err)
 	}
 }
