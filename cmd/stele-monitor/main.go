@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/stele-runtime/stele/executors/monitor/pause"
@@ -25,6 +26,9 @@ const (
 	// gcPercent trades processor time, of which the monitor needs next to none
 	// for garbage, for memory.
 	gcPercent = 25
+	// maxProcs bounds what the Go runtime keeps for each processor on a large
+	// machine: one thread moves all output.
+	maxProcs = 4
 )
 
 func main() {
@@ -49,6 +53,7 @@ func run() int {
 		return 2
 	}
 	debug.SetGCPercent(gcPercent)
+	runtime.GOMAXPROCS(min(maxProcs, runtime.NumCPU()))
 	level := slog.LevelInfo
 	if *debugLog {
 		level = slog.LevelDebug

@@ -71,7 +71,7 @@ func (c *Client) Create(ctx context.Context, r CreateRequest) (Process, error) {
 	if err != nil {
 		return Process{}, err
 	}
-	f, err := s.roundTripRuntime(ctx, "create", r.Args, &pb.Request{Call: &pb.Request_Create{Create: &pb.Create{
+	call, err := s.start(&pb.Request{Call: &pb.Request_Create{Create: &pb.Create{
 		ContainerId: r.ContainerID,
 		Runtime:     r.Runtime,
 		Args:        r.Args,
@@ -88,9 +88,30 @@ func (c *Client) Create(ctx context.Context, r CreateRequest) (Process, error) {
 	if err != nil {
 		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)
 	}
+	f, err := call.nextRuntime(ctx, "create", r.Args)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		// What was begun goes on, and its descriptors are to be kept.
+		c.late.Go(func() { c.awaitCreate(call) })
+		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)
+	}
+	call.close()
+	if err != nil {
+		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)
+	}
 	process := toProcess(f.reply.GetContainer().GetProcess())
 	c.hold(f)
 	return process, nil
+}
+
+// awaitCreate keeps the descriptors of a container whose caller has gone.
+func (c *Client) awaitCreate(create *call) {
+	defer create.close()
+	f, err := create.next(c.ctx)
+	if err != nil {
+		c.config.Logger.Warn("a container that nobody waited for was not created", "error", err)
+		return
+	}
+	c.hold(f)
 }
 
 func environment(env []string) []string {

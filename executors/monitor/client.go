@@ -19,15 +19,18 @@ const (
 	// retryMin and retryMax bound the pause between attempts to have a monitor.
 	retryMin = 10 * time.Millisecond
 	retryMax = time.Second
+	// maxSocketPath is how long the path of a Unix socket can be: sun_path in
+	// unix(7) less the zero.
+	maxSocketPath = 107
 )
 
 // Config is what a Client needs.
 type Config struct {
-	// Binary is the path of stele-monitor.
+	// Binary is the absolute path of stele-monitor.
 	Binary string
-	// StateDir is the daemon's state directory; the monitor's is `monitor` in
-	// it. Its path must leave room for `/monitor/monitor.sock` in the 107 bytes
-	// that a socket's path may have.
+	// StateDir is the absolute path of the daemon's state directory; the
+	// monitor's is `monitor` in it. It leaves room for `/monitor/monitor.sock`
+	// in the 107 bytes that a socket's path may have.
 	StateDir string
 	// Build is the daemon's version, for the monitor's log.
 	Build string
@@ -52,6 +55,8 @@ type Client struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{}
+	// late are the Creates whose callers have gone.
+	late sync.WaitGroup
 
 	mu sync.Mutex
 	// session is nil while there is none; arrived is closed when there is.
@@ -67,14 +72,18 @@ type Client struct {
 // Start meets the monitor that serves the state directory, or starts one. ctx
 // bounds the start only.
 func Start(ctx context.Context, config Config) (*Client, error) {
-	if !filepath.IsAbs(config.StateDir) {
-		return nil, fmt.Errorf("start the monitor's client: state directory %q is not an absolute path", config.StateDir)
+	if !filepath.IsAbs(config.StateDir) || !filepath.IsAbs(config.Binary) {
+		return nil, fmt.Errorf("start the monitor's client: the state directory (%q) or the binary (%q) is not an absolute path", config.StateDir, config.Binary)
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
 	c := &Client{config: config, done: make(chan struct{}), arrived: make(chan struct{}), held: map[string]held{}, lastExit: config.LastExit}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if len(c.socket()) > maxSocketPath {
+		c.cancel()
+		return nil, fmt.Errorf("start the monitor's client: the socket's path %s is longer than %d bytes", c.socket(), maxSocketPath)
+	}
 	s, p, err := c.connect(ctx)
 	if err != nil {
 		c.cancel()
@@ -90,6 +99,7 @@ func Start(ctx context.Context, config Config) (*Client, error) {
 func (c *Client) Close() error {
 	c.cancel()
 	<-c.done
+	c.late.Wait()
 	c.releaseAll()
 	return nil
 }

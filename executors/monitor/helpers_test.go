@@ -94,6 +94,11 @@ func (n *node) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	containers, err := n.client.List(ctx)
+	if errors.Is(err, monitor.ErrClosed) {
+		// The test failed while it was its own daemon's death.
+		n.connect()
+		containers, err = n.client.List(ctx)
+	}
 	if err != nil {
 		n.t.Errorf("list containers at the end: %v", err)
 	}
@@ -104,8 +109,11 @@ func (n *node) end() {
 		n.t.Errorf("shut the monitor down: %v", err)
 	}
 	n.client.Close()
+	log, _ := os.ReadFile(filepath.Join(n.config.StateDir, "monitor", "monitor.log"))
+	if bytes.Contains(log, []byte("DATA RACE")) || bytes.Contains(log, []byte("goroutine ")) {
+		n.t.Error("the monitor has a data race, or panicked")
+	}
 	if n.t.Failed() {
-		log, _ := os.ReadFile(filepath.Join(n.config.StateDir, "monitor", "monitor.log"))
 		n.t.Logf("the monitor's log:\n%s", log)
 	}
 	n.removeCgroups()

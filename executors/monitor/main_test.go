@@ -9,7 +9,10 @@ import (
 )
 
 // tools are the programs that the tests run, found or built once.
-var tools struct{ monitor, runc, busybox string }
+var tools struct {
+	// static is a monitor that runs in a container too, whatever monitor is.
+	monitor, static, runc, busybox string
+}
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(strangerVariable); path != "" {
@@ -25,16 +28,34 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	tools.monitor = filepath.Join(dir, "stele-monitor")
-	build := exec.Command("go", "build", "-o", tools.monitor, "github.com/stele-runtime/stele/cmd/stele-monitor")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the monitor: %v\n%s", err, out)
+	tools.static, tools.monitor = filepath.Join(dir, "static"), filepath.Join(dir, "stele-monitor")
+	if err := build(tools.static, "CGO_ENABLED=0"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if raceDetector {
+		err = build(tools.monitor, "CGO_ENABLED=1", "-race")
+	} else {
+		err = os.Link(tools.static, tools.monitor)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	tools.runc = find("runc", os.Getenv("STELE_RUNC"), "/usr/lib/stele/bin/runc")
 	tools.busybox = find("busybox", "/bin/busybox")
 	return m.Run()
+}
+
+// build builds the monitor.
+func build(path, env string, flags ...string) error {
+	args := append([]string{"build", "-o", path}, flags...)
+	cmd := exec.Command("go", append(args, "github.com/stele-runtime/stele/cmd/stele-monitor")...)
+	cmd.Env = append(os.Environ(), env)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the monitor: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // find returns the first of the paths that exists, or else what PATH has.

@@ -130,27 +130,65 @@ func TestMonitorDies(t *testing.T) {
 	}
 }
 
+// withoutMonitor kills the monitor, does something, and lets the client have
+// another.
+func (n *node) withoutMonitor(do func()) {
+	n.t.Helper()
+	n.mu.Lock()
+	pid := n.started[len(n.started)-1]
+	n.mu.Unlock()
+	hidden := n.config.Binary + ".hidden"
+	if err := os.Rename(n.config.Binary, hidden); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		n.t.Fatal(err)
+	}
+	n.eventually("the monitor has ended", func() bool { return ended(pid) })
+	do()
+	if err := os.Rename(hidden, n.config.Binary); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 // A container that ends while there is no monitor.
 func TestExitInTheGap(t *testing.T) {
 	n := newNode(t)
 	p := n.run(container{id: "a", script: "sleep 0.5; exit 11"})
-	n.mu.Lock()
-	pid := n.started[0]
-	n.mu.Unlock()
-	// The client can't start another one for a while.
-	hidden := n.config.Binary + ".hidden"
-	if err := os.Rename(n.config.Binary, hidden); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	n.eventually("the container has ended", func() bool { return gone(p.PID) })
-	if err := os.Rename(hidden, n.config.Binary); err != nil {
-		t.Fatal(err)
-	}
+	n.withoutMonitor(func() {
+		n.eventually("the container has ended", func() bool { return gone(p.PID) })
+	})
 	if e := n.exits(0, "a")["a"]; e.Code != 11 || e.Unknown != "" {
 		t.Errorf("the exit is %+v", e)
+	}
+}
+
+// The state directory was wiped: the daemon's duplicates are enough.
+func TestJournalIsLost(t *testing.T) {
+	n := newNode(t)
+	ended := n.run(container{id: "a", script: "echo unread; exit 13"})
+	n.exits(0, "a")
+	p := n.run(container{id: "b", script: "sleep 0.5; echo in the gap; exit 14"})
+	n.run(container{id: "c", script: "while [ ! -e /go ]; do sleep 0.05; done; echo after it; exit 15", change: func(r *monitor.CreateRequest) { r.Stdin = true }})
+	n.withoutMonitor(func() {
+		n.eventually("the containers have ended", func() bool { return gone(ended.PID) && gone(p.PID) })
+		if err := os.Remove(filepath.Join(n.config.StateDir, "monitor", "journal")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err := os.WriteFile(filepath.Join(n.rootfs, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	exits := n.exits(1, "a", "b", "c")
+	for id, code := range map[string]int{"a": 13, "b": 14, "c": 15} {
+		if e := exits[id]; e.Code != code || e.Unknown != "" {
+			t.Errorf("%s ended with %+v", id, e)
+		}
+	}
+	for id, want := range map[string]string{"a": "unread", "b": "in the gap", "c": "after it"} {
+		if got := lines(n.records(n.log(id)), "stdout"); len(got) != 1 || got[0] != want {
+			t.Errorf("the log of %s has %q", id, got)
+		}
 	}
 }
 

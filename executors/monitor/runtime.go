@@ -9,18 +9,8 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// roundTripRuntime is roundTrip for a request that executes the runtime.
-func (s *session) roundTripRuntime(ctx context.Context, op string, args []string, req *pb.Request) (frame, error) {
-	c, err := s.start(req)
-	if err != nil {
-		return frame{}, err
-	}
-	defer c.close()
-	return c.nextRuntime(ctx, op, args)
-}
-
-// nextRuntime is next for such a request: it makes a *RuntimeError of what the
-// runtime said.
+// nextRuntime is next for a request that executes the runtime: it makes a
+// *RuntimeError of what that said.
 func (c *call) nextRuntime(ctx context.Context, op string, args []string) (frame, error) {
 	f, err := c.next(ctx)
 	failure := c.failure

@@ -1,12 +1,12 @@
 package server
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,23 +15,15 @@ import (
 // memory cgroup: memory.oom_control where the v1 controller is mounted,
 // memory.events on v2. It is empty when there is none, as for the root cgroup.
 func oomCounter(pid int) string {
-	v1, v2 := memoryCgroup(pid)
-	for _, c := range []struct{ path, fsType, option, file string }{
-		{v1, "cgroup", "memory", "memory.oom_control"},
-		{v2, "cgroup2", "", "memory.events"},
-	} {
-		if c.path == "" {
-			continue
-		}
-		mount, root := cgroupMount(c.fsType, c.option)
-		if mount == "" {
-			continue
-		}
-		below, ok := strings.CutPrefix(c.path, strings.TrimSuffix(root, "/"))
-		if !ok {
-			continue
-		}
-		file := filepath.Join(mount, below, c.file)
+	cgroups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return ""
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return ""
+	}
+	for _, file := range oomFiles(string(cgroups), string(mounts)) {
 		if _, err := os.Stat(file); err == nil {
 			return file
 		}
@@ -39,13 +31,27 @@ func oomCounter(pid int) string {
 	return ""
 }
 
-// memoryCgroup returns a process's cgroup in the v1 memory hierarchy and in v2.
-func memoryCgroup(pid int) (v1, v2 string) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
-		return "", ""
+// oomFiles returns where the counter can be, given /proc/PID/cgroup and
+// mountinfo: v1 first, since in a hybrid v2 has no memory controller.
+func oomFiles(cgroups, mounts string) []string {
+	v1, v2 := memoryCgroups(cgroups)
+	var files []string
+	for _, c := range []struct{ cgroup, fsType, option, file string }{
+		{v1, "cgroup", "memory", "memory.oom_control"},
+		{v2, "cgroup2", "", "memory.events"},
+	} {
+		mount, root := cgroupMount(mounts, c.fsType, c.option)
+		below, ok := strings.CutPrefix(c.cgroup, strings.TrimSuffix(root, "/"))
+		if c.cgroup != "" && mount != "" && ok {
+			files = append(files, filepath.Join(mount, below, c.file))
+		}
 	}
-	for line := range strings.Lines(string(data)) {
+	return files
+}
+
+// memoryCgroups returns the paths in the v1 memory hierarchy and in v2.
+func memoryCgroups(cgroups string) (v1, v2 string) {
+	for line := range strings.Lines(cgroups) {
 		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(fields) < 3 {
 			continue
@@ -53,10 +59,8 @@ func memoryCgroup(pid int) (v1, v2 string) {
 		if fields[0] == "0" && fields[1] == "" {
 			v2 = fields[2]
 		}
-		for controller := range strings.SplitSeq(fields[1], ",") {
-			if controller == "memory" {
-				v1 = fields[2]
-			}
+		if slices.Contains(strings.Split(fields[1], ","), "memory") {
+			v1 = fields[2]
 		}
 	}
 	return v1, v2
@@ -64,25 +68,15 @@ func memoryCgroup(pid int) (v1, v2 string) {
 
 // cgroupMount returns where a cgroup file system of the type, and with the
 // option, is mounted, and which of its directories is there.
-func cgroupMount(fsType, option string) (mount, root string) {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return "", ""
-	}
-	defer file.Close()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
+func cgroupMount(mounts, fsType, option string) (mount, root string) {
+	for line := range strings.Lines(mounts) {
+		before, after, ok := strings.Cut(line, " - ")
 		left, right := strings.Fields(before), strings.Fields(after)
 		if !ok || len(left) < 5 || len(right) < 3 || right[0] != fsType {
 			continue
 		}
-		if option == "" {
+		if option == "" || slices.Contains(strings.Split(right[2], ","), option) {
 			return left[4], left[3]
-		}
-		for o := range strings.SplitSeq(right[2], ",") {
-			if o == option {
-				return left[4], left[3]
-			}
 		}
 	}
 	return "", ""

@@ -1,0 +1,46 @@
+package server
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestOOMFiles(t *testing.T) {
+	const (
+		mountV1     = "35 32 0:30 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory\n"
+		mountOther  = "36 32 0:31 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n"
+		mountHybrid = "37 32 0:32 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
+		mountV2     = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+		mountInside = "29 23 0:26 /docker/abc /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
+	)
+	for _, test := range []struct {
+		name, cgroups, mounts string
+		want                  []string
+	}{
+		{
+			"v1", "4:memory:/pods/p/c\n3:cpu,cpuacct:/pods/p/c\n", mountOther + mountV1,
+			[]string{"/sys/fs/cgroup/memory/pods/p/c/memory.oom_control"},
+		},
+		{
+			"v2", "0::/kubepods.slice/c.scope/container\n", mountV2,
+			[]string{"/sys/fs/cgroup/kubepods.slice/c.scope/container/memory.events"},
+		},
+		{
+			"hybrid", "4:memory:/p/c\n0::/p/c\n", mountV1 + mountHybrid,
+			[]string{"/sys/fs/cgroup/memory/p/c/memory.oom_control", "/sys/fs/cgroup/unified/p/c/memory.events"},
+		},
+		{
+			"only a part is mounted", "0::/docker/abc/p/c\n", mountInside,
+			[]string{"/sys/fs/cgroup/p/c/memory.events"},
+		},
+		{"outside of the part", "0::/elsewhere\n", mountInside, nil},
+		{"a colon in the name", "0::/p:c\n", mountV2, []string{"/sys/fs/cgroup/p:c/memory.events"}},
+		{"nothing", "", "", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := oomFiles(test.cgroups, test.mounts); !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,180 @@
+package pump
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
+)
+
+// output is a container's output with the writing end of its stdout.
+type output struct {
+	*Output
+	t     *testing.T
+	path  string
+	write int
+}
+
+func start(t *testing.T, flags int) *output {
+	t.Helper()
+	p, err := New(slog.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := make(chan error, 1)
+	go func() { ran <- p.Run() }()
+	t.Cleanup(func() {
+		p.Stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+	path := filepath.Join(t.TempDir(), "0.log")
+	log, err := crilog.Open(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &output{t: t, path: path}
+	pipes, write := newPipes(t, flags)
+	o.write = write
+	if o.Output, err = p.Attach(pipes, log); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func newPipes(t *testing.T, flags int) (Pipes, int) {
+	t.Helper()
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK|flags); err != nil {
+		t.Fatal(err)
+	}
+	return Pipes{Stdout: fds[0], Stderr: -1}, fds[1]
+}
+
+func (o *output) say(text string) {
+	o.t.Helper()
+	if n, err := unix.Write(o.write, []byte(text)); err != nil || n != len(text) {
+		o.t.Fatalf("wrote %d bytes, %v", n, err)
+	}
+}
+
+func (o *output) drained() {
+	o.t.Helper()
+	done := make(chan struct{})
+	if err := o.Drain(func() { close(done) }); err != nil {
+		o.t.Fatal(err)
+	}
+	<-done
+}
+
+// records returns the log without the times.
+func (o *output) records() string {
+	o.t.Helper()
+	data, err := os.ReadFile(o.path)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(data)) {
+		_, rest, _ := strings.Cut(line, " ")
+		b.WriteString(rest)
+	}
+	return b.String()
+}
+
+func (o *output) eventually(want string) {
+	o.t.Helper()
+	var got string
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if got = o.records(); got == want {
+			return
+		}
+	}
+	o.t.Fatalf("the log has %q, want %q", got, want)
+}
+
+// A line that comes in pieces is one record, if the pieces come soon.
+func TestPiecesOfALine(t *testing.T) {
+	o := start(t, 0)
+	o.say("one ")
+	o.drained()
+	o.say("line\n")
+	o.eventually("stdout F one line\n")
+	o.say("wait")
+	o.eventually("stdout F one line\nstdout P wait\n")
+	unix.Close(o.write)
+	o.eventually("stdout F one line\nstdout P wait\nstdout F \n")
+}
+
+// A container can put its pipe into packet mode, in which a read returns one
+// write.
+func TestPackets(t *testing.T) {
+	o := start(t, unix.O_DIRECT)
+	for range 10 {
+		o.say("x\n")
+	}
+	o.drained()
+	if got := o.records(); got != strings.Repeat("stdout F x\n", 10) {
+		t.Errorf("the log has %q", got)
+	}
+	unix.Close(o.write)
+}
+
+func TestOffer(t *testing.T) {
+	o := start(t, 0)
+	again, write := newPipes(t, 0)
+	if err := o.Offer(again); err != nil {
+		t.Fatal(err)
+	}
+	// That one was closed, since there is one already.
+	if _, err := unix.Write(write, []byte("x\n")); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("a second pipe was taken: %v", err)
+	}
+	unix.Close(write)
+	stderr, write := newPipes(t, 0)
+	if err := o.Offer(Pipes{Stdout: -1, Stderr: stderr.Stdout}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(write, []byte("complaint\n")); err != nil {
+		t.Fatal(err)
+	}
+	o.eventually("stderr F complaint\n")
+	twins, err := o.Duplicate()
+	if err != nil || twins.Stdout < 0 || twins.Stderr < 0 {
+		t.Errorf("the duplicates are %v, %v", twins, err)
+	}
+	twins.Close()
+	unix.Close(write)
+	o.say("last")
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.eventually("stderr F complaint\nstdout F last\n")
+	if _, err := unix.Write(o.write, []byte("x")); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("the pipe is still open: %v", err)
+	}
+	unix.Close(o.write)
+}
+
+func TestStopped(t *testing.T) {
+	p, err := New(slog.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go p.Run()
+	p.Stop()
+	pipes, write := newPipes(t, 0)
+	defer unix.Close(write)
+	defer pipes.Close()
+	if _, err := p.Attach(pipes, nil); !errors.Is(err, ErrStopped) {
+		t.Errorf("Attach gave %v", err)
+	}
+}
