@@ -85,6 +85,13 @@ func detect(mounts []*mountinfo.Info, readFile func(string) ([]byte, error)) (*N
 	switch {
 	case v1 && v2:
 		node.Layout = Hybrid
+		// Controllers that no v1 hierarchy has are there for the taking, but no
+		// runtime takes them.
+		for i := range node.Hierarchies {
+			if node.Hierarchies[i].Unified {
+				node.Hierarchies[i].Controllers = nil
+			}
+		}
 	case v1:
 		node.Layout = V1
 	case v2:

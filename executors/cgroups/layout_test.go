@@ -48,7 +48,7 @@ func TestDetectLayouts(t *testing.T) {
 			}
 			node, err := detect(mounts, func(string) ([]byte, error) {
 				if tc.want.Layout == Hybrid {
-					return nil, nil
+					return []byte("hugetlb\n"), nil
 				}
 				return []byte("memory cpu\n"), nil
 			})

@@ -1,0 +1,104 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/monitor"
+)
+
+// Bundle is what a container is created from.
+type Bundle struct {
+	ID string
+	// Dir is the bundle's directory, absolute and of the container's own. It is
+	// made if it isn't there.
+	Dir  string
+	Spec *specs.Spec
+	// LogPath is the CRI log; empty drops the output.
+	LogPath string
+	// MaxLogSize in bytes; 0 for no limit.
+	MaxLogSize                 int64
+	Stdin, StdinOnce, Terminal bool
+	// Deadline is how long the runtime may take; 0 for the monitor's default.
+	Deadline time.Duration
+}
+
+// Create has the runtime create a container, and returns its first process,
+// which waits for Start. A container that the monitor has is returned as it is.
+// What an earlier try left in the runtime alone, because the monitor or the
+// runtime was killed in the middle, is deleted and made anew.
+func (d *Driver) Create(ctx context.Context, b Bundle) (monitor.Process, error) {
+	if err := writeConfig(b.Dir, b.Spec); err != nil {
+		return monitor.Process{}, err
+	}
+	before, err := d.known(b.ID)
+	if err != nil {
+		return monitor.Process{}, err
+	}
+	process, err := d.create(ctx, b)
+	if _, refused := errors.AsType[*monitor.RuntimeError](err); refused && before {
+		if err := d.Delete(ctx, Container{ID: b.ID, Bundle: b.Dir}); err != nil {
+			return monitor.Process{}, fmt.Errorf("delete what an earlier try left: %w", err)
+		}
+		process, err = d.create(ctx, b)
+	}
+	if err != nil {
+		return monitor.Process{}, runtimeFault("create container", b.ID, err)
+	}
+	return process, nil
+}
+
+func (d *Driver) create(ctx context.Context, b Bundle) (monitor.Process, error) {
+	log := filepath.Join(b.Dir, "create.log")
+	if err := os.Remove(log); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return monitor.Process{}, err
+	}
+	args := append(d.globalArgs(log), "create", "--bundle", b.Dir, "--pid-file", pidPath(b.Dir), b.ID)
+	return d.monitor.Create(ctx, monitor.CreateRequest{
+		ContainerID: b.ID,
+		Runtime:     d.runtime.Path,
+		Args:        args,
+		PidFile:     pidPath(b.Dir),
+		Bundle:      b.Dir,
+		LogPath:     b.LogPath,
+		MaxLogSize:  b.MaxLogSize,
+		Stdin:       b.Stdin,
+		StdinOnce:   b.StdinOnce,
+		Terminal:    b.Terminal,
+		Deadline:    b.Deadline,
+	})
+}
+
+// runtimeFault says what the monitor's error means to the caller.
+func runtimeFault(op, id string, err error) error {
+	kind := fault.KindOf(err)
+	failed, refused := errors.AsType[*monitor.RuntimeError](err)
+	switch {
+	case refused && failed.TimedOut, errors.Is(err, context.DeadlineExceeded):
+		kind = fault.Deadline
+	case errors.Is(err, monitor.ErrNotFound):
+		kind = fault.Precondition
+	case errors.Is(err, monitor.ErrUnimplemented):
+		kind = fault.Unsupported
+	case errors.Is(err, monitor.ErrLost), errors.Is(err, monitor.ErrClosed):
+		kind = fault.Unavailable
+	}
+	return &callError{fault: fault.New(kind, op, id, "%v", err), cause: err}
+}
+
+// callError is a fault that keeps its cause.
+type callError struct {
+	fault *fault.Fault
+	cause error
+}
+
+func (e *callError) Error() string   { return e.fault.Error() }
+func (e *callError) Unwrap() []error { return []error{e.fault, e.cause} }

@@ -1,0 +1,54 @@
+package oci
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/monitor"
+)
+
+// Delete ends what is left of a container, whatever its state, and clears the
+// runtime's and the kernel's memory of it. Already gone is success. The bundle
+// is left, and so is what the monitor knows.
+func (d *Driver) Delete(ctx context.Context, c Container) error {
+	known, err := d.known(c.ID)
+	if err != nil {
+		return err
+	}
+	if known {
+		if err := d.deleteKnown(ctx, c); err != nil {
+			return err
+		}
+	}
+	path, err := cgroupsPath(c)
+	if err != nil || path == "" {
+		return err
+	}
+	return d.cgroups.RemoveContainer(ctx, path, c.ID)
+}
+
+// deleteKnown kills first: runc's forced delete of a live container sleeps for
+// a tenth of a second before it looks whether the container has ended.
+func (d *Driver) deleteKnown(ctx context.Context, c Container) error {
+	err := d.monitor.Signal(ctx, c.ID, int(unix.SIGKILL))
+	if err == nil {
+		_, err = d.run(ctx, "delete container", c.ID, append(d.globalArgs(""), "delete", c.ID)...)
+	} else if !errors.Is(err, monitor.ErrNotFound) {
+		return runtimeFault("delete container", c.ID, err)
+	}
+	if err != nil {
+		// It didn't end at once, or the monitor never had it.
+		_, err = d.run(ctx, "delete container", c.ID, append(d.globalArgs(""), "delete", "--force", c.ID)...)
+	}
+	if err != nil {
+		return err
+	}
+	known, err := d.known(c.ID)
+	if err == nil && known {
+		err = fault.New(fault.Internal, "delete container", c.ID, "the runtime said yes, but its state is still in %s", d.runtime.StateRoot)
+	}
+	return err
+}

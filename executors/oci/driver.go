@@ -1,0 +1,145 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/cgroups"
+	"github.com/stele-runtime/stele/executors/monitor"
+)
+
+// Monitor is what the driver needs of the monitor's client.
+type Monitor interface {
+	// Create is idempotent for a container that the monitor has.
+	Create(context.Context, monitor.CreateRequest) (monitor.Process, error)
+	Exec(context.Context, monitor.ExecRequest) (monitor.ExecResult, error)
+	// Signal signals the container's first process; one that has ended is no
+	// error, an unknown container is monitor.ErrNotFound.
+	Signal(ctx context.Context, id string, signal int) error
+}
+
+// Runtime says which runtime to drive, and how.
+type Runtime struct {
+	// Name of the runtime handler, for messages.
+	Name string
+	// Path of the executable; a bare name is looked for in PATH.
+	Path string
+	// StateRoot is the runtime's own directory (--root), absolute and not shared
+	// with any other handler.
+	StateRoot string
+	// Systemd lets systemd make the cgroups; specs must then have cgroup paths
+	// of its form.
+	Systemd bool
+}
+
+// Config is what a Driver is made from. All fields are needed.
+type Config struct {
+	Runtime Runtime
+	Monitor Monitor
+	// Cgroups removes what a runtime leaves.
+	Cgroups *cgroups.Manager
+	Logger  *slog.Logger
+}
+
+// Driver drives one runtime. Its methods may be called at any time, but those
+// that name the same container one after the other; Exec is an exception.
+type Driver struct {
+	runtime  Runtime
+	monitor  Monitor
+	cgroups  *cgroups.Manager
+	log      *slog.Logger
+	version  Version
+	features *features.Features
+}
+
+// Container names a container to the runtime.
+type Container struct {
+	ID string
+	// Bundle is the directory that Create was given.
+	Bundle string
+}
+
+// New finds out which runtime this is. It fails with fault.Unsupported if there
+// is none.
+func New(ctx context.Context, c Config) (*Driver, error) {
+	path, err := exec.LookPath(c.Runtime.Path)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return nil, fault.New(fault.Unsupported, "find runtime", c.Runtime.Name, "%v", err)
+	}
+	c.Runtime.Path = path
+	if !filepath.IsAbs(c.Runtime.StateRoot) {
+		return nil, fmt.Errorf("runtime %s: its state directory %q is not an absolute path", c.Runtime.Name, c.Runtime.StateRoot)
+	}
+	if err := os.MkdirAll(c.Runtime.StateRoot, 0o700); err != nil {
+		return nil, fmt.Errorf("runtime %s: make its state directory: %w", c.Runtime.Name, err)
+	}
+	d := &Driver{runtime: c.Runtime, monitor: c.Monitor, cgroups: c.Cgroups, log: c.Logger}
+	if d.version, err = d.askVersion(ctx); err != nil {
+		return nil, err
+	}
+	if d.version.Name == runc && d.version.Before(1, 1, 12) {
+		// CVE-2024-21626: a working directory in a leaked descriptor.
+		d.log.Warn("this runc lets containers reach the node's file system; use 1.1.12 or newer",
+			"path", path, "version", d.version.Number)
+	}
+	if d.features, err = d.askFeatures(ctx); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Version returns what the runtime calls itself.
+func (d *Driver) Version() Version { return d.version }
+
+// Features returns what the runtime says that it can do; nil if it doesn't say.
+func (d *Driver) Features() *features.Features { return d.features }
+
+// Runtime returns the runtime as it is driven: its path is absolute.
+func (d *Driver) Runtime() Runtime { return d.runtime }
+
+// stateDir is where runc and crun keep a container.
+func (d *Driver) stateDir(id string) string { return filepath.Join(d.runtime.StateRoot, id) }
+
+// known reports whether the runtime's directory has anything with the
+// container's id in its name.
+func (d *Driver) known(id string) (bool, error) {
+	entries, err := os.ReadDir(d.runtime.StateRoot)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, fmt.Errorf("look for container %s: %w", id, err)
+	}
+	for _, e := range entries {
+		// runc and crun have a directory of that name, gVisor has files in whose
+		// names it is one part.
+		if e.Name() == id || slices.Contains(strings.FieldsFunc(e.Name(), isSeparator), id) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func isSeparator(r rune) bool { return r == '_' || r == ':' || r == '.' }
+
+// globalArgs are the arguments before the command.
+func (d *Driver) globalArgs(log string) []string {
+	args := []string{"--root", d.runtime.StateRoot, "--log-format", "json"}
+	if log != "" {
+		args = append(args, "--log", log)
+	}
+	if d.runtime.Systemd {
+		args = append(args, "--systemd-cgroup")
+	}
+	return args
+}

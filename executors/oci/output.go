@@ -1,0 +1,135 @@
+package oci
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxExecOutput bounds what ExecSync returns of standard output and standard
+// error together, in bytes (CVE-2022-1708, CVE-2022-31030). The CRI says 16 MB,
+// and that is also the longest message that the kubelet takes: the rest of the
+// message needs some room.
+const MaxExecOutput = 16<<20 - 4<<10
+
+// output collects what a command writes, in two pipes.
+type output struct {
+	stdout, stderr *collector
+	// left is how many bytes may still be kept.
+	left      atomic.Int64
+	truncated atomic.Bool
+}
+
+// collector reads one pipe.
+type collector struct {
+	out         *output
+	read, write *os.File
+	data        []byte
+	err         error
+	done        chan struct{}
+}
+
+func newOutput() (*output, error) {
+	o := &output{}
+	o.left.Store(MaxExecOutput)
+	var err error
+	if o.stdout, err = o.collect(); err != nil {
+		return nil, err
+	}
+	if o.stderr, err = o.collect(); err != nil {
+		o.stdout.finish()
+		return nil, err
+	}
+	return o, nil
+}
+
+// collect starts to read a new pipe, until finish is called.
+func (o *output) collect() (*collector, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	c := &collector{out: o, read: r, write: w, done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		_, c.err = io.Copy(c, r)
+	}()
+	return c, nil
+}
+
+// Write keeps what there is room for, and takes the rest: the command must not
+// block, and goes on without an error.
+func (c *collector) Write(p []byte) (int, error) {
+	room := c.out.left.Add(-int64(len(p))) + int64(len(p))
+	keep := min(max(room, 0), int64(len(p)))
+	if keep < int64(len(p)) {
+		c.out.truncated.Store(true)
+	}
+	c.data = append(c.data, p[:keep]...)
+	return len(p), nil
+}
+
+// finish returns what was written by a command that has ended.
+func (o *output) finish() (stdout, stderr []byte, truncated bool, err error) {
+	o.stdout.finish()
+	o.stderr.finish()
+	return o.stdout.data, o.stderr.data, o.truncated.Load(), errors.Join(o.stdout.err, o.stderr.err)
+}
+
+// finish takes what is in the pipe and closes it. A process that was left behind
+// may hold the other end open, and go on writing: the pipe is not read to its
+// end, but as far as it can have been filled.
+func (c *collector) finish() {
+	defer c.read.Close()
+	c.write.Close()
+	if err := c.read.SetReadDeadline(time.Now()); err != nil {
+		c.err = err
+		return
+	}
+	<-c.done
+	if !errors.Is(c.err, os.ErrDeadlineExceeded) {
+		return
+	}
+	c.err = c.read.SetReadDeadline(time.Time{})
+	if c.err == nil {
+		c.err = c.drain()
+	}
+}
+
+// drain reads without waiting.
+func (c *collector) drain() error {
+	raw, err := c.read.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var readErr error
+	err = raw.Read(func(fd uintptr) bool {
+		size, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0)
+		if err != nil {
+			readErr = err
+			return true
+		}
+		buf := make([]byte, 32<<10)
+		for size > 0 {
+			n, err := unix.Read(int(fd), buf)
+			if err == unix.EINTR {
+				continue
+			}
+			if err == unix.EAGAIN || n == 0 {
+				return true
+			}
+			if err != nil {
+				readErr = err
+				return true
+			}
+			c.Write(buf[:n])
+			size -= n
+		}
+		return true
+	})
+	return errors.Join(err, readErr)
+}

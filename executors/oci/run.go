@@ -1,0 +1,98 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+const (
+	// callDeadline bounds a command that the driver executes itself. The slowest
+	// is a forced delete, in which runc waits up to ten seconds.
+	callDeadline = 30 * time.Second
+	// maxOutput bounds what is kept of a command's output, in bytes.
+	maxOutput = 1 << 20
+	// pipeWait is how long a command's output may be kept open by processes that
+	// it left behind, as gVisor does.
+	pipeWait = 100 * time.Millisecond
+)
+
+// run executes a command of the runtime and returns its standard output.
+func (d *Driver) run(ctx context.Context, op, subject string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callDeadline)
+	defer cancel()
+	stdout, stderr := bounded{left: maxOutput}, bounded{left: maxOutput}
+	cmd := exec.CommandContext(ctx, d.runtime.Path, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// What ends the daemon must not end a runtime in the middle.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = pipeWait
+	err := cmd.Run()
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
+		return stdout.data, nil
+	}
+	kind := fault.Internal
+	if ctx.Err() != nil {
+		kind = fault.Deadline
+		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+	}
+	return nil, &CommandError{
+		Fault:   fault.New(kind, op, subject, "%s: %v", d.runtime.Name, describe(err, stderr.data)),
+		Missing: errors.Is(err, os.ErrNotExist),
+	}
+}
+
+// CommandError says that a command of the runtime failed.
+type CommandError struct {
+	Fault *fault.Fault
+	// Missing: the runtime's executable is gone.
+	Missing bool
+}
+
+func (e *CommandError) Error() string { return e.Fault.Error() }
+func (e *CommandError) Unwrap() error { return e.Fault }
+
+// describe joins how a command ended and what it said last: runtimes write a
+// line in JSON, or plain text.
+func describe(err error, stderr []byte) string {
+	message := ""
+	for line := range bytes.Lines(stderr) {
+		var entry struct{ Level, Msg string }
+		line = bytes.TrimSpace(line)
+		if json.Unmarshal(line, &entry) != nil {
+			entry.Msg = string(line)
+		}
+		if entry.Level == "warning" || entry.Level == "info" || entry.Level == "debug" || entry.Msg == "" {
+			continue
+		}
+		message = entry.Msg
+	}
+	if message == "" {
+		return err.Error()
+	}
+	return fmt.Sprintf("%v: %s", err, strings.TrimSpace(message))
+}
+
+// bounded keeps the first bytes that are written to it and takes the rest.
+type bounded struct {
+	data []byte
+	left int
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	n := min(len(p), b.left)
+	b.left -= n
+	b.data = append(b.data, p[:n]...)
+	return len(p), nil
+}

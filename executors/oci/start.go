@@ -1,0 +1,229 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// startDeadline bounds the wait for a container's first process to go on.
+const startDeadline = 30 * time.Second
+
+// Start lets the user's program run. One that runs already, or has run, is
+// success; one whose first process ended before is fault.Precondition.
+//
+// A container that runc created waits until somebody opens the FIFO exec.fifo in
+// its state directory for reading. Doing that here takes a fiftieth of the time
+// that executing `runc start` does, which does nothing else: there are no hooks.
+// The price: if this process is killed in the microseconds between the opening
+// and the container's answer, the container's first process ends, and the start
+// has failed.
+func (d *Driver) Start(ctx context.Context, c Container) error {
+	ctx, cancel := context.WithTimeout(ctx, startDeadline)
+	defer cancel()
+	if d.version.Name != runc {
+		return d.startByCommand(ctx, c)
+	}
+	fifo := filepath.Join(d.stateDir(c.ID), "exec.fifo")
+	fd, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err == unix.ENOENT {
+		if _, err := os.Stat(d.stateDir(c.ID)); err != nil {
+			return fault.New(fault.Precondition, "start container", c.ID, "the runtime doesn't have it: %v", err)
+		}
+		// It goes away when the container was started.
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", c.ID, &fs.PathError{Op: "open", Path: fifo, Err: err})
+	}
+	defer unix.Close(fd)
+	if err := d.awaitInit(ctx, c, fd); err != nil {
+		return err
+	}
+	if err := os.Remove(fifo); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("start container %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+// awaitInit returns when the container's first process went past the FIFO, of
+// which fd is the reading end.
+func (d *Driver) awaitInit(ctx context.Context, c Container, fd int) error {
+	waiting, err := findInit(c)
+	if err != nil {
+		return err
+	}
+	defer waiting.close()
+	for {
+		// What was written tells more than what became of the writer, so it is
+		// looked at last, and again after the writer has gone.
+		state := waiting.state()
+		written, err := fifoWritten(fd)
+		switch {
+		case err != nil:
+			return fmt.Errorf("start container %s: read exec.fifo: %w", c.ID, err)
+		case written, state == initPast:
+			return nil
+		case state == initGone:
+			return fault.New(fault.Precondition, "start container", c.ID, "its first process ended before it was started")
+		}
+		// A process that is let go writes within microseconds; the pause is for
+		// the cases that the kernel doesn't tell of.
+		if err := waiting.pause(ctx, fd); err != nil {
+			return runtimeFault("start container", c.ID, fmt.Errorf("its first process doesn't go on: %w", err))
+		}
+	}
+}
+
+// fifoWritten takes the byte that the process writes. The end of the file tells
+// nothing: a FIFO without a writer is at its end.
+func fifoWritten(fd int) (bool, error) {
+	var b [1]byte
+	n, err := unix.Read(fd, b[:])
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return false, nil
+	}
+	return n > 0, err
+}
+
+// waitingInit is a container's first process, which may have gone.
+type waitingInit struct {
+	pid int
+	// pidfd is -1 for one that is gone.
+	pidfd int
+}
+
+type initState int
+
+const (
+	// initWaits: it is still the runtime's program.
+	initWaits initState = iota
+	// initPast: it has become the user's.
+	initPast
+	// initGone: it has ended.
+	initGone
+)
+
+// findInit opens the process whose pid the runtime left in the bundle, if it is
+// still that container's: pids are used again, but the cgroup has the
+// container's id in its name.
+func findInit(c Container) (*waitingInit, error) {
+	pid, err := readPid(pidPath(c.Bundle))
+	if err != nil {
+		return nil, fmt.Errorf("start container %s: %w", c.ID, err)
+	}
+	gone := &waitingInit{pid: pid, pidfd: -1}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH || err == unix.EINVAL {
+		return gone, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start container %s: open process %d: %w", c.ID, pid, err)
+	}
+	cgroup, err := readSmall(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil || !bytes.Contains(cgroup, []byte(c.ID)) {
+		unix.Close(fd)
+		return gone, nil
+	}
+	return &waitingInit{pid: pid, pidfd: fd}, nil
+}
+
+func (w *waitingInit) close() {
+	if w.pidfd >= 0 {
+		unix.Close(w.pidfd)
+	}
+}
+
+func (w *waitingInit) state() initState {
+	if w.pidfd < 0 {
+		return initGone
+	}
+	// The name first: it can't be another's if the process still runs afterwards.
+	name, err := readSmall(fmt.Sprintf("/proc/%d/comm", w.pid))
+	poll := []unix.PollFd{{Fd: int32(w.pidfd), Events: unix.POLLIN}}
+	if n, _ := unix.Poll(poll, 0); n > 0 {
+		return initGone
+	}
+	// runc calls its process "runc:[2:INIT]" until it executes the user's.
+	if err == nil && !strings.HasPrefix(string(name), "runc:[") {
+		return initPast
+	}
+	return initWaits
+}
+
+// pause waits until something is written, the process ends, or a short time has
+// passed.
+func (w *waitingInit) pause(ctx context.Context, fifo int) error {
+	const milliseconds = 10
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	poll := []unix.PollFd{{Fd: int32(fifo), Events: unix.POLLIN}, {Fd: int32(w.pidfd), Events: unix.POLLIN}}
+	if _, err := unix.Poll(poll, milliseconds); err != nil && err != unix.EINTR {
+		return err
+	}
+	return nil
+}
+
+// startByCommand asks the runtime. If that fails, the container's state decides
+// whether there was anything to do.
+func (d *Driver) startByCommand(ctx context.Context, c Container) error {
+	_, err := d.run(ctx, "start container", c.ID, append(d.globalArgs(""), "start", c.ID)...)
+	if err == nil {
+		return nil
+	}
+	status, stateErr := d.status(ctx, c.ID)
+	if stateErr == nil && (status == "running" || status == "stopped") {
+		return nil
+	}
+	return errors.Join(err, stateErr)
+}
+
+// status asks the runtime once, after it refused something, whether that was
+// because it is done.
+func (d *Driver) status(ctx context.Context, id string) (string, error) {
+	out, err := d.run(ctx, "ask for the state of container", id, append(d.globalArgs(""), "state", id)...)
+	if err != nil {
+		return "", err
+	}
+	var state struct{ Status string }
+	if err := json.Unmarshal(out, &state); err != nil {
+		return "", fmt.Errorf("ask for the state of container %s: %w", id, err)
+	}
+	return state.Status, nil
+}
+
+func readPid(path string) (int, error) {
+	data, err := readSmall(path)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(data)))
+	if err != nil || pid <= 0 {
+		return 0, fmt.Errorf("%s: no pid: %q", path, data)
+	}
+	return pid, nil
+}
+
+// readSmall reads a file of which the first 64 KiB are enough.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 64<<10))
+}
