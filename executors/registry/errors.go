@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +39,7 @@ var (
 
 // Error is why an image was not pulled. It has no credentials in it: what failed
 // underneath is kept as text only, from which they were removed. errors.Is finds the
-// Kind, and context.Canceled or DeadlineExceeded when that was the reason.
+// Kind, or context.Canceled or DeadlineExceeded when the pull was given up.
 type Error struct {
 	// Ref is the image as the user named it.
 	Ref string
@@ -49,15 +48,15 @@ type Error struct {
 	// Detail is the rest of the story.
 	Detail string
 
-	ended error // the context's error, if it ended
+	ended error // context.Canceled or DeadlineExceeded, if the pull was given up
 }
 
-func newError(ref string, redact *strings.Replacer, cause error) *Error {
-	e := &Error{Ref: redact.Replace(ref), Kind: kindOf(cause), Detail: redact.Replace(cause.Error())}
-	for _, ended := range []error{context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(cause, ended) {
-			e.ended, e.Kind = ended, nil
-		}
+// newError makes the error of a pull whose context has ended with the given error,
+// or not at all.
+func newError(ended error, ref string, redact *strings.Replacer, cause error) *Error {
+	e := &Error{Ref: redact.Replace(ref), Detail: redact.Replace(cause.Error()), ended: ended}
+	if ended == nil {
+		e.Kind = kindOf(cause)
 	}
 	return e
 }

@@ -132,11 +132,11 @@ func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) 
 	sysregistriesv2.InvalidateCache()
 	found, err := resolve(p.system(), request.Ref)
 	if err != nil {
-		return Pulled{}, newError(request.Ref, redact, fmt.Errorf("%w: %w", ErrInvalidReference, err))
+		return Pulled{}, newError(ctx.Err(), request.Ref, redact, fmt.Errorf("%w: %w", ErrInvalidReference, err))
 	}
 	end, err := p.options.Store.BeginPull(ctx)
 	if err != nil {
-		return Pulled{}, newError(request.Ref, redact, err)
+		return Pulled{}, newError(ctx.Err(), request.Ref, redact, err)
 	}
 	defer end()
 
@@ -152,9 +152,9 @@ func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) 
 		}
 	}
 	if len(failures) == 1 {
-		return Pulled{}, newError(request.Ref, redact, failures[0])
+		return Pulled{}, newError(ctx.Err(), request.Ref, redact, failures[0])
 	}
-	return Pulled{}, newError(request.Ref, redact, failedEverywhere(found, failures))
+	return Pulled{}, newError(ctx.Err(), request.Ref, redact, failedEverywhere(found, failures))
 }
 
 // pullAs pulls an image whose full name is known.

@@ -9,6 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 // childJob is what a copy of the test program is asked to do in a process of its
@@ -63,6 +66,23 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 				}
 			}
 		}
+	},
+	"prepare on a shared host": func(s *Store, arguments []string) error {
+		if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("make mounts shared: %w", err)
+		}
+		rootfs, err := s.PrepareRootfs(context.Background(), RootfsRequest{ContainerID: arguments[1], ImageID: arguments[0]})
+		if err != nil {
+			return err
+		}
+		mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(rootfs.Mountpoint))
+		if err != nil {
+			return err
+		}
+		if len(mounts) != 1 || mounts[0].Optional != "" {
+			return fmt.Errorf("mounts are %+v, want one that is private", mounts)
+		}
+		return s.ReleaseRootfs(context.Background(), arguments[1])
 	},
 	// pull pulls again and again what it has just removed, until it is killed.
 	"pull": func(s *Store, arguments []string) error {

@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	library "go.podman.io/storage"
 
 	"github.com/stele-runtime/stele/test/images"
 )
@@ -141,6 +143,18 @@ func TestOrphanedLayersGoWhenTheyAreOldAndNoPullIsUnderWay(t *testing.T) {
 	end()
 	s.now = func() time.Time { return child.Created.Add(2 * time.Hour) }
 	collect(time.Hour, 2)
+
+	orphan, err := s.lib.CreateLayer("", "", nil, "", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, err = s.BeginPull(ctx); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if _, err := s.lib.Layer(orphan.ID); !errors.Is(err, library.ErrLayerUnknown) {
+		t.Errorf("the end of a pull left an old orphan: %v", err)
+	}
 	prepare(t, s, id("container"), image)
 	release(t, s, id("container"))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +47,12 @@ func TestRootfsLife(t *testing.T) {
 	}
 	if want := filepath.Join(s.layerDir(one), "merged"); first.Mountpoint != want {
 		t.Errorf("mounted on %s; release would look at %s", first.Mountpoint, want)
+	}
+	for range 3 {
+		prepare(t, s, one, image)
+	}
+	if mounts, err := s.lib.Mounted(one); err != nil || mounts != 1 {
+		t.Errorf("after repetitions the library counts %d mounts, %v", mounts, err)
 	}
 	ids, err := s.Rootfses(context.Background())
 	if want := []string{one, two}; err != nil || !slices.Equal(slices.Sorted(slices.Values(ids)), slices.Sorted(slices.Values(want))) {
@@ -232,6 +239,19 @@ func TestReleaseTakesMountsBelowTheRootfsAlong(t *testing.T) {
 	}
 	release(t, s, container)
 	expectNothing(t, s, container)
+}
+
+// Where mounts are shared (systemd's default), what is mounted in a container must
+// not appear on the host.
+func TestRootfsIsPrivateOnAHostWithSharedMounts(t *testing.T) {
+	s, image := pulled(t)
+	options := s.options
+	s.Close()
+	command := childCommand(t, "prepare on a shared host", options, []string{image.ID, id("container")})
+	command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
 }
 
 func TestPrepareRefuses(t *testing.T) {
