@@ -65,7 +65,8 @@ func (w *writer) fail(cause error) error {
 // bbolt may have written all of it before, say, the last sync reported an I/O
 // error. Only the disk knows, so the file is opened again and looked at.
 func (w *writer) settle(b *batch, cause error) {
-	failure := w.fail(fmt.Errorf("commit: %w", cause))
+	cause = fmt.Errorf("commit: %w", cause)
+	failure := w.fail(cause)
 	err := w.reopen()
 	for try := 1; err != nil && try < reopenTries; try++ {
 		time.Sleep(firstPause)
@@ -77,7 +78,9 @@ func (w *writer) settle(b *batch, cause error) {
 	}
 	switch {
 	case err != nil:
-		b.fail(fmt.Errorf("%w: %w; and it could not be looked up: %w", eventlog.ErrOutcomeUnknown, failure, err))
+		// Not ErrUnavailable, also not inside of err: that would say that
+		// nothing was appended.
+		b.fail(fmt.Errorf("%w: %w; and it could not be looked up: %v", eventlog.ErrOutcomeUnknown, cause, err))
 	case !durable:
 		b.fail(failure)
 	}
