@@ -124,10 +124,11 @@ type Log interface {
 
 	// Subscribe yields all records from the given sequence (0 is taken for
 	// 1), in order and without gaps: first those that are there, then new
-	// ones as they become durable. It ends only when the consumer stops, the
-	// context ends, or the log is closed or fails; damage is treated as in
-	// Read. Each subscription reads at its own pace and none slows the
-	// writer.
+	// ones as they become durable. It ends when the consumer stops, the
+	// context ends, the log is closed, or the file turns out to be damaged
+	// (an ErrCorrupt that is no *DamageError); damage to records is treated as
+	// in Read. Times in which the log is unavailable it sits out. Each
+	// subscription reads at its own pace and none slows the writer.
 	Subscribe(ctx context.Context, from Sequence) iter.Seq2[Record, error]
 
 	// SaveSnapshot stores a snapshot under a name, in place of an earlier one

@@ -56,7 +56,7 @@ func makeOriginal(t testing.TB) *original {
 		}
 	}
 	var inUse int64
-	err := l.store.view(t.Context(), func(tx *bolt.Tx) error { inUse = tx.Size(); return nil })
+	err := l.store.view(t.Context(), false, func(tx *bolt.Tx) error { inUse = tx.Size(); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

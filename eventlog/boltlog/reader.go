@@ -60,7 +60,7 @@ func (r *Reader) open(o opener) error {
 // whatever became of the keys themselves.
 func (s *store) last() (last eventlog.Sequence, err error) {
 	var decoder recordDecoder
-	err = s.view(context.Background(), func(tx *bolt.Tx) error {
+	err = s.view(context.Background(), false, func(tx *bolt.Tx) error {
 		behind := eventlog.Sequence(0)
 		cursor := tx.Bucket(bucketRecords).Cursor()
 		for k, v := cursor.Last(); k != nil; k, v = cursor.Prev() {
@@ -130,11 +130,12 @@ func (c *chunk) yield(yield func(eventlog.Record, error) bool) bool {
 // Read implements eventlog.Reader.
 func (r *Reader) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
 	return func(yield func(eventlog.Record, error) bool) {
-		r.read(ctx, max(from, 1), r.Last(), yield)
+		r.read(ctx, span{from: max(from, 1), through: r.Last()}, yield)
 	}
 }
 
-// subscribe is Read that goes on with every record that the writer adds.
+// subscribe is Read that goes on with every record that the writer adds, and
+// sits out times in which the file cannot be opened.
 func (r *Reader) subscribe(ctx context.Context, from eventlog.Sequence, yield func(eventlog.Record, error) bool) {
 	for next := max(from, 1); ; {
 		if err := r.tail.Wait(ctx, next-1); err != nil {
@@ -142,24 +143,33 @@ func (r *Reader) subscribe(ctx context.Context, from eventlog.Sequence, yield fu
 			return
 		}
 		through := r.Last()
-		if !r.read(ctx, next, through, yield) {
+		if !r.read(ctx, span{from: next, through: through, patient: true}, yield) {
 			return
 		}
 		next = through + 1
 	}
 }
 
-// read yields the records from..through. It returns false if the iteration is
-// over because of an error or because the consumer stopped.
-func (r *Reader) read(ctx context.Context, from, through eventlog.Sequence, yield func(eventlog.Record, error) bool) bool {
+// span says what to read.
+type span struct {
+	from, through eventlog.Sequence
+	patient       bool // see store.view
+}
+
+// read yields the records of a span. It returns false if the iteration is over
+// because of an error or because the consumer stopped.
+func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, error) bool) bool {
 	var decoder recordDecoder
-	for next := from; next <= through; {
+	for next := s.from; next <= s.through; {
 		var c chunk
 		var after eventlog.Sequence
-		err := r.view(ctx, func(tx *bolt.Tx) error {
-			c, after = readChunk(tx, &decoder, next, through)
-			return nil
-		})
+		err := ctx.Err()
+		if err == nil {
+			err = r.store.view(ctx, s.patient, func(tx *bolt.Tx) error {
+				c, after = readChunk(tx, &decoder, next, s.through)
+				return nil
+			})
+		}
 		if err != nil {
 			yield(eventlog.Record{}, fmt.Errorf("read the event log from record %d: %w", next, err))
 			return false
@@ -341,5 +351,5 @@ func (r *Reader) view(ctx context.Context, fn func(*bolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return r.store.view(ctx, fn)
+	return r.store.view(ctx, false, fn)
 }

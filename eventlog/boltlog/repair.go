@@ -88,7 +88,7 @@ func (w *writer) settle(b *batch, cause error) {
 
 // has looks for what a transaction would have put into the file.
 func (w *writer) has(p *put) (found bool, err error) {
-	err = w.store.view(context.Background(), func(tx *bolt.Tx) error {
+	err = w.store.view(context.Background(), false, func(tx *bolt.Tx) error {
 		found = bytes.Equal(tx.Bucket(p.bucket).Get(p.key), p.value)
 		return nil
 	})

@@ -261,6 +261,12 @@ func TestOutcomeUnknown(t *testing.T) {
 	if _, err := appendTo(l, "s", 1); !errors.Is(err, eventlog.ErrUnavailable) || errors.Is(err, eventlog.ErrOutcomeUnknown) {
 		t.Errorf("the next append: %v; it is known that it isn't there", err)
 	}
+	// A subscription doesn't end because of that; it waits.
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if n, err := drain(l.Subscribe(short, 1)); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("subscription: %d records, %v; want the end of its context", n, err)
+	}
 	f.mode.Store(commitsWork)
 	if err := os.Rename(path+".hidden", path); err != nil {
 		t.Fatal(err)

@@ -33,9 +33,12 @@ func newStore(o opener) (*store, error) {
 // view calls fn in a transaction that sees one state of the file. fn copies
 // what it keeps, and returns soon: an open transaction keeps the space of
 // overwritten pages from being used again.
-func (s *store) view(ctx context.Context, fn func(*bolt.Tx) error) error {
+//
+// While the file cannot be opened, it returns ErrUnavailable at once, or, if
+// patient, waits for as long as that lasts.
+func (s *store) view(ctx context.Context, patient bool, fn func(*bolt.Tx) error) error {
 	for {
-		h, err := s.wait(ctx)
+		h, err := s.wait(ctx, patient)
 		if err != nil {
 			return err
 		}
@@ -48,13 +51,16 @@ func (s *store) view(ctx context.Context, fn func(*bolt.Tx) error) error {
 }
 
 // wait returns the open file, as soon as there is one.
-func (s *store) wait(ctx context.Context) (*handle, error) {
+func (s *store) wait(ctx context.Context, patient bool) (*handle, error) {
 	for {
 		s.mu.Lock()
 		h, why, changed := s.handle, s.why, s.changed
 		s.mu.Unlock()
-		if h != nil || why != nil {
-			return h, why
+		if h != nil {
+			return h, nil
+		}
+		if why != nil && !(patient && errors.Is(why, eventlog.ErrUnavailable)) {
+			return nil, why
 		}
 		select {
 		case <-changed:
