@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -91,7 +92,11 @@ func runtimeFault(op, id string, err error) error {
 	case errors.Is(err, monitor.ErrLost), errors.Is(err, monitor.ErrClosed):
 		kind = fault.Unavailable
 	}
-	return &callError{fault: fault.New(kind, op, id, "%v", err), cause: err}
+	reason := strings.TrimPrefix(err.Error(), op+" "+id+": ")
+	if refused {
+		reason = failed.Error()
+	}
+	return &callError{fault: &fault.Fault{Op: op, Kind: kind, Subject: id, Reason: reason}, cause: err}
 }
 
 // callError is a fault that keeps its cause.

@@ -16,7 +16,7 @@ import (
 
 // Exec is a command to execute in a running container.
 type Exec struct {
-	// ID is unique among the container's execs; it names files in the bundle.
+	// ID is unique among the node's execs that run; it names files in the bundle.
 	ID  string
 	Cmd []string
 	// Timeout for the command; 0 for none.

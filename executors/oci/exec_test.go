@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -162,4 +163,31 @@ func TestExecsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// CVE-2022-23471: an exec leaves no goroutine and no descriptor behind, even if
+// its process leaves others.
+func TestExecLeaksNothing(t *testing.T) {
+	n := newNode(t)
+	n.run(n.input("c1", "sleep 1000"))
+	leave := func(id string) {
+		if _, err := n.driver.ExecSync(t.Context(), n.container("c1"), shell(id, "sleep 1001 &")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave("first")
+	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
+	for i := range 5 {
+		leave(fmt.Sprint("x", i))
+	}
+	n.eventually("no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
+	n.eventually("no descriptor is left", func() bool { return openDescriptors(t) <= descriptors })
+}
+
+func openDescriptors(t *testing.T) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }

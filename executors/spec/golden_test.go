@@ -17,10 +17,10 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 // Each case changes the ordinary container; testdata/<name>.json is its spec.
-func goldenCases() map[string]func(*testing.T, *Input) {
-	return map[string]func(*testing.T, *Input){
-		"plain": func(t *testing.T, in *Input) {},
-		"pod_overrides_image": func(t *testing.T, in *Input) {
+func goldenCases() map[string]func(testing.TB, *Input) {
+	return map[string]func(testing.TB, *Input){
+		"plain": func(t testing.TB, in *Input) {},
+		"pod_overrides_image": func(t testing.TB, in *Input) {
 			in.Container.Command = []string{"/bin/sh", "-c"}
 			in.Container.Args = []string{"echo $MODE"}
 			in.Container.WorkingDir = "/app"
@@ -32,7 +32,7 @@ func goldenCases() map[string]func(*testing.T, *Input) {
 			security(*in).NoNewPrivs = true
 			security(*in).ReadonlyRootfs = true
 		},
-		"resources": func(t *testing.T, in *Input) {
+		"resources": func(t testing.TB, in *Input) {
 			in.Container.Linux.Resources = &cri.LinuxContainerResources{
 				CpuPeriod: 100000, CpuQuota: 50000, CpuShares: 512, CpusetCpus: "0-1", CpusetMems: "0",
 				MemoryLimitInBytes: 64 << 20, OomScoreAdj: 900,
@@ -40,7 +40,7 @@ func goldenCases() map[string]func(*testing.T, *Input) {
 				Unified:        map[string]string{"memory.high": "60000000", "memory.oom.group": "1"},
 			}
 		},
-		"resources_on_a_small_node": func(t *testing.T, in *Input) {
+		"resources_on_a_small_node": func(t testing.TB, in *Input) {
 			in.Container.Linux.Resources = &cri.LinuxContainerResources{
 				MemoryLimitInBytes: 64 << 20, OomScoreAdj: -500,
 				HugepageLimits: []*cri.HugepageLimit{{PageSize: "2MB"}},
@@ -48,7 +48,7 @@ func goldenCases() map[string]func(*testing.T, *Input) {
 			in.Host = &HostFacts{Capabilities: []string{"CAP_CHOWN"}, MaxRlimits: map[string]uint64{"RLIMIT_NOFILE": 1000}}
 			in.Options.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 2000, Hard: 4000}, {Type: "RLIMIT_CORE"}}
 		},
-		"mounts": func(t *testing.T, in *Input) {
+		"mounts": func(t testing.TB, in *Input) {
 			host := filepath.Join(filepath.Dir(in.Rootfs), "host")
 			writeFiles(t, host, map[string]string{"hosts": "", "log": "", "real/file": ""})
 			if err := os.Symlink("real", filepath.Join(host, "link")); err != nil {
@@ -63,7 +63,7 @@ func goldenCases() map[string]func(*testing.T, *Input) {
 				{ContainerPath: "/safe", HostPath: host, MountOptions: []string{"noexec", "rnosuid"}},
 			}
 		},
-		"mounts_of_the_kernels_directories": func(t *testing.T, in *Input) {
+		"mounts_of_the_kernels_directories": func(t testing.TB, in *Input) {
 			privileged(*in)
 			in.Options.NoHostDevices = true
 			in.Container.Mounts = []*cri.Mount{
@@ -71,48 +71,48 @@ func goldenCases() map[string]func(*testing.T, *Input) {
 				{ContainerPath: "/sys", HostPath: "/sys"},
 			}
 		},
-		"image_volumes": func(t *testing.T, in *Input) {
+		"image_volumes": func(t testing.TB, in *Input) {
 			in.Image.Config.Volumes = map[string]struct{}{
 				"/app/data": {}, "/var/cache/new/": {}, "relative": {}, "/user/sub": {}, "/user": {},
 				"/proc/x": {}, "/etc/resolv.conf": {},
 			}
 			in.Container.Mounts = []*cri.Mount{{ContainerPath: "/user", HostPath: in.Rootfs}}
 		},
-		"privileged": func(t *testing.T, in *Input) {
+		"privileged": func(t testing.TB, in *Input) {
 			privileged(*in)
 			in.Options.NoHostDevices = true
 			security(*in).Seccomp = &cri.SecurityProfile{}
 			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}}
 			security(*in).MaskedPaths = []string{"/proc/kcore"}
 		},
-		"host_namespaces": func(t *testing.T, in *Input) {
+		"host_namespaces": func(t testing.TB, in *Input) {
 			node := cri.NamespaceMode_NODE
 			security(*in).NamespaceOptions = &cri.NamespaceOption{Network: node, Pid: node, Ipc: node}
 			in.Namespaces = Namespaces{}
 		},
-		"shared_pid_namespace": func(t *testing.T, in *Input) {
+		"shared_pid_namespace": func(t testing.TB, in *Input) {
 			security(*in).NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_POD}
 		},
-		"ephemeral_container": func(t *testing.T, in *Input) {
+		"ephemeral_container": func(t testing.TB, in *Input) {
 			security(*in).NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_TARGET, TargetId: "c0"}
 		},
-		"cgroup_v1": func(t *testing.T, in *Input) { in.Host.CgroupV2 = false },
-		"capabilities_dropped": func(t *testing.T, in *Input) {
+		"cgroup_v1": func(t testing.TB, in *Input) { in.Host.CgroupV2 = false },
+		"capabilities_dropped": func(t testing.TB, in *Input) {
 			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"all"}, AddCapabilities: []string{"NET_BIND_SERVICE", "cap_chown"}}
 		},
-		"capabilities_all_but": func(t *testing.T, in *Input) {
+		"capabilities_all_but": func(t testing.TB, in *Input) {
 			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"SYS_ADMIN"}, AddCapabilities: []string{"ALL"}}
 		},
-		"capabilities_ambient": func(t *testing.T, in *Input) {
+		"capabilities_ambient": func(t testing.TB, in *Input) {
 			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}, AddAmbientCapabilities: []string{"NET_RAW"}}
 		},
-		"devices": func(t *testing.T, in *Input) {
+		"devices": func(t testing.TB, in *Input) {
 			in.Container.Devices = []*cri.Device{
 				{HostPath: "/dev/null", ContainerPath: "/dev/nothing", Permissions: "r"},
 				{HostPath: "/dev/full", ContainerPath: "/dev/full"},
 			}
 		},
-		"seccomp_and_annotations": func(t *testing.T, in *Input) {
+		"seccomp_and_annotations": func(t testing.TB, in *Input) {
 			security(*in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
 			in.Options.Annotations = []string{"allowed.example/key"}
 			in.Sandbox.Annotations = map[string]string{
@@ -121,7 +121,7 @@ func goldenCases() map[string]func(*testing.T, *Input) {
 			in.Container.Annotations = map[string]string{"allowed.example/key": "container", "run.oci.handler": "no"}
 			in.Image.Config.Labels = map[string]string{"allowed.example/key": "image"}
 		},
-		"bare": func(t *testing.T, in *Input) {
+		"bare": func(t testing.TB, in *Input) {
 			in.Image, in.Files, in.Namespaces.UTS, in.ImageName = nil, Files{}, "", ""
 			in.Container.Linux = nil
 			in.Container.Args = []string{"true"}
