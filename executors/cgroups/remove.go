@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A cgroup stays busy for a moment after its last process was reaped. Removal
-// is tried again after pauses that double: 1, 2, 4 … 256 ms, half a second in
-// all; whoever owes the removal comes back later.
+// A cgroup stays busy until its last process was reaped, and for a moment after
+// that. Removal is tried again after pauses that double: 1, 2, 4 … 1024 ms, two
+// seconds in all; whoever owes the removal comes back later.
 const (
 	firstPause = time.Millisecond
-	busyTries  = 10
+	busyTries  = 12
 )
 
 // maxDepth bounds the walk through cgroups that a container made inside its own.
