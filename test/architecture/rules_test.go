@@ -62,7 +62,8 @@ var rules = []rule{
 	{"executors/monitor/server", []string{"executors/monitor", "proto/monitor"}, nil,
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
 
-	{"projections", with(machines, "actors/codec", "eventlog", "proto"), nil,
+	// Of entity they use the types in which a restored state and an event come.
+	{"projections", with(machines, "actors/codec", "actors/entity", "eventlog", "proto"), nil,
 		"a read model is a fold over events: it must be possible to drop it and to build it anew from the log alone"},
 	{"cri", with(machines, "projections", "proto"), nil,
 		"an RPC becomes a command or a question to a projection; it must not be able to act on the node by itself"},
