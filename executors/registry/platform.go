@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -33,10 +34,7 @@ func (r *checkedReference) NewImageSource(ctx context.Context, system *imagetype
 		return nil, err
 	}
 	if err := r.check(ctx, system, source); err != nil {
-		if closeErr := source.Close(); closeErr != nil {
-			return nil, fmt.Errorf("%w (and closing it: %v)", err, closeErr)
-		}
-		return nil, err
+		return nil, errors.Join(err, source.Close())
 	}
 	return source, nil
 }

@@ -79,8 +79,11 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 		if err != nil {
 			return err
 		}
-		if len(mounts) != 1 || mounts[0].Optional != "" {
-			return fmt.Errorf("mounts are %+v, want one that is private", mounts)
+		if len(mounts) != 1 {
+			return fmt.Errorf("%d mounts, want one", len(mounts))
+		}
+		if mounts[0].Optional != "" {
+			return fmt.Errorf("the mount is %q, want private", mounts[0].Optional)
 		}
 		return s.ReleaseRootfs(context.Background(), arguments[1])
 	},

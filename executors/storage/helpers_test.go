@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -158,18 +157,6 @@ func release(t testing.TB, s *Store, container string) {
 	if err := s.ReleaseRootfs(context.Background(), container); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// eventually waits for a condition that another process brings about.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for range 3000 {
-		if holds() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("it didn't come about that %s", what)
 }
 
 // small is an image with one small file, different for each text.

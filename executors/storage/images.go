@@ -3,6 +3,7 @@ package storage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -283,9 +284,8 @@ func (s *Store) readConfig(ctx context.Context, record *library.Image) (*imagesp
 	if err != nil {
 		return nil, fmt.Errorf("read its manifest: %w", err)
 	}
-	defer image.Close()
 	config, err := image.OCIConfig(ctx)
-	if err != nil {
+	if err := errors.Join(err, image.Close()); err != nil {
 		return nil, fmt.Errorf("read its configuration: %w", err)
 	}
 	return config, nil

@@ -187,6 +187,35 @@ func TestPullWaitsForACollection(t *testing.T) {
 	}
 }
 
+func TestFilesWithoutRecordsAreRemoved(t *testing.T) {
+	s, image := pulled(t)
+	lost := id("lost")
+	for _, path := range []string{
+		filepath.Join(driverName, lost, "diff", "file"),
+		filepath.Join(driverName+"-containers", lost, "userdata", "file"),
+		filepath.Join(driverName+"-images", lost, "manifest"),
+		filepath.Join(driverName+"-layers", lost+".tar-split.gz"),
+		filepath.Join(driverName+"-layers", ".tmp-layers.json123"),
+	} {
+		path = filepath.Join(s.options.GraphRoot, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	s = open(t, s.options)
+	for _, pattern := range []string{"*/" + lost + "*", "*/.tmp-*"} {
+		if left, err := filepath.Glob(filepath.Join(s.options.GraphRoot, pattern)); err != nil || len(left) > 0 {
+			t.Errorf("files are left: %q, %v", left, err)
+		}
+	}
+	prepare(t, s, id("container"), image)
+	release(t, s, id("container"))
+}
+
 func TestLinksOfLayersThatAreGoneAreRemoved(t *testing.T) {
 	s, _ := pulled(t)
 	links := filepath.Join(s.options.GraphRoot, driverName, "l")

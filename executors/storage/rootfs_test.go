@@ -1,12 +1,15 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -213,17 +216,31 @@ func TestRootfsSurvivesRestartOfTheDaemon(t *testing.T) {
 	expectNothing(t, s, container)
 }
 
-func TestReleaseOfABusyMountDetachesIt(t *testing.T) {
-	s, image := pulled(t)
-	container := id("container")
-	rootfs := prepare(t, s, container, image)
-	held, err := os.Open(filepath.Join(rootfs.Mountpoint, "file"))
+func TestReleaseOfABusyMountDetachesItAndSaysSo(t *testing.T) {
+	server := images.Registry(t)
+	options := dirs(t)
+	var log bytes.Buffer
+	options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s := open(t, options)
+	ref := server.Push(t, "app:v1", small(t, "content", v1.Config{}))
+	image := pull(t, s, server, ref, ref)
+
+	idle, busy := id("idle"), id("busy")
+	prepare(t, s, idle, image)
+	release(t, s, idle)
+	if log.Len() > 0 {
+		t.Errorf("the release of an idle mount is logged: %s", log.String())
+	}
+	held, err := os.Open(filepath.Join(prepare(t, s, busy, image).Mountpoint, "file"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	release(t, s, container)
-	expectNothing(t, s, container)
+	release(t, s, busy)
+	expectNothing(t, s, busy)
+	if !strings.Contains(log.String(), busy) {
+		t.Errorf("the log doesn't name the busy container: %s", log.String())
+	}
 }
 
 func TestReleaseTakesMountsBelowTheRootfsAlong(t *testing.T) {

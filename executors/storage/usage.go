@@ -170,7 +170,6 @@ func measure(ctx context.Context, dir string) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	defer root.Close()
 	var used usage
 	linked := map[uint64]bool{}
 	err = fs.WalkDir(root.FS(), ".", func(_ string, entry fs.DirEntry, err error) error {
@@ -198,7 +197,7 @@ func measure(ctx context.Context, dir string) (usage, error) {
 		used.Bytes += uint64(stat.Blocks) * 512
 		return nil
 	})
-	return used, err
+	return used, errors.Join(err, root.Close())
 }
 
 // vanished excuses what is normal while a container works: a file that is gone
