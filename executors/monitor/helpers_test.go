@@ -105,6 +105,9 @@ func (n *node) end() {
 	for _, c := range containers {
 		n.delete(c.ID)
 	}
+	// Deleting hundreds takes a while.
+	ctx, cancel = context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	if err := n.client.Shutdown(ctx); err != nil {
 		n.t.Errorf("shut the monitor down: %v", err)
 	}

@@ -190,7 +190,7 @@ func readTail(path string, max int64) ([]byte, error) {
 	}
 	data := make([]byte, min(max, info.Size()))
 	n, err := file.ReadAt(data, info.Size()-int64(len(data)))
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return data[:n], nil

@@ -38,16 +38,6 @@ type frame struct {
 
 func (f frame) close() { closeAll(f.fds) }
 
-// fd returns the descriptor of a role; -1 if there is none.
-func (f frame) fd(role pb.Role) int {
-	for i, r := range f.reply.Descriptors {
-		if r == role && i < len(f.fds) {
-			return f.fds[i]
-		}
-	}
-	return -1
-}
-
 // mailbox holds the replies to one request. It has no bound, so that a caller
 // that is slow to take its replies doesn't hold up those of others.
 type mailbox struct {
@@ -269,7 +259,7 @@ func (s *session) list(ctx context.Context) ([]*pb.Container, error) {
 func closeAll(fds []int) {
 	for _, fd := range fds {
 		if fd >= 0 {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 }

@@ -61,7 +61,7 @@ func findProcess(p *pb.Process) (int, error) {
 	}
 	// With the pidfd open, the pid can't change hands between the two questions.
 	if started := reaper.StartTime(pid); started != p.GetStartTime() || reaper.Inode(pidfd) != p.GetInode() {
-		unix.Close(pidfd)
+		_ = unix.Close(pidfd)
 		return -1, fmt.Errorf("process %d is another than it was", pid)
 	}
 	return pidfd, nil
@@ -86,7 +86,7 @@ func reopenPipes(record *pb.Container) pump.Pipes {
 			return -1
 		}
 		if inode(fd) != want {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 			return -1
 		}
 		return fd

@@ -38,7 +38,7 @@ type session struct {
 // execs that were asked for on it.
 func (s *Server) serve(ctx context.Context, conn *wire.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, conn.Close)
 	defer stop()
 	n := &session{server: s, conn: conn}
 	if err := n.run(ctx); err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {

@@ -258,7 +258,7 @@ func killByPidFile(path string) {
 	if err != nil {
 		return
 	}
-	defer unix.Close(pidfd)
+	defer func() { _ = unix.Close(pidfd) }()
 	if reaper.Parent(pid) == os.Getpid() {
 		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 	}

@@ -74,7 +74,7 @@ func (d *descriptors) close() { closeAll(d.fds...) }
 func closeAll(fds ...int) {
 	for _, fd := range fds {
 		if fd >= 0 {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 }

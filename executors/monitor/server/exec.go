@@ -135,7 +135,7 @@ func (s *Server) followExec(req *pb.Exec) (*execProcess, error) {
 	pidfd, err := s.reaper.Follow(pid, func(status reaper.Status) { p.done <- status })
 	if errors.Is(err, reaper.ErrForeign) {
 		if err = s.followForeign(pidfd, func(status reaper.Status) {
-			unix.Close(pidfd)
+			_ = unix.Close(pidfd)
 			p.done <- status
 		}); err == nil {
 			return p, nil

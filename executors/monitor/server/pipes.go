@@ -63,14 +63,14 @@ func outputPipe() (own, child int, err error) {
 	if err != nil {
 		return -1, -1, err
 	}
-	defer unix.Close(w)
+	defer func() { _ = unix.Close(w) }()
 	child, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", w), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
 		if err = unix.SetNonblock(r, true); err == nil {
 			return r, child, nil
 		}
-		unix.Close(child)
+		_ = unix.Close(child)
 	}
-	unix.Close(r)
+	_ = unix.Close(r)
 	return -1, -1, err
 }

@@ -39,7 +39,7 @@ func Dial(path string) (*Conn, error) {
 	// A connect to a Unix socket doesn't take time, except for EAGAIN when the
 	// other side's backlog is full, which is left to the caller to repeat.
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, fmt.Errorf("connect to %s: %w", path, err)
 	}
 	return newConn(fd)
@@ -62,7 +62,7 @@ func newConn(fd int) (*Conn, error) {
 }
 
 // Close ends the connection. It wakes a Receive that waits.
-func (c *Conn) Close() error { return c.file.Close() }
+func (c *Conn) Close() { c.file.Close() }
 
 // Send writes m and duplicates of the descriptors as one frame. It waits while
 // the other side doesn't read, until Close.
@@ -169,6 +169,6 @@ func parseRights(oob []byte) ([]int, error) {
 
 func closeAll(descriptors []int) {
 	for _, fd := range descriptors {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 	}
 }

@@ -85,11 +85,11 @@ func (l *Listener) Accept() (*Conn, error) {
 	}
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, fmt.Errorf("ask who connected to %s: %w", l.path, err)
 	}
 	if peer.Uid != 0 && int(peer.Uid) != os.Getuid() {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, &ForeignPeerError{PID: peer.Pid, UID: peer.Uid}
 	}
 	return newConn(fd)
@@ -97,4 +97,4 @@ func (l *Listener) Accept() (*Conn, error) {
 
 // Close stops listening and wakes an Accept that waits. The socket stays in the
 // file system: removing it could remove that of a successor.
-func (l *Listener) Close() error { return l.file.Close() }
+func (l *Listener) Close() { l.file.Close() }

@@ -29,7 +29,7 @@ func openDir(dir string) (int, error) {
 				next, err = unix.Openat(fd, name, flags, 0)
 			}
 		}
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		if err != nil {
 			return -1, fmt.Errorf("open %q of log directory %s without following links: %w", name, dir, err)
 		}
@@ -47,7 +47,7 @@ func openLog(path string) (fd int, size int64, err error) {
 	if err != nil {
 		return -1, 0, err
 	}
-	defer unix.Close(dir)
+	defer func() { _ = unix.Close(dir) }()
 	return openLogAt(dir, path, 0)
 }
 
@@ -61,13 +61,13 @@ func openLogAt(dir int, path string, flags int) (fd int, size int64, err error) 
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return -1, 0, fmt.Errorf("stat log %s: %w", path, err)
 	}
 	// A second name would let a pod have the monitor append to a file of the
 	// host that the pod can link to but not write.
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return -1, 0, fmt.Errorf("open log %s: not a regular file with one name (mode %#o, %d names)", path, st.Mode, st.Nlink)
 	}
 	return fd, st.Size, nil
@@ -79,7 +79,7 @@ func replaceLog(path string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(dir)
+	defer func() { _ = unix.Close(dir) }()
 	fresh := path + ".new"
 	if err := unix.Unlinkat(dir, filepath.Base(fresh), 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return -1, fmt.Errorf("remove %s: %w", fresh, err)
@@ -89,7 +89,7 @@ func replaceLog(path string) (int, error) {
 		return -1, err
 	}
 	if err := unix.Renameat(dir, filepath.Base(fresh), dir, filepath.Base(path)); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return -1, fmt.Errorf("rename %s to %s: %w", fresh, path, err)
 	}
 	return fd, nil

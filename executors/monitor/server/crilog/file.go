@@ -64,7 +64,7 @@ func (f *File) Reopen() error {
 // Close closes the file. Closing it twice is no error; Reopen opens it again.
 func (f *File) Close() {
 	if f.fd >= 0 {
-		unix.Close(f.fd)
+		_ = unix.Close(f.fd)
 		f.fd = -1
 	}
 }

@@ -57,12 +57,12 @@ func (o *Output) offer(kind crilog.Stream, fd int) error {
 		return nil
 	}
 	if slices.ContainsFunc(o.streams, func(s *stream) bool { return s.kind == kind }) {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil
 	}
 	s := &stream{pump: o.pump, out: o, fd: fd, kind: kind}
 	if err := o.pump.add(fd, unix.EPOLLIN, s); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return err
 	}
 	o.streams = append(o.streams, s)
@@ -157,7 +157,7 @@ func (o *Output) Duplicate() (Pipes, error) {
 func (p Pipes) Close() {
 	for _, fd := range []int{p.Stdout, p.Stderr} {
 		if fd >= 0 {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func New(logger *slog.Logger) (*Pump, error) {
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		unix.Close(epoll)
+		_ = unix.Close(epoll)
 		return nil, fmt.Errorf("make an eventfd: %w", err)
 	}
 	p := &Pump{
@@ -73,8 +73,8 @@ func New(logger *slog.Logger) (*Pump, error) {
 		scratch: crilog.NewScratch(),
 	}
 	if err := p.add(wake, unix.EPOLLIN, nil); err != nil {
-		unix.Close(epoll)
-		unix.Close(wake)
+		_ = unix.Close(epoll)
+		_ = unix.Close(wake)
 		return nil, err
 	}
 	return p, nil

@@ -90,6 +90,6 @@ func (s *stream) end() {
 	}
 	s.tail = nil
 	s.pump.remove(s.fd)
-	unix.Close(s.fd)
+	_ = unix.Close(s.fd)
 	s.out.ended(s)
 }

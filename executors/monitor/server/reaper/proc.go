@@ -114,7 +114,7 @@ func killRound(leader int) int {
 		if inSession(pid, leader) && unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) == nil {
 			killed++
 		}
-		unix.Close(pidfd)
+		_ = unix.Close(pidfd)
 	}
 	return killed
 }

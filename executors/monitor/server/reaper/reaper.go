@@ -174,7 +174,7 @@ func (r *Reaper) follow(pid int, tell func(Status)) (pidfd int, ended *Status, e
 	}
 	if status, ok := r.strays[pid]; ok {
 		if err == nil {
-			unix.Close(pidfd)
+			_ = unix.Close(pidfd)
 		}
 		delete(r.strays, pid)
 		return -1, &status, nil

@@ -37,7 +37,7 @@ func (r *Reaper) Start(c Command) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: open %s: %w", c.Path, os.DevNull, err)
 	}
-	defer unix.Close(null)
+	defer func() { _ = unix.Close(null) }()
 	files := make([]uintptr, len(c.Files))
 	for i, fd := range c.Files {
 		if fd < 0 {

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/node"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/cni"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// gcWithin bounds CNI's garbage collection at the start; plugins may hang.
+const gcWithin = 30 * time.Second
+
+// boot gives the actors their past and settles it with what the kernel and the
+// monitor say is true now.
+func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, d *drivers, logger *slog.Logger) error {
+	bootID, err := readBootID()
+	if err != nil {
+		return err
+	}
+	past := feed.Live.Past()
+	for stream, reason := range feed.Live.Damaged() {
+		logger.Error("stream left alone", "stream", string(stream), "reason", reason)
+	}
+	watched, err := d.watched(ctx)
+	if err != nil {
+		return err
+	}
+	err = actors.Boot(ctx, node.Restored(past), host.StartDaemon{
+		BootID: bootID, Version: version, PID: os.Getpid(), At: time.Now().UTC(),
+	})
+	if err != nil {
+		return err
+	}
+	if past.Host.State.BootID == bootID {
+		lost(ctx, actors, past, watched, logger)
+	}
+	return collectNetworks(ctx, d, feed.Live, logger)
+}
+
+// lost records the end of what should be running and what the monitor does not
+// know: when both processes died, nobody saw its end.
+func lost(ctx context.Context, actors *node.Node, past projections.Past, watched map[string]bool, logger *slog.Logger) {
+	const reason = "the daemon and the monitor were both gone when it ended"
+	end := func(name string) {
+		if watched[name] {
+			return
+		}
+		logger.Warn("process was lost", "id", name)
+		if err := actors.Exited(ctx, name, container.Unknown(reason, time.Now().UTC())); err != nil {
+			logger.Error("exit not recorded", "id", name, "error", err)
+		}
+	}
+	for c, at := range past.Containers {
+		if container.Alive(at.State) {
+			end(string(c))
+		}
+	}
+	for s, at := range past.Sandboxes {
+		if at.State.Holder.PID != 0 && !at.State.Holder.Exited && !at.State.Holder.Stopped {
+			end(string(s))
+		}
+	}
+}
+
+// collectNetworks has CNI forget every attachment that the log does not know.
+func collectNetworks(ctx context.Context, d *drivers, live *projections.Live, logger *slog.Logger) error {
+	var keep []cni.Attached
+	for _, s := range live.Sandboxes() {
+		if s.State.Network.Begun && !s.State.Network.Detached && s.State.Phase != sandbox.Removed {
+			keep = append(keep, cni.Attached{ID: string(s.State.ID)})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, gcWithin)
+	defer cancel()
+	// Leaked addresses are a nuisance; pods that cannot start are worse.
+	if err := d.Network.GC(ctx, keep); err != nil {
+		logger.Warn("networks not garbage-collected", "error", err)
+	}
+	return nil
+}
+
+func readBootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read the kernel's boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

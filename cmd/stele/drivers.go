@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/node"
+	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/cgroups"
+	"github.com/stele-runtime/stele/executors/cni"
+	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/registry"
+	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/storage"
+)
+
+const (
+	// networkCheckEvery bounds how old the answer to "is the network ready?" may
+	// be. The kubelet asks every few seconds.
+	networkCheckEvery  = 5 * time.Second
+	networkCheckWithin = 10 * time.Second
+	// recordRetry is the pause before an exit is offered to the log again.
+	recordRetry = 500 * time.Millisecond
+)
+
+// drivers are the executors' drivers as the configuration has them.
+type drivers struct {
+	executors.Drivers
+	logger *slog.Logger
+
+	mu sync.Mutex
+	// network is the last answer to whether the pod network is ready.
+	network error
+	// lostMonitor is why there is no monitor at the moment.
+	lostMonitor error
+}
+
+var errNotChecked = errors.New("the pod network was not checked yet")
+
+func openDrivers(ctx context.Context, c config, reports *reports, logger *slog.Logger) (_ *drivers, err error) {
+	d := &drivers{logger: logger, network: errNotChecked}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	layout, err := cgroups.Detect()
+	if err != nil {
+		return nil, err
+	}
+	if d.Cgroups, err = cgroups.NewManager(layout, cgroupDriver(c.Runtime.CgroupDriver), ""); err != nil {
+		return nil, err
+	}
+	if d.Host, err = spec.DetectHost(); err != nil {
+		return nil, err
+	}
+	storage.RouteLibraryLogs(logger)
+	imagesDir := filepath.Join(c.Root, "images")
+	d.Store, err = storage.Open(storage.Options{
+		GraphRoot: filepath.Join(c.Root, "storage"), RunRoot: filepath.Join(c.State, "storage"),
+		Pinned: c.Image.Pinned, Logger: logger,
+		ShortNames: registry.ShortNames(c.Image.RegistriesConf, "", imagesDir),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the image store: %w", err)
+	}
+	d.Registry, err = registry.New(registry.Options{
+		Store: d.Store, Dir: imagesDir, RegistriesConf: c.Image.RegistriesConf,
+		PolicyPath: c.Image.Policy, AuthFile: c.Image.AuthFile, Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.Network, err = cni.New(cni.Config{
+		ConfDir: c.Network.ConfDir, PluginDirs: c.Network.PluginDirs,
+		CacheDir: filepath.Join(c.Root, "cni"), Logger: logger, OnReload: reports.network,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.Monitor, err = monitor.Start(ctx, monitor.Config{
+		Binary: c.Monitor, StateDir: c.State, Build: version, Logger: logger,
+		OnLost: func(reason error) {
+			d.setMonitor(reason)
+			reports.monitorLost(reason)
+		},
+		OnStarted: func(pid int, version string) {
+			d.setMonitor(nil)
+			reports.monitorStarted(pid, version)
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("meet the monitor: %w", err)
+	}
+	d.Runtimes = map[string]*oci.Driver{}
+	for name, h := range c.Runtime.Handlers {
+		d.Runtimes[name], err = oci.New(ctx, oci.Config{
+			Runtime: oci.Runtime{
+				Name: name, Path: h.Path, StateRoot: filepath.Join(c.State, "runtimes", name),
+				Systemd: d.Cgroups.Driver() == cgroups.Systemd,
+			},
+			Monitor: d.Monitor, Cgroups: d.Cgroups, Logger: logger,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("runtime handler %s: %w", name, err)
+		}
+	}
+	return d, nil
+}
+
+func cgroupDriver(configured string) cgroups.Driver {
+	if configured != "" {
+		return cgroups.Driver(configured)
+	}
+	return cgroups.Cgroupfs
+}
+
+// close ends what the drivers run in this process. The monitor lives on.
+func (d *drivers) close() {
+	if d.Monitor != nil {
+		if err := d.Monitor.Close(); err != nil {
+			d.logger.Warn("monitor's connection not closed", "error", err)
+		}
+	}
+	if d.Network != nil {
+		d.Network.Close()
+	}
+	if d.Store != nil {
+		d.Store.Close()
+	}
+}
+
+func (d *drivers) setMonitor(lost error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lostMonitor = lost
+}
+
+func (d *drivers) monitorHealth() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lostMonitor
+}
+
+func (d *drivers) networkHealth() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.network
+}
+
+// watched returns the ids that the monitor knows.
+func (d *drivers) watched(ctx context.Context) (map[string]bool, error) {
+	all, err := d.Monitor.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the monitor what it watches: %w", err)
+	}
+	watched := map[string]bool{}
+	for _, c := range all {
+		watched[c.ID] = true
+	}
+	return watched, nil
+}
+
+// follow runs what goes on beside the calls until ctx is done: exits from the
+// monitor, reports to the node's stream, checks of the network. The channel is
+// closed when all of it has ended.
+func (d *drivers) follow(ctx context.Context, actors *node.Node, reports *reports, logger *slog.Logger) <-chan struct{} {
+	var all sync.WaitGroup
+	all.Go(func() { d.followExits(ctx, actors, logger) })
+	all.Go(func() { reports.record(ctx, actors, logger) })
+	all.Go(func() { d.followNetwork(ctx, reports.reloaded) })
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	return done
+}
+
+// followExits brings exits to the log, in order, and tells the monitor what it
+// may forget. An exit that the log cannot take stays with the monitor.
+func (d *drivers) followExits(ctx context.Context, actors *node.Node, logger *slog.Logger) {
+	for exit := range d.Monitor.Exits(ctx, 0) {
+		known := container.Exit{
+			Code: exit.Code, Signal: exit.Signal, OOMKilled: exit.OOMKilled, At: exit.Time.UTC(), Unknown: exit.Unknown,
+		}
+		if exit.Unknown != "" {
+			known = container.Unknown(exit.Unknown, exit.Time.UTC())
+		}
+		for {
+			err := actors.Exited(ctx, exit.ContainerID, known)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			logger.Error("exit not recorded", "container", exit.ContainerID, "error", err)
+			if fault.KindOf(err) != fault.Unavailable {
+				break // its stream is quarantined; waiting would hold up all others
+			}
+			if !pause(ctx, recordRetry) {
+				return
+			}
+		}
+		if err := d.Monitor.Ack(ctx, exit.Seq); err != nil && ctx.Err() == nil {
+			logger.Warn("exit not acknowledged, it will come again", "container", exit.ContainerID, "error", err)
+		}
+	}
+}
+
+// followNetwork keeps the answer to "is the network ready?" fresh, so that Status
+// never waits for a plugin.
+func (d *drivers) followNetwork(ctx context.Context, reloaded <-chan struct{}) {
+	for {
+		checking, cancel := context.WithTimeout(ctx, networkCheckWithin)
+		err := d.Network.Status(checking)
+		cancel()
+		d.mu.Lock()
+		d.network = err
+		d.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-reloaded:
+		case <-time.After(networkCheckEvery):
+		}
+	}
+}
+
+// pause waits, and reports false if ctx was done first.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// handlers describes the runtime handlers to the kubelet. The empty name is the
+// default's.
+func (d *drivers) handlers(byDefault string) []*runtimeapi.RuntimeHandler {
+	var all []*runtimeapi.RuntimeHandler
+	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(d.Runtimes))...) {
+		runtime := d.Runtimes[name]
+		if name == "" {
+			runtime = d.Runtimes[byDefault]
+		}
+		features := &runtimeapi.RuntimeHandlerFeatures{}
+		if f := runtime.Features(); f != nil {
+			features.RecursiveReadOnlyMounts = d.Host.RecursiveReadOnly && slices.Contains(f.MountOptions, "rro")
+		}
+		all = append(all, &runtimeapi.RuntimeHandler{Name: name, Features: features})
+	}
+	return all
+}
+
+func (d *drivers) cgroupDriver() runtimeapi.CgroupDriver {
+	if d.Cgroups.Driver() == cgroups.Systemd {
+		return runtimeapi.CgroupDriver_SYSTEMD
+	}
+	return runtimeapi.CgroupDriver_CGROUPFS
+}
+
+// reports carries what drivers notice to the node's stream. Drivers begin before
+// the actors do and must not wait for them.
+type reports struct {
+	commands chan host.Command
+	// reloaded tells that the network's configuration has changed.
+	reloaded chan struct{}
+}
+
+func newReports() *reports {
+	return &reports{commands: make(chan host.Command, 64), reloaded: make(chan struct{}, 1)}
+}
+
+func (r *reports) monitorStarted(pid int, version string) {
+	r.put(host.ReportMonitor{PID: pid, Version: version})
+}
+
+func (r *reports) monitorLost(reason error) {
+	r.put(host.ReportMonitorLoss{Reason: reason.Error()})
+}
+
+func (r *reports) network(n cni.Network, err error) {
+	report := host.ReportNetwork{Network: n.Name}
+	if err != nil {
+		report = host.ReportNetwork{Problem: err.Error()}
+	}
+	r.put(report)
+	select {
+	case r.reloaded <- struct{}{}:
+	default: // a check is due already
+	}
+}
+
+// put never blocks a driver; a flood of reports loses its tail.
+func (r *reports) put(c host.Command) {
+	select {
+	case r.commands <- c:
+	default:
+	}
+}
+
+func (r *reports) record(ctx context.Context, actors *node.Node, logger *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-r.commands:
+			if err := actors.Host(ctx, c); err != nil && ctx.Err() == nil {
+				logger.Warn("report not recorded", "report", fmt.Sprintf("%+v", c), "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,45 @@
+// Command stele is the Kubernetes container runtime's daemon and its tool.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stele-runtime/stele/executors/storage"
+)
+
+// version is set when the program is linked.
+var version = "dev"
+
+func main() {
+	// The image store unpacks layers in a child of this very program.
+	if storage.Reexec() {
+		return
+	}
+	if err := rootCommand().Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "stele:", err)
+		os.Exit(1)
+	}
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "stele",
+		Short:         "A Kubernetes container runtime that remembers every step",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(serveCommand(), eventsCommand(), inspectCommand(), versionCommand())
+	return root
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "stele", version) },
+	}
+}

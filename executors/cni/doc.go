@@ -1,0 +1,11 @@
+// Package cni attaches pods to the node's network with CNI plugins, through
+// libcni: ADD, CHECK, DEL, GC and STATUS.
+//
+// A record of each attachment is on disk before the first plugin runs, with the
+// configuration that is used, so that it can be undone whatever happens: after a
+// crash in mid-ADD, when the configuration has changed since, and without the
+// network namespace after a reboot.
+//
+// It must not know the CRI, the event log or how namespaces are made. Read
+// driver.go first, then record.go and config.go.
+package cni

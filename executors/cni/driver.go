@@ -1,0 +1,270 @@
+package cni
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// verbWithin bounds one verb over all plugins of a network.
+const verbWithin = 2 * time.Minute
+
+// Config is what a Driver is made of.
+type Config struct {
+	// ConfDir is the folder with the node's network configurations.
+	ConfDir    string
+	PluginDirs []string
+	// CacheDir keeps the records of attachments; it must survive a reboot.
+	CacheDir string
+	Logger   *slog.Logger
+	// OnReload is called, from New and whenever the network has changed, with the
+	// network in use or why there is none. It must not block. It may be nil.
+	OnReload func(Network, error)
+}
+
+// Network is a configured network.
+type Network struct{ Name string }
+
+// Driver attaches pods to the node's network. Its methods may be called at any
+// time and at once, but for one pod one after the other.
+type Driver struct {
+	config Config
+	cni    *libcni.CNIConfig
+	folder *folder
+	// adds bounds the ADDs at once: plugins are processes, and more of them than
+	// there are cores only take longer, each for itself.
+	adds *semaphore.Weighted
+
+	mu      sync.Mutex
+	network *libcni.NetworkConfigList
+	// missing is why there is no network.
+	missing error
+}
+
+// New returns a Driver that follows its configuration folder, which need not
+// exist yet.
+func New(c Config) (*Driver, error) {
+	d := &Driver{
+		config: c, cni: libcni.NewCNIConfigWithCacheDir(c.PluginDirs, c.CacheDir, executor{}),
+		adds: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))),
+	}
+	d.reload(true)
+	var err error
+	if d.folder, err = watch(c.ConfDir, func() { d.reload(false) }); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Close ends the following of the configuration folder.
+func (d *Driver) Close() { d.folder.close() }
+
+func (d *Driver) reload(first bool) {
+	network, err := loadNetwork(d.config.ConfDir)
+	d.mu.Lock()
+	same := !first && sameNetwork(network, d.network) && (err == nil) == (d.missing == nil)
+	d.network, d.missing = network, err
+	d.mu.Unlock()
+	if same || d.config.OnReload == nil {
+		return
+	}
+	var told Network
+	if network != nil {
+		told.Name = network.Name
+	}
+	d.config.OnReload(told, err)
+}
+
+func sameNetwork(a, b *libcni.NetworkConfigList) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return bytes.Equal(a.Bytes, b.Bytes)
+}
+
+func (d *Driver) current() (*libcni.NetworkConfigList, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.network, d.missing
+}
+
+// Status returns nil if pods can be attached, or why they cannot: no
+// configuration, a plugin that is missing, or one whose STATUS verb says so.
+func (d *Driver) Status(ctx context.Context) error {
+	network, err := d.current()
+	if err != nil {
+		return err
+	}
+	for _, p := range network.Plugins {
+		if _, err := (executor{}).FindInPath(p.Network.Type, d.config.PluginDirs); err != nil {
+			return fmt.Errorf("network %s: %w", network.Name, err)
+		}
+	}
+	// libcni asks only networks whose CNI version has the verb.
+	if err := d.cni.GetStatusNetworkList(ctx, network); err != nil {
+		return fmt.Errorf("network %s: CNI STATUS: %w", network.Name, err)
+	}
+	return nil
+}
+
+// Attach attaches a pod with CNI ADD. A pod that is attached already is checked
+// and left as it is; one whose attaching was begun and never ended is detached
+// first. When Attach fails, Detach undoes what it did.
+func (d *Driver) Attach(ctx context.Context, p Pod) (Attachment, error) {
+	if err := p.validate(); err != nil {
+		return Attachment{}, err
+	}
+	before, known, err := d.load(p.ID)
+	if err != nil {
+		return Attachment{}, err
+	}
+	if known && len(before.Result) > 0 && d.Check(ctx, p) == nil {
+		return before.attachment()
+	}
+	if known {
+		if err := d.Detach(ctx, p); err != nil {
+			return Attachment{}, err
+		}
+	}
+	network, err := d.current()
+	if err != nil {
+		return Attachment{}, fault.New(fault.Unavailable, "attach network", p.ID, "%v", err)
+	}
+	if err := d.adds.Acquire(ctx, 1); err != nil {
+		return Attachment{}, fmt.Errorf("wait for other pods' plugins: %w", err)
+	}
+	defer d.adds.Release(1)
+	now := record{Config: network.Bytes, Pod: p}
+	if err := d.store(now); err != nil {
+		return Attachment{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, verbWithin)
+	defer cancel()
+	result, err := d.cni.AddNetworkList(ctx, network, p.runtimeConf())
+	if err != nil {
+		return Attachment{}, fmt.Errorf("network %s: CNI ADD: %w", network.Name, err)
+	}
+	if now.Result, err = json.Marshal(result); err != nil {
+		return Attachment{}, fmt.Errorf("network %s: encode the result: %w", network.Name, err)
+	}
+	if err := d.store(now); err != nil {
+		return Attachment{}, err
+	}
+	return now.attachment()
+}
+
+// Check asks the plugins whether the pod's attachment is as it was made.
+func (d *Driver) Check(ctx context.Context, p Pod) error {
+	r, known, err := d.load(p.ID)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return fmt.Errorf("pod %s is not attached", p.ID)
+	}
+	network, err := r.network()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, verbWithin)
+	defer cancel()
+	if err := d.cni.CheckNetworkList(ctx, network, r.Pod.runtimeConf()); err != nil {
+		return fmt.Errorf("network %s: CNI CHECK: %w", network.Name, err)
+	}
+	return nil
+}
+
+// Detach undoes Attach with CNI DEL and the configuration that was used then. A
+// pod that is not attached is no error; neither is a namespace that is gone.
+func (d *Driver) Detach(ctx context.Context, p Pod) error {
+	r, known, err := d.load(p.ID)
+	if err != nil || !known {
+		return err
+	}
+	network, err := r.network()
+	if err != nil {
+		return err
+	}
+	conf := r.Pod.runtimeConf()
+	if _, err := os.Stat(conf.NetNS); err != nil {
+		// "When CNI_NETNS is not provided, the plugin should clean up as much as
+		// possible": the CNI specification about DEL.
+		conf.NetNS = ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, verbWithin)
+	defer cancel()
+	if err := d.cni.DelNetworkList(ctx, network, conf); err != nil {
+		return fmt.Errorf("network %s: CNI DEL: %w", network.Name, err)
+	}
+	return d.forget(p.ID)
+}
+
+// GC detaches every pod that has a record and is not to be kept, and has the
+// network's plugins drop whatever belongs to none of the kept ones (CNI 1.1).
+func (d *Driver) GC(ctx context.Context, keep []Attached) error {
+	ids, err := d.recorded()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, id := range ids {
+		if !slices.Contains(keep, Attached{ID: id}) {
+			failed = append(failed, d.Detach(ctx, Pod{ID: id}))
+		}
+	}
+	network, err := d.current()
+	if err != nil {
+		return errors.Join(failed...) // without a network there is nobody to ask
+	}
+	args := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}}
+	for _, k := range keep {
+		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: k.ID, IfName: interfaceName})
+	}
+	if err := d.cni.GCNetworkList(ctx, network, args); err != nil {
+		failed = append(failed, fmt.Errorf("network %s: CNI GC: %w", network.Name, err))
+	}
+	return errors.Join(failed...)
+}
+
+func (r record) attachment() (Attachment, error) {
+	network, err := r.network()
+	if err != nil {
+		return Attachment{}, err
+	}
+	result, err := create.CreateFromBytes(r.Result)
+	if err != nil {
+		return Attachment{}, fmt.Errorf("network %s: read the result of CNI ADD: %w", network.Name, err)
+	}
+	// The result has the version of the configuration; all convert to this one.
+	now, err := current.NewResultFromResult(result)
+	if err != nil {
+		return Attachment{}, fmt.Errorf("network %s: read the result of CNI ADD: %w", network.Name, err)
+	}
+	a := Attachment{Network: network.Name, Result: r.Result}
+	for _, ip := range now.IPs {
+		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+			a.IPs = append(a.IPs, addr.Unmap())
+		}
+	}
+	if len(a.IPs) == 0 {
+		return a, fmt.Errorf("network %s: CNI ADD gave the pod no address", network.Name)
+	}
+	return a, nil
+}

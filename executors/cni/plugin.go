@@ -1,0 +1,79 @@
+package cni
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+const (
+	// outputMost bounds what is kept of a plugin's output, in bytes.
+	outputMost = 1 << 20
+	// pipesWithin is how long a plugin's descendants may keep its output open
+	// after it has ended.
+	pipesWithin = 2 * time.Second
+)
+
+// executor runs plugins. When its time is over, a plugin is killed with all that
+// it started: libcni's own would leave an IPAM plugin behind.
+type executor struct{ *version.PluginDecoder }
+
+var _ invoke.Exec = executor{}
+
+// FindInPath finds a plugin in the plugin directories.
+func (executor) FindInPath(plugin string, paths []string) (string, error) {
+	return invoke.FindInPath(plugin, paths)
+}
+
+// ExecPlugin runs a plugin and returns what it printed.
+func (executor) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+	stdout, stderr := &bounded{}, &bounded{}
+	cmd := exec.CommandContext(ctx, path)
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, bytes.NewReader(stdin), stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = pipesWithin
+	err := cmd.Run()
+	switch {
+	case stdout.cut:
+		return nil, fmt.Errorf("plugin %s printed more than %d bytes", path, outputMost)
+	case err == nil:
+		return stdout.Bytes(), nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("plugin %s was ended: %w", path, context.Cause(ctx))
+	}
+	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
+		return nil, fmt.Errorf("run plugin %s: %w", path, err)
+	}
+	// A plugin tells its error as JSON on its standard output.
+	var told types.Error
+	if json.Unmarshal(stdout.Bytes(), &told) == nil && told.Msg != "" {
+		return nil, &told
+	}
+	return nil, fmt.Errorf("plugin %s: %w: %.500q", path, err, stdout.String()+stderr.String())
+}
+
+// bounded keeps the beginning of what is written to it.
+type bounded struct {
+	bytes.Buffer
+	cut bool
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	room := outputMost - b.Len()
+	if len(p) > room {
+		b.cut = true
+		_, _ = b.Buffer.Write(p[:room]) // never fails
+		return len(p), nil
+	}
+	return b.Buffer.Write(p)
+}

@@ -1,0 +1,126 @@
+package cni
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/containernetworking/cni/libcni"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// interfaceName is the pod's interface, as Kubernetes expects it.
+const interfaceName = "eth0"
+
+// Pod is what plugins are told about a pod.
+type Pod struct {
+	// ID is the CNI container id, the sandbox's.
+	ID                   string
+	Name, Namespace, UID string
+	// NetNS is the path of the pod's network namespace.
+	NetNS        string
+	PortMappings []PortMapping
+	// IngressRate and EgressRate are in bits per second, 0 for no limit.
+	IngressRate, EgressRate int64
+	CgroupParent            string
+	DNS                     DNS
+}
+
+// PortMapping makes a port of the pod one of the node's.
+type PortMapping struct {
+	HostPort, ContainerPort int32
+	// Protocol is tcp, udp or sctp.
+	Protocol string
+	// HostIP is the node's address that it is for; empty for all.
+	HostIP string
+}
+
+// DNS is the resolver configuration for plugins that serve names themselves.
+type DNS struct{ Servers, Searches, Options []string }
+
+// Attachment is what a pod got.
+type Attachment struct {
+	Network string
+	// IPs are the pod's addresses in the order of the result: the primary first.
+	IPs []netip.Addr
+	// Result is the CNI result, as JSON.
+	Result []byte
+}
+
+// Attached names an attachment that is to be kept by GC.
+type Attached struct{ ID string }
+
+// validate refuses what could not be told to a plugin as it is meant.
+func (p Pod) validate() error {
+	for field, value := range map[string]string{"name": p.Name, "namespace": p.Namespace, "uid": p.UID} {
+		// CNI_ARGS is a list of KEY=VALUE; a name must not bring in another key.
+		if strings.ContainsAny(value, ";=\x00\n") {
+			return invalid("metadata.%s: %.200q has a character that cannot be told to a CNI plugin", field, value)
+		}
+	}
+	for i, m := range p.PortMappings {
+		switch {
+		case m.HostPort < 1 || m.HostPort > 65535:
+			return invalid("port_mappings[%d].host_port: %d is not a port", i, m.HostPort)
+		case m.ContainerPort < 1 || m.ContainerPort > 65535:
+			return invalid("port_mappings[%d].container_port: %d is not a port", i, m.ContainerPort)
+		case m.HostIP != "":
+			if _, err := netip.ParseAddr(m.HostIP); err != nil {
+				return invalid("port_mappings[%d].host_ip: %.100q is not an address", i, m.HostIP)
+			}
+		}
+	}
+	return nil
+}
+
+// runtimeConf is what libcni tells every plugin. It hands each capability only
+// to the plugins that declare it.
+func (p Pod) runtimeConf() *libcni.RuntimeConf {
+	capabilities := map[string]any{}
+	if len(p.PortMappings) > 0 {
+		var mappings []map[string]any
+		for _, m := range p.PortMappings {
+			mapping := map[string]any{"hostPort": m.HostPort, "containerPort": m.ContainerPort, "protocol": m.Protocol}
+			if m.HostIP != "" {
+				mapping["hostIP"] = m.HostIP
+			}
+			mappings = append(mappings, mapping)
+		}
+		capabilities["portMappings"] = mappings
+	}
+	if p.IngressRate > 0 || p.EgressRate > 0 {
+		limits := map[string]any{}
+		// A rate needs a burst; the kernel's token bucket takes all that its
+		// 32 bits can hold, as other runtimes set it.
+		const burst = 1<<31 - 1
+		if p.IngressRate > 0 {
+			limits["ingressRate"], limits["ingressBurst"] = p.IngressRate, burst
+		}
+		if p.EgressRate > 0 {
+			limits["egressRate"], limits["egressBurst"] = p.EgressRate, burst
+		}
+		capabilities["bandwidth"] = limits
+	}
+	if len(p.DNS.Servers)+len(p.DNS.Searches)+len(p.DNS.Options) > 0 {
+		capabilities["dns"] = map[string]any{"servers": p.DNS.Servers, "searches": p.DNS.Searches, "options": p.DNS.Options}
+	}
+	if p.CgroupParent != "" {
+		capabilities["cgroupPath"] = p.CgroupParent
+	}
+	return &libcni.RuntimeConf{
+		ContainerID: p.ID, NetNS: p.NetNS, IfName: interfaceName,
+		Args: [][2]string{
+			{"IgnoreUnknown", "1"},
+			{"K8S_POD_NAMESPACE", p.Namespace},
+			{"K8S_POD_NAME", p.Name},
+			{"K8S_POD_INFRA_CONTAINER_ID", p.ID},
+			{"K8S_POD_UID", p.UID},
+		},
+		CapabilityArgs: capabilities,
+	}
+}
+
+func invalid(format string, args ...any) error {
+	return fault.New(fault.Invalid, "attach network", "", "%s", fmt.Sprintf(format, args...))
+}

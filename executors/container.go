@@ -1,0 +1,280 @@
+package executors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/storage"
+)
+
+func (x *Executor) prepareRootfs(ctx context.Context, c container.Spec) error {
+	_, err := x.Store.PrepareRootfs(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	if errors.Is(err, storage.ErrImageNotFound) {
+		return fault.New(fault.NotFound, "prepare root file system", string(c.ID), "config.image: %v", err)
+	}
+	return err
+}
+
+// createRuntime writes the bundle and has the runtime create the container. The
+// root file system is asked for again: it is there, and after a crash it may have
+// to be mounted anew.
+func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (container.Process, error) {
+	var process container.Process
+	config, pod := &runtimeapi.ContainerConfig{}, &runtimeapi.PodSandboxConfig{}
+	if err := decode(c.Config, config); err != nil {
+		return process, err
+	}
+	if err := decode(c.SandboxConfig, pod); err != nil {
+		return process, err
+	}
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return process, err
+	}
+	if err := checkLogDir(c.LogPath); err != nil {
+		return process, err
+	}
+	rootfs, err := x.Store.PrepareRootfs(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	if err != nil {
+		return process, err
+	}
+	paths, err := x.containerNamespaces(ctx, c, config, pod)
+	if err != nil {
+		return process, err
+	}
+	cgroup, err := x.Cgroups.ContainerPath(pod.GetLinux().GetCgroupParent(), string(c.Sandbox), string(c.ID))
+	if err != nil {
+		return process, err
+	}
+	s, err := spec.Container(spec.Input{
+		SandboxID: string(c.Sandbox), ContainerID: string(c.ID),
+		Sandbox: pod, Container: config,
+		Image: rootfs.Config, ImageName: config.GetImage().GetImage(),
+		Rootfs: rootfs.Mountpoint, VolumesDir: x.volumesDir(c.ID),
+		Namespaces: paths, Files: x.sandboxFiles(c, pod),
+		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
+		Options: spec.Options{OwnDirs: []string{x.RootDir, x.StateDir}},
+	})
+	if err != nil {
+		return process, err
+	}
+	made, err := runtime.Create(ctx, oci.Bundle{
+		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: s,
+		LogPath: c.LogPath, MaxLogSize: x.MaxLogSize,
+		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
+	})
+	if err != nil {
+		return process, err
+	}
+	return container.Process{PID: made.PID, StartTime: made.StartTime, Inode: made.Inode}, nil
+}
+
+// checkLogDir refuses a log directory in which no log can be made, while the
+// answer can still say so.
+func checkLogDir(logPath string) error {
+	if logPath == "" {
+		return nil
+	}
+	dir := filepath.Dir(logPath)
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return fault.New(fault.Invalid, "open the log of the container", "", "log_path: directory %q: %v", dir, err)
+	case !info.IsDir():
+		return fault.New(fault.Invalid, "open the log of the container", "", "log_path: %q is not a directory", dir)
+	}
+	return nil
+}
+
+// containerNamespaces names the namespaces that a container joins: its pod's, and
+// for its processes the pod's holder or the container that it targets.
+func (x *Executor) containerNamespaces(ctx context.Context, c container.Spec, config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) (spec.Namespaces, error) {
+	hostNetwork := pod.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE
+	paths := x.namespacePaths(sandbox.Pod{ID: c.Sandbox, HostNetwork: hostNetwork}, pod)
+	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	var of string
+	switch options.GetPid() {
+	case runtimeapi.NamespaceMode_POD:
+		if pod.GetLinux().GetSecurityContext().GetNamespaceOptions().GetPid() != runtimeapi.NamespaceMode_POD {
+			return paths, fault.New(fault.Invalid, "create container", string(c.ID),
+				"linux.security_context.namespace_options.pid: the container wants the pod's PID namespace, but the pod does not share one")
+		}
+		of = string(c.Sandbox)
+	case runtimeapi.NamespaceMode_TARGET:
+		of = options.GetTargetId()
+	case runtimeapi.NamespaceMode_CONTAINER, runtimeapi.NamespaceMode_NODE:
+		return paths, nil
+	}
+	all, err := x.Monitor.List(ctx)
+	if err != nil {
+		return paths, err
+	}
+	for _, m := range all {
+		if m.ID == of && m.Exit == nil {
+			paths.PID = fmt.Sprintf("/proc/%d/ns/pid", m.Process.PID)
+			return paths, nil
+		}
+	}
+	return paths, fault.New(fault.Precondition, "create container", string(c.ID),
+		"linux.security_context.namespace_options: the process whose PID namespace is to be joined, %s, is not running", of)
+}
+
+func (x *Executor) sandboxFiles(c container.Spec, pod *runtimeapi.PodSandboxConfig) spec.Files {
+	dir := x.sandboxDir(c.Sandbox)
+	files := spec.Files{
+		ResolvConf: filepath.Join(dir, "resolv.conf"),
+		Hostname:   filepath.Join(dir, "hostname"),
+		Hosts:      filepath.Join(dir, "hosts"),
+	}
+	if !ipcOfNode(pod) {
+		files.Shm = x.shmDir(c.Sandbox)
+	}
+	return files
+}
+
+// ociContainer names a container to its runtime.
+func (x *Executor) ociContainer(c container.Spec) oci.Container {
+	return oci.Container{ID: string(c.ID), Bundle: x.bundleDir(c.ID)}
+}
+
+func (x *Executor) startRuntime(ctx context.Context, c container.Spec) error {
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return err
+	}
+	return runtime.Start(ctx, x.ociContainer(c))
+}
+
+func (x *Executor) signalStop(ctx context.Context, c container.Spec, name string) error {
+	sig, err := parseSignal(name)
+	if err != nil {
+		return err
+	}
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return err
+	}
+	return runtime.Kill(ctx, x.ociContainer(c), sig, false)
+}
+
+// parseSignal reads a signal as the CRI ("SIGTERM", "SIGRTMIN+3") or an image
+// ("TERM", "15") names it.
+func parseSignal(name string) (unix.Signal, error) {
+	if n, err := strconv.Atoi(name); err == nil {
+		if n < 1 || n > 64 {
+			return 0, fault.New(fault.Invalid, "parse the stop signal", name, "it is not between 1 and 64")
+		}
+		return unix.Signal(n), nil
+	}
+	upper := strings.ToUpper(name)
+	if !strings.HasPrefix(upper, "SIG") {
+		upper = "SIG" + upper
+	}
+	if sig := unix.SignalNum(upper); sig != 0 {
+		return sig, nil
+	}
+	if sig, ok := realtimeSignal(upper); ok {
+		return sig, nil
+	}
+	return 0, fault.New(fault.Invalid, "parse the stop signal", name, "there is no such signal")
+}
+
+// realtimeSignal reads SIGRTMIN+N and SIGRTMAX-N, as the C library counts them;
+// the CRI's enumeration writes SIGRTMINPLUSN and SIGRTMAXMINUSN.
+func realtimeSignal(name string) (unix.Signal, bool) {
+	const first, last = 34, 64
+	name = strings.NewReplacer("PLUS", "+", "MINUS", "-").Replace(name)
+	for _, end := range []struct {
+		name string
+		at   int
+	}{{"SIGRTMIN", first}, {"SIGRTMAX", last}} {
+		offset, ok := strings.CutPrefix(name, end.name)
+		if !ok {
+			continue
+		}
+		n := 0
+		if offset != "" {
+			var err error
+			if n, err = strconv.Atoi(offset); err != nil {
+				return 0, false
+			}
+		}
+		sig := end.at + n
+		return unix.Signal(sig), sig >= first && sig <= last
+	}
+	return 0, false
+}
+
+func (x *Executor) kill(ctx context.Context, c container.Spec) error {
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return err
+	}
+	return runtime.Kill(ctx, x.ociContainer(c), unix.SIGKILL, true)
+}
+
+func (x *Executor) deleteRuntime(ctx context.Context, c container.Spec) error {
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return err
+	}
+	if err := runtime.Delete(ctx, x.ociContainer(c)); err != nil {
+		return err
+	}
+	return x.Monitor.Forget(ctx, string(c.ID))
+}
+
+func (x *Executor) releaseRootfs(ctx context.Context, c container.Spec) error {
+	if err := x.Store.ReleaseRootfs(ctx, string(c.ID)); err != nil {
+		return err
+	}
+	for _, dir := range []string{x.bundleDir(c.ID), x.volumesDir(c.ID)} {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove the container's directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// execute runs a command for a caller that still waits. A command whose caller
+// is gone, or asked another daemon, is not run: running it twice could do harm.
+func (x *Executor) execute(ctx context.Context, f container.Execute) container.ExecuteDone {
+	done := container.ExecuteDone{Exec: f.Exec}
+	caller, waits := x.Execs.caller(f.Exec)
+	if !waits {
+		done.Err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), "nobody waits for the command any more")
+		return done
+	}
+	runtime, err := x.runtime(f.Spec.Handler)
+	if err != nil {
+		done.Err = err
+		return done
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(caller, cancel)()
+	result, err := runtime.ExecSync(ctx, x.ociContainer(f.Spec), oci.Exec{
+		ID: string(f.Exec), Cmd: f.Command, Timeout: f.Timeout,
+	})
+	if err != nil {
+		done.Err = err
+		return done
+	}
+	x.Execs.deliver(f.Exec, result.Stdout, result.Stderr)
+	done.Code, done.TimedOut = result.ExitCode, result.TimedOut
+	return done
+}

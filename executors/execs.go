@@ -1,0 +1,60 @@
+package executors
+
+import (
+	"context"
+	"sync"
+
+	"github.com/stele-runtime/stele/actors/id"
+)
+
+// Execs holds the output of commands between the effect that runs them and the
+// caller that asked for them. A command that is not found here was begun by
+// another daemon: it is not run again.
+type Execs struct {
+	mu    sync.Mutex
+	calls map[id.Exec]*execCall
+}
+
+type execCall struct {
+	// ctx is the caller's.
+	ctx            context.Context
+	stdout, stderr []byte
+}
+
+// NewExecs returns an empty table.
+func NewExecs() *Execs { return &Execs{calls: map[id.Exec]*execCall{}} }
+
+// Begin makes room for the output of a command, which is ended when ctx is.
+// Collect returns the output and must be called in any case.
+func (x *Execs) Begin(ctx context.Context, name id.Exec) (collect func() (stdout, stderr []byte)) {
+	call := &execCall{ctx: ctx}
+	x.mu.Lock()
+	x.calls[name] = call
+	x.mu.Unlock()
+	return func() ([]byte, []byte) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.calls, name)
+		return call.stdout, call.stderr
+	}
+}
+
+// caller returns the context of the one who waits for a command; false if
+// nobody does.
+func (x *Execs) caller(name id.Exec) (context.Context, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	call, ok := x.calls[name]
+	if !ok {
+		return nil, false
+	}
+	return call.ctx, true
+}
+
+func (x *Execs) deliver(name id.Exec, stdout, stderr []byte) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if call, ok := x.calls[name]; ok {
+		call.stdout, call.stderr = stdout, stderr
+	}
+}

@@ -1,0 +1,174 @@
+package executors
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/cni"
+	"github.com/stele-runtime/stele/executors/namespaces"
+	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/spec"
+)
+
+// prepareSandbox makes what the pod's containers stand on: pinned namespaces,
+// with the pod's sysctls, the files of /etc and /dev/shm.
+func (x *Executor) prepareSandbox(ctx context.Context, pod sandbox.Pod) error {
+	config := &runtimeapi.PodSandboxConfig{}
+	if err := decode(pod.Config, config); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(x.sandboxDir(pod.ID), 0o711); err != nil {
+		return fmt.Errorf("make the sandbox's directory: %w", err)
+	}
+	ipcOfNode := ipcOfNode(config)
+	err := namespaces.Pin(ctx, namespaces.Request{
+		Dir:     x.namespacesDir(pod.ID),
+		Network: !pod.HostNetwork,
+		IPC:     !ipcOfNode,
+		// A pod on the node's network has the node's name.
+		UTS:      !pod.HostNetwork,
+		Hostname: config.GetHostname(),
+		Sysctls:  config.GetLinux().GetSysctls(),
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := spec.WriteSandboxFiles(x.sandboxDir(pod.ID), config); err != nil {
+		return err
+	}
+	if ipcOfNode {
+		return nil
+	}
+	return spec.MountShm(x.shmDir(pod.ID), spec.DefaultShmSize)
+}
+
+func ipcOfNode(config *runtimeapi.PodSandboxConfig) bool {
+	return config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetIpc() == runtimeapi.NamespaceMode_NODE
+}
+
+// namespacePaths names the pod's namespaces; those that it shares with the node
+// are left out. The PID namespace is not among them.
+func (x *Executor) namespacePaths(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) spec.Namespaces {
+	var paths spec.Namespaces
+	dir := x.namespacesDir(pod.ID)
+	if !pod.HostNetwork {
+		paths.Net = filepath.Join(dir, "net")
+		paths.UTS = filepath.Join(dir, "uts")
+	}
+	if !ipcOfNode(config) {
+		paths.IPC = filepath.Join(dir, "ipc")
+	}
+	return paths
+}
+
+func (x *Executor) attachNetwork(ctx context.Context, pod sandbox.Pod) sandbox.AttachNetworkDone {
+	attachment, err := x.networkPod(pod)
+	if err != nil {
+		return sandbox.AttachNetworkDone{Err: err}
+	}
+	attached, err := x.Network.Attach(ctx, attachment)
+	if err != nil {
+		return sandbox.AttachNetworkDone{Err: err}
+	}
+	done := sandbox.AttachNetworkDone{Result: attached.Result}
+	for _, ip := range attached.IPs {
+		done.IPs = append(done.IPs, ip.String())
+	}
+	return done
+}
+
+func (x *Executor) detachNetwork(ctx context.Context, pod sandbox.Pod) error {
+	attachment, err := x.networkPod(pod)
+	if err != nil {
+		return err
+	}
+	return x.Network.Detach(ctx, attachment)
+}
+
+// networkPod says about a pod what CNI plugins are told.
+func (x *Executor) networkPod(pod sandbox.Pod) (cni.Pod, error) {
+	config := &runtimeapi.PodSandboxConfig{}
+	if err := decode(pod.Config, config); err != nil {
+		return cni.Pod{}, err
+	}
+	return NetworkPod(config, string(pod.ID), filepath.Join(x.namespacesDir(pod.ID), "net"))
+}
+
+// holder names the holder to its runtime: it has the sandbox's id.
+func (x *Executor) holder(pod sandbox.Pod) oci.Container {
+	return oci.Container{ID: string(pod.ID), Bundle: filepath.Join(x.sandboxDir(pod.ID), "holder")}
+}
+
+// startHolder starts the init of the pod's shared PID namespace.
+func (x *Executor) startHolder(ctx context.Context, pod sandbox.Pod) (pid int, err error) {
+	config := &runtimeapi.PodSandboxConfig{}
+	if err := decode(pod.Config, config); err != nil {
+		return 0, err
+	}
+	runtime, err := x.runtime(pod.Handler)
+	if err != nil {
+		return 0, err
+	}
+	cgroup, err := x.Cgroups.ContainerPath(config.GetLinux().GetCgroupParent(), string(pod.ID), string(pod.ID))
+	if err != nil {
+		return 0, err
+	}
+	rootfs := filepath.Join(x.holder(pod).Bundle, "rootfs")
+	if err := os.MkdirAll(rootfs, 0o755); err != nil {
+		return 0, fmt.Errorf("make the holder's root: %w", err)
+	}
+	holderSpec, err := spec.Holder(spec.HolderInput{
+		SandboxID: string(pod.ID), Sandbox: config, Rootfs: rootfs, Binary: x.MonitorBinary,
+		Namespaces: x.namespacePaths(pod, config), CgroupsPath: cgroup, Host: x.Host,
+	})
+	if err != nil {
+		return 0, err
+	}
+	process, err := runtime.Create(ctx, oci.Bundle{
+		ID: string(pod.ID), Dir: x.holder(pod).Bundle, Spec: holderSpec,
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := runtime.Start(ctx, x.holder(pod)); err != nil {
+		return 0, err
+	}
+	return process.PID, nil
+}
+
+func (x *Executor) stopHolder(ctx context.Context, pod sandbox.Pod) error {
+	runtime, err := x.runtime(pod.Handler)
+	if err != nil {
+		return err
+	}
+	if err := runtime.Delete(ctx, x.holder(pod)); err != nil {
+		return err
+	}
+	return x.Monitor.Forget(ctx, string(pod.ID))
+}
+
+// releaseSandbox undoes prepareSandbox, from the inside out.
+func (x *Executor) releaseSandbox(ctx context.Context, pod sandbox.Pod) error {
+	config := &runtimeapi.PodSandboxConfig{}
+	if err := decode(pod.Config, config); err != nil {
+		return err
+	}
+	if err := spec.UnmountShm(x.shmDir(pod.ID)); err != nil {
+		return err
+	}
+	if err := namespaces.Unpin(ctx, x.namespacesDir(pod.ID)); err != nil {
+		return err
+	}
+	if err := x.Cgroups.RemoveSandbox(ctx, config.GetLinux().GetCgroupParent(), string(pod.ID)); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(x.sandboxDir(pod.ID)); err != nil {
+		return fmt.Errorf("remove the sandbox's directory: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// effect is what the shell needs to know of an effect.
+type effect interface {
+	Key() string
+	Resource() string
+	NotBefore() time.Time
+}
+
+// machine is the three functions, and who carries out the effects.
+type machine[S, C, E any, F effect] struct {
+	decide func(S, C) ([]E, error)
+	evolve func(S, E) S
+	owed   func(S) []F
+	// issue carries out an effect in the world and calls outcome with the next
+	// command, at once or later.
+	issue func(f F, outcome func(C))
+	// evolved is called after every event, to watch it.
+	evolved func(id string, s S, e E)
+}
+
+type answer[S, E any] func(S, E) (bool, error)
+
+// entity is the shell of one machine: what actors/entity is to the real ones.
+type entity[S, C, E any, F effect] struct {
+	daemon  *daemon
+	machine *machine[S, C, E, F]
+	stream  string
+	state   S
+	waiters []*waiter[S, E]
+	// running are the effects under way, by resource.
+	running map[string]F
+}
+
+type waiter[S, E any] struct {
+	until answer[S, E]
+	reply func(error)
+}
+
+func newEntity[S, C, E any, F effect](d *daemon, m *machine[S, C, E, F], stream string) *entity[S, C, E, F] {
+	return &entity[S, C, E, F]{daemon: d, machine: m, stream: stream, running: map[string]F{}}
+}
+
+// id is the name of the entity without its kind.
+func (e *entity[S, C, E, F]) id() string {
+	_, id, _ := strings.Cut(e.stream, "/")
+	return id
+}
+
+// ask gives the entity a command; reply gets the answer when until says so. Both
+// may be nil.
+func (e *entity[S, C, E, F]) ask(c C, until answer[S, E], reply func(error)) {
+	if reply == nil {
+		reply = func(error) {}
+	}
+	events, err := e.machine.decide(e.state, c)
+	if err != nil {
+		reply(err)
+		return
+	}
+	if len(events) > 0 {
+		if e.daemon.log.full {
+			reply(fault.New(fault.Unavailable, "append to the event log", e.stream, "it is full"))
+			return
+		}
+		e.append(events)
+	}
+	w := &waiter[S, E]{until, reply}
+	var none E
+	if until == nil {
+		reply(nil)
+	} else if !e.answered(w, none) {
+		e.waiters = append(e.waiters, w)
+	}
+}
+
+// append makes the events durable, and only then true.
+func (e *entity[S, C, E, F]) append(events []E) {
+	records := make([]any, len(events))
+	for i := range events {
+		records[i] = events[i]
+	}
+	e.daemon.run.note("    %s: %s", e.stream, describe(records))
+	e.daemon.log.append(e.stream, e.daemon.world.boot, records)
+	e.daemon.run.point()
+	for _, event := range events {
+		e.state = e.machine.evolve(e.state, event)
+		e.machine.evolved(e.id(), e.state, event)
+		e.waiters = slices.DeleteFunc(e.waiters, func(w *waiter[S, E]) bool { return e.answered(w, event) })
+	}
+}
+
+func (e *entity[S, C, E, F]) answered(w *waiter[S, E], event E) bool {
+	done, err := w.until(e.state, event)
+	if done {
+		w.reply(err)
+	}
+	return done
+}
+
+// due are the effects that can begin now, in the order in which they are owed.
+func (e *entity[S, C, E, F]) due() []F {
+	return slices.DeleteFunc(e.machine.owed(e.state), func(f F) bool {
+		_, busy := e.running[f.Resource()]
+		return busy || f.NotBefore().After(e.daemon.run.now)
+	})
+}
+
+// jobs are the moves that begin effects.
+func (e *entity[S, C, E, F]) jobs() []move {
+	var moves []move
+	resources := map[string]bool{}
+	for _, f := range e.due() {
+		// What is owed first on a resource begins first.
+		if resources[f.Resource()] {
+			continue
+		}
+		resources[f.Resource()] = true
+		moves = append(moves, move{"begin " + f.Key() + " of " + e.stream, func() { e.begin(f) }})
+	}
+	return moves
+}
+
+// begin makes an effect a job: its work, and later the delivery of its outcome,
+// are moves of their own, so that anything can happen in between.
+func (e *entity[S, C, E, F]) begin(f F) {
+	e.running[f.Resource()] = f
+	name := f.Key() + " of " + e.stream
+	e.daemon.later("do "+name, false, func() {
+		e.machine.issue(f, func(c C) {
+			e.daemon.later("outcome of "+name, true, func() {
+				delete(e.running, f.Resource())
+				e.ask(c, nil, nil)
+			})
+		})
+	})
+}
+
+// next is the earliest time at which something that is owed becomes due.
+func (e *entity[S, C, E, F]) next() time.Time {
+	var next time.Time
+	for _, f := range e.machine.owed(e.state) {
+		if at := f.NotBefore(); at.After(e.daemon.run.now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
