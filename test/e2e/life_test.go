@@ -47,6 +47,10 @@ func TestLife(t *testing.T) {
 		t.Errorf("in the container: %s", out)
 	}
 
+	if shown := h.Stele("inspect", pod.ID[:12]); !strings.Contains(shown, pod.ID) || !strings.Contains(shown, id) || !strings.Contains(shown, "ContainerStarted") {
+		t.Errorf("stele inspect doesn't tell of the pod and its container:\n%s", shown)
+	}
+
 	h.StopContainer(id, 10)
 	exited := h.ContainerStatus(id)
 	// The server handles no signal: its init ends by SIGTERM.
@@ -78,9 +82,6 @@ func TestLife(t *testing.T) {
 	// The history is there when the pod is gone.
 	if events := h.Stele("events", pod.ID); !strings.Contains(events, "SandboxRemoved") {
 		t.Errorf("the history of a removed pod doesn't say so:\n%s", events)
-	}
-	if shown := h.Stele("inspect", pod.ID); !strings.Contains(shown, pod.ID) {
-		t.Errorf("stele inspect of a removed pod:\n%s", shown)
 	}
 }
 
