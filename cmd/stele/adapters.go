@@ -49,8 +49,8 @@ func (s imageStore) Usage(ctx context.Context) (cri.Usage, error) {
 		return cri.Usage{}, err
 	}
 	return cri.Usage{
-		At: images.Timestamp, ImagePath: images.Path, ImageBytes: images.UsedBytes, ImageInodes: images.InodesUsed,
-		ContainerPath: containers.Path, ContainerBytes: containers.UsedBytes, ContainerInodes: containers.InodesUsed,
+		At: images.Timestamp, ImagePath: images.Path, ImageBytes: images.Bytes, ImageInodes: images.Inodes,
+		ContainerPath: containers.Path, ContainerBytes: containers.Bytes, ContainerInodes: containers.Inodes,
 	}, nil
 }
 
