@@ -15,52 +15,55 @@ import (
 
 // Request says which namespaces a pod gets of its own.
 type Request struct {
-	// Dir gets a file for each namespace: net, ipc, uts.
+	// Dir gets a file for each namespace, named as its kind. It belongs to one
+	// pod and to nobody else.
 	Dir               string
 	Network, IPC, UTS bool
 	// Hostname is set in the UTS namespace; empty leaves the node's.
 	Hostname string
-	// Sysctls are written in the namespace that each belongs to. They must have
-	// passed ValidateSysctls.
+	// Sysctls are written in the namespace that each belongs to.
 	Sysctls map[string]string
 }
 
-// kind is a kind of namespace as Pin makes it.
-type kind struct {
-	file string
-	flag int
-	// setUp runs on a thread that is in the namespace.
-	setUp func(Request) error
-}
+// Kind is a kind of namespace, and the name of the file that it is pinned on.
+type Kind string
 
-var (
-	kindNet = kind{file: "net", flag: unix.CLONE_NEWNET, setUp: setUpNetwork}
-	kindIPC = kind{file: "ipc", flag: unix.CLONE_NEWIPC, setUp: setUpIPC}
-	kindUTS = kind{file: "uts", flag: unix.CLONE_NEWUTS, setUp: setUpUTS}
+const (
+	Network Kind = "net"
+	IPC     Kind = "ipc"
+	UTS     Kind = "uts"
 )
 
-func (r Request) kinds() []kind {
-	var all []kind
-	if r.Network {
-		all = append(all, kindNet)
+// kinds are all that can be pinned.
+func kinds() []Kind { return []Kind{Network, IPC, UTS} }
+
+// wants reports whether the pod gets a namespace of that kind.
+func (r Request) wants(k Kind) bool {
+	switch k {
+	case Network:
+		return r.Network
+	case IPC:
+		return r.IPC
+	case UTS:
+		return r.UTS
 	}
-	if r.IPC {
-		all = append(all, kindIPC)
-	}
-	if r.UTS {
-		all = append(all, kindUTS)
-	}
-	return all
+	return false
 }
 
 // Pin makes the namespaces and pins them. It can be repeated after success and
 // after a crash at any point: what is pinned is kept and set up again, what is half
-// made is finished.
+// made is finished. A request that cannot succeed (*fault.Fault of kind Invalid)
+// is refused before anything is done; what another failure leaves, Unpin removes.
+//
+// Calls for the same directory must come one after the other.
 func Pin(ctx context.Context, r Request) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("pin namespaces in %s: %w", r.Dir, err)
 	}
 	if err := validateHostname(r.Hostname); err != nil {
+		return err
+	}
+	if err := ValidateSysctls(r.Sysctls, !r.Network, !r.IPC); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
@@ -87,28 +90,45 @@ func onThreadOfItsOwn(f func() error) error {
 }
 
 func pinOnThread(r Request) error {
-	for _, k := range r.kinds() {
-		path := filepath.Join(r.Dir, k.file)
-		pinned, err := isPinned(path)
+	for _, k := range kinds() {
+		if !r.wants(k) {
+			continue
+		}
+		path := filepath.Join(r.Dir, string(k))
+		pinned, err := Exists(r.Dir, k)
 		if err != nil {
-			return fmt.Errorf("pin the %s namespace: %w", k.file, err)
+			return fmt.Errorf("pin the %s namespace: %w", k, err)
 		}
 		if pinned {
-			err = enter(path, k.flag)
+			err = enter(path, k)
 		} else {
 			err = makePinned(path, k)
 		}
 		if err != nil {
-			return fmt.Errorf("pin the %s namespace on %s: %w", k.file, path, err)
+			return fmt.Errorf("pin the %s namespace on %s: %w", k, path, err)
 		}
-		if err := k.setUp(r); err != nil {
-			return fmt.Errorf("set up the %s namespace: %w", k.file, err)
+		if err := setUp(k, r); err != nil {
+			return fmt.Errorf("set up the %s namespace: %w", k, err)
 		}
 	}
 	return nil
 }
 
-func makePinned(path string, k kind) error {
+// cloneFlag is what unshare and setns call the kind.
+func (k Kind) cloneFlag() int {
+	switch k {
+	case Network:
+		return unix.CLONE_NEWNET
+	case IPC:
+		return unix.CLONE_NEWIPC
+	case UTS:
+		return unix.CLONE_NEWUTS
+	}
+	panic(fmt.Sprintf("no such kind of namespace: %q", string(k)))
+}
+
+// makePinned moves the thread to a new namespace and mounts that on the file.
+func makePinned(path string, k Kind) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY|unix.O_NOFOLLOW, 0o400)
 	if err != nil {
 		return err
@@ -116,30 +136,31 @@ func makePinned(path string, k kind) error {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	if err := unix.Unshare(k.flag); err != nil {
+	if err := unix.Unshare(k.cloneFlag()); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
 	// The thread shares the daemon's mount namespace: the mount is seen by all.
-	if err := unix.Mount("/proc/thread-self/ns/"+k.file, path, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount("/proc/thread-self/ns/"+string(k), path, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind mount: %w", err)
 	}
 	return nil
 }
 
-func enter(path string, flag int) error {
+func enter(path string, k Kind) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }() // read-only
-	if err := unix.Setns(int(file.Fd()), flag); err != nil {
+	if err := unix.Setns(int(file.Fd()), k.cloneFlag()); err != nil {
 		return fmt.Errorf("setns: %w", err)
 	}
 	return nil
 }
 
-// isPinned reports whether a namespace is mounted on the file.
-func isPinned(path string) (bool, error) {
+// Exists reports whether a namespace of that kind is pinned in the directory.
+func Exists(dir string, k Kind) (bool, error) {
+	path := filepath.Join(dir, string(k))
 	var st unix.Statfs_t
 	err := unix.Statfs(path, &st)
 	if errors.Is(err, unix.ENOENT) {
@@ -151,7 +172,26 @@ func isPinned(path string) (bool, error) {
 	return st.Type == unix.NSFS_MAGIC, nil
 }
 
-func setUpNetwork(r Request) error {
+// setUp prepares the namespace that the thread is in.
+func setUp(k Kind, r Request) error {
+	switch k {
+	case Network:
+		if err := raiseLoopback(); err != nil {
+			return err
+		}
+	case UTS:
+		if r.Hostname == "" {
+			return nil
+		}
+		if err := unix.Sethostname([]byte(r.Hostname)); err != nil {
+			return fmt.Errorf("set the host name %q: %w", r.Hostname, err)
+		}
+	case IPC:
+	}
+	return writeSysctls(r.Sysctls, k)
+}
+
+func raiseLoopback() error {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find the loopback device: %w", err)
@@ -159,44 +199,38 @@ func setUpNetwork(r Request) error {
 	if err := netlink.LinkSetUp(loopback); err != nil {
 		return fmt.Errorf("bring up the loopback device: %w", err)
 	}
-	return writeSysctls(r.Sysctls, netNamespace)
-}
-
-func setUpIPC(r Request) error { return writeSysctls(r.Sysctls, ipcNamespace) }
-
-func setUpUTS(r Request) error {
-	if r.Hostname == "" {
-		return nil
-	}
-	if err := unix.Sethostname([]byte(r.Hostname)); err != nil {
-		return fmt.Errorf("set the host name %q: %w", r.Hostname, err)
-	}
 	return nil
 }
 
 // Unpin lets the namespaces of a directory go and removes it. What is gone
-// already is no error.
+// already is no error. A namespace lives on while a process is in it.
 func Unpin(ctx context.Context, dir string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("unpin namespaces in %s: %w", dir, err)
 	}
-	for _, k := range []kind{kindNet, kindIPC, kindUTS} {
-		path := filepath.Join(dir, k.file)
-		// A repeated Pin may have mounted twice in a race with a crash.
-		for {
-			err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-			if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
-				break // not a mount, or not there
-			}
-			if err != nil {
-				return fmt.Errorf("unpin %s: %w", path, err)
-			}
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("unpin: %w", err)
+	for _, k := range kinds() {
+		if err := unpin(filepath.Join(dir, string(k))); err != nil {
+			return err
 		}
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unpin: %w", err)
+	}
+	return nil
+}
+
+func unpin(path string) error {
+	// Mounts can lie on top of each other, if others than Pin were at work.
+	for {
+		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			break // not a mount, or not there
+		}
+		if err != nil {
+			return fmt.Errorf("unpin %s: %w", path, err)
+		}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unpin: %w", err)
 	}
 	return nil

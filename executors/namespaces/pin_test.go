@@ -3,12 +3,16 @@ package namespaces
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/actors/fault"
@@ -18,8 +22,8 @@ import (
 func inside(t *testing.T, dir string, f func() error) {
 	t.Helper()
 	err := onThreadOfItsOwn(func() error {
-		for _, k := range []kind{kindNet, kindIPC, kindUTS} {
-			if err := enter(filepath.Join(dir, k.file), k.flag); err != nil {
+		for _, k := range kinds() {
+			if err := enter(filepath.Join(dir, string(k)), k); err != nil {
 				return err
 			}
 		}
@@ -31,8 +35,19 @@ func inside(t *testing.T, dir string, f func() error) {
 }
 
 func read(path string) string {
-	b, _ := os.ReadFile(path)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
 	return strings.TrimSpace(string(b))
+}
+
+func readlink(path string) string {
+	s, err := os.Readlink(path)
+	if err != nil {
+		return err.Error()
+	}
+	return s
 }
 
 func threadHostname() (string, error) {
@@ -41,8 +56,11 @@ func threadHostname() (string, error) {
 	return unix.ByteSliceToString(name.Nodename[:]), err
 }
 
-func pinned(t *testing.T) Request {
+func request(t *testing.T) Request {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("pinning namespaces takes root")
+	}
 	r := Request{
 		Dir: filepath.Join(t.TempDir(), "ns"), Network: true, IPC: true, UTS: true, Hostname: "pod-name",
 		Sysctls: map[string]string{"net.ipv4.ip_forward": "1", "kernel/shmmni": "77", "fs.mqueue.msg_max": "11"},
@@ -52,18 +70,37 @@ func pinned(t *testing.T) Request {
 		if err := Unpin(context.Background(), r.Dir); err != nil {
 			t.Error(err)
 		}
+		if mounts := read("/proc/self/mountinfo"); strings.Contains(mounts, r.Dir) {
+			t.Errorf("mounts are left in %s", r.Dir)
+		}
 	})
 	return r
 }
 
-func TestPinMakesNamespacesOfTheirOwn(t *testing.T) {
-	before, shm := read("/proc/sys/net/ipv4/ip_forward"), read("/proc/sys/kernel/shmmni")
-	r := pinned(t)
-	for range 2 { // the second time finds what the first left
-		if err := Pin(t.Context(), r); err != nil {
-			t.Fatal(err)
-		}
+func mustPin(t *testing.T, r Request) {
+	t.Helper()
+	if err := Pin(t.Context(), r); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// inode tells namespaces apart.
+func inode(t *testing.T, dir string, k Kind) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(dir, string(k)), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
+}
+
+func TestPinMakesNamespacesOfTheirOwn(t *testing.T) {
+	ofTheNode := map[string]string{}
+	for _, path := range []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/shmmni", "/proc/sys/fs/mqueue/msg_max", "/proc/sys/kernel/hostname"} {
+		ofTheNode[path] = read(path)
+	}
+	r := request(t)
+	mustPin(t, r)
 	inside(t, r.Dir, func() error {
 		for path, want := range map[string]string{
 			"/proc/sys/net/ipv4/ip_forward": "1", "/proc/sys/kernel/shmmni": "77", "/proc/sys/fs/mqueue/msg_max": "11",
@@ -72,19 +109,41 @@ func TestPinMakesNamespacesOfTheirOwn(t *testing.T) {
 				return fmt.Errorf("%s is %q, want %q", path, got, want)
 			}
 		}
-		name, err := threadHostname()
-		if err != nil || name != "pod-name" {
+		if name, err := threadHostname(); err != nil || name != "pod-name" {
 			return fmt.Errorf("host name %q, %v", name, err)
+		}
+		links, err := netlink.LinkList()
+		if err != nil || len(links) == 0 {
+			return fmt.Errorf("devices %v, %v", links, err)
+		}
+		for _, l := range links {
+			if up := l.Attrs().RawFlags&unix.IFF_UP != 0; l.Attrs().Name == "lo" && !up {
+				return fmt.Errorf("the loopback device is down")
+			}
 		}
 		return nil
 	})
-	if got := read("/proc/sys/net/ipv4/ip_forward"); got != before {
-		t.Errorf("the node's ip_forward went from %s to %s", before, got)
+	for path, want := range ofTheNode {
+		if got := read(path); got != want {
+			t.Errorf("the node's %s went from %s to %s", path, want, got)
+		}
 	}
-	if got := read("/proc/sys/kernel/shmmni"); got != shm {
-		t.Errorf("the node's shmmni went from %s to %s", shm, got)
+}
+
+func TestPinIsIdempotent(t *testing.T) {
+	r := request(t)
+	mustPin(t, r)
+	before := map[Kind]uint64{}
+	for _, k := range kinds() {
+		before[k] = inode(t, r.Dir, k)
 	}
-	for range 2 {
+	mustPin(t, r)
+	for _, k := range kinds() {
+		if got := inode(t, r.Dir, k); got != before[k] {
+			t.Errorf("the %s namespace was replaced", k)
+		}
+	}
+	for range 2 { // what is gone is gone
 		if err := Unpin(t.Context(), r.Dir); err != nil {
 			t.Fatal(err)
 		}
@@ -94,28 +153,112 @@ func TestPinMakesNamespacesOfTheirOwn(t *testing.T) {
 	}
 }
 
+func TestPinMakesOnlyWhatIsWanted(t *testing.T) {
+	r := request(t)
+	r.Network, r.UTS, r.Sysctls = false, false, map[string]string{"kernel.shmmni": "78"}
+	mustPin(t, r)
+	for k, want := range map[Kind]bool{Network: false, IPC: true, UTS: false} {
+		if got, err := Exists(r.Dir, k); got != want || err != nil {
+			t.Errorf("Exists(%s) = %v, %v", k, got, err)
+		}
+	}
+}
+
+// A crash leaves files without mounts, or namespaces that were not set up.
 func TestPinFinishesWhatIsHalfMade(t *testing.T) {
-	r := pinned(t)
+	r := request(t)
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(r.Dir, "net"), nil, 0o400); err != nil {
 		t.Fatal(err)
 	}
-	if err := Pin(t.Context(), r); err != nil {
+	if ok, err := Exists(r.Dir, Network); ok || err != nil {
+		t.Fatalf("a file without a mount counts as pinned: %v, %v", ok, err)
+	}
+	bare := filepath.Join(r.Dir, "uts")
+	if err := onThreadOfItsOwn(func() error { return makePinned(bare, UTS) }); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{"net", "ipc", "uts"} {
-		if ok, err := isPinned(filepath.Join(r.Dir, file)); !ok || err != nil {
-			t.Errorf("%s is not pinned: %v", file, err)
+	kept := inode(t, r.Dir, UTS)
+	mustPin(t, r)
+	for _, k := range kinds() {
+		if ok, err := Exists(r.Dir, k); !ok || err != nil {
+			t.Errorf("%s is not pinned: %v", k, err)
+		}
+	}
+	if inode(t, r.Dir, UTS) != kept {
+		t.Error("the UTS namespace was not kept")
+	}
+	inside(t, r.Dir, func() error {
+		if name, err := threadHostname(); err != nil || name != "pod-name" {
+			return fmt.Errorf("host name %q, %v", name, err)
+		}
+		return nil
+	})
+}
+
+func TestUnpinOfHalfMade(t *testing.T) {
+	r := request(t)
+	mustPin(t, r)
+	// Mounted twice, and without a mount at all.
+	path := filepath.Join(r.Dir, "net")
+	if err := unix.Mount("/proc/self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(filepath.Join(r.Dir, "ipc"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := Unpin(t.Context(), r.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(r.Dir); !os.IsNotExist(err) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+}
+
+// A refused request has not even made its directory.
+func TestPinRefusesBeforeItActs(t *testing.T) {
+	for name, change := range map[string]func(*Request){
+		"a sysctl of the node": func(r *Request) { r.Sysctls = map[string]string{"kernel.core_pattern": "x"} },
+		"shared network":       func(r *Request) { r.Network = false },
+		"shared IPC":           func(r *Request) { r.IPC = false },
+		"a long host name":     func(r *Request) { r.Hostname = strings.Repeat("a", 65) },
+	} {
+		r := request(t)
+		change(&r)
+		if err := Pin(t.Context(), r); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(r.Dir); !os.IsNotExist(err) {
+			t.Errorf("%s: the directory was made", name)
 		}
 	}
 }
 
+func TestPinSaysWhichSysctlTheKernelRefuses(t *testing.T) {
+	for key, value := range map[string]string{
+		"net.ipv4.ip_forward": "many", "net.no.such": "1", "net.ipv4": "1", "net.ipv4.conf.eth7.forwarding": "1",
+	} {
+		r := request(t)
+		r.Sysctls = map[string]string{key: value}
+		err := Pin(t.Context(), r)
+		if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), value) {
+			t.Errorf("%s=%s: %v", key, value, err)
+		}
+	}
+}
+
+// Pods are pinned at the same time by daemons that know nothing of each other;
+// afterwards no thread is left in a namespace of theirs.
 func TestPinsAtOnce(t *testing.T) {
+	requests := make([]Request, 32)
+	for i := range requests {
+		requests[i] = request(t)
+		requests[i].Hostname = fmt.Sprintf("pod-%d", i)
+	}
 	var all sync.WaitGroup
-	for range 32 {
-		r := pinned(t)
+	for _, r := range requests {
 		all.Go(func() {
 			if err := Pin(t.Context(), r); err != nil {
 				t.Error(err)
@@ -123,47 +266,85 @@ func TestPinsAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// The threads that entered namespaces are gone: what runs now is on the node.
-	if got, want := readlink("/proc/thread-self/ns/net"), readlink("/proc/self/ns/net"); got != want {
-		t.Errorf("a thread was left in %s, the process is in %s", got, want)
+	seen := map[uint64]bool{}
+	for i, r := range requests {
+		seen[inode(t, r.Dir, Network)] = true
+		inside(t, r.Dir, func() error {
+			if name, err := threadHostname(); err != nil || name != fmt.Sprintf("pod-%d", i) {
+				return fmt.Errorf("pod %d has the host name %q, %v", i, name, err)
+			}
+			return nil
+		})
+	}
+	if len(seen) != len(requests) {
+		t.Errorf("%d pods have %d network namespaces", len(requests), len(seen))
+	}
+	noThreadAway(t)
+}
+
+// noThreadAway waits until all threads are in the process's namespaces: those that
+// entered others take a moment to end.
+func noThreadAway(t *testing.T) {
+	t.Helper()
+	var away string
+	for range 200 {
+		away = ""
+		threads, err := filepath.Glob("/proc/self/task/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, thread := range threads {
+			for _, k := range kinds() {
+				name := "/ns/" + string(k)
+				// A thread that has just ended has no namespaces.
+				if ns, err := os.Readlink(thread + name); err == nil && ns != readlink("/proc/self"+name) {
+					away = thread + name + " is " + ns
+				}
+			}
+		}
+		if away == "" {
+			return
+		}
+		runtime.Gosched()
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("a thread was left behind: %s", away)
+}
+
+// The pins of one directory have nothing to do with those of another.
+func TestUnpinLeavesOthers(t *testing.T) {
+	one, other := request(t), request(t)
+	mustPin(t, one)
+	mustPin(t, other)
+	if err := Unpin(t.Context(), one.Dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range kinds() {
+		if ok, err := Exists(other.Dir, k); !ok || err != nil {
+			t.Errorf("%s of the other pod: %v, %v", k, ok, err)
+		}
 	}
 }
 
-func readlink(path string) string {
-	s, _ := os.Readlink(path)
-	return s
-}
-
-func TestSysctlsThatAreRefused(t *testing.T) {
-	for _, c := range []struct {
-		key, value           string
-		hostNetwork, hostIPC bool
-	}{
-		{key: "kernel.core_pattern", value: "|/bin/sh"},
-		{key: "kernel.shm_rmid_forced", value: "1+kernel.core_pattern=|/x\n"}, // CVE-2022-0811
-		{key: "net.ipv4.ip_forward", value: "1\nkernel.core_pattern=|/x"},
-		{key: "net.ipv4.ip_forward", value: "1", hostNetwork: true}, // CVE-2022-0532
-		{key: "kernel.sem", value: "1 2 3 4", hostIPC: true},
-		{key: "net/../kernel/core_pattern", value: "x"},
-		{key: "net.ipv4/../../kernel/core_pattern", value: "x"},
-		{key: "kernel.hostname", value: "x"},
-		{key: "fs.mqueue", value: "1"},
-		{key: "net", value: "1"},
-		{key: "", value: "1"},
-		{key: "net.ipv4.ip_forward+kernel.core_pattern", value: "1"},
-	} {
-		err := ValidateSysctls(map[string]string{c.key: c.value}, c.hostNetwork, c.hostIPC)
-		if fault.KindOf(err) != fault.Invalid || err == nil {
-			t.Errorf("%q=%q: %v", c.key, c.value, err)
-			continue
-		}
-		if !strings.Contains(err.Error(), "linux.sysctls[") {
-			t.Errorf("%q=%q: the error does not name the field: %v", c.key, c.value, err)
-		}
+func TestPinDoesNotFollowLinks(t *testing.T) {
+	r := request(t)
+	victim := filepath.Join(t.TempDir(), "victim")
+	if err := os.WriteFile(victim, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	for key, value := range map[string]string{"net.ipv4.ip_forward": "1", "kernel/sem": "1 2\t3 4", "net/ipv4/conf/eth0.1/forwarding": "1"} {
-		if err := ValidateSysctls(map[string]string{key: value}, false, false); err != nil {
-			t.Error(err)
-		}
+	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, filepath.Join(r.Dir, "net")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Pin(t.Context(), r); err == nil {
+		t.Error("a namespace was mounted through a link")
+	}
+	if info, err := os.Lstat(victim); err != nil || info.Mode().Type()&fs.ModeSymlink != 0 {
+		t.Errorf("the victim: %v", err)
+	}
+	if strings.Contains(read("/proc/self/mountinfo"), victim) {
+		t.Error("a namespace is mounted on the link's target")
 	}
 }

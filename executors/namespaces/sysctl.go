@@ -1,7 +1,7 @@
 package namespaces
 
 import (
-	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,73 +14,81 @@ import (
 const (
 	// sysctlMost bounds key and value, in bytes. A page is what the kernel takes.
 	sysctlMost = 4096
-	procSys    = "/proc/sys"
+	// hostnameMost is the kernel's bound, in bytes.
+	hostnameMost = 64
+	procSys      = "/proc/sys"
 )
 
-// sysctlKey is a key in either of its two spellings. Nothing that a shell, a path
-// or a list of options could take for an end is among its characters.
-var sysctlKey = regexp.MustCompile(`^[a-z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?([./][a-zA-Z0-9*]([-_a-zA-Z0-9*]*[a-zA-Z0-9*])?)+$`)
+// sysctlKey matches a key in either of its two spellings, net.ipv4.ip_forward and
+// net/ipv4/ip_forward. No element can be empty or consist of dots, and nothing
+// that a shell or a list of options could take for an end is among the characters.
+var sysctlKey = regexp.MustCompile(`^[a-z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?([./][a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?)+$`)
 
-// namespace is the kind of namespace that a sysctl belongs to.
-type namespace string
-
-const (
-	netNamespace namespace = "network"
-	ipcNamespace namespace = "IPC"
-)
-
-// ipcSysctls are the sysctls of the IPC namespace, beside all of fs.mqueue.
-var ipcSysctls = []string{
-	"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni",
-	"kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
+// ipcSysctls are the sysctls of the IPC namespace, beside all of fs.mqueue. They
+// are listed, rather than matched as kernel.shm* and kernel.msg*, because a new
+// kernel may have others of that name that belong to the node.
+func ipcSysctls() []string {
+	return []string{
+		"kernel.msg_next_id", "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
+		"kernel.shm_next_id", "kernel.shm_rmid_forced", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+	}
 }
 
 // ValidateSysctls refuses sysctls that would change the node: those that belong to
 // no namespace, and those whose namespace the pod shares with the node
 // (CVE-2022-0532). A value cannot bring another sysctl in (CVE-2022-0811): it is
-// written by itself, into the one file of its key, and has no control characters.
-// Errors are *fault.Fault of kind Invalid that name the key.
+// written by itself, into the one file of its key; and what separates sysctls
+// elsewhere is refused. kernel.hostname has a field of its own in the request.
+// Errors are *fault.Fault of kind Invalid that name key and value.
 func ValidateSysctls(sysctls map[string]string, hostNetwork, hostIPC bool) error {
-	for key, value := range sysctls {
-		if err := validateSysctl(key, value, hostNetwork, hostIPC); err != nil {
-			return err
+	for _, key := range slices.Sorted(maps.Keys(sysctls)) {
+		if reason := refusal(key, sysctls[key], hostNetwork, hostIPC); reason != "" {
+			return invalidSysctl(key, sysctls[key], reason)
 		}
 	}
 	return nil
 }
 
-func validateSysctl(key, value string, hostNetwork, hostIPC bool) error {
-	refuse := func(reason string) error {
-		return fault.New(fault.Invalid, "", "", "linux.sysctls[%.200q]: value %.200q: %s", key, value, reason)
-	}
-	switch {
-	case len(key) > sysctlMost || !sysctlKey.MatchString(key):
-		return refuse("the key is not the name of a sysctl")
-	case len(value) > sysctlMost:
-		return refuse("the value is too long")
-	case strings.ContainsFunc(value, func(r rune) bool { return r != '\t' && (r < ' ' || r == 0x7f) }):
-		return refuse("the value has a control character")
-	}
-	ns, ok := namespaceOf(key)
-	switch {
-	case !ok:
-		return refuse("the sysctl belongs to no namespace, it would change the node")
-	case ns == netNamespace && hostNetwork:
-		return refuse("the pod uses the node's network namespace")
-	case ns == ipcNamespace && hostIPC:
-		return refuse("the pod uses the node's IPC namespace")
-	}
-	return nil
+func invalidSysctl(key, value, reason string) error {
+	return fault.New(fault.Invalid, "", "", "linux.sysctls[%.200q]: value %.200q: %s", key, value, reason)
 }
 
-// namespaceOf returns the namespace that a sysctl belongs to.
-func namespaceOf(key string) (namespace, bool) {
+// refusal says why a sysctl cannot be had, or nothing.
+func refusal(key, value string, hostNetwork, hostIPC bool) string {
+	switch {
+	case len(key) > sysctlMost || !sysctlKey.MatchString(key):
+		return "the key is not the name of a sysctl"
+	case len(value) > sysctlMost:
+		return "the value is too long"
+	case strings.ContainsFunc(value, notInValue):
+		return "the value has a character that values of sysctls don't have"
+	}
+	kind, ok := kindOf(key)
+	switch {
+	case !ok:
+		return "the sysctl belongs to no namespace of the pod, it would change the node"
+	case kind == Network && hostNetwork:
+		return "the pod uses the node's network namespace"
+	case kind == IPC && hostIPC:
+		return "the pod uses the node's IPC namespace"
+	}
+	return ""
+}
+
+// notInValue reports whether values of sysctls are without that character. Tools
+// that set several sysctls separate them by line ends or plus signs.
+func notInValue(r rune) bool {
+	return r == '+' || r > '~' || r < ' ' && r != '\t'
+}
+
+// kindOf returns the kind of namespace that a sysctl belongs to.
+func kindOf(key string) (Kind, bool) {
 	dotted := strings.Join(elements(key), ".")
 	switch {
 	case strings.HasPrefix(dotted, "net."):
-		return netNamespace, true
-	case strings.HasPrefix(dotted, "fs.mqueue."), slices.Contains(ipcSysctls, dotted):
-		return ipcNamespace, true
+		return Network, true
+	case strings.HasPrefix(dotted, "fs.mqueue."), slices.Contains(ipcSysctls(), dotted):
+		return IPC, true
 	}
 	return "", false
 }
@@ -98,16 +106,18 @@ func elements(key string) []string {
 	return all
 }
 
-// writeSysctls writes those that belong to ns. The calling thread must be in it.
-func writeSysctls(sysctls map[string]string, ns namespace) error {
-	for key, value := range sysctls {
-		if of, ok := namespaceOf(key); !ok || of != ns {
+// writeSysctls writes those that belong to a kind of namespace. The calling thread
+// must be in one of its own: /proc/sys shows each thread its own namespaces, for
+// fs.mqueue as well, which needs no mount of a message queue file system.
+func writeSysctls(sysctls map[string]string, k Kind) error {
+	for _, key := range slices.Sorted(maps.Keys(sysctls)) {
+		if of, ok := kindOf(key); !ok || of != k {
 			continue
 		}
 		// The key was checked: no element is "..".
 		path := filepath.Join(append([]string{procSys}, elements(key)...)...)
-		if err := os.WriteFile(path, []byte(value), 0); err != nil {
-			return fault.New(fault.Invalid, "", "", "linux.sysctls[%q]: value %q: %v", key, value, err)
+		if err := os.WriteFile(path, []byte(sysctls[key]), 0); err != nil {
+			return invalidSysctl(key, sysctls[key], err.Error())
 		}
 	}
 	return nil
@@ -115,9 +125,8 @@ func writeSysctls(sysctls map[string]string, ns namespace) error {
 
 // validateHostname bounds what goes into sethostname.
 func validateHostname(name string) error {
-	const most = 64 // the kernel's
-	if len(name) > most {
-		return fmt.Errorf("hostname %.100q is longer than %d bytes", name, most)
+	if len(name) > hostnameMost {
+		return fault.New(fault.Invalid, "", "", "hostname: %.100q is longer than %d bytes", name, hostnameMost)
 	}
 	return nil
 }
