@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -128,7 +129,7 @@ func live(h *e2e.Harness, r *report) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	config, container := h.PodConfig("bench"), h.ContainerConfig("c")
-	if err := os.MkdirAll(config.LogDirectory, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(config.LogDirectory, container.LogPath)), 0o755); err != nil {
 		return err
 	}
 	var pod, id string

@@ -195,12 +195,13 @@ func TestBadContainers(t *testing.T) {
 		h := h.In(t)
 		config := h.PodConfig("badlogs")
 		config.LogDirectory = filepath.Join(file, "logs")
-		answer, err := h.Runtime.RunPodSandbox(h.Context(), &runtimeapi.RunPodSandboxRequest{Config: config})
+		ran, err := h.Runtime.RunPodSandbox(h.Context(), &runtimeapi.RunPodSandboxRequest{Config: config})
 		if err == nil {
 			// Nothing is written there before a container is.
-			pod := &Pod{ID: answer.PodSandboxId, Config: config, h: h}
-			defer pod.Remove()
-			_, err = pod.TryCreate(h.ContainerConfig("c"))
+			defer h.removePod(ran.PodSandboxId)
+			_, err = h.Runtime.CreateContainer(h.Context(), &runtimeapi.CreateContainerRequest{
+				PodSandboxId: ran.PodSandboxId, Config: h.ContainerConfig("c"), SandboxConfig: config,
+			})
 		}
 		if err == nil {
 			t.Fatal("a container was created whose log cannot be")

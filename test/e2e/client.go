@@ -145,9 +145,14 @@ func (h *Harness) TesterConfig(name string, args ...string) *runtimeapi.Containe
 	return config
 }
 
-// TryCreate calls CreateContainer.
+// TryCreate calls CreateContainer. As the kubelet does, it makes the log's
+// directory and sends the pod's namespace options with the container.
 func (p *Pod) TryCreate(config *runtimeapi.ContainerConfig) (string, error) {
-	// The kubelet sends its own options with each container.
+	if p.Config.LogDirectory != "" && config.LogPath != "" {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(p.Config.LogDirectory, config.LogPath)), 0o755); err != nil {
+			return "", err
+		}
+	}
 	if sc := config.GetLinux().GetSecurityContext(); sc != nil && sc.NamespaceOptions == nil {
 		sc.NamespaceOptions = p.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	}
