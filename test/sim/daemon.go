@@ -249,6 +249,9 @@ func (d *daemon) issueContainer(f container.Effect, outcome func(container.Comma
 func (d *daemon) containerEvolved(name string, s container.State, e container.Event) {
 	switch e := e.(type) {
 	case container.ContainerExited:
+		if d.recordedExits("container/"+name) > 1 {
+			d.world.violation("the exit of %s is recorded twice", name)
+		}
 		p := d.world.box(s.ID).init
 		if p != nil && p.alive {
 			d.world.violation("%s is said to have ended, and lives", name)
@@ -259,4 +262,13 @@ func (d *daemon) containerEvolved(name string, s container.State, e container.Ev
 	case container.ContainerFailed, container.ContainerRemoved:
 		d.forget(s.Sandbox, s.ID)
 	}
+}
+
+func (d *daemon) recordedExits(stream string) (n int) {
+	for _, e := range d.log.streams[stream].events {
+		if _, exited := e.(container.ContainerExited); exited {
+			n++
+		}
+	}
+	return n
 }

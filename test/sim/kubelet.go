@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stele-runtime/stele/actors/container"
@@ -30,32 +31,53 @@ func (r *run) newID(kind string) string {
 
 func pick[T any](r *run, from []T) T { return from[r.rand.IntN(len(from))] }
 
-// call draws what the kubelet, or a user of crictl, asks for next.
+// prefer picks one that suits, if there is one and chance doesn't want another.
+func prefer[T any](r *run, all []T, suits func(T) bool) T {
+	suited := slices.DeleteFunc(slices.Clone(all), func(x T) bool { return !suits(x) })
+	if len(suited) == 0 || r.rand.IntN(5) == 0 {
+		return pick(r, all)
+	}
+	return pick(r, suited)
+}
+
+// call draws what the kubelet, or a user of crictl, asks for next: mostly what
+// makes sense now, at times what doesn't.
 func (r *run) call() move {
-	sandboxes, containers := sortedKeys(r.daemon.sandboxes), sortedKeys(r.daemon.containers)
-	n := r.rand.IntN(20)
+	n := r.rand.IntN(40)
 	switch {
-	case len(sandboxes) == 0 || n < 4:
+	case len(r.daemon.sandboxes) == 0 || n < 5:
 		return r.runPod(pick(r, workloads))
-	case n < 5:
-		return r.askSandbox("StopPodSandbox", pick(r, sandboxes), sandbox.Stop{}, sandbox.StopAnswer)
 	case n < 6:
-		return r.askSandbox("RemovePodSandbox", pick(r, sandboxes), sandbox.Remove{}, sandbox.RemoveAnswer)
-	case len(containers) == 0 || n < 10:
-		return r.create(pick(r, sandboxes))
-	case n < 14:
-		return r.askContainer("StartContainer", pick(r, containers), container.Start{}, container.StartAnswer)
-	case n < 16:
-		return r.stop(pick(r, containers))
-	case n < 17:
-		return r.askContainer("RemoveContainer", pick(r, containers), container.Remove{}, container.RemoveAnswer)
-	case n < 18:
-		return r.exec(pick(r, containers))
-	case n < 19 && len(r.stops) > 0:
+		return r.askSandbox("StopPodSandbox", r.sandbox(sandbox.Ready), sandbox.Stop{}, sandbox.StopAnswer)
+	case n < 8:
+		return r.askSandbox("RemovePodSandbox", r.sandbox(sandbox.Stopped), sandbox.Remove{}, sandbox.RemoveAnswer)
+	case len(r.daemon.containers) == 0 || n < 18:
+		return r.create(r.sandbox(sandbox.Ready))
+	case n < 26:
+		return r.askContainer("StartContainer", r.container(container.Created), container.Start{}, container.StartAnswer)
+	case n < 30:
+		return r.stop(r.container(container.Running))
+	case n < 32:
+		return r.askContainer("RemoveContainer", r.container(container.Exited), container.Remove{}, container.RemoveAnswer)
+	case n < 36:
+		return r.exec(r.container(container.Running))
+	case n < 38 && len(r.stops) > 0:
 		return r.withdraw(pick(r, r.stops))
 	default:
-		return r.askContainer("ReopenContainerLog", pick(r, containers), container.ReopenLog{}, container.ReopenAnswer)
+		return r.askContainer("ReopenContainerLog", r.container(container.Running), container.ReopenLog{}, container.ReopenAnswer)
 	}
+}
+
+// sandbox picks one, most often one in the phase.
+func (r *run) sandbox(in sandbox.Phase) id.Sandbox {
+	all := sortedKeys(r.daemon.sandboxes)
+	return prefer(r, all, func(s id.Sandbox) bool { return r.daemon.sandboxes[s].state.Phase == in })
+}
+
+// container picks one, most often one in the phase.
+func (r *run) container(in container.Phase) id.Container {
+	all := sortedKeys(r.daemon.containers)
+	return prefer(r, all, func(c id.Container) bool { return r.daemon.containers[c].state.Phase == in })
 }
 
 func (r *run) runPod(w workload) move {

@@ -18,8 +18,10 @@ type options struct {
 	// that the node goes down with it.
 	crashAt int
 	reboot  bool
-	// chaos: the daemon is killed now and then, effects fail, the node is rebooted,
-	// the disk is full for a while.
+	// broken is the share of effects that fail, in percent.
+	broken int
+	// chaos: the daemon is killed now and then, alone or with the node, and the disk
+	// is full for a while.
 	chaos bool
 }
 
@@ -54,9 +56,7 @@ type move struct {
 func newRun(o options) *run {
 	r := &run{options: o, rand: rand.New(rand.NewPCG(o.seed, 1)), now: machinetest.Epoch, gone: map[string]bool{}, log: newHistory()}
 	r.world = newWorld(r.rand)
-	if o.chaos {
-		r.world.broken = 15
-	}
+	r.world.broken = o.broken
 	r.daemon = newDaemon(r)
 	return r
 }
@@ -102,7 +102,7 @@ func (r *run) happen(m move) (survived bool) {
 		r.check()
 		return true
 	}
-	if r.reboot && !r.chaos || r.chaos && r.rand.IntN(5) == 0 {
+	if r.reboot && !r.chaos || r.chaos && r.rand.IntN(3) == 0 {
 		r.rebootNode()
 	}
 	r.restart()
@@ -175,11 +175,11 @@ func (r *run) choose() move {
 	for {
 		var moves []move
 		switch n := r.rand.IntN(100); {
-		case n < 72:
+		case n < 68:
 			moves = r.work()
-		case n < 88:
+		case n < 90:
 			moves = []move{r.call()}
-		case n < 92:
+		case n < 93:
 			moves = r.nature()
 		case n < 97:
 			moves = []move{{"time passes", func() { r.now = r.now.Add(time.Duration(1+r.rand.IntN(20)) * time.Second) }}}

@@ -50,11 +50,13 @@ func TestCalm(t *testing.T) {
 // A daemon that is killed at any one place, with or without the node going down,
 // has a successor that finishes or undoes what was begun.
 func TestCrashAnywhere(t *testing.T) {
-	for _, s := range seeds(8) {
-		points := play(t, options{seed: s, steps: 120}).points
-		for at := 1; at <= points; at++ {
-			play(t, options{seed: s, steps: 120, crashAt: at})
-			play(t, options{seed: s, steps: 120, crashAt: at, reboot: true})
+	for _, s := range seeds(12) {
+		o := options{seed: s, steps: 150, broken: int(s%3) * 15}
+		points := play(t, o).points
+		for o.crashAt = 1; o.crashAt <= points; o.crashAt++ {
+			for _, o.reboot = range []bool{false, true} {
+				play(t, o)
+			}
 		}
 	}
 }
@@ -63,7 +65,7 @@ func TestCrashAnywhere(t *testing.T) {
 // daemon is killed again and again, the disk is full at times, the node reboots.
 func TestChaos(t *testing.T) {
 	for _, s := range seeds(*runs) {
-		play(t, options{seed: s, steps: *steps, chaos: true})
+		play(t, options{seed: s, steps: *steps, broken: 15, chaos: true})
 	}
 }
 
