@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -45,7 +46,8 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 	if err != nil {
 		return process, err
 	}
-	if err := checkLogDir(c.LogPath); err != nil {
+	logPath, err := resolveLog(c.LogPath, pod.GetLogDirectory())
+	if err != nil {
 		return process, err
 	}
 	rootfs, err := x.Store.PrepareRootfs(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
@@ -74,7 +76,7 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 	}
 	made, err := runtime.Create(ctx, oci.Bundle{
 		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: s,
-		LogPath: c.LogPath, MaxLogSize: x.MaxLogSize,
+		LogPath: logPath, MaxLogSize: x.MaxLogSize,
 		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})
 	if err != nil {
@@ -83,21 +85,38 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 	return container.Process{PID: made.PID, StartTime: made.StartTime, Inode: made.Inode}, nil
 }
 
-// checkLogDir refuses a log directory in which no log can be made, while the
-// answer can still say so.
-func checkLogDir(logPath string) error {
-	if logPath == "" {
-		return nil
+// resolveLog returns the log's path without links in the directory that the
+// kubelet named (on many nodes /var/log is one); below it the monitor follows
+// none. It refuses a directory in which no log can be, while the answer can still
+// say so; a missing one is the monitor's to make.
+func resolveLog(path, directory string) (string, error) {
+	if path == "" {
+		return "", nil
 	}
-	dir := filepath.Dir(logPath)
-	info, err := os.Stat(dir)
+	refuse := func(reason any) error {
+		return fault.New(fault.Invalid, "open the log of the container", "", "log_path: %q: %v", path, reason)
+	}
+	below, err := filepath.Rel(directory, path)
+	if err != nil {
+		return "", refuse(err)
+	}
+	resolved, err := filepath.EvalSymlinks(directory)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		resolved = directory
 	case err != nil:
-		return fault.New(fault.Invalid, "open the log of the container", "", "log_path: directory %q: %v", dir, err)
-	case !info.IsDir():
-		return fault.New(fault.Invalid, "open the log of the container", "", "log_path: %q is not a directory", dir)
+		return "", refuse(err)
 	}
-	return nil
+	path = filepath.Join(resolved, below)
+	info, err := os.Stat(filepath.Dir(path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return "", refuse(err)
+	case !info.IsDir():
+		return "", refuse("its directory is a file")
+	}
+	return path, nil
 }
 
 // containerNamespaces names the namespaces that a container joins: its pod's, and

@@ -303,7 +303,10 @@ func (h *Harness) Stele(args ...string) string {
 func (h *Harness) stele(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, h.Programs.Stele, append(args, "--listen", "unix://"+h.Socket)...)
+	if args[0] != "version" {
+		args = append(args, "--listen", "unix://"+h.Socket)
+	}
+	cmd := exec.CommandContext(ctx, h.Programs.Stele, args...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -161,24 +161,6 @@ func TestNetworkTeardownFails(t *testing.T) {
 	})
 }
 
-// What the log doesn't know is taken back at the start, by CNI's GC.
-func TestForeignAttachmentsAreCollected(t *testing.T) {
-	t.Parallel()
-	h := New(t, programs, Options{})
-	pod := h.RunPod(h.PodConfig("known"))
-	stray := filepath.Join(h.Scope.IPAM[0], h.Bridge, fmt.Sprintf("10.85.%d.200", h.Number))
-	h.write(stray, strings.Repeat("9", 64)+"\r\neth0")
-	h.Kill9()
-	h.Start()
-	h.Eventually("the stray address is given back", func() bool {
-		_, err := os.Stat(stray)
-		return os.IsNotExist(err)
-	})
-	if _, err := os.Stat(filepath.Join(h.Scope.IPAM[0], h.Bridge, pod.IP())); err != nil {
-		t.Errorf("the address of a pod that runs was given back: %v", err)
-	}
-}
-
 // The pinned namespace is one that others can enter.
 func TestNamespaceIsPinned(t *testing.T) {
 	t.Parallel()
