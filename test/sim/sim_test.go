@@ -8,7 +8,7 @@ import (
 
 var (
 	seed  = flag.Uint64("sim.seed", 0, "run the simulator with this seed only")
-	runs  = flag.Int("sim.runs", 300, "how many lives TestChaos plays")
+	runs  = flag.Int("sim.runs", 200, "how many lives TestChaos plays")
 	steps = flag.Int("sim.steps", 250, "how many things happen in a life before it ends")
 )
 
@@ -42,7 +42,8 @@ func play(t *testing.T, o options) *run {
 
 // Without any trouble, lives end and leave nothing.
 func TestCalm(t *testing.T) {
-	for _, s := range seeds(200) {
+	t.Parallel()
+	for _, s := range seeds(100) {
 		play(t, options{seed: s, steps: *steps})
 	}
 }
@@ -50,7 +51,8 @@ func TestCalm(t *testing.T) {
 // A daemon that is killed at any one place, with or without the node going down,
 // has a successor that finishes or undoes what was begun.
 func TestCrashAnywhere(t *testing.T) {
-	for _, s := range seeds(12) {
+	t.Parallel()
+	for _, s := range seeds(6) {
 		o := options{seed: s, steps: 150, broken: int(s%3) * 15}
 		points := play(t, o).points
 		for o.crashAt = 1; o.crashAt <= points; o.crashAt++ {
@@ -64,6 +66,7 @@ func TestCrashAnywhere(t *testing.T) {
 // Everything at once: effects fail, with and without having done their work, the
 // daemon is killed again and again, the disk is full at times, the node reboots.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	for _, s := range seeds(*runs) {
 		play(t, options{seed: s, steps: *steps, broken: 15, chaos: true})
 	}
