@@ -46,6 +46,7 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 	if err != nil {
 		return process, err
 	}
+	followPod(config, pod)
 	logPath, err := resolveLog(c.LogPath, pod.GetLogDirectory())
 	if err != nil {
 		return process, err
@@ -83,6 +84,24 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 		return process, err
 	}
 	return container.Process{PID: made.PID, StartTime: made.StartTime, Inode: made.Inode}, nil
+}
+
+// followPod gives a container its pod's namespaces: the network and IPC always,
+// which the CRI has containers share with their sandbox, and all of them if the
+// container says nothing, as callers other than the kubelet do.
+func followPod(config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) {
+	if config.GetLinux() == nil {
+		config.Linux = &runtimeapi.LinuxContainerConfig{}
+	}
+	if config.GetLinux().GetSecurityContext() == nil {
+		config.Linux.SecurityContext = &runtimeapi.LinuxContainerSecurityContext{}
+	}
+	security, ofPod := config.GetLinux().GetSecurityContext(), pod.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	if security.GetNamespaceOptions() == nil {
+		security.NamespaceOptions = &runtimeapi.NamespaceOption{Pid: ofPod.GetPid()}
+	}
+	security.NamespaceOptions.Network = ofPod.GetNetwork()
+	security.NamespaceOptions.Ipc = ofPod.GetIpc()
 }
 
 // resolveLog returns the log's path without links in the directory that the

@@ -113,7 +113,7 @@ func (x *Executor) Container(ctx context.Context, f container.Effect) container.
 	case container.SignalStop:
 		return container.SignalStopDone{Err: x.signalStop(ctx, f.Spec, f.Signal), At: now()}
 	case container.AwaitGrace:
-		return container.AwaitGraceDone{}
+		return container.AwaitGraceDone{Deadline: f.Deadline}
 	case container.Kill:
 		return container.KillDone{Err: x.kill(ctx, f.Spec), At: now()}
 	case container.Execute:
@@ -141,7 +141,7 @@ func (x *Executor) ContainerFailed(f container.Effect, err error) container.Comm
 	case container.SignalStop:
 		return container.SignalStopDone{Err: err, At: now()}
 	case container.AwaitGrace:
-		return container.AwaitGraceDone{}
+		return container.AwaitGraceDone{Deadline: f.Deadline}
 	case container.Kill:
 		return container.KillDone{Err: err, At: now()}
 	case container.Execute:
