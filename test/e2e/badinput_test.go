@@ -101,6 +101,9 @@ func TestBadContainers(t *testing.T) {
 	pod := h.RunPod(h.PodConfig("good"))
 	stopped := h.RunPod(h.PodConfig("stopped"))
 	stopped.Stop()
+	if err := os.MkdirAll(filepath.Join(pod.Config.LogDirectory, "bad"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(h.Share, "file")
 	h.write(file, "")
 

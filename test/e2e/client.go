@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -153,6 +154,7 @@ func (p *Pod) TryCreate(config *runtimeapi.ContainerConfig) (string, error) {
 			return "", err
 		}
 	}
+	config = proto.CloneOf(config)
 	if sc := config.GetLinux().GetSecurityContext(); sc != nil && sc.NamespaceOptions == nil {
 		sc.NamespaceOptions = p.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	}

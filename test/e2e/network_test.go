@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,12 +25,15 @@ func TestPodsReachEachOther(t *testing.T) {
 	server.Run(h.TesterConfig("c", "serve", ":8080"))
 	h.Reachable(server.IP() + ":8080").Close()
 	client := h.RunPod(h.PodConfig("client"))
-	id := client.Run(h.ContainerConfig("c"))
-	if got := h.Exec(id, "wget", "-q", "-O", "-", "http://"+server.IP()+":8080"); !strings.Contains(got, `"Hostname":"server"`) {
+	id := client.Run(h.TesterConfig("c", "term", "0"))
+	if got := h.Exec(id, "/tester", "get", "http://"+server.IP()+":8080"); !strings.Contains(got, `"Hostname":"server"`) {
 		t.Errorf("the server said %q", got)
 	}
-	// Loopback is up.
-	h.Exec(id, "ping", "-c", "1", "-W", "5", "127.0.0.1")
+	// Loopback is up in both.
+	client.Run(h.TesterConfig("local", "serve", "127.0.0.1:9090"))
+	h.Eventually("a container reaches another of its pod", func() bool {
+		return h.ExecSync(id, "/tester", "get", "http://127.0.0.1:9090").ExitCode == 0
+	})
 }
 
 func TestPortMappings(t *testing.T) {
@@ -60,8 +64,8 @@ func TestPortMappings(t *testing.T) {
 	}
 	// Another pod gets there, too: hairpin and masquerade.
 	other := h.RunPod(h.PodConfig("other"))
-	id := other.Run(h.ContainerConfig("c"))
-	h.Exec(id, "wget", "-q", "-T", "10", "-O", "/dev/null", fmt.Sprintf("http://%s:%d/", h.Gateway(), port))
+	id := other.Run(h.TesterConfig("c", "term", "0"))
+	h.Exec(id, "/tester", "get", fmt.Sprintf("http://%s:%d/", h.Gateway(), port))
 
 	pod.Remove()
 	if rules := firewallRules(t, h); len(rules) != 0 {
@@ -86,7 +90,7 @@ func firewallRules(t *testing.T, h *Harness) []string {
 
 func TestSeveralAddresses(t *testing.T) {
 	t.Parallel()
-	second := func(number int) string { return fmt.Sprintf("10.87.%d.0/24", number) }
+	second := func(number int) string { return fmt.Sprintf("fd00:10:85:%d::/64", number) }
 	h := New(t, programs, Options{Ranges: func(number int) []string { return []string{second(number)} }})
 	pod := h.RunPod(h.PodConfig("two"))
 	network := pod.Status().Status.Network
@@ -98,7 +102,7 @@ func TestSeveralAddresses(t *testing.T) {
 	}
 	pod.Run(h.TesterConfig("server", "serve", ":8080"))
 	h.Reachable(network.Ip + ":8080").Close()
-	h.Reachable(network.AdditionalIps[0].Ip + ":8080").Close()
+	h.Reachable("[" + network.AdditionalIps[0].Ip + "]:8080").Close()
 }
 
 // A network that cannot be set up fails the pod with the plugin's words, leaves
@@ -159,6 +163,36 @@ func TestNetworkTeardownFails(t *testing.T) {
 		_, err := os.Stat(filepath.Join(h.Scope.IPAM[0], h.Bridge, ip))
 		return os.IsNotExist(err)
 	})
+}
+
+// At its start the daemon has the plugins collect what the log doesn't know: it
+// tells them exactly the attachments that are valid. (host-local 1.9 does nothing
+// when it is told.)
+func TestForeignAttachmentsAreCollected(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	collected := filepath.Join(h.Share, "collected")
+	h.WriteNetwork(map[string]any{"type": "flaky", "collected": collected})
+	pod, gone := h.RunPod(h.PodConfig("known")), h.RunPod(h.PodConfig("gone"))
+	gone.Remove()
+	h.Kill9()
+	if err := os.RemoveAll(collected); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	var told struct {
+		Valid []struct{ ContainerID, IfName string } `json:"cni.dev/valid-attachments"`
+	}
+	h.Eventually("the plugins are asked to collect", func() bool {
+		content, err := os.ReadFile(collected)
+		return err == nil && json.Unmarshal(content, &told) == nil
+	})
+	if len(told.Valid) != 1 || told.Valid[0].ContainerID != pod.ID || told.Valid[0].IfName != "eth0" {
+		t.Errorf("the plugins were told that %v are valid, want the one of %s", told.Valid, pod.ID)
+	}
+	if _, err := os.Stat(filepath.Join(h.Scope.IPAM[0], h.Bridge, pod.IP())); err != nil {
+		t.Errorf("the address of a pod that runs was given back: %v", err)
+	}
 }
 
 // The pinned namespace is one that others can enter.

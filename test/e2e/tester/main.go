@@ -3,7 +3,8 @@
 // fails at will.
 //
 //	tester report          print what the process has, as JSON
-//	tester serve ADDRESS   answer HTTP with the report
+//	tester serve ADDRESS   answer HTTP with the report, until SIGTERM: then exit 3
+//	tester get URL         print what a server answers
 //	tester count           print 0, 1, 2 … to stdout, one every 5 ms
 //	tester term CODE       end with CODE at SIGTERM; -1 ignores it
 //	tester flood BYTES     print that many bytes, without a newline
@@ -47,9 +48,23 @@ func run(args []string) error {
 	case "report":
 		return json.NewEncoder(os.Stdout).Encode(report())
 	case "serve":
+		go func() {
+			if err := term("3"); err != nil {
+				fmt.Fprintln(os.Stderr, "tester:", err)
+			}
+		}()
 		return http.ListenAndServe(arg(1), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			json.NewEncoder(w).Encode(report())
 		}))
+	case "get":
+		client := http.Client{Timeout: 20 * time.Second}
+		answer, err := client.Get(arg(1))
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		_, err = io.Copy(os.Stdout, answer.Body)
+		return err
 	case "count":
 		for n := 0; ; n++ {
 			fmt.Println(n)
@@ -146,12 +161,14 @@ func read(path string) string {
 	return string(content)
 }
 
-// plugin is a chained CNI plugin that does nothing, and fails for the commands
-// that the file named by its configuration's "failures" holds.
+// plugin is a chained CNI plugin that does nothing, fails for the commands that
+// the file named by its configuration's "failures" holds, and copies to the file
+// "collected" what it is given for GC.
 func plugin(command string) {
 	var config struct {
 		CNIVersion string          `json:"cniVersion"`
 		Failures   string          `json:"failures"`
+		Collected  string          `json:"collected"`
 		PrevResult json.RawMessage `json:"prevResult"`
 	}
 	input, err := io.ReadAll(os.Stdin)
@@ -169,6 +186,8 @@ func plugin(command string) {
 		err = readErr
 	case bytes.Contains(failures, []byte(command)):
 		err = fmt.Errorf("flaky was told to fail %s", command)
+	case command == "GC" && config.Collected != "":
+		err = os.WriteFile(config.Collected, input, 0o644)
 	}
 	if err != nil {
 		json.NewEncoder(os.Stdout).Encode(map[string]any{"cniVersion": config.CNIVersion, "code": 100, "msg": err.Error()})
