@@ -63,9 +63,10 @@ type imageConfig struct {
 	Pinned []string `toml:"pinned"`
 	// RegistriesConf, Policy and AuthFile override the files that other tools on
 	// the node use as well.
-	RegistriesConf string `toml:"registries_conf"`
-	Policy         string `toml:"policy"`
-	AuthFile       string `toml:"auth_file"`
+	RegistriesConf    string `toml:"registries_conf"`
+	RegistriesConfDir string `toml:"registries_conf_dir"`
+	Policy            string `toml:"policy"`
+	AuthFile          string `toml:"auth_file"`
 }
 
 func defaultConfig() config {

@@ -72,13 +72,13 @@ func openDrivers(ctx context.Context, c config, reports *reports, logger *slog.L
 	d.Store, err = storage.Open(storage.Options{
 		GraphRoot: filepath.Join(c.Root, "storage"), RunRoot: filepath.Join(c.State, "storage"),
 		Pinned: c.Image.Pinned, Logger: logger,
-		ShortNames: registry.ShortNames(c.Image.RegistriesConf, "", imagesDir),
+		ShortNames: registry.ShortNames(c.Image.RegistriesConf, c.Image.RegistriesConfDir, imagesDir),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the image store: %w", err)
 	}
 	d.Registry, err = registry.New(registry.Options{
-		Store: d.Store, Dir: imagesDir, RegistriesConf: c.Image.RegistriesConf,
+		Store: d.Store, Dir: imagesDir, RegistriesConf: c.Image.RegistriesConf, RegistriesConfDir: c.Image.RegistriesConfDir,
 		PolicyPath: c.Image.Policy, AuthFile: c.Image.AuthFile, Logger: logger,
 	})
 	if err != nil {
