@@ -1,20 +1,21 @@
 package cni
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/fsnotify/fsnotify"
+	"github.com/containernetworking/cni/pkg/utils"
+	"golang.org/x/sys/unix"
 )
 
-// settle is how long a change of the folder is given to become complete.
-const settle = 100 * time.Millisecond
+// configMost bounds what is read of a configuration file, in bytes.
+const configMost = 1 << 20
 
 // errNoNetwork says that the folder has no usable configuration.
 var errNoNetwork = errors.New("no CNI network is configured")
@@ -42,87 +43,103 @@ func loadNetwork(dir string) (*libcni.NetworkConfigList, error) {
 }
 
 func loadFile(file string) (*libcni.NetworkConfigList, error) {
+	b, err := readConfig(file)
+	if err != nil {
+		return nil, err
+	}
 	var list *libcni.NetworkConfigList
 	if filepath.Ext(file) == ".conflist" {
-		var err error
-		if list, err = libcni.NetworkConfFromFile(file); err != nil {
-			return nil, err
-		}
+		list, err = parseList(b, filepath.Dir(file))
 	} else {
-		b, err := os.ReadFile(file)
+		list, err = parsePlugin(b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(list.Plugins) == 0 {
+		return nil, errors.New("it has no plugins")
+	}
+	// Otherwise the first pod would find out.
+	if err := utils.ValidateNetworkName(list.Name); err != nil {
+		return nil, fmt.Errorf("name %.100q: %w", list.Name, err)
+	}
+	return list, nil
+}
+
+// parsePlugin reads a file that configures one plugin.
+func parsePlugin(b []byte) (*libcni.NetworkConfigList, error) {
+	plugin, err := libcni.NetworkPluginConfFromBytes(b)
+	if err != nil {
+		return nil, err
+	}
+	return libcni.ConfListFromConf(plugin)
+}
+
+// parseList reads a list of plugins. Unless it forbids it, plugins may have files
+// of their own in dir/NAME, NAME being the network's: they follow those of the
+// list.
+func parseList(b []byte, dir string) (*libcni.NetworkConfigList, error) {
+	list, err := libcni.NetworkConfFromBytes(b)
+	if err != nil || list.LoadOnlyInlinedPlugins || utils.ValidateNetworkName(list.Name) != nil {
+		return list, err
+	}
+	files, err := libcni.ConfFiles(filepath.Join(dir, list.Name), []string{".conf"})
+	if err != nil || len(files) == 0 {
+		return list, err
+	}
+	for _, file := range files {
+		b, err := readConfig(file)
 		if err != nil {
 			return nil, err
 		}
 		plugin, err := libcni.NetworkPluginConfFromBytes(b)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if plugin.Network.Type == "" {
-			return nil, errors.New("it has no type; a list of plugins belongs into a .conflist file")
-		}
-		if list, err = libcni.ConfListFromConf(plugin); err != nil {
-			return nil, err
-		}
+		list.Plugins = append(list.Plugins, plugin)
 	}
-	if len(list.Plugins) == 0 {
-		return nil, errors.New("it has no plugins")
-	}
-	return list, nil
+	return inlined(list)
 }
 
-// folder follows a configuration folder that may come, go and be replaced.
-type folder struct {
-	dir     string
-	changed func()
-	watcher *fsnotify.Watcher
-	ended   sync.WaitGroup
-}
-
-// watch calls changed, from one goroutine, after the folder has changed.
-func watch(dir string, changed func()) (*folder, error) {
-	watcher, err := fsnotify.NewWatcher()
+// inlined returns the list with all its plugins in it: a record of an attachment
+// must have all that undoing it takes.
+func inlined(list *libcni.NetworkConfigList) (*libcni.NetworkConfigList, error) {
+	whole := map[string]json.RawMessage{}
+	if err := json.Unmarshal(list.Bytes, &whole); err != nil {
+		return nil, err
+	}
+	plugins := make([]json.RawMessage, len(list.Plugins))
+	for i, plugin := range list.Plugins {
+		plugins[i] = plugin.Bytes
+	}
+	var err error
+	if whole["plugins"], err = json.Marshal(plugins); err != nil {
+		return nil, err
+	}
+	whole["loadOnlyInlinedPlugins"] = json.RawMessage("true")
+	b, err := json.Marshal(whole)
 	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", dir, err)
+		return nil, err
 	}
-	f := &folder{dir: filepath.Clean(dir), changed: changed, watcher: watcher}
-	f.arm()
-	f.ended.Go(f.run)
-	return f, nil
+	return libcni.NetworkConfFromBytes(b)
 }
 
-// arm watches the folder, or while it is missing, the nearest one above it. A
-// watch that is there already costs nothing.
-func (f *folder) arm() {
-	for dir := f.dir; ; dir = filepath.Dir(dir) {
-		if f.watcher.Add(dir) == nil || dir == filepath.Dir(dir) {
-			return
-		}
+// readConfig reads a file. It does not wait for one that nobody writes to, such
+// as a pipe.
+func readConfig(file string) ([]byte, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
 	}
-}
-
-func (f *folder) run() {
-	timer := time.NewTimer(settle)
-	timer.Stop()
-	defer timer.Stop()
-	for {
-		select {
-		case _, open := <-f.watcher.Events:
-			if !open {
-				return
-			}
-			timer.Reset(settle)
-		case <-f.watcher.Errors:
-			// Events were lost; the folder is read as a whole anyway.
-			timer.Reset(settle)
-		case <-timer.C:
-			f.arm()
-			f.changed()
-		}
+	defer func() { _ = f.Close() }() // read-only
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", file)
 	}
-}
-
-// close ends the watching and waits until nothing calls changed any more.
-func (f *folder) close() {
-	_ = f.watcher.Close() // it only ends a descriptor
-	f.ended.Wait()
+	b, err := io.ReadAll(io.LimitReader(f, configMost+1))
+	if err == nil && len(b) > configMost {
+		err = fmt.Errorf("%s is longer than %d bytes", file, configMost)
+	}
+	return b, err
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -19,12 +18,17 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-// verbWithin bounds one verb over all plugins of a network.
-const verbWithin = 2 * time.Minute
+const (
+	// verbWithin bounds one verb over all plugins of a network.
+	verbWithin = 2 * time.Minute
+	// delsMost is how many pods are detached at once.
+	delsMost = 16
+)
 
 // Config is what a Driver is made of.
 type Config struct {
@@ -51,6 +55,9 @@ type Driver struct {
 	// adds bounds the ADDs at once: plugins are processes, and more of them than
 	// there are cores only take longer, each for itself.
 	adds *semaphore.Weighted
+	// dels bounds the DELs at once. They wait for the kernel more than they
+	// compute, but each is some processes in memory.
+	dels *semaphore.Weighted
 
 	mu      sync.Mutex
 	network *libcni.NetworkConfigList
@@ -59,17 +66,19 @@ type Driver struct {
 }
 
 // New returns a Driver that follows its configuration folder, which need not
-// exist yet.
+// exist yet. It must be closed.
 func New(c Config) (*Driver, error) {
 	d := &Driver{
 		config: c, cni: libcni.NewCNIConfigWithCacheDir(c.PluginDirs, c.CacheDir, executor{}),
 		adds: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))),
+		dels: semaphore.NewWeighted(delsMost),
 	}
-	d.reload(true)
 	var err error
-	if d.folder, err = watch(c.ConfDir, func() { d.reload(false) }); err != nil {
+	if d.folder, err = watch(c.ConfDir); err != nil {
 		return nil, err
 	}
+	d.reload(true)
+	d.folder.follow(func() { d.reload(false) })
 	return d, nil
 }
 
@@ -79,7 +88,7 @@ func (d *Driver) Close() { d.folder.close() }
 func (d *Driver) reload(first bool) {
 	network, err := loadNetwork(d.config.ConfDir)
 	d.mu.Lock()
-	same := !first && sameNetwork(network, d.network) && (err == nil) == (d.missing == nil)
+	same := !first && sameNetwork(network, d.network) && sameReason(err, d.missing)
 	d.network, d.missing = network, err
 	d.mu.Unlock()
 	if same || d.config.OnReload == nil {
@@ -97,6 +106,13 @@ func sameNetwork(a, b *libcni.NetworkConfigList) bool {
 		return a == b
 	}
 	return bytes.Equal(a.Bytes, b.Bytes)
+}
+
+func sameReason(a, b error) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Error() == b.Error()
 }
 
 func (d *Driver) current() (*libcni.NetworkConfigList, error) {
@@ -117,6 +133,8 @@ func (d *Driver) Status(ctx context.Context) error {
 			return fmt.Errorf("network %s: %w", network.Name, err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, verbWithin)
+	defer cancel()
 	// libcni asks only networks whose CNI version has the verb.
 	if err := d.cni.GetStatusNetworkList(ctx, network); err != nil {
 		return fmt.Errorf("network %s: CNI STATUS: %w", network.Name, err)
@@ -125,8 +143,8 @@ func (d *Driver) Status(ctx context.Context) error {
 }
 
 // Attach attaches a pod with CNI ADD. A pod that is attached already is checked
-// and left as it is; one whose attaching was begun and never ended is detached
-// first. When Attach fails, Detach undoes what it did.
+// and left as it is; one whose attachment is not as it was made, or was begun and
+// never ended, is detached first. When Attach fails, Detach undoes what it did.
 func (d *Driver) Attach(ctx context.Context, p Pod) (Attachment, error) {
 	if err := p.validate(); err != nil {
 		return Attachment{}, err
@@ -135,8 +153,15 @@ func (d *Driver) Attach(ctx context.Context, p Pod) (Attachment, error) {
 	if err != nil {
 		return Attachment{}, err
 	}
-	if known && len(before.Result) > 0 && d.Check(ctx, p) == nil {
-		return before.attachment()
+	if known && len(before.Result) > 0 {
+		err := d.check(ctx, before)
+		if err == nil {
+			return before.attachment()
+		}
+		if ctx.Err() != nil { // that says nothing about the attachment
+			return Attachment{}, err
+		}
+		d.config.Logger.Warn("pod is attached anew", "pod", p.ID, "error", err)
 	}
 	if known {
 		if err := d.Detach(ctx, p); err != nil {
@@ -147,6 +172,10 @@ func (d *Driver) Attach(ctx context.Context, p Pod) (Attachment, error) {
 	if err != nil {
 		return Attachment{}, fault.New(fault.Unavailable, "attach network", p.ID, "%v", err)
 	}
+	return d.add(ctx, network, p)
+}
+
+func (d *Driver) add(ctx context.Context, network *libcni.NetworkConfigList, p Pod) (Attachment, error) {
 	if err := d.adds.Acquire(ctx, 1); err != nil {
 		return Attachment{}, fmt.Errorf("wait for other pods' plugins: %w", err)
 	}
@@ -170,54 +199,104 @@ func (d *Driver) Attach(ctx context.Context, p Pod) (Attachment, error) {
 	return now.attachment()
 }
 
-// Check asks the plugins whether the pod's attachment is as it was made.
+// Check asks the plugins whether the pod's attachment is as it was made. Networks
+// of CNI versions before 0.4.0 are not asked: they have no such verb.
 func (d *Driver) Check(ctx context.Context, p Pod) error {
 	r, known, err := d.load(p.ID)
 	if err != nil {
 		return err
 	}
-	if !known {
+	if !known || len(r.Result) == 0 {
 		return fmt.Errorf("pod %s is not attached", p.ID)
 	}
+	return d.check(ctx, r)
+}
+
+func (d *Driver) check(ctx context.Context, r record) error {
 	network, err := r.network()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, verbWithin)
 	defer cancel()
-	if err := d.cni.CheckNetworkList(ctx, network, r.Pod.runtimeConf()); err != nil {
+	err = d.cni.CheckNetworkList(ctx, network, r.Pod.runtimeConf())
+	if err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
 		return fmt.Errorf("network %s: CNI CHECK: %w", network.Name, err)
 	}
 	return nil
 }
 
 // Detach undoes Attach with CNI DEL and the configuration that was used then. A
-// pod that is not attached is no error; neither is a namespace that is gone.
+// pod that is not attached is no error; neither is a namespace that is gone. The
+// pod's ID is enough, but if the record of the attachment was damaged: then the
+// rest is needed, and the present configuration is used.
 func (d *Driver) Detach(ctx context.Context, p Pod) error {
 	r, known, err := d.load(p.ID)
-	if err != nil || !known {
-		return err
-	}
-	network, err := r.network()
 	if err != nil {
 		return err
 	}
-	conf := r.Pod.runtimeConf()
-	if _, err := os.Stat(conf.NetNS); err != nil {
-		// "When CNI_NETNS is not provided, the plugin should clean up as much as
-		// possible": the CNI specification about DEL.
-		conf.NetNS = ""
+	if !known {
+		return d.forget(p.ID)
 	}
+	network, pod, err := d.attachedBy(r, p)
+	if err != nil {
+		return err
+	}
+	conf := pod.runtimeConf()
+	if conf.NetNS, err = namespaceIfThere(conf.NetNS); err != nil {
+		return err
+	}
+	if err := d.dels.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for other pods' plugins: %w", err)
+	}
+	defer d.dels.Release(1)
 	ctx, cancel := context.WithTimeout(ctx, verbWithin)
 	defer cancel()
+	if len(r.Result) == 0 {
+		if err := endOrphans(ctx, p.ID); err != nil {
+			return err
+		}
+	}
 	if err := d.cni.DelNetworkList(ctx, network, conf); err != nil {
 		return fmt.Errorf("network %s: CNI DEL: %w", network.Name, err)
 	}
 	return d.forget(p.ID)
 }
 
+// attachedBy returns what a pod was attached with, as far as it is known.
+func (d *Driver) attachedBy(r record, p Pod) (*libcni.NetworkConfigList, Pod, error) {
+	if len(r.Config) > 0 {
+		network, err := r.network()
+		return network, r.Pod, err
+	}
+	network, err := d.current()
+	if err != nil {
+		return nil, Pod{}, fault.New(fault.Unavailable, "detach network", p.ID, "%v", err)
+	}
+	return network, p, nil
+}
+
+// namespaceIfThere returns the path, or none if no network namespace is there any
+// more: "When CNI_NETNS is not provided, the plugin should clean up as much as
+// possible", says the CNI specification about DEL, but of a path to something else
+// a plugin may say that it is none, again and again.
+func namespaceIfThere(path string) (string, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(path, &st)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("look at network namespace %s: %w", path, err)
+	case st.Type != unix.NSFS_MAGIC:
+		return "", nil
+	}
+	return path, nil
+}
+
 // GC detaches every pod that has a record and is not to be kept, and has the
-// network's plugins drop whatever belongs to none of the kept ones (CNI 1.1).
+// network's plugins drop whatever belongs to none of the kept ones (CNI 1.1). No
+// pod that is not to be kept may be attached meanwhile.
 func (d *Driver) GC(ctx context.Context, keep []Attached) error {
 	ids, err := d.recorded()
 	if err != nil {
@@ -233,6 +312,8 @@ func (d *Driver) GC(ctx context.Context, keep []Attached) error {
 	if err != nil {
 		return errors.Join(failed...) // without a network there is nobody to ask
 	}
+	ctx, cancel := context.WithTimeout(ctx, verbWithin)
+	defer cancel()
 	args := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}}
 	for _, k := range keep {
 		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: k.ID, IfName: interfaceName})

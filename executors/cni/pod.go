@@ -53,6 +53,9 @@ type Attached struct{ ID string }
 
 // validate refuses what could not be told to a plugin as it is meant.
 func (p Pod) validate() error {
+	if !podID.MatchString(p.ID) {
+		return invalid("pod id %.200q is not an id", p.ID)
+	}
 	for field, value := range map[string]string{"name": p.Name, "namespace": p.Namespace, "uid": p.UID} {
 		// CNI_ARGS is a list of KEY=VALUE; a name must not bring in another key.
 		if strings.ContainsAny(value, ";=\x00\n") {
@@ -65,8 +68,10 @@ func (p Pod) validate() error {
 			return invalid("port_mappings[%d].host_port: %d is not a port", i, m.HostPort)
 		case m.ContainerPort < 1 || m.ContainerPort > 65535:
 			return invalid("port_mappings[%d].container_port: %d is not a port", i, m.ContainerPort)
+		case m.Protocol != "tcp" && m.Protocol != "udp" && m.Protocol != "sctp":
+			return invalid("port_mappings[%d].protocol: %.100q is not tcp, udp or sctp", i, m.Protocol)
 		case m.HostIP != "":
-			if _, err := netip.ParseAddr(m.HostIP); err != nil {
+			if addr, err := netip.ParseAddr(m.HostIP); err != nil || addr.Zone() != "" {
 				return invalid("port_mappings[%d].host_ip: %.100q is not an address", i, m.HostIP)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/containernetworking/cni/libcni"
 )
@@ -16,15 +17,20 @@ import (
 // record is what is known of an attachment, on disk from before the first plugin
 // runs until DEL has succeeded.
 type record struct {
-	// Config is the network's configuration as it was at the ADD.
+	// Config is the network's configuration as it was at the ADD; empty in a record
+	// that is damaged.
 	Config json.RawMessage
 	Pod    Pod
 	// Result is the CNI result; empty while it is not known how the ADD ended.
 	Result json.RawMessage `json:",omitempty"`
 }
 
-// recordMost bounds what is read of a record, in bytes.
-const recordMost = 8 << 20
+const (
+	// recordMost bounds what is read of a record, in bytes.
+	recordMost = 8 << 20
+	// unfinished is the suffix of a record that is being written.
+	unfinished = ".new"
+)
 
 var podID = regexp.MustCompile(`^[0-9a-zA-Z][0-9a-zA-Z_.-]{0,127}$`)
 
@@ -33,10 +39,11 @@ func (d *Driver) recordPath(id string) string {
 }
 
 // load returns the record of a pod; false if there is none, and so nothing that
-// could be attached.
+// could be attached. A power failure can leave a record without its content: what
+// is known then is only that there may be something to be undone.
 func (d *Driver) load(id string) (record, bool, error) {
 	if !podID.MatchString(id) {
-		return record{}, false, fmt.Errorf("pod id %.100q is not an id", id)
+		return record{}, false, invalid("pod id %.200q is not an id", id)
 	}
 	f, err := os.Open(d.recordPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,8 +58,9 @@ func (d *Driver) load(id string) (record, bool, error) {
 		return record{}, false, fmt.Errorf("read the record of the attachment: %w", err)
 	}
 	var r record
-	if err := json.Unmarshal(b, &r); err != nil {
-		return record{}, false, fmt.Errorf("decode the record of the attachment %s: %w", d.recordPath(id), err)
+	if err := json.Unmarshal(b, &r); err != nil || r.Pod.ID != id {
+		d.config.Logger.Warn("record of an attachment is damaged", "pod", id, "path", d.recordPath(id), "error", err)
+		return record{}, true, nil
 	}
 	return r, true, nil
 }
@@ -67,38 +75,45 @@ func (d *Driver) store(r record) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write the record of the attachment: %w", err)
 	}
-	// After a power failure no pod runs, and what its addresses need to be freed
-	// is asked of the plugins by GC: no sync.
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+	// It is not synced: after a power failure no pod runs, and what was attached
+	// can be undone with the network's present configuration as well.
+	if err := os.WriteFile(path+unfinished, b, 0o600); err != nil {
 		return fmt.Errorf("write the record of the attachment: %w", err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := os.Rename(path+unfinished, path); err != nil {
 		return fmt.Errorf("write the record of the attachment: %w", err)
 	}
 	return nil
 }
 
+// forget removes the record of a pod, and what a crash in store may have left.
 func (d *Driver) forget(id string) error {
-	if err := os.Remove(d.recordPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the record of the attachment: %w", err)
+	path := d.recordPath(id)
+	for _, path := range []string{path + unfinished, path} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the record of the attachment: %w", err)
+		}
 	}
 	return nil
 }
 
-// recorded returns the ids of all pods that have a record.
+// recorded returns the ids of all pods that have a record, whole or not; one that
+// has both may be named twice.
 func (d *Driver) recorded() ([]string, error) {
-	names, err := filepath.Glob(d.recordPath("*"))
-	if err != nil {
+	entries, err := os.ReadDir(filepath.Dir(d.recordPath("")))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list the records of attachments: %w", err)
 	}
-	ids := make([]string, len(names))
-	for i, name := range names {
-		base := filepath.Base(name)
-		ids[i] = base[:len(base)-len(".json")]
+	var ids []string
+	for _, entry := range entries {
+		if id, ok := strings.CutSuffix(strings.TrimSuffix(entry.Name(), unfinished), ".json"); ok {
+			ids = append(ids, id)
+		}
 	}
 	return ids, nil
 }
 
+// network returns the configuration that the pod was attached with.
 func (r record) network() (*libcni.NetworkConfigList, error) {
 	list, err := libcni.NetworkConfFromBytes(r.Config)
 	if err != nil {
