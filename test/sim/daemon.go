@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
 )
 
 type (
@@ -59,10 +61,12 @@ func newDaemon(r *run) *daemon {
 	}
 	d.sandboxMachine = &machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
 		decide: sandbox.Decide, evolve: sandbox.Evolve, owed: sandbox.Owed,
+		encode: codec.EncodeSandbox, decode: codec.DecodeSandbox,
 		issue: d.issueSandbox, evolved: func(string, sandbox.State, sandbox.Event) {},
 	}
 	d.boxMachine = &machine[container.State, container.Command, container.Event, container.Effect]{
 		decide: container.Decide, evolve: container.Evolve, owed: container.Owed,
+		encode: codec.EncodeContainer, decode: codec.DecodeContainer,
 		issue: d.issueContainer, evolved: d.containerEvolved,
 	}
 	return d
@@ -72,25 +76,26 @@ func newDaemon(r *run) *daemon {
 // earlier boot that the node was rebooted, and lets sandboxes forget containers
 // that are gone.
 func (d *daemon) boot() {
-	for _, name := range d.log.order {
-		kind, key, _ := strings.Cut(name, "/")
+	for _, stream := range d.log.streams() {
+		kind, name, _ := strings.Cut(string(stream), "/")
 		if kind == "sandbox" {
-			e := newEntity(d, d.sandboxMachine, name)
-			e.state = restore(d.log.streams[name], sandbox.Evolve)
-			d.sandboxes[id.Sandbox(key)] = e
+			e := newEntity(d, d.sandboxMachine, stream)
+			e.restore()
+			d.sandboxes[id.Sandbox(name)] = e
 		} else {
-			e := newEntity(d, d.boxMachine, name)
-			e.state = restore(d.log.streams[name], container.Evolve)
-			d.containers[id.Container(key)] = e
+			e := newEntity(d, d.boxMachine, stream)
+			e.restore()
+			d.containers[id.Container(name)] = e
 		}
 	}
+	now := bootID(d.world.boot)
 	for _, s := range sortedKeys(d.sandboxes) {
-		if e := d.sandboxes[s]; d.log.streams[e.stream].boot != d.world.boot {
+		if e := d.sandboxes[s]; e.place.boot != now {
 			e.ask(sandbox.NodeRebooted{}, nil, nil)
 		}
 	}
 	for _, c := range sortedKeys(d.containers) {
-		if e := d.containers[c]; d.log.streams[e.stream].boot != d.world.boot {
+		if e := d.containers[c]; e.place.boot != now {
 			e.ask(container.NodeRebooted{At: d.run.now}, nil, nil)
 		}
 	}
@@ -127,7 +132,7 @@ func (d *daemon) runSandbox(c sandbox.Run) {
 			return
 		}
 	}
-	e := newEntity(d, d.sandboxMachine, "sandbox/"+string(c.ID))
+	e := newEntity(d, d.sandboxMachine, eventlog.Stream("sandbox/"+c.ID))
 	if !d.log.full {
 		d.sandboxes[c.ID] = e
 	}
@@ -155,7 +160,7 @@ func (d *daemon) createContainer(c container.Create) {
 				reply(fault.New(fault.Precondition, "create container", string(c.ID), "its pod sandbox is being stopped"))
 				return
 			}
-			e := newEntity(d, d.boxMachine, "container/"+string(c.ID))
+			e := newEntity(d, d.boxMachine, eventlog.Stream("container/"+c.ID))
 			d.containers[c.ID] = e
 			e.ask(c, container.CreateAnswer, reply)
 		})
@@ -249,7 +254,7 @@ func (d *daemon) issueContainer(f container.Effect, outcome func(container.Comma
 func (d *daemon) containerEvolved(name string, s container.State, e container.Event) {
 	switch e := e.(type) {
 	case container.ContainerExited:
-		if d.recordedExits("container/"+name) > 1 {
+		if d.recordedExits(s.ID) > 1 {
 			d.world.violation("the exit of %s is recorded twice", name)
 		}
 		p := d.world.box(s.ID).init
@@ -264,11 +269,11 @@ func (d *daemon) containerEvolved(name string, s container.State, e container.Ev
 	}
 }
 
-func (d *daemon) recordedExits(stream string) (n int) {
-	for _, e := range d.log.streams[stream].events {
+func (d *daemon) recordedExits(c id.Container) (n int) {
+	events(d.log, eventlog.Stream("container/"+c), 0, codec.DecodeContainer, func(e container.Event, _ place) {
 		if _, exited := e.(container.ContainerExited); exited {
 			n++
 		}
-	}
+	})
 	return n
 }

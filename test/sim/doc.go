@@ -1,6 +1,6 @@
 // Package sim runs random lives of pods against a node that is made up, and kills
 // the daemon wherever that could hurt: after every append, and before and after
-// every effect. Machines and their three functions are the real ones; the log,
+// every effect. The machines, their codec and the log in memory are the real ones;
 // the actors' shell, the kubelet and everything that a kernel does are small
 // fakes, so that thousands of lives take seconds and need no root.
 //

@@ -5,7 +5,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/machinetest"
+	"github.com/stele-runtime/stele/eventlog"
 )
 
 // effect is what the shell needs to know of an effect.
@@ -20,6 +23,8 @@ type machine[S, C, E any, F effect] struct {
 	decide func(S, C) ([]E, error)
 	evolve func(S, E) S
 	owed   func(S) []F
+	encode func(E) (codec.Encoded, error)
+	decode decoder[E]
 	// issue carries out an effect in the world and calls outcome with the next
 	// command, at once or later.
 	issue func(f F, outcome func(C))
@@ -33,8 +38,9 @@ type answer[S, E any] func(S, E) (bool, error)
 type entity[S, C, E any, F effect] struct {
 	daemon  *daemon
 	machine *machine[S, C, E, F]
-	stream  string
+	stream  eventlog.Stream
 	state   S
+	place   place
 	waiters []*waiter[S, E]
 	// running are the effects under way, by resource.
 	running map[string]F
@@ -45,13 +51,13 @@ type waiter[S, E any] struct {
 	reply func(error)
 }
 
-func newEntity[S, C, E any, F effect](d *daemon, m *machine[S, C, E, F], stream string) *entity[S, C, E, F] {
+func newEntity[S, C, E any, F effect](d *daemon, m *machine[S, C, E, F], stream eventlog.Stream) *entity[S, C, E, F] {
 	return &entity[S, C, E, F]{daemon: d, machine: m, stream: stream, running: map[string]F{}}
 }
 
 // id is the name of the entity without its kind.
 func (e *entity[S, C, E, F]) id() string {
-	_, id, _ := strings.Cut(e.stream, "/")
+	_, id, _ := strings.Cut(string(e.stream), "/")
 	return id
 }
 
@@ -67,11 +73,10 @@ func (e *entity[S, C, E, F]) ask(c C, until answer[S, E], reply func(error)) {
 		return
 	}
 	if len(events) > 0 {
-		if e.daemon.log.full {
-			reply(fault.New(fault.Unavailable, "append to the event log", e.stream, "it is full"))
+		if err := e.append(events); err != nil {
+			reply(fault.New(fault.Unavailable, "append to the event log", string(e.stream), "%v", err))
 			return
 		}
-		e.append(events)
 	}
 	w := &waiter[S, E]{until, reply}
 	var none E
@@ -83,20 +88,35 @@ func (e *entity[S, C, E, F]) ask(c C, until answer[S, E], reply func(error)) {
 }
 
 // append makes the events durable, and only then true.
-func (e *entity[S, C, E, F]) append(events []E) {
-	records := make([]any, len(events))
-	for i := range events {
-		records[i] = events[i]
+func (e *entity[S, C, E, F]) append(events []E) error {
+	var encoded []codec.Encoded
+	for _, event := range events {
+		x, err := e.machine.encode(event)
+		must(err)
+		encoded = append(encoded, x)
 	}
-	e.daemon.run.note("    %s: %s", e.stream, describe(records))
-	e.daemon.log.append(e.stream, e.daemon.world.boot, records)
+	at, err := e.daemon.log.append(e.stream, e.place, encoded)
+	if err != nil {
+		return err
+	}
+	e.place = at
+	e.daemon.run.note("    %s: %s", e.stream, machinetest.Describe(events))
 	e.daemon.run.point()
 	for _, event := range events {
 		e.state = e.machine.evolve(e.state, event)
 		e.machine.evolved(e.id(), e.state, event)
 		e.waiters = slices.DeleteFunc(e.waiters, func(w *waiter[S, E]) bool { return e.answered(w, event) })
 	}
+	return nil
 }
+
+// restore gives the entity its past.
+func (e *entity[S, C, E, F]) restore() {
+	e.state, e.place = restore(e.daemon.log, e.stream, e.machine.decode, e.machine.evolve)
+}
+
+// save makes a snapshot.
+func (e *entity[S, C, E, F]) save() { save(e.daemon.log, e.stream, e.state, e.place) }
 
 func (e *entity[S, C, E, F]) answered(w *waiter[S, E], event E) bool {
 	done, err := w.until(e.state, event)
@@ -124,7 +144,7 @@ func (e *entity[S, C, E, F]) jobs() []move {
 			continue
 		}
 		resources[f.Resource()] = true
-		moves = append(moves, move{"begin " + f.Key() + " of " + e.stream, func() { e.begin(f) }})
+		moves = append(moves, move{"begin " + f.Key() + " of " + string(e.stream), func() { e.begin(f) }})
 	}
 	return moves
 }
@@ -133,7 +153,7 @@ func (e *entity[S, C, E, F]) jobs() []move {
 // are moves of their own, so that anything can happen in between.
 func (e *entity[S, C, E, F]) begin(f F) {
 	e.running[f.Resource()] = f
-	name := f.Key() + " of " + e.stream
+	name := f.Key() + " of " + string(e.stream)
 	e.daemon.later("do "+name, false, func() {
 		e.machine.issue(f, func(c C) {
 			e.daemon.later("outcome of "+name, true, func() {

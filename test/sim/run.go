@@ -54,9 +54,10 @@ type move struct {
 }
 
 func newRun(o options) *run {
-	r := &run{options: o, rand: rand.New(rand.NewPCG(o.seed, 1)), now: machinetest.Epoch, gone: map[string]bool{}, log: newHistory()}
+	r := &run{options: o, rand: rand.New(rand.NewPCG(o.seed, 1)), now: machinetest.Epoch, gone: map[string]bool{}}
 	r.world = newWorld(r.rand)
 	r.world.broken = o.broken
+	r.log = newHistory(r.world.boot)
 	r.daemon = newDaemon(r)
 	return r
 }
@@ -64,13 +65,15 @@ func newRun(o options) *run {
 // play lets things happen, then lets all go well, then ends every pod, and returns
 // what is wrong in the end.
 func (r *run) play() []string {
+	defer func() { r.log.close() }()
 	for range r.steps {
 		r.happen(r.choose())
 		if r.failed() {
 			return r.world.wrong
 		}
 	}
-	r.settling, r.world.broken, r.log.full = true, 0, false
+	r.settling, r.world.broken = true, 0
+	r.log.fill(false)
 	r.drain("after the last call")
 	r.endPods("StopPodSandbox", sandbox.Stop{}, sandbox.StopAnswer)
 	r.drain("after every pod was stopped")
@@ -128,6 +131,7 @@ func (r *run) survives(f func()) (survived bool) {
 // restart begins new daemons until one survives its own start.
 func (r *run) restart() {
 	for {
+		r.log.reopen(r.world.boot)
 		r.daemon, r.stops, r.gone = newDaemon(r), nil, map[string]bool{}
 		r.note("--- a daemon starts")
 		if r.survives(r.daemon.boot) {
@@ -140,7 +144,7 @@ func (r *run) restart() {
 // entities of a reboot.
 func (r *run) rebootNode() {
 	r.note("--- the node is rebooted")
-	r.log.full = false
+	r.log.fill(false)
 	r.world.reboot()
 }
 
@@ -186,7 +190,7 @@ func (r *run) choose() move {
 		case n < 99:
 			moves = r.snapshots()
 		case r.chaos:
-			moves = []move{{fmt.Sprintf("the disk is full: %t", !r.log.full), func() { r.log.full = !r.log.full }}}
+			moves = []move{{fmt.Sprintf("the disk is full: %t", !r.log.full), func() { r.log.fill(!r.log.full) }}}
 		}
 		if len(moves) > 0 {
 			return moves[r.rand.IntN(len(moves))]
@@ -214,14 +218,10 @@ func (r *run) nature() []move {
 func (r *run) snapshots() []move {
 	var moves []move
 	for _, s := range sortedKeys(r.daemon.sandboxes) {
-		if e := r.daemon.sandboxes[s]; r.log.streams[e.stream] != nil {
-			moves = append(moves, move{"snapshot of " + e.stream, func() { r.log.streams[e.stream].save(e.state) }})
-		}
+		moves = append(moves, move{"snapshot of " + string(s), r.daemon.sandboxes[s].save})
 	}
 	for _, c := range sortedKeys(r.daemon.containers) {
-		if e := r.daemon.containers[c]; r.log.streams[e.stream] != nil {
-			moves = append(moves, move{"snapshot of " + e.stream, func() { r.log.streams[e.stream].save(e.state) }})
-		}
+		moves = append(moves, move{"snapshot of " + string(c), r.daemon.containers[c].save})
 	}
 	return moves
 }
@@ -353,5 +353,3 @@ func (r *run) checkEnd() {
 		r.world.violation("left on the node: %s", left)
 	}
 }
-
-func describe(events []any) string { return machinetest.Describe(events) }
