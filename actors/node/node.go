@@ -84,7 +84,7 @@ func New(c Config) (*Node, error) {
 	}
 	n.context, n.stop = context.WithCancel(context.Background())
 	n.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
-		return c.Logger.With("component", "actors")
+		return slog.New(warnings{c.Logger.With("component", "actors").Handler()})
 	}))
 	n.sandboxes = &entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
 		Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed,

@@ -12,6 +12,7 @@ import (
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/projections"
 )
@@ -21,7 +22,7 @@ const gcWithin = 30 * time.Second
 
 // boot gives the actors their past and settles it with what the kernel and the
 // monitor say is true now.
-func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, d *drivers, logger *slog.Logger) error {
+func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *executors.Executor, d *drivers, logger *slog.Logger) error {
 	bootID, err := readBootID()
 	if err != nil {
 		return err
@@ -41,32 +42,36 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, d *dri
 		return err
 	}
 	if past.Host.State.BootID == bootID {
-		lost(ctx, actors, past, watched, logger)
+		lost(ctx, actors, past, x, watched, logger)
 	}
 	return collectNetworks(ctx, d, feed.Live, logger)
 }
 
-// lost records the end of what should be running and what the monitor does not
-// know: when both processes died, nobody saw its end.
-func lost(ctx context.Context, actors *node.Node, past projections.Past, watched map[string]bool, logger *slog.Logger) {
-	const reason = "the daemon and the monitor were both gone when it ended"
-	end := func(name string) {
+// lost ends what should be running and what the monitor does not know, and
+// records it: when both processes died, its output went nowhere and nobody would
+// see its end. Two of a container that must be one would be worse.
+func lost(ctx context.Context, actors *node.Node, past projections.Past, x *executors.Executor, watched map[string]bool, logger *slog.Logger) {
+	const reason = "the daemon and the monitor were both gone"
+	end := func(name string, kill func() error) {
 		if watched[name] {
 			return
 		}
 		logger.Warn("process was lost", "id", name)
+		if err := kill(); err != nil {
+			logger.Error("lost process not killed", "id", name, "error", err)
+		}
 		if err := actors.Exited(ctx, name, container.Unknown(reason, time.Now().UTC())); err != nil {
 			logger.Error("exit not recorded", "id", name, "error", err)
 		}
 	}
 	for c, at := range past.Containers {
 		if container.Alive(at.State) {
-			end(string(c))
+			end(string(c), func() error { return x.KillContainer(ctx, at.State) })
 		}
 	}
 	for s, at := range past.Sandboxes {
 		if at.State.Holder.PID != 0 && !at.State.Holder.Exited && !at.State.Holder.Stopped {
-			end(string(s))
+			end(string(s), func() error { return x.KillHolder(ctx, at.State) })
 		}
 	}
 }

@@ -111,7 +111,7 @@ func serve(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
-	if err := boot(ctx, actors, feed, drivers, logger); err != nil {
+	if err := boot(ctx, actors, feed, executor, drivers, logger); err != nil {
 		return err
 	}
 	background, endBackground := context.WithCancel(context.Background())
