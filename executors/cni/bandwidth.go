@@ -3,6 +3,7 @@ package cni
 import (
 	"math/big"
 	"regexp"
+	"strconv"
 )
 
 const (
@@ -12,7 +13,7 @@ const (
 
 // quantity is Kubernetes' notation of a number: digits, a fraction, and a decimal
 // or binary suffix or an exponent.
-var quantity = regexp.MustCompile(`^([0-9]{1,20}(?:\.[0-9]{1,20})?)([kMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$`)
+var quantity = regexp.MustCompile(`^\+?([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]{1,2})?$`)
 
 // bandwidthMost is what the kubelet's documentation allows: one petabit per
 // second, and at least a kilobit.
@@ -32,6 +33,7 @@ func ParseBandwidth(annotations map[string]string) (ingress, egress int64, err e
 	return ingress, egress, err
 }
 
+// bandwidth leaves out fractions of a bit.
 func bandwidth(annotations map[string]string, key string) (int64, error) {
 	value, set := annotations[key]
 	if !set {
@@ -45,7 +47,7 @@ func bandwidth(annotations map[string]string, key string) (int64, error) {
 	if !ok {
 		return 0, invalid("annotations[%q]: %.100q is not a quantity", key, value)
 	}
-	rate.Mul(rate, new(big.Rat).SetInt(multiplier(parts[2])))
+	rate.Mul(rate, multiplier(parts[2]))
 	whole := new(big.Int).Quo(rate.Num(), rate.Denom())
 	if whole.Cmp(bandwidthLeast) < 0 || whole.Cmp(bandwidthMost) > 0 {
 		return 0, invalid("annotations[%q]: %.100q is not between 1k and 1P", key, value)
@@ -53,16 +55,25 @@ func bandwidth(annotations map[string]string, key string) (int64, error) {
 	return whole.Int64(), nil
 }
 
-func multiplier(suffix string) *big.Int {
-	exponents := map[byte]int64{'k': 1, 'K': 1, 'M': 2, 'G': 3, 'T': 4, 'P': 5, 'E': 6}
+// multiplier returns what a suffix stands for.
+func multiplier(suffix string) *big.Rat {
+	thousands := map[byte]int{'n': -3, 'u': -2, 'm': -1, 'k': 1, 'K': 1, 'M': 2, 'G': 3, 'T': 4, 'P': 5, 'E': 6}
 	switch {
 	case suffix == "":
-		return big.NewInt(1)
+		return power(10, 0)
 	case len(suffix) == 2 && suffix[1] == 'i':
-		return new(big.Int).Exp(big.NewInt(1024), big.NewInt(exponents[suffix[0]]), nil)
+		return power(1024, thousands[suffix[0]])
 	case len(suffix) > 1: // an exponent of ten
-		n, _ := new(big.Int).SetString(suffix[1:], 10) // digits, as matched
-		return new(big.Int).Exp(big.NewInt(10), n, nil)
+		n, _ := strconv.Atoi(suffix[1:]) // digits, as matched
+		return power(10, n)
 	}
-	return new(big.Int).Exp(big.NewInt(1000), big.NewInt(exponents[suffix[0]]), nil)
+	return power(1000, thousands[suffix[0]])
+}
+
+func power(base int64, n int) *big.Rat {
+	p := new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(base), big.NewInt(int64(max(n, -n))), nil))
+	if n < 0 {
+		p.Inv(p)
+	}
+	return p
 }

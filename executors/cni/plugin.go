@@ -54,7 +54,7 @@ func (executor) ExecPlugin(ctx context.Context, path string, stdin []byte, envir
 	case stdout.cut:
 		return nil, fmt.Errorf("plugin %s printed more than %d bytes", path, outputMost)
 	case err == nil:
-		return stdout.Bytes(), nil
+		return stdout.kept.Bytes(), nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("plugin %s was ended: %w", path, context.Cause(ctx))
 	}
@@ -63,24 +63,22 @@ func (executor) ExecPlugin(ctx context.Context, path string, stdin []byte, envir
 	}
 	// A plugin tells its error as JSON on its standard output.
 	var told types.Error
-	if json.Unmarshal(stdout.Bytes(), &told) == nil && told.Msg != "" {
+	if json.Unmarshal(stdout.kept.Bytes(), &told) == nil && told.Msg != "" {
 		return nil, &told
 	}
-	return nil, fmt.Errorf("plugin %s: %w: %.500q", path, err, stdout.String()+stderr.String())
+	return nil, fmt.Errorf("plugin %s: %w: %.500q", path, err, stdout.kept.String()+stderr.kept.String())
 }
 
-// bounded keeps the beginning of what is written to it.
+// bounded keeps the beginning of what is written to it. The buffer is not embedded:
+// its ReadFrom would pass the bound by.
 type bounded struct {
-	bytes.Buffer
-	cut bool
+	kept bytes.Buffer
+	cut  bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	room := outputMost - b.Len()
-	if len(p) > room {
-		b.cut = true
-		_, _ = b.Buffer.Write(p[:room]) // never fails
-		return len(p), nil
-	}
-	return b.Buffer.Write(p)
+	room := outputMost - b.kept.Len()
+	b.cut = b.cut || len(p) > room
+	_, _ = b.kept.Write(p[:min(len(p), room)]) // never fails
+	return len(p), nil
 }
