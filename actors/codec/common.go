@@ -10,10 +10,17 @@ import (
 	pb "github.com/stele-runtime/stele/proto/event/v1"
 )
 
-// stamp is a time on disk; the zero time is absent.
+// latest is the last time that a Timestamp can hold, and JSON too.
+var latest = time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)
+
+// stamp is a time on disk; the zero time is absent. A time after the latest is the
+// latest: a decoder would refuse it.
 func stamp(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
+	if !t.After(time.Time{}) {
 		return nil
+	}
+	if t.After(latest) {
+		t = latest
 	}
 	return timestamppb.New(t)
 }
@@ -26,6 +33,7 @@ func at(t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
+// span is a duration on disk; zero is absent.
 func span(d time.Duration) *durationpb.Duration {
 	if d == 0 {
 		return nil
@@ -33,14 +41,13 @@ func span(d time.Duration) *durationpb.Duration {
 	return durationpb.New(d)
 }
 
+// faultTo is a failure on disk.
 func faultTo(f fault.Fault) *pb.Fault {
 	return &pb.Fault{Op: f.Op, Kind: string(f.Kind), Subject: f.Subject, Reason: f.Reason}
 }
 
+// faultFrom is a failure from disk. A kind that this version doesn't know is kept
+// as it is.
 func faultFrom(f *pb.Fault) fault.Fault {
 	return fault.Fault{Op: f.GetOp(), Kind: fault.Kind(f.GetKind()), Subject: f.GetSubject(), Reason: f.GetReason()}
-}
-
-func retryTo(f fault.Fault, at time.Time) *pb.Retry {
-	return &pb.Retry{Fault: faultTo(f), RetryAt: stamp(at)}
 }

@@ -3,6 +3,8 @@ package codec
 import (
 	"sync"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/id"
 	pb "github.com/stele-runtime/stele/proto/event/v1"
@@ -20,12 +22,9 @@ func DecodeContainer(name string, schema uint32, payload []byte) (container.Even
 var containerTable = sync.OnceValue(func() table[container.Event] {
 	return newTable(
 		message[container.Event]("container.ContainerRequested.v1", containerRequestedTo, containerRequestedFrom),
-		plain[container.Event, container.RootfsPrepared]("container.RootfsPrepared.v1"),
-		message[container.Event]("container.RootfsPrepareFailed.v1",
-			func(e container.RootfsPrepareFailed) *pb.Fault { return faultTo(e.Fault) },
-			func(m *pb.Fault) container.RootfsPrepareFailed {
-				return container.RootfsPrepareFailed{Fault: faultFrom(m)}
-			}),
+		plain[container.Event, container.RootfsPrepared, pb.RootfsPrepared]("container.RootfsPrepared.v1"),
+		failed[container.Event, container.RootfsPrepareFailed]("container.RootfsPrepareFailed.v1",
+			func(f *pb.Fault) *pb.RootfsPrepareFailed { return &pb.RootfsPrepareFailed{Fault: f} }),
 		message[container.Event]("container.ContainerCreated.v1",
 			func(e container.ContainerCreated) *pb.ContainerCreated {
 				return &pb.ContainerCreated{Pid: int64(e.Process.PID), StartTime: e.Process.StartTime, Inode: e.Process.Inode}
@@ -33,13 +32,10 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 			func(m *pb.ContainerCreated) container.ContainerCreated {
 				return container.ContainerCreated{Process: container.Process{PID: int(m.GetPid()), StartTime: m.GetStartTime(), Inode: m.GetInode()}}
 			}),
-		message[container.Event]("container.ContainerCreateFailed.v1",
-			func(e container.ContainerCreateFailed) *pb.Fault { return faultTo(e.Fault) },
-			func(m *pb.Fault) container.ContainerCreateFailed {
-				return container.ContainerCreateFailed{Fault: faultFrom(m)}
-			}),
-		plain[container.Event, container.ContainerFailed]("container.ContainerFailed.v1"),
-		plain[container.Event, container.StartRequested]("container.StartRequested.v1"),
+		failed[container.Event, container.ContainerCreateFailed]("container.ContainerCreateFailed.v1",
+			func(f *pb.Fault) *pb.ContainerCreateFailed { return &pb.ContainerCreateFailed{Fault: f} }),
+		plain[container.Event, container.ContainerFailed, pb.ContainerFailed]("container.ContainerFailed.v1"),
+		plain[container.Event, container.StartRequested, pb.StartRequested]("container.StartRequested.v1"),
 		message[container.Event]("container.ContainerStarted.v1",
 			func(e container.ContainerStarted) *pb.ContainerStarted { return &pb.ContainerStarted{At: stamp(e.At)} },
 			func(m *pb.ContainerStarted) container.ContainerStarted {
@@ -60,22 +56,20 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 				return container.StopRequested{Request: m.GetRequest(), Deadline: at(m.GetDeadline())}
 			}),
 		message[container.Event]("container.StopWithdrawn.v1",
-			func(e container.StopWithdrawn) *pb.ContainerStopWithdrawn {
-				return &pb.ContainerStopWithdrawn{Request: e.Request}
+			func(e container.StopWithdrawn) *pb.StopWithdrawn {
+				return &pb.StopWithdrawn{Request: e.Request}
 			},
-			func(m *pb.ContainerStopWithdrawn) container.StopWithdrawn {
+			func(m *pb.StopWithdrawn) container.StopWithdrawn {
 				return container.StopWithdrawn{Request: m.GetRequest()}
 			}),
-		plain[container.Event, container.StopSignalled]("container.StopSignalled.v1"),
-		message[container.Event]("container.StopSignalFailed.v1",
-			func(e container.StopSignalFailed) *pb.Fault { return faultTo(e.Fault) },
-			func(m *pb.Fault) container.StopSignalFailed { return container.StopSignalFailed{Fault: faultFrom(m)} }),
-		plain[container.Event, container.KillRequested]("container.KillRequested.v1"),
-		plain[container.Event, container.Killed]("container.Killed.v1"),
-		message[container.Event]("container.KillFailed.v1",
-			func(e container.KillFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
-			func(m *pb.Retry) container.KillFailed {
-				return container.KillFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+		plain[container.Event, container.StopSignalled, pb.StopSignalled]("container.StopSignalled.v1"),
+		failed[container.Event, container.StopSignalFailed]("container.StopSignalFailed.v1",
+			func(f *pb.Fault) *pb.StopSignalFailed { return &pb.StopSignalFailed{Fault: f} }),
+		plain[container.Event, container.KillRequested, pb.KillRequested]("container.KillRequested.v1"),
+		plain[container.Event, container.Killed, pb.Killed]("container.Killed.v1"),
+		retried[container.Event, container.KillFailed]("container.KillFailed.v1",
+			func(f *pb.Fault, at *timestamppb.Timestamp) *pb.KillFailed {
+				return &pb.KillFailed{Fault: f, RetryAt: at}
 			}),
 		message[container.Event]("container.ContainerExited.v1", containerExitedTo, containerExitedFrom),
 		message[container.Event]("container.ExecRequested.v1",
@@ -100,36 +94,36 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 				return container.ExecFailed{Exec: id.Exec(m.GetExec()), Fault: faultFrom(m.GetFault())}
 			}),
 		message[container.Event]("container.LogReopenRequested.v1",
-			func(e container.LogReopenRequested) *pb.LogReopen { return &pb.LogReopen{Reopen: e.Reopen} },
-			func(m *pb.LogReopen) container.LogReopenRequested {
+			func(e container.LogReopenRequested) *pb.LogReopenRequested {
+				return &pb.LogReopenRequested{Reopen: e.Reopen}
+			},
+			func(m *pb.LogReopenRequested) container.LogReopenRequested {
 				return container.LogReopenRequested{Reopen: m.GetReopen()}
 			}),
 		message[container.Event]("container.LogReopened.v1",
-			func(e container.LogReopened) *pb.LogReopen { return &pb.LogReopen{Reopen: e.Reopen} },
-			func(m *pb.LogReopen) container.LogReopened {
+			func(e container.LogReopened) *pb.LogReopened { return &pb.LogReopened{Reopen: e.Reopen} },
+			func(m *pb.LogReopened) container.LogReopened {
 				return container.LogReopened{Reopen: m.GetReopen()}
 			}),
 		message[container.Event]("container.LogReopenFailed.v1",
-			func(e container.LogReopenFailed) *pb.LogReopen {
-				return &pb.LogReopen{Reopen: e.Reopen, Fault: faultTo(e.Fault)}
+			func(e container.LogReopenFailed) *pb.LogReopenFailed {
+				return &pb.LogReopenFailed{Reopen: e.Reopen, Fault: faultTo(e.Fault)}
 			},
-			func(m *pb.LogReopen) container.LogReopenFailed {
+			func(m *pb.LogReopenFailed) container.LogReopenFailed {
 				return container.LogReopenFailed{Reopen: m.GetReopen(), Fault: faultFrom(m.GetFault())}
 			}),
-		plain[container.Event, container.RemoveRequested]("container.RemoveRequested.v1"),
-		plain[container.Event, container.RuntimeDeleted]("container.RuntimeDeleted.v1"),
-		message[container.Event]("container.RuntimeDeleteFailed.v1",
-			func(e container.RuntimeDeleteFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
-			func(m *pb.Retry) container.RuntimeDeleteFailed {
-				return container.RuntimeDeleteFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+		plain[container.Event, container.RemoveRequested, pb.ContainerRemoveRequested]("container.RemoveRequested.v1"),
+		plain[container.Event, container.RuntimeDeleted, pb.RuntimeDeleted]("container.RuntimeDeleted.v1"),
+		retried[container.Event, container.RuntimeDeleteFailed]("container.RuntimeDeleteFailed.v1",
+			func(f *pb.Fault, at *timestamppb.Timestamp) *pb.RuntimeDeleteFailed {
+				return &pb.RuntimeDeleteFailed{Fault: f, RetryAt: at}
 			}),
-		plain[container.Event, container.RootfsReleased]("container.RootfsReleased.v1"),
-		message[container.Event]("container.RootfsReleaseFailed.v1",
-			func(e container.RootfsReleaseFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
-			func(m *pb.Retry) container.RootfsReleaseFailed {
-				return container.RootfsReleaseFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+		plain[container.Event, container.RootfsReleased, pb.RootfsReleased]("container.RootfsReleased.v1"),
+		retried[container.Event, container.RootfsReleaseFailed]("container.RootfsReleaseFailed.v1",
+			func(f *pb.Fault, at *timestamppb.Timestamp) *pb.RootfsReleaseFailed {
+				return &pb.RootfsReleaseFailed{Fault: f, RetryAt: at}
 			}),
-		plain[container.Event, container.ContainerRemoved]("container.ContainerRemoved.v1"),
+		plain[container.Event, container.ContainerRemoved, pb.ContainerRemoved]("container.ContainerRemoved.v1"),
 	)
 })
 

@@ -1,8 +1,8 @@
 package codec
 
 import (
-	"encoding/base64"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,36 +16,54 @@ import (
 // Description is an event as people read it.
 type Description struct {
 	// Name is the event's, without its stream's kind and version.
-	Name   string
+	Name string
+	// Fields are in the order of the message's declaration.
 	Fields []Field
 }
 
-// Field is one field of an event that is not empty.
+// Field is one field of an event that is not empty. A field of a message within
+// the event has both names, with a dot between. The value is safe to print: it has
+// no control characters.
 type Field struct{ Name, Value string }
 
-// valueMost bounds a value that is shown, in bytes.
+// Detail makes Describe show more than it does by itself.
+type Detail int
+
+const (
+	// Configs are the CRI's configurations, as JSON, with the values of environment
+	// variables left out.
+	Configs Detail = iota + 1
+	// Environment is the values of environment variables, which may be secrets: in
+	// base64, as JSON has bytes. It matters only together with Configs.
+	Environment
+)
+
+// valueMost bounds a value that is shown, in bytes; configurations are shown whole.
 const valueMost = 256
 
-// Describe returns an event of any machine as people read it. Of bytes only the
-// size is shown: the CRI's configurations among them hold what users put into
-// environments. Errors: *UnknownTypeError, *PayloadError.
-func Describe(name string, schema uint32, payload []byte) (Description, error) {
-	m, err := decodeAny(name, schema, payload)
+// Describe returns an event of any machine as people read it. Of bytes it shows
+// only the size, unless asked for the configurations. Errors: *UnknownTypeError,
+// *PayloadError.
+func Describe(name string, schema uint32, payload []byte, more ...Detail) (Description, error) {
+	m, err := readAny(name, schema, payload)
 	if err != nil {
 		return Description{}, err
 	}
-	_, short, _ := strings.Cut(name, ".")
-	short, _, _ = strings.Cut(short, ".")
-	d := Description{Name: short}
-	if m != nil {
-		d.Fields = fields("", m.ProtoReflect())
+	d := describer{}
+	for _, detail := range more {
+		switch detail {
+		case Configs:
+			d.configs = true
+		case Environment:
+			d.environment = true
+		}
 	}
-	return d, nil
+	d.add("", m.ProtoReflect())
+	return Description{Name: strings.Split(name, ".")[1], Fields: d.fields}, nil
 }
 
-// decodeAny reads a payload as the message of whichever machine knows the name;
-// nil for an event without fields.
-func decodeAny(name string, schema uint32, payload []byte) (proto.Message, error) {
+// readAny reads a payload as the message of whichever machine knows the name.
+func readAny(name string, schema uint32, payload []byte) (proto.Message, error) {
 	kind, _, _ := strings.Cut(name, ".")
 	switch kind {
 	case "sandbox":
@@ -60,69 +78,82 @@ func decodeAny(name string, schema uint32, payload []byte) (proto.Message, error
 	return nil, &UnknownTypeError{Type: name, Schema: schema}
 }
 
-func (t table[E]) message(name string, schema uint32, payload []byte) (proto.Message, error) {
-	e, err := t.decode(name, schema, payload)
-	if err != nil {
-		return nil, err
-	}
-	if r := t.byName[name]; r.encode != nil {
-		return r.encode(e), nil
-	}
-	return nil, nil
+// describer collects the fields of a message.
+type describer struct {
+	configs, environment bool
+	fields               []Field
 }
 
-func fields(prefix string, m protoreflect.Message) []Field {
-	var all []Field
-	of := m.Descriptor().Fields()
-	for i := range of.Len() {
-		f := of.Get(i)
+func (d *describer) add(prefix string, m protoreflect.Message) {
+	declared := m.Descriptor().Fields()
+	for i := range declared.Len() {
+		f := declared.Get(i)
 		if !m.Has(f) {
 			continue
 		}
-		name := prefix + string(f.Name())
-		if f.Message() != nil && !f.IsList() {
-			if value, flat := timeValue(m.Get(f).Message().Interface()); flat {
-				all = append(all, Field{name, value})
-			} else {
-				all = append(all, fields(name+".", m.Get(f).Message())...)
-			}
+		name, v := prefix+string(f.Name()), m.Get(f)
+		if f.Message() != nil && !holdsTime(f.Message()) {
+			d.add(name+".", v.Message())
 			continue
 		}
-		all = append(all, Field{name, value(f, m.Get(f))})
+		d.fields = append(d.fields, Field{Name: name, Value: d.value(f, v)})
 	}
-	return all
 }
 
-func timeValue(m proto.Message) (string, bool) {
-	switch m := m.(type) {
-	case *timestamppb.Timestamp:
-		return m.AsTime().Format(time.RFC3339Nano), true
-	case *durationpb.Duration:
-		return m.AsDuration().String(), true
-	}
-	return "", false
-}
-
-func value(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
+func (d *describer) value(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 	switch {
 	case f.IsList():
-		var all []string
-		for i := range v.List().Len() {
-			all = append(all, v.List().Get(i).String())
-		}
-		return bounded(fmt.Sprintf("%q", all))
+		return bounded(list(v.List()))
+	case f.Message() != nil:
+		return moment(v.Message().Interface())
 	case f.Kind() == protoreflect.BytesKind:
-		return fmt.Sprintf("%d bytes", len(v.Bytes()))
+		if d.configs {
+			if shown, is := configJSON(f.FullName(), v.Bytes(), d.environment); is {
+				return shown
+			}
+		}
+		return size(v.Bytes())
 	}
-	return bounded(v.String())
+	return bounded(printable(v.String()))
 }
 
-func bounded(s string) string {
-	if !utf8.ValidString(s) {
-		s = base64.StdEncoding.EncodeToString([]byte(s))
+// moment is a time or a duration as people read it.
+func moment(m proto.Message) string {
+	if d, is := m.(*durationpb.Duration); is {
+		return d.AsDuration().String()
 	}
-	if len(s) > valueMost {
-		return s[:valueMost] + "…"
+	return m.(*timestamppb.Timestamp).AsTime().Format(time.RFC3339Nano)
+}
+
+func list(values protoreflect.List) string {
+	all := make([]string, values.Len())
+	for i := range all {
+		all[i] = values.Get(i).String()
+	}
+	return fmt.Sprintf("%q", all)
+}
+
+func size(b []byte) string { return fmt.Sprintf("%d bytes", len(b)) }
+
+// printable returns s with everything escaped that a terminal would act on.
+func printable(s string) string {
+	for _, r := range s {
+		if !strconv.IsPrint(r) {
+			quoted := strconv.Quote(s)
+			return quoted[1 : len(quoted)-1]
+		}
 	}
 	return s
+}
+
+// bounded returns at most valueMost bytes of s and says if it left any out.
+func bounded(s string) string {
+	if len(s) <= valueMost {
+		return s
+	}
+	end := valueMost
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "…"
 }

@@ -45,9 +45,8 @@ var imageTable = sync.OnceValue(func() table[image.Event] {
 			func(m *pb.ImageRemoveRequested) image.RemoveRequested {
 				return image.RemoveRequested{Ref: m.GetRef()}
 			}),
-		plain[image.Event, image.ImageRemoved]("image.ImageRemoved.v1"),
-		message[image.Event]("image.RemoveFailed.v1",
-			func(e image.RemoveFailed) *pb.Fault { return faultTo(e.Fault) },
-			func(m *pb.Fault) image.RemoveFailed { return image.RemoveFailed{Fault: faultFrom(m)} }),
+		plain[image.Event, image.ImageRemoved, pb.ImageRemoved]("image.ImageRemoved.v1"),
+		failed[image.Event, image.RemoveFailed]("image.RemoveFailed.v1",
+			func(f *pb.Fault) *pb.ImageRemoveFailed { return &pb.ImageRemoveFailed{Fault: f} }),
 	)
 })

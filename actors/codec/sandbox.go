@@ -3,6 +3,8 @@ package codec
 import (
 	"sync"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	pb "github.com/stele-runtime/stele/proto/event/v1"
@@ -20,12 +22,9 @@ func DecodeSandbox(name string, schema uint32, payload []byte) (sandbox.Event, e
 var sandboxTable = sync.OnceValue(func() table[sandbox.Event] {
 	return newTable(
 		message[sandbox.Event]("sandbox.SandboxRequested.v1", sandboxRequestedTo, sandboxRequestedFrom),
-		plain[sandbox.Event, sandbox.SandboxPrepared]("sandbox.SandboxPrepared.v1"),
-		message[sandbox.Event]("sandbox.SandboxPrepareFailed.v1",
-			func(e sandbox.SandboxPrepareFailed) *pb.Fault { return faultTo(e.Fault) },
-			func(m *pb.Fault) sandbox.SandboxPrepareFailed {
-				return sandbox.SandboxPrepareFailed{Fault: faultFrom(m)}
-			}),
+		plain[sandbox.Event, sandbox.SandboxPrepared, pb.SandboxPrepared]("sandbox.SandboxPrepared.v1"),
+		failed[sandbox.Event, sandbox.SandboxPrepareFailed]("sandbox.SandboxPrepareFailed.v1",
+			func(f *pb.Fault) *pb.SandboxPrepareFailed { return &pb.SandboxPrepareFailed{Fault: f} }),
 		message[sandbox.Event]("sandbox.NetworkAttached.v1",
 			func(e sandbox.NetworkAttached) *pb.NetworkAttached {
 				return &pb.NetworkAttached{Ips: e.IPs, Result: e.Result}
@@ -33,38 +32,35 @@ var sandboxTable = sync.OnceValue(func() table[sandbox.Event] {
 			func(m *pb.NetworkAttached) sandbox.NetworkAttached {
 				return sandbox.NetworkAttached{IPs: m.GetIps(), Result: m.GetResult()}
 			}),
-		message[sandbox.Event]("sandbox.NetworkAttachFailed.v1",
-			func(e sandbox.NetworkAttachFailed) *pb.Fault { return faultTo(e.Fault) },
-			func(m *pb.Fault) sandbox.NetworkAttachFailed { return sandbox.NetworkAttachFailed{Fault: faultFrom(m)} }),
+		failed[sandbox.Event, sandbox.NetworkAttachFailed]("sandbox.NetworkAttachFailed.v1",
+			func(f *pb.Fault) *pb.NetworkAttachFailed { return &pb.NetworkAttachFailed{Fault: f} }),
 		message[sandbox.Event]("sandbox.HolderStarted.v1",
 			func(e sandbox.HolderStarted) *pb.HolderStarted { return &pb.HolderStarted{Pid: int64(e.PID)} },
 			func(m *pb.HolderStarted) sandbox.HolderStarted {
 				return sandbox.HolderStarted{PID: int(m.GetPid())}
 			}),
-		message[sandbox.Event]("sandbox.HolderStartFailed.v1",
-			func(e sandbox.HolderStartFailed) *pb.Fault { return faultTo(e.Fault) },
-			func(m *pb.Fault) sandbox.HolderStartFailed { return sandbox.HolderStartFailed{Fault: faultFrom(m)} }),
-		plain[sandbox.Event, sandbox.SandboxReady]("sandbox.SandboxReady.v1"),
-		plain[sandbox.Event, sandbox.SandboxFailed]("sandbox.SandboxFailed.v1"),
+		failed[sandbox.Event, sandbox.HolderStartFailed]("sandbox.HolderStartFailed.v1",
+			func(f *pb.Fault) *pb.HolderStartFailed { return &pb.HolderStartFailed{Fault: f} }),
+		plain[sandbox.Event, sandbox.SandboxReady, pb.SandboxReady]("sandbox.SandboxReady.v1"),
+		plain[sandbox.Event, sandbox.SandboxFailed, pb.SandboxFailed]("sandbox.SandboxFailed.v1"),
 		message[sandbox.Event]("sandbox.ContainerAdded.v1",
-			func(e sandbox.ContainerAdded) *pb.PodContainer {
-				return &pb.PodContainer{Container: string(e.Container)}
+			func(e sandbox.ContainerAdded) *pb.ContainerAdded {
+				return &pb.ContainerAdded{Container: string(e.Container)}
 			},
-			func(m *pb.PodContainer) sandbox.ContainerAdded {
+			func(m *pb.ContainerAdded) sandbox.ContainerAdded {
 				return sandbox.ContainerAdded{Container: id.Container(m.GetContainer())}
 			}),
 		message[sandbox.Event]("sandbox.ContainerForgotten.v1",
-			func(e sandbox.ContainerForgotten) *pb.PodContainer {
-				return &pb.PodContainer{Container: string(e.Container)}
+			func(e sandbox.ContainerForgotten) *pb.ContainerForgotten {
+				return &pb.ContainerForgotten{Container: string(e.Container)}
 			},
-			func(m *pb.PodContainer) sandbox.ContainerForgotten {
+			func(m *pb.ContainerForgotten) sandbox.ContainerForgotten {
 				return sandbox.ContainerForgotten{Container: id.Container(m.GetContainer())}
 			}),
-		plain[sandbox.Event, sandbox.StopRequested]("sandbox.StopRequested.v1"),
-		plain[sandbox.Event, sandbox.RemoveRequested]("sandbox.RemoveRequested.v1"),
-		message[sandbox.Event]("sandbox.SandboxLost.v1",
-			func(e sandbox.SandboxLost) *pb.Fault { return faultTo(e.Fault) },
-			func(m *pb.Fault) sandbox.SandboxLost { return sandbox.SandboxLost{Fault: faultFrom(m)} }),
+		plain[sandbox.Event, sandbox.StopRequested, pb.SandboxStopRequested]("sandbox.StopRequested.v1"),
+		plain[sandbox.Event, sandbox.RemoveRequested, pb.SandboxRemoveRequested]("sandbox.RemoveRequested.v1"),
+		failed[sandbox.Event, sandbox.SandboxLost]("sandbox.SandboxLost.v1",
+			func(f *pb.Fault) *pb.SandboxLost { return &pb.SandboxLost{Fault: f} }),
 		message[sandbox.Event]("sandbox.HolderEnded.v1",
 			func(e sandbox.HolderEnded) *pb.HolderEnded {
 				return &pb.HolderEnded{Code: int64(e.Code), At: stamp(e.At)}
@@ -73,46 +69,43 @@ var sandboxTable = sync.OnceValue(func() table[sandbox.Event] {
 				return sandbox.HolderEnded{Code: int(m.GetCode()), At: at(m.GetAt())}
 			}),
 		message[sandbox.Event]("sandbox.ContainerStopped.v1",
-			func(e sandbox.ContainerStopped) *pb.PodContainer {
-				return &pb.PodContainer{Container: string(e.Container)}
+			func(e sandbox.ContainerStopped) *pb.ContainerStopped {
+				return &pb.ContainerStopped{Container: string(e.Container)}
 			},
-			func(m *pb.PodContainer) sandbox.ContainerStopped {
+			func(m *pb.ContainerStopped) sandbox.ContainerStopped {
 				return sandbox.ContainerStopped{Container: id.Container(m.GetContainer())}
 			}),
 		message[sandbox.Event]("sandbox.ContainerStopFailed.v1",
-			func(e sandbox.ContainerStopFailed) *pb.PodContainerRetry {
-				return &pb.PodContainerRetry{Container: string(e.Container), Fault: faultTo(e.Fault), RetryAt: stamp(e.RetryAt)}
+			func(e sandbox.ContainerStopFailed) *pb.ContainerStopFailed {
+				return &pb.ContainerStopFailed{Container: string(e.Container), Fault: faultTo(e.Fault), RetryAt: stamp(e.RetryAt)}
 			},
-			func(m *pb.PodContainerRetry) sandbox.ContainerStopFailed {
+			func(m *pb.ContainerStopFailed) sandbox.ContainerStopFailed {
 				return sandbox.ContainerStopFailed{Container: id.Container(m.GetContainer()), Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
 			}),
 		message[sandbox.Event]("sandbox.ContainerRemoveFailed.v1",
-			func(e sandbox.ContainerRemoveFailed) *pb.PodContainerRetry {
-				return &pb.PodContainerRetry{Container: string(e.Container), Fault: faultTo(e.Fault), RetryAt: stamp(e.RetryAt)}
+			func(e sandbox.ContainerRemoveFailed) *pb.ContainerRemoveFailed {
+				return &pb.ContainerRemoveFailed{Container: string(e.Container), Fault: faultTo(e.Fault), RetryAt: stamp(e.RetryAt)}
 			},
-			func(m *pb.PodContainerRetry) sandbox.ContainerRemoveFailed {
+			func(m *pb.ContainerRemoveFailed) sandbox.ContainerRemoveFailed {
 				return sandbox.ContainerRemoveFailed{Container: id.Container(m.GetContainer()), Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
 			}),
-		plain[sandbox.Event, sandbox.HolderStopped]("sandbox.HolderStopped.v1"),
-		message[sandbox.Event]("sandbox.HolderStopFailed.v1",
-			func(e sandbox.HolderStopFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
-			func(m *pb.Retry) sandbox.HolderStopFailed {
-				return sandbox.HolderStopFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+		plain[sandbox.Event, sandbox.HolderStopped, pb.HolderStopped]("sandbox.HolderStopped.v1"),
+		retried[sandbox.Event, sandbox.HolderStopFailed]("sandbox.HolderStopFailed.v1",
+			func(f *pb.Fault, at *timestamppb.Timestamp) *pb.HolderStopFailed {
+				return &pb.HolderStopFailed{Fault: f, RetryAt: at}
 			}),
-		plain[sandbox.Event, sandbox.NetworkDetached]("sandbox.NetworkDetached.v1"),
-		message[sandbox.Event]("sandbox.NetworkDetachFailed.v1",
-			func(e sandbox.NetworkDetachFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
-			func(m *pb.Retry) sandbox.NetworkDetachFailed {
-				return sandbox.NetworkDetachFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+		plain[sandbox.Event, sandbox.NetworkDetached, pb.NetworkDetached]("sandbox.NetworkDetached.v1"),
+		retried[sandbox.Event, sandbox.NetworkDetachFailed]("sandbox.NetworkDetachFailed.v1",
+			func(f *pb.Fault, at *timestamppb.Timestamp) *pb.NetworkDetachFailed {
+				return &pb.NetworkDetachFailed{Fault: f, RetryAt: at}
 			}),
-		plain[sandbox.Event, sandbox.SandboxStopped]("sandbox.SandboxStopped.v1"),
-		plain[sandbox.Event, sandbox.SandboxReleased]("sandbox.SandboxReleased.v1"),
-		message[sandbox.Event]("sandbox.SandboxReleaseFailed.v1",
-			func(e sandbox.SandboxReleaseFailed) *pb.Retry { return retryTo(e.Fault, e.RetryAt) },
-			func(m *pb.Retry) sandbox.SandboxReleaseFailed {
-				return sandbox.SandboxReleaseFailed{Fault: faultFrom(m.GetFault()), RetryAt: at(m.GetRetryAt())}
+		plain[sandbox.Event, sandbox.SandboxStopped, pb.SandboxStopped]("sandbox.SandboxStopped.v1"),
+		plain[sandbox.Event, sandbox.SandboxReleased, pb.SandboxReleased]("sandbox.SandboxReleased.v1"),
+		retried[sandbox.Event, sandbox.SandboxReleaseFailed]("sandbox.SandboxReleaseFailed.v1",
+			func(f *pb.Fault, at *timestamppb.Timestamp) *pb.SandboxReleaseFailed {
+				return &pb.SandboxReleaseFailed{Fault: f, RetryAt: at}
 			}),
-		plain[sandbox.Event, sandbox.SandboxRemoved]("sandbox.SandboxRemoved.v1"),
+		plain[sandbox.Event, sandbox.SandboxRemoved, pb.SandboxRemoved]("sandbox.SandboxRemoved.v1"),
 	)
 })
 

@@ -7,11 +7,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Schema is the version of the way in which payloads are encoded: protobuf.
+// Schema is the version of the way in which payloads are encoded: protobuf. The
+// version of an event's message is part of its name.
 const Schema = 1
 
 // Encoded is an event as it goes into the log.
 type Encoded struct {
+	// Type is the event's name on disk, with its kind and version.
 	Type    string
 	Schema  uint32
 	Payload []byte
@@ -40,7 +42,9 @@ func (e *PayloadError) Unwrap() error { return e.Err }
 
 // table knows every event of one machine; E is the machine's Event.
 type table[E any] struct {
+	// byName finds the row that reads a name on disk.
 	byName map[string]row[E]
+	// byType finds the row that writes an event.
 	byType map[reflect.Type]row[E]
 }
 
@@ -48,11 +52,11 @@ type table[E any] struct {
 type row[E any] struct {
 	name   string
 	event  reflect.Type
-	encode func(E) proto.Message // nil for an event without fields
-	decode func([]byte) (E, error)
+	encode func(E) proto.Message
+	decode func([]byte) (proto.Message, E, error)
 }
 
-// newTable returns a table. Of two rows for one event the later one encodes.
+// newTable returns a table. Of two rows for one event, the later one encodes.
 func newTable[E any](rows ...row[E]) table[E] {
 	t := table[E]{byName: map[string]row[E]{}, byType: map[reflect.Type]row[E]{}}
 	for _, r := range rows {
@@ -62,61 +66,38 @@ func newTable[E any](rows ...row[E]) table[E] {
 	return t
 }
 
-// message is the row of an event T that is stored as the message *M.
-func message[E, T, M any, P interface {
-	*M
-	proto.Message
-}](name string, to func(T) P, from func(P) T) row[E] {
-	return row[E]{
-		name: name, event: reflect.TypeFor[T](),
-		encode: func(e E) proto.Message { return to(any(e).(T)) },
-		decode: func(b []byte) (E, error) {
-			var m M
-			if err := proto.Unmarshal(b, P(&m)); err != nil {
-				var none E
-				return none, err
-			}
-			return any(from(&m)).(E), nil
-		},
-	}
-}
-
-// plain is the row of an event that has no fields.
-func plain[E, T any](name string) row[E] {
-	return row[E]{
-		name: name, event: reflect.TypeFor[T](),
-		decode: func([]byte) (E, error) {
-			var event T
-			return any(event).(E), nil
-		},
-	}
-}
-
 func (t table[E]) encode(e E) (Encoded, error) {
 	r, known := t.byType[reflect.TypeOf(e)]
 	if !known {
-		return Encoded{}, fmt.Errorf("event %T has no row in its table", e)
+		return Encoded{}, fmt.Errorf("encode event: %T has no row in its table", e)
 	}
-	encoded := Encoded{Type: r.name, Schema: Schema}
-	if r.encode == nil {
-		return encoded, nil
+	payload, err := marshal(r.encode(e))
+	if err != nil {
+		return Encoded{}, fmt.Errorf("encode event %s: %w", r.name, err)
 	}
-	var err error
-	if encoded.Payload, err = (proto.MarshalOptions{Deterministic: true}).Marshal(r.encode(e)); err != nil {
-		return Encoded{}, fmt.Errorf("encode %s: %w", r.name, err)
-	}
-	return encoded, nil
+	return Encoded{Type: r.name, Schema: Schema, Payload: payload}, nil
 }
 
 func (t table[E]) decode(name string, schema uint32, payload []byte) (E, error) {
+	_, e, err := t.read(name, schema, payload)
+	return e, err
+}
+
+// message returns a payload as the message that it was written as.
+func (t table[E]) message(name string, schema uint32, payload []byte) (proto.Message, error) {
+	m, _, err := t.read(name, schema, payload)
+	return m, err
+}
+
+func (t table[E]) read(name string, schema uint32, payload []byte) (proto.Message, E, error) {
 	var none E
 	r, known := t.byName[name]
 	if !known || schema != Schema {
-		return none, &UnknownTypeError{Type: name, Schema: schema}
+		return nil, none, &UnknownTypeError{Type: name, Schema: schema}
 	}
-	e, err := r.decode(payload)
+	m, e, err := r.decode(payload)
 	if err != nil {
-		return none, &PayloadError{Type: name, Err: err}
+		return nil, none, &PayloadError{Type: name, Err: err}
 	}
-	return e, nil
+	return m, e, nil
 }
