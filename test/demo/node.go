@@ -123,8 +123,7 @@ func (n *node) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	logPath := filepath.Join(n.base, "daemon.log")
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(n.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
@@ -144,10 +143,14 @@ func (n *node) start(ctx context.Context) error {
 		_ = daemon.Wait()
 		close(ended)
 	}(n.daemon, n.ended)
-	return n.ready(ctx, logPath)
+	return n.ready(ctx)
 }
 
-func (n *node) ready(ctx context.Context, log string) error {
+// log is the daemon's.
+func (n *node) log() string { return filepath.Join(n.base, "daemon.log") }
+
+// ready waits until the daemon says that runtime and network are ready.
+func (n *node) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
@@ -163,8 +166,8 @@ func (n *node) ready(ctx context.Context, log string) error {
 		}
 		select {
 		case <-n.ended:
-			content, _ := os.ReadFile(log)
-			return fmt.Errorf("the daemon ended:\n%s", content)
+			content, err := os.ReadFile(n.log())
+			return errors.Join(fmt.Errorf("the daemon ended:\n%s", content), err)
 		case <-ctx.Done():
 			return fmt.Errorf("the daemon is not ready: %v, %w", status.GetStatus(), errors.Join(err, context.Cause(ctx)))
 		case <-time.After(20 * time.Millisecond):
@@ -197,13 +200,8 @@ func (n *node) clear() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var errs []error
-	if n.running() {
-		errs = append(errs, n.removePods(ctx), n.daemon.Process.Signal(syscall.SIGTERM))
-		select {
-		case <-n.ended:
-		case <-ctx.Done():
-			n.kill()
-		}
+	if n.ended != nil {
+		errs = append(errs, n.end(ctx))
 	}
 	// What is left now was left on purpose (the monitor outlives the daemon, the
 	// bridge its pods), or the daemon could not be asked.
@@ -229,10 +227,26 @@ func (n *node) clear() error {
 	return nil
 }
 
-func (n *node) running() bool {
-	if n.ended == nil {
-		return false
+// end has the daemon remove its pods, and ends it. One that was killed is started
+// again: it knows what there is to remove.
+func (n *node) end(ctx context.Context) error {
+	ready := n.start
+	if n.running() {
+		ready = n.ready
 	}
+	if err := ready(ctx); err != nil {
+		return err
+	}
+	err := errors.Join(n.removePods(ctx), n.daemon.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-n.ended:
+	case <-ctx.Done():
+		n.kill()
+	}
+	return err
+}
+
+func (n *node) running() bool {
 	select {
 	case <-n.ended:
 		return false
