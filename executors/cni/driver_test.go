@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
@@ -175,6 +177,44 @@ func TestPortMapping(t *testing.T) {
 	}
 }
 
+func TestBandwidth(t *testing.T) {
+	n := newNet(t, setup{more: []map[string]any{{"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}}}})
+	p := n.pod("web")
+	for rate, burst := range map[int64]int64{1000: 60_000, 1e6: 60e6, 1e9: 1<<31 - 1} { // in bits
+		p.IngressRate, p.EgressRate = rate, rate
+		n.attach(p)
+		ports, err := os.ReadDir(filepath.Join("/sys/class/net", n.bridge, "brif"))
+		if err != nil || len(ports) != 1 {
+			t.Fatalf("the bridge has ports %v, %v", ports, err)
+		}
+		bucket := tokenBucket(t, ports[0].Name())
+		size := int64(netlink.Xmitsize(bucket.Rate, bucket.Buffer))
+		if int64(bucket.Rate) != rate/8 || size < burst/8*99/100 || size > burst/8*101/100 {
+			t.Errorf("the limit is %d bytes a second, %d at once; want %d, %d", bucket.Rate, size, rate/8, burst/8)
+		}
+		n.detach(p)
+	}
+}
+
+func tokenBucket(t *testing.T, device string) *netlink.Tbf {
+	t.Helper()
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disciplines, err := netlink.QdiscList(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, discipline := range disciplines {
+		if bucket, ok := discipline.(*netlink.Tbf); ok {
+			return bucket
+		}
+	}
+	t.Fatalf("%s has no token bucket: %v", device, disciplines)
+	return nil
+}
+
 func TestCapabilitiesAndArguments(t *testing.T) {
 	n, w := newWrapped(t, setup{})
 	list := n.list(setup{first: wrapperPlugin})
@@ -192,7 +232,7 @@ func TestCapabilitiesAndArguments(t *testing.T) {
 	if err := json.Unmarshal([]byte(w.read("stdin-ADD")), &told); err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"bandwidth":{"egressBurst":2147483647,"egressRate":2000,"ingressBurst":2147483647,"ingressRate":1000},` +
+	const want = `{"bandwidth":{"egressBurst":120000,"egressRate":2000,"ingressBurst":60000,"ingressRate":1000},` +
 		`"cgroupPath":"/kubepods/pod1",` +
 		`"dns":{"options":["ndots:5"],"searches":["svc.local"],"servers":["10.0.0.2"]},` +
 		`"portMappings":[{"containerPort":2,"hostIP":"10.0.0.1","hostPort":1,"protocol":"sctp"}]}`

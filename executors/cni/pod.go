@@ -2,6 +2,7 @@ package cni
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 
@@ -96,14 +97,11 @@ func (p Pod) runtimeConf() *libcni.RuntimeConf {
 	}
 	if p.IngressRate > 0 || p.EgressRate > 0 {
 		limits := map[string]any{}
-		// A rate needs a burst; the kernel's token bucket takes all that its
-		// 32 bits can hold, as other runtimes set it.
-		const burst = 1<<31 - 1
 		if p.IngressRate > 0 {
-			limits["ingressRate"], limits["ingressBurst"] = p.IngressRate, burst
+			limits["ingressRate"], limits["ingressBurst"] = p.IngressRate, burst(p.IngressRate)
 		}
 		if p.EgressRate > 0 {
-			limits["egressRate"], limits["egressBurst"] = p.EgressRate, burst
+			limits["egressRate"], limits["egressBurst"] = p.EgressRate, burst(p.EgressRate)
 		}
 		capabilities["bandwidth"] = limits
 	}
@@ -125,6 +123,12 @@ func (p Pod) runtimeConf() *libcni.RuntimeConf {
 		CapabilityArgs: capabilities,
 	}
 }
+
+// burst returns what may pass at once, in bits: a rate must have one. It is as
+// large as other runtimes make it, but no more than a minute's worth: the kernel
+// counts the time that it takes to pass, in 32 bits of 64 ns, and what does not fit
+// becomes anything, down to less than a packet.
+func burst(rate int64) int64 { return min(math.MaxInt32, 60*rate) }
 
 func invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, "attach network", "", "%s", fmt.Sprintf(format, args...))
