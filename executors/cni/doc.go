@@ -7,5 +7,6 @@
 // network namespace after a reboot.
 //
 // It must not know the CRI, the event log or how namespaces are made. Read
-// driver.go first, then record.go and config.go.
+// driver.go first, then record.go, config.go and folder.go, and plugin.go and
+// orphans.go about the processes.
 package cni

@@ -37,7 +37,8 @@ type Config struct {
 	PluginDirs []string
 	// CacheDir keeps the records of attachments; it must survive a reboot.
 	CacheDir string
-	Logger   *slog.Logger
+	// Logger is told what is mended; it must not be nil.
+	Logger *slog.Logger
 	// OnReload is called, from New and whenever the network has changed, with the
 	// network in use or why there is none. It must not block. It may be nil.
 	OnReload func(Network, error)
