@@ -47,7 +47,7 @@ func (s *source) dial() (*grpc.ClientConn, error) {
 
 func eventsCommand() *cobra.Command {
 	var from source
-	var follow, asJSON bool
+	var follow, asJSON, configs, environment bool
 	var first uint64
 	cmd := &cobra.Command{
 		Use:   "events [ID | STREAM]...",
@@ -62,12 +62,19 @@ containers, too. The node's own events are the stream "node".`,
 			if asJSON {
 				print = printEventJSON
 			}
+			var details []codec.Detail
+			if configs || environment {
+				details = append(details, codec.Configs)
+			}
+			if environment {
+				details = append(details, codec.Environment)
+			}
 			about := newSelection(args)
 			return from.events(ctx, first, follow, func(r *adminv1.Record) error {
 				if !about.has(r) {
 					return nil
 				}
-				return print(cmd.OutOrStdout(), r)
+				return print(cmd.OutOrStdout(), r, details...)
 			})
 		},
 	}
@@ -75,6 +82,8 @@ containers, too. The node's own events are the stream "node".`,
 	cmd.Flags().Uint64Var(&first, "from", 0, "begin with this `SEQUENCE`")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens next")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	cmd.Flags().BoolVar(&configs, "configs", false, "show the CRI's configurations, without the values of environment variables")
+	cmd.Flags().BoolVar(&environment, "environment", false, "show the configurations with the values of environment variables, which may be secrets")
 	return cmd
 }
 
@@ -164,10 +173,10 @@ func (s *selection) has(r *adminv1.Record) bool {
 	return wanted
 }
 
-func printEvent(to io.Writer, r *adminv1.Record) error {
+func printEvent(to io.Writer, r *adminv1.Record, details ...codec.Detail) error {
 	what := r.GetType()
 	var fields strings.Builder
-	if d, err := codec.Describe(r.GetType(), r.GetSchema(), r.GetPayload()); err != nil {
+	if d, err := codec.Describe(r.GetType(), r.GetSchema(), r.GetPayload(), details...); err != nil {
 		fmt.Fprintf(&fields, " (%v)", err)
 	} else {
 		what = d.Name
@@ -180,7 +189,7 @@ func printEvent(to io.Writer, r *adminv1.Record) error {
 	return err
 }
 
-func printEventJSON(to io.Writer, r *adminv1.Record) error {
+func printEventJSON(to io.Writer, r *adminv1.Record, details ...codec.Detail) error {
 	shown := struct {
 		Sequence  uint64            `json:"sequence"`
 		Time      time.Time         `json:"time"`
@@ -197,7 +206,7 @@ func printEventJSON(to io.Writer, r *adminv1.Record) error {
 		Sequence: r.GetSequence(), Time: r.GetTime().AsTime(), SinceBoot: r.GetSinceBoot().AsDuration(), BootID: r.GetBootId(),
 		Stream: r.GetStream(), Version: r.GetVersion(), Type: r.GetType(), Command: r.GetCommand(), Cause: r.GetCause(),
 	}
-	d, err := codec.Describe(r.GetType(), r.GetSchema(), r.GetPayload())
+	d, err := codec.Describe(r.GetType(), r.GetSchema(), r.GetPayload(), details...)
 	if err != nil {
 		shown.Problem = err.Error()
 	}
