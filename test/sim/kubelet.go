@@ -45,21 +45,21 @@ func prefer[T any](r *run, all []T, suits func(T) bool) T {
 func (r *run) call() move {
 	n := r.rand.IntN(40)
 	switch {
-	case len(r.daemon.sandboxes) == 0 || n < 5:
+	case len(r.daemon.sandboxes) == 0 || n < 4:
 		return r.runPod(pick(r, workloads))
-	case n < 6:
+	case n < 5:
 		return r.askSandbox("StopPodSandbox", r.sandbox(sandbox.Ready), sandbox.Stop{}, sandbox.StopAnswer)
-	case n < 8:
+	case n < 6:
 		return r.askSandbox("RemovePodSandbox", r.sandbox(sandbox.Stopped), sandbox.Remove{}, sandbox.RemoveAnswer)
-	case len(r.daemon.containers) == 0 || n < 18:
+	case len(r.daemon.containers) == 0 || n < 13:
 		return r.create(r.sandbox(sandbox.Ready))
-	case n < 26:
+	case n < 24:
 		return r.askContainer("StartContainer", r.container(container.Created), container.Start{}, container.StartAnswer)
-	case n < 30:
+	case n < 28:
 		return r.stop(r.container(container.Running))
-	case n < 32:
+	case n < 30:
 		return r.askContainer("RemoveContainer", r.container(container.Exited), container.Remove{}, container.RemoveAnswer)
-	case n < 36:
+	case n < 35:
 		return r.exec(r.container(container.Running))
 	case n < 38 && len(r.stops) > 0:
 		return r.withdraw(pick(r, r.stops))

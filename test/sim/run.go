@@ -92,7 +92,7 @@ func (r *run) note(format string, args ...any) {
 // point is a place at which the daemon can be killed.
 func (r *run) point() {
 	r.points++
-	if r.points == r.crashAt || r.chaos && !r.settling && r.rand.IntN(150) == 0 {
+	if r.points == r.crashAt || r.chaos && !r.settling && r.rand.IntN(400) == 0 {
 		panic(crashed{})
 	}
 }
@@ -179,18 +179,20 @@ func (r *run) choose() move {
 	for {
 		var moves []move
 		switch n := r.rand.IntN(100); {
-		case n < 68:
+		case n < 80:
 			moves = r.work()
-		case n < 90:
-			moves = []move{r.call()}
 		case n < 93:
+			moves = []move{r.call()}
+		case n < 95:
 			moves = r.nature()
 		case n < 97:
 			moves = []move{{"time passes", func() { r.now = r.now.Add(time.Duration(1+r.rand.IntN(20)) * time.Second) }}}
 		case n < 99:
 			moves = r.snapshots()
-		case r.chaos:
-			moves = []move{{fmt.Sprintf("the disk is full: %t", !r.log.full), func() { r.log.fill(!r.log.full) }}}
+		case r.log.full:
+			moves = []move{{"there is space on the disk", func() { r.log.fill(false) }}}
+		case r.chaos && r.rand.IntN(4) == 0:
+			moves = []move{{"the disk is full", func() { r.log.fill(true) }}}
 		}
 		if len(moves) > 0 {
 			return moves[r.rand.IntN(len(moves))]
@@ -208,7 +210,7 @@ func (r *run) nature() []move {
 		}
 	}
 	for _, s := range sortedKeys(r.world.pods) {
-		if p := r.world.pods[s].holder; p != nil && p.alive && r.rand.IntN(4) == 0 {
+		if p := r.world.pods[s].holder; p != nil && p.alive && r.rand.IntN(20) == 0 {
 			moves = append(moves, move{fmt.Sprintf("the holder of %s is killed", s), func() { r.world.killHolder(s, 137) }})
 		}
 	}
