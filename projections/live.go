@@ -172,7 +172,7 @@ func follow[S, E any](was entity.Restored[S], record eventlog.Record, decode fun
 	if err != nil {
 		return was, fmt.Errorf("version %d: %w", record.Version, err)
 	}
-	return entity.Restored[S]{State: evolve(was.State, event), Version: record.Version, Sequence: record.Sequence}, nil
+	return entity.As(record, evolve(was.State, event)), nil
 }
 
 func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {

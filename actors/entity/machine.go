@@ -53,6 +53,9 @@ type Answer[S, E any] func(S, E) (done bool, err error)
 // Ask is the message that brings a command to an entity.
 type Ask[S, C, E any] struct {
 	Command C
+	// Joins: the command is only for what another one began. If nothing did, it is
+	// refused as NotFound.
+	Joins bool
 	// Until is when to answer; nil means as soon as the command is durable.
 	Until Answer[S, E]
 	// Reply receives the answer, once. It must not block. It may be nil.
@@ -78,4 +81,6 @@ type Restored[S any] struct {
 	State    S
 	Version  eventlog.Version
 	Sequence eventlog.Sequence
+	// BootID names the boot in which the stream's last record was appended.
+	BootID string
 }

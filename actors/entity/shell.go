@@ -18,8 +18,8 @@ import (
 const (
 	// appendRetry is how long an outcome waits when the log refuses it.
 	appendRetry = 500 * time.Millisecond
-	// panicsMost is how many panics without an append in between make the shell
-	// give up on a stream.
+	// panicsMost is how many panics in a row, without an append in between, make the
+	// shell give up on a stream.
 	panicsMost = 5
 )
 
@@ -31,7 +31,8 @@ type Surroundings struct {
 	// report after it is done is dropped: it says something about the daemon's
 	// end, not about the effect, which stays owed.
 	Context context.Context
-	// Go runs an effect; the daemon's end waits for it.
+	// Go runs an effect or a replay; the daemon's end waits for it. Once the daemon
+	// is ending it may drop the function.
 	Go func(func())
 	// Ended tells the owner that nothing is under way, after `handled` Asks.
 	Ended func(stream eventlog.Stream, handled uint64)
@@ -54,6 +55,8 @@ func Props[S, C, E any, F Effect](m *Machine[S, C, E, F], around Surroundings, s
 		}
 		if start != nil {
 			s.at, s.ready = *start, true
+			// What has not begun was given its name a moment ago.
+			s.freed = start.Version > 0 && m.Free(start.State)
 		}
 		for _, c := range first {
 			s.queue = append(s.queue, &work[S, C, E]{command: c})
@@ -75,8 +78,10 @@ type shell[S, C, E any, F Effect] struct {
 	ready bool
 	// broken is why the stream is not used any more.
 	broken error
-	// inFlight is what is being appended; queue waits behind it, in order.
+	// inFlight is what is being appended; queue waits behind it, in order. unsure is
+	// why nobody can say whether it was: the stream is being read to find out.
 	inFlight *work[S, C, E]
+	unsure   error
 	queue    []*work[S, C, E]
 	// stalled is why the log refused the head of the queue, which is tried again.
 	stalled error
@@ -86,7 +91,8 @@ type shell[S, C, E any, F Effect] struct {
 	timers        map[string]*time.Timer
 	handled       uint64
 	panics        int
-	freed         bool
+	// freed: the owner knows that the name may be taken.
+	freed bool
 }
 
 // work is a command with where it came from: a caller or an effect.
@@ -109,13 +115,16 @@ type (
 		key, resource string
 		outcome       C
 	}
-	appended struct {
+	appended[S, C, E any] struct {
+		work    *work[S, C, E]
 		records []eventlog.Record
 		err     error
 	}
-	replayed[S any] struct {
-		at  Restored[S]
-		err error
+	replayed[S, E any] struct {
+		at Restored[S]
+		// missed are the events behind the state that the shell had.
+		missed []step[S, E]
+		err    error
 	}
 	retryAppend struct{}
 	timerFired  struct{ key string }
@@ -148,9 +157,9 @@ func (s *shell[S, C, E, F]) Receive(ctx actor.Context) {
 		if s.around.Context.Err() == nil {
 			s.enqueue(&work[S, C, E]{command: msg.outcome, effect: msg})
 		}
-	case *appended:
+	case *appended[S, C, E]:
 		s.appended(msg)
-	case *replayed[S]:
+	case *replayed[S, E]:
 		s.replayed(msg)
 	case retryAppend:
 		s.stalled = nil
@@ -181,12 +190,15 @@ func (s *shell[S, C, E, F]) next() {
 		w := s.queue[0]
 		s.queue = s.queue[1:]
 		s.inFlight = w
-		events, err := s.machine.Decide(s.at.State, w.command)
+		var events []E
+		err := s.pointless(w)
+		if err == nil && !s.late(w) {
+			events, err = s.machine.Decide(s.at.State, w.command)
+		}
 		switch {
 		case err != nil:
 			s.inFlight = nil
-			s.refuse(w, err)
-			s.finished(w)
+			s.reject(w, err)
 		case len(events) == 0:
 			s.inFlight = nil
 			s.wait(w)
@@ -196,6 +208,33 @@ func (s *shell[S, C, E, F]) next() {
 			s.append(w)
 		}
 	}
+}
+
+// pointless refuses a command that joins what never came to be: decided here, it
+// would begin another entity's life in this one's stream.
+func (s *shell[S, C, E, F]) pointless(w *work[S, C, E]) error {
+	if w.ask == nil || !w.ask.Joins || s.at.Version > 0 {
+		return nil
+	}
+	return fault.New(fault.NotFound, "find", string(s.stream), "it did not come to be")
+}
+
+// late reports whether an outcome comes after the end. It changes nothing any more,
+// and must not be told: the projections have forgotten the stream.
+func (s *shell[S, C, E, F]) late(w *work[S, C, E]) bool {
+	return w.effect != nil && s.machine.Ended(s.at.State)
+}
+
+// reject ends a command that cannot become events, whatever is done. An outcome of
+// that kind would be owed again at once, and so without end.
+func (s *shell[S, C, E, F]) reject(w *work[S, C, E], err error) {
+	s.refuse(w, err)
+	s.announceFree()
+	if w.effect != nil {
+		s.quarantine(fmt.Errorf("the outcome of %q cannot be recorded: %w", w.effect.key, err))
+		return
+	}
+	s.finished(w)
 }
 
 func (s *shell[S, C, E, F]) append(w *work[S, C, E]) {
@@ -210,26 +249,31 @@ func (s *shell[S, C, E, F]) append(w *work[S, C, E]) {
 		encoded, err := s.machine.Encode(e)
 		if err != nil {
 			s.inFlight = nil
-			s.refuse(w, fmt.Errorf("encode %T: %w", e, err))
-			s.finished(w)
+			s.reject(w, fmt.Errorf("encode %T: %w", e, err))
 			return
 		}
 		a.Entries = append(a.Entries, eventlog.Entry{Type: encoded.Type, Schema: encoded.Schema, Cause: cause, Payload: encoded.Payload})
 	}
 	send := s.send
 	s.around.Log.AppendAsync(a, func(records []eventlog.Record, err error) {
-		send(&appended{records, err})
+		send(&appended[S, C, E]{w, records, err})
 	})
 }
 
-func (s *shell[S, C, E, F]) appended(msg *appended) {
-	w := s.inFlight
-	if w == nil {
+func (s *shell[S, C, E, F]) appended(msg *appended[S, C, E]) {
+	w := msg.work
+	if w != s.inFlight {
 		return // the append of a state that was given up after a panic
 	}
 	if msg.err == nil {
 		s.panics = 0
 		s.evolve(w, msg.records)
+	}
+	if errors.Is(msg.err, eventlog.ErrOutcomeUnknown) {
+		// Only the stream can say what is true now.
+		s.unsure, s.stalled = msg.err, msg.err
+		s.replay()
+		return
 	}
 	s.inFlight = nil
 	switch {
@@ -239,30 +283,38 @@ func (s *shell[S, C, E, F]) appended(msg *appended) {
 		s.refuse(w, s.unavailable(msg.err))
 	case errors.Is(msg.err, eventlog.ErrUnavailable):
 		s.refusedByLog(w, msg.err)
-	case errors.Is(msg.err, eventlog.ErrOutcomeUnknown), errors.Is(msg.err, eventlog.ErrWrongVersion):
-		// Only the stream can say what is true now.
-		if !errors.Is(msg.err, eventlog.ErrOutcomeUnknown) {
-			s.logger.Error("two writers on one stream", "error", msg.err)
-		}
+	case errors.Is(msg.err, eventlog.ErrWrongVersion):
+		s.logger.Error("two writers on one stream", "error", msg.err)
 		s.refusedByLog(w, msg.err)
 		s.replay()
+	case errors.Is(msg.err, eventlog.ErrCorrupt):
+		s.refuse(w, msg.err)
+		s.quarantine(msg.err)
 	default:
 		s.logger.Error("append refused", "error", msg.err)
-		s.refuse(w, msg.err)
-		s.finished(w)
+		s.reject(w, msg.err)
 	}
 	s.next()
 }
 
-// refusedByLog keeps an outcome until the log takes it, and turns a caller
-// away, who can ask again.
+// refusedByLog keeps an outcome until the log takes it, and turns callers away,
+// who can ask again.
 func (s *shell[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
+	refused := s.unavailable(err)
 	if w.ask != nil {
-		s.refuse(w, s.unavailable(err))
+		s.refuse(w, refused)
+		s.announceFree()
 		return
 	}
-	s.queue = slices.Insert(s.queue, 0, w)
-	s.stalled = err
+	kept := []*work[S, C, E]{w}
+	for _, waits := range s.queue {
+		if waits.ask != nil {
+			s.refuse(waits, refused)
+			continue
+		}
+		kept = append(kept, waits)
+	}
+	s.queue, s.stalled = kept, err
 	send := s.send
 	time.AfterFunc(appendRetry, func() { send(retryAppend{}) })
 }
@@ -270,15 +322,16 @@ func (s *shell[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
 // evolve takes in what is durable now and answers whom it concerns.
 func (s *shell[S, C, E, F]) evolve(w *work[S, C, E], records []eventlog.Record) {
 	for i, e := range w.events {
-		s.at = Restored[S]{
-			State:    s.machine.Evolve(s.at.State, e),
-			Version:  records[i].Version,
-			Sequence: records[i].Sequence,
-		}
-		s.announceFree()
-		s.waiters = slices.DeleteFunc(s.waiters, func(x *waiter[S, E]) bool { return s.answered(x, e) })
+		s.take(step[S, E]{e, As(records[i], s.machine.Evolve(s.at.State, e))})
 	}
 	s.wait(w)
+}
+
+// take goes on to the state that an event led to.
+func (s *shell[S, C, E, F]) take(now step[S, E]) {
+	s.at = now.at
+	s.announceFree()
+	s.waiters = slices.DeleteFunc(s.waiters, func(x *waiter[S, E]) bool { return s.answered(x, now.event) })
 }
 
 // announceFree tells the owner once that the name is free.
@@ -315,9 +368,18 @@ func (s *shell[S, C, E, F]) answered(x *waiter[S, E], e E) bool {
 	}
 	done, err := x.until(s.at.State, e)
 	if done {
-		x.reply(s.reply(err))
+		x.answer(s.reply(err))
 	}
 	return done
+}
+
+// answer gives the answer once: a panic can interrupt the walk through the waiters
+// in which this one was being taken off.
+func (x *waiter[S, E]) answer(r Reply[S]) {
+	if reply := x.reply; reply != nil {
+		x.reply = nil
+		reply(r)
+	}
 }
 
 func (s *shell[S, C, E, F]) reply(err error) Reply[S] {
@@ -327,10 +389,6 @@ func (s *shell[S, C, E, F]) reply(err error) Reply[S] {
 func (s *shell[S, C, E, F]) refuse(w *work[S, C, E], err error) {
 	if w.ask != nil && w.ask.Reply != nil {
 		w.ask.Reply(s.reply(err))
-	}
-	// A name that was claimed for what never came to be is free again.
-	if w.ask != nil && s.at.Version == 0 {
-		s.around.Freed(s.stream)
 	}
 }
 
@@ -403,46 +461,78 @@ func (s *shell[S, C, E, F]) recovered(p any) {
 			delete(s.busy, w.effect.resource)
 		}
 	}
-	for _, x := range s.waiters {
-		x.reply(s.reply(err))
+	if s.unsure != nil {
+		s.unsure, s.stalled = nil, nil
 	}
-	s.waiters = nil
-	if s.panics > panicsMost {
+	s.refuseWaiters(err)
+	if s.panics >= panicsMost {
 		s.quarantine(fmt.Errorf("%d panics in a row, the last one: %w", s.panics, err))
 		return
 	}
 	s.replay()
 }
 
+// replay reads the stream. While the log cannot be read, it tries again.
 func (s *shell[S, C, E, F]) replay() {
 	s.ready = false
-	send, machine, around, stream := s.send, s.machine, s.around, s.stream
+	send, machine, around, stream, logger := s.send, s.machine, s.around, s.stream, s.logger
+	seen := allSeen
+	if s.unsure != nil || len(s.waiters) > 0 {
+		seen = s.at.Version
+	}
 	around.Go(func() {
-		at, err := Replay(around.Context, machine, around.Log, stream)
-		send(&replayed[S]{at, err})
+		for {
+			at, missed, err := replay(around.Context, machine, around.Log, stream, seen)
+			if !errors.Is(err, eventlog.ErrUnavailable) || around.Context.Err() != nil {
+				send(&replayed[S, E]{at, missed, err})
+				return
+			}
+			logger.Warn("replay is tried again", "error", err)
+			select {
+			case <-time.After(appendRetry):
+			case <-around.Context.Done():
+			}
+		}
 	})
 }
 
-func (s *shell[S, C, E, F]) replayed(msg *replayed[S]) {
+func (s *shell[S, C, E, F]) replayed(msg *replayed[S, E]) {
 	switch {
 	case s.around.Context.Err() != nil:
 		s.broken = s.unavailable(s.around.Context.Err())
 		s.refuseAll(s.broken)
-	case errors.Is(msg.err, eventlog.ErrUnavailable):
-		s.logger.Warn("replay is tried again", "error", msg.err)
-		s.replay()
 	case msg.err != nil:
 		s.quarantine(msg.err)
 	default:
+		for _, missed := range msg.missed {
+			s.take(missed)
+		}
 		s.at, s.ready = msg.at, true
+		s.settle(len(msg.missed) > 0)
+		s.announceFree()
 		s.begin()
 	}
+}
+
+// settle goes on with an append whose outcome was unknown until the stream was
+// read. Nobody else writes there: what is new in it is what was appended.
+func (s *shell[S, C, E, F]) settle(there bool) {
+	w, err := s.inFlight, s.unsure
+	if err == nil {
+		return
+	}
+	s.inFlight, s.unsure, s.stalled = nil, nil, nil
+	if !there {
+		s.refusedByLog(w, err)
+		return
+	}
+	s.wait(w)
+	s.finished(w)
 }
 
 // begin goes on from a state that was just restored. What waits in the queue is
 // decided first, for it may change what is owed.
 func (s *shell[S, C, E, F]) begin() {
-	s.freed = s.machine.Free(s.at.State)
 	s.next()
 	if s.inFlight == nil {
 		s.dispatch()
@@ -454,18 +544,29 @@ func (s *shell[S, C, E, F]) begin() {
 func (s *shell[S, C, E, F]) quarantine(reason error) {
 	s.logger.Error("stream is quarantined", "error", reason)
 	s.ready = false
-	s.broken = fault.New(fault.Internal, "replay", string(s.stream), "the stream is quarantined: %v", reason)
+	s.broken = fault.New(fault.Internal, "use", string(s.stream), "the stream is quarantined: %v", reason)
 	s.around.Quarantined(s.stream, reason)
 	s.refuseAll(s.broken)
 }
 
 func (s *shell[S, C, E, F]) refuseAll(err error) {
+	if w := s.inFlight; w != nil {
+		s.inFlight, s.unsure = nil, nil
+		s.refuse(w, err)
+	}
 	for _, w := range s.queue {
 		s.refuse(w, err)
 	}
 	s.queue = nil
+	s.refuseWaiters(err)
+}
+
+func (s *shell[S, C, E, F]) refuseWaiters(err error) {
 	for _, x := range s.waiters {
-		x.reply(s.reply(err))
+		// Those who were being taken off leave holes behind.
+		if x != nil {
+			x.answer(s.reply(err))
+		}
 	}
 	s.waiters = nil
 }
