@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -65,10 +64,10 @@ type Node struct {
 	system *actor.ActorSystem
 	router *actor.PID
 
-	// stop ends the effects; effects counts them.
+	// stop ends the effects under way.
 	context context.Context
 	stop    context.CancelFunc
-	effects sync.WaitGroup
+	effects effects
 
 	sandboxes  *entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]
 	containers *entity.Machine[container.State, container.Command, container.Event, container.Effect]
@@ -132,11 +131,12 @@ func (noEffect) Resource() string     { return "" }
 func (noEffect) NotBefore() time.Time { return time.Time{} }
 
 // Boot records the start of the daemon, claims the names of everything that has
-// not ended, and spawns it; whatever it owes is issued at once. If the node was
-// rebooted since, everything learns it first.
+// not ended, and spawns it; whatever it owes is issued at once. What has its last
+// event from an earlier boot of the node learns first that the node was rebooted.
+// (That the daemon before was of this boot says nothing: it may have ended before
+// it had told everything.)
 func (n *Node) Boot(ctx context.Context, past Restored, start host.StartDaemon) error {
 	n.spawn(HostStream, entity.Props(n.host, n.around(nil), HostStream, &past.Host))
-	rebooted := past.Host.State.BootID != "" && past.Host.State.BootID != start.BootID
 	if err := n.Host(ctx, start); err != nil {
 		return fmt.Errorf("record the daemon's start: %w", err)
 	}
@@ -146,7 +146,7 @@ func (n *Node) Boot(ctx context.Context, past Restored, start host.StartDaemon) 
 			n.claim(sandboxName(at.State.Name), stream)
 		}
 		var first []sandbox.Command
-		if rebooted {
+		if at.BootID != start.BootID {
 			first = append(first, sandbox.NodeRebooted{})
 		}
 		n.spawn(stream, entity.Props(n.sandboxes, n.around(nil), stream, &at, first...))
@@ -158,7 +158,7 @@ func (n *Node) Boot(ctx context.Context, past Restored, start host.StartDaemon) 
 		}
 		around := n.around(n.forgetter(at.State.Sandbox, containerID))
 		var first []container.Command
-		if rebooted {
+		if at.BootID != start.BootID {
 			first = append(first, container.NodeRebooted{At: start.At})
 		}
 		n.spawn(stream, entity.Props(n.containers, around, stream, &at, first...))
@@ -183,20 +183,17 @@ func (n *Node) forgetGone(past Restored) {
 	}
 }
 
-// Close stops the node: effects are given until ctx is done to end by
-// themselves, then they are cancelled. What they would have done stays owed.
+// Close stops the node. No effect begins any more; those under way are given until
+// ctx is done to end by themselves, then they are cancelled. What they would have
+// done stays owed. Nothing of the node runs when Close returns.
 func (n *Node) Close(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		n.effects.Wait()
-		close(done)
-	}()
+	ended := n.effects.close()
 	select {
-	case <-done:
+	case <-ended:
 	case <-ctx.Done():
 	}
 	n.stop()
-	<-done
+	<-ended
 	// Stopping the root stops its children; Shutdown alone would stop nobody.
 	_ = n.system.Root.StopFuture(n.router).Wait()
 	n.system.Shutdown()
@@ -240,6 +237,8 @@ func (n *Node) RunSandbox(ctx context.Context, run sandbox.Run) (sandbox.State, 
 		to.spawn = func() *actor.Props {
 			return entity.Props(n.sandboxes, n.around(nil), stream, &entity.Restored[sandbox.State]{})
 		}
+	} else {
+		to.joins = true
 	}
 	return shown[sandbox.State](ctx, n)(ask(ctx, n, n.sandboxes, sandbox.Command(run), sandbox.RunAnswer, to))
 }
@@ -253,7 +252,7 @@ func (n *Node) CreateContainer(ctx context.Context, create container.Create) (co
 		return container.State{}, err
 	}
 	if owner != stream {
-		return shown[container.State](ctx, n)(ask(ctx, n, n.containers, container.Command(create), container.CreateAnswer, deliver{stream: owner}))
+		return shown[container.State](ctx, n)(ask(ctx, n, n.containers, container.Command(create), container.CreateAnswer, deliver{stream: owner, joins: true}))
 	}
 	// The sandbox learns of the container first: from then on, stopping the
 	// sandbox stops the container, or bars it if it is not there yet. The
@@ -404,13 +403,16 @@ func request[T any](ctx context.Context, n *Node, message func(reply func(T)) an
 func ask[S, C, E any, F entity.Effect](ctx context.Context, n *Node, _ *entity.Machine[S, C, E, F], command C, until entity.Answer[S, E], d deliver) (entity.Reply[S], error) {
 	answer := make(chan entity.Reply[S], 1)
 	d.message = &entity.Ask[S, C, E]{
-		Command: command, Until: until, Gone: ctx.Done(),
+		Command: command, Until: until, Gone: ctx.Done(), Joins: d.joins,
 		Reply: func(r entity.Reply[S]) { answer <- r },
 	}
 	d.refuse = func(err error) { answer <- entity.Reply[S]{Err: err} }
 	n.system.Root.Send(n.router, &d)
 	select {
 	case r := <-answer:
+		if d.joins && r.Sequence == 0 && fault.KindOf(r.Err) == fault.NotFound {
+			r.Err = notBegun(d.stream)
+		}
 		return r, r.Err
 	case <-ctx.Done():
 		return entity.Reply[S]{}, context.Cause(ctx)
@@ -431,6 +433,12 @@ func shown[S any](ctx context.Context, n *Node) func(entity.Reply[S], error) (S,
 }
 
 var errStopping = fault.New(fault.Unavailable, "reach the node's actors", "", "the daemon is stopping")
+
+// notBegun tells a call that wanted to join another one that there is nothing to
+// join: the other one has not got that far, or has just failed.
+func notBegun(stream eventlog.Stream) error {
+	return fault.New(fault.Unavailable, "join the call that has the name", string(stream), "it has not begun, or has just failed; ask again")
+}
 
 func sandboxName(name sandbox.Name) string {
 	return fmt.Sprintf("sandbox %q %q %q %d", name.Namespace, name.Name, name.UID, name.Attempt)
