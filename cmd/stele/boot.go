@@ -11,7 +11,6 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/node"
-	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/projections"
@@ -76,11 +75,12 @@ func lost(ctx context.Context, actors *node.Node, past projections.Past, x *exec
 	}
 }
 
-// collectNetworks has CNI forget every attachment that the log does not know.
+// collectNetworks has CNI forget every attachment that the log does not know. A
+// sandbox that is only about to be attached is kept, too: its actor is at work.
 func collectNetworks(ctx context.Context, d *drivers, live *projections.Live, logger *slog.Logger) error {
 	var keep []cni.Attached
 	for _, s := range live.Sandboxes() {
-		if s.State.Network.Begun && !s.State.Network.Detached && s.State.Phase != sandbox.Removed {
+		if !s.State.HostNetwork && !s.State.Network.Detached {
 			keep = append(keep, cni.Attached{ID: string(s.State.ID)})
 		}
 	}
