@@ -181,16 +181,21 @@ func TestKillAtAnyMoment(t *testing.T) {
 	t.Logf("STELE_E2E_SEED=%d STELE_E2E_ROUNDS=%d", seed, rounds)
 	random := rand.New(rand.NewPCG(seed, 0))
 
-	// How long the calls take here is measured, so that the kill comes in their
-	// middle whatever the machine.
+	// How long the calls take here at best is measured, so that the kill comes in
+	// their middle whatever the machine.
 	whole := map[string]time.Duration{}
-	k := kubelet{h: h, config: h.PodConfig("measure"), container: h.ContainerConfig("c")}
-	for _, step := range k.steps() {
-		begun := time.Now()
-		if err := step.call(); err != nil {
-			t.Fatalf("%s: %v", step.name, err)
+	for range 3 {
+		k := kubelet{h: h, config: h.PodConfig("measure"), container: h.ContainerConfig("c")}
+		for _, step := range k.steps() {
+			begun := time.Now()
+			if err := step.call(); err != nil {
+				t.Fatalf("%s: %v", step.name, err)
+			}
+			took := time.Since(begun)
+			if best, measured := whole[step.name]; !measured || took < best {
+				whole[step.name] = took
+			}
 		}
-		whole[step.name] = time.Since(begun)
 	}
 
 	for round := range rounds {
