@@ -85,7 +85,7 @@ type SignalStopDone struct {
 }
 
 // AwaitGraceDone is the outcome of AwaitGrace: the grace period that was to end
-// at Deadline is over. The zero time means the shortest one there is.
+// at Deadline is over.
 type AwaitGraceDone struct{ Deadline time.Time }
 
 // KillDone is the outcome of Kill.

@@ -86,7 +86,7 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		return []Event{StopSignalled{}}, nil
 	case AwaitGraceDone:
 		// Whoever was that impatient may have withdrawn meanwhile.
-		withdrawn := len(s.Stops) == 0 || !c.Deadline.IsZero() && s.patience().After(c.Deadline)
+		withdrawn := len(s.Stops) == 0 || s.patience().After(c.Deadline)
 		if withdrawn || s.Killing || !s.stoppable() {
 			return nil, nil
 		}
