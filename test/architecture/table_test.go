@@ -1,0 +1,64 @@
+package architecture
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The table of ARCHITECTURE.md is the way into the code: every command, event and
+// effect that it names is one that a machine declares.
+func TestTheTableOfCallsIsTrue(t *testing.T) {
+	root := filepath.Join("..", "..")
+	declared := map[string]bool{}
+	for _, machine := range []string{"sandbox", "container", "image"} {
+		for _, file := range []string{"command.go", "event.go", "owed.go"} {
+			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "actors", machine, file), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(parsed, func(n ast.Node) bool {
+				if spec, ok := n.(*ast.TypeSpec); ok {
+					declared[machine+"."+spec.Name.Name] = true
+					declared[spec.Name.Name] = true
+				}
+				return true
+			})
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(text), "| RPC | command | events | effects |\n")
+	if !found {
+		t.Fatal("ARCHITECTURE.md has no table of calls")
+	}
+	word := regexp.MustCompile(`[a-z]+\.[A-Z]\w+|\b[A-Z][a-z]\w*[A-Z]?\w*`)
+	rows := 0
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) < 6 {
+			break
+		}
+		if strings.HasPrefix(cells[1], "---") {
+			continue
+		}
+		rows++
+		for _, cell := range cells[2:5] {
+			for _, name := range word.FindAllString(cell, -1) {
+				if !declared[name] {
+					t.Errorf("the row of%s names %s, which no machine declares", cells[1], name)
+				}
+			}
+		}
+	}
+	if rows < 11 {
+		t.Errorf("the table has %d rows", rows)
+	}
+}
