@@ -59,6 +59,9 @@ type router struct {
 	generation uint64
 	names      map[string]eventlog.Stream
 	named      map[eventlog.Stream]string
+	// joining holds what came for a stream whose name was claimed a moment ago and
+	// whose entity is still to be spawned.
+	joining map[eventlog.Stream][]*deliver
 	// barred maps containers that must not come to be to the sandbox that was
 	// stopped before their creation arrived.
 	barred map[eventlog.Stream]eventlog.Stream
@@ -76,6 +79,7 @@ func newRouter(logger *slog.Logger) *router {
 		entities: map[eventlog.Stream]*entityRef{},
 		names:    map[string]eventlog.Stream{},
 		named:    map[eventlog.Stream]string{},
+		joining:  map[eventlog.Stream][]*deliver{},
 		barred:   map[eventlog.Stream]eventlog.Stream{},
 	}
 }
@@ -103,6 +107,7 @@ func (r *router) Receive(ctx actor.Context) {
 			delete(r.named, msg.stream)
 			delete(r.names, name)
 		}
+		r.release(ctx, msg.stream)
 	case *ended:
 		r.retire(ctx, msg)
 	case *find:
@@ -129,6 +134,10 @@ func (r *router) deliver(ctx actor.Context, msg *deliver) {
 			msg.refuse(fault.New(fault.Precondition, "create", string(msg.stream), "its pod sandbox is being stopped"))
 			return
 		}
+		if _, claimed := r.named[msg.stream]; claimed && msg.joins {
+			r.joining[msg.stream] = append(r.joining[msg.stream], msg)
+			return
+		}
 		if msg.spawn == nil {
 			msg.refuse(fault.New(fault.NotFound, "find", string(msg.stream), "there is none"))
 			return
@@ -146,6 +155,17 @@ func (r *router) deliver(ctx actor.Context, msg *deliver) {
 	if msg.message != nil {
 		ref.sent++
 		ctx.Send(ref.pid, msg.message)
+	}
+	r.release(ctx, msg.stream)
+}
+
+// release delivers what waited for a stream's entity, or for its name to be freed
+// without one.
+func (r *router) release(ctx actor.Context, stream eventlog.Stream) {
+	waited := r.joining[stream]
+	delete(r.joining, stream)
+	for _, msg := range waited {
+		r.deliver(ctx, msg)
 	}
 }
 
