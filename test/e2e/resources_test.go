@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -68,6 +69,14 @@ func TestOutOfMemory(t *testing.T) {
 // A pod without a cgroup parent gets a cgroup of its own, which goes with it.
 func TestNoCgroupParent(t *testing.T) {
 	t.Parallel()
+	t.Cleanup(func() {
+		// The daemons of a machine share the parent of such cgroups; it goes unless
+		// another one uses it.
+		roots, _ := filepath.Glob("/sys/fs/cgroup/*/stele")
+		for _, root := range append(roots, "/sys/fs/cgroup/stele") {
+			_ = syscall.Rmdir(root)
+		}
+	})
 	h := New(t, programs, Options{})
 	config := h.PodConfig("orphan")
 	config.Linux.CgroupParent = ""
