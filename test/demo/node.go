@@ -22,9 +22,6 @@ import (
 	"github.com/stele-runtime/stele/test/audit"
 )
 
-// forwarding is what the bridge plugin switches on for the whole node.
-const forwarding = "/proc/sys/net/ipv4/ip_forward"
-
 // node is a daemon, and everything that it has to itself.
 type node struct {
 	number int
@@ -34,7 +31,6 @@ type node struct {
 	base, state, logs, confDir, socket string
 	cgroupParent, bridge, image        string
 	scope                              audit.Scope
-	forwarded                          []byte
 
 	registry *httptest.Server
 	conn     *grpc.ClientConn
@@ -77,17 +73,17 @@ func newNode() (*node, error) {
 
 // prepare writes the configuration and serves the image.
 func (n *node) prepare() error {
-	var err error
-	if n.forwarded, err = os.ReadFile(forwarding); err != nil {
-		return err
-	}
 	for _, dir := range []string{n.base, n.logs, n.confDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
+	if err := n.makeBridge(); err != nil {
+		return err
+	}
 	n.registry = httptest.NewServer(registry.New(registry.Logger(quiet())))
 	host := strings.TrimPrefix(n.registry.URL, "http://")
+	var err error
 	if n.image, err = pushWeb(filepath.Join(n.programs, "stele-demo-web"), host); err != nil {
 		return err
 	}
@@ -97,9 +93,9 @@ func (n *node) prepare() error {
 		"registries.conf": fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", host),
 		"policy.json":     `{"default": [{"type": "insecureAcceptAnything"}]}`,
 		"cni/10-demo.conflist": fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "plugins": [{
-			"type": "bridge", "bridge": %q, "isDefaultGateway": true,
-			"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.86.%d.0/24"}]]}}]}`,
-			n.bridge, n.bridge, n.scope.IPAM[0], n.number),
+			"type": "bridge", "bridge": %q,
+			"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.86.%d.0/24", "rangeStart": "10.86.%d.2"}]]}}]}`,
+			n.bridge, n.bridge, n.scope.IPAM[0], n.number, n.number),
 	} {
 		if err := os.WriteFile(filepath.Join(n.base, name), []byte(content), 0o644); err != nil {
 			return err
@@ -114,6 +110,21 @@ func (n *node) prepare() error {
 		return err
 	}
 	n.runtime, n.images = runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
+	return nil
+}
+
+// makeBridge makes the pods' bridge with an address of the node's. The plugin
+// would do it as well, but would switch forwarding on for the whole node.
+func (n *node) makeBridge() error {
+	for _, args := range [][]string{
+		{"link", "add", n.bridge, "type", "bridge"},
+		{"address", "add", fmt.Sprintf("10.86.%d.1/24", n.number), "dev", n.bridge},
+		{"link", "set", n.bridge, "up"},
+	} {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
 	return nil
 }
 
@@ -211,9 +222,6 @@ func (n *node) clear() error {
 	}
 	if n.registry != nil {
 		n.registry.Close()
-	}
-	if string(n.forwarded) == "0\n" {
-		errs = append(errs, os.WriteFile(forwarding, n.forwarded, 0o644))
 	}
 	leaks, err := audit.Lasting(n.scope, nil, 10*time.Second)
 	for _, leak := range leaks {
