@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -68,6 +69,8 @@ type Node struct {
 	context context.Context
 	stop    context.CancelFunc
 	effects effects
+	// shutDown ends the actors, once.
+	shutDown func()
 
 	sandboxes  *entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]
 	containers *entity.Machine[container.State, container.Command, container.Event, container.Effect]
@@ -120,6 +123,11 @@ func New(c Config) (*Node, error) {
 	if n.router, err = n.system.Root.SpawnNamed(props, "node"); err != nil {
 		return nil, fmt.Errorf("spawn the root actor: %w", err)
 	}
+	n.shutDown = sync.OnceFunc(func() {
+		// Stopping the root stops its children; Shutdown alone would stop nobody.
+		_ = n.system.Root.StopFuture(n.router).Wait()
+		n.system.Shutdown()
+	})
 	return n, nil
 }
 
@@ -185,7 +193,8 @@ func (n *Node) forgetGone(past Restored) {
 
 // Close stops the node. No effect begins any more; those under way are given until
 // ctx is done to end by themselves, then they are cancelled. What they would have
-// done stays owed. Nothing of the node runs when Close returns.
+// done stays owed. Nothing of the node runs when Close returns; a second call
+// does nothing more.
 func (n *Node) Close(ctx context.Context) {
 	ended := n.effects.close()
 	select {
@@ -194,9 +203,7 @@ func (n *Node) Close(ctx context.Context) {
 	}
 	n.stop()
 	<-ended
-	// Stopping the root stops its children; Shutdown alone would stop nobody.
-	_ = n.system.Root.StopFuture(n.router).Wait()
-	n.system.Shutdown()
+	n.shutDown()
 }
 
 // Sandbox brings a command to a sandbox and waits for its answer. A sandbox

@@ -1,0 +1,252 @@
+package node_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/node"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/memlog"
+)
+
+// atOnce is a context that is done.
+func atOnce() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// reopened is what a new daemon finds of the log.
+func reopened(t *testing.T, d *drivers, bootID string) *drivers {
+	t.Helper()
+	return driversWith(t, memlog.Reopen(d.log, memlog.Options{BootID: bootID}))
+}
+
+// Close cancels what is under way. What it would have done stays owed, and the
+// next daemon does it; its callers find it done.
+func TestCloseAndBoot(t *testing.T) {
+	n, d := fresh(t)
+	wait, begun, _ := blocked()
+	d.when("attach network", wait)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := n.RunSandbox(context.Background(), runOf("pod"))
+		answer <- err
+	}()
+	<-begun
+	n.Close(atOnce())
+	wantKind(t, <-answer, fault.Unavailable)
+	if got := types(t, d.log, "sandbox/s-pod"); len(got) != 2 {
+		t.Fatalf("the cancelled effect left events: %v", got)
+	}
+	_, err := n.RunSandbox(t.Context(), runOf("other"))
+	wantKind(t, err, fault.Unavailable)
+
+	d = reopened(t, d, thisBoot)
+	n = booted(t, d, thisBoot)
+	again := runOf("pod")
+	again.ID = "s-again"
+	if s := run(t, n, again); s.ID != "s-pod" || s.Phase != sandbox.Ready {
+		t.Errorf("after the restart: %s is %s", s.ID, s.Phase)
+	}
+	if d.times("s-pod: attach network") != 1 || d.times("s-pod: prepare") != 0 {
+		t.Errorf("after the restart: %v", d.did)
+	}
+}
+
+// Within its time an effect ends by itself and its outcome counts, but nothing new
+// begins.
+func TestCloseWaits(t *testing.T) {
+	n, d := fresh(t)
+	wait, begun, release := blocked()
+	d.when("prepare", wait)
+	go func() { _, _ = n.RunSandbox(context.Background(), runOf("pod")) }()
+	<-begun
+	closed := make(chan struct{})
+	go func() {
+		n.Close(t.Context())
+		close(closed)
+	}()
+	close(release)
+	<-closed
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.busy) > 0 {
+		t.Errorf("still busy after Close: %v", d.busy)
+	}
+}
+
+func TestCloseTwice(t *testing.T) {
+	n, _ := fresh(t)
+	n.Close(t.Context())
+	n.Close(t.Context())
+}
+
+// crashDuring boots a node that has a pod with a running container and another pod
+// in the middle of its creation, and ends it.
+func crashDuring(t *testing.T) *drivers {
+	t.Helper()
+	n, d := fresh(t)
+	s := run(t, n, runOf("ready"))
+	c := create(t, n, createOf(s.ID, "web"))
+	_, err := n.Container(t.Context(), c.ID, container.Start{}, container.StartAnswer)
+	must(t, 0, err)
+	wait, begun, _ := blocked()
+	d.when("prepare", wait)
+	go func() { _, _ = n.RunSandbox(context.Background(), runOf("halfway")) }()
+	<-begun
+	n.Close(atOnce())
+	return d
+}
+
+func TestBootSameBoot(t *testing.T) {
+	d := reopened(t, crashDuring(t), thisBoot)
+	n := booted(t, d, thisBoot)
+	run(t, n, runOf("halfway"))
+	past := restore(t, d.log)
+	if past.Containers["c-web"].State.Phase != container.Running || past.Sandboxes["s-ready"].State.Phase != sandbox.Ready {
+		t.Errorf("a restart changed what was running: %+v", past)
+	}
+	if !slices.Contains(types(t, d.log, "node"), "node.DaemonStarted.v1") {
+		t.Error("the start was not recorded")
+	}
+}
+
+// After a reboot everything learns of it before anything that it owes is done.
+func TestBootAfterReboot(t *testing.T) {
+	d := reopened(t, crashDuring(t), "boot-2")
+	booted(t, d, "boot-2")
+	told := func() bool {
+		past := restore(t, d.log)
+		_, halfway := past.Sandboxes["s-halfway"]
+		return past.Containers["c-web"].State.Exit.Unknown != "" && past.Sandboxes["s-ready"].State.Phase == sandbox.Stopped && !halfway
+	}
+	eventually(t, told)
+	if d.times("s-halfway: prepare") > 0 {
+		t.Error("what a reboot ended was gone on with")
+	}
+	if !slices.Contains(types(t, d.log, "node"), "node.NodeRebooted.v1") {
+		t.Error("the node's stream does not tell of the reboot")
+	}
+}
+
+// A daemon can end between recording its start and telling everything of the
+// reboot: the next one, of the same boot, tells what does not know yet.
+func TestRebootIsToldAgain(t *testing.T) {
+	d := reopened(t, crashDuring(t), "boot-2")
+	past := restore(t, d.log)
+	past.Sandboxes, past.Containers = nil, nil // as if the daemon had ended there
+	first := newNode(t, d, nil)
+	if err := first.Boot(t.Context(), past, startOf("boot-2")); err != nil {
+		t.Fatal(err)
+	}
+	first.Close(t.Context())
+	d = reopened(t, d, "boot-2")
+	booted(t, d, "boot-2")
+	eventually(t, func() bool {
+		past := restore(t, d.log)
+		return past.Containers["c-web"].State.Exit.Unknown != "" && past.Sandboxes["s-ready"].State.Phase == sandbox.Stopped
+	})
+}
+
+// A sandbox forgets at the start which of its containers are gone.
+func TestBootForgets(t *testing.T) {
+	n, d := fresh(t)
+	s := run(t, n, runOf("pod"))
+	// The container's creation never arrived.
+	_, err := n.Sandbox(t.Context(), s.ID, sandbox.AddContainer{Container: "c-lost"}, nil)
+	must(t, 0, err)
+	n.Close(t.Context())
+	d = reopened(t, d, thisBoot)
+	booted(t, d, thisBoot)
+	eventually(t, func() bool {
+		return slices.Contains(types(t, d.log, "sandbox/s-pod"), "sandbox.ContainerForgotten.v1")
+	})
+}
+
+// A name is guarded after a restart as before, by what may still have it.
+func TestBootClaimsNames(t *testing.T) {
+	n, d := fresh(t)
+	s := run(t, n, runOf("pod"))
+	create(t, n, createOf(s.ID, "web"))
+	d.when("detach network", func(context.Context) error { return fault.New(fault.Unavailable, "", "", "broken") })
+	run(t, n, runOf("gone"))
+	remove(t, n, "s-gone") // owes its network still
+	n.Close(t.Context())
+
+	d = reopened(t, d, thisBoot)
+	n = booted(t, d, thisBoot)
+	other := runOf("pod")
+	other.ID, other.ConfigDigest = "s-other", "another"
+	_, err := n.RunSandbox(t.Context(), other)
+	wantKind(t, err, fault.Exists)
+	web := createOf(s.ID, "web")
+	web.ID, web.ConfigDigest = "c-other", "another"
+	_, err = n.CreateContainer(t.Context(), web)
+	wantKind(t, err, fault.Exists)
+	gone := runOf("gone")
+	gone.ID = "s-gone-again"
+	if s := run(t, n, gone); s.ID != gone.ID {
+		t.Errorf("got sandbox %s", s.ID)
+	}
+}
+
+// A pull that a daemon did not survive is taken up by the next one, whose drivers
+// say what became of it.
+func TestBootImages(t *testing.T) {
+	n, d := fresh(t)
+	wait, begun, _ := blocked()
+	d.when("fetch p", wait)
+	go func() {
+		_, _ = n.Image(context.Background(), "ref", image.RequestPull{Ref: "ref", Pull: "p"}, image.PullAnswer("p"))
+	}()
+	<-begun
+	n.Close(atOnce())
+	d = reopened(t, d, thisBoot)
+	interrupted := fault.New(fault.Interrupted, "pull image", "ref", "the daemon ended")
+	d.when("fetch p", func(context.Context) error { return interrupted })
+	booted(t, d, thisBoot)
+	eventually(t, func() bool { return slices.Contains(types(t, d.log, ""), "image.PullFailed.v1") })
+}
+
+// A stream that cannot be read is left alone, and the node's stream says so.
+func TestQuarantineIsReported(t *testing.T) {
+	n, d := fresh(t)
+	pull := func(ref string) error {
+		_, err := n.Image(t.Context(), ref, image.RequestPull{Ref: ref, Pull: "p"}, image.PullAnswer("p"))
+		return err
+	}
+	if err := pull("broken"); err != nil {
+		t.Fatal(err)
+	}
+	var stream eventlog.Stream
+	var version eventlog.Version
+	for r := range d.log.Read(t.Context(), 1) {
+		if strings.HasPrefix(string(r.Stream), "image/") {
+			stream, version = r.Stream, r.Version
+		}
+	}
+	n.Close(t.Context())
+	d = reopened(t, d, thisBoot)
+	_, err := d.log.Append(t.Context(), eventlog.Append{Stream: stream, Expected: version, Entries: []eventlog.Entry{{Type: "image.OfTheFuture.v7", Schema: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n = newNode(t, d, nil)
+	past := node.Restored{Host: hostOf(t, d.log)} // the projections put the stream aside
+	if err := n.Boot(t.Context(), past, startOf(thisBoot)); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, pull("broken"), fault.Internal)
+	wantKind(t, pull("broken"), fault.Internal)
+	if err := pull("sound"); err != nil {
+		t.Error(err)
+	}
+	eventually(t, func() bool { return slices.Contains(types(t, d.log, "node"), "node.StreamQuarantined.v1") })
+}
