@@ -1,0 +1,274 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/memlog"
+)
+
+// The model is the fold of the streams, whether it was read from the whole log or
+// from a snapshot and the rest, and however often that was done.
+func TestModelIsFold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		log := memlog.New(memlog.Options{})
+		defer log.Close()
+		n := newTown(log)
+		for range 3 {
+			n.walk(t, 60)
+			f := opened(t, log) // from the last snapshot
+			if diff := cmp.Diff(fold(t, log), f.Live.Past(), cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("the model is not the fold of the streams (-fold +model):\n%s", diff)
+			}
+			whole := NewLive(quiet)
+			for r := range log.Read(context.Background(), 1) {
+				whole.apply(r)
+			}
+			if diff := cmp.Diff(answers(whole), answers(f.Live)); diff != "" {
+				t.Fatalf("a snapshot and the rest are not the whole log (-whole +snapshot):\n%s", diff)
+			}
+			if len(f.Live.Damaged()) > 0 {
+				t.Fatalf("damaged: %v", f.Live.Damaged())
+			}
+			if log.Last() > 0 {
+				f.save(context.Background())
+			}
+		}
+	})
+}
+
+func TestOrder(t *testing.T) {
+	log := newMemlog(t)
+	for i, name := range []string{"late", "b", "a"} {
+		at := epoch.Add(-time.Duration(i) * time.Second)
+		if name == "a" {
+			at = epoch.Add(-time.Second)
+		}
+		if err := newSandbox(name).do(log, runOf(name, at)); err != nil {
+			t.Fatal(err)
+		}
+		if err := newContainer(name).do(log, createOf(name, "s", at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	live := opened(t, log).Live
+	var names []string
+	for _, s := range live.Sandboxes() {
+		names = append(names, string(s.State.ID))
+	}
+	for _, c := range live.Containers() {
+		names = append(names, string(c.State.ID))
+	}
+	if !slices.Equal(names, []string{"a", "b", "late", "a", "b", "late"}) {
+		t.Errorf("listed as %v", names)
+	}
+	if live.Sandbox("a") == nil || live.Sandbox("c") != nil || live.Container("b") == nil || live.Container("c") != nil {
+		t.Error("not found by id, or found what is not there")
+	}
+}
+
+// A stream that cannot be followed is put aside alone, and stays so.
+func TestDamagedStream(t *testing.T) {
+	entry := func(typ string, payload []byte) []eventlog.Entry {
+		return []eventlog.Entry{{Type: typ, Schema: 1, Payload: payload}}
+	}
+	for name, broken := range map[string][]eventlog.Entry{
+		"of the future": entry("sandbox.SomethingNew.v1", nil),
+		"no message":    entry("sandbox.SandboxLost.v1", []byte{0xff}),
+		"other kind":    entry("container.Killed.v1", nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := newMemlog(t)
+			sick, well := newSandbox("sick"), newSandbox("well")
+			for _, a := range []*sandboxActor{sick, well} {
+				if err := a.do(log, runOf(strings.TrimPrefix(string(a.stream), "sandbox/"), epoch)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := log.Append(t.Context(), eventlog.Append{Stream: sick.stream, Expected: sick.at.Version, Entries: broken}); err != nil {
+				t.Fatal(err)
+			}
+			sick.at.Version++
+			for _, a := range []*sandboxActor{sick, well} {
+				if err := a.do(log, sandbox.PrepareSandboxDone{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check := func(when string) {
+				f := opened(t, log)
+				defer f.save(t.Context())
+				if f.Live.Sandbox("sick") != nil || len(f.Live.Damaged()) != 1 || f.Live.Damaged()[sick.stream] == "" {
+					t.Errorf("%s: the sick stream is followed; damaged: %v", when, f.Live.Damaged())
+				}
+				if s := f.Live.Sandbox("well"); s == nil || !s.State.Prepared {
+					t.Errorf("%s: the well stream is not followed: %+v", when, s)
+				}
+			}
+			check("from the log")
+			check("from a snapshot")
+		})
+	}
+}
+
+// holed is a log in which one record is damaged.
+type holed struct {
+	*memlog.Log
+	at eventlog.Sequence
+}
+
+func (h holed) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	return func(yield func(eventlog.Record, error) bool) {
+		for r, err := range h.Log.Read(ctx, from) {
+			if r.Sequence == h.at {
+				r, err = eventlog.Record{}, &eventlog.DamageError{}
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// A damaged record puts its stream aside, as soon as the stream goes on.
+func TestDamagedRecord(t *testing.T) {
+	log := newMemlog(t)
+	sick, well := newSandbox("sick"), newSandbox("well")
+	for _, c := range []sandbox.Command{nil, sandbox.PrepareSandboxDone{}, sandbox.AttachNetworkDone{}} {
+		for _, a := range []*sandboxActor{sick, well} {
+			do := c
+			if do == nil {
+				do = runOf(strings.TrimPrefix(string(a.stream), "sandbox/"), epoch)
+			}
+			if err := a.do(log, do); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	live := opened(t, holed{log, 3}).Live
+	if live.Sandbox("sick") != nil || live.Damaged()[sick.stream] == "" {
+		t.Error("a stream with a hole is followed")
+	}
+	if s := live.Sandbox("well"); s == nil || !s.State.Network.Attached {
+		t.Error("another stream suffers")
+	}
+}
+
+// A snapshot that does not fit is passed over.
+func TestUnusableSnapshot(t *testing.T) {
+	for name, snapshot := range map[string]eventlog.Snapshot{
+		"other schema": {Schema: snapshotSchema + 1, Payload: []byte("{}")},
+		"no JSON":      {Schema: snapshotSchema, Payload: []byte("{")},
+		"no config":    {Schema: snapshotSchema, Payload: []byte(`{"Sandboxes":{"s":{"State":{"Config":"/w=="}}}}`)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := newMemlog(t)
+			if err := newSandbox("s").do(log, runOf("s", epoch)); err != nil {
+				t.Fatal(err)
+			}
+			snapshot.Sequence = log.Last()
+			if err := log.SaveSnapshot(t.Context(), snapshotName, snapshot); err != nil {
+				t.Fatal(err)
+			}
+			if s := opened(t, log).Live.Sandbox("s"); s == nil || s.State.Phase != sandbox.Creating {
+				t.Errorf("the sandbox is %+v", s)
+			}
+		})
+	}
+}
+
+// running follows the log until the test ends.
+func running(t *testing.T, f *Feed) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = f.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+}
+
+func TestAwait(t *testing.T) {
+	log := newMemlog(t)
+	f := opened(t, log)
+	if err := f.Await(t.Context(), 0); err != nil {
+		t.Errorf("wait for what was before everything: %v", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Await(gone, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that went away: %v", err)
+	}
+	running(t, f)
+	for i := range 50 {
+		name := fmt.Sprint(i)
+		if err := newSandbox(name).do(log, runOf(name, epoch)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Await(t.Context(), log.Last()); err != nil {
+			t.Fatal(err)
+		}
+		if f.Live.Sandbox(id.Sandbox(name)) == nil {
+			t.Fatalf("sandbox %s is not listed after its record was awaited", name)
+		}
+	}
+}
+
+// When the log ends nobody waits for ever.
+func TestAwaitAtTheEnd(t *testing.T) {
+	log := newMemlog(t)
+	f := opened(t, log)
+	waiting := make(chan error, 1)
+	go func() { waiting <- f.Await(context.Background(), 1) }()
+	running(t, f)
+	_ = log.Close()
+	if err := <-waiting; !errors.Is(err, eventlog.ErrClosed) {
+		t.Errorf("the end of the log: %v", err)
+	}
+	if err := f.Await(context.Background(), 0); err != nil {
+		t.Errorf("what the models had taken in: %v", err)
+	}
+}
+
+// While it runs, the feed saves snapshots, so that a start reads little.
+func TestSnapshotsWhileRunning(t *testing.T) {
+	log := newMemlog(t)
+	f := opened(t, log)
+	running(t, f)
+	for i := range snapshotEvery {
+		name := fmt.Sprint(i)
+		if err := newSandbox(name).do(log, runOf(name, epoch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One more, which is taken in after the snapshot was saved.
+	if err := newSandbox("more").do(log, runOf("more", epoch)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Await(t.Context(), log.Last()); err != nil {
+		t.Fatal(err)
+	}
+	s, found, err := log.LoadSnapshot(t.Context(), snapshotName)
+	if err != nil || !found || s.Sequence != snapshotEvery {
+		t.Fatalf("snapshot of %d, found %t, %v", s.Sequence, found, err)
+	}
+	if got := len(opened(t, log).Live.Sandboxes()); got != snapshotEvery+1 {
+		t.Errorf("%d sandboxes after the restart", got)
+	}
+}
