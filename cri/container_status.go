@@ -3,6 +3,7 @@ package cri
 import (
 	"cmp"
 	"context"
+	"strings"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -42,7 +43,7 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 		Annotations: x.Config.GetAnnotations(),
 		Mounts:      x.Config.GetMounts(),
 		LogPath:     x.State.LogPath,
-		StopSignal:  runtimeapi.Signal(runtimeapi.Signal_value[signalPrefix+x.State.StopSignal]),
+		StopSignal:  shownSignal(x.State.StopSignal),
 	}
 	if limits := x.Config.GetLinux().GetResources(); limits != nil {
 		status.Resources = &runtimeapi.ContainerResources{Linux: limits}
@@ -53,6 +54,16 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 		status.Reason, status.Message = exitReason(x.State)
 	}
 	return status
+}
+
+// shownSignal is a stop signal as the CRI enumerates it; images write "quit" and
+// "SIGRTMIN+3", too. One that the CRI has no name for is shown as the default.
+func shownSignal(name string) runtimeapi.Signal {
+	name = strings.NewReplacer("+", "PLUS", "-", "MINUS").Replace(strings.ToUpper(name))
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	return runtimeapi.Signal(runtimeapi.Signal_value[signalPrefix+name])
 }
 
 // exitReason says in the words that the kubelet hands on to users how a

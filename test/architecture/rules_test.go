@@ -75,7 +75,8 @@ var rules = []rule{
 	// Of entity they use the types in which a restored state and an event come.
 	{"projections", with(machines, "actors/codec", "actors/entity", "eventlog", "proto"), suites, nil,
 		"a read model is a fold over events: it must be possible to drop it and to build it anew from the log alone"},
-	{"cri", with(machines, "projections", "proto"), nil, nil,
+	// Its tests show what stands in a log.
+	{"cri", with(machines, "projections", "proto"), with(suites, "actors/codec"), nil,
 		"an RPC becomes a command or a question to a projection; it must not be able to act on the node by itself"},
 
 	{"cmd/stele-monitor", []string{"executors/monitor", "proto/monitor"}, nil, nil,

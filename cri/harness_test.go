@@ -1,0 +1,227 @@
+package cri
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/memlog"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// actors record what they are asked and answer as a test says.
+type actors struct {
+	mu    sync.Mutex
+	asked []any
+	// err is the answer to everything, nil for success.
+	err error
+	// container answers commands to containers, if it is not nil.
+	container func(context.Context, container.Command, func(container.State, container.Event) (bool, error)) error
+}
+
+func (a *actors) ask(c any) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = append(a.asked, c)
+	return a.err
+}
+
+// last returns what was asked last.
+func (a *actors) last() any {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.asked) == 0 {
+		return nil
+	}
+	return a.asked[len(a.asked)-1]
+}
+
+func (a *actors) RunSandbox(_ context.Context, c sandbox.Run) (sandbox.State, error) {
+	return sandbox.State{ID: c.ID}, a.ask(c)
+}
+
+func (a *actors) CreateContainer(_ context.Context, c container.Create) (container.State, error) {
+	return container.State{ID: c.ID}, a.ask(c)
+}
+
+func (a *actors) Sandbox(_ context.Context, _ id.Sandbox, c sandbox.Command, _ func(sandbox.State, sandbox.Event) (bool, error)) (sandbox.State, error) {
+	return sandbox.State{}, a.ask(c)
+}
+
+func (a *actors) Container(ctx context.Context, _ id.Container, c container.Command, until func(container.State, container.Event) (bool, error)) (container.State, error) {
+	err := a.ask(c)
+	if a.container != nil {
+		err = a.container(ctx, c, until)
+	}
+	return container.State{}, err
+}
+
+func (a *actors) Image(_ context.Context, ref string, c image.Command, _ func(image.State, image.Event) (bool, error)) (image.State, error) {
+	return image.State{Ref: ref, Last: image.Result{ImageID: "id of " + ref}}, a.ask(c)
+}
+
+// images are the images of a store.
+type images []Image
+
+func (s images) List(context.Context) ([]Image, error) { return s, nil }
+
+func (s images) Resolve(_ context.Context, ref string) (Image, error) {
+	for _, i := range s {
+		if i.ID == ref || len(i.Tags) > 0 && i.Tags[0] == ref {
+			return i, nil
+		}
+	}
+	if ref == "broken" {
+		return Image{}, fault.New(fault.Internal, "resolve", ref, "the store is broken")
+	}
+	return Image{}, fault.New(fault.NotFound, "resolve", ref, "there is none")
+}
+
+func (images) Usage(context.Context) (Usage, error) {
+	return Usage{At: epoch, ImagePath: "/images", ContainerPath: "/layers", ImageBytes: 1, ImageInodes: 2, ContainerBytes: 3, ContainerInodes: 4}, nil
+}
+
+// credentials count what is kept.
+type credentials struct{ kept int }
+
+func (c *credentials) Keep(ref string, auth *runtimeapi.AuthConfig) (id.Pull, func()) {
+	c.kept++
+	return id.Pull(ref + " for " + auth.GetUsername()), func() { c.kept-- }
+}
+
+// execs hand out a fixed output.
+type execs struct{ open int }
+
+func (x *execs) Begin(context.Context, id.Exec) func() ([]byte, []byte) {
+	x.open++
+	return func() ([]byte, []byte) {
+		x.open--
+		return []byte("out"), []byte("err")
+	}
+}
+
+// validator refuses what is called bad.
+type validator struct{}
+
+func (validator) Sandbox(c *runtimeapi.PodSandboxConfig) error {
+	if c.GetHostname() == "bad" {
+		return invalid("config.hostname", "is bad")
+	}
+	return nil
+}
+
+func (validator) Container(c *runtimeapi.ContainerConfig, _ *runtimeapi.PodSandboxConfig) error {
+	if c.GetWorkingDir() == "bad" {
+		return invalid("config.working_dir", "is bad")
+	}
+	return nil
+}
+
+var (
+	epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+)
+
+// desk is a service with all that is around it.
+type desk struct {
+	*Service
+	actors      *actors
+	credentials *credentials
+	execs       *execs
+	log         *memlog.Log
+	t           *testing.T
+}
+
+// newDesk returns a service over what the records hold that write appends.
+func newDesk(t *testing.T, write func(*desk)) *desk {
+	t.Helper()
+	d := &desk{actors: &actors{}, credentials: &credentials{}, execs: &execs{}, log: memlog.New(memlog.Options{}), t: t}
+	t.Cleanup(func() { _ = d.log.Close() })
+	if write != nil {
+		write(d)
+	}
+	feed, err := projections.Open(t.Context(), d.log, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	well := func() error { return nil }
+	d.Service = New(Parts{
+		Actors: d.actors, Views: feed.Live,
+		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", User: "7:8"}, {ID: "sha256:2", Tags: []string{"plain:1"}, User: "nobody"}},
+		Credentials: d.credentials, Execs: d.execs, Validator: validator{},
+		Health:         Health{Log: well, Monitor: well, Network: well},
+		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
+		DefaultHandler: "runc", Version: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,
+		Info: func() map[string]any { return map[string]any{"config": map[string]int{"x": 1}} }, Logger: quiet,
+	})
+	return d
+}
+
+// sandboxEvents and containerEvents append to a stream, behind what is there.
+func (d *desk) sandboxEvents(name string, events ...sandbox.Event) {
+	d.t.Helper()
+	for _, e := range events {
+		encoded, err := codec.EncodeSandbox(e)
+		d.append(eventlog.Stream("sandbox/"+name), encoded, err)
+	}
+}
+
+func (d *desk) containerEvents(name string, events ...container.Event) {
+	d.t.Helper()
+	for _, e := range events {
+		encoded, err := codec.EncodeContainer(e)
+		d.append(eventlog.Stream("container/"+name), encoded, err)
+	}
+}
+
+func (d *desk) append(stream eventlog.Stream, e codec.Encoded, err error) {
+	d.t.Helper()
+	var version eventlog.Version
+	for r := range d.log.ReadStream(d.t.Context(), stream, 1) {
+		version = r.Version
+	}
+	if err == nil {
+		_, err = d.log.Append(d.t.Context(), eventlog.Append{Stream: stream, Expected: version, Entries: []eventlog.Entry{{Type: e.Type, Schema: e.Schema, Payload: e.Payload}}})
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// ready are the events of a sandbox that is ready.
+func ready(name string, config *runtimeapi.PodSandboxConfig) []sandbox.Event {
+	encoded, _ := proto.Marshal(config)
+	return []sandbox.Event{
+		sandbox.SandboxRequested{ID: id.Sandbox(name), Name: sandbox.Name{Name: name}, Handler: "runc", Config: encoded, At: epoch},
+		sandbox.SandboxPrepared{},
+		sandbox.NetworkAttached{IPs: []string{"10.0.0.2", "fd00::2"}},
+		sandbox.SandboxReady{},
+	}
+}
+
+// created are the events of a container that was created.
+func created(name, in string, config *runtimeapi.ContainerConfig) []container.Event {
+	encoded, _ := proto.Marshal(config)
+	return []container.Event{
+		container.ContainerRequested{ID: id.Container(name), Sandbox: id.Sandbox(in), Config: encoded, Image: "sha256:1", LogPath: "/logs/" + name, StopSignal: "SIGTERM", At: epoch},
+		container.RootfsPrepared{},
+		container.ContainerCreated{Process: container.Process{PID: 42}},
+	}
+}
+
+func running(name, in string, config *runtimeapi.ContainerConfig) []container.Event {
+	return append(created(name, in, config), container.StartRequested{}, container.ContainerStarted{At: epoch.Add(time.Second)})
+}

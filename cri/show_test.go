@@ -1,0 +1,347 @@
+package cri
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/sandbox"
+)
+
+// street is a desk with sandboxes and containers in every phase; each is called
+// after its phase.
+func street(t *testing.T) *desk {
+	failure := *fault.New(fault.Internal, "do", "it", "no")
+	exit := func(e container.Exit) container.Event {
+		e.At = epoch.Add(time.Minute)
+		return container.ContainerExited{Exit: e}
+	}
+	return newDesk(t, func(d *desk) {
+		pod := podConfig(func(c *runtimeapi.PodSandboxConfig) {
+			c.Labels = map[string]string{"app": "web", "tier": "front"}
+			c.Annotations = map[string]string{"note": "x"}
+			c.Linux = &runtimeapi.LinuxPodSandboxConfig{SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
+				NamespaceOptions: &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER},
+			}}
+		})
+		all := ready("x", pod)
+		named := func(name string, events ...sandbox.Event) {
+			own := ready(name, pod)[0]
+			d.sandboxEvents(name, append([]sandbox.Event{own}, events...)...)
+		}
+		named("creating")
+		named("unwinding", sandbox.SandboxPrepareFailed{Fault: failure})
+		named("ready", all[1:]...)
+		named("stopping", append(slices.Clone(all[1:]), sandbox.StopRequested{})...)
+		named("stopped", append(slices.Clone(all[1:]), sandbox.StopRequested{}, sandbox.NetworkDetached{}, sandbox.SandboxStopped{})...)
+		named("removing", append(slices.Clone(all[1:]), sandbox.StopRequested{}, sandbox.RemoveRequested{}, sandbox.NetworkDetached{}, sandbox.SandboxStopped{})...)
+
+		box := func(name string, more ...container.Event) {
+			config := containerConfig(func(c *runtimeapi.ContainerConfig) {
+				c.Labels = map[string]string{"name": name}
+				c.Image.UserSpecifiedImage = "web"
+				c.Linux = &runtimeapi.LinuxContainerConfig{Resources: &runtimeapi.LinuxContainerResources{CpuShares: 7}}
+				c.Envs = []*runtimeapi.KeyValue{{Key: "PASSWORD", Value: []byte("secret")}}
+			})
+			d.containerEvents(name, append(running(name, "ready", config), more...)...)
+		}
+		d.containerEvents("creating", created("creating", "ready", containerConfig(nil))[:2]...)
+		d.containerEvents("created", created("created", "ready", containerConfig(nil))...)
+		d.containerEvents("starting", append(created("starting", "stopped", containerConfig(nil)), container.StartRequested{})...)
+		box("running")
+		box("exited-well", exit(container.Exit{}))
+		box("exited-badly", exit(container.Exit{Code: 3}))
+		box("exited-oom", exit(container.Exit{Code: 137, Signal: 9, OOMKilled: true}))
+		box("exited-unseen", exit(container.Unknown("nobody saw it", epoch)))
+		d.containerEvents("exited-at-start", append(created("exited-at-start", "ready", containerConfig(nil)),
+			container.StartRequested{}, container.ContainerStartFailed{Fault: failure, At: epoch.Add(time.Minute)})...)
+		box("removing-alive", container.RemoveRequested{})
+		box("removing-dead", exit(container.Exit{Code: 3}), container.RemoveRequested{})
+	})
+}
+
+func TestSandboxStates(t *testing.T) {
+	d := street(t)
+	for name, want := range map[string]runtimeapi.PodSandboxState{
+		"ready": runtimeapi.PodSandboxState_SANDBOX_READY, "stopping": runtimeapi.PodSandboxState_SANDBOX_NOTREADY,
+		"stopped": runtimeapi.PodSandboxState_SANDBOX_NOTREADY, "removing": runtimeapi.PodSandboxState_SANDBOX_NOTREADY,
+	} {
+		answer, err := d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: name})
+		if err != nil || answer.GetStatus().GetState() != want {
+			t.Errorf("%s: %v, %v", name, answer.GetStatus().GetState(), err)
+		}
+	}
+	// What has not come to be is not there.
+	for _, name := range []string{"creating", "unwinding"} {
+		_, err := d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: name})
+		refused(t, err, fault.NotFound, "pod_sandbox_id")
+	}
+	answer, err := d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: "ready", Verbose: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := answer.GetStatus()
+	if s.GetNetwork().GetIp() != "10.0.0.2" || len(s.GetNetwork().GetAdditionalIps()) != 1 || s.GetNetwork().GetAdditionalIps()[0].GetIp() != "fd00::2" {
+		t.Errorf("addresses: %v", s.GetNetwork())
+	}
+	if s.GetCreatedAt() != epoch.UnixNano() || s.GetLabels()["app"] != "web" || s.GetAnnotations()["note"] != "x" || s.GetRuntimeHandler() != "runc" ||
+		s.GetLinux().GetNamespaces().GetOptions().GetPid() != runtimeapi.NamespaceMode_CONTAINER || s.GetMetadata().GetAttempt() != 2 {
+		t.Errorf("status: %v", s)
+	}
+	// Its containers, but not those that are being created or are another's.
+	if n := len(answer.GetContainersStatuses()); n != 9 {
+		t.Errorf("%d containers", n)
+	}
+	verboseWithoutConfig(t, answer.GetInfo())
+}
+
+// verboseWithoutConfig checks that info tells the state and no configuration,
+// which holds what users put into environments.
+func verboseWithoutConfig(t *testing.T, info map[string]string) {
+	t.Helper()
+	fields := map[string]any{}
+	if err := json.Unmarshal([]byte(info["info"]), &fields); err != nil {
+		t.Fatalf("info %v: %v", info, err)
+	}
+	if fields["Phase"] == nil || fields["Config"] != nil || fields["SandboxConfig"] != nil {
+		t.Errorf("info: %v", fields)
+	}
+}
+
+func TestContainerStates(t *testing.T) {
+	const (
+		created = runtimeapi.ContainerState_CONTAINER_CREATED
+		running = runtimeapi.ContainerState_CONTAINER_RUNNING
+		exited  = runtimeapi.ContainerState_CONTAINER_EXITED
+		unknown = runtimeapi.ContainerState_CONTAINER_UNKNOWN
+	)
+	d := street(t)
+	for name, want := range map[string]struct {
+		state  runtimeapi.ContainerState
+		code   int32
+		reason string
+	}{
+		"created": {created, 0, ""}, "starting": {created, 0, ""}, "running": {running, 0, ""},
+		"exited-well": {exited, 0, "Completed"}, "exited-badly": {exited, 3, "Error"}, "exited-oom": {exited, 137, "OOMKilled"},
+		"exited-unseen": {exited, -1, "Unknown"}, "exited-at-start": {exited, 128, "StartError"},
+		"removing-alive": {unknown, 0, ""}, "removing-dead": {exited, 3, "Error"},
+	} {
+		answer, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: name, Verbose: true})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s := answer.GetStatus()
+		if s.GetState() != want.state || s.GetExitCode() != want.code || s.GetReason() != want.reason {
+			t.Errorf("%s: %v, %d, %q", name, s.GetState(), s.GetExitCode(), s.GetReason())
+		}
+		if (s.GetFinishedAt() != 0) != (want.state == exited) {
+			t.Errorf("%s: finished at %d", name, s.GetFinishedAt())
+		}
+		if started := !slices.Contains([]string{"created", "starting", "exited-at-start"}, name); started != (s.GetStartedAt() != 0) {
+			t.Errorf("%s: started at %d", name, s.GetStartedAt())
+		}
+		verboseWithoutConfig(t, answer.GetInfo())
+		if strings.Contains(answer.String(), "secret") {
+			t.Errorf("%s: the status tells the environment", name)
+		}
+	}
+	_, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: "creating"})
+	refused(t, err, fault.NotFound, "container_id")
+
+	answer, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: "running"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := answer.GetStatus()
+	if s.GetImage().GetImage() != "web" || s.GetImageRef() != "sha256:1" || s.GetImageId() != "sha256:1" || s.GetLogPath() != "/logs/running" ||
+		s.GetStopSignal() != runtimeapi.Signal_SIGNAL_SIGTERM || s.GetResources().GetLinux().GetCpuShares() != 7 || s.GetMetadata().GetName() != "web" ||
+		s.GetStartedAt() != epoch.Add(time.Second).UnixNano() || answer.GetInfo() != nil {
+		t.Errorf("status: %v", answer)
+	}
+}
+
+func TestShownSignal(t *testing.T) {
+	for name, want := range map[string]runtimeapi.Signal{
+		"SIGTERM": runtimeapi.Signal_SIGNAL_SIGTERM, "quit": runtimeapi.Signal_SIGNAL_SIGQUIT,
+		"SIGRTMIN+3": runtimeapi.Signal_SIGNAL_SIGRTMINPLUS3, "RTMAX-1": runtimeapi.Signal_SIGNAL_SIGRTMAXMINUS1,
+		"SIGRTMIN": runtimeapi.Signal_SIGNAL_SIGRTMIN, "": runtimeapi.Signal_SIGNAL_RUNTIME_DEFAULT, "odd": runtimeapi.Signal_SIGNAL_RUNTIME_DEFAULT,
+	} {
+		if got := shownSignal(name); got != want {
+			t.Errorf("%q is shown as %v", name, got)
+		}
+	}
+}
+
+func TestListPodSandbox(t *testing.T) {
+	d := street(t)
+	notReady := &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_NOTREADY}
+	for _, c := range []struct {
+		name   string
+		filter *runtimeapi.PodSandboxFilter
+		want   string
+	}{
+		{"no filter", nil, "ready removing stopped stopping"},
+		{"empty filter", &runtimeapi.PodSandboxFilter{}, "ready removing stopped stopping"},
+		{"id", &runtimeapi.PodSandboxFilter{Id: "ready"}, "ready"},
+		{"beginning of ids", &runtimeapi.PodSandboxFilter{Id: "stop"}, "stopped stopping"},
+		{"unknown id", &runtimeapi.PodSandboxFilter{Id: "x"}, ""},
+		{"state", &runtimeapi.PodSandboxFilter{State: notReady}, "removing stopped stopping"},
+		{"labels", &runtimeapi.PodSandboxFilter{LabelSelector: map[string]string{"app": "web", "tier": "front"}}, "ready removing stopped stopping"},
+		{"other value", &runtimeapi.PodSandboxFilter{LabelSelector: map[string]string{"app": "web", "tier": "back"}}, ""},
+		{"other label", &runtimeapi.PodSandboxFilter{LabelSelector: map[string]string{"absent": ""}}, ""},
+		{"all parts", &runtimeapi.PodSandboxFilter{Id: "re", State: notReady, LabelSelector: map[string]string{"app": "web"}}, "removing"},
+	} {
+		answer, err := d.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{Filter: c.filter})
+		var ids []string
+		for _, i := range answer.GetItems() {
+			ids = append(ids, i.GetId())
+		}
+		if err != nil || strings.Join(ids, " ") != c.want {
+			t.Errorf("%s: %v, %v", c.name, ids, err)
+		}
+	}
+}
+
+func TestListContainers(t *testing.T) {
+	d := street(t)
+	exited := &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_EXITED}
+	const all = "created exited-at-start exited-badly exited-oom exited-unseen exited-well removing-alive removing-dead running starting"
+	for _, c := range []struct {
+		name   string
+		filter *runtimeapi.ContainerFilter
+		want   string
+	}{
+		{"no filter", nil, all},
+		{"beginning of an id", &runtimeapi.ContainerFilter{Id: "exited-w"}, "exited-well"},
+		{"sandbox", &runtimeapi.ContainerFilter{PodSandboxId: "stopped"}, "starting"},
+		{"beginning of a sandbox", &runtimeapi.ContainerFilter{PodSandboxId: "stop"}, "starting"},
+		{"state", &runtimeapi.ContainerFilter{State: exited, Id: "re"}, "removing-dead"},
+		{"label", &runtimeapi.ContainerFilter{LabelSelector: map[string]string{"name": "running"}}, "running"},
+		{"all parts", &runtimeapi.ContainerFilter{PodSandboxId: "stopped", State: exited}, ""},
+	} {
+		answer, err := d.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{Filter: c.filter})
+		var ids []string
+		for _, i := range answer.GetContainers() {
+			ids = append(ids, i.GetId())
+		}
+		if err != nil || strings.Join(ids, " ") != c.want {
+			t.Errorf("%s: %v, %v", c.name, ids, err)
+		}
+	}
+}
+
+// Ids may be cut short as long as they are unique, and a whole id is never
+// ambiguous. What is not shown is not in the way.
+func TestTruncatedIDs(t *testing.T) {
+	d := newDesk(t, func(d *desk) {
+		for _, name := range []string{"ab", "abc", "abd", "x1"} {
+			d.sandboxEvents(name, ready(name, podConfig(nil))...)
+			d.containerEvents(name, running(name, name, containerConfig(nil))...)
+		}
+		d.sandboxEvents("x2", ready("x2", podConfig(nil))[:1]...)
+		d.containerEvents("x2", running("x2", "x1", containerConfig(nil))[:1]...)
+	})
+	for given, want := range map[string]string{"ab": "ab", "abc": "abc", "abd": "abd", "x": "x1", "x1": "x1", "a": "", "y": "", "x2": ""} {
+		s, sandboxErr := d.sandbox(given)
+		c, containerErr := d.container(given)
+		if want == "" {
+			kind := fault.NotFound
+			if given == "a" {
+				kind = fault.Invalid
+			}
+			refused(t, sandboxErr, kind, "pod_sandbox_id")
+			refused(t, containerErr, kind, "container_id")
+			continue
+		}
+		if sandboxErr != nil || containerErr != nil || string(s.State.ID) != want || string(c.State.ID) != want {
+			t.Errorf("%s: %v, %v", given, sandboxErr, containerErr)
+		}
+	}
+}
+
+func TestImages(t *testing.T) {
+	d := newDesk(t, nil)
+	ctx := t.Context()
+	all, err := d.ListImages(ctx, &runtimeapi.ListImagesRequest{})
+	if err != nil || len(all.GetImages()) != 2 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	if i := all.GetImages()[0]; i.GetUid().GetValue() != 7 || i.GetUsername() != "" {
+		t.Errorf("a user that is a number: %v", i)
+	}
+	if i := all.GetImages()[1]; i.GetUid() != nil || i.GetUsername() != "nobody" {
+		t.Errorf("a user that is a name: %v", i)
+	}
+	for ref, want := range map[string]int{"web:1": 1, "unknown:1": 0} {
+		filter := &runtimeapi.ImageFilter{Image: &runtimeapi.ImageSpec{Image: ref}}
+		some, err := d.ListImages(ctx, &runtimeapi.ListImagesRequest{Filter: filter})
+		if err != nil || len(some.GetImages()) != want {
+			t.Errorf("list %s: %v, %v", ref, some, err)
+		}
+		one, err := d.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: ref}, Verbose: true})
+		if err != nil || (one.GetImage() != nil) != (want == 1) || (one.GetInfo()["info"] != "") != (want == 1) {
+			t.Errorf("status of %s: %v, %v", ref, one, err)
+		}
+	}
+	broken := &runtimeapi.ImageSpec{Image: "broken"}
+	_, err = d.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: broken})
+	refused(t, err, fault.Internal, "the store is broken")
+	_, err = d.ListImages(ctx, &runtimeapi.ListImagesRequest{Filter: &runtimeapi.ImageFilter{Image: broken}})
+	refused(t, err, fault.Internal, "the store is broken")
+	_, err = d.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{})
+	refused(t, err, fault.Invalid, "image.image")
+	_, err = d.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{})
+	refused(t, err, fault.Invalid, "image.image")
+	d.actors.err = fault.New(fault.NotFound, "", "", "gone")
+	if _, err = d.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: broken}); err != nil {
+		t.Errorf("an image that is gone: %v", err)
+	}
+	fs, err := d.ImageFsInfo(ctx, &runtimeapi.ImageFsInfoRequest{})
+	if err != nil || fs.GetImageFilesystems()[0].GetUsedBytes().GetValue() != 1 || fs.GetContainerFilesystems()[0].GetInodesUsed().GetValue() != 4 ||
+		fs.GetContainerFilesystems()[0].GetFsId().GetMountpoint() != "/layers" {
+		t.Errorf("%v, %v", fs, err)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	d := newDesk(t, nil)
+	conditions := func() map[string]*runtimeapi.RuntimeCondition {
+		answer, err := d.Status(t.Context(), &runtimeapi.StatusRequest{Verbose: true})
+		if err != nil || answer.GetInfo()["config"] != `{"x":1}` || len(answer.GetRuntimeHandlers()) != 2 {
+			t.Errorf("%v, %v", answer, err)
+		}
+		all := map[string]*runtimeapi.RuntimeCondition{}
+		for _, c := range answer.GetStatus().GetConditions() {
+			all[c.GetType()] = c
+		}
+		return all
+	}
+	if c := conditions(); !c[runtimeapi.RuntimeReady].GetStatus() || !c[runtimeapi.NetworkReady].GetStatus() {
+		t.Errorf("conditions %v", c)
+	}
+	d.Health.Network = func() error { return errors.New("no configuration in /etc/cni/net.d") }
+	c := conditions()
+	if n := c[runtimeapi.NetworkReady]; n.GetStatus() || n.GetReason() != "NetworkPluginNotReady" || n.GetMessage() == "" || !c[runtimeapi.RuntimeReady].GetStatus() {
+		t.Errorf("without a network: %v", c)
+	}
+	d.Health.Monitor = func() error { return errors.New("the monitor is gone") }
+	if r := conditions()[runtimeapi.RuntimeReady]; r.GetStatus() || r.GetReason() != "MonitorUnavailable" {
+		t.Errorf("without a monitor: %v", r)
+	}
+	version, err := d.Version(t.Context(), &runtimeapi.VersionRequest{})
+	if err != nil || version.GetRuntimeName() != "stele" || version.GetRuntimeVersion() != "1.2.3" || version.GetRuntimeApiVersion() != "v1" {
+		t.Errorf("%v, %v", version, err)
+	}
+	config, err := d.RuntimeConfig(t.Context(), &runtimeapi.RuntimeConfigRequest{})
+	if err != nil || config.GetLinux().GetCgroupDriver() != runtimeapi.CgroupDriver_CGROUPFS {
+		t.Errorf("%v, %v", config, err)
+	}
+}
