@@ -192,7 +192,9 @@ func newOffice(t *testing.T, log eventlog.Log) *office {
 	o.stop = stop
 	o.around = entity.Surroundings{
 		Log: log, Logger: quiet, Context: ctx, Go: o.running.Go,
-		Ended: func(_ eventlog.Stream, handled uint64) { o.note(func() { o.rested = append(o.rested, handled) }) },
+		Ended: func(_ eventlog.Stream, _ *actor.PID, handled uint64) {
+			o.note(func() { o.rested = append(o.rested, handled) })
+		},
 		Freed: func(eventlog.Stream) { o.note(func() { o.freed++ }) },
 		Quarantined: func(_ eventlog.Stream, reason error) {
 			o.note(func() { o.quarantined = append(o.quarantined, reason) })

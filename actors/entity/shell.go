@@ -34,8 +34,9 @@ type Surroundings struct {
 	// Go runs an effect or a replay; the daemon's end waits for it. Once the daemon
 	// is ending it may drop the function.
 	Go func(func())
-	// Ended tells the owner that nothing is under way, after `handled` Asks.
-	Ended func(stream eventlog.Stream, handled uint64)
+	// Ended tells the owner that nothing is under way in this actor, after `handled`
+	// Asks.
+	Ended func(stream eventlog.Stream, self *actor.PID, handled uint64)
 	// Freed tells the owner that the entity's name may be taken. It is called
 	// before any caller learns it.
 	Freed func(stream eventlog.Stream)
@@ -72,6 +73,7 @@ type shell[S, C, E any, F Effect] struct {
 	stream  eventlog.Stream
 	logger  *slog.Logger
 
+	self *actor.PID
 	send func(message any) // to this actor's own mailbox
 	at   Restored[S]
 	// ready: at is the stream's state. Otherwise a replay is under way.
@@ -140,6 +142,7 @@ func (s *shell[S, C, E, F]) Receive(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case *actor.Started:
 		self, root := ctx.Self(), ctx.ActorSystem().Root
+		s.self = self
 		s.send = func(message any) { root.Send(self, message) }
 		if s.ready {
 			s.begin()
@@ -578,6 +581,6 @@ func (s *shell[S, C, E, F]) unavailable(err error) error {
 // rest tells the owner when the actor has nothing to live for.
 func (s *shell[S, C, E, F]) rest() {
 	if s.ready && s.inFlight == nil && len(s.queue) == 0 && len(s.waiters) == 0 && len(s.running) == 0 && s.machine.Ended(s.at.State) {
-		s.around.Ended(s.stream, s.handled)
+		s.around.Ended(s.stream, s.self, s.handled)
 	}
 }

@@ -343,8 +343,8 @@ func (n *Node) forgetter(s id.Sandbox, c id.Container) func() {
 func (n *Node) around(onFreed func()) entity.Surroundings {
 	return entity.Surroundings{
 		Log: n.log, Logger: n.logger, Context: n.context, Go: n.effects.Go,
-		Ended: func(stream eventlog.Stream, handled uint64) {
-			n.system.Root.Send(n.router, &ended{stream, handled})
+		Ended: func(stream eventlog.Stream, self *actor.PID, handled uint64) {
+			n.system.Root.Send(n.router, &ended{stream, self, handled})
 		},
 		Freed: func(stream eventlog.Stream) {
 			n.system.Root.Send(n.router, &freed{stream})

@@ -38,9 +38,12 @@ type (
 	}
 	// freed says that the name of a stream may be taken again.
 	freed struct{ stream eventlog.Stream }
-	// ended says that an entity has nothing under way after that many messages.
+	// ended says that an entity has nothing under way after that many messages. An
+	// actor may say so more than once, and be gone when the last word arrives: it
+	// names itself, so that its successor is not taken for it.
 	ended struct {
 		stream  eventlog.Stream
+		who     *actor.PID
 		handled uint64
 	}
 	// find tells which of the streams has an entity.
@@ -172,7 +175,7 @@ func (r *router) release(ctx actor.Context, stream eventlog.Stream) {
 // retire lets an entity go, unless a message is on its way to it.
 func (r *router) retire(ctx actor.Context, msg *ended) {
 	ref := r.entities[msg.stream]
-	if ref == nil || ref.sent != msg.handled {
+	if ref == nil || !ref.pid.Equal(msg.who) || ref.sent != msg.handled {
 		return
 	}
 	delete(r.entities, msg.stream)
