@@ -225,6 +225,15 @@ func parseSignal(name string) (unix.Signal, error) {
 	if sig := unix.SignalNum(upper); sig != 0 {
 		return sig, nil
 	}
+	// The other names that three signals have, in the CRI's enumeration too.
+	switch upper {
+	case "SIGIOT":
+		return unix.SIGIOT, nil
+	case "SIGCLD":
+		return unix.SIGCLD, nil
+	case "SIGPOLL":
+		return unix.SIGPOLL, nil
+	}
 	if sig, ok := realtimeSignal(upper); ok {
 		return sig, nil
 	}
@@ -247,7 +256,7 @@ func realtimeSignal(name string) (unix.Signal, bool) {
 		n := 0
 		if offset != "" {
 			var err error
-			if n, err = strconv.Atoi(offset); err != nil {
+			if n, err = strconv.Atoi(offset); err != nil || offset[0] != '+' && offset[0] != '-' {
 				return 0, false
 			}
 		}

@@ -1,0 +1,111 @@
+package executors
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/image"
+)
+
+func TestCredentials(t *testing.T) {
+	c := NewCredentials()
+	me := func() *runtimeapi.AuthConfig { return &runtimeapi.AuthConfig{Username: "me", Password: "secret"} }
+	pull, drop := c.Keep("web:1", me())
+	same, dropSame := c.Keep("web:1", me())
+	if same != pull {
+		t.Error("equal credentials for one reference have two ids")
+	}
+	for name, other := range map[string]func() (string, *runtimeapi.AuthConfig){
+		"another password": func() (string, *runtimeapi.AuthConfig) {
+			return "web:1", &runtimeapi.AuthConfig{Username: "me", Password: "other"}
+		},
+		"none":              func() (string, *runtimeapi.AuthConfig) { return "web:1", nil },
+		"another reference": func() (string, *runtimeapi.AuthConfig) { return "web:2", me() },
+	} {
+		id, drop := c.Keep(other())
+		if id == pull {
+			t.Errorf("%s has the same id", name)
+		}
+		drop()
+	}
+	if elsewhere, _ := NewCredentials().Keep("web:1", me()); elsewhere == pull {
+		t.Error("another daemon gives the same id: the password could be guessed from it")
+	}
+	if strings.Contains(string(pull), "secret") {
+		t.Error("the id tells the password")
+	}
+
+	drop()
+	drop() // a second time changes nothing
+	if auth, ok := c.find(pull); !ok || auth.GetPassword() != "secret" {
+		t.Error("the credentials are gone while a call uses them")
+	}
+	dropSame()
+	if _, ok := c.find(pull); ok || len(c.pulls) > 0 {
+		t.Error("the credentials are kept after the last use")
+	}
+}
+
+func TestCredentialsConcurrently(t *testing.T) {
+	c := NewCredentials()
+	var callers sync.WaitGroup
+	for range 16 {
+		callers.Go(func() {
+			for range 100 {
+				pull, drop := c.Keep("web:1", nil)
+				if _, ok := c.find(pull); !ok {
+					t.Error("not found while it is kept")
+				}
+				drop()
+			}
+		})
+	}
+	callers.Wait()
+	if len(c.pulls) > 0 {
+		t.Error("something is kept")
+	}
+}
+
+// A pull that another daemon began has no credentials here and is not made.
+func TestFetchImageInterrupted(t *testing.T) {
+	x := New(Config{Credentials: NewCredentials()})
+	done, is := x.Image(t.Context(), image.FetchImage{Ref: "web:1", Pull: "p"}).(image.FetchImageDone)
+	if !is || done.Pull != "p" || fault.KindOf(done.Err) != fault.Interrupted {
+		t.Errorf("the outcome is %+v", done)
+	}
+}
+
+func TestExecs(t *testing.T) {
+	x := NewExecs()
+	ctx := context.WithValue(t.Context(), ctxKey{}, "caller")
+	collect := x.Begin(ctx, "x")
+	if caller, waits := x.caller("x"); !waits || caller.Value(ctxKey{}) != "caller" {
+		t.Error("the caller is not known")
+	}
+	x.deliver("x", []byte("out"), []byte("err"))
+	x.deliver("nobody", []byte("lost"), nil)
+	if out, errs := collect(); string(out) != "out" || string(errs) != "err" {
+		t.Errorf("collected %q and %q", out, errs)
+	}
+	if _, waits := x.caller("x"); waits || len(x.calls) > 0 {
+		t.Error("something is left behind")
+	}
+	x.deliver("x", []byte("late"), nil)
+}
+
+type ctxKey struct{}
+
+// A command for which nobody waits is not run.
+func TestExecuteInterrupted(t *testing.T) {
+	x := New(Config{Execs: NewExecs()})
+	done, is := x.Container(t.Context(), container.Execute{Exec: "x"}).(container.ExecuteDone)
+	if !is || done.Exec != "x" || fault.KindOf(done.Err) != fault.Interrupted {
+		t.Errorf("the outcome is %+v", done)
+	}
+}
