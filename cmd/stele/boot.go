@@ -27,9 +27,6 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *exe
 		return err
 	}
 	past := feed.Live.Past()
-	for stream, reason := range feed.Live.Damaged() {
-		logger.Error("stream left alone", "stream", string(stream), "reason", reason)
-	}
 	watched, err := d.watched(ctx)
 	if err != nil {
 		return err
@@ -39,6 +36,11 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *exe
 	})
 	if err != nil {
 		return err
+	}
+	for stream, reason := range feed.Live.Damaged() {
+		if err := actors.Host(ctx, host.ReportQuarantine{Stream: string(stream), Reason: reason}); err != nil {
+			return fmt.Errorf("record that %s is left alone: %w", stream, err)
+		}
 	}
 	if past.Host.State.BootID == bootID {
 		lost(ctx, actors, past, x, watched, logger)
