@@ -118,6 +118,7 @@ func info(c config, live *projections.Live, log *boltlog.Log) func() map[string]
 			},
 			"eventLog": map[string]any{
 				"lastSequence": log.Last(), "records": stats.Records, "commits": stats.Commits, "commitTime": stats.CommitTime.String(),
+				"appends": stats.Appends, "waitTime": stats.WaitTime.String(),
 			},
 			"entities": map[string]any{
 				"sandboxes": len(live.Sandboxes()), "containers": len(live.Containers()), "quarantined": live.Damaged(),

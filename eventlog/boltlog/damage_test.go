@@ -308,10 +308,13 @@ func corrupt(t testing.TB, path string, bucket, key []byte, change func(value []
 	defer db.Close()
 	err = db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucket)
+		var err error
 		if value := change(bytes.Clone(b.Get(key))); value != nil {
-			return b.Put(key, value)
+			err = b.Put(key, value)
+		} else {
+			err = b.Delete(key)
 		}
-		return b.Delete(key)
+		return errors.Join(err, sign(tx))
 	})
 	if err != nil {
 		t.Fatal(err)

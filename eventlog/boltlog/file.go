@@ -38,6 +38,7 @@ type opener struct {
 	path     string
 	readOnly bool
 	lockWait time.Duration
+	bootID   string // of the present boot; not needed to read only
 	log      *slog.Logger
 }
 
@@ -54,6 +55,7 @@ func (o *opener) open() (*handle, error) {
 		ReadOnly:        o.readOnly,
 		FreelistType:    bolt.FreelistMapType,
 		NoFreelistSync:  true,
+		NoSync:          true, // commitOnce does it
 		InitialMmapSize: mmapSize,
 		OpenFile: func(path string, flag int, _ fs.FileMode) (f *os.File, err error) {
 			h.file, err = o.prepare(path, flag&^os.O_CREATE)
@@ -257,7 +259,10 @@ func build(path string) error {
 				return fmt.Errorf("bucket %q: %w", name, err)
 			}
 		}
-		return tx.Bucket(bucketMeta).Put(keyFormat, fileFormat)
+		if err := tx.Bucket(bucketMeta).Put(keyFormat, fileFormat); err != nil {
+			return err
+		}
+		return sign(tx)
 	})
 	return errors.Join(err, db.Close())
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/stele-runtime/stele/eventlog"
 )
 
@@ -24,6 +26,15 @@ var (
 
 // keyProbe in bucketMeta is written and deleted by the repair (repair.go).
 var keyProbe = []byte("probe")
+
+// keyLast in bucketMeta holds what the last transaction was (lastValue): a tree
+// that leads to pages of earlier days does not have its own.
+var keyLast = []byte("last")
+
+// lastValue is the value of keyLast: the transaction, and its last record.
+func lastValue(tx *bolt.Tx, last eventlog.Sequence) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(tx.ID())), uint64(last))
+}
 
 const sequenceSize = 8
 

@@ -43,14 +43,14 @@ func (f *failing) commit(path string) func(*bolt.Tx) error {
 			}
 			return syscall.EIO
 		case commitsAreThere:
-			if err := tx.Commit(); err != nil {
+			if err := commitOnce(tx); err != nil {
 				return err
 			}
 			return syscall.EIO
 		case commitsPanic:
 			panic("page 7: bad magic")
 		case commitsHideTheFile:
-			if err := tx.Commit(); err != nil {
+			if err := commitOnce(tx); err != nil {
 				return err
 			}
 			if err := os.Rename(path, path+".hidden"); err != nil {
@@ -58,7 +58,7 @@ func (f *failing) commit(path string) func(*bolt.Tx) error {
 			}
 			return syscall.EIO
 		}
-		return tx.Commit()
+		return commitOnce(tx)
 	}
 }
 

@@ -3,6 +3,7 @@ package boltlog
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -12,6 +13,7 @@ import (
 // request is an append, or a snapshot to be saved, on its way to the writer.
 type request struct {
 	append   eventlog.Append
+	arrived  time.Time
 	snapshot *eventlog.Snapshot // instead of append
 	name     string             // of the snapshot
 

@@ -23,7 +23,7 @@ type store struct {
 }
 
 func newStore(o opener) (*store, error) {
-	h, err := o.open()
+	h, err := o.openWhole(false)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (s *store) reopen() error {
 	}
 	var h *handle
 	if err == nil {
-		h, err = s.opener.open()
+		h, err = s.opener.openWhole(true)
 	}
 	if err != nil {
 		s.set(nil, fmt.Errorf("%w: reopen: %w", eventlog.ErrUnavailable, err))

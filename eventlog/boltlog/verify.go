@@ -45,7 +45,13 @@ func (v *verifier) verify(tx *bolt.Tx) error {
 		// The trees cannot be walked with bbolt when their pages are damaged.
 		return err
 	}
-	for _, part := range []func() error{v.records, v.index, v.snapshots} {
+	return v.content(tx)
+}
+
+// content checks what is in the pages, which are sound.
+func (v *verifier) content(tx *bolt.Tx) error {
+	v.tx = tx
+	for _, part := range []func() error{v.records, v.index, v.snapshots, v.signature} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -171,6 +177,22 @@ func (v *verifier) snapshots() error {
 		}
 		v.report.Snapshots++
 	})
+}
+
+// signature checks that the trees are those of the transaction.
+func (v *verifier) signature() error {
+	meta := v.tx.Bucket(bucketMeta)
+	if meta == nil {
+		return errors.New("bucket " + string(bucketMeta) + " is gone")
+	}
+	var last eventlog.Sequence
+	if k, _ := v.tx.Bucket(bucketRecords).Cursor().Last(); k != nil {
+		last, _ = parseRecordKey(k)
+	}
+	if got, want := meta.Get(keyLast), lastValue(v.tx, last); !bytes.Equal(got, want) {
+		v.damage(eventlog.DamageError{Problem: fmt.Sprintf("the last transaction and record are noted as %x, but they are %x", got, want)})
+	}
+	return nil
 }
 
 // each calls fn for all pairs of a bucket.

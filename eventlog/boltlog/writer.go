@@ -31,7 +31,7 @@ type writer struct {
 	counters counters
 	ended    chan struct{} // closed when the goroutine is over
 
-	commit func(*bolt.Tx) error // (*bolt.Tx).Commit, except in tests
+	commit func(*bolt.Tx) error // commitOnce, except in tests
 }
 
 func newWriter(l *Log, o Options, commit func(*bolt.Tx) error) *writer {
@@ -151,7 +151,7 @@ func (w *writer) finish(tx *bolt.Tx, b *batch) {
 	began := time.Now()
 	err := guard(func() error { return w.commit(tx) })
 	w.counters.commits.Add(1)
-	w.counters.nanoseconds.Add(uint64(time.Since(began)))
+	w.counters.committing.Add(int64(time.Since(began)))
 	if err != nil {
 		w.rollback(tx)
 		w.settle(b, err)
@@ -164,6 +164,12 @@ func (w *writer) finish(tx *bolt.Tx, b *batch) {
 // so that who has an answer finds the records, too.
 func (w *writer) committed(b *batch) {
 	w.counters.records.Add(uint64(b.next - w.next))
+	for _, r := range b.requests {
+		if r.snapshot == nil && r.err == nil {
+			w.counters.appends.Add(1)
+			w.counters.waiting.Add(int64(time.Since(r.arrived)))
+		}
+	}
 	w.next = b.next
 	w.tail.Advance(b.next - 1)
 }

@@ -66,8 +66,10 @@ func BenchmarkPodLives(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N)/elapsed.Seconds(), "lives/s")
 			b.ReportMetric(float64(spent.records)/float64(b.N), "events/life")
+			b.ReportMetric(float64(spent.appends)/float64(b.N), "appends/life")
+			b.ReportMetric(float64(spent.commits)/float64(b.N), "commits/life")
 			// The clients' waiting is the sum over all workers, and so is the log's.
-			share := float64(spent.waited()) / float64(r.total())
+			share := float64(spent.waited) / float64(r.total())
 			b.ReportMetric(100*share, "log-%")
 			// Too few lives say nothing.
 			if b.N >= 10 && share > maxLogShare {
@@ -90,38 +92,30 @@ func logStats(b *testing.B, h *e2e.Harness) stats {
 	b.Helper()
 	// Protobuf's JSON has 64-bit numbers as strings, and durations in seconds.
 	var told struct {
-		Records, Commits int64 `json:",string"`
-		CommitTime       string
+		Records, Appends, Commits int64 `json:",string"`
+		WaitTime                  string
 	}
 	out := h.Stele("inspect", "--log-stats")
 	if err := json.Unmarshal([]byte(out), &told); err != nil {
 		b.Fatalf("stele inspect --log-stats: %v: %s", err, out)
 	}
-	spent, err := time.ParseDuration(told.CommitTime)
+	waited, err := time.ParseDuration(told.WaitTime)
 	if err != nil {
 		b.Fatalf("stele inspect --log-stats: %v: %s", err, out)
 	}
-	return stats{told.Records, told.Commits, spent}
+	return stats{told.Records, told.Appends, told.Commits, waited}
 }
 
-// stats are what the log did since the daemon's start: records, and the commits
-// that made them durable, with the time that these took.
+// stats are what the log did since the daemon's start: records, the appends that
+// carried them and the commits that made them durable, and how long the appends
+// waited for these.
 type stats struct {
-	records, commits int64
-	spent            time.Duration
+	records, appends, commits int64
+	waited                    time.Duration
 }
 
 func (s stats) minus(before stats) stats {
-	return stats{s.records - before.records, s.commits - before.commits, s.spent - before.spent}
-}
-
-// waited is how long appends waited for their commits, all together: each record
-// of a commit waits for the whole of it.
-func (s stats) waited() time.Duration {
-	if s.commits == 0 {
-		return 0
-	}
-	return time.Duration(float64(s.spent) * float64(s.records) / float64(s.commits))
+	return stats{s.records - before.records, s.appends - before.appends, s.commits - before.commits, s.waited - before.waited}
 }
 
 // live takes one pod through its life.

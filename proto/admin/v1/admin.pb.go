@@ -538,7 +538,11 @@ type LogStatsResponse struct {
 	Commits    uint64               `protobuf:"varint,3,opt,name=commits,proto3" json:"commits,omitempty"`
 	CommitTime *durationpb.Duration `protobuf:"bytes,4,opt,name=commit_time,json=commitTime,proto3" json:"commit_time,omitempty"`
 	// Why appends are refused now; empty if they are not.
-	Problem       string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	// The appends that carried the records, and how long they waited from their
+	// arrival to their answer, all together.
+	Appends       uint64               `protobuf:"varint,6,opt,name=appends,proto3" json:"appends,omitempty"`
+	WaitTime      *durationpb.Duration `protobuf:"bytes,7,opt,name=wait_time,json=waitTime,proto3" json:"wait_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -608,6 +612,20 @@ func (x *LogStatsResponse) GetProblem() string {
 	return ""
 }
 
+func (x *LogStatsResponse) GetAppends() uint64 {
+	if x != nil {
+		return x.Appends
+	}
+	return 0
+}
+
+func (x *LogStatsResponse) GetWaitTime() *durationpb.Duration {
+	if x != nil {
+		return x.WaitTime
+	}
+	return nil
+}
+
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_admin_v1_admin_proto_rawDesc = "" +
@@ -647,14 +665,16 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x06effect\x18\x01 \x01(\tR\x06effect\x129\n" +
 	"\n" +
 	"not_before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\"\x11\n" +
-	"\x0fLogStatsRequest\"\xc1\x01\n" +
+	"\x0fLogStatsRequest\"\x93\x02\n" +
 	"\x10LogStatsResponse\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x04R\flastSequence\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x18\n" +
 	"\acommits\x18\x03 \x01(\x04R\acommits\x12:\n" +
 	"\vcommit_time\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"commitTime\x12\x18\n" +
-	"\aproblem\x18\x05 \x01(\tR\aproblem2\xf4\x01\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x18\n" +
+	"\aappends\x18\x06 \x01(\x04R\aappends\x126\n" +
+	"\twait_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\bwaitTime2\xf4\x01\n" +
 	"\fAdminService\x12I\n" +
 	"\x06Events\x12\x1d.stele.admin.v1.EventsRequest\x1a\x1e.stele.admin.v1.EventsResponse0\x01\x12J\n" +
 	"\aInspect\x12\x1e.stele.admin.v1.InspectRequest\x1a\x1f.stele.admin.v1.InspectResponse\x12M\n" +
@@ -694,17 +714,18 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	6,  // 4: stele.admin.v1.Entity.owed:type_name -> stele.admin.v1.Owed
 	9,  // 5: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
 	10, // 6: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
-	0,  // 7: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
-	3,  // 8: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
-	7,  // 9: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
-	1,  // 10: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
-	4,  // 11: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
-	8,  // 12: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	10, // 7: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
+	0,  // 8: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
+	3,  // 9: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
+	7,  // 10: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
+	1,  // 11: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
+	4,  // 12: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
+	8,  // 13: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
+	11, // [11:14] is the sub-list for method output_type
+	8,  // [8:11] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
