@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/distribution/reference"
+	"go.podman.io/image/v5/pkg/docker/config"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	imagetypes "go.podman.io/image/v5/types"
 )
 
@@ -57,6 +60,8 @@ func (c Credentials) apply(system *imagetypes.SystemContext, registry string) er
 	}
 	if c.RegistryToken != "" {
 		system.DockerBearerRegistryToken = c.RegistryToken
+		// The library withholds the token from mirrors only if this is set too.
+		system.DockerAuthConfig = &imagetypes.DockerAuthConfig{}
 	}
 	if username != "" || password != "" || c.IdentityToken != "" {
 		system.DockerAuthConfig = &imagetypes.DockerAuthConfig{
@@ -83,15 +88,44 @@ func (c Credentials) login() (username, password string, err error) {
 	return username, strings.Trim(password, "\x00"), nil
 }
 
-// redactor gives a replacer that hides each secret in all the spellings in which it
-// can get into an error's text: a hostile registry may send back what it was sent.
-func (c Credentials) redactor() *strings.Replacer {
+// secrets gives what must not be shown.
+func (c Credentials) secrets() []string {
 	secrets := []string{c.Password, c.Auth, c.IdentityToken, c.RegistryToken}
 	if username, password, err := c.login(); err == nil && password != "" {
 		secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(username+":"+password)))
 	}
+	return secrets
+}
+
+// configuredSecrets gives the secrets that the configuration has for the names which
+// were tried, and for their mirrors.
+func (j *job) configuredSecrets() []string {
+	var secrets []string
+	for _, name := range j.names {
+		places := []reference.Named{name}
+		if registry, err := sysregistriesv2.FindRegistry(j.system, name.Name()); err == nil && registry != nil {
+			if sources, err := registry.PullSourcesFromReference(name); err == nil {
+				for _, source := range sources {
+					places = append(places, source.Reference)
+				}
+			}
+		}
+		for _, place := range places {
+			if found, err := config.GetCredentialsForRef(j.system, place); err == nil {
+				secrets = append(secrets, Credentials{
+					Username: found.Username, Password: found.Password, IdentityToken: found.IdentityToken,
+				}.secrets()...)
+			}
+		}
+	}
+	return secrets
+}
+
+// redactor gives a replacer that hides each secret in all the spellings in which it
+// can get into an error's text: a hostile registry may send back what it was sent.
+func redactor(secrets ...[]string) *strings.Replacer {
 	var spellings []string
-	for _, secret := range secrets {
+	for _, secret := range slices.Concat(secrets...) {
 		if secret != "" {
 			quoted := strconv.Quote(secret)
 			spellings = append(spellings, secret, url.QueryEscape(secret), url.PathEscape(secret), quoted[1:len(quoted)-1])

@@ -18,7 +18,7 @@ import (
 )
 
 // The kinds of failure that a caller can act on. A failure of another kind (a full
-// disk, a broken image) is an *Error without a Kind.
+// disk, an unreadable policy) is an *Error without a Kind.
 var (
 	// ErrInvalidReference: the name cannot be one, or stands for no registry.
 	ErrInvalidReference = errors.New("invalid image reference")
@@ -35,37 +35,61 @@ var (
 	ErrUnsupportedPlatform = errors.New("image is not for this platform")
 	// ErrUnavailable: the registry cannot be reached, or fails.
 	ErrUnavailable = errors.New("registry is unavailable")
+	// ErrStalled: nothing came from the registry for Options.StallTimeout.
+	ErrStalled = errors.New("stalled")
+	// ErrDecryption: the image's layers are encrypted, and cannot be decrypted with
+	// the keys that are configured.
+	ErrDecryption = errors.New("image cannot be decrypted")
+	// ErrInvalidImage: what the registry or archive has is no image, breaks the
+	// bounds, or is not what its digest says.
+	ErrInvalidImage = errors.New("image is invalid")
 )
 
-// Error is why an image was not pulled. It has no credentials in it: what failed
-// underneath is kept as text only, from which they were removed. errors.Is finds the
-// Kind, or context.Canceled or DeadlineExceeded when the pull was given up.
+// kinds are all of them.
+func kinds() []error {
+	return []error{
+		ErrInvalidReference, ErrNotFound, ErrUnauthorized, ErrRateLimited, ErrPolicy, ErrUnsupportedPlatform,
+		ErrUnavailable, ErrStalled, ErrDecryption, ErrInvalidImage,
+	}
+}
+
+// Error is why an image was not pulled, loaded or inspected. It has no credentials in
+// it: what failed underneath is kept as text only, from which they were removed.
+// errors.Is finds the Kind, or context.Canceled or DeadlineExceeded when the caller
+// gave up.
 type Error struct {
-	// Ref is the image as the user named it.
+	// Op is what was tried: "pull", "load" or "inspect".
+	Op string
+	// Ref is the image, or the archive, as the user named it.
 	Ref string
 	// Kind is one of the errors above, or nil.
 	Kind error
 	// Detail is the rest of the story.
 	Detail string
 
-	ended error // context.Canceled or DeadlineExceeded, if the pull was given up
+	ended error // context.Canceled or DeadlineExceeded, if the caller gave up
 }
 
-// newError makes the error of a pull whose context has ended with the given error,
-// or not at all.
-func newError(ended error, ref string, redact *strings.Replacer, cause error) *Error {
-	e := &Error{Ref: redact.Replace(ref), Detail: redact.Replace(cause.Error()), ended: ended}
-	if ended == nil {
-		e.Kind = kindOf(cause)
+type failure struct {
+	op, subject string
+	cause       error
+	ended       error // the caller's context's, if it has ended
+	redact      *strings.Replacer
+}
+
+func newError(f failure) *Error {
+	e := &Error{Op: f.op, Ref: f.redact.Replace(f.subject), Detail: f.redact.Replace(f.cause.Error()), ended: f.ended}
+	if f.ended == nil {
+		e.Kind = kindOf(f.cause)
 	}
 	return e
 }
 
 func (e *Error) Error() string {
 	if e.Kind == nil || strings.Contains(e.Detail, e.Kind.Error()) {
-		return fmt.Sprintf("pull %s: %s", e.Ref, e.Detail)
+		return fmt.Sprintf("%s %s: %s", e.Op, e.Ref, e.Detail)
 	}
-	return fmt.Sprintf("pull %s: %v: %s", e.Ref, e.Kind, e.Detail)
+	return fmt.Sprintf("%s %s: %v: %s", e.Op, e.Ref, e.Kind, e.Detail)
 }
 
 // Unwrap is for errors.Is.
@@ -82,12 +106,17 @@ func (e *Error) Unwrap() []error {
 
 var statusInText = regexp.MustCompile(`StatusCode: (\d{3}), "`)
 
+// What the library says of content that is not what its digest says; it has no type
+// for that.
+const (
+	wrongBlob     = "Digest did not match"
+	wrongManifest = "does not match provided manifest digest"
+)
+
 // kindOf tells what kind of failure an error of the image library is. The HTTP
 // status counts more than the codes in the body, which registries use as they like.
 func kindOf(err error) error {
-	for _, kind := range []error{
-		ErrInvalidReference, ErrNotFound, ErrUnauthorized, ErrRateLimited, ErrPolicy, ErrUnsupportedPlatform, ErrUnavailable,
-	} {
+	for _, kind := range kinds() {
 		if errors.Is(err, kind) {
 			return kind
 		}
@@ -116,6 +145,9 @@ func kindOf(err error) error {
 	if found := statusInText.FindStringSubmatch(err.Error()); found != nil {
 		status, _ := strconv.Atoi(found[1])
 		return kindOfStatus(status)
+	}
+	if text := err.Error(); strings.Contains(text, wrongBlob) || strings.Contains(text, wrongManifest) {
+		return ErrInvalidImage
 	}
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {

@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
@@ -41,6 +43,14 @@ type node struct {
 
 type nodeOptions struct {
 	Root, RegistriesConf, RegistriesConfDir, PolicyPath string
+
+	// Change sets up the puller otherwise; a child process doesn't get it.
+	Change func(*Options) `json:"-"`
+}
+
+// with changes the options of a node's puller.
+func with(change func(*Options)) func(*nodeOptions) {
+	return func(o *nodeOptions) { o.Change = change }
 }
 
 func newNode(t *testing.T, server *images.Server, change ...func(*nodeOptions)) *node {
@@ -88,15 +98,20 @@ func openNode(options nodeOptions) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	puller, err := New(Options{
+	pullerOptions := Options{
 		Store:             store,
 		Dir:               dir,
 		RegistriesConf:    options.RegistriesConf,
 		RegistriesConfDir: options.RegistriesConfDir,
 		PolicyPath:        options.PolicyPath,
 		AuthFile:          filepath.Join(options.Root, "auth.json"),
+		RetryDelay:        time.Millisecond,
 		Logger:            quiet,
-	})
+	}
+	if options.Change != nil {
+		options.Change(&pullerOptions)
+	}
+	puller, err := New(pullerOptions)
 	if err != nil {
 		store.Close()
 		return nil, err
@@ -113,14 +128,15 @@ func (n *node) pull(t *testing.T, ref string) Pulled {
 	return pulled
 }
 
-// temporary lists what pulls have left in the temporary directory.
+// temporary lists what pulls have left in the temporary directory. Layers that are
+// kept for a retry don't count.
 func (n *node) temporary(t *testing.T) []string {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(n.root, "images", tempDir, "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return left
+	return slices.DeleteFunc(left, func(path string) bool { return filepath.Base(path) == keptDir })
 }
 
 // expectNoImages checks that a failed pull left nothing that can be seen.

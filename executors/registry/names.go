@@ -72,7 +72,7 @@ func resolve(system *imagetypes.SystemContext, name string) (candidates, error) 
 		}
 		return candidates{named}, nil
 	}
-	switch mode, err := sysregistriesv2.GetShortNameMode(system); {
+	switch mode, err := shortNameMode(system); {
 	case err != nil:
 		return nil, fmt.Errorf("read short-name-mode: %w", err)
 	case len(short.registries) == 0:
@@ -90,6 +90,14 @@ func resolve(system *imagetypes.SystemContext, name string) (candidates, error) 
 		found = append(found, named)
 	}
 	return found, nil
+}
+
+// shortNameMode is what the options say, or else registries.conf.
+func shortNameMode(system *imagetypes.SystemContext) (imagetypes.ShortNameMode, error) {
+	if system.ShortNameMode != nil {
+		return *system.ShortNameMode, nil
+	}
+	return sysregistriesv2.GetShortNameMode(system)
 }
 
 // shortName is what registries.conf says about a name without a registry.

@@ -20,9 +20,9 @@ func conf(t *testing.T, content string) func(name string) ([]string, error) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &Puller{options: Options{RegistriesConf: path, RegistriesConfDir: filepath.Join(dir, "none"), Dir: dir}}
+	options := Options{RegistriesConf: path, RegistriesConfDir: filepath.Join(dir, "none"), Dir: dir}
 	return func(name string) ([]string, error) {
-		found, err := resolve(p.system(), name)
+		found, err := resolve(options.system(), name)
 		var names []string
 		for _, candidate := range found {
 			names = append(names, candidate.String())

@@ -104,8 +104,8 @@ func TestPullTwiceFetchesLayersOnce(t *testing.T) {
 	ref := server.Push(t, "app:v1", small(t, images.Here(), "one", "two"))
 	n := newNode(t, server)
 	first := n.pull(t, ref)
-	var reported []Progress
-	second, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Progress: func(p Progress) { reported = append(reported, p) }})
+	var reported []Event
+	second, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Progress: func(e Event) { reported = append(reported, e) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestPullTwiceFetchesLayersOnce(t *testing.T) {
 	}
 	present := 0
 	for _, news := range reported {
-		if news.Present {
+		if done, ok := news.(LayerDone); ok && done.Present {
 			present++
 		}
 	}
@@ -214,33 +214,49 @@ func TestKillDuringPull(t *testing.T) {
 	}
 }
 
-func TestProgressAddsUp(t *testing.T) {
+func TestProgressTellsWhatIsFetched(t *testing.T) {
 	server := images.Registry(t)
-	image := small(t, images.Here(), strings.Repeat("one", 1000), "two")
-	ref := server.Push(t, "app:v1", image)
+	image := small(t, images.Here(), strings.Repeat("one", 1000), "two", "two")
+	index := images.Index(t, images.OCI, small(t, images.Elsewhere(), "other"), image)
+	ref := server.PushIndex(t, "app:v1", index)
 	n := newNode(t, server)
-	done := map[string]uint64{}
-	pulled, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Progress: func(p Progress) {
-		if p.Done {
-			done[p.Digest] = p.Offset
+	var resolved []Resolved
+	done := map[string]int64{}
+	pulled, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Progress: func(e Event) {
+		switch e := e.(type) {
+		case Resolved:
+			resolved = append(resolved, e)
+		case LayerDone:
+			if _, twice := done[e.Digest]; twice || e.Present {
+				t.Errorf("unexpected %+v", e)
+			}
+			done[e.Digest] = e.Bytes
 		}
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	top, _ := index.Digest()
+	own, _ := image.Digest()
 	layers, _ := image.Layers()
+	want := Resolved{Name: ref, Digest: top.String(), Manifest: own.String(), Layers: len(layers)}
+	fetched := int64(0)
 	for _, layer := range layers {
 		digest, _ := layer.Digest()
 		size, _ := layer.Size()
-		if done[digest.String()] != uint64(size) {
+		want.Bytes += size
+		if done[digest.String()] != size {
 			t.Errorf("of layer %s %d bytes were reported, it has %d", digest, done[digest.String()], size)
 		}
 	}
-	var sum uint64
 	for _, bytes := range done {
-		sum += bytes
+		fetched += bytes
 	}
-	if pulled.Bytes != sum {
-		t.Errorf("%d bytes in all, the parts are %d", pulled.Bytes, sum)
+	if len(resolved) != 1 || resolved[0] != want {
+		t.Errorf("resolved %+v, want %+v", resolved, want)
+	}
+	raw, _ := image.RawConfigFile()
+	if want := uint64(fetched + int64(len(raw))); pulled.Bytes != want {
+		t.Errorf("%d bytes in all, layers and configuration have %d", pulled.Bytes, want)
 	}
 }

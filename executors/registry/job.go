@@ -1,0 +1,207 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containers/ocicrypt/config"
+	"github.com/distribution/reference"
+	"go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/signature"
+	imagetypes "go.podman.io/image/v5/types"
+)
+
+// A job is one pull, inspection or load, with the configuration as it is when it
+// begins. Only the goroutine that began it uses it.
+type job struct {
+	p       *Puller
+	request jobRequest
+	system  *imagetypes.SystemContext
+	policy  *signature.Policy
+	keys    *config.DecryptConfig
+	news    *reporter
+	names   []reference.Named // that were tried
+	undo    []func()
+}
+
+type jobRequest struct {
+	op      string // for errors
+	subject string // for errors
+	// ref is the image's name as the user wrote it, if it is one in a registry.
+	ref         string
+	namespace   string
+	credentials Credentials
+	progress    func(Event)
+}
+
+// begin reads the configuration. The caller must end the job.
+func (p *Puller) begin(request jobRequest) (*job, error) {
+	j := &job{p: p, request: request, system: p.options.system(), news: newReporter(request.progress)}
+	if err := j.prepare(); err != nil {
+		err = j.fail(context.Background(), err)
+		j.end()
+		return nil, err
+	}
+	return j, nil
+}
+
+func (j *job) prepare() error {
+	r := j.request
+	if r.namespace != "" && !namespaceName.MatchString(r.namespace) {
+		return fmt.Errorf("%w: %q cannot be a namespace", ErrInvalidReference, r.namespace)
+	}
+	temp, err := os.MkdirTemp(j.p.options.TempDir, jobPrefix)
+	if err != nil {
+		return fmt.Errorf("make a temporary directory: %w", err)
+	}
+	j.system.BigFilesTemporaryDir = temp
+	j.undo = append(j.undo, func() {
+		if err := os.RemoveAll(temp); err != nil {
+			j.p.log.Warn("temporary files of a pull could not be removed", "error", err)
+		}
+	})
+	if j.system.SignaturePolicyPath, err = j.p.namespacePolicy(r.namespace); err != nil {
+		return err
+	}
+	if j.policy, err = readPolicy(j.system); err != nil {
+		return err
+	}
+	if j.keys, err = decryptionKeys(j.p.options.DecryptionKeysPath); err != nil {
+		return fmt.Errorf("%w: %w", ErrDecryption, err)
+	}
+	if r.ref == "" {
+		return nil
+	}
+	path, remove, err := j.p.takeAuthFile(r.namespace, r.ref)
+	if err != nil {
+		return err
+	}
+	j.system.AuthFilePath = path
+	j.undo = append(j.undo, remove)
+	return nil
+}
+
+func (j *job) end() {
+	for _, undo := range j.undo {
+		undo()
+	}
+}
+
+// fail makes the error that a caller gets. It hides the credentials that may have
+// been used.
+func (j *job) fail(ctx context.Context, cause error) error {
+	return newError(failure{
+		op: j.request.op, subject: j.request.subject, cause: cause, ended: ctx.Err(),
+		redact: redactor(j.request.credentials.secrets(), j.configuredSecrets()),
+	})
+}
+
+// systemFor gives the library's settings for an image in a registry, with the
+// credentials for it.
+func (j *job) systemFor(name reference.Named) (*imagetypes.SystemContext, error) {
+	system := *j.system
+	if err := j.request.credentials.apply(&system, reference.Domain(name)); err != nil {
+		return nil, err
+	}
+	return &system, nil
+}
+
+// transfer says what to copy into the store, and under which name.
+type transfer struct {
+	name   reference.Named
+	source imagetypes.ImageReference
+	system *imagetypes.SystemContext // for the source
+}
+
+// copied is what a copy brought. If it failed, only bytes is set.
+type copied struct {
+	id    string
+	found contents
+	bytes uint64
+}
+
+// copy copies an image into the store, once, if it can be used here and the policy
+// accepts it.
+func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
+	target, err := j.p.options.Store.Reference(t.name)
+	if err != nil {
+		return copied{}, err
+	}
+	judge, err := signature.NewPolicyContext(j.policy)
+	if err != nil {
+		return copied{}, fmt.Errorf("apply the signature policy: %w", err)
+	}
+	defer func() {
+		if err := judge.Destroy(); err != nil {
+			j.p.log.Warn("a signature policy could not be put away", "error", err)
+		}
+	}()
+	whole, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	files := waiting{temp: j.system.BigFilesTemporaryDir, names: map[string]string{}}
+	m := startMeter(meterOptions{
+		reporter: j.news, patience: j.p.options.StallTimeout, giveUp: giveUp, arrived: files.add,
+	})
+	source := &checkedReference{ImageReference: t.source, canDecrypt: j.keys != nil, report: func(c contents) {
+		c.resolved.Name = t.name.String()
+		m.found <- c
+	}}
+	var made imagetypes.ImageReference
+	from, err := j.p.fromKept(source)
+	if err == nil {
+		_, err = copy.Image(whole, judge, target, from, &copy.Options{
+			SourceCtx:               t.system,
+			DestinationCtx:          j.system,
+			Progress:                m.events,
+			ProgressInterval:        everyRead,
+			MaxParallelDownloads:    j.p.options.MaxParallelLayers,
+			OciDecryptConfig:        j.keys,
+			ReportResolvedReference: &made,
+		})
+	}
+	result := copied{bytes: m.stop()}
+	if err != nil {
+		err = j.explain(ctx, t, copyFailure{
+			cause: err, stalled: errors.Is(context.Cause(whole), errNothingCame), encrypted: source.found.encrypted,
+		})
+		if worthKeeping(ctx, err) {
+			err = also(err, files.keep(source.found.distinct(), j.p.keptDir()))
+		}
+		return result, also(err, files.forget())
+	}
+	j.p.dropKept(source.found.distinct())
+	result.found = source.found
+	if result.id, err = j.p.options.Store.ImageIDAt(ctx, made); err != nil {
+		return result, fmt.Errorf("look at the new image: %w", err)
+	}
+	return result, nil
+}
+
+type copyFailure struct {
+	cause              error
+	stalled, encrypted bool
+}
+
+// explain says of what kind a failed copy is, where the library's error doesn't.
+func (j *job) explain(ctx context.Context, t transfer, f copyFailure) error {
+	switch {
+	case f.stalled:
+		return fmt.Errorf("%w: nothing came for %v", ErrStalled, j.p.options.StallTimeout)
+	case errors.Is(kindOf(f.cause), ErrPolicy):
+		return j.refusal(ctx, t, f.cause)
+	case f.encrypted && strings.Contains(f.cause.Error(), "decrypt"):
+		return fmt.Errorf("%w: %w", ErrDecryption, f.cause)
+	}
+	return f.cause
+}
+
+// also adds what went wrong while a failure was dealt with, without changing its kind.
+func also(failed, other error) error {
+	if other == nil {
+		return failed
+	}
+	return fmt.Errorf("%w (also: %v)", failed, other)
+}

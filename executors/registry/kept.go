@@ -1,0 +1,136 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"go.podman.io/image/v5/pkg/blobcache"
+	imagetypes "go.podman.io/image/v5/types"
+)
+
+// The image library puts layers into the store from the lowest up. One that has
+// arrived before a lower one waits in a temporary file, and is lost when the lower one
+// fails. Here such files are kept for the next try, of this pull or another: they get
+// a second name while the library works, and when it has failed, those that are whole
+// layers move to a directory from which the next try reads.
+
+const (
+	// keptDir is in Options.TempDir: hard links need one file system.
+	keptDir = "stele-kept"
+	// keptFor bounds how long layers are kept; the kubelet's retries are at most five
+	// minutes apart.
+	keptFor = time.Hour
+	// waitingDir is in a job's temporary directory.
+	waitingDir = "waiting"
+)
+
+// waiting are second names of the library's temporary files. The meter's goroutine
+// adds to them; when it has ended, others may use them.
+type waiting struct {
+	temp  string            // the job's temporary directory
+	names map[string]string // second name by first
+}
+
+// add names the files that are there.
+func (w *waiting) add() {
+	dir := filepath.Join(w.temp, waitingDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return // they are fetched again, no more
+	}
+	files, _ := filepath.Glob(filepath.Join(w.temp, "container_images_*", "*"))
+	for _, file := range files {
+		if w.names[file] != "" {
+			continue
+		}
+		second := filepath.Join(dir, strconv.Itoa(len(w.names)))
+		if err := os.Link(file, second); err == nil {
+			w.names[file] = second
+		}
+	}
+}
+
+// forget removes the second names.
+func (w *waiting) forget() error { return os.RemoveAll(filepath.Join(w.temp, waitingDir)) }
+
+// keep moves the files that are layers of the image to the directory of kept ones.
+func (w *waiting) keep(layers map[string]bool, kept string) error {
+	for _, path := range w.names {
+		digest, err := digestOf(path)
+		if err != nil {
+			return err
+		}
+		if !layers[digest.String()] {
+			continue
+		}
+		if err := os.MkdirAll(kept, 0o700); err != nil {
+			return err
+		}
+		if err := os.Rename(path, filepath.Join(kept, digest.String())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func digestOf(path string) (digest.Digest, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	digester := digest.Canonical.Digester()
+	if _, err := io.Copy(digester.Hash(), file); err != nil {
+		return "", err
+	}
+	return digester.Digest(), nil
+}
+
+// worthKeeping says whether a failure leaves hope that the layers will be needed: not
+// if the image was refused, and not if the disk is full.
+func worthKeeping(ctx context.Context, failure error) bool {
+	if errors.Is(failure, syscall.ENOSPC) || errors.Is(failure, syscall.EDQUOT) {
+		return false
+	}
+	return ctx.Err() != nil || errors.Is(failure, ErrStalled) || errors.Is(kindOf(failure), ErrUnavailable) ||
+		errors.Is(kindOf(failure), ErrRateLimited)
+}
+
+func (p *Puller) keptDir() string { return filepath.Join(p.options.TempDir, keptDir) }
+
+// fromKept makes a source read the layers that were kept from there; the library
+// compares them with their digests, as all others.
+func (p *Puller) fromKept(source imagetypes.ImageReference) (imagetypes.ImageReference, error) {
+	kept, err := os.ReadDir(p.keptDir())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(kept) == 0 {
+		return source, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return blobcache.NewBlobCache(source, p.keptDir(), imagetypes.PreserveOriginal)
+}
+
+// dropKept removes kept layers that are in the store now, or are old.
+func (p *Puller) dropKept(stored map[string]bool) {
+	kept, err := os.ReadDir(p.keptDir())
+	if err != nil {
+		return // there are none
+	}
+	for _, entry := range kept {
+		info, err := entry.Info()
+		if err != nil || !stored[entry.Name()] && time.Since(info.ModTime()) < keptFor {
+			continue
+		}
+		if err := os.Remove(filepath.Join(p.keptDir(), entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			p.log.Warn("a layer that was kept for a retry could not be removed", "error", err)
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package registry
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/distribution/reference"
+)
+
+// A pod's namespace may have a signature policy of its own, which an administrator
+// puts into Options.PolicyDir, and credentials, which a credential provider of the
+// kubelet puts into Options.NamespacedAuthDir before the pull. Files have the names
+// that CRI-O documents for signature_policy_dir and namespaced_auth_dir.
+
+// inUseDir is where a namespace's credentials are moved by the pull that uses them
+// up: the provider writes them anew for each.
+const inUseDir = "in-use"
+
+// namespaceName is what Kubernetes allows (RFC 1123 label); it becomes part of paths.
+var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// namespacePolicy gives the path of the policy that holds for a namespace: its own
+// if there is one.
+func (p *Puller) namespacePolicy(namespace string) (string, error) {
+	if namespace == "" || p.options.PolicyDir == "" {
+		return p.options.PolicyPath, nil
+	}
+	own := filepath.Join(p.options.PolicyDir, namespace+".json")
+	switch _, err := os.Stat(own); {
+	case err == nil:
+		return own, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return p.options.PolicyPath, nil
+	default:
+		return "", fmt.Errorf("look for a signature policy of the namespace: %w", err)
+	}
+}
+
+// takeAuthFile gives the path of the auth.json that a pull is to use, and a function
+// that removes it, if it is the namespace's, when the pull has ended.
+func (p *Puller) takeAuthFile(namespace, ref string) (path string, remove func(), err error) {
+	keep := func() {}
+	if namespace == "" || p.options.NamespacedAuthDir == "" {
+		return p.options.AuthFile, keep, nil
+	}
+	// The name is as the kubelet makes it: docker.io is assumed for short ones.
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w: %w", ErrInvalidReference, err)
+	}
+	sum := sha256.Sum256([]byte(named.Name()))
+	base := namespace + "-" + hex.EncodeToString(sum[:])
+	taken := filepath.Join(p.options.NamespacedAuthDir, inUseDir, base+"-"+rand.Text()+".json")
+	if err := os.MkdirAll(filepath.Dir(taken), 0o700); err != nil {
+		return "", nil, fmt.Errorf("take the namespace's credentials: %w", err)
+	}
+	// Renaming takes them in one step: of two pulls one gets them.
+	err = os.Rename(filepath.Join(p.options.NamespacedAuthDir, base+".json"), taken)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return p.options.AuthFile, keep, nil
+	case err != nil:
+		return "", nil, fmt.Errorf("take the namespace's credentials: %w", err)
+	}
+	return taken, func() {
+		if err := os.Remove(taken); err != nil {
+			p.log.Warn("used credentials of a namespace could not be removed", "namespace", namespace, "error", err)
+		}
+	}, nil
+}
+
+// removeUsedCredentials removes what a crash left in the directory of credentials
+// that are in use.
+func removeUsedCredentials(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	dir = filepath.Join(dir, inUseDir)
+	left, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range left {
+		if strings.HasSuffix(entry.Name(), ".json") {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, entry.Name())))
+		}
+	}
+	return err
+}

@@ -1,0 +1,47 @@
+package registry
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A transport is where an image is, in the words of containers-transports(5).
+type transport string
+
+const (
+	inRegistry      transport = "docker"
+	inStore         transport = "containers-storage"
+	inLayout        transport = "oci"
+	inLayoutArchive transport = "oci-archive"
+	inDockerArchive transport = "docker-archive"
+)
+
+// place is where a user says that an image is.
+type place struct {
+	transport transport
+	// name is the image's, in a registry or the store.
+	name string
+	// path is the archive's; image says which one in it, if that was said.
+	path, image string
+}
+
+// parsePlace understands TRANSPORT:PATH[:IMAGE], containers-storage:NAME,
+// docker://NAME and NAME.
+func parsePlace(text string) (place, error) {
+	before, after, _ := strings.Cut(text, ":")
+	switch t := transport(before); t {
+	case inRegistry:
+		if name, found := strings.CutPrefix(after, "//"); found {
+			return place{transport: inRegistry, name: name}, nil
+		}
+	case inStore:
+		return place{transport: inStore, name: after}, nil
+	case inLayout, inLayoutArchive, inDockerArchive:
+		path, image, _ := strings.Cut(after, ":")
+		if path == "" {
+			return place{}, fmt.Errorf("%w: %q has no path", ErrInvalidReference, text)
+		}
+		return place{transport: t, path: path, image: image}, nil
+	}
+	return place{transport: inRegistry, name: text}, nil
+}
