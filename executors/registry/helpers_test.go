@@ -181,6 +181,7 @@ const childVariable = "STELE_REGISTRY_TEST_CHILD"
 type childJob struct {
 	Options nodeOptions
 	Ref     string
+	Once    bool // ends after the first pull
 }
 
 func pullForEver(text string) {
@@ -198,10 +199,25 @@ func pullForEver(text string) {
 		if err != nil {
 			panic(err)
 		}
+		if job.Once {
+			return
+		}
 		if err := n.store.Remove(context.Background(), pulled.ImageID); err != nil {
 			panic(err)
 		}
 	}
+}
+
+// runChild runs a child that ends by itself.
+func runChild(t *testing.T, job childJob, environment ...string) (output []byte, err error) {
+	t.Helper()
+	text, err := json.Marshal(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(append(os.Environ(), environment...), childVariable+"="+string(text))
+	return command.CombinedOutput()
 }
 
 // startChild starts a child; kill ends it with SIGKILL.

@@ -105,6 +105,9 @@ func (j *job) inspectRemote(ctx context.Context, tags bool, name string) (Inspec
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalidReference, err)
 		}
+		if err := j.notBlocked(name); err != nil {
+			return err
+		}
 		system, err := j.systemFor(name)
 		if err != nil {
 			return err

@@ -141,6 +141,9 @@ func (j *job) pull(ctx context.Context, name reference.Named) (Pulled, error) {
 	if err != nil {
 		return Pulled{}, fmt.Errorf("%w: %w", ErrInvalidReference, err)
 	}
+	if err := j.notBlocked(name); err != nil {
+		return Pulled{}, err
+	}
 	system, err := j.systemFor(name)
 	if err != nil {
 		return Pulled{}, err
@@ -169,6 +172,19 @@ func (j *job) resolve(ref string) (candidates, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidReference, err)
 	}
 	return found, nil
+}
+
+// notBlocked heeds "blocked" of registries.conf. The library does so for the place
+// that is asked in the end, not for the name that was rewritten to it.
+func (j *job) notBlocked(name reference.Named) error {
+	registry, err := sysregistriesv2.FindRegistry(j.system, name.Name())
+	if err != nil {
+		return fmt.Errorf("read registries.conf: %w", err)
+	}
+	if registry != nil && registry.Blocked {
+		return fmt.Errorf("registries.conf says of %s that it is blocked", registry.Prefix)
+	}
+	return nil
 }
 
 // firstOf tries the names in turn until one works.

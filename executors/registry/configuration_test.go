@@ -1,0 +1,350 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stele-runtime/stele/test/images"
+)
+
+// write puts a file into a directory, which is made if need be.
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func authFile(t *testing.T, registry, name, password string) string {
+	t.Helper()
+	content, err := json.Marshal(map[string]any{"auths": map[string]any{registry: map[string]any{
+		"auth": base64.StdEncoding.EncodeToString([]byte(name + ":" + password)),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func TestMirrors(t *testing.T) {
+	mirror, other := images.Registry(t), images.Registry(t)
+	image := small(t, images.Here(), "content")
+	mirror.Push(t, "copies/app:v1", image)
+	digest, _ := image.Digest()
+	byTag, byDigest := "upstream.example/team/app:v1", "upstream.example/team/app@"+digest.String()
+	for _, test := range []struct {
+		name, conf string
+		pulled     []string
+		refused    map[string]error
+	}{
+		{
+			name: "mirror", conf: fmt.Sprintf(`
+[[registry]]
+prefix = "upstream.example/team"
+location = %q
+insecure = true
+[[registry.mirror]]
+location = "%s/copies"
+insecure = true
+`, other.Host+"/empty", mirror.Host),
+			pulled: []string{byTag, byDigest},
+		},
+		{
+			name: "mirror by digest only", conf: fmt.Sprintf(`
+[[registry]]
+prefix = "upstream.example/team"
+location = %q
+insecure = true
+mirror-by-digest-only = true
+[[registry.mirror]]
+location = "%s/copies"
+insecure = true
+`, other.Host+"/empty", mirror.Host),
+			pulled:  []string{byDigest},
+			refused: map[string]error{byTag: ErrNotFound},
+		},
+		{
+			name: "mirror for tags only", conf: fmt.Sprintf(`
+[[registry]]
+prefix = "upstream.example/team"
+location = %q
+insecure = true
+[[registry.mirror]]
+location = "%s/copies"
+insecure = true
+pull-from-mirror = "tag-only"
+`, other.Host+"/empty", mirror.Host),
+			pulled:  []string{byTag},
+			refused: map[string]error{byDigest: ErrNotFound},
+		},
+		{
+			name: "location", conf: fmt.Sprintf("[[registry]]\nprefix = \"*.example\"\nlocation = %q\ninsecure = true\n", mirror.Host),
+			pulled: []string{"any.example/copies/app:v1"},
+		},
+		{
+			name: "blocked", conf: fmt.Sprintf("[[registry]]\nprefix = \"upstream.example\"\nlocation = %q\ninsecure = true\nblocked = true\n", mirror.Host),
+			refused: map[string]error{"upstream.example/copies/app:v1": nil},
+		},
+		{
+			name:    "not insecure",
+			conf:    fmt.Sprintf("[[registry]]\nprefix = \"upstream.example\"\nlocation = %q\n", mirror.Host),
+			refused: map[string]error{"upstream.example/copies/app:v1": ErrUnavailable},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			n := newNode(t, mirror, func(o *nodeOptions) {
+				o.RegistriesConf = filepath.Join(o.Root, "registries.conf")
+				o.RegistriesConfDir = filepath.Join(o.Root, "registries.conf.d")
+				write(t, o.RegistriesConf, "unqualified-search-registries = []\n")
+				write(t, filepath.Join(o.RegistriesConfDir, "50-test.conf"), test.conf)
+			})
+			for _, ref := range test.pulled {
+				if pulled := n.pull(t, ref); pulled.Name != ref || pulled.Digest != digest.String() {
+					t.Errorf("%s was pulled as %s with %s", ref, pulled.Name, pulled.Digest)
+				}
+				if err := n.store.Remove(context.Background(), ref); err != nil {
+					t.Error(err)
+				}
+			}
+			for ref, kind := range test.refused {
+				_, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref})
+				if kind != nil {
+					expectKind(t, err, kind)
+				} else if err == nil || !strings.Contains(err.Error(), "blocked") {
+					t.Errorf("pulling %s: %v", ref, err)
+				}
+			}
+		})
+	}
+}
+
+// What a user gives for a registry is not for its mirrors.
+func TestMirrorsGetNoCredentialsOfTheRegistry(t *testing.T) {
+	mirror := images.Registry(t)
+	mirror.Push(t, "app:v1", small(t, images.Here(), "content"))
+	n := newNode(t, mirror, func(o *nodeOptions) {
+		o.RegistriesConf = filepath.Join(o.Root, "registries.conf")
+		write(t, o.RegistriesConf, fmt.Sprintf("[[registry]]\nprefix = \"upstream.example\"\nlocation = \"127.0.0.1:1\"\n[[registry.mirror]]\nlocation = %q\ninsecure = true\n", mirror.Host))
+	})
+	for _, credentials := range []Credentials{
+		{RegistryToken: "the-token"}, {Username: user, Password: secret}, {IdentityToken: "the-token"},
+	} {
+		var sent []string
+		mirror.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			if header := r.Header.Get("Authorization"); header != "" {
+				sent = append(sent, header)
+			} else if r.URL.Path == "/v2/" {
+				challenge := `Basic realm="test"`
+				if credentials.RegistryToken != "" {
+					challenge = fmt.Sprintf(`Bearer realm="http://%s/token",service="test"`, mirror.Host)
+				}
+				w.Header().Set("WWW-Authenticate", challenge)
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			} else if r.URL.Path == "/token" {
+				fmt.Fprint(w, `{"token": "of-its-own"}`)
+				return true
+			}
+			return false
+		})
+		_, err := n.puller.Pull(context.Background(), PullRequest{Ref: "upstream.example/app:v1", Credentials: credentials})
+		for _, header := range sent {
+			if encoded, ok := strings.CutPrefix(header, "Basic "); ok {
+				decoded, _ := base64.StdEncoding.DecodeString(encoded)
+				header = string(decoded)
+			}
+			if strings.Contains(header, "the-token") || strings.Contains(header, secret) || strings.Contains(header, user) {
+				t.Errorf("the mirror got %q, %v", header, err)
+			}
+		}
+		if len(sent) == 0 {
+			t.Error("the mirror was not asked, so that this test shows nothing")
+		}
+	}
+}
+
+func TestShortNameModeOption(t *testing.T) {
+	server := images.Registry(t)
+	server.Push(t, "app:v1", small(t, images.Here(), "content"))
+	write(t, server.RegistriesConf, fmt.Sprintf("unqualified-search-registries = [\"127.0.0.1:1\", %q]\nshort-name-mode = \"enforcing\"\n[[registry]]\nlocation = %q\ninsecure = true\n", server.Host, server.Host))
+	n := newNode(t, server)
+	_, err := n.puller.Pull(context.Background(), PullRequest{Ref: "app:v1"})
+	expectKind(t, err, ErrInvalidReference)
+	n = newNode(t, server, with(func(o *Options) { o.ShortNameMode = "disabled" }))
+	if pulled := n.pull(t, "app:v1"); pulled.Name != server.Host+"/app:v1" {
+		t.Errorf("pulled as %s", pulled.Name)
+	}
+}
+
+func TestBadOptionsAreRefused(t *testing.T) {
+	n := newNode(t, images.Registry(t))
+	for name, change := range map[string]func(*Options){
+		"store":           func(o *Options) { o.Store = nil },
+		"directory":       func(o *Options) { o.Dir = "" },
+		"short name mode": func(o *Options) { o.ShortNameMode = "maybe" },
+		"policies":        func(o *Options) { o.PolicyDir = "relative" },
+		"credentials":     func(o *Options) { o.NamespacedAuthDir = "relative" },
+		"keys":            func(o *Options) { o.DecryptionKeysPath = "relative" },
+	} {
+		options := Options{Store: n.store, Dir: t.TempDir()}
+		change(&options)
+		if _, err := New(options); err == nil {
+			t.Errorf("a bad option is accepted: %s", name)
+		}
+	}
+}
+
+func TestCertsDir(t *testing.T) {
+	server, ca := images.TLSRegistry(t)
+	ref := server.Push(t, "app:v1", small(t, images.Here(), "content"))
+	certs := t.TempDir()
+	n := newNode(t, server, with(func(o *Options) { o.CertsDir = certs }))
+	before := server.Requests()
+	_, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref})
+	expectKind(t, err, ErrUnavailable)
+	if !strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "tried") {
+		t.Errorf("error is %v; want it to tell of the certificate, after one try", err)
+	}
+	if server.Requests() != before {
+		t.Error("an unknown registry was asked")
+	}
+	write(t, filepath.Join(certs, server.Host, "ca.crt"), string(ca))
+	n.pull(t, ref)
+}
+
+func TestNamespacedCredentials(t *testing.T) {
+	server := images.Registry(t)
+	ref := server.Push(t, "team/app:v1", small(t, images.Here(), "content"))
+	server.Intercept(basicAuth)
+	dir := filepath.Join(t.TempDir(), "auth")
+	n := newNode(t, server, with(func(o *Options) { o.NamespacedAuthDir = dir }))
+	sum := sha256.Sum256([]byte(server.Host + "/team/app"))
+	path := filepath.Join(dir, "shop-"+hex.EncodeToString(sum[:])+".json")
+	write(t, path, authFile(t, server.Host, user, secret))
+
+	_, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "other"})
+	expectKind(t, err, ErrUnauthorized)
+	if _, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "shop"}); err != nil {
+		t.Fatal(err)
+	}
+	expectNoCredentials(t, dir)
+	_, err = n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "shop"})
+	expectKind(t, err, ErrUnauthorized)
+
+	// Without the namespace's the node's count.
+	write(t, filepath.Join(n.root, "auth.json"), authFile(t, server.Host, user, secret))
+	if _, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "shop"}); err != nil {
+		t.Error(err)
+	}
+	// And what the namespace has replaces them.
+	write(t, path, authFile(t, server.Host, user, "wrong-"+secret))
+	_, err = n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "shop"})
+	expectKind(t, err, ErrUnauthorized)
+	if text := fmt.Sprint(err); strings.Contains(text, secret) || strings.Contains(text, "wrong-") {
+		t.Errorf("the error shows the password: %v", err)
+	}
+	expectNoCredentials(t, dir)
+
+	for _, namespace := range []string{"../shop", "a/b", "..", "Shop", strings.Repeat("a", 64)} {
+		_, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: namespace})
+		expectKind(t, err, ErrInvalidReference)
+	}
+
+	// What a crash leaves is removed at the start.
+	write(t, filepath.Join(dir, inUseDir, "shop-abc.json"), "{}")
+	if _, err := New(Options{Store: n.store, Dir: t.TempDir(), NamespacedAuthDir: dir, PolicyPath: acceptAll(t)}); err != nil {
+		t.Fatal(err)
+	}
+	expectNoCredentials(t, dir)
+}
+
+func expectNoCredentials(t *testing.T, dir string) {
+	t.Helper()
+	for _, pattern := range []string{"*.json", inUseDir + "/*"} {
+		if left, _ := filepath.Glob(filepath.Join(dir, pattern)); len(left) > 0 {
+			t.Errorf("credentials are left: %q", left)
+		}
+	}
+}
+
+func acceptAll(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "policy.json")
+	write(t, path, `{"default": [{"type": "insecureAcceptAnything"}]}`)
+	return path
+}
+
+func TestNamespacePolicies(t *testing.T) {
+	server := images.Registry(t)
+	ref := server.Push(t, "app:v1", small(t, images.Here(), "content"))
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "strict.json"), `{"default": [{"type": "reject"}]}`)
+	write(t, filepath.Join(dir, "broken.json"), `{`)
+	n := newNode(t, server, with(func(o *Options) { o.PolicyDir, o.PolicyPath = dir, acceptAll(t) }))
+	for namespace, want := range map[string]string{"": "", "free": "", "strict": "requirement 1 of 1, reject, for the default in " + filepath.Join(dir, "strict.json"), "broken": "signature policy"} {
+		_, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: namespace})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("for namespace %q: %v, want %q", namespace, err, want)
+		}
+		if namespace == "strict" {
+			expectKind(t, err, ErrPolicy)
+		}
+	}
+}
+
+// Secrets of the configuration are hidden as those of the request are.
+func TestConfiguredSecretsAreHidden(t *testing.T) {
+	server := images.Registry(t)
+	ref := server.Push(t, "app:v1", small(t, images.Here(), "content"))
+	server.Intercept(basicAuth)
+	n := newNode(t, server)
+	write(t, filepath.Join(n.root, "auth.json"), authFile(t, server.Host, user, "wrong-"+secret))
+	_, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref})
+	expectKind(t, err, ErrUnauthorized)
+	encoded := base64.StdEncoding.EncodeToString([]byte(user + ":wrong-" + secret))
+	for _, hidden := range []string{"s3cr", "wrong-", encoded} {
+		if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), hidden) {
+			t.Errorf("the error shows %q: %v", hidden, err)
+		}
+	}
+	if !strings.Contains(err.Error(), redacted) {
+		t.Errorf("the registry's echo is not in the error, so that this test shows nothing: %v", err)
+	}
+}
+
+// The environment's proxy is read once a process, so that a child pulls.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	server := images.Registry(t)
+	server.Push(t, "app:v1", small(t, images.Here(), "content"))
+	seen := make(chan string, 100)
+	server.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		seen <- r.Host
+		return false
+	})
+	write(t, server.RegistriesConf, "[[registry]]\nlocation = \"far.example\"\ninsecure = true\n")
+	n := newNode(t, server)
+	n.store.Close()
+	job := childJob{
+		Options: nodeOptions{Root: n.root, RegistriesConf: server.RegistriesConf, RegistriesConfDir: server.RegistriesConfDir},
+		Ref:     "far.example/app:v1", Once: true,
+	}
+	// The registry of the test plays the proxy: requests name far.example.
+	if output, err := runChild(t, job, "HTTP_PROXY=http://"+server.Host, "NO_PROXY=", "HTTPS_PROXY="); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	if host := <-seen; host != "far.example" {
+		t.Errorf("the proxy was asked for %q", host)
+	}
+}
