@@ -185,12 +185,16 @@ type copyFailure struct {
 	stalled, encrypted bool
 }
 
+// rejected is how the library begins to tell that the policy didn't accept an image,
+// also if a signature could not be read.
+const rejected = "Source image rejected: "
+
 // explain says of what kind a failed copy is, where the library's error doesn't.
 func (j *job) explain(ctx context.Context, t transfer, f copyFailure) error {
 	switch {
 	case f.stalled:
 		return fmt.Errorf("%w: nothing came for %v", ErrStalled, j.p.options.StallTimeout)
-	case errors.Is(kindOf(f.cause), ErrPolicy):
+	case errors.Is(kindOf(f.cause), ErrPolicy), kindOf(f.cause) == nil && strings.Contains(f.cause.Error(), rejected):
 		return j.refusal(ctx, t, f.cause)
 	case f.encrypted && strings.Contains(f.cause.Error(), "decrypt"):
 		return fmt.Errorf("%w: %w", ErrDecryption, f.cause)
