@@ -119,7 +119,6 @@ func TestCreateThatIsRefused(t *testing.T) {
 			}
 		})
 	}
-	refuse("terminal", monitor.ErrUnimplemented, func(r *monitor.CreateRequest) { r.Terminal = true })
 	refuse("relative-runtime", nil, func(r *monitor.CreateRequest) { r.Runtime = "runc" })
 	refuse("no-runtime", nil, func(r *monitor.CreateRequest) { r.Runtime = "/nowhere/runc" })
 	refuse("no-bundle", nil, func(r *monitor.CreateRequest) { r.Bundle = "/nowhere" })

@@ -16,7 +16,10 @@ const (
 	// minVersion and maxVersion are the protocol's versions that this monitor
 	// speaks.
 	minVersion = 1
-	maxVersion = 1
+	maxVersion = 2
+	// versionTerminals is the version since which there are terminals and all
+	// else that proto/monitor/v1 lists for it.
+	versionTerminals = 2
 	// forgetWait is how long Forget waits for an exit: a runtime that has
 	// deleted a container may be faster than the kernel's word of its end.
 	forgetWait = 5 * time.Second
@@ -26,6 +29,8 @@ const (
 type session struct {
 	server *Server
 	conn   *wire.Conn
+	// version is what was agreed on.
+	version uint32
 	// calls are the requests that are being answered.
 	calls sync.WaitGroup
 
@@ -60,16 +65,38 @@ func (n *session) run(ctx context.Context) error {
 			return err
 		}
 		given, err := received(req.Descriptors, fds)
-		callCtx, done := ctx, func() {}
-		if exec := req.GetExec(); exec != nil && err == nil {
-			// Before the next request is read, which may be to kill it.
-			callCtx, done, err = n.server.startExec(ctx, exec.ExecId)
+		c := &call{Request: req, given: given, done: func() {}}
+		if err == nil {
+			err = n.begin(ctx, c)
 		}
 		n.calls.Go(func() {
-			defer done()
-			n.answer(callCtx, req, given, err)
+			defer c.done()
+			n.answer(ctx, c, err)
 		})
 	}
+}
+
+// call is a request that is being answered.
+type call struct {
+	*pb.Request
+	// given came with it. What is not taken is closed at the end.
+	given descriptors
+	// exec is that of Exec and AdoptExec.
+	exec *execution
+	// done is called when the answer was sent.
+	done func()
+}
+
+// begin does what must be done before the next request is read, which may refer
+// to this one.
+func (n *session) begin(ctx context.Context, c *call) (err error) {
+	switch r := c.Call.(type) {
+	case *pb.Request_Exec:
+		c.exec, c.done, err = n.server.startExec(ctx, r.Exec.ExecId)
+	case *pb.Request_AdoptExec:
+		c.exec, c.done, err = n.server.startExec(ctx, r.AdoptExec.ExecId)
+	}
+	return err
 }
 
 // hello agrees on a version.
@@ -88,6 +115,7 @@ func (n *session) hello() error {
 			minVersion, maxVersion, hello.GetMinVersion(), hello.GetMaxVersion())
 		return errors.Join(refusal, n.conn.Send(&pb.Reply{Id: req.Id, Failure: toFailure(refusal)}))
 	}
+	n.version = version
 	s := n.server
 	if err := s.journal.SkipTo(hello.LastSeq); err != nil {
 		return err
@@ -105,45 +133,47 @@ func (n *session) hello() error {
 
 // answer carries out a request, unless there is an error already, and sends the
 // reply.
-func (n *session) answer(ctx context.Context, req *pb.Request, given descriptors, err error) {
+func (n *session) answer(ctx context.Context, c *call, err error) {
 	reply, lent := &pb.Reply{}, descriptors{}
 	if err == nil {
-		reply, lent, err = n.call(ctx, req, &given)
+		reply, lent, err = n.call(ctx, c)
 	}
-	given.close()
+	c.given.close()
 	if err != nil {
 		reply = &pb.Reply{Failure: toFailure(err)}
 	}
-	reply.Id = req.Id
+	reply.Id = c.Id
 	reply.Descriptors = lent.roles
 	if err := n.conn.Send(reply, lent.fds...); err != nil && ctx.Err() == nil {
 		n.server.logger.Warn("send a reply", "error", err)
 	}
 	lent.close()
-	if req.GetShutdown() != nil && reply.Failure == nil {
+	if c.GetShutdown() != nil && reply.Failure == nil {
 		n.server.quitOnce.Do(func() { close(n.server.quit) })
 	}
 }
 
-// call carries out a request. Descriptors in given that it doesn't take are
-// closed afterwards.
-func (n *session) call(ctx context.Context, req *pb.Request, given *descriptors) (*pb.Reply, descriptors, error) {
+// call carries out a request.
+func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, error) {
 	s := n.server
 	done := &pb.Reply{}
-	switch call := req.Call.(type) {
+	switch call := c.Call.(type) {
 	case *pb.Request_Create:
-		c, err := s.create(call.Create)
-		return lendContainer(c, err)
+		container, err := s.create(ctx, call.Create)
+		return lendContainer(container, err)
 	case *pb.Request_Lend:
-		c, err := s.find(call.Lend.ContainerId)
-		return lendContainer(c, err)
+		container, err := s.find(call.Lend.ContainerId)
+		return lendContainer(container, err)
 	case *pb.Request_Adopt:
-		return done, descriptors{}, s.adopt(call.Adopt, given)
+		return done, descriptors{}, s.adopt(call.Adopt, &c.given)
 	case *pb.Request_Settle:
 		s.settle()
 		return done, descriptors{}, nil
 	case *pb.Request_Exec:
-		ended, err := s.exec(ctx, call.Exec, given)
+		ended, err := n.exec(c.exec, c.Id, call.Exec, &c.given)
+		return &pb.Reply{Result: &pb.Reply_ExecEnded{ExecEnded: ended}}, descriptors{}, err
+	case *pb.Request_AdoptExec:
+		ended, err := s.adoptExec(c.exec, call.AdoptExec, &c.given)
 		return &pb.Reply{Result: &pb.Reply_ExecEnded{ExecEnded: ended}}, descriptors{}, err
 	case *pb.Request_KillExec:
 		s.killExec(call.KillExec.ExecId)
@@ -155,12 +185,14 @@ func (n *session) call(ctx context.Context, req *pb.Request, given *descriptors)
 	case *pb.Request_Forget:
 		return done, descriptors{}, s.forget(call.Forget.ContainerId)
 	case *pb.Request_List:
-		reply, err := n.list(req.Id)
+		reply, err := n.list(c.Id)
 		return reply, descriptors{}, err
 	case *pb.Request_Subscribe:
-		return done, descriptors{}, n.subscribe(ctx, req.Id, call.Subscribe.After)
+		return done, descriptors{}, n.subscribe(ctx, c.Id, call.Subscribe.After)
 	case *pb.Request_Ack:
 		return done, descriptors{}, s.journal.Ack(call.Ack.Seq)
+	case *pb.Request_Resize:
+		return done, descriptors{}, s.resize(call.Resize)
 	case *pb.Request_Shutdown:
 		return done, descriptors{}, s.checkShutdown()
 	default:

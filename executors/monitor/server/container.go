@@ -37,13 +37,14 @@ type container struct {
 	lost bool
 	// output is nil when there are no pipes (any more).
 	output *pump.Output
-	// pidfd and stdin are -1 when they aren't there.
-	pidfd int
-	stdin int
+	// pidfd, stdin and terminal, the master, are -1 when they aren't there.
+	pidfd, stdin, terminal int
+	// stdinClosed says that there won't be a stdin any more.
+	stdinClosed bool
 }
 
 func newContainer(id string) *container {
-	return &container{id: id, ready: make(chan struct{}), exited: make(chan struct{}), pidfd: -1, stdin: -1}
+	return &container{id: id, ready: make(chan struct{}), exited: make(chan struct{}), pidfd: -1, stdin: -1, terminal: -1}
 }
 
 // hasExited reports whether the exit is in the journal.
@@ -54,6 +55,13 @@ func (c *container) hasExited() bool {
 	default:
 		return false
 	}
+}
+
+// hungUp reports whether nobody held the container's terminal for a time.
+func (c *container) hungUp() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.record.Terminal && c.terminal < 0 && c.pidfd >= 0
 }
 
 func (c *container) outputs() *pump.Output {
@@ -68,6 +76,10 @@ func (c *container) describe() *pb.Container {
 	if c.hasExited() {
 		description.Exit = c.exit
 	}
+	c.mu.Lock()
+	description.StdinClosed = c.stdinClosed
+	c.mu.Unlock()
+	description.TerminalLost = c.hungUp()
 	if output := c.outputs(); output != nil {
 		lost, err := output.Lost()
 		description.LogLost = uint64(lost)
@@ -83,7 +95,10 @@ func (c *container) lend() (descriptors, error) {
 	var d descriptors
 	c.mu.Lock()
 	output := c.output
-	err := errorsFirst(d.duplicate(pb.Role_ROLE_PIDFD, c.pidfd), d.duplicate(pb.Role_ROLE_STDIN, c.stdin))
+	err := errorsFirst(
+		d.duplicate(pb.Role_ROLE_PIDFD, c.pidfd),
+		d.duplicate(pb.Role_ROLE_STDIN, c.stdin),
+		d.duplicate(pb.Role_ROLE_TERMINAL, c.terminal))
 	c.mu.Unlock()
 	if err == nil && output != nil {
 		var pipes pump.Pipes
@@ -103,10 +118,10 @@ func (c *container) lend() (descriptors, error) {
 // written.
 func (c *container) release() error {
 	c.mu.Lock()
-	output, pidfd, stdin := c.output, c.pidfd, c.stdin
-	c.output, c.pidfd, c.stdin = nil, -1, -1
+	output, pidfd, stdin, terminal := c.output, c.pidfd, c.stdin, c.terminal
+	c.output, c.pidfd, c.stdin, c.terminal = nil, -1, -1, -1
 	c.mu.Unlock()
-	closeAll(pidfd, stdin)
+	closeAll(pidfd, stdin, terminal)
 	if output == nil {
 		return nil
 	}

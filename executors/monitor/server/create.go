@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stele-runtime/stele/executors/monitor/proc"
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
-	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
@@ -28,10 +29,14 @@ const (
 )
 
 // create makes a container, or returns the one that is there.
-func (s *Server) create(req *pb.Create) (*container, error) {
+func (s *Server) create(ctx context.Context, req *pb.Create) (*container, error) {
 	if err := checkCreate(req); err != nil {
 		return nil, err
 	}
+	if err := s.starts.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.starts.leave()
 	c, fresh := s.reserve(req.ContainerId)
 	if fresh {
 		c.err = s.createFresh(c, req)
@@ -55,8 +60,6 @@ func checkCreate(req *pb.Create) error {
 		return fail(pb.Failure_CODE_INVALID, "create %s: the runtime's path %q is not absolute", req.ContainerId, req.Runtime)
 	case !filepath.IsAbs(req.PidFile):
 		return fail(pb.Failure_CODE_INVALID, "create %s: the pid file's path %q is not absolute", req.ContainerId, req.PidFile)
-	case req.Terminal:
-		return fail(pb.Failure_CODE_UNIMPLEMENTED, "create %s: this monitor has no terminals for containers", req.ContainerId)
 	case req.Deadline < 0 || req.MaxLogSize < 0:
 		return fail(pb.Failure_CODE_INVALID, "create %s: the deadline or the log size is negative", req.ContainerId)
 	}
@@ -71,41 +74,36 @@ func (s *Server) createFresh(c *container, req *pb.Create) error {
 	if err != nil {
 		return err
 	}
-	pipes, err := newStdio(req.Stdin)
+	io, err := newStdio(req.Stdin && !req.Terminal)
 	if err != nil {
 		closeLog(log)
 		return err
 	}
-	defer pipes.closeChild()
-
-	// What is left in the pid file by an earlier try must not be taken for an
-	// answer.
-	if err := os.Remove(req.PidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+	defer io.closeChild()
+	if err := removePidFile(req.PidFile); err != nil {
 		closeLog(log)
-		pipes.closeOwn()
-		return fmt.Errorf("remove the old pid file: %w", err)
+		io.closeOwn()
+		return err
 	}
 	s.reaper.Begin()
 	defer s.reaper.End()
-	record, pidfd, err := s.runCreate(c, req, pipes)
+	record, pidfd, err := s.runCreate(c, req, io)
 	if err != nil {
 		closeLog(log)
-		pipes.closeOwn()
+		io.closeOwn()
 		return err
 	}
-	output, err := s.pump.Attach(pump.Pipes{Stdout: pipes.stdout, Stderr: pipes.stderr}, log)
+	output, err := s.pump.Attach(io.sources(), log)
 	if err == nil {
 		err = s.journal.Created(record)
 	}
 	if err != nil {
-		if pidfd >= 0 {
-			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
-		}
-		closeAll(pidfd, pipes.stdin)
+		proc.KillTree(toIdentity(record.Process))
+		closeAll(pidfd, io.stdin, io.terminal)
 		return err
 	}
 	c.mu.Lock()
-	c.output, c.pidfd, c.stdin = output, pidfd, pipes.stdin
+	c.output, c.pidfd, c.stdin, c.terminal = output, pidfd, io.stdin, io.terminal
 	c.mu.Unlock()
 	c.record = record
 	return nil
@@ -126,62 +124,97 @@ func closeLog(log *crilog.File) {
 }
 
 // runCreate runs the runtime and follows the process that it leaves behind.
-func (s *Server) runCreate(c *container, req *pb.Create, pipes *stdio) (*pb.Container, int, error) {
-	child, err := s.reaper.Start(reaper.Command{
-		Path:  req.Runtime,
-		Args:  req.Args,
-		Env:   req.Env,
-		Dir:   req.Bundle,
-		Files: pipes.child,
-	})
-	if err != nil {
+func (s *Server) runCreate(c *container, req *pb.Create, io *stdio) (*pb.Container, int, error) {
+	command := reaper.Command{Path: req.Runtime, Args: req.Args, Env: req.Env, Dir: req.Bundle, Files: io.child}
+	var terminal *console
+	if req.Terminal {
+		var err error
+		if terminal, err = s.newConsole(); err != nil {
+			return nil, -1, err
+		}
+		defer terminal.close()
+		command.Args = terminal.args(req.Args)
+	}
+	if err := s.runRuntime(c, req, command, io); err != nil {
 		return nil, -1, err
 	}
+	record, pidfd, err := s.followCreated(c, req, io)
+	if err != nil || terminal == nil {
+		return record, pidfd, err
+	}
+	master, err := terminal.receive()
+	if err != nil {
+		proc.KillTree(toIdentity(record.Process))
+		closeAll(pidfd)
+		return nil, -1, fmt.Errorf("create %s: %w", c.id, err)
+	}
+	io.replaceByTerminal(master)
+	record.StdoutInode, record.StderrInode = 0, 0
+	return record, pidfd, nil
+}
+
+// runRuntime runs the runtime to its end.
+func (s *Server) runRuntime(c *container, req *pb.Create, command reaper.Command, io *stdio) error {
+	child, err := s.reaper.Start(command)
+	if err != nil {
+		return err
+	}
 	s.oomScore.restore(child.PID)
+	if identity, ok := child.Identity(); ok {
+		if err := s.journal.Creating(&pb.Started{Id: c.id, Process: fromIdentity(identity), PidFile: req.PidFile}); err != nil {
+			s.logger.Error("note that a container is being created", "container", c.id, "error", err)
+		}
+	}
 	deadline := time.Duration(req.Deadline)
 	if deadline == 0 {
 		deadline = defaultDeadline
 	}
 	status, err := await(child, time.After(deadline), nil)
+	if err == nil && status.Code == 0 {
+		return nil
+	}
+	failed := &failure{
+		code:    pb.Failure_CODE_RUNTIME,
+		message: fmt.Sprintf("create %s: %s ended with code %d", c.id, req.Runtime, status.Code),
+		runtime: &pb.RuntimeFailure{ExitCode: int32(status.Code), Stderr: complaint(io)},
+	}
 	if err != nil {
-		killByPidFile(req.PidFile)
-		return nil, -1, &failure{
-			code:    pb.Failure_CODE_RUNTIME,
-			message: fmt.Sprintf("create %s: %s was killed: %v after %v", c.id, req.Runtime, err, deadline),
-			runtime: &pb.RuntimeFailure{ExitCode: int32(status.Code), TimedOut: true, Stderr: complaint(pipes)},
-		}
+		killLeft(req.PidFile)
+		failed.message = fmt.Sprintf("create %s: %s was killed: %v after %v", c.id, req.Runtime, err, deadline)
+		failed.runtime.TimedOut = true
 	}
-	if status.Code != 0 {
-		return nil, -1, &failure{
-			code:    pb.Failure_CODE_RUNTIME,
-			message: fmt.Sprintf("create %s: %s ended with code %d", c.id, req.Runtime, status.Code),
-			runtime: &pb.RuntimeFailure{ExitCode: int32(status.Code), Stderr: complaint(pipes)},
-		}
-	}
+	return failed
+}
+
+// followCreated follows the first process of a container that the runtime has
+// made. That waits to be started.
+func (s *Server) followCreated(c *container, req *pb.Create, io *stdio) (*pb.Container, int, error) {
 	pid, err := readPidFile(req.PidFile)
 	if err != nil {
 		return nil, -1, err
 	}
-	pidfd, err := s.reaper.Follow(pid, func(status reaper.Status) { go s.ended(c, status) })
+	oom := newOOMMark(oomCounter(pid))
+	tell := s.teller(c, oom)
+	pidfd, err := s.reaper.Follow(pid, tell)
 	if errors.Is(err, reaper.ErrForeign) {
-		err = s.followForeign(pidfd, func(status reaper.Status) { s.ended(c, status) })
+		err = s.followForeign(pidfd, tell)
 	}
 	if err != nil {
 		closeAll(pidfd)
 		return nil, -1, fmt.Errorf("follow the first process of container %s: %w", c.id, err)
 	}
-	oomFile := oomCounter(pid)
 	return &pb.Container{
 		Id:          c.id,
-		Process:     &pb.Process{Pid: int32(pid), StartTime: reaper.StartTime(pid), Inode: reaper.Inode(pidfd)},
+		Process:     fromIdentity(proc.Identify(pid, pidfd)),
 		LogPath:     req.LogPath,
 		MaxLogSize:  req.MaxLogSize,
 		Stdin:       req.Stdin,
 		StdinOnce:   req.StdinOnce,
-		StdoutInode: inode(pipes.stdout),
-		StderrInode: inode(pipes.stderr),
-		OomFile:     oomFile,
-		OomKills:    oomKills(oomFile),
+		Terminal:    req.Terminal,
+		StdoutInode: inode(io.stdout),
+		StderrInode: inode(io.stderr),
+		OomFile:     oom.file,
+		OomKills:    oom.kills,
 	}, pidfd, nil
 }
 
@@ -190,8 +223,8 @@ var (
 	errCanceled = errors.New("nobody waits for it any more")
 )
 
-// await waits for a child until the deadline or cancel, and then kills its
-// process group.
+// await waits for a child until the deadline or cancel, and then kills it and
+// everything that it has started.
 func await(child *reaper.Child, deadline <-chan time.Time, cancel <-chan struct{}) (reaper.Status, error) {
 	var why error
 	select {
@@ -202,7 +235,7 @@ func await(child *reaper.Child, deadline <-chan time.Time, cancel <-chan struct{
 	case <-cancel:
 		why = errCanceled
 	}
-	child.KillGroup()
+	child.Kill()
 	select {
 	case status := <-child.Done:
 		return status, why
@@ -214,8 +247,8 @@ func await(child *reaper.Child, deadline <-chan time.Time, cancel <-chan struct{
 // complaint returns the end of what a runtime that failed wrote to standard
 // error, or else to standard output. Its processes are gone or stuck, so this
 // doesn't wait.
-func complaint(pipes *stdio) []byte {
-	for _, fd := range []int{pipes.stderr, pipes.stdout} {
+func complaint(io *stdio) []byte {
+	for _, fd := range []int{io.stderr, io.stdout} {
 		text := make([]byte, 64<<10)
 		n, err := unix.Read(fd, text)
 		if err != nil {
@@ -247,19 +280,15 @@ func readPidFile(path string) (int, error) {
 	return pid, nil
 }
 
-// killByPidFile kills the process that a runtime, which was killed itself, may
-// have left behind: a child of the monitor by now.
-func killByPidFile(path string) {
-	pid, err := readPidFile(path)
+// killLeft kills what a runtime, which was killed itself, may have left behind: a
+// child of the monitor by now.
+func killLeft(pidFile string) {
+	pid, err := readPidFile(pidFile)
 	if err != nil {
 		return
 	}
-	pidfd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return
-	}
-	defer func() { _ = unix.Close(pidfd) }()
-	if reaper.Parent(pid) == os.Getpid() {
-		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	identity := proc.Identity{PID: pid, StartTime: proc.StartTime(pid)}
+	if proc.Parent(pid) == os.Getpid() {
+		proc.KillTree(identity)
 	}
 }

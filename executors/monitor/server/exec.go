@@ -14,10 +14,56 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// exec runs a process in a container and waits for it, until ctx ends.
-func (s *Server) exec(ctx context.Context, req *pb.Exec, files *descriptors) (*pb.ExecEnded, error) {
+// execution is an exec that somebody waits for on a connection.
+type execution struct {
+	id string
+	// ctx ends when the process is to be killed.
+	ctx  context.Context
+	kill context.CancelFunc
+	// process is nil until it is there. It belongs to the goroutine that answers.
+	process *execProcess
+}
+
+// startExec notes an exec, so that killExec finds it, until done is called, after
+// the answer was sent.
+func (s *Server) startExec(parent context.Context, id string) (e *execution, done func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.execs[id]; ok || id == "" {
+		return nil, func() {}, fail(pb.Failure_CODE_INVALID, "the exec id %q is missing, or of an exec that runs", id)
+	}
+	e = &execution{id: id}
+	e.ctx, e.kill = context.WithCancel(parent)
+	s.execs[id] = e
+	return e, func() {
+		e.kill()
+		s.mu.Lock()
+		delete(s.execs, id)
+		s.mu.Unlock()
+		if e.process != nil {
+			e.process.finish()
+		}
+	}, nil
+}
+
+// killExec ends an exec, which then answers that it was canceled. One that isn't
+// there has ended.
+func (s *Server) killExec(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.execs[id]; ok {
+		e.kill()
+	}
+}
+
+// exec runs a process in a container and waits for it.
+func (n *session) exec(e *execution, id uint64, req *pb.Exec, files *descriptors) (*pb.ExecEnded, error) {
+	s := n.server
 	if err := s.checkExec(req); err != nil {
 		return nil, err
+	}
+	if req.Terminal && n.version < versionTerminals {
+		return nil, fail(pb.Failure_CODE_UNIMPLEMENTED, "exec %s: version %d of the protocol has no terminals", req.ExecId, n.version)
 	}
 	var deadline <-chan time.Time
 	if req.Timeout > 0 {
@@ -25,17 +71,39 @@ func (s *Server) exec(ctx context.Context, req *pb.Exec, files *descriptors) (*p
 		defer timer.Stop()
 		deadline = timer.C
 	}
-	process, ended, err := s.runExec(ctx, deadline, req, files)
-	if ended != nil || err != nil {
-		return ended, err
+	master, err := s.beginExec(e, deadline, req, files)
+	if errors.Is(err, errDeadline) {
+		return &pb.ExecEnded{Code: 128 + int32(unix.SIGKILL), Signal: int32(unix.SIGKILL), TimedOut: true}, nil
 	}
-	return process.await(ctx, deadline)
+	if err != nil {
+		return nil, err
+	}
+	if n.version >= versionTerminals {
+		err = n.tellStarted(id, e.process, master)
+	}
+	closeAll(master)
+	if err != nil {
+		return nil, err
+	}
+	return e.process.await(e.ctx, deadline)
+}
+
+// tellStarted hands over what the daemon needs to go on alone.
+func (n *session) tellStarted(id uint64, p *execProcess, master int) error {
+	var roles []pb.Role
+	var fds []int
+	for role, fd := range map[pb.Role]int{pb.Role_ROLE_PIDFD: p.pidfd, pb.Role_ROLE_TERMINAL: master} {
+		if fd >= 0 {
+			roles, fds = append(roles, role), append(fds, fd)
+		}
+	}
+	return n.conn.Send(&pb.Reply{Id: id, More: true, Descriptors: roles, Result: &pb.Reply_ExecStarted{
+		ExecStarted: &pb.ExecStarted{Process: fromIdentity(p.identity)},
+	}}, fds...)
 }
 
 func (s *Server) checkExec(req *pb.Exec) error {
 	switch {
-	case req.ExecId == "":
-		return fail(pb.Failure_CODE_INVALID, "exec in %q: the exec id is missing", req.ContainerId)
 	case !filepath.IsAbs(req.Runtime) || !filepath.IsAbs(req.PidFile):
 		return fail(pb.Failure_CODE_INVALID, "exec %s: the path of the runtime (%q) or of the pid file (%q) is not absolute", req.ExecId, req.Runtime, req.PidFile)
 	case req.Timeout < 0:
@@ -45,136 +113,99 @@ func (s *Server) checkExec(req *pb.Exec) error {
 	return err
 }
 
-// startExec notes an exec, so that killExec finds it, until done is called. ctx
-// ends when the exec is to be killed.
-func (s *Server) startExec(parent context.Context, id string) (ctx context.Context, done func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.execs[id]; ok {
-		return parent, func() {}, fail(pb.Failure_CODE_INVALID, "exec %s runs already", id)
+// beginExec runs the runtime and follows the process that it leaves behind, which
+// it sets in e. It returns the master of the process's terminal, -1 for none.
+func (s *Server) beginExec(e *execution, deadline <-chan time.Time, req *pb.Exec, files *descriptors) (master int, err error) {
+	if err := s.starts.enter(e.ctx); err != nil {
+		return -1, err
 	}
-	ctx, cancel := context.WithCancel(parent)
-	s.execs[id] = cancel
-	return ctx, func() {
-		cancel()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.execs, id)
-	}, nil
-}
-
-// killExec ends an exec, which then answers that it was canceled. One that isn't
-// there has ended.
-func (s *Server) killExec(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if kill, ok := s.execs[id]; ok {
-		kill()
+	defer s.starts.leave()
+	if err := removePidFile(req.PidFile); err != nil {
+		return -1, err
 	}
-}
-
-// runExec runs the runtime, and follows the process that it leaves behind.
-// ended is set when it already came to an end.
-func (s *Server) runExec(ctx context.Context, deadline <-chan time.Time, req *pb.Exec, files *descriptors) (process *execProcess, ended *pb.ExecEnded, err error) {
-	if err := os.Remove(req.PidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, nil, fmt.Errorf("remove the old pid file: %w", err)
-	}
-	s.reaper.Begin()
-	defer s.reaper.End()
-	child, err := s.reaper.Start(reaper.Command{
+	command := reaper.Command{
 		Path:  req.Runtime,
 		Args:  req.Args,
 		Env:   req.Env,
 		Files: [3]int{files.get(pb.Role_ROLE_STDIN), files.get(pb.Role_ROLE_STDOUT), files.get(pb.Role_ROLE_STDERR)},
-	})
+	}
+	var terminal *console
+	if req.Terminal {
+		if terminal, err = s.newConsole(); err != nil {
+			return -1, err
+		}
+		defer terminal.close()
+		command.Args = terminal.args(req.Args)
+	}
+	s.reaper.Begin()
+	defer s.reaper.End()
+	if err := s.runExec(e, deadline, req, command, files); err != nil {
+		return -1, err
+	}
+	if e.process, err = s.followLeft(req.ExecId, req.PidFile); err != nil {
+		s.endExecRecord(req.ExecId)
+		return -1, err
+	}
+	if err := s.journal.ExecStarted(e.process.record()); err != nil {
+		s.logger.Error("note that an exec was started", "exec", e.id, "error", err)
+	}
+	if terminal == nil {
+		return -1, nil
+	}
+	if master, err = terminal.receive(); err != nil {
+		_, killErr := e.process.kill()
+		return -1, errors.Join(err, killErr)
+	}
+	return master, nil
+}
+
+// runExec runs the runtime to its end.
+func (s *Server) runExec(e *execution, deadline <-chan time.Time, req *pb.Exec, command reaper.Command, files *descriptors) error {
+	child, err := s.reaper.Start(command)
 	// The process has its own; keeping these would keep the daemon's pipes open.
 	files.close()
-	files.fds = nil
-	files.roles = nil
+	*files = descriptors{}
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	s.oomScore.restore(child.PID)
-	status, err := await(child, deadline, ctx.Done())
-	if err != nil {
-		// What it may have left in the container is a child of the monitor now.
-		if pid, pidErr := readPidFile(req.PidFile); pidErr == nil && reaper.Parent(pid) == os.Getpid() {
-			reaper.KillSession(pid)
+	if identity, ok := child.Identity(); ok {
+		if err := s.journal.ExecStarted(&pb.Started{Id: e.id, Process: fromIdentity(identity), PidFile: req.PidFile}); err != nil {
+			s.logger.Error("note that an exec is being started", "exec", req.ExecId, "error", err)
 		}
-		if errors.Is(err, errDeadline) {
-			return nil, &pb.ExecEnded{Code: 128 + int32(unix.SIGKILL), Signal: int32(unix.SIGKILL), TimedOut: true}, nil
-		}
-		return nil, nil, fail(pb.Failure_CODE_CANCELED, "exec %s: %v", req.ExecId, err)
 	}
-	if status.Code != 0 {
-		return nil, nil, &failure{
+	status, err := await(child, deadline, e.ctx.Done())
+	if err == nil && status.Code == 0 {
+		return nil
+	}
+	s.endExecRecord(req.ExecId)
+	switch {
+	case err == nil:
+		return &failure{
 			code:    pb.Failure_CODE_RUNTIME,
 			message: fmt.Sprintf("exec %s: %s ended with code %d", req.ExecId, req.Runtime, status.Code),
 			runtime: &pb.RuntimeFailure{ExitCode: int32(status.Code)},
 		}
-	}
-	process, err = s.followExec(req)
-	return process, nil, err
-}
-
-// execProcess is the process of an exec.
-type execProcess struct {
-	server *Server
-	id     string
-	pid    int
-	done   chan reaper.Status
-}
-
-// followExec follows the process that the runtime left, whatever its parent.
-func (s *Server) followExec(req *pb.Exec) (*execProcess, error) {
-	pid, err := readPidFile(req.PidFile)
-	if err != nil {
-		return nil, err
-	}
-	p := &execProcess{server: s, id: req.ExecId, pid: pid, done: make(chan reaper.Status, 1)}
-	pidfd, err := s.reaper.Follow(pid, func(status reaper.Status) { p.done <- status })
-	if errors.Is(err, reaper.ErrForeign) {
-		if err = s.followForeign(pidfd, func(status reaper.Status) {
-			_ = unix.Close(pidfd)
-			p.done <- status
-		}); err == nil {
-			return p, nil
-		}
-	}
-	// The reaper needs no pidfd of a child.
-	closeAll(pidfd)
-	if err != nil {
-		return nil, fmt.Errorf("follow the process of exec %s: %w", req.ExecId, err)
-	}
-	return p, nil
-}
-
-// await waits for the process, and ends it and its session at the deadline and
-// when ctx ends.
-func (p *execProcess) await(ctx context.Context, deadline <-chan time.Time) (*pb.ExecEnded, error) {
-	var timedOut bool
-	select {
-	case status := <-p.done:
-		return p.result(status, false)
-	case <-deadline:
-		timedOut = true
-	case <-ctx.Done():
-	}
-	reaper.KillSession(p.pid)
-	select {
-	case status := <-p.done:
-		if timedOut {
-			return p.result(status, true)
-		}
-		return nil, fail(pb.Failure_CODE_CANCELED, "exec %s: killed since %v", p.id, errCanceled)
-	case <-time.After(killWait):
-		return nil, fail(pb.Failure_CODE_INTERNAL, "exec %s: process %d is still there %v after it was killed", p.id, p.pid, killWait)
+	case errors.Is(err, errDeadline):
+		killLeft(req.PidFile)
+		return err
+	default:
+		killLeft(req.PidFile)
+		return fail(pb.Failure_CODE_CANCELED, "exec %s: %v", req.ExecId, err)
 	}
 }
 
-func (p *execProcess) result(status reaper.Status, timedOut bool) (*pb.ExecEnded, error) {
-	if status.Unknown != "" && !timedOut {
-		return nil, fail(pb.Failure_CODE_INTERNAL, "exec %s: nobody could learn how it ended: %s", p.id, status.Unknown)
+func (s *Server) endExecRecord(id string) {
+	if err := s.journal.ExecEnded(id); err != nil {
+		s.logger.Error("note that an exec has ended", "exec", id, "error", err)
 	}
-	return &pb.ExecEnded{Code: int32(status.Code), Signal: int32(status.Signal), TimedOut: timedOut}, nil
+}
+
+// removePidFile removes what an earlier try left: it must not be taken for an
+// answer.
+func removePidFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the old pid file: %w", err)
+	}
+	return nil
 }

@@ -11,6 +11,21 @@ import (
 	"strings"
 )
 
+// oomMark is a count of OOM kills at some time. The kernel counts a kill before
+// it sends the signal, so that nobody sees the end of a process and then an old
+// count. On v1 only the kills of the cgroup's own processes are in it, on v2 also
+// those below it.
+type oomMark struct {
+	// file is empty if there is none.
+	file  string
+	kills uint64
+}
+
+func newOOMMark(file string) oomMark { return oomMark{file: file, kills: oomKills(file)} }
+
+// passed reports whether there were kills since then.
+func (m oomMark) passed() bool { return oomKills(m.file) > m.kills }
+
 // oomCounter returns the file that counts the OOM kills of a process's own
 // memory cgroup: memory.oom_control where the v1 controller is mounted,
 // memory.events on v2. It is empty when there is none, as for the root cgroup.

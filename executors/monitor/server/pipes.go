@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 )
 
 // stdio are both sides of what a container reads and writes.
@@ -12,11 +14,13 @@ type stdio struct {
 	child [3]int
 	// stdin, stdout and stderr are the monitor's ends; -1 for none.
 	stdin, stdout, stderr int
+	// terminal is the master of the container's terminal; -1 for none.
+	terminal int
 }
 
 // newStdio makes the pipes of a container.
 func newStdio(withStdin bool) (*stdio, error) {
-	p := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}
+	p := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1, terminal: -1}
 	var err error
 	if p.stdout, p.child[1], err = outputPipe(); err == nil {
 		p.stderr, p.child[2], err = outputPipe()
@@ -41,8 +45,16 @@ func (p *stdio) closeChild() {
 }
 
 func (p *stdio) closeOwn() {
-	closeAll(p.stdin, p.stdout, p.stderr)
-	p.stdin, p.stdout, p.stderr = -1, -1, -1
+	closeAll(p.stdin, p.stdout, p.stderr, p.terminal)
+	p.stdin, p.stdout, p.stderr, p.terminal = -1, -1, -1, -1
+}
+
+// replaceByTerminal closes the pipes, which were only for what the runtime has to
+// say of itself, and goes on with a terminal.
+func (p *stdio) replaceByTerminal(master int) {
+	p.closeChild()
+	p.closeOwn()
+	p.terminal = master
 }
 
 func pipe() (r, w int, err error) {
@@ -74,3 +86,6 @@ func outputPipe() (own, child int, err error) {
 	_ = unix.Close(r)
 	return -1, -1, err
 }
+
+// sources are what the pump reads.
+func (p *stdio) sources() pump.Pipes { return pump.Pipes{Stdout: p.stdout, Stderr: p.stderr} }

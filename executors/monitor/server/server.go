@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +47,11 @@ type Server struct {
 	reaper   *reaper.Reaper
 	pump     *pump.Pump
 	oomScore oomScore
+	// consoles numbers the console sockets.
+	consoles atomic.Uint32
+	// starts is entered by those who start a container or exec, ends by those who
+	// know how one ended and have not passed it on yet.
+	starts, ends *gate
 
 	// quit is closed, once, by Shutdown.
 	quit     chan struct{}
@@ -53,8 +59,10 @@ type Server struct {
 
 	mu         sync.Mutex
 	containers map[string]*container
-	// execs are those that run, with what ends each.
-	execs map[string]context.CancelFunc
+	// execs are those that somebody waits for, orphans those that the journal
+	// names and that nobody has adopted yet, both by their ids.
+	execs   map[string]*execution
+	orphans map[string]*execProcess
 }
 
 // Open takes the directory and takes up what the journal names, and listens. It
@@ -67,7 +75,10 @@ func Open(config Config) (*Server, error) {
 		pid:        int32(os.Getpid()),
 		quit:       make(chan struct{}),
 		containers: map[string]*container{},
-		execs:      map[string]context.CancelFunc{},
+		execs:      map[string]*execution{},
+		orphans:    map[string]*execProcess{},
+		starts:     newGate(),
+		ends:       newGate(),
 	}
 	if err := s.takeDir(); err != nil {
 		return nil, err
@@ -127,13 +138,18 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	var parts sync.WaitGroup
 	failed := make(chan error, 2)
+	// After an upgrade there are children whose statuses must not be taken before
+	// they are followed.
+	s.reaper.Begin()
 	parts.Go(func() { s.reaper.Run(ctx) })
 	parts.Go(func() {
 		if err := s.pump.Run(); err != nil {
 			failed <- err
 		}
 	})
-	s.resume()
+	s.resume(nil)
+	s.resumeExecs()
+	s.reaper.End()
 	parts.Go(func() {
 		if err := s.accept(ctx, &parts); err != nil {
 			failed <- err

@@ -41,6 +41,10 @@ type Record struct {
 	//	*Record_Acknowledged
 	//	*Record_Forgotten
 	//	*Record_Numbered
+	//	*Record_ExecStarted
+	//	*Record_ExecEnded
+	//	*Record_StdinClosed
+	//	*Record_Creating
 	Entry         isRecord_Entry `protobuf_oneof:"entry"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -146,6 +150,42 @@ func (x *Record) GetNumbered() uint64 {
 	return 0
 }
 
+func (x *Record) GetExecStarted() *Started {
+	if x != nil {
+		if x, ok := x.Entry.(*Record_ExecStarted); ok {
+			return x.ExecStarted
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetExecEnded() string {
+	if x != nil {
+		if x, ok := x.Entry.(*Record_ExecEnded); ok {
+			return x.ExecEnded
+		}
+	}
+	return ""
+}
+
+func (x *Record) GetStdinClosed() string {
+	if x != nil {
+		if x, ok := x.Entry.(*Record_StdinClosed); ok {
+			return x.StdinClosed
+		}
+	}
+	return ""
+}
+
+func (x *Record) GetCreating() *Started {
+	if x != nil {
+		if x, ok := x.Entry.(*Record_Creating); ok {
+			return x.Creating
+		}
+	}
+	return nil
+}
+
 type isRecord_Entry interface {
 	isRecord_Entry()
 }
@@ -183,6 +223,26 @@ type Record_Numbered struct {
 	Numbered uint64 `protobuf:"varint,7,opt,name=numbered,proto3,oneof"`
 }
 
+type Record_ExecStarted struct {
+	// The runtime of an exec, or then its process, is there.
+	ExecStarted *Started `protobuf:"bytes,8,opt,name=exec_started,json=execStarted,proto3,oneof"`
+}
+
+type Record_ExecEnded struct {
+	// The exec has ended.
+	ExecEnded string `protobuf:"bytes,9,opt,name=exec_ended,json=execEnded,proto3,oneof"`
+}
+
+type Record_StdinClosed struct {
+	// The container's standard input was closed for good.
+	StdinClosed string `protobuf:"bytes,10,opt,name=stdin_closed,json=stdinClosed,proto3,oneof"`
+}
+
+type Record_Creating struct {
+	// The runtime that is to create a container that was intended is there.
+	Creating *Started `protobuf:"bytes,11,opt,name=creating,proto3,oneof"`
+}
+
 func (*Record_Intended) isRecord_Entry() {}
 
 func (*Record_Abandoned) isRecord_Entry() {}
@@ -197,11 +257,240 @@ func (*Record_Forgotten) isRecord_Entry() {}
 
 func (*Record_Numbered) isRecord_Entry() {}
 
+func (*Record_ExecStarted) isRecord_Entry() {}
+
+func (*Record_ExecEnded) isRecord_Entry() {}
+
+func (*Record_StdinClosed) isRecord_Entry() {}
+
+func (*Record_Creating) isRecord_Entry() {}
+
+// Started is a process that must not outlive its purpose.
+type Started struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the exec, or the container.
+	Id      string   `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Process *Process `protobuf:"bytes,2,opt,name=process,proto3" json:"process,omitempty"`
+	// For a runtime: where it writes the pid of what it leaves behind.
+	PidFile       string `protobuf:"bytes,3,opt,name=pid_file,json=pidFile,proto3" json:"pid_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Started) Reset() {
+	*x = Started{}
+	mi := &file_monitor_v1_journal_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Started) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Started) ProtoMessage() {}
+
+func (x *Started) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_journal_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Started.ProtoReflect.Descriptor instead.
+func (*Started) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_journal_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Started) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Started) GetProcess() *Process {
+	if x != nil {
+		return x.Process
+	}
+	return nil
+}
+
+func (x *Started) GetPidFile() string {
+	if x != nil {
+		return x.PidFile
+	}
+	return ""
+}
+
+// Handover is what a monitor leaves to the program that takes its place in the
+// same process (Upgrade): the numbers of descriptors that stay open. Everything
+// else is in the journal. It is written to a memfd whose number is the argument
+// of -handover; the format's number is the argument of -takes-over.
+type Handover struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Listener int32                  `protobuf:"varint,1,opt,name=listener,proto3" json:"listener,omitempty"`
+	Lock     int32                  `protobuf:"varint,2,opt,name=lock,proto3" json:"lock,omitempty"`
+	// The oom_score_adj that children get; unset for the monitor's own.
+	ChildOomScore *int32               `protobuf:"varint,3,opt,name=child_oom_score,json=childOomScore,proto3,oneof" json:"child_oom_score,omitempty"`
+	Containers    []*HandoverContainer `protobuf:"bytes,4,rep,name=containers,proto3" json:"containers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handover) Reset() {
+	*x = Handover{}
+	mi := &file_monitor_v1_journal_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handover) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handover) ProtoMessage() {}
+
+func (x *Handover) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_journal_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handover.ProtoReflect.Descriptor instead.
+func (*Handover) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_journal_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Handover) GetListener() int32 {
+	if x != nil {
+		return x.Listener
+	}
+	return 0
+}
+
+func (x *Handover) GetLock() int32 {
+	if x != nil {
+		return x.Lock
+	}
+	return 0
+}
+
+func (x *Handover) GetChildOomScore() int32 {
+	if x != nil && x.ChildOomScore != nil {
+		return *x.ChildOomScore
+	}
+	return 0
+}
+
+func (x *Handover) GetContainers() []*HandoverContainer {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+// HandoverContainer has -1 for each descriptor that isn't there.
+type HandoverContainer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Pidfd         int32                  `protobuf:"varint,2,opt,name=pidfd,proto3" json:"pidfd,omitempty"`
+	Stdin         int32                  `protobuf:"varint,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Stdout        int32                  `protobuf:"varint,4,opt,name=stdout,proto3" json:"stdout,omitempty"`
+	Stderr        int32                  `protobuf:"varint,5,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	Terminal      int32                  `protobuf:"varint,6,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandoverContainer) Reset() {
+	*x = HandoverContainer{}
+	mi := &file_monitor_v1_journal_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandoverContainer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandoverContainer) ProtoMessage() {}
+
+func (x *HandoverContainer) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_journal_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandoverContainer.ProtoReflect.Descriptor instead.
+func (*HandoverContainer) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_journal_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *HandoverContainer) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *HandoverContainer) GetPidfd() int32 {
+	if x != nil {
+		return x.Pidfd
+	}
+	return 0
+}
+
+func (x *HandoverContainer) GetStdin() int32 {
+	if x != nil {
+		return x.Stdin
+	}
+	return 0
+}
+
+func (x *HandoverContainer) GetStdout() int32 {
+	if x != nil {
+		return x.Stdout
+	}
+	return 0
+}
+
+func (x *HandoverContainer) GetStderr() int32 {
+	if x != nil {
+		return x.Stderr
+	}
+	return 0
+}
+
+func (x *HandoverContainer) GetTerminal() int32 {
+	if x != nil {
+		return x.Terminal
+	}
+	return 0
+}
+
 var File_monitor_v1_journal_proto protoreflect.FileDescriptor
 
 const file_monitor_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x18monitor/v1/journal.proto\x12\x10stele.monitor.v1\x1a\x18monitor/v1/monitor.proto\"\x9e\x02\n" +
+	"\x18monitor/v1/journal.proto\x12\x10stele.monitor.v1\x1a\x18monitor/v1/monitor.proto\"\xdd\x03\n" +
 	"\x06Record\x12\x1c\n" +
 	"\bintended\x18\x01 \x01(\tH\x00R\bintended\x12\x1e\n" +
 	"\tabandoned\x18\x02 \x01(\tH\x00R\tabandoned\x127\n" +
@@ -209,8 +498,33 @@ const file_monitor_v1_journal_proto_rawDesc = "" +
 	"\x06exited\x18\x04 \x01(\v2\x16.stele.monitor.v1.ExitH\x00R\x06exited\x12$\n" +
 	"\facknowledged\x18\x05 \x01(\x04H\x00R\facknowledged\x12\x1e\n" +
 	"\tforgotten\x18\x06 \x01(\tH\x00R\tforgotten\x12\x1c\n" +
-	"\bnumbered\x18\a \x01(\x04H\x00R\bnumberedB\a\n" +
-	"\x05entryB;Z9github.com/stele-runtime/stele/proto/monitor/v1;monitorv1b\x06proto3"
+	"\bnumbered\x18\a \x01(\x04H\x00R\bnumbered\x12>\n" +
+	"\fexec_started\x18\b \x01(\v2\x19.stele.monitor.v1.StartedH\x00R\vexecStarted\x12\x1f\n" +
+	"\n" +
+	"exec_ended\x18\t \x01(\tH\x00R\texecEnded\x12#\n" +
+	"\fstdin_closed\x18\n" +
+	" \x01(\tH\x00R\vstdinClosed\x127\n" +
+	"\bcreating\x18\v \x01(\v2\x19.stele.monitor.v1.StartedH\x00R\bcreatingB\a\n" +
+	"\x05entry\"i\n" +
+	"\aStarted\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
+	"\aprocess\x18\x02 \x01(\v2\x19.stele.monitor.v1.ProcessR\aprocess\x12\x19\n" +
+	"\bpid_file\x18\x03 \x01(\tR\apidFile\"\xc0\x01\n" +
+	"\bHandover\x12\x1a\n" +
+	"\blistener\x18\x01 \x01(\x05R\blistener\x12\x12\n" +
+	"\x04lock\x18\x02 \x01(\x05R\x04lock\x12+\n" +
+	"\x0fchild_oom_score\x18\x03 \x01(\x05H\x00R\rchildOomScore\x88\x01\x01\x12C\n" +
+	"\n" +
+	"containers\x18\x04 \x03(\v2#.stele.monitor.v1.HandoverContainerR\n" +
+	"containersB\x12\n" +
+	"\x10_child_oom_score\"\x9b\x01\n" +
+	"\x11HandoverContainer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05pidfd\x18\x02 \x01(\x05R\x05pidfd\x12\x14\n" +
+	"\x05stdin\x18\x03 \x01(\x05R\x05stdin\x12\x16\n" +
+	"\x06stdout\x18\x04 \x01(\x05R\x06stdout\x12\x16\n" +
+	"\x06stderr\x18\x05 \x01(\x05R\x06stderr\x12\x1a\n" +
+	"\bterminal\x18\x06 \x01(\x05R\bterminalB;Z9github.com/stele-runtime/stele/proto/monitor/v1;monitorv1b\x06proto3"
 
 var (
 	file_monitor_v1_journal_proto_rawDescOnce sync.Once
@@ -224,20 +538,28 @@ func file_monitor_v1_journal_proto_rawDescGZIP() []byte {
 	return file_monitor_v1_journal_proto_rawDescData
 }
 
-var file_monitor_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_monitor_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_monitor_v1_journal_proto_goTypes = []any{
-	(*Record)(nil),    // 0: stele.monitor.v1.Record
-	(*Container)(nil), // 1: stele.monitor.v1.Container
-	(*Exit)(nil),      // 2: stele.monitor.v1.Exit
+	(*Record)(nil),            // 0: stele.monitor.v1.Record
+	(*Started)(nil),           // 1: stele.monitor.v1.Started
+	(*Handover)(nil),          // 2: stele.monitor.v1.Handover
+	(*HandoverContainer)(nil), // 3: stele.monitor.v1.HandoverContainer
+	(*Container)(nil),         // 4: stele.monitor.v1.Container
+	(*Exit)(nil),              // 5: stele.monitor.v1.Exit
+	(*Process)(nil),           // 6: stele.monitor.v1.Process
 }
 var file_monitor_v1_journal_proto_depIdxs = []int32{
-	1, // 0: stele.monitor.v1.Record.created:type_name -> stele.monitor.v1.Container
-	2, // 1: stele.monitor.v1.Record.exited:type_name -> stele.monitor.v1.Exit
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: stele.monitor.v1.Record.created:type_name -> stele.monitor.v1.Container
+	5, // 1: stele.monitor.v1.Record.exited:type_name -> stele.monitor.v1.Exit
+	1, // 2: stele.monitor.v1.Record.exec_started:type_name -> stele.monitor.v1.Started
+	1, // 3: stele.monitor.v1.Record.creating:type_name -> stele.monitor.v1.Started
+	6, // 4: stele.monitor.v1.Started.process:type_name -> stele.monitor.v1.Process
+	3, // 5: stele.monitor.v1.Handover.containers:type_name -> stele.monitor.v1.HandoverContainer
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_monitor_v1_journal_proto_init() }
@@ -254,14 +576,19 @@ func file_monitor_v1_journal_proto_init() {
 		(*Record_Acknowledged)(nil),
 		(*Record_Forgotten)(nil),
 		(*Record_Numbered)(nil),
+		(*Record_ExecStarted)(nil),
+		(*Record_ExecEnded)(nil),
+		(*Record_StdinClosed)(nil),
+		(*Record_Creating)(nil),
 	}
+	file_monitor_v1_journal_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_monitor_v1_journal_proto_rawDesc), len(file_monitor_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,8 +41,10 @@ type Journal struct {
 
 // state is what the records add up to.
 type state struct {
-	intents    map[string]struct{}
+	// intents have the runtime, once it was started.
+	intents    map[string]*pb.Started
 	containers map[string]*pb.Container
+	execs      map[string]*pb.Started
 	// exits are those not acknowledged, in the order of their numbers.
 	exits   []*pb.Exit
 	lastSeq uint64
@@ -56,8 +57,9 @@ func Open(path string) (*Journal, error) {
 	j := &Journal{
 		path: path,
 		state: state{
-			intents:    map[string]struct{}{},
+			intents:    map[string]*pb.Started{},
 			containers: map[string]*pb.Container{},
+			execs:      map[string]*pb.Started{},
 		},
 		grown: make(chan struct{}),
 	}
@@ -134,6 +136,11 @@ func (j *Journal) Intend(id string) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Intended{Intended: id}})
 }
 
+// Creating records the runtime of a container that is intended.
+func (j *Journal) Creating(runtime *pb.Started) error {
+	return j.add(&pb.Record{Entry: &pb.Record_Creating{Creating: runtime}})
+}
+
 // Abandon takes an Intend back.
 func (j *Journal) Abandon(id string) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Abandoned{Abandoned: id}})
@@ -142,6 +149,21 @@ func (j *Journal) Abandon(id string) error {
 // Created records a container, which is not changed afterwards.
 func (j *Journal) Created(c *pb.Container) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Created{Created: c}})
+}
+
+// StdinClosed records that a container's standard input was closed for good.
+func (j *Journal) StdinClosed(id string) error {
+	return j.add(&pb.Record{Entry: &pb.Record_StdinClosed{StdinClosed: id}})
+}
+
+// ExecStarted records the runtime of an exec, or instead of that its process.
+func (j *Journal) ExecStarted(process *pb.Started) error {
+	return j.add(&pb.Record{Entry: &pb.Record_ExecStarted{ExecStarted: process}})
+}
+
+// ExecEnded drops an exec.
+func (j *Journal) ExecEnded(id string) error {
+	return j.add(&pb.Record{Entry: &pb.Record_ExecEnded{ExecEnded: id}})
 }
 
 // Exited gives exit the next number and records it. The exit is known to Exits
@@ -211,15 +233,29 @@ func (j *Journal) LastSeq() uint64 {
 func (j *Journal) Containers() []*pb.Container {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.state.list()
+	return sorted(j.state.containers)
 }
 
-// Intents returns the ids of the containers that a runtime was about to create
-// when the monitor ended.
-func (j *Journal) Intents() []string {
+// Execs returns the execs that have not ended, by id.
+func (j *Journal) Execs() []*pb.Started {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.Sorted(maps.Keys(j.state.intents))
+	return sorted(j.state.execs)
+}
+
+// Intents returns the containers that a runtime was about to create when the
+// monitor ended, by id, with the runtime's process if it was started.
+func (j *Journal) Intents() []*pb.Started {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return sorted(j.state.intents)
+}
+
+// Rest calls f while nothing is being written.
+func (j *Journal) Rest(f func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f()
 }
 
 func (j *Journal) add(record *pb.Record) error {

@@ -63,8 +63,8 @@ func TestAgainAfterAStart(t *testing.T) {
 		if j.Damage() != "" {
 			t.Errorf("the journal is damaged: %s", j.Damage())
 		}
-		if got := fmt.Sprint(j.Intents()); got != "[pending]" {
-			t.Errorf("the intents are %s", got)
+		if got := j.Intents(); len(got) != 1 || got[0].Id != "pending" {
+			t.Errorf("the intents are %v", got)
 		}
 		if got := j.Containers(); len(got) != 1 || got[0].Id != "b" || got[0].Exit.GetCode() != 1 {
 			t.Errorf("the containers are %v", got)
@@ -159,7 +159,7 @@ func TestAnyHistory(t *testing.T) {
 		ids := rapid.SampledFrom([]string{"a", "b", "c"})
 		for range rapid.IntRange(0, 50).Draw(t, "steps") {
 			id := ids.Draw(t, "id")
-			switch rapid.IntRange(0, 5).Draw(t, "step") {
+			switch rapid.IntRange(0, 9).Draw(t, "step") {
 			case 0:
 				err = j.Intend(id)
 			case 1:
@@ -172,6 +172,14 @@ func TestAnyHistory(t *testing.T) {
 				err = j.Ack(rapid.Uint64Range(0, j.LastSeq()).Draw(t, "seq"))
 			case 5:
 				err = j.Forget(id)
+			case 6:
+				err = j.Creating(&pb.Started{Id: id, Process: &pb.Process{Pid: 7}})
+			case 7:
+				err = j.ExecStarted(&pb.Started{Id: id, PidFile: "/x"})
+			case 8:
+				err = j.ExecEnded(id)
+			case 9:
+				err = j.StdinClosed(id)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -214,5 +222,35 @@ func TestStaysSmall(t *testing.T) {
 	info, err := os.Stat(path)
 	if err != nil || info.Size() > 2*compactAbove {
 		t.Errorf("the journal has %d bytes, %v", info.Size(), err)
+	}
+}
+
+// An id that is used again: the exit of its first bearer is not that of the
+// second, and is kept until it is acknowledged although the first is forgotten.
+func TestAnIdTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpen(t, path)
+	first, second := &pb.Process{Pid: 7, StartTime: 1}, &pb.Process{Pid: 7, StartTime: 2}
+	must(t, j.Created(&pb.Container{Id: "a", Process: first}))
+	must(t, j.Exited(&pb.Exit{ContainerId: "a", Code: 5, Process: first}))
+	must(t, j.Forget("a"))
+	must(t, j.Created(&pb.Container{Id: "a", Process: second}))
+	must(t, j.Close())
+	for range 2 {
+		j = mustOpen(t, path)
+		exits, _ := j.Exits(0)
+		if len(exits) != 1 || exits[0].Code != 5 || exits[0].Process.StartTime != 1 {
+			t.Errorf("the exits are %v", exits)
+		}
+		if got := j.Containers(); len(got) != 1 || got[0].Exit != nil {
+			t.Errorf("the containers are %v", got)
+		}
+		must(t, j.Close())
+	}
+	j = mustOpen(t, path)
+	defer j.Close()
+	must(t, j.Ack(1))
+	if exits, _ := j.Exits(0); len(exits) != 0 {
+		t.Errorf("acknowledged exits are still there: %v", exits)
 	}
 }

@@ -12,7 +12,9 @@ import (
 func (s *state) apply(record *pb.Record) {
 	switch entry := record.Entry.(type) {
 	case *pb.Record_Intended:
-		s.intents[entry.Intended] = struct{}{}
+		s.intents[entry.Intended] = &pb.Started{Id: entry.Intended}
+	case *pb.Record_Creating:
+		s.intents[entry.Creating.Id] = entry.Creating
 	case *pb.Record_Abandoned:
 		delete(s.intents, entry.Abandoned)
 	case *pb.Record_Created:
@@ -28,6 +30,12 @@ func (s *state) apply(record *pb.Record) {
 		delete(s.containers, entry.Forgotten)
 	case *pb.Record_Numbered:
 		s.lastSeq = max(s.lastSeq, entry.Numbered)
+	case *pb.Record_ExecStarted:
+		s.execs[entry.ExecStarted.Id] = entry.ExecStarted
+	case *pb.Record_ExecEnded:
+		delete(s.execs, entry.ExecEnded)
+	case *pb.Record_StdinClosed:
+		s.change(entry.StdinClosed, func(c *pb.Container) { c.StdinClosed = true })
 	}
 }
 
@@ -36,18 +44,28 @@ func (s *state) exited(exit *pb.Exit) {
 	if exit.Seq > s.acked {
 		s.exits = append(s.exits, exit)
 	}
-	if c, ok := s.containers[exit.ContainerId]; ok {
-		// Others may be reading c.
+	s.change(exit.ContainerId, func(c *pb.Container) {
+		// The exit of a container that had the id before is no news of this one.
+		if exit.Process == nil || proto.Equal(exit.Process, c.Process) {
+			c.Exit = exit
+		}
+	})
+}
+
+// change changes a copy of a container, since others may be reading it.
+func (s *state) change(id string, f func(*pb.Container)) {
+	if c, ok := s.containers[id]; ok {
 		c = proto.CloneOf(c)
-		c.Exit = exit
-		s.containers[exit.ContainerId] = c
+		f(c)
+		s.containers[id] = c
 	}
 }
 
-func (s *state) list() []*pb.Container {
-	var all []*pb.Container
-	for _, id := range slices.Sorted(maps.Keys(s.containers)) {
-		all = append(all, s.containers[id])
+// sorted returns the values of a map by their keys.
+func sorted[V any](m map[string]V) []V {
+	var all []V
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, m[key])
 	}
 	return all
 }
@@ -58,11 +76,14 @@ func (s *state) records() []*pb.Record {
 		{Entry: &pb.Record_Acknowledged{Acknowledged: s.acked}},
 		{Entry: &pb.Record_Numbered{Numbered: s.lastSeq}},
 	}
-	for _, id := range slices.Sorted(maps.Keys(s.intents)) {
-		records = append(records, &pb.Record{Entry: &pb.Record_Intended{Intended: id}})
+	for _, runtime := range sorted(s.intents) {
+		records = append(records, &pb.Record{Entry: &pb.Record_Creating{Creating: runtime}})
 	}
-	for _, c := range s.list() {
+	for _, c := range sorted(s.containers) {
 		records = append(records, &pb.Record{Entry: &pb.Record_Created{Created: c}})
+	}
+	for _, exec := range sorted(s.execs) {
+		records = append(records, &pb.Record{Entry: &pb.Record_ExecStarted{ExecStarted: exec}})
 	}
 	for _, exit := range s.exits {
 		records = append(records, &pb.Record{Entry: &pb.Record_Exited{Exited: exit}})

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/proc"
 )
 
 // maxStrays bounds the statuses that are kept while a runtime is being started.
@@ -48,8 +50,22 @@ func (s *Status) setWait(w unix.WaitStatus) {
 	s.Code = w.ExitStatus()
 }
 
+// ExitInfo asks a pidfd how its process ended, after somebody else has waited for
+// it: see proc.WaitStatus.
+func ExitInfo(pidfd int) (Status, error) {
+	wait, err := proc.WaitStatus(pidfd)
+	status := Now()
+	if err == nil {
+		status.setWait(wait)
+	}
+	return status, err
+}
+
 // Reaper is the only one in its process who waits for children.
 type Reaper struct {
+	// sweeping is held over a sweep: from the first status that it takes until
+	// all of them were told.
+	sweeping sync.Mutex
 	// mu is held over fork and over wait, neither of which waits for anything
 	// but the kernel.
 	mu sync.Mutex
@@ -84,6 +100,8 @@ func (r *Reaper) Run(ctx context.Context) {
 }
 
 func (r *Reaper) sweep() {
+	r.sweeping.Lock()
+	defer r.sweeping.Unlock()
 	for {
 		pid, tell, status := r.take()
 		if pid <= 0 {
@@ -123,6 +141,16 @@ func (r *Reaper) take() (pid int, tell func(Status), status Status) {
 	return pid, nil, status
 }
 
+// Rest calls f while no status is taken from the kernel, nobody is told any, and
+// no child is started.
+func (r *Reaper) Rest(f func()) {
+	r.sweeping.Lock()
+	defer r.sweeping.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
 // Begin announces that a process will be started that leaves another to the
 // monitor. It is followed by End, after Follow was called or won't be.
 func (r *Reaper) Begin() {
@@ -144,9 +172,9 @@ func (r *Reaper) End() {
 // not come from the reaper.
 var ErrForeign = errors.New("the process is not a child of the monitor")
 
-// Follow calls tell once, from another goroutine or before it returns, when the
-// child pid has ended, and returns a pidfd of it; -1 for one that had ended
-// already. With ErrForeign it returns a pidfd and will not call tell. It is
+// Follow calls tell once, in a goroutine that must not be held up or before it
+// returns, when the child pid has ended, and returns a pidfd of it; -1 for one that
+// had ended already. With ErrForeign it returns a pidfd and will not call tell. It is
 // called between Begin and End with a pid that was learned after Begin.
 func (r *Reaper) Follow(pid int, tell func(Status)) (pidfd int, err error) {
 	pidfd, ended, err := r.follow(pid, tell)
@@ -167,7 +195,7 @@ func (r *Reaper) follow(pid int, tell func(Status)) (pidfd int, ended *Status, e
 	// was given anew.
 	pidfd, err = unix.PidfdOpen(pid, 0)
 	if err == nil {
-		if Parent(pid) == os.Getpid() {
+		if proc.Parent(pid) == os.Getpid() {
 			r.followed[pid] = tell
 			return pidfd, nil, nil
 		}

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/proc"
 )
 
 // Command is what Start executes.
@@ -68,13 +70,22 @@ func (r *Reaper) Start(c Command) (*Child, error) {
 	return &Child{PID: pid, Done: done, reaper: r}, nil
 }
 
-// KillGroup kills the child and its process group, unless the child has ended:
-// then the group's number may belong to others.
-func (c *Child) KillGroup() {
+// Kill kills the child, its process group and everything that it has started,
+// unless it has ended: then its number may belong to others.
+func (c *Child) Kill() {
+	id, ok := c.Identity()
+	if !ok {
+		return
+	}
+	proc.KillTree(id)
+}
+
+// Identity returns the child's identity while it has not been waited for.
+func (c *Child) Identity() (proc.Identity, bool) {
 	c.reaper.mu.Lock()
 	defer c.reaper.mu.Unlock()
-	if _, ok := c.reaper.followed[c.PID]; ok {
-		// Nobody to kill is what is wanted.
-		_ = unix.Kill(-c.PID, unix.SIGKILL)
+	if _, ok := c.reaper.followed[c.PID]; !ok {
+		return proc.Identity{}, false
 	}
+	return proc.Identity{PID: c.PID, StartTime: proc.StartTime(c.PID)}, true
 }

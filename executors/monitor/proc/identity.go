@@ -1,0 +1,94 @@
+package proc
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// pidfsMagic is the type of the file system that pidfds are on since Linux 6.9;
+// only there does a process have an inode of its own.
+const pidfsMagic = 0x50494446
+
+// Identity identifies a process for as long as the machine is up: pids are used
+// again.
+type Identity struct {
+	PID int
+	// StartTime is in clock ticks after boot, field 22 of /proc/PID/stat; 0 for
+	// a process that was gone before anybody could look.
+	StartTime uint64
+	// Inode is the process's on pidfs; 0 on Linux before 6.9.
+	Inode uint64
+}
+
+// Identify returns the identity of the process that pidfd refers to and whose
+// pid is known; pidfd is -1 for one that is gone.
+func Identify(pid, pidfd int) Identity {
+	id := Identity{PID: pid, Inode: Inode(pidfd)}
+	if pidfd >= 0 {
+		id.StartTime = StartTime(pid)
+	}
+	return id
+}
+
+// Open returns a pidfd of the process, unless that is gone and was waited for.
+func (i Identity) Open() (pidfd int, err error) {
+	if i.PID <= 0 {
+		return -1, fmt.Errorf("there is no process %d", i.PID)
+	}
+	if pidfd, err = unix.PidfdOpen(i.PID, 0); err != nil {
+		return -1, fmt.Errorf("open a pidfd of process %d: %w", i.PID, err)
+	}
+	// With the pidfd open, the pid can't change hands between the two questions.
+	if StartTime(i.PID) != i.StartTime || Inode(pidfd) != i.Inode {
+		_ = unix.Close(pidfd)
+		return -1, fmt.Errorf("process %d is another than it was", i.PID)
+	}
+	return pidfd, nil
+}
+
+// Parent returns the pid of a process's parent; 0 when it is gone.
+func Parent(pid int) int {
+	s, err := readStat(pid)
+	if err != nil {
+		return 0
+	}
+	return s.parent
+}
+
+// StartTime returns when a process started, in clock ticks after boot: with the
+// pid this identifies it. It returns 0 when the process is gone.
+func StartTime(pid int) uint64 {
+	s, err := readStat(pid)
+	if err != nil {
+		return 0
+	}
+	return s.started
+}
+
+// Inode returns the inode of a pidfd's process, which no other process gets
+// while the machine is up; 0 where the kernel doesn't number them, and for -1.
+func Inode(pidfd int) uint64 {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(pidfd, &fs); err != nil || fs.Type != pidfsMagic {
+		return 0
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(pidfd, &st); err != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// WaitStatus asks a pidfd how its process ended, which Linux 6.15 and later know
+// for as long as a pidfd is open, after somebody has waited for the process.
+func WaitStatus(pidfd int) (unix.WaitStatus, error) {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	if err := unix.IoctlPidfdInfo(pidfd, &info); err != nil {
+		return 0, fmt.Errorf("ask the pidfd how its process ended: %w", err)
+	}
+	if info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return 0, fmt.Errorf("the kernel doesn't tell how the process of a pidfd ended")
+	}
+	return unix.WaitStatus(uint32(info.Exit_code)), nil
+}

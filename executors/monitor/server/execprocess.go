@@ -1,0 +1,163 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/proc"
+	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+// execProcess is the process of an exec, whose end is followed. It is in the
+// journal, so that a monitor that comes after this one knows whom to kill, until
+// finish.
+type execProcess struct {
+	server   *Server
+	id       string
+	identity proc.Identity
+	// pidfd is -1 for a process that had ended at once.
+	pidfd int
+	done  chan reaper.Status
+
+	mu             sync.Mutex
+	told, finished bool
+}
+
+func (s *Server) newExecProcess(id string) *execProcess {
+	return &execProcess{server: s, id: id, pidfd: -1, done: make(chan reaper.Status, 1)}
+}
+
+// followLeft follows the process that a runtime has left behind, between Begin
+// and End.
+func (s *Server) followLeft(id, pidFile string) (*execProcess, error) {
+	pid, err := readPidFile(pidFile)
+	if err != nil {
+		return nil, err
+	}
+	p := s.newExecProcess(id)
+	p.pidfd, err = s.reaper.Follow(pid, p.tell)
+	p.identity = proc.Identify(pid, p.pidfd)
+	if errors.Is(err, reaper.ErrForeign) {
+		err = p.followForeign()
+	}
+	if err != nil {
+		closeAll(p.pidfd)
+		return nil, fmt.Errorf("follow the process of exec %s: %w", id, err)
+	}
+	return p, nil
+}
+
+// followAgain follows the process of an exec that another monitor had, or this
+// process before an upgrade. The pidfd is its own from then on.
+func (s *Server) followAgain(id string, identity proc.Identity, pidfd int) (*execProcess, error) {
+	p := s.newExecProcess(id)
+	p.identity, p.pidfd = identity, pidfd
+	s.reaper.Begin()
+	defer s.reaper.End()
+	err := reaper.ErrForeign
+	if isOwnChild(fromIdentity(identity)) {
+		var twin int
+		twin, err = s.reaper.Follow(identity.PID, p.tell)
+		closeAll(twin)
+	}
+	if errors.Is(err, reaper.ErrForeign) {
+		err = p.followForeign()
+	}
+	if err != nil {
+		closeAll(pidfd)
+		return nil, fmt.Errorf("follow the process of exec %s again: %w", id, err)
+	}
+	return p, nil
+}
+
+// followForeign follows a process that is not a child of the monitor.
+func (p *execProcess) followForeign() error {
+	// Of its own, since finish closes the other.
+	twin, err := unix.FcntlInt(uintptr(p.pidfd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return fmt.Errorf("duplicate a pidfd: %w", err)
+	}
+	err = p.server.followForeign(twin, func(status reaper.Status) {
+		_ = unix.Close(twin)
+		p.tell(status)
+	})
+	if err != nil {
+		_ = unix.Close(twin)
+	}
+	return err
+}
+
+// tell takes the status. From then on an upgrade waits until the answer was sent,
+// since nobody else could give it.
+func (p *execProcess) tell(status reaper.Status) {
+	p.mu.Lock()
+	if !p.finished {
+		p.told = true
+		p.server.ends.admit()
+	}
+	p.mu.Unlock()
+	p.done <- status
+}
+
+// finish is called, once, when the answer was sent.
+func (p *execProcess) finish() {
+	p.mu.Lock()
+	told := p.told
+	p.finished = true
+	p.mu.Unlock()
+	p.server.endExecRecord(p.id)
+	closeAll(p.pidfd)
+	if told {
+		p.server.ends.leave()
+	}
+}
+
+func (p *execProcess) record() *pb.Started {
+	return &pb.Started{Id: p.id, Process: fromIdentity(p.identity)}
+}
+
+// await waits for the process, and kills it and all that it has started at the
+// deadline and when ctx ends.
+func (p *execProcess) await(ctx context.Context, deadline <-chan time.Time) (*pb.ExecEnded, error) {
+	var timedOut bool
+	select {
+	case status := <-p.done:
+		return p.result(status, false)
+	case <-deadline:
+		timedOut = true
+	case <-ctx.Done():
+	}
+	status, err := p.kill()
+	switch {
+	case err != nil:
+		return nil, err
+	case timedOut:
+		return p.result(status, true)
+	default:
+		return nil, fail(pb.Failure_CODE_CANCELED, "exec %s: killed since %v", p.id, errCanceled)
+	}
+}
+
+// kill kills the process and waits for its end.
+func (p *execProcess) kill() (reaper.Status, error) {
+	proc.KillTree(p.identity)
+	select {
+	case status := <-p.done:
+		return status, nil
+	case <-time.After(killWait):
+		return reaper.Status{}, fail(pb.Failure_CODE_INTERNAL, "exec %s: process %d is still there %v after it was killed", p.id, p.identity.PID, killWait)
+	}
+}
+
+func (p *execProcess) result(status reaper.Status, timedOut bool) (*pb.ExecEnded, error) {
+	if status.Unknown != "" && !timedOut {
+		return nil, fail(pb.Failure_CODE_INTERNAL, "exec %s: nobody could learn how it ended: %s", p.id, status.Unknown)
+	}
+	return &pb.ExecEnded{Code: int32(status.Code), Signal: int32(status.Signal), TimedOut: timedOut}, nil
+}
