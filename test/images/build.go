@@ -48,8 +48,17 @@ type File struct {
 	Mode    fs.FileMode
 	Content []byte
 	Target  string // of a symbolic link
-	UID     int
-	GID     int
+	// HardLink, if not empty, is the path of a file of the same layer that this is
+	// another name of.
+	HardLink string
+	Xattrs   map[string]string
+	UID      int
+	GID      int
+}
+
+// Whiteout is the entry that removes what lower layers have under the path.
+func Whiteout(path string) File {
+	return File{Path: filepath.Join(filepath.Dir(path), ".wh."+filepath.Base(path)), Mode: 0o644}
 }
 
 // Build makes an image.
@@ -161,6 +170,15 @@ func archive(t testing.TB, files []File) []byte {
 			header.Name = strings.TrimSuffix(file.Path, "/") + "/"
 		}
 		header.Uid, header.Gid, header.Format = file.UID, file.GID, tar.FormatPAX
+		if file.HardLink != "" {
+			header.Typeflag, header.Linkname, header.Size = tar.TypeLink, file.HardLink, 0
+		}
+		for key, value := range file.Xattrs {
+			if header.PAXRecords == nil {
+				header.PAXRecords = map[string]string{}
+			}
+			header.PAXRecords["SCHILY.xattr."+key] = value
+		}
 		if err := w.WriteHeader(header); err != nil {
 			t.Fatalf("archive %s: %v", file.Path, err)
 		}
