@@ -22,8 +22,9 @@ import (
 var (
 	// ErrInvalidReference: the name cannot be one, or stands for no registry.
 	ErrInvalidReference = errors.New("invalid image reference")
-	// ErrNotFound: the registry has no such repository, tag or digest.
-	ErrNotFound = errors.New("image not found in the registry")
+	// ErrNotFound: the registry has no such repository, tag or digest, the archive no
+	// such image.
+	ErrNotFound = errors.New("image not found")
 	// ErrUnauthorized: the registry wants other credentials. Registries also say so
 	// of repositories that don't exist.
 	ErrUnauthorized = errors.New("not authorized by the registry")
@@ -70,6 +71,10 @@ type Error struct {
 	ended error // context.Canceled or DeadlineExceeded, if the caller gave up
 }
 
+// maxDetail bounds an error's text, in bytes: registries and archives write a part of
+// it, and it goes into logs and events.
+const maxDetail = 4096
+
 type failure struct {
 	op, subject string
 	cause       error
@@ -78,11 +83,19 @@ type failure struct {
 }
 
 func newError(f failure) *Error {
-	e := &Error{Op: f.op, Ref: f.redact.Replace(f.subject), Detail: f.redact.Replace(f.cause.Error()), ended: f.ended}
+	e := &Error{Op: f.op, Ref: cut(f.redact.Replace(f.subject)), Detail: cut(f.redact.Replace(f.cause.Error())), ended: f.ended}
 	if f.ended == nil {
 		e.Kind = kindOf(f.cause)
 	}
 	return e
+}
+
+// cut bounds a text that others wrote in part.
+func cut(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDetail], "") + "…"
 }
 
 func (e *Error) Error() string {
@@ -106,12 +119,9 @@ func (e *Error) Unwrap() []error {
 
 var statusInText = regexp.MustCompile(`StatusCode: (\d{3}), "`)
 
-// What the library says of content that is not what its digest says; it has no type
-// for that.
-const (
-	wrongBlob     = "Digest did not match"
-	wrongManifest = "does not match provided manifest digest"
-)
+// invalid is what the library says of content that is not what its digest says, or
+// that is too big; it has no types for that.
+var invalid = regexp.MustCompile(`Digest did not match|does not match provided manifest digest|exceeded maximum allowed size`)
 
 // kindOf tells what kind of failure an error of the image library is. The HTTP
 // status counts more than the codes in the body, which registries use as they like.
@@ -146,7 +156,7 @@ func kindOf(err error) error {
 		status, _ := strconv.Atoi(found[1])
 		return kindOfStatus(status)
 	}
-	if text := err.Error(); strings.Contains(text, wrongBlob) || strings.Contains(text, wrongManifest) {
+	if invalid.MatchString(err.Error()) {
 		return ErrInvalidImage
 	}
 	var network net.Error

@@ -9,6 +9,7 @@ import (
 	"github.com/distribution/reference"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker"
+	istorage "go.podman.io/image/v5/storage"
 	imagetypes "go.podman.io/image/v5/types"
 )
 
@@ -135,6 +136,9 @@ func (j *job) inspectLocal(ctx context.Context, where place) (Inspection, error)
 			return Inspection{}, err
 		}
 		inspection, err := inspect(ctx, j.system, source)
+		if errors.Is(err, istorage.ErrNoSuchImage) {
+			err = fmt.Errorf("%w: %w", ErrNotFound, err)
+		}
 		inspection.Name = named.String()
 		return inspection, err
 	}

@@ -2,7 +2,9 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/distribution/reference"
 )
@@ -77,6 +79,9 @@ func (j *job) load(ctx context.Context, request LoadRequest) ([]Loaded, error) {
 		}
 		for _, name := range image.names {
 			made, err := j.copy(ctx, transfer{name: name, source: image.source, system: j.system})
+			if errors.Is(err, fs.ErrNotExist) && kindOf(err) == nil {
+				err = fmt.Errorf("%w: it lacks a part: %w", ErrInvalidImage, err)
+			}
 			if err != nil {
 				return loaded, fmt.Errorf("%s: %w", name, err)
 			}
