@@ -5,15 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 
+	"github.com/stele-runtime/stele/executors/monitor/proc"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
-
-// killAnswer is how long a canceled Exec waits for the word that its process is
-// dead.
-const killAnswer = 15 * time.Second
 
 // CreateRequest is what Create needs.
 type CreateRequest struct {
@@ -34,11 +30,15 @@ type CreateRequest struct {
 	// MaxLogSize in bytes; 0 for no limit. A record that would make the file
 	// longer starts a new file in its place.
 	MaxLogSize int64
-	// Stdin gives the container a pipe as standard input, which stays open
-	// without anything to read; otherwise it gets /dev/null.
-	Stdin     bool
+	// Stdin gives the container a pipe as standard input, which stays open for
+	// whoever attaches; otherwise it gets /dev/null.
+	Stdin bool
+	// StdinOnce closes that pipe when the first client that attached to it is
+	// gone, or has closed its input.
 	StdinOnce bool
-	// Terminal is not implemented: Create fails with ErrUnimplemented.
+	// Terminal gives the container a pseudoterminal instead of pipes, as the
+	// runtime's configuration has to ask for, too. The monitor then puts
+	// `--console-socket PATH` before the last of Args.
 	Terminal bool
 	// Env is the runtime's whole environment; nil for this process's PATH only.
 	Env []string
@@ -47,14 +47,7 @@ type CreateRequest struct {
 }
 
 // Process identifies a process: pids are used again.
-type Process struct {
-	PID int
-	// StartTime is in clock ticks after boot, field 22 of /proc/PID/stat; 0 for
-	// a process that was gone before anybody could look.
-	StartTime uint64
-	// Inode is the process's on pidfs; 0 on Linux before 6.9.
-	Inode uint64
-}
+type Process = proc.Identity
 
 func toProcess(p *pb.Process) Process {
 	return Process{PID: int(p.GetPid()), StartTime: p.GetStartTime(), Inode: p.GetInode()}
@@ -70,6 +63,9 @@ func (c *Client) Create(ctx context.Context, r CreateRequest) (Process, error) {
 	s, err := c.current(ctx)
 	if err != nil {
 		return Process{}, err
+	}
+	if r.Terminal && !s.speaks(versionTerminals) {
+		return Process{}, fmt.Errorf("create container %s with a terminal: %w", r.ContainerID, s.tooOld())
 	}
 	call, err := s.start(&pb.Request{Call: &pb.Request_Create{Create: &pb.Create{
 		ContainerId: r.ContainerID,
@@ -121,99 +117,6 @@ func environment(env []string) []string {
 	return env
 }
 
-// ExecRequest is what Exec needs.
-type ExecRequest struct {
-	ContainerID string
-	// ExecID is unique among the execs that run.
-	ExecID  string
-	Runtime string
-	// Args are all arguments after the runtime: `exec --process FILE --detach
-	// --pid-file PidFile …` and the id.
-	Args    []string
-	PidFile string
-	// Env is the runtime's whole environment; nil for this process's PATH only.
-	Env []string
-	// Stdin, Stdout and Stderr become the process's, in blocking mode; /dev/null
-	// for nil. They stay the caller's, who closes them after Exec was called, at
-	// any time.
-	Stdin, Stdout, Stderr *os.File
-	// Timeout is for the whole call; 0 for none.
-	Timeout time.Duration
-}
-
-// ExecResult tells how an exec's process ended.
-type ExecResult struct {
-	// Code is the exit code, or 128 + Signal.
-	Code, Signal int
-	// TimedOut says that the process and its session were killed, since Timeout
-	// had passed.
-	TimedOut bool
-}
-
-// Exec runs a process in a container and waits for its end, which is not that of
-// its children: those may keep Stdout open. When ctx ends the process and its
-// session are killed, and so they are when the daemon dies. The error is a
-// *RuntimeError when the runtime said no.
-func (c *Client) Exec(ctx context.Context, r ExecRequest) (ExecResult, error) {
-	s, err := c.current(ctx)
-	if err != nil {
-		return ExecResult{}, err
-	}
-	request := &pb.Request{Call: &pb.Request_Exec{Exec: &pb.Exec{
-		ContainerId: r.ContainerID,
-		ExecId:      r.ExecID,
-		Runtime:     r.Runtime,
-		Args:        r.Args,
-		Env:         environment(r.Env),
-		PidFile:     r.PidFile,
-		Timeout:     int64(r.Timeout),
-	}}}
-	var fds []int
-	for role, file := range map[pb.Role]*os.File{
-		pb.Role_ROLE_STDIN:  r.Stdin,
-		pb.Role_ROLE_STDOUT: r.Stdout,
-		pb.Role_ROLE_STDERR: r.Stderr,
-	} {
-		if file != nil {
-			request.Descriptors = append(request.Descriptors, role)
-			fds = append(fds, int(file.Fd()))
-		}
-	}
-	call, err := s.start(request, fds...)
-	runtime.KeepAlive([]*os.File{r.Stdin, r.Stdout, r.Stderr})
-	if err != nil {
-		return ExecResult{}, fmt.Errorf("exec in container %s: %w", r.ContainerID, err)
-	}
-	defer call.close()
-	f, err := call.nextRuntime(ctx, "exec", r.Args)
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return ExecResult{}, errors.Join(err, c.killExec(s, call, r.ExecID))
-	}
-	if err != nil {
-		return ExecResult{}, fmt.Errorf("exec in container %s: %w", r.ContainerID, err)
-	}
-	f.close()
-	ended := f.reply.GetExecEnded()
-	return ExecResult{Code: int(ended.GetCode()), Signal: int(ended.GetSignal()), TimedOut: ended.GetTimedOut()}, nil
-}
-
-// killExec ends an exec whose caller has gone, and waits until it is dead.
-func (c *Client) killExec(s *session, exec *call, id string) error {
-	ctx, cancel := context.WithTimeout(c.ctx, killAnswer)
-	defer cancel()
-	err := s.do(ctx, &pb.Request{Call: &pb.Request_KillExec{KillExec: &pb.KillExec{ExecId: id}}})
-	if err == nil {
-		var f frame
-		// Its answer, mostly that it was canceled, has no one to interest.
-		f, err = exec.next(ctx)
-		f.close()
-		if ctx.Err() == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("kill exec %s: %w", id, err)
-}
-
 // Ack says that all exits up to and including seq are in the event log.
 func (c *Client) Ack(ctx context.Context, seq uint64) error {
 	return c.do(ctx, "acknowledge exits", &pb.Request{Call: &pb.Request_Ack{Ack: &pb.Ack{Seq: seq}}})
@@ -222,6 +125,21 @@ func (c *Client) Ack(ctx context.Context, seq uint64) error {
 // ReopenLog opens the container's log by its path again, after that was renamed.
 func (c *Client) ReopenLog(ctx context.Context, id string) error {
 	return c.do(ctx, "reopen the log of container "+id, &pb.Request{Call: &pb.Request_ReopenLog{ReopenLog: &pb.ReopenLog{ContainerId: id}}})
+}
+
+// Resize sets the size of a container's terminal, in characters.
+func (c *Client) Resize(ctx context.Context, id string, width, height uint16) error {
+	req := &pb.Request{Call: &pb.Request_Resize{Resize: &pb.Resize{ContainerId: id, Width: uint32(width), Height: uint32(height)}}}
+	err := c.retry(ctx, func(s *session) error {
+		if !s.speaks(versionTerminals) {
+			return s.tooOld()
+		}
+		return s.do(ctx, req)
+	})
+	if err != nil {
+		return fmt.Errorf("resize the terminal of container %s: %w", id, err)
+	}
+	return nil
 }
 
 // Signal sends a signal to the container's first process. One that has ended is
@@ -251,6 +169,12 @@ type Container struct {
 	// for the reason LogError.
 	LogLost  uint64
 	LogError string
+	// StdinClosed says that the container's standard input was closed for good,
+	// by StdinOnce.
+	StdinClosed bool
+	// TerminalLost says that for a time nobody held the container's terminal, so
+	// that the kernel hung it up and sent the container SIGHUP.
+	TerminalLost bool
 }
 
 // List returns the containers that the monitor has, by id.
@@ -271,7 +195,14 @@ func (c *Client) List(ctx context.Context) ([]Container, error) {
 }
 
 func toContainer(c *pb.Container) Container {
-	container := Container{ID: c.Id, Process: toProcess(c.Process), LogLost: c.LogLost, LogError: c.LogError}
+	container := Container{
+		ID:           c.Id,
+		Process:      toProcess(c.Process),
+		LogLost:      c.LogLost,
+		LogError:     c.LogError,
+		StdinClosed:  c.StdinClosed,
+		TerminalLost: c.TerminalLost,
+	}
 	if c.Exit != nil {
 		exit := toExit(c.Exit)
 		container.Exit = &exit

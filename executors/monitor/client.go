@@ -65,6 +65,8 @@ type Client struct {
 	// leaving says that the monitor was asked to end.
 	leaving bool
 	held    map[string]held
+	// execs are those that run.
+	execs map[*Exec]struct{}
 	// lastExit is the highest number that is known here.
 	lastExit uint64
 }
@@ -78,7 +80,7 @@ func Start(ctx context.Context, config Config) (*Client, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	c := &Client{config: config, done: make(chan struct{}), arrived: make(chan struct{}), held: map[string]held{}, lastExit: config.LastExit}
+	c := &Client{config: config, done: make(chan struct{}), arrived: make(chan struct{}), held: map[string]held{}, execs: map[*Exec]struct{}{}, lastExit: config.LastExit}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if len(c.socket()) > maxSocketPath {
 		c.cancel()

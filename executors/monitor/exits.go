@@ -14,6 +14,9 @@ type Exit struct {
 	// Seq numbers the exits of a state directory, in their order.
 	Seq         uint64
 	ContainerID string
+	// Process is the one that ended: a container's id may be used again. It is
+	// zero from a monitor of the version before.
+	Process Process
 	// Code is the exit code, or 128 + Signal.
 	Code int
 	// Signal is the signal that ended the process; 0 for none.
@@ -28,6 +31,9 @@ type Exit struct {
 	// Unknown is why nobody could learn Code and Signal, which mean nothing
 	// then; empty when they are known.
 	Unknown string
+	// Note is what else is to be known of the end: that the container's terminal
+	// had hung up. Mostly empty.
+	Note string
 }
 
 func toExit(e *pb.Exit) Exit {
@@ -40,6 +46,8 @@ func toExit(e *pb.Exit) Exit {
 		Time:        time.Unix(0, e.Time),
 		SinceBoot:   time.Duration(e.SinceBoot),
 		Unknown:     e.Unknown,
+		Process:     toProcess(e.Process),
+		Note:        e.Note,
 	}
 }
 

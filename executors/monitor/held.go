@@ -45,6 +45,27 @@ func (c *Client) release(id string) {
 	}
 }
 
+// releaseStdin lets go of a container's standard input, which is closed once
+// nobody holds it.
+func (c *Client) releaseStdin(id string) {
+	c.mu.Lock()
+	h, ok := c.held[id]
+	var closing []int
+	if ok {
+		kept := held{record: h.record}
+		for i, role := range h.roles {
+			if role == pb.Role_ROLE_STDIN {
+				closing = append(closing, h.fds[i])
+				continue
+			}
+			kept.roles, kept.fds = append(kept.roles, role), append(kept.fds, h.fds[i])
+		}
+		c.held[id] = kept
+	}
+	c.mu.Unlock()
+	closeAll(closing)
+}
+
 func (c *Client) releaseAll() {
 	c.mu.Lock()
 	all := c.held
@@ -98,6 +119,7 @@ func (c *Client) backUp(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("hand the containers to the monitor: %w", err)
 	}
+	c.handExecs(s)
 	if err := s.do(ctx, &pb.Request{Call: &pb.Request_Settle{Settle: &pb.Settle{}}}); err != nil {
 		return fmt.Errorf("settle what the monitor has: %w", err)
 	}
@@ -112,6 +134,9 @@ func (c *Client) borrow(ctx context.Context, s *session) error {
 		return fmt.Errorf("list the monitor's containers: %w", err)
 	}
 	for _, container := range containers {
+		if container.StdinClosed {
+			c.releaseStdin(container.Id)
+		}
 		c.mu.Lock()
 		_, ok := c.held[container.Id]
 		c.mu.Unlock()

@@ -159,7 +159,7 @@ func (n *node) makeRootfs() {
 	if err := os.WriteFile(filepath.Join(bin, "busybox"), data, 0o755); err != nil {
 		n.t.Fatal(err)
 	}
-	for _, applet := range []string{"sh", "sleep", "cat", "true", "seq", "head", "tr", "dd", "yes", "kill", "setsid", "tail", "printf"} {
+	for _, applet := range []string{"sh", "sleep", "cat", "true", "seq", "head", "tr", "dd", "yes", "kill", "setsid", "tail", "printf", "stty"} {
 		if err := os.Symlink("busybox", filepath.Join(bin, applet)); err != nil {
 			n.t.Fatal(err)
 		}
@@ -193,6 +193,7 @@ func (n *node) request(c container) monitor.CreateRequest {
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc"},
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}},
 			{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"},
 		},
 		Linux: &specs.Linux{

@@ -14,7 +14,10 @@ import (
 
 const (
 	minVersion = 1
-	maxVersion = 1
+	maxVersion = 2
+	// versionTerminals is the version since which there are terminals and all
+	// else that proto/monitor/v1 lists for it.
+	versionTerminals = 2
 )
 
 // session is one connection to the monitor.
@@ -107,6 +110,14 @@ func openSession(path string, hello *pb.Hello) (*session, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// speaks reports whether a version of the protocol, or a later one, was agreed on.
+func (s *session) speaks(version uint32) bool { return s.welcome.Version >= version }
+
+// tooOld is the error for a call that the monitor doesn't know.
+func (s *session) tooOld() error {
+	return fmt.Errorf("%w: build %q speaks version %d of the protocol", ErrUnimplemented, s.welcome.Build, s.welcome.Version)
 }
 
 func (s *session) hello(hello *pb.Hello) error {
