@@ -35,7 +35,7 @@ func runAsChild() bool {
 	if err := json.Unmarshal([]byte(text), &job); err != nil {
 		panic(err)
 	}
-	s, err := Open(Options{GraphRoot: job.GraphRoot, RunRoot: job.RunRoot})
+	s, err := Open(Options{StorageConf: "/dev/null", GraphRoot: job.GraphRoot, RunRoot: job.RunRoot})
 	if err != nil {
 		panic(err)
 	}

@@ -54,9 +54,10 @@ func dirs(t testing.TB) Options {
 		}
 	})
 	return Options{
-		GraphRoot: filepath.Join(root, "storage"),
-		RunRoot:   filepath.Join(root, "run"),
-		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+		StorageConf: "/dev/null", // what the machine's says is not the test's business
+		GraphRoot:   filepath.Join(root, "storage"),
+		RunRoot:     filepath.Join(root, "run"),
+		Logger:      slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }
 

@@ -121,8 +121,8 @@ func (s *Store) currentIndex(ctx context.Context) (*imageIndex, error) {
 // image records at each write, by any process.
 func (s *Store) recordsVersion() (string, error) {
 	var version strings.Builder
-	for _, root := range s.imageRoots {
-		mark, err := os.ReadFile(filepath.Join(root, driverName+"-images", "images.lock"))
+	for _, root := range s.layout.imageRoots() {
+		mark, err := os.ReadFile(filepath.Join(s.layout.records(root, "images"), "images.lock"))
 		if err != nil && !os.IsNotExist(err) {
 			return "", fmt.Errorf("read the version of the image records: %w", err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	library "go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
+	"go.podman.io/storage/types"
 )
 
 // setAsideDamagedIndexes renames the two indexes that the library writes without
@@ -19,24 +20,33 @@ import (
 // open the store. They list nothing but container layers, and no container
 // survives a power failure. A damaged index of images is left alone and makes Open
 // fail: a human should look at it.
-func setAsideDamagedIndexes(graphRoot string, log *slog.Logger) error {
-	for _, path := range []string{
-		filepath.Join(graphRoot, driverName+"-layers", "volatile-layers.json"),
-		filepath.Join(graphRoot, driverName+"-containers", "volatile-containers.json"),
-	} {
-		content, err := os.ReadFile(path)
-		if errors.Is(err, os.ErrNotExist) || err == nil && (len(content) == 0 || json.Valid(content)) {
-			continue
+func setAsideDamagedIndexes(settings types.StoreOptions, log *slog.Logger) error {
+	for _, driver := range supportedDrivers {
+		for _, path := range []string{
+			filepath.Join(settings.GraphRoot, driver+"-layers", "volatile-layers.json"),
+			filepath.Join(settings.GraphRoot, driver+"-containers", "volatile-containers.json"),
+		} {
+			if err := setAsideIfDamaged(path, log); err != nil {
+				return fmt.Errorf("check an index: %w", err)
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("check an index: %w", err)
-		}
-		aside := path + ".damaged"
-		if err := os.Rename(path, aside); err != nil {
-			return fmt.Errorf("set a damaged index aside: %w", err)
-		}
-		log.Error("an index of container layers was damaged and has been set aside", "index", path, "kept", aside)
 	}
+	return nil
+}
+
+func setAsideIfDamaged(path string, log *slog.Logger) error {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && (len(content) == 0 || json.Valid(content)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	aside := path + ".damaged"
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("set it aside, as it is damaged: %w", err)
+	}
+	log.Error("an index of container layers was damaged and has been set aside", "index", path, "kept", aside)
 	return nil
 }
 
@@ -50,32 +60,27 @@ func setAsideDamagedIndexes(graphRoot string, log *slog.Logger) error {
 // then nothing is removed, the damage is reported, and the next pull of the image
 // writes its layers and records again.
 func (s *Store) recover() error {
-	driver, err := s.lib.GraphDriver()
-	if err != nil {
-		return fmt.Errorf("reach the overlay driver: %w", err)
-	}
-	s.imageRoots = append(s.imageRoots, driver.AdditionalImageStores()...)
-
 	records, err := s.lib.MultiList(library.MultiListOptions{Images: true, Layers: true})
 	if err != nil {
 		return fmt.Errorf("read its records: %w", err)
 	}
 	if damaged := imagesWithoutLayers(records); len(damaged) > 0 {
 		s.log.Error("the image store has lost layers of some images; nothing is cleaned up until they are pulled again",
-			"images", damaged, "store", s.options.GraphRoot)
+			"images", damaged, "store", s.layout.graphRoot)
 		return nil
 	}
 	if err := s.lib.GarbageCollect(); err != nil {
 		s.log.Warn("not everything that a crash left in the image store could be removed",
-			"store", s.options.GraphRoot, "error", err)
+			"store", s.layout.graphRoot, "error", err)
 	}
-	if err := removeUnfinishedIndexes(s.options); err != nil {
+	if err := removeUnfinishedIndexes(s.layout); err != nil {
 		s.log.Warn("index files that a crash left unfinished in the image store could not be removed",
-			"store", s.options.GraphRoot, "error", err)
+			"store", s.layout.graphRoot, "error", err)
 	}
-	if err := removeDanglingLinks(filepath.Join(s.options.GraphRoot, driverName)); err != nil {
-		s.log.Warn("links that a crash left in the image store could not be removed",
-			"store", s.options.GraphRoot, "error", err)
+	for _, root := range s.layout.writableRoots() {
+		if err := removeDanglingLinks(filepath.Join(s.layout.driverDir(root), "l")); err != nil {
+			s.log.Warn("links that a crash left in the image store could not be removed", "store", root, "error", err)
+		}
 	}
 	_, err = s.CollectOrphans(context.Background(), s.options.OrphanGrace)
 	return err
@@ -84,13 +89,15 @@ func (s *Store) recover() error {
 // removeUnfinishedIndexes removes what a process that died was writing next to an
 // index, to take its place. Another process may be writing one right now: the
 // index's own lock keeps it from doing so meanwhile.
-func removeUnfinishedIndexes(options Options) error {
-	for _, index := range []struct{ dir, lock string }{
-		{filepath.Join(options.GraphRoot, driverName+"-images"), "images.lock"},
-		{filepath.Join(options.GraphRoot, driverName+"-layers"), "layers.lock"},
-		{filepath.Join(options.GraphRoot, driverName+"-containers"), "containers.lock"},
-		{filepath.Join(options.RunRoot, driverName+"-layers"), "mountpoints.lock"},
-	} {
+func removeUnfinishedIndexes(l layout) error {
+	type index struct{ dir, lock string }
+	indexes := []index{{l.records(l.runRoot, "layers"), "mountpoints.lock"}}
+	for _, root := range l.writableRoots() {
+		for _, kind := range []string{"images", "layers", "containers"} {
+			indexes = append(indexes, index{l.records(root, kind), kind + ".lock"})
+		}
+	}
+	for _, index := range indexes {
 		unfinished, err := filepath.Glob(filepath.Join(index.dir, ".tmp-*.json*"))
 		if err != nil {
 			return err
@@ -122,18 +129,21 @@ func removeUnfinishedIndexes(options Options) error {
 // layer's directory and before it writes the name down there, so that a crash
 // between the two leaves a link that nobody would remove. A link whose layer exists
 // is never touched.
-func removeDanglingLinks(driverDir string) error {
-	links, err := os.ReadDir(filepath.Join(driverDir, "l"))
+func removeDanglingLinks(dir string) error {
+	links, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // vfs has none
+	}
 	if err != nil {
 		return err
 	}
 	for _, link := range links {
-		path := filepath.Join(driverDir, "l", link.Name())
+		path := filepath.Join(dir, link.Name())
 		target, err := os.Readlink(path)
 		if err != nil || filepath.Base(target) != "diff" {
 			continue // not the driver's
 		}
-		if _, err := os.Lstat(filepath.Join(driverDir, "l", target)); !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(dir, target)); !errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

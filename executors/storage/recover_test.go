@@ -191,11 +191,11 @@ func TestFilesWithoutRecordsAreRemoved(t *testing.T) {
 	s, image := pulled(t)
 	lost := id("lost")
 	for _, path := range []string{
-		filepath.Join(driverName, lost, "diff", "file"),
-		filepath.Join(driverName+"-containers", lost, "userdata", "file"),
-		filepath.Join(driverName+"-images", lost, "manifest"),
-		filepath.Join(driverName+"-layers", lost+".tar-split.gz"),
-		filepath.Join(driverName+"-layers", ".tmp-layers.json123"),
+		filepath.Join(overlayDriver, lost, "diff", "file"),
+		filepath.Join(overlayDriver+"-containers", lost, "userdata", "file"),
+		filepath.Join(overlayDriver+"-images", lost, "manifest"),
+		filepath.Join(overlayDriver+"-layers", lost+".tar-split.gz"),
+		filepath.Join(overlayDriver+"-layers", ".tmp-layers.json123"),
 	} {
 		path = filepath.Join(s.options.GraphRoot, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -218,7 +218,7 @@ func TestFilesWithoutRecordsAreRemoved(t *testing.T) {
 
 func TestLinksOfLayersThatAreGoneAreRemoved(t *testing.T) {
 	s, _ := pulled(t)
-	links := filepath.Join(s.options.GraphRoot, driverName, "l")
+	links := filepath.Join(s.options.GraphRoot, overlayDriver, "l")
 	before, err := os.ReadDir(links)
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	library "go.podman.io/storage"
 )
@@ -41,7 +40,7 @@ func (s *Store) ReleaseRootfs(ctx context.Context, id string) error {
 // count that a crash may have falsified. When the library removes the layer it
 // notices that the mount is gone.
 func (s *Store) unmountRootfs(ctx context.Context, id string) error {
-	mountpoint := filepath.Join(s.layerDir(id), "merged")
+	mountpoint := s.layout.rootfsMount(id)
 	lazily, err := unmount(ctx, mountpoint)
 	if err != nil {
 		return err
@@ -58,23 +57,17 @@ func (s *Store) removeLayer(id string) error {
 	if err := s.lib.DeleteLayer(id); err != nil && !isGone(err) {
 		return fmt.Errorf("remove its layer: %w", err)
 	}
-	if _, err := os.Lstat(s.layerDir(id)); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(s.layout.rootfsDir(id)); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	driver, err := s.lib.GraphDriver()
 	if err != nil {
-		return fmt.Errorf("reach the overlay driver: %w", err)
+		return fmt.Errorf("reach the graph driver: %w", err)
 	}
 	if err := driver.Remove(id); err != nil {
 		return fmt.Errorf("remove files of a layer that has no record: %w", err)
 	}
 	return nil
-}
-
-// layerDir is where the overlay driver keeps a layer: its files in diff, and its
-// mount on merged.
-func (s *Store) layerDir(id string) string {
-	return filepath.Join(s.options.GraphRoot, driverName, id)
 }
 
 func isGone(err error) bool {

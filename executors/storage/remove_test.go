@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -94,7 +93,7 @@ func TestRemoveKeepsAnImageInUse(t *testing.T) {
 // layerDirs lists what the driver has on disk, records or not.
 func layerDirs(t *testing.T, s *Store) []string {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(s.options.GraphRoot, driverName))
+	entries, err := os.ReadDir(s.layout.driverDir(s.layout.graphRoot))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -74,7 +75,7 @@ func (s *Store) PrepareRootfs(ctx context.Context, request RootfsRequest) (Rootf
 	if err := s.ensureRecord(request); err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
-	mountpoint, err := s.ensureMounted(request)
+	mountpoint, err := s.ensureMounted(request.ContainerID, request.MountLabel)
 	if err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
@@ -170,38 +171,54 @@ func ownRecord(container *library.Container) (rootfsRecord, bool) {
 	return record, err == nil && record.Owner == rootfsOwner && container.LayerID == container.ID
 }
 
-// ensureMounted mounts the layer unless it is. The library counts mounts in its run
-// root, and the kernel knows what is mounted; after a crash they may differ. The
-// library mounts when its count says nothing and the kernel agrees, and adopts a
-// mount that it had not counted; only a count that is right must be kept from
-// growing with every repetition.
-func (s *Store) ensureMounted(request RootfsRequest) (string, error) {
-	layer, err := s.lib.Layer(request.ContainerID)
+// ensureMounted mounts a container's layer unless it is, and says where. The library
+// counts mounts in its run root, and the kernel knows what is mounted; after a crash
+// they may differ. The library mounts when its count says nothing and the kernel
+// agrees, and adopts a mount that it had not counted; only a count that is right must
+// be kept from growing with every repetition.
+func (s *Store) ensureMounted(id, label string) (string, error) {
+	layer, err := s.lib.Layer(id)
 	if err != nil {
 		return "", fmt.Errorf("read the record of its layer: %w", err)
 	}
 	mountpoint := layer.MountPoint
 	mounted := false
 	if layer.MountCount > 0 {
-		if mounted, err = isMountpoint(mountpoint); err != nil {
+		if mounted, err = s.isMounted(mountpoint); err != nil {
 			return "", err
 		}
 	}
 	if !mounted {
-		if mountpoint, err = s.lib.Mount(request.ContainerID, request.MountLabel); err != nil {
+		if mountpoint, err = s.lib.Mount(id, label); err != nil {
 			return "", fmt.Errorf("mount its layer: %w", err)
 		}
-		if mounted, err = isMountpoint(mountpoint); err != nil {
+		if mounted, err = s.isMounted(mountpoint); err != nil {
 			return "", err
 		}
 		if !mounted {
 			return "", fmt.Errorf("mount its layer: the library reports success, but nothing is mounted on %s", mountpoint)
 		}
 	}
+	if !s.layout.mounts() {
+		return mountpoint, nil
+	}
 	if err := unix.Mount("", mountpoint, "", unix.MS_PRIVATE, ""); err != nil {
 		return "", fmt.Errorf("make the mount on %s private: %w", mountpoint, err)
 	}
 	return mountpoint, nil
+}
+
+// isMounted says whether a root filesystem is usable at the path: mounted there or,
+// with a driver that doesn't mount, there.
+func (s *Store) isMounted(path string) (bool, error) {
+	if s.layout.mounts() {
+		return isMountpoint(path)
+	}
+	_, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Rootfses gives the ids of the containers whose root filesystems the store has

@@ -48,7 +48,7 @@ func TestRootfsLife(t *testing.T) {
 	if content, err := os.ReadFile(filepath.Join(second.Mountpoint, "file")); err != nil || string(content) != "content" {
 		t.Errorf("the other container's file is %q, %v", content, err)
 	}
-	if want := filepath.Join(s.layerDir(one), "merged"); first.Mountpoint != want {
+	if want := s.layout.rootfsMount(one); first.Mountpoint != want {
 		t.Errorf("mounted on %s; release would look at %s", first.Mountpoint, want)
 	}
 	for range 3 {
@@ -78,10 +78,10 @@ func expectNothing(t *testing.T, s *Store, container string) {
 	if _, err := s.lib.Layer(container); !errors.Is(err, library.ErrLayerUnknown) {
 		t.Errorf("layer of %s: %v", container, err)
 	}
-	if _, err := os.Lstat(s.layerDir(container)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(s.layout.rootfsDir(container)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("files of %s: %v", container, err)
 	}
-	if below := mountsBelow(t, s.options.GraphRoot); slices.Contains(below, filepath.Join(s.layerDir(container), "merged")) {
+	if below := mountsBelow(t, s.options.GraphRoot); slices.Contains(below, s.layout.rootfsMount(container)) {
 		t.Errorf("mount of %s is left", container)
 	}
 }
@@ -120,7 +120,7 @@ var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container 
 			t.Fatal(err)
 		}
 		forgetLayers(t, s)
-		if err := os.RemoveAll(s.layerDir(container)); err != nil {
+		if err := os.RemoveAll(s.layout.rootfsDir(container)); err != nil {
 			t.Fatal(err)
 		}
 	},

@@ -8,12 +8,12 @@ import (
 func TestOpenRefuses(t *testing.T) {
 	good := dirs(t)
 	for name, change := range map[string]func(*Options){
-		"no graph root":    func(o *Options) { o.GraphRoot = "" },
-		"no run root":      func(o *Options) { o.RunRoot = "" },
-		"other driver":     func(o *Options) { o.Driver = "vfs" },
-		"comma in path":    func(o *Options) { o.GraphRoot = filepath.Join(filepath.Dir(o.GraphRoot), "a,b") },
-		"bad pattern":      func(o *Options) { o.Pinned = []string{"*"} },
-		"bad driver value": func(o *Options) { o.DriverOptions = []string{"overlay.no_such_option=1"} },
+		"relative root":              func(o *Options) { o.GraphRoot = "here" },
+		"other driver":               func(o *Options) { o.Driver = "zfs" },
+		"images with the containers": func(o *Options) { o.ImageStore = o.GraphRoot },
+		"comma in path":              func(o *Options) { o.GraphRoot = filepath.Join(filepath.Dir(o.GraphRoot), "a,b") },
+		"bad pattern":                func(o *Options) { o.Pinned = []string{"*"} },
+		"bad driver value":           func(o *Options) { o.DriverOptions = []string{"overlay.no_such_option=1"} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			options := good

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -57,7 +56,8 @@ type usageCache struct {
 	dirty    bool
 }
 
-// FsInfo says how much disk the images and the containers' writable layers take.
+// FsInfo says how much disk the images and the containers' writable layers take: on
+// two filesystems, possibly, if there is a separate image store.
 // It is cheap to call often: a call walks only the image layers that are new since
 // the last one, and containers whose figure is older than 15 seconds. Concurrent
 // calls share one walk.
@@ -74,9 +74,8 @@ func (s *Store) FsInfo(ctx context.Context) (images, containers FsUsage, err err
 	for _, container := range records.Containers {
 		writable[container.LayerID] = true
 	}
-	path := filepath.Join(s.options.GraphRoot, driverName)
-	images = FsUsage{Path: path, Timestamp: s.now()}
-	containers = FsUsage{Path: path, Timestamp: s.now()}
+	images = FsUsage{Path: s.layout.driverDir(s.layout.imageRoot), Timestamp: s.now()}
+	containers = FsUsage{Path: s.layout.driverDir(s.layout.graphRoot), Timestamp: s.now()}
 	present := make(map[string]bool, len(records.Layers))
 	for i := range records.Layers {
 		layer := &records.Layers[i]
@@ -119,7 +118,7 @@ func (s *Store) RootfsUsage(ctx context.Context, id string) (FsUsage, error) {
 		return FsUsage{}, err
 	}
 	return FsUsage{
-		Path:      filepath.Join(s.options.GraphRoot, driverName),
+		Path:      s.layout.driverDir(s.layout.graphRoot),
 		Bytes:     used.Bytes,
 		Inodes:    used.Inodes,
 		Timestamp: used.at,
@@ -138,9 +137,16 @@ func (s *Store) layerUsage(ctx context.Context, id string) (usage, error) {
 	if used, known := s.usage.layers[id]; known {
 		return used, nil
 	}
-	used, err := measure(ctx, filepath.Join(s.layerDir(id), "diff"))
-	if err != nil {
-		return usage{}, fmt.Errorf("measure layer %s: %w", id, err)
+	// Whichever root has the layer: images that were pulled before there was a
+	// separate image store are still where they were.
+	var used usage
+	for _, root := range s.layout.writableRoots() {
+		part, err := measure(ctx, s.layout.layerFiles(root, id))
+		if err != nil {
+			return usage{}, fmt.Errorf("measure layer %s: %w", id, err)
+		}
+		used.Bytes += part.Bytes
+		used.Inodes += part.Inodes
 	}
 	s.usage.layers[id] = used
 	s.usage.dirty = true
@@ -152,7 +158,7 @@ func (s *Store) rootfsUsage(ctx context.Context, id string) (measuredUsage, erro
 	if used, known := s.usage.rootfses[id]; known && now.Sub(used.at) < rootfsUsageAge {
 		return used, nil
 	}
-	used, err := measure(ctx, filepath.Join(s.layerDir(id), "diff"))
+	used, err := measure(ctx, s.layout.layerFiles(s.layout.graphRoot, id))
 	if err != nil {
 		return measuredUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
 	}

@@ -1,0 +1,79 @@
+package storage
+
+import (
+	"path/filepath"
+)
+
+// The graph drivers that are supported. With overlay a root filesystem is a mount
+// over the image's layers; with vfs it is a directory with a copy of everything, for
+// filesystems on which overlay doesn't work.
+const (
+	overlayDriver = "overlay"
+	vfsDriver     = "vfs"
+)
+
+// A layout says where the library keeps things. It is never changed.
+type layout struct {
+	driver string
+	// graphRoot has the containers' layers and records.
+	graphRoot string
+	// imageRoot has the images' layers and records: graphRoot, or what storage.conf
+	// calls the imagestore, which may be another filesystem.
+	imageRoot string
+	// runRoot has what a reboot makes meaningless.
+	runRoot string
+	// readOnlyRoots are stores of others, in which images are only read.
+	readOnlyRoots []string
+}
+
+// writableRoots are the directories in which this package may remove something.
+func (l layout) writableRoots() []string {
+	if l.imageRoot == l.graphRoot {
+		return []string{l.graphRoot}
+	}
+	return []string{l.graphRoot, l.imageRoot}
+}
+
+// imageRoots are where image records are.
+func (l layout) imageRoots() []string {
+	return append(l.writableRoots(), l.readOnlyRoots...)
+}
+
+// rootfsDir is what the driver keeps of a container's layer.
+func (l layout) rootfsDir(id string) string { return l.layerDir(l.graphRoot, id) }
+
+// rootfsMount is where the driver mounts a container's root filesystem; with vfs it
+// is the directory itself, and nothing is mounted.
+func (l layout) rootfsMount(id string) string {
+	if l.driver == vfsDriver {
+		return l.rootfsDir(id)
+	}
+	return filepath.Join(l.rootfsDir(id), "merged")
+}
+
+// layerDir is what the driver keeps of a layer in one of the roots.
+func (l layout) layerDir(root, id string) string {
+	if l.driver == vfsDriver {
+		return filepath.Join(root, vfsDriver, "dir", id)
+	}
+	return filepath.Join(root, overlayDriver, id)
+}
+
+// layerFiles is the directory with the files that a layer brings.
+func (l layout) layerFiles(root, id string) string {
+	if l.driver == vfsDriver {
+		return l.layerDir(root, id)
+	}
+	return filepath.Join(l.layerDir(root, id), "diff")
+}
+
+// driverDir is the driver's own directory in a root.
+func (l layout) driverDir(root string) string { return filepath.Join(root, l.driver) }
+
+// records is the directory of the records of a kind: images, layers or containers.
+func (l layout) records(root, kind string) string {
+	return filepath.Join(root, l.driver+"-"+kind)
+}
+
+// mounts says whether a root filesystem is a mount.
+func (l layout) mounts() bool { return l.driver != vfsDriver }
