@@ -112,6 +112,11 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 			func(m *pb.LogReopenFailed) container.LogReopenFailed {
 				return container.LogReopenFailed{Reopen: m.GetReopen(), Fault: faultFrom(m.GetFault())}
 			}),
+		message[container.Event]("container.OutputLost.v1",
+			func(e container.OutputLost) *pb.OutputLost { return &pb.OutputLost{Bytes: e.Bytes, Reason: e.Reason} },
+			func(m *pb.OutputLost) container.OutputLost {
+				return container.OutputLost{Bytes: m.GetBytes(), Reason: m.GetReason()}
+			}),
 		plain[container.Event, container.RemoveRequested, pb.ContainerRemoveRequested]("container.RemoveRequested.v1"),
 		plain[container.Event, container.RuntimeDeleted, pb.RuntimeDeleted]("container.RuntimeDeleted.v1"),
 		retried[container.Event, container.RuntimeDeleteFailed]("container.RuntimeDeleteFailed.v1",

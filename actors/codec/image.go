@@ -26,6 +26,28 @@ var imageTable = sync.OnceValue(func() table[image.Event] {
 			func(m *pb.PullRequested) image.PullRequested {
 				return image.PullRequested{Ref: m.GetRef(), Pull: id.Pull(m.GetPull()), SandboxConfig: m.GetSandboxConfig(), At: at(m.GetAt())}
 			}),
+		message[image.Event]("image.ImageResolved.v1",
+			func(e image.ImageResolved) *pb.ImageResolved {
+				return &pb.ImageResolved{
+					Pull: string(e.Pull), Name: e.Name, Digest: e.Digest, Manifest: e.Manifest,
+					Layers: int64(e.Layers), Bytes: e.Bytes,
+				}
+			},
+			func(m *pb.ImageResolved) image.ImageResolved {
+				return image.ImageResolved{Pull: id.Pull(m.GetPull()), Resolved: image.Resolved{
+					Name: m.GetName(), Digest: m.GetDigest(), Manifest: m.GetManifest(),
+					Layers: int(m.GetLayers()), Bytes: m.GetBytes(),
+				}}
+			}),
+		message[image.Event]("image.LayerFetched.v1",
+			func(e image.LayerFetched) *pb.LayerFetched {
+				return &pb.LayerFetched{Pull: string(e.Pull), Digest: e.Layer.Digest, Bytes: e.Layer.Bytes, Present: e.Layer.Present}
+			},
+			func(m *pb.LayerFetched) image.LayerFetched {
+				return image.LayerFetched{Pull: id.Pull(m.GetPull()), Layer: image.Layer{
+					Digest: m.GetDigest(), Bytes: m.GetBytes(), Present: m.GetPresent(),
+				}}
+			}),
 		message[image.Event]("image.ImagePulled.v1",
 			func(e image.ImagePulled) *pb.ImagePulled {
 				return &pb.ImagePulled{Pull: string(e.Pull), ImageId: e.ImageID, Digest: e.Digest, Bytes: e.Bytes}
@@ -35,10 +57,10 @@ var imageTable = sync.OnceValue(func() table[image.Event] {
 			}),
 		message[image.Event]("image.PullFailed.v1",
 			func(e image.PullFailed) *pb.PullFailed {
-				return &pb.PullFailed{Pull: string(e.Pull), Fault: faultTo(e.Fault)}
+				return &pb.PullFailed{Pull: string(e.Pull), Fault: faultTo(e.Fault), Bytes: e.Bytes}
 			},
 			func(m *pb.PullFailed) image.PullFailed {
-				return image.PullFailed{Pull: id.Pull(m.GetPull()), Fault: faultFrom(m.GetFault())}
+				return image.PullFailed{Pull: id.Pull(m.GetPull()), Fault: faultFrom(m.GetFault()), Bytes: m.GetBytes()}
 			}),
 		message[image.Event]("image.RemoveRequested.v1",
 			func(e image.RemoveRequested) *pb.ImageRemoveRequested { return &pb.ImageRemoveRequested{Ref: e.Ref} },

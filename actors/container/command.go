@@ -57,7 +57,19 @@ type RunExec struct {
 type ReopenLog struct{}
 
 // RecordExit says that the container's init ended, as the monitor reports it.
-type RecordExit struct{ Exit Exit }
+// Process is that init, as far as the monitor knows; the end of another one, which
+// an earlier try of the creation left, is not the container's.
+type RecordExit struct {
+	Exit    Exit
+	Process Process
+}
+
+// ReportLoss says that the log file refused output, as the monitor reports it.
+type ReportLoss struct {
+	// Bytes counts what was lost since the container was created.
+	Bytes  uint64
+	Reason string
+}
 
 // NodeRebooted says that the node was started anew since the last event: no
 // process that ran before is left.
@@ -128,6 +140,7 @@ func (Remove) command()            {}
 func (RunExec) command()           {}
 func (ReopenLog) command()         {}
 func (RecordExit) command()        {}
+func (ReportLoss) command()        {}
 func (NodeRebooted) command()      {}
 func (PrepareRootfsDone) command() {}
 func (CreateRuntimeDone) command() {}

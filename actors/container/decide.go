@@ -50,10 +50,16 @@ func decide(s State, c Command) ([]Event, error) {
 	case ReopenLog:
 		return decideReopen(s)
 	case RecordExit:
-		if s.ExitSeen || s.final() || s.Phase == Absent {
+		if s.ExitSeen || s.final() || s.Phase == Absent || s.isOther(c.Process) {
 			return nil, nil
 		}
 		return []Event{ContainerExited{c.Exit}}, nil
+	case ReportLoss:
+		// The monitor counts up, and says it again when it is asked again.
+		if c.Bytes <= s.OutputLost || s.final() || s.Phase == Absent {
+			return nil, nil
+		}
+		return []Event{OutputLost(c)}, nil
 	case NodeRebooted:
 		return decideRebooted(s, c), nil
 	default:

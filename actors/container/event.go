@@ -120,6 +120,13 @@ type LogReopenFailed struct {
 	Fault  fault.Fault
 }
 
+// OutputLost: the log file refused output, which is gone; the container was not
+// held up. Learned from the monitor. Bytes counts from the container's creation.
+type OutputLost struct {
+	Bytes  uint64
+	Reason string
+}
+
 // RemoveRequested: the container is owed removing.
 type RemoveRequested struct{}
 
@@ -166,6 +173,7 @@ func (ExecEnded) event()             {}
 func (ExecFailed) event()            {}
 func (LogReopenRequested) event()    {}
 func (LogReopened) event()           {}
+func (OutputLost) event()            {}
 func (LogReopenFailed) event()       {}
 func (RemoveRequested) event()       {}
 func (RuntimeDeleted) event()        {}

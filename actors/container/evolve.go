@@ -97,6 +97,8 @@ func Evolve(s State, e Event) State {
 		s.LogReopensDone = max(s.LogReopensDone, e.Reopen)
 	case LogReopenFailed:
 		s.LogReopensDone = max(s.LogReopensDone, e.Reopen)
+	case OutputLost:
+		s.OutputLost = e.Bytes
 	case RemoveRequested:
 		s.Phase = Removing
 	case RuntimeDeleted:

@@ -15,7 +15,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 	Answer:   answer,
 	Commands: []container.Command{
 		container.Create{}, container.Start{}, container.Stop{}, container.WithdrawStop{}, container.Remove{},
-		container.RunExec{}, container.ReopenLog{}, container.RecordExit{}, container.NodeRebooted{},
+		container.RunExec{}, container.ReopenLog{}, container.RecordExit{}, container.ReportLoss{}, container.NodeRebooted{},
 		container.PrepareRootfsDone{}, container.CreateRuntimeDone{}, container.StartRuntimeDone{},
 		container.SignalStopDone{}, container.AwaitGraceDone{}, container.KillDone{}, container.ExecuteDone{},
 		container.RotateLogDone{}, container.DeleteRuntimeDone{}, container.ReleaseRootfsDone{},
@@ -27,7 +27,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 		container.StopRequested{}, container.StopWithdrawn{}, container.StopSignalled{}, container.StopSignalFailed{},
 		container.KillRequested{}, container.Killed{}, container.KillFailed{}, container.ContainerExited{},
 		container.ExecRequested{}, container.ExecEnded{}, container.ExecFailed{},
-		container.LogReopenRequested{}, container.LogReopened{}, container.LogReopenFailed{},
+		container.LogReopenRequested{}, container.LogReopened{}, container.LogReopenFailed{}, container.OutputLost{},
 		container.RemoveRequested{}, container.RuntimeDeleted{}, container.RuntimeDeleteFailed{},
 		container.RootfsReleased{}, container.RootfsReleaseFailed{}, container.ContainerRemoved{},
 	},

@@ -57,6 +57,7 @@ func call(t *rapid.T, w *walk) container.Command {
 		container.WithdrawStop{Request: request}, container.Remove{},
 		container.RunExec{Exec: id.Exec(rapid.SampledFrom([]string{"x1", "x2", "x3"}).Draw(t, "exec")), Command: []string{"true"}},
 		container.ReopenLog{},
+		container.ReportLoss{Bytes: uint64(rapid.IntRange(0, 3).Draw(t, "lost")), Reason: "no space left on device"},
 	}
 	// The init can end as soon as the runtime was asked to make it.
 	if w.Life.State.RuntimeBegun {

@@ -136,6 +136,8 @@ type State struct {
 	Execs map[id.Exec]Exec `json:",omitempty"`
 	// LogReopensAsked and LogReopensDone count rotations of the log file.
 	LogReopensAsked, LogReopensDone uint64 `json:",omitempty"`
+	// OutputLost is how many bytes of output the log file has refused.
+	OutputLost uint64 `json:",omitempty"`
 	// Failure is why the creation or the start failed.
 	Failure fault.Fault `json:",omitzero"`
 	// Retries holds the effects that failed, by their key.
@@ -154,6 +156,12 @@ func Alive(s State) bool {
 }
 
 func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
+
+// isOther reports whether a process is known to be another than the container's
+// init.
+func (s State) isOther(p Process) bool {
+	return s.Process.PID != 0 && p.PID != 0 && (p.PID != s.Process.PID || p.StartTime != s.Process.StartTime)
+}
 
 // stoppable reports whether a stop can still change anything.
 func (s State) stoppable() bool {

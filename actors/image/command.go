@@ -23,13 +23,26 @@ type RequestPull struct {
 // Remove asks for the reference to be removed from the store (RemoveImage).
 type Remove struct{ Ref string }
 
+// NoteResolved: the registry has said what the reference stands for.
+type NoteResolved struct {
+	Pull id.Pull
+	Resolved
+}
+
+// NoteLayer: a layer has come.
+type NoteLayer struct {
+	Pull  id.Pull
+	Layer Layer
+}
+
 // FetchImageDone is the outcome of FetchImage.
 type FetchImageDone struct {
 	Pull    id.Pull
 	ImageID string
 	Digest  string
-	Bytes   uint64
-	Err     error
+	// Bytes is how much was transferred, also if there is an error.
+	Bytes uint64
+	Err   error
 }
 
 // DeleteImageDone is the outcome of DeleteImage.
@@ -37,5 +50,7 @@ type DeleteImageDone struct{ Err error }
 
 func (RequestPull) command()     {}
 func (Remove) command()          {}
+func (NoteResolved) command()    {}
+func (NoteLayer) command()       {}
 func (FetchImageDone) command()  {}
 func (DeleteImageDone) command() {}

@@ -16,12 +16,22 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, nil
 		}
 		return []Event{RemoveRequested(c)}, nil
+	case NoteResolved:
+		if p, underWay := s.Pulls[c.Pull]; !underWay || p.Resolved == c.Resolved {
+			return nil, nil
+		}
+		return []Event{ImageResolved(c)}, nil
+	case NoteLayer:
+		if _, underWay := s.Pulls[c.Pull]; !underWay {
+			return nil, nil
+		}
+		return []Event{LayerFetched(c)}, nil
 	case FetchImageDone:
 		if _, underWay := s.Pulls[c.Pull]; !underWay {
 			return nil, nil
 		}
 		if c.Err != nil {
-			return []Event{PullFailed{c.Pull, fault.From(c.Err, "pull image", s.Ref)}}, nil
+			return []Event{PullFailed{c.Pull, fault.From(c.Err, "pull image", s.Ref), c.Bytes}}, nil
 		}
 		return []Event{ImagePulled{Pull: c.Pull, ImageID: c.ImageID, Digest: c.Digest, Bytes: c.Bytes}}, nil
 	case DeleteImageDone:

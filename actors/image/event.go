@@ -20,7 +20,22 @@ type PullRequested struct {
 	At            time.Time
 }
 
-// ImagePulled: the image is in the store, under the reference.
+// ImageResolved: the registry has said what the reference stands for. A pull that
+// is tried again says so again if that has changed meanwhile.
+type ImageResolved struct {
+	Pull id.Pull
+	Resolved
+}
+
+// LayerFetched: a layer is in the store, or on the disk until those below it are.
+// What was in the store before has come without a transfer.
+type LayerFetched struct {
+	Pull  id.Pull
+	Layer Layer
+}
+
+// ImagePulled: all layers are unpacked, and the image is in the store, under the
+// reference.
 type ImagePulled struct {
 	Pull    id.Pull
 	ImageID string
@@ -28,10 +43,13 @@ type ImagePulled struct {
 	Bytes   uint64
 }
 
-// PullFailed: the pull ended without an image and left nothing.
+// PullFailed: the pull ended without an image. Layers that were whole are kept for
+// a while, for the next try.
 type PullFailed struct {
 	Pull  id.Pull
 	Fault fault.Fault
+	// Bytes is how much was transferred in vain.
+	Bytes uint64
 }
 
 // RemoveRequested: the reference is owed its removal.
@@ -44,6 +62,8 @@ type ImageRemoved struct{}
 type RemoveFailed struct{ Fault fault.Fault }
 
 func (PullRequested) event()   {}
+func (ImageResolved) event()   {}
+func (LayerFetched) event()    {}
 func (ImagePulled) event()     {}
 func (PullFailed) event()      {}
 func (RemoveRequested) event() {}

@@ -12,12 +12,23 @@ func Evolve(s State, e Event) State {
 			s.Pulls = map[id.Pull]Pull{}
 		}
 		s.Pulls[e.Pull] = Pull{RequestedAt: e.At, SandboxConfig: e.SandboxConfig}
+	case ImageResolved:
+		if p, underWay := s.Pulls[e.Pull]; underWay {
+			p.Resolved = e.Resolved
+			s.Pulls[e.Pull] = p
+		}
+	case LayerFetched:
+		if p, underWay := s.Pulls[e.Pull]; underWay {
+			p.Fetched++
+			p.Bytes += e.Layer.Bytes
+			s.Pulls[e.Pull] = p
+		}
 	case ImagePulled:
 		delete(s.Pulls, e.Pull)
 		s.Last = Result{Pull: e.Pull, ImageID: e.ImageID, Digest: e.Digest, Bytes: e.Bytes}
 	case PullFailed:
 		delete(s.Pulls, e.Pull)
-		s.Last = Result{Pull: e.Pull, Fault: e.Fault}
+		s.Last = Result{Pull: e.Pull, Bytes: e.Bytes, Fault: e.Fault}
 	case RemoveRequested:
 		s.Ref, s.Removing = e.Ref, true
 	case ImageRemoved, RemoveFailed:

@@ -16,9 +16,9 @@ var underTest = machinetest.Machine[image.State, image.Command, image.Event, ima
 	Owed:     image.Owed,
 	Describe: describe,
 	Answer:   answer,
-	Commands: []image.Command{image.RequestPull{}, image.Remove{}, image.FetchImageDone{}, image.DeleteImageDone{}},
+	Commands: []image.Command{image.RequestPull{}, image.Remove{}, image.NoteResolved{}, image.NoteLayer{}, image.FetchImageDone{}, image.DeleteImageDone{}},
 	Events: []image.Event{
-		image.PullRequested{}, image.ImagePulled{}, image.PullFailed{},
+		image.PullRequested{}, image.ImageResolved{}, image.LayerFetched{}, image.ImagePulled{}, image.PullFailed{},
 		image.RemoveRequested{}, image.ImageRemoved{}, image.RemoveFailed{},
 	},
 	Effects: []image.Effect{image.FetchImage{}, image.DeleteImage{}},

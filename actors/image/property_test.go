@@ -2,6 +2,8 @@ package image_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,12 +29,28 @@ var rules = machinetest.Rules[image.State, image.Command, image.Event, image.Eff
 }
 
 func call(t *rapid.T, w *walk) image.Command {
+	if command, so := news(t, w); so {
+		return command
+	}
 	const ref = "docker.io/library/nginx:1"
 	if rapid.Bool().Draw(t, "pull") {
 		pull := id.Pull(rapid.SampledFrom([]string{"anonymous", "alice", "bob"}).Draw(t, "credentials"))
 		return image.RequestPull{Ref: ref, Pull: pull, At: w.Now}
 	}
 	return image.Remove{Ref: ref}
+}
+
+// news is what a pull that is under way can tell.
+func news(t *rapid.T, w *walk) (image.Command, bool) {
+	pulls := slices.Sorted(maps.Keys(w.Life.State.Pulls))
+	if len(pulls) == 0 || !rapid.Bool().Draw(t, "news") {
+		return nil, false
+	}
+	pull := rapid.SampledFrom(append(pulls, "nobody's")).Draw(t, "pull")
+	if rapid.Bool().Draw(t, "resolved") {
+		return image.NoteResolved{Pull: pull, Resolved: image.Resolved{Digest: "sha256:cd", Layers: 2, Bytes: 1000}}, true
+	}
+	return image.NoteLayer{Pull: pull, Layer: image.Layer{Digest: "sha256:1a", Bytes: 500}}, true
 }
 
 func outcome(f image.Effect, err error, _ time.Time) image.Command {

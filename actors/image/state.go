@@ -33,6 +33,33 @@ type Pull struct {
 	// SandboxConfig is the CRI's PodSandboxConfig that came with the request,
 	// protobuf-encoded; it may be empty.
 	SandboxConfig []byte `json:",omitempty"`
+	// Resolved is what it fetches, once that is known.
+	Resolved Resolved `json:",omitzero"`
+	// Fetched is how many layers have come, Bytes how much was transferred for them.
+	Fetched int    `json:",omitempty"`
+	Bytes   uint64 `json:",omitempty"`
+}
+
+// Resolved is what a reference stands for.
+type Resolved struct {
+	// Name is the full name under which the image is pulled.
+	Name string
+	// Digest is the digest of what the registry has under the name, Manifest that of
+	// this platform's manifest; they differ if the first is an index's.
+	Digest, Manifest string
+	// Layers is how many there are, Bytes how big they are as they are transferred;
+	// -1 if the manifest does not say.
+	Layers int
+	Bytes  int64
+}
+
+// Layer is a layer that has come.
+type Layer struct {
+	Digest string
+	// Bytes is how much was transferred.
+	Bytes uint64
+	// Present: it was in the store before.
+	Present bool
 }
 
 // Result is how a pull ended.

@@ -1257,6 +1257,60 @@ func (x *LogReopenFailed) GetFault() *Fault {
 	return nil
 }
 
+// OutputLost: the log file refused output, which is gone.
+type OutputLost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much was lost since the container was created.
+	Bytes         uint64 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutputLost) Reset() {
+	*x = OutputLost{}
+	mi := &file_event_v1_container_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutputLost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutputLost) ProtoMessage() {}
+
+func (x *OutputLost) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutputLost.ProtoReflect.Descriptor instead.
+func (*OutputLost) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *OutputLost) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *OutputLost) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // ContainerRemoveRequested: the container is owed removing.
 type ContainerRemoveRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1266,7 +1320,7 @@ type ContainerRemoveRequested struct {
 
 func (x *ContainerRemoveRequested) Reset() {
 	*x = ContainerRemoveRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1332,7 @@ func (x *ContainerRemoveRequested) String() string {
 func (*ContainerRemoveRequested) ProtoMessage() {}
 
 func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1345,7 @@ func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 // RuntimeDeleted: nothing of the runtime's container is left.
@@ -1303,7 +1357,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1369,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1382,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -1343,7 +1397,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1409,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1422,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -1394,7 +1448,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1460,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1473,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -1434,7 +1488,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1500,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1513,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -1485,7 +1539,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1551,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1564,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -1589,7 +1643,11 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\x06reopen\x18\x01 \x01(\x04R\x06reopen\"V\n" +
 	"\x0fLogReopenFailed\x12\x16\n" +
 	"\x06reopen\x18\x01 \x01(\x04R\x06reopen\x12+\n" +
-	"\x05fault\x18\x02 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"\x1a\n" +
+	"\x05fault\x18\x02 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\":\n" +
+	"\n" +
+	"OutputLost\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x1a\n" +
 	"\x18ContainerRemoveRequested\"\x10\n" +
 	"\x0eRuntimeDeleted\"y\n" +
 	"\x13RuntimeDeleteFailed\x12+\n" +
@@ -1613,7 +1671,7 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerRequested)(nil),       // 0: stele.event.v1.ContainerRequested
 	(*RootfsPrepared)(nil),           // 1: stele.event.v1.RootfsPrepared
@@ -1638,35 +1696,36 @@ var file_event_v1_container_proto_goTypes = []any{
 	(*LogReopenRequested)(nil),       // 20: stele.event.v1.LogReopenRequested
 	(*LogReopened)(nil),              // 21: stele.event.v1.LogReopened
 	(*LogReopenFailed)(nil),          // 22: stele.event.v1.LogReopenFailed
-	(*ContainerRemoveRequested)(nil), // 23: stele.event.v1.ContainerRemoveRequested
-	(*RuntimeDeleted)(nil),           // 24: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),      // 25: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),           // 26: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),      // 27: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),         // 28: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),    // 29: google.protobuf.Timestamp
-	(*Fault)(nil),                    // 30: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),      // 31: google.protobuf.Duration
+	(*OutputLost)(nil),               // 23: stele.event.v1.OutputLost
+	(*ContainerRemoveRequested)(nil), // 24: stele.event.v1.ContainerRemoveRequested
+	(*RuntimeDeleted)(nil),           // 25: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),      // 26: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),           // 27: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),      // 28: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),         // 29: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),    // 30: google.protobuf.Timestamp
+	(*Fault)(nil),                    // 31: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),      // 32: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	29, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	30, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	29, // 3: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	30, // 4: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	29, // 5: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	29, // 6: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	30, // 7: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 8: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	29, // 9: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	29, // 10: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	31, // 11: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	30, // 12: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 13: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 14: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	29, // 15: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	30, // 16: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	29, // 17: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	30, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	31, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	31, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 3: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	31, // 4: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 5: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	30, // 6: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	31, // 7: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	31, // 8: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 9: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	30, // 10: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	32, // 11: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	31, // 12: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	31, // 13: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	31, // 14: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 15: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	31, // 16: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 17: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
 	18, // [18:18] is the sub-list for method output_type
 	18, // [18:18] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
@@ -1686,7 +1745,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -99,6 +99,169 @@ func (x *PullRequested) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// ImageResolved: the registry has said what the reference stands for.
+type ImageResolved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pull of its PullRequested.
+	Pull string `protobuf:"bytes,1,opt,name=pull,proto3" json:"pull,omitempty"`
+	// The full name under which the image is pulled.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The digest of what the registry has under the name, and that of this
+	// platform's manifest, which is another one if the first is an index's.
+	Digest   string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Manifest string `protobuf:"bytes,4,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	// How many layers there are, and how big they are as they are transferred, in
+	// bytes; -1 if the manifest does not say.
+	Layers        int64 `protobuf:"varint,5,opt,name=layers,proto3" json:"layers,omitempty"`
+	Bytes         int64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageResolved) Reset() {
+	*x = ImageResolved{}
+	mi := &file_event_v1_image_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageResolved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageResolved) ProtoMessage() {}
+
+func (x *ImageResolved) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_image_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageResolved.ProtoReflect.Descriptor instead.
+func (*ImageResolved) Descriptor() ([]byte, []int) {
+	return file_event_v1_image_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ImageResolved) GetPull() string {
+	if x != nil {
+		return x.Pull
+	}
+	return ""
+}
+
+func (x *ImageResolved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImageResolved) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ImageResolved) GetManifest() string {
+	if x != nil {
+		return x.Manifest
+	}
+	return ""
+}
+
+func (x *ImageResolved) GetLayers() int64 {
+	if x != nil {
+		return x.Layers
+	}
+	return 0
+}
+
+func (x *ImageResolved) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// LayerFetched: a layer is in the store, or on the disk until those below it are.
+type LayerFetched struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pull of its PullRequested.
+	Pull   string `protobuf:"bytes,1,opt,name=pull,proto3" json:"pull,omitempty"`
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// How much was transferred.
+	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// It was in the store before.
+	Present       bool `protobuf:"varint,4,opt,name=present,proto3" json:"present,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LayerFetched) Reset() {
+	*x = LayerFetched{}
+	mi := &file_event_v1_image_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LayerFetched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LayerFetched) ProtoMessage() {}
+
+func (x *LayerFetched) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_image_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LayerFetched.ProtoReflect.Descriptor instead.
+func (*LayerFetched) Descriptor() ([]byte, []int) {
+	return file_event_v1_image_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LayerFetched) GetPull() string {
+	if x != nil {
+		return x.Pull
+	}
+	return ""
+}
+
+func (x *LayerFetched) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *LayerFetched) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *LayerFetched) GetPresent() bool {
+	if x != nil {
+		return x.Present
+	}
+	return false
+}
+
 // ImagePulled: the image is in the store, under the reference.
 type ImagePulled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -116,7 +279,7 @@ type ImagePulled struct {
 
 func (x *ImagePulled) Reset() {
 	*x = ImagePulled{}
-	mi := &file_event_v1_image_proto_msgTypes[1]
+	mi := &file_event_v1_image_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -128,7 +291,7 @@ func (x *ImagePulled) String() string {
 func (*ImagePulled) ProtoMessage() {}
 
 func (x *ImagePulled) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_image_proto_msgTypes[1]
+	mi := &file_event_v1_image_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -141,7 +304,7 @@ func (x *ImagePulled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePulled.ProtoReflect.Descriptor instead.
 func (*ImagePulled) Descriptor() ([]byte, []int) {
-	return file_event_v1_image_proto_rawDescGZIP(), []int{1}
+	return file_event_v1_image_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ImagePulled) GetPull() string {
@@ -172,19 +335,21 @@ func (x *ImagePulled) GetBytes() uint64 {
 	return 0
 }
 
-// PullFailed: the pull ended without an image and left nothing.
+// PullFailed: the pull ended without an image.
 type PullFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The pull of its PullRequested.
-	Pull          string `protobuf:"bytes,1,opt,name=pull,proto3" json:"pull,omitempty"`
-	Fault         *Fault `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	Pull  string `protobuf:"bytes,1,opt,name=pull,proto3" json:"pull,omitempty"`
+	Fault *Fault `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	// How much was transferred in vain.
+	Bytes         uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PullFailed) Reset() {
 	*x = PullFailed{}
-	mi := &file_event_v1_image_proto_msgTypes[2]
+	mi := &file_event_v1_image_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +361,7 @@ func (x *PullFailed) String() string {
 func (*PullFailed) ProtoMessage() {}
 
 func (x *PullFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_image_proto_msgTypes[2]
+	mi := &file_event_v1_image_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +374,7 @@ func (x *PullFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullFailed.ProtoReflect.Descriptor instead.
 func (*PullFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_image_proto_rawDescGZIP(), []int{2}
+	return file_event_v1_image_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PullFailed) GetPull() string {
@@ -226,6 +391,13 @@ func (x *PullFailed) GetFault() *Fault {
 	return nil
 }
 
+func (x *PullFailed) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // ImageRemoveRequested: the reference is owed its removal.
 type ImageRemoveRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -237,7 +409,7 @@ type ImageRemoveRequested struct {
 
 func (x *ImageRemoveRequested) Reset() {
 	*x = ImageRemoveRequested{}
-	mi := &file_event_v1_image_proto_msgTypes[3]
+	mi := &file_event_v1_image_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -249,7 +421,7 @@ func (x *ImageRemoveRequested) String() string {
 func (*ImageRemoveRequested) ProtoMessage() {}
 
 func (x *ImageRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_image_proto_msgTypes[3]
+	mi := &file_event_v1_image_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -262,7 +434,7 @@ func (x *ImageRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ImageRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_image_proto_rawDescGZIP(), []int{3}
+	return file_event_v1_image_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ImageRemoveRequested) GetRef() string {
@@ -281,7 +453,7 @@ type ImageRemoved struct {
 
 func (x *ImageRemoved) Reset() {
 	*x = ImageRemoved{}
-	mi := &file_event_v1_image_proto_msgTypes[4]
+	mi := &file_event_v1_image_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +465,7 @@ func (x *ImageRemoved) String() string {
 func (*ImageRemoved) ProtoMessage() {}
 
 func (x *ImageRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_image_proto_msgTypes[4]
+	mi := &file_event_v1_image_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +478,7 @@ func (x *ImageRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRemoved.ProtoReflect.Descriptor instead.
 func (*ImageRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_image_proto_rawDescGZIP(), []int{4}
+	return file_event_v1_image_proto_rawDescGZIP(), []int{6}
 }
 
 // ImageRemoveFailed: the store kept it.
@@ -319,7 +491,7 @@ type ImageRemoveFailed struct {
 
 func (x *ImageRemoveFailed) Reset() {
 	*x = ImageRemoveFailed{}
-	mi := &file_event_v1_image_proto_msgTypes[5]
+	mi := &file_event_v1_image_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +503,7 @@ func (x *ImageRemoveFailed) String() string {
 func (*ImageRemoveFailed) ProtoMessage() {}
 
 func (x *ImageRemoveFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_image_proto_msgTypes[5]
+	mi := &file_event_v1_image_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +516,7 @@ func (x *ImageRemoveFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRemoveFailed.ProtoReflect.Descriptor instead.
 func (*ImageRemoveFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_image_proto_rawDescGZIP(), []int{5}
+	return file_event_v1_image_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ImageRemoveFailed) GetFault() *Fault {
@@ -363,16 +535,29 @@ const file_event_v1_image_proto_rawDesc = "" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n" +
 	"\x04pull\x18\x02 \x01(\tR\x04pull\x12%\n" +
 	"\x0esandbox_config\x18\x03 \x01(\fR\rsandboxConfig\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"j\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x99\x01\n" +
+	"\rImageResolved\x12\x12\n" +
+	"\x04pull\x18\x01 \x01(\tR\x04pull\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x1a\n" +
+	"\bmanifest\x18\x04 \x01(\tR\bmanifest\x12\x16\n" +
+	"\x06layers\x18\x05 \x01(\x03R\x06layers\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\"j\n" +
+	"\fLayerFetched\x12\x12\n" +
+	"\x04pull\x18\x01 \x01(\tR\x04pull\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x18\n" +
+	"\apresent\x18\x04 \x01(\bR\apresent\"j\n" +
 	"\vImagePulled\x12\x12\n" +
 	"\x04pull\x18\x01 \x01(\tR\x04pull\x12\x19\n" +
 	"\bimage_id\x18\x02 \x01(\tR\aimageId\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x14\n" +
-	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\"M\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\"c\n" +
 	"\n" +
 	"PullFailed\x12\x12\n" +
 	"\x04pull\x18\x01 \x01(\tR\x04pull\x12+\n" +
-	"\x05fault\x18\x02 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"(\n" +
+	"\x05fault\x18\x02 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"(\n" +
 	"\x14ImageRemoveRequested\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\"\x0e\n" +
 	"\fImageRemoved\"@\n" +
@@ -391,21 +576,23 @@ func file_event_v1_image_proto_rawDescGZIP() []byte {
 	return file_event_v1_image_proto_rawDescData
 }
 
-var file_event_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_event_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_event_v1_image_proto_goTypes = []any{
 	(*PullRequested)(nil),         // 0: stele.event.v1.PullRequested
-	(*ImagePulled)(nil),           // 1: stele.event.v1.ImagePulled
-	(*PullFailed)(nil),            // 2: stele.event.v1.PullFailed
-	(*ImageRemoveRequested)(nil),  // 3: stele.event.v1.ImageRemoveRequested
-	(*ImageRemoved)(nil),          // 4: stele.event.v1.ImageRemoved
-	(*ImageRemoveFailed)(nil),     // 5: stele.event.v1.ImageRemoveFailed
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*Fault)(nil),                 // 7: stele.event.v1.Fault
+	(*ImageResolved)(nil),         // 1: stele.event.v1.ImageResolved
+	(*LayerFetched)(nil),          // 2: stele.event.v1.LayerFetched
+	(*ImagePulled)(nil),           // 3: stele.event.v1.ImagePulled
+	(*PullFailed)(nil),            // 4: stele.event.v1.PullFailed
+	(*ImageRemoveRequested)(nil),  // 5: stele.event.v1.ImageRemoveRequested
+	(*ImageRemoved)(nil),          // 6: stele.event.v1.ImageRemoved
+	(*ImageRemoveFailed)(nil),     // 7: stele.event.v1.ImageRemoveFailed
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*Fault)(nil),                 // 9: stele.event.v1.Fault
 }
 var file_event_v1_image_proto_depIdxs = []int32{
-	6, // 0: stele.event.v1.PullRequested.at:type_name -> google.protobuf.Timestamp
-	7, // 1: stele.event.v1.PullFailed.fault:type_name -> stele.event.v1.Fault
-	7, // 2: stele.event.v1.ImageRemoveFailed.fault:type_name -> stele.event.v1.Fault
+	8, // 0: stele.event.v1.PullRequested.at:type_name -> google.protobuf.Timestamp
+	9, // 1: stele.event.v1.PullFailed.fault:type_name -> stele.event.v1.Fault
+	9, // 2: stele.event.v1.ImageRemoveFailed.fault:type_name -> stele.event.v1.Fault
 	3, // [3:3] is the sub-list for method output_type
 	3, // [3:3] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
@@ -425,7 +612,7 @@ func file_event_v1_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_image_proto_rawDesc), len(file_event_v1_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
