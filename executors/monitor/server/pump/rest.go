@@ -1,0 +1,12 @@
+package pump
+
+import "time"
+
+// Rest calls f in the goroutine of Run, while nothing is read and nothing that
+// was read is kept back.
+func (p *Pump) Rest(f func()) error {
+	return p.call(func() {
+		p.release(time.Now().Add(holdTime))
+		f()
+	})
+}
