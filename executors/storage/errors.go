@@ -14,6 +14,9 @@ var (
 	// ErrImageInUse means that a container's root filesystem stands on the image.
 	// The error is an *ImageInUseError.
 	ErrImageInUse = errors.New("image is in use")
+	// ErrReadOnlyImage means that the image is in an additional image store, which
+	// others own, and can therefore be used but not be removed.
+	ErrReadOnlyImage = errors.New("image is in an additional image store, which is read-only")
 	// ErrRootfsConflict means that there is a root filesystem of that container's
 	// id which is not the one asked for: of another image, or of another program.
 	ErrRootfsConflict = errors.New("root filesystem conflict")

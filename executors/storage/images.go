@@ -3,7 +3,6 @@ package storage
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -15,18 +14,11 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
-	istorage "go.podman.io/image/v5/storage"
 	library "go.podman.io/storage"
 )
 
-const (
-	// maxConfigSize bounds what is read of an image's manifest and configuration,
-	// in bytes each. It is the limit that the image library sets when it fetches
-	// them, so no image that was pulled is over it.
-	maxConfigSize = 4 << 20
-	// maxNames bounds the tags, and the digests, that are listed of one image.
-	maxNames = 512
-)
+// maxNames bounds the tags, and the digests, that are listed of one image.
+const maxNames = 512
 
 // Image is an image in the store. It is a shared snapshot: do not change what it
 // points to.
@@ -41,8 +33,10 @@ type Image struct {
 	Digests []string
 	// Size is the sum of the layers, unpacked, and of the image's records, in bytes.
 	Size uint64
-	// User is what the configuration says about the user, unparsed.
+	// User is what the configuration says about the user, unparsed: see RunsAs.
 	User string
+	// Annotations are those of an OCI manifest: of the platform's, not of an index.
+	Annotations map[string]string
 	// Config is the configuration. It is nil when it cannot be read; such an image
 	// can be listed and removed, and no container can be made from it.
 	Config *imagespec.Image
@@ -51,7 +45,8 @@ type Image struct {
 	// Created is when the image was built, or if it doesn't say, pulled.
 	Created time.Time
 
-	readOnly bool // in an additional image store, which others own
+	readOnly bool          // in an additional image store, which others own
+	manifest digest.Digest // of which Config and Annotations were read
 }
 
 // imageIndex is what Images and Resolve answer from. It is never changed
@@ -151,11 +146,10 @@ func (s *Store) loadIndex(ctx context.Context, version string) (*imageIndex, err
 		image := describe(record)
 		image.Size = s.imageSize(record, layers)
 		image.Pinned = s.pinned.match(image.Names...) || s.pinned.match(image.Digests...)
-		image.Config = known.config(record.ID)
-		if image.Config == nil {
-			if image.Config, err = s.readConfig(ctx, record); err != nil {
-				s.log.Warn("an image's configuration cannot be read", "image", record.ID, "error", err)
-			}
+		if same, ok := known.unchanged(record); ok {
+			image.Config, image.Annotations = same.Config, same.Annotations
+		} else if image.Config, image.Annotations, err = s.readConfig(ctx, record); err != nil {
+			s.log.Warn("an image's configuration cannot be read", "image", record.ID, "error", err)
 		}
 		if image.Config != nil {
 			image.User = image.Config.Config.User
@@ -183,21 +177,22 @@ func (s *Store) loadIndex(ctx context.Context, version string) (*imageIndex, err
 	return index, nil
 }
 
-// config gives the configuration that an earlier index read. An id is the digest of
-// its configuration, so it cannot have changed.
-func (x *imageIndex) config(id string) *imagespec.Image {
+// unchanged gives an image that an earlier index has read and that still has the same
+// manifest, and hence the same configuration.
+func (x *imageIndex) unchanged(record *library.Image) (Image, bool) {
 	if x == nil {
-		return nil
+		return Image{}, false
 	}
-	if i, ok := x.byID[id]; ok {
-		return x.images[i].Config
+	i, ok := x.byID[record.ID]
+	if !ok || x.images[i].Config == nil || x.images[i].manifest != record.Digest {
+		return Image{}, false
 	}
-	return nil
+	return x.images[i], true
 }
 
 // describe gives what an image's record itself says.
 func describe(record *library.Image) Image {
-	image := Image{ID: record.ID, Created: record.Created, readOnly: record.ReadOnly}
+	image := Image{ID: record.ID, Created: record.Created, readOnly: record.ReadOnly, manifest: record.Digest}
 	repositories := map[string]reference.Named{}
 	digests := map[string]struct{}{}
 	for _, name := range record.Names {
@@ -265,28 +260,4 @@ func (s *Store) imageSize(record *library.Image, layers map[string]*library.Laye
 		id = layer.Parent
 	}
 	return uint64(max(size, 0))
-}
-
-// readConfig reads an image's configuration whatever its manifest's format is.
-func (s *Store) readConfig(ctx context.Context, record *library.Image) (*imagespec.Image, error) {
-	for name, size := range record.BigDataSizes {
-		if digest.Digest(name).Validate() == nil || name == library.ImageDigestBigDataKey {
-			if size > maxConfigSize {
-				return nil, fmt.Errorf("its record %s has %d bytes, the limit is %d", name, size, maxConfigSize)
-			}
-		}
-	}
-	ref, err := istorage.Transport.NewStoreReference(s.lib, nil, record.ID)
-	if err != nil {
-		return nil, fmt.Errorf("name the image: %w", err)
-	}
-	image, err := ref.NewImage(ctx, nil)
-	if err != nil {
-		return nil, fmt.Errorf("read its manifest: %w", err)
-	}
-	config, err := image.OCIConfig(ctx)
-	if err := errors.Join(err, image.Close()); err != nil {
-		return nil, fmt.Errorf("read its configuration: %w", err)
-	}
-	return config, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/stele-runtime/stele/test/images"
 )
@@ -182,6 +183,73 @@ func TestPinnedPatterns(t *testing.T) {
 	for _, pattern := range []string{"", "*", "**", "a*b", "*a"} {
 		if _, err := parsePinned([]string{pattern}); err == nil {
 			t.Errorf("the pattern %q is accepted", pattern)
+		}
+	}
+}
+
+func TestDigestsOfIndexAndOfItsPlatformAreBothNames(t *testing.T) {
+	server := images.Registry(t)
+	annotated := mutate.Annotations(small(t, "content", v1.Config{Labels: map[string]string{"label": "l"}}), map[string]string{"note": "n"}).(v1.Image)
+	index := images.Index(t, images.OCI, annotated)
+	ref := server.PushIndex(t, "team/app:v1", index)
+	s := open(t, dirs(t))
+	pull(t, s, server, ref, ref)
+	image := pull(t, s, server, ref, server.Host+"/other/name:v2")
+
+	indexDigest, _ := index.Digest()
+	manifest, _ := annotated.Digest()
+	var want []string
+	for _, repository := range []string{"/team/app", "/other/name"} {
+		for _, digest := range []v1.Hash{indexDigest, manifest} {
+			want = append(want, server.Host+repository+"@"+digest.String())
+		}
+	}
+	slices.Sort(want)
+	if !slices.Equal(image.Digests, want) {
+		t.Errorf("digests are %q, want %q", image.Digests, want)
+	}
+	for _, name := range want {
+		if found, err := s.Resolve(t.Context(), name); err != nil || found.ID != image.ID {
+			t.Errorf("Resolve(%s) = %q, %v", name, found.ID, err)
+		}
+	}
+	if image.Annotations["note"] != "n" || image.Config.Config.Labels["label"] != "l" {
+		t.Errorf("annotations are %q and labels %q", image.Annotations, image.Config.Config.Labels)
+	}
+}
+
+func TestRunsAs(t *testing.T) {
+	for user, want := range map[string]struct {
+		uid  int64 // -1 if it is a name
+		name string
+	}{
+		"":                       {-1, ""},
+		"0":                      {0, ""},
+		"1000":                   {1000, ""},
+		"1000:2000":              {1000, ""},
+		"1000:group":             {1000, ""},
+		":group":                 {-1, ""},
+		"app":                    {-1, "app"},
+		"app:1000":               {-1, "app"},
+		"2147483647":             {2147483647, ""},
+		"2147483648":             {-1, "2147483648"},
+		"4294967296":             {-1, "4294967296"}, // 0 in 32 bits
+		"18446744073709551616:1": {-1, "18446744073709551616"},
+		"-1":                     {-1, "-1"},
+		"+5":                     {-1, "+5"},
+		"0x10":                   {-1, "0x10"},
+		"1_000":                  {-1, "1_000"},
+		" 5":                     {-1, " 5"},
+		"１０":                     {-1, "１０"},
+	} {
+		image := Image{User: user}
+		uid, name := image.RunsAs()
+		got := int64(-1)
+		if uid != nil {
+			got = *uid
+		}
+		if got != want.uid || name != want.name {
+			t.Errorf("user %q runs as %d, %q; want %d, %q", user, got, name, want.uid, want.name)
 		}
 	}
 }

@@ -195,6 +195,9 @@ func (s *Store) CollectOrphans(ctx context.Context, age time.Duration) (int, err
 		}
 		removed++
 	}
+	if removed > 0 {
+		s.removeLostLinks()
+	}
 	return removed, nil
 }
 

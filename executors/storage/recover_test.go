@@ -103,16 +103,20 @@ func expectEmpty(t *testing.T, s *Store) {
 	if layers := layerDirs(t, s); len(layers) > 0 {
 		t.Errorf("layers are left: %q", layers)
 	}
-	for _, pattern := range []string{
-		"overlay/l/*", "overlay/tempdirs/*", "overlay/staging/*", "overlay-layers/tmp/*",
-		"overlay-layers/*.tar-split.gz", "overlay-*/.tmp-*", "overlay-images/????????????????*/*", "overlay-containers/????????????????????????????????*",
-	} {
-		left, err := filepath.Glob(filepath.Join(s.options.GraphRoot, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(left) > 0 {
-			t.Errorf("files are left: %q", left)
+	driver := s.layout.driver
+	for _, root := range s.layout.writableRoots() {
+		for _, pattern := range []string{
+			driver + "/l/*", driver + "/tempdirs/*", driver + "/staging/*", driver + "-layers/tmp/*",
+			driver + "-layers/*.tar-split.gz", driver + "-*/.tmp-*",
+			driver + "-images/????????????????*/*", driver + "-containers/????????????????????????????????*",
+		} {
+			left, err := filepath.Glob(filepath.Join(root, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(left) > 0 {
+				t.Errorf("files are left: %q", left)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/distribution/reference"
@@ -24,7 +25,7 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 		return fmt.Errorf("remove image: %w", err)
 	}
 	if found.image.readOnly {
-		return fmt.Errorf("remove image %q: it is in an additional image store, which is read-only", ref)
+		return fmt.Errorf("remove image %q: %w", ref, ErrReadOnlyImage)
 	}
 	record, err := s.lib.Image(found.image.ID)
 	if errors.Is(err, library.ErrImageUnknown) {
@@ -60,18 +61,38 @@ func namesMeant(names []string, meant reference.Named) []string {
 func (s *Store) deleteImage(id string) error {
 	_, err := s.lib.DeleteImage(id, true)
 	switch {
-	case err == nil, errors.Is(err, library.ErrNotAnImage), errors.Is(err, library.ErrImageUnknown):
+	case errors.Is(err, library.ErrNotAnImage), errors.Is(err, library.ErrImageUnknown):
 		return nil
 	case errors.Is(err, library.ErrImageUsedByContainer):
 		return s.inUse(id, err)
+	case err == nil:
+		s.removeLostLinks()
+		return nil
 	}
-	if _, gone := s.lib.Image(id); errors.Is(gone, library.ErrImageUnknown) {
+	record, gone := s.lib.Image(id)
+	if errors.Is(gone, library.ErrImageUnknown) || gone == nil && record.ReadOnly {
 		// The record goes first. A layer that could not be removed after it belongs
-		// to nobody now, and is collected with the other orphans.
-		s.log.Warn("an image was removed, but not all of its layers", "image", id, "error", err)
+		// to nobody now, and is collected with the other orphans; or it was never
+		// ours, but an additional image store's.
+		if !errors.Is(err, library.ErrLayerUnknown) {
+			s.log.Warn("an image was removed, but not all of its layers", "image", id, "error", err)
+		}
+		s.removeLostLinks()
 		return nil
 	}
 	return fmt.Errorf("remove image %s: %w", id, err)
+}
+
+// removeLostLinks makes up for the driver, which looks for the short name of an
+// image's layer among those of the containers' and, if there is a separate image
+// store, leaves it behind.
+func (s *Store) removeLostLinks() {
+	if s.layout.imageRoot == s.layout.graphRoot {
+		return
+	}
+	if err := removeDanglingLinks(filepath.Join(s.layout.driverDir(s.layout.imageRoot), "l")); err != nil {
+		s.log.Warn("links of removed layers are left", "store", s.layout.imageRoot, "error", err)
+	}
 }
 
 func (s *Store) inUse(imageID string, cause error) error {

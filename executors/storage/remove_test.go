@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -93,14 +94,19 @@ func TestRemoveKeepsAnImageInUse(t *testing.T) {
 // layerDirs lists what the driver has on disk, records or not.
 func layerDirs(t *testing.T, s *Store) []string {
 	t.Helper()
-	entries, err := os.ReadDir(s.layout.driverDir(s.layout.graphRoot))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var ids []string
-	for _, entry := range entries {
-		if wholeID.MatchString(entry.Name()) {
-			ids = append(ids, entry.Name())
+	for _, root := range s.layout.writableRoots() {
+		entries, err := os.ReadDir(filepath.Dir(s.layout.layerDir(root, "any")))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // vfs before the first layer
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			if wholeID.MatchString(entry.Name()) {
+				ids = append(ids, entry.Name())
+			}
 		}
 	}
 	return ids

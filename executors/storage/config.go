@@ -1,0 +1,82 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	istorage "go.podman.io/image/v5/storage"
+	imagetypes "go.podman.io/image/v5/types"
+	library "go.podman.io/storage"
+)
+
+// maxConfigSize bounds what is read of an image's manifest and configuration, in
+// bytes each. It is the limit that the image library sets when it fetches them, so no
+// image that was pulled is over it.
+const maxConfigSize = 4 << 20
+
+// readConfig reads an image's configuration whatever its manifest's format is, and
+// the annotations of the manifest if it has any.
+func (s *Store) readConfig(ctx context.Context, record *library.Image) (*imagespec.Image, map[string]string, error) {
+	for name, size := range record.BigDataSizes {
+		if digest.Digest(name).Validate() == nil || name == library.ImageDigestBigDataKey {
+			if size > maxConfigSize {
+				return nil, nil, fmt.Errorf("its record %s has %d bytes, the limit is %d", name, size, maxConfigSize)
+			}
+		}
+	}
+	ref, err := istorage.Transport.NewStoreReference(s.lib, nil, record.ID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("name the image: %w", err)
+	}
+	image, err := ref.NewImage(ctx, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read its manifest: %w", err)
+	}
+	config, err := image.OCIConfig(ctx)
+	var annotations map[string]string
+	if err == nil {
+		annotations, err = manifestAnnotations(ctx, image)
+	}
+	if err := errors.Join(err, image.Close()); err != nil {
+		return nil, nil, fmt.Errorf("read its configuration: %w", err)
+	}
+	return config, annotations, nil
+}
+
+func manifestAnnotations(ctx context.Context, image imagetypes.Image) (map[string]string, error) {
+	content, mediaType, err := image.Manifest(ctx)
+	if err != nil || mediaType != imagespec.MediaTypeImageManifest {
+		return nil, err
+	}
+	var manifest struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	if err := json.Unmarshal(content, &manifest); err != nil {
+		return nil, fmt.Errorf("parse its manifest: %w", err)
+	}
+	return manifest.Annotations, nil
+}
+
+// RunsAs says as whom a container of the image runs unless it is told otherwise, in
+// the form of the CRI's Image: a number, or else a name. The group, if there is one
+// ("user:group"), doesn't count.
+//
+// The kubelet decides by this whether runAsNonRoot is satisfied. Whatever is not
+// plainly a number that the kernel and Kubernetes have for users is therefore a name,
+// which the kubelet refuses: a number that is too large must not become another one on
+// its way (CVE-2024-40635), nor may a sign be lost.
+func (i *Image) RunsAs() (uid *int64, username string) {
+	user, _, _ := strings.Cut(i.User, ":")
+	// 31 bits, as ParseUint takes neither a sign nor an underscore in base 10.
+	if number, err := strconv.ParseUint(user, 10, 31); err == nil {
+		value := int64(number)
+		return &value, ""
+	}
+	return nil, user
+}
