@@ -43,7 +43,12 @@ func run() int {
 	dir := flag.String("dir", "", "directory of the socket, the lock and the journal (required)")
 	debugLog := flag.Bool("debug", false, "log more")
 	showVersion := flag.Bool("version", false, "print the version and exit")
+	handover := flag.Int("handover", 0, "descriptor of what the program before this one has left")
+	takesOver := flag.Int("takes-over", 0, "end with 0 if handovers of this format are understood")
 	flag.Parse()
+	if *takesOver != 0 {
+		return understands(*takesOver)
+	}
 	if *showVersion {
 		fmt.Println(version)
 		return 0
@@ -60,7 +65,7 @@ func run() int {
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 
-	s, err := server.Open(server.Config{Dir: *dir, Build: version, Logger: logger})
+	s, err := server.Open(server.Config{Dir: *dir, Build: version, Logger: logger, Args: lasting(), Handover: *handover})
 	if errors.Is(err, server.ErrAlreadyRuns) {
 		return exitAlreadyRuns
 	}
@@ -72,4 +77,23 @@ func run() int {
 		return 1
 	}
 	return 0
+}
+
+// understands returns the exit code that says whether a format is known.
+func understands(format int) int {
+	if format == server.HandoverFormat {
+		return 0
+	}
+	return 1
+}
+
+// lasting returns the flags that a program which replaces this one is to get.
+func lasting() []string {
+	var args []string
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name != "handover" {
+			args = append(args, "-"+f.Name+"="+f.Value.String())
+		}
+	})
+	return args
 }

@@ -60,10 +60,19 @@ func toProcess(p *pb.Process) Process {
 //
 // A caller that goes away doesn't stop it.
 func (c *Client) Create(ctx context.Context, r CreateRequest) (Process, error) {
-	s, err := c.current(ctx)
-	if err != nil {
-		return Process{}, err
+	for {
+		s, err := c.current(ctx)
+		if err != nil {
+			return Process{}, err
+		}
+		process, err := c.create(ctx, s, r)
+		if !errors.Is(err, ErrLost) || !c.wasUpgraded(ctx, s) {
+			return process, err
+		}
 	}
+}
+
+func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Process, error) {
 	if r.Terminal && !s.speaks(versionTerminals) {
 		return Process{}, fmt.Errorf("create container %s with a terminal: %w", r.ContainerID, s.tooOld())
 	}

@@ -32,7 +32,9 @@ type Config struct {
 	// monitor's is `monitor` in it. It leaves room for `/monitor/monitor.sock`
 	// in the 107 bytes that a socket's path may have.
 	StateDir string
-	// Build is the daemon's version, for the monitor's log.
+	// Build is the daemon's version. When Start meets a monitor of another one,
+	// and Binary is not of that one, it has the monitor replaced by Binary. Empty:
+	// never.
 	Build string
 	// LastExit is the number of the last exit that is in the event log; 0 for
 	// none. The monitor gives no number up to it again, even if it has lost its
@@ -43,7 +45,8 @@ type Config struct {
 	// started. It may be nil.
 	OnLost func(reason error)
 	// OnStarted is called when this Client has started a monitor that answers,
-	// from Start as well as later. It may be nil.
+	// from Start as well as later, and when the monitor's program was replaced,
+	// which keeps its pid. It may be nil.
 	OnStarted func(pid int, version string)
 }
 
@@ -62,9 +65,12 @@ type Client struct {
 	// session is nil while there is none; arrived is closed when there is.
 	session *session
 	arrived chan struct{}
-	// leaving says that the monitor was asked to end.
-	leaving bool
-	held    map[string]held
+	// leaving says that the monitor was asked to end, upgrading that it was asked
+	// to replace its program.
+	leaving, upgrading bool
+	// instance is that of the last session.
+	instance string
+	held     map[string]held
 	// execs are those that run.
 	execs map[*Exec]struct{}
 	// lastExit is the highest number that is known here.
@@ -94,6 +100,7 @@ func Start(ctx context.Context, config Config) (*Client, error) {
 	}
 	c.arrive(s)
 	go c.run(s, p)
+	c.upgradeOther(ctx, s)
 	return c, nil
 }
 
@@ -143,7 +150,8 @@ func (c *Client) connect(ctx context.Context) (*session, *process, error) {
 		p.close()
 		return nil, nil, err
 	}
-	if started && c.config.OnStarted != nil {
+	before := c.meetInstance(s.welcome.Instance)
+	if (started || before != "" && before != s.welcome.Instance) && c.config.OnStarted != nil {
 		c.config.OnStarted(int(s.welcome.Pid), s.welcome.Build)
 	}
 	return s, p, nil
@@ -188,7 +196,7 @@ func (c *Client) part(s *session, p *process) {
 			c.config.OnLost(p.ending)
 		}
 	default:
-		if c.ctx.Err() == nil && !c.isLeaving() {
+		if c.ctx.Err() == nil && !c.isLeaving() && !c.isUpgrading() {
 			c.config.Logger.Warn("lost the connection to the monitor", "pid", p.pid, "error", s.err)
 		}
 	}

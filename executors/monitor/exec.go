@@ -98,10 +98,19 @@ func (c *Client) Exec(ctx context.Context, r ExecRequest) (ExecResult, error) {
 // StartExec is Exec that returns as soon as the process is there. Wait must be
 // called; ctx and the timeout are for both.
 func (c *Client) StartExec(ctx context.Context, r ExecRequest) (*Exec, error) {
-	s, err := c.current(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		s, err := c.current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		e, err := c.startExec(ctx, s, r)
+		if !errors.Is(err, ErrLost) || !s.speaks(versionTerminals) || !c.wasUpgraded(ctx, s) {
+			return e, err
+		}
 	}
+}
+
+func (c *Client) startExec(ctx context.Context, s *session, r ExecRequest) (*Exec, error) {
 	if r.Terminal && !s.speaks(versionTerminals) {
 		return nil, fmt.Errorf("exec in container %s with a terminal: %w", r.ContainerID, s.tooOld())
 	}
@@ -109,6 +118,7 @@ func (c *Client) StartExec(ctx context.Context, r ExecRequest) (*Exec, error) {
 	if r.Timeout > 0 {
 		e.deadline = time.Now().Add(r.Timeout)
 	}
+	var err error
 	if e.call, err = s.startExec(r); err != nil {
 		return nil, fmt.Errorf("exec in container %s: %w", r.ContainerID, err)
 	}

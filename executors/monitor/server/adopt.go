@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
@@ -27,7 +29,13 @@ func takeBelongings(from *descriptors) belongings {
 	}
 }
 
-func (b belongings) close() { closeAll(b.pidfd, b.stdin, b.stdout, b.stderr, b.terminal) }
+// list returns those that are there.
+func (b belongings) list() []int {
+	all := []int{b.pidfd, b.stdin, b.stdout, b.stderr, b.terminal}
+	return slices.DeleteFunc(all, func(fd int) bool { return fd < 0 })
+}
+
+func (b belongings) close() { closeAll(b.list()...) }
 
 // resume takes up what the journal says, with the descriptors that are left from
 // before an upgrade. A container that lives is found by its pid and known by its

@@ -193,6 +193,8 @@ func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, er
 		return done, descriptors{}, s.journal.Ack(call.Ack.Seq)
 	case *pb.Request_Resize:
 		return done, descriptors{}, s.resize(call.Resize)
+	case *pb.Request_Upgrade:
+		return nil, descriptors{}, s.upgrade(ctx, call.Upgrade.Binary)
 	case *pb.Request_Shutdown:
 		return done, descriptors{}, s.checkShutdown()
 	default:

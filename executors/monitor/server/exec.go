@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,13 @@ type execution struct {
 	// ctx ends when the process is to be killed.
 	ctx  context.Context
 	kill context.CancelFunc
-	// process is nil until it is there. It belongs to the goroutine that answers.
+	// The rest belongs to the goroutine that answers.
+
+	// process is nil until it is there.
 	process *execProcess
+	// leave lets upgrades go on. Until then the exec was not answered, so that a
+	// daemon that is cut off may take it that nothing was done. It may be nil.
+	leave func()
 }
 
 // startExec notes an exec, so that killExec finds it, until done is called, after
@@ -40,6 +46,9 @@ func (s *Server) startExec(parent context.Context, id string) (e *execution, don
 		s.mu.Lock()
 		delete(s.execs, id)
 		s.mu.Unlock()
+		if e.leave != nil {
+			e.leave()
+		}
 		if e.process != nil {
 			e.process.finish()
 		}
@@ -71,6 +80,10 @@ func (n *session) exec(e *execution, id uint64, req *pb.Exec, files *descriptors
 		defer timer.Stop()
 		deadline = timer.C
 	}
+	if err := s.starts.enter(e.ctx); err != nil {
+		return nil, err
+	}
+	e.leave = sync.OnceFunc(s.starts.leave)
 	master, err := s.beginExec(e, deadline, req, files)
 	if errors.Is(err, errDeadline) {
 		return &pb.ExecEnded{Code: 128 + int32(unix.SIGKILL), Signal: int32(unix.SIGKILL), TimedOut: true}, nil
@@ -85,6 +98,7 @@ func (n *session) exec(e *execution, id uint64, req *pb.Exec, files *descriptors
 	if err != nil {
 		return nil, err
 	}
+	e.leave()
 	return e.process.await(e.ctx, deadline)
 }
 
@@ -116,10 +130,6 @@ func (s *Server) checkExec(req *pb.Exec) error {
 // beginExec runs the runtime and follows the process that it leaves behind, which
 // it sets in e. It returns the master of the process's terminal, -1 for none.
 func (s *Server) beginExec(e *execution, deadline <-chan time.Time, req *pb.Exec, files *descriptors) (master int, err error) {
-	if err := s.starts.enter(e.ctx); err != nil {
-		return -1, err
-	}
-	defer s.starts.leave()
 	if err := removePidFile(req.PidFile); err != nil {
 		return -1, err
 	}

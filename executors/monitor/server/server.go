@@ -32,6 +32,12 @@ type Config struct {
 	// Build names the monitor's version.
 	Build  string
 	Logger *slog.Logger
+	// Args are the arguments that a program which replaces this one is to get,
+	// besides -handover.
+	Args []string
+	// Handover is the descriptor of what the program before this one has left; 0
+	// for a start from nothing.
+	Handover int
 }
 
 // Server is the one monitor of a directory.
@@ -52,6 +58,10 @@ type Server struct {
 	// starts is entered by those who start a container or exec, ends by those who
 	// know how one ended and have not passed it on yet.
 	starts, ends *gate
+	// upgrading is held while the program is being replaced.
+	upgrading sync.Mutex
+	// left are the descriptors that the program before this one has left.
+	left map[string]belongings
 
 	// quit is closed, once, by Shutdown.
 	quit     chan struct{}
@@ -80,7 +90,7 @@ func Open(config Config) (*Server, error) {
 		starts:     newGate(),
 		ends:       newGate(),
 	}
-	if err := s.takeDir(); err != nil {
+	if err := s.take(); err != nil {
 		return nil, err
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -102,11 +112,25 @@ func Open(config Config) (*Server, error) {
 	}
 	// Logs are made with mode 0640 whatever the daemon's mask was.
 	unix.Umask(0o022)
+	if config.Handover > 0 {
+		return s, nil
+	}
 	s.oomScore = lowerOOMScore(s.logger)
-	if s.listener, err = wire.Listen(filepath.Join(config.Dir, "monitor.sock")); err != nil {
+	if s.listener, err = wire.Listen(s.socket()); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Server) socket() string { return filepath.Join(s.config.Dir, "monitor.sock") }
+
+// take makes this process the one monitor of the directory.
+func (s *Server) take() (err error) {
+	if s.config.Handover > 0 {
+		s.left, err = s.takeOver(s.config.Handover)
+		return err
+	}
+	return s.takeDir()
 }
 
 // takeDir makes the directory and locks it for as long as the process lives.
@@ -147,7 +171,8 @@ func (s *Server) Run(ctx context.Context) error {
 			failed <- err
 		}
 	})
-	s.resume(nil)
+	s.resume(s.left)
+	s.left = nil
 	s.resumeExecs()
 	s.reaper.End()
 	parts.Go(func() {

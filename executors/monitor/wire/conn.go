@@ -108,7 +108,9 @@ func (c *Conn) Receive(m proto.Message) ([]int, error) {
 	err := c.raw.Read(func(fd uintptr) bool {
 		for {
 			n, oobn, flags, _, recvErr = unix.Recvmsg(int(fd), c.in, c.oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-			if recvErr != unix.EINTR {
+			// That the other side has closed with something unread is told once,
+			// and before the frames that it had sent.
+			if recvErr != unix.EINTR && recvErr != unix.ECONNRESET {
 				return recvErr != unix.EAGAIN
 			}
 		}

@@ -13,6 +13,7 @@ import (
 // process runs as.
 type Listener struct {
 	path string
+	fd   int
 	file *os.File
 	raw  syscall.RawConn
 }
@@ -24,18 +25,30 @@ func Listen(path string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), path)
 	if err := bind(fd, path); err != nil {
-		file.Close()
+		_ = unix.Close(fd)
 		return nil, err
 	}
+	return Inherit(fd, path)
+}
+
+// Inherit takes over a socket that listens at path, from the program that this
+// process executed before.
+func Inherit(fd int, path string) (*Listener, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("use the socket %s: %w", path, err)
+	}
+	file := os.NewFile(uintptr(fd), path)
 	raw, err := file.SyscallConn()
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("use the socket %s: %w", path, err)
 	}
-	return &Listener{path: path, file: file, raw: raw}, nil
+	return &Listener{path: path, fd: fd, file: file, raw: raw}, nil
 }
+
+// FD returns the socket's descriptor, which stays the listener's.
+func (l *Listener) FD() int { return l.fd }
 
 func bind(fd int, path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -1,0 +1,227 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	"github.com/stele-runtime/stele/executors/monitor/wire"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+const (
+	// HandoverFormat is the number of the format in which a monitor leaves what it
+	// has to the program that replaces it. A program that understands it ends with
+	// 0 when it is run with `-takes-over NUMBER`.
+	HandoverFormat = 1
+	// upgradeWait is how long an upgrade may wait until nothing is under way, and
+	// everything else with it.
+	upgradeWait = 30 * time.Second
+	// maxHandover bounds what is read of a handover, in bytes: some hundred for
+	// each of many thousand containers.
+	maxHandover = 16 << 20
+)
+
+// upgrade replaces the program of this process by another. It returns only when
+// that was not possible, and then everything goes on as before.
+func (s *Server) upgrade(ctx context.Context, binary string) error {
+	if !filepath.IsAbs(binary) {
+		return fail(pb.Failure_CODE_INVALID, "upgrade: the path %q is not absolute", binary)
+	}
+	if !s.upgrading.TryLock() {
+		return fail(pb.Failure_CODE_BUSY, "upgrade: another is under way")
+	}
+	defer s.upgrading.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, upgradeWait)
+	defer cancel()
+	if err := s.checkProgram(ctx, binary); err != nil {
+		return err
+	}
+	if err := s.starts.close(ctx); err != nil {
+		return fail(pb.Failure_CODE_BUSY, "upgrade: containers or execs are being started: %v", err)
+	}
+	defer s.starts.open()
+	s.logger.Info("the monitor is replaced", "binary", binary)
+	err := s.whileAtRest(ctx, func(left *pb.Handover) error { return s.replace(binary, left) })
+	s.logger.Error("the monitor was not replaced", "binary", binary, "error", err)
+	return fmt.Errorf("upgrade: %w", err)
+}
+
+// checkProgram runs a program to see whether it could take over.
+func (s *Server) checkProgram(ctx context.Context, binary string) error {
+	child, err := s.reaper.Start(reaper.Command{
+		Path:  binary,
+		Args:  []string{"-takes-over", strconv.Itoa(HandoverFormat)},
+		Files: [3]int{-1, -1, -1},
+	})
+	if err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	status, err := await(child, nil, ctx.Done())
+	if err == nil && status.Code != 0 {
+		err = fmt.Errorf("it ended with code %d", status.Code)
+	}
+	if err != nil {
+		return fmt.Errorf("upgrade: %s can't take over (format %d): %w", binary, HandoverFormat, err)
+	}
+	return nil
+}
+
+// whileAtRest calls f while no status is taken from the kernel, each one that was
+// taken is in the journal or was answered, no output is read, and nothing is
+// written. The order matters: what is further down is needed to finish what is
+// further up.
+func (s *Server) whileAtRest(ctx context.Context, f func(*pb.Handover) error) error {
+	err := errors.New("the log pump has stopped")
+	s.reaper.Rest(func() {
+		if err = s.ends.close(ctx); err != nil {
+			err = fmt.Errorf("exits are not passed on yet: %w", err)
+			return
+		}
+		defer s.ends.open()
+		var left *pb.Handover
+		if left, err = s.handover(); err != nil {
+			return
+		}
+		defer closeLeft(left)
+		restErr := s.pump.Rest(func() { s.journal.Rest(func() { err = f(left) }) })
+		err = errors.Join(restErr, err)
+	})
+	return err
+}
+
+// handover returns what the next program gets. Pipes are duplicates, the rest is
+// as it is.
+func (s *Server) handover() (*pb.Handover, error) {
+	left := &pb.Handover{Listener: int32(s.listener.FD()), Lock: int32(s.lock.Fd())}
+	if s.oomScore.before != nil {
+		left.ChildOomScore = proto.Int32(int32(*s.oomScore.before))
+	}
+	for _, c := range s.all() {
+		lent, err := c.lend()
+		if err != nil {
+			return nil, err
+		}
+		b := takeBelongings(&lent)
+		left.Containers = append(left.Containers, &pb.HandoverContainer{
+			Id:       c.id,
+			Pidfd:    int32(b.pidfd),
+			Stdin:    int32(b.stdin),
+			Stdout:   int32(b.stdout),
+			Stderr:   int32(b.stderr),
+			Terminal: int32(b.terminal),
+		})
+	}
+	return left, nil
+}
+
+// replace is called while everything is at rest. It returns only with an error.
+func (s *Server) replace(binary string, left *pb.Handover) error {
+	data, err := proto.Marshal(left)
+	if err != nil {
+		return fmt.Errorf("encode the handover: %w", err)
+	}
+	memfd, err := unix.MemfdCreate("stele-monitor-handover", 0)
+	if err != nil {
+		return fmt.Errorf("make a file for the handover: %w", err)
+	}
+	defer func() { _ = unix.Close(memfd) }()
+	if n, err := unix.Pwrite(memfd, data, 0); err != nil || n != len(data) {
+		return fmt.Errorf("write the handover: %d of %d bytes: %w", n, len(data), err)
+	}
+	defer func() { _ = setInherited(left, false) }()
+	if err := setInherited(left, true); err != nil {
+		return err
+	}
+	args := append([]string{filepath.Base(binary)}, s.config.Args...)
+	args = append(args, "-handover", strconv.Itoa(memfd))
+	if err := syscall.Exec(binary, args, os.Environ()); err != nil {
+		return fmt.Errorf("execute %s: %w", binary, err)
+	}
+	return nil
+}
+
+// setInherited says of all descriptors of a handover whether the next program has
+// them.
+func setInherited(left *pb.Handover, inherited bool) error {
+	flags := unix.FD_CLOEXEC
+	if inherited {
+		flags = 0
+	}
+	for _, fd := range handedDescriptors(left) {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, flags); err != nil {
+			return fmt.Errorf("hand over descriptor %d: %w", fd, err)
+		}
+	}
+	return nil
+}
+
+func handedDescriptors(left *pb.Handover) []int {
+	all := []int{int(left.Listener), int(left.Lock)}
+	for _, c := range left.Containers {
+		all = append(all, handed(c).list()...)
+	}
+	return all
+}
+
+// handed returns the descriptors of a container that were handed over.
+func handed(c *pb.HandoverContainer) belongings {
+	return belongings{
+		pidfd:    int(c.Pidfd),
+		stdin:    int(c.Stdin),
+		stdout:   int(c.Stdout),
+		stderr:   int(c.Stderr),
+		terminal: int(c.Terminal),
+	}
+}
+
+// closeLeft closes the duplicates that nobody was given.
+func closeLeft(left *pb.Handover) {
+	for _, c := range left.Containers {
+		handed(c).close()
+	}
+}
+
+// takeOver reads what the program before this one has left in the memfd, and
+// takes the directory, the socket and the score over.
+func (s *Server) takeOver(memfd int) (map[string]belongings, error) {
+	file := os.NewFile(uintptr(memfd), "handover")
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read the handover: %w", err)
+	}
+	data := make([]byte, min(info.Size(), maxHandover))
+	if _, err := file.ReadAt(data, 0); err != nil {
+		return nil, fmt.Errorf("read the handover: %w", err)
+	}
+	left := new(pb.Handover)
+	if err := proto.Unmarshal(data, left); err != nil {
+		return nil, fmt.Errorf("decode the handover: %w", err)
+	}
+	if err := setInherited(left, false); err != nil {
+		return nil, err
+	}
+	s.lock = os.NewFile(uintptr(left.Lock), "lock")
+	if s.listener, err = wire.Inherit(int(left.Listener), s.socket()); err != nil {
+		return nil, err
+	}
+	if left.ChildOomScore != nil {
+		before := int(*left.ChildOomScore)
+		s.oomScore.before = &before
+	}
+	containers := map[string]belongings{}
+	for _, c := range left.Containers {
+		containers[c.Id] = handed(c)
+	}
+	return containers, nil
+}

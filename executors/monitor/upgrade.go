@@ -1,0 +1,97 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+// Upgrade has the monitor replace its program by Config.Binary, in the same
+// process: containers, execs, logs and exits go on. It returns when the new
+// program answers. With an error that is not ErrLost the monitor is as it was.
+func (c *Client) Upgrade(ctx context.Context) error {
+	s, err := c.current(ctx)
+	if err != nil {
+		return err
+	}
+	if !s.speaks(versionTerminals) {
+		return fmt.Errorf("upgrade the monitor: %w", s.tooOld())
+	}
+	c.setUpgrading(true)
+	defer c.setUpgrading(false)
+	f, err := s.roundTrip(ctx, &pb.Request{Call: &pb.Request_Upgrade{Upgrade: &pb.Upgrade{Binary: c.config.Binary}}})
+	f.close()
+	if err == nil {
+		err = errors.New("it says that it has done so, and goes on as before")
+	}
+	if !errors.Is(err, ErrLost) {
+		return fmt.Errorf("upgrade the monitor to %s: %w", c.config.Binary, err)
+	}
+	// The session may still be the current one for a moment.
+	c.depart(s)
+	next, err := c.current(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("upgrade the monitor to %s: %w", c.config.Binary, err)
+	case next.welcome.Instance == s.welcome.Instance:
+		return fmt.Errorf("upgrade the monitor to %s: the connection was lost, and it goes on as before", c.config.Binary)
+	case next.welcome.Pid != s.welcome.Pid:
+		return fmt.Errorf("upgrade the monitor to %s: %w: process %d ended, process %d was started", c.config.Binary, ErrLost, s.welcome.Pid, next.welcome.Pid)
+	}
+	c.config.Logger.Info("the monitor was upgraded", "pid", next.welcome.Pid, "from", s.welcome.Build, "to", next.welcome.Build)
+	return nil
+}
+
+// upgradeOther replaces a monitor of another version that was met at the start.
+// One that can't be replaced is good enough to go on with.
+func (c *Client) upgradeOther(ctx context.Context, s *session) {
+	running := s.welcome.Build
+	if c.config.Build == "" || running == c.config.Build {
+		return
+	}
+	version, err := exec.CommandContext(ctx, c.config.Binary, "-version").Output()
+	if err == nil && string(bytes.TrimSpace(version)) == running {
+		return
+	}
+	if err == nil {
+		err = c.Upgrade(ctx)
+	}
+	if err != nil {
+		c.config.Logger.Warn("the monitor is of another version", "monitor", running, "daemon", c.config.Build, "error", err)
+	}
+}
+
+// wasUpgraded waits for the session after one that was lost, and reports whether
+// that was because the monitor's program was replaced: then no Create was cut in
+// two, and no exec that was not answered was begun.
+func (c *Client) wasUpgraded(ctx context.Context, lost *session) bool {
+	c.depart(lost)
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	next, err := c.current(ctx)
+	return err == nil && next.welcome.Pid == lost.welcome.Pid && next.welcome.Instance != lost.welcome.Instance
+}
+
+func (c *Client) setUpgrading(upgrading bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.upgrading = upgrading
+}
+
+func (c *Client) isUpgrading() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.upgrading
+}
+
+// meetInstance notes the instance of a session and returns that of the one before.
+func (c *Client) meetInstance(instance string) (before string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, c.instance = c.instance, instance
+	return before
+}
