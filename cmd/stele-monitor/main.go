@@ -41,6 +41,7 @@ func main() {
 
 func run() int {
 	dir := flag.String("dir", "", "directory of the socket, the lock and the journal (required)")
+	cgroup := flag.String("cgroup", "", "cgroup to run in; as a rule that of the daemon")
 	debugLog := flag.Bool("debug", false, "log more")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	handover := flag.Int("handover", 0, "descriptor of what the program before this one has left")
@@ -65,6 +66,12 @@ func run() int {
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 
+	if *cgroup != "" && *handover == 0 {
+		if err := server.JoinCgroup(*cgroup); err != nil {
+			logger.Error("the monitor ends", "error", err)
+			return 1
+		}
+	}
 	s, err := server.Open(server.Config{Dir: *dir, Build: version, Logger: logger, Args: lasting(), Handover: *handover})
 	if errors.Is(err, server.ErrAlreadyRuns) {
 		return exitAlreadyRuns

@@ -36,6 +36,11 @@ type Config struct {
 	// and Binary is not of that one, it has the monitor replaced by Binary. Empty:
 	// never.
 	Build string
+	// Cgroup is where a monitor that is started here puts itself, an absolute path
+	// below the hierarchies' root; empty: it stays in this process's. It must be
+	// out of the pods' reach (CVE-2019-14891): who runs short of memory there can
+	// have the monitor killed.
+	Cgroup string
 	// LastExit is the number of the last exit that is in the event log; 0 for
 	// none. The monitor gives no number up to it again, even if it has lost its
 	// journal.

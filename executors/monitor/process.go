@@ -93,7 +93,7 @@ func (c *Client) start() (*process, error) {
 			return nil, fmt.Errorf("start the monitor: empty its log: %w", err)
 		}
 	}
-	cmd := exec.Command(c.config.Binary, "-dir", c.dir())
+	cmd := exec.Command(c.config.Binary, c.args()...)
 	cmd.Dir = "/"
 	// What runtimes need of an environment comes with each request.
 	cmd.Env = []string{}
@@ -103,6 +103,14 @@ func (c *Client) start() (*process, error) {
 		return nil, fmt.Errorf("start the monitor: %w", err)
 	}
 	return watch(cmd.Process.Pid, cmd)
+}
+
+func (c *Client) args() []string {
+	args := []string{"-dir", c.dir()}
+	if c.config.Cgroup != "" {
+		args = append(args, "-cgroup", c.config.Cgroup)
+	}
+	return args
 }
 
 // process is the monitor's process.

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// placing are the v1 controllers whose cgroups decide over the life of a process:
+// who is in a cgroup of theirs can be starved, stopped or killed with it.
+var placing = []string{"memory", "pids", "cpu", "freezer"}
+
+// JoinCgroup puts this process into a cgroup, which is made if it is missing: in
+// the v2 hierarchy and in those of the v1 controllers that decide over its life,
+// as far as they are mounted. The path is absolute and begins at the hierarchies'
+// root.
+func JoinCgroup(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return fmt.Errorf("join cgroup %q: that is no absolute, clean path", path)
+	}
+	cgroups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return fmt.Errorf("join cgroup %s: %w", path, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("join cgroup %s: %w", path, err)
+	}
+	dirs := cgroupDirs(string(cgroups), string(mounts), path)
+	if len(dirs) == 0 {
+		return fmt.Errorf("join cgroup %s: no hierarchy is mounted", path)
+	}
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("join cgroup %s: %w", path, err)
+		}
+		// 0 stands for the process that writes.
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+			return fmt.Errorf("join cgroup %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// cgroupDirs returns the directories of a cgroup in the hierarchies that
+// /proc/self/cgroup and mountinfo tell of.
+func cgroupDirs(cgroups, mounts, path string) []string {
+	var dirs []string
+	for line := range strings.Lines(cgroups) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(fields) < 3 {
+			continue
+		}
+		controllers := strings.Split(fields[1], ",")
+		fsType, option := "cgroup2", ""
+		if fields[1] != "" {
+			at := slices.IndexFunc(controllers, func(c string) bool { return slices.Contains(placing, c) })
+			if at < 0 {
+				continue
+			}
+			fsType, option = "cgroup", controllers[at]
+		}
+		mount, root := cgroupMount(mounts, fsType, option)
+		below, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
+		if mount != "" && ok {
+			dirs = append(dirs, filepath.Join(mount, below))
+		}
+	}
+	return dirs
+}
