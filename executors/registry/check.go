@@ -151,7 +151,7 @@ func (o opened) contents() contents {
 func notAnImage(err error, doing string) error {
 	var artifact manifest.NonImageArtifactError
 	if errors.As(err, &artifact) {
-		return fmt.Errorf("%w: it is an artifact and no image: %w", ErrInvalidImage, err)
+		return fmt.Errorf("%w: %w", ErrArtifact, err)
 	}
 	if kindOf(err) != nil {
 		return fmt.Errorf("%s: %w", doing, err)

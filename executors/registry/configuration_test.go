@@ -7,11 +7,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/stele-runtime/stele/test/images"
 )
@@ -346,5 +349,54 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	}
 	if host := <-seen; host != "far.example" {
 		t.Errorf("the proxy was asked for %q", host)
+	}
+}
+
+// What the library logs has no credentials either. Only its debugging output, which
+// storage.RouteLibraryLogs drops, has what a registry answers.
+func TestLogsHaveNoCredentials(t *testing.T) {
+	server := images.Registry(t)
+	image := small(t, images.Here(), strings.Repeat("content", 1000))
+	server.Push(t, "app:v1", image)
+	server.Intercept(basicAuth)
+	proxy := images.Front(t, server)
+	ref := proxy.Host + "/app:v1"
+	proxy.Spoil(func(r *http.Request) images.Fault { // so that there is something to log
+		return images.Fault{Cut: strings.Contains(r.URL.Path, layerPaths(t, image)[0]) && r.Header.Get("Range") == "", After: 10}
+	})
+	var log strings.Builder
+	library := logrus.StandardLogger()
+	output, level := library.Out, library.Level
+	library.SetOutput(&log)
+	library.SetLevel(logrus.InfoLevel)
+	defer func() {
+		library.SetOutput(output)
+		library.SetLevel(level)
+	}()
+	dir := filepath.Join(t.TempDir(), "auth")
+	n := newNode(t, &proxy.Server, with(func(o *Options) {
+		o.NamespacedAuthDir = dir
+		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}))
+	wrong := "wrong-" + secret
+	for _, credentials := range []Credentials{
+		{Username: user, Password: secret},
+		{Username: user, Password: wrong},
+		{Auth: base64.StdEncoding.EncodeToString([]byte(user + ":" + wrong))},
+		{RegistryToken: wrong}, {IdentityToken: wrong},
+	} {
+		_, _ = n.puller.Pull(context.Background(), PullRequest{Ref: ref, Credentials: credentials})
+		_, _ = n.puller.Inspect(context.Background(), InspectRequest{Image: ref, Credentials: credentials})
+	}
+	sum := sha256.Sum256([]byte(proxy.Host + "/app"))
+	write(t, filepath.Join(dir, "shop-"+hex.EncodeToString(sum[:])+".json"), authFile(t, proxy.Host, user, wrong))
+	_, _ = n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "shop"})
+	if log.Len() == 0 {
+		t.Fatal("nothing was logged, so that this test shows nothing")
+	}
+	for _, hidden := range []string{"s3cr", base64.StdEncoding.EncodeToString([]byte(user + ":"))[:8]} {
+		if at := strings.Index(log.String(), hidden); at >= 0 {
+			t.Errorf("the log shows %q: …%s…", hidden, log.String()[max(0, at-200):min(log.Len(), at+50)])
+		}
 	}
 }

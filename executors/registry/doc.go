@@ -1,16 +1,27 @@
-// Package registry fetches images from registries into the image store.
+// Package registry fetches images from registries into the image store, loads them
+// from archives, and tells of images that are not in the store.
 //
 // Its work is done by containers/image, with the same configuration files as CRI-O,
-// podman and skopeo: registries.conf(.d) for mirrors, short names and insecure
-// registries, policy.json for signatures, auth.json for credentials, certs.d for
-// TLS. This package chooses what to ask of it, refuses images for other platforms
-// before their layers are fetched, tells the kinds of failure apart (errors.go),
-// and sees to it that credentials appear in no error.
+// podman and skopeo: registries.conf(.d) for mirrors, short names, blocked and
+// insecure registries, policy.json and registries.d for signatures, auth.json for
+// credentials, certs.d for TLS, keys for encrypted layers. The proxies of the
+// environment (HTTP_PROXY and its like) count. This package chooses what to ask of
+// the library, and adds what it lacks:
+//
+//   - images that cannot be used here are refused before their layers are fetched
+//     (check.go, platform.go), and archives that are hostile before they are unpacked
+//     (archive.go);
+//   - a namespace may have a policy and credentials of its own (namespace.go);
+//   - failures that may pass are retried (retry.go), with what was whole kept for the
+//     retry (kept.go); pulls to which nothing comes any more are ended (meter.go);
+//   - the kinds of failure are told apart (errors.go), a refusal names the requirement
+//     that failed (policy.go), and credentials appear in no error (credentials.go);
+//   - artifacts, which are no images, become directories of files (artifact.go).
 //
 // It must not know how images are stored (the Store interface is all it needs), the
 // CRI's messages, or the event log. Whether two pulls of one image are one is the
 // caller's business; here they are harmless, as the store keeps each layer once.
 //
-// Read puller.go first. The configuration files are read again at each pull, so that
-// an administrator's change counts at once.
+// Read puller.go first, then job.go: each pull is a job, which reads the configuration
+// files again, so that an administrator's change counts at once.
 package registry

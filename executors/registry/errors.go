@@ -41,6 +41,8 @@ var (
 	// ErrDecryption: the image's layers are encrypted, and cannot be decrypted with
 	// the keys that are configured.
 	ErrDecryption = errors.New("image cannot be decrypted")
+	// ErrArtifact: it is an artifact and no image, which PullArtifact fetches.
+	ErrArtifact = errors.New("artifact and no image")
 	// ErrInvalidImage: what the registry or archive has is no image, breaks the
 	// bounds, or is not what its digest says.
 	ErrInvalidImage = errors.New("image is invalid")
@@ -50,7 +52,7 @@ var (
 func kinds() []error {
 	return []error{
 		ErrInvalidReference, ErrNotFound, ErrUnauthorized, ErrRateLimited, ErrPolicy, ErrUnsupportedPlatform,
-		ErrUnavailable, ErrStalled, ErrDecryption, ErrInvalidImage,
+		ErrUnavailable, ErrStalled, ErrDecryption, ErrArtifact, ErrInvalidImage,
 	}
 }
 

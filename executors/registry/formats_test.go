@@ -303,7 +303,7 @@ func TestManyAndLargeLayers(t *testing.T) {
 		texts = append(texts, fmt.Sprint(i))
 		files[fmt.Sprintf("file%d", i)] = fmt.Sprint(i)
 	}
-	large := string(incompressible(32 << 20))
+	large := string(incompressible(16 << 20))
 	n := newNode(t, server)
 	n.expectFiles(t, n.pull(t, server.Push(t, "many:v1", small(t, images.Here(), texts...))).ImageID, files)
 	n.expectFiles(t, n.pull(t, server.Push(t, "large:v1", small(t, images.Here(), large))).ImageID, map[string]string{"file0": large})

@@ -193,7 +193,7 @@ const rejected = "Source image rejected: "
 func (j *job) explain(ctx context.Context, t transfer, f copyFailure) error {
 	switch {
 	case f.stalled:
-		return fmt.Errorf("%w: nothing came for %v", ErrStalled, j.p.options.StallTimeout)
+		return stalled(j.p.options.StallTimeout)
 	case errors.Is(kindOf(f.cause), ErrPolicy), kindOf(f.cause) == nil && strings.Contains(f.cause.Error(), rejected):
 		return j.refusal(ctx, t, f.cause)
 	case f.encrypted && strings.Contains(f.cause.Error(), "decrypt"):

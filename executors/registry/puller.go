@@ -90,13 +90,18 @@ func New(options Options) (*Puller, error) {
 }
 
 func (p *Puller) removeLeftovers() error {
-	left, err := filepath.Glob(filepath.Join(p.options.TempDir, jobPrefix+"*"))
-	if err != nil {
-		return err
-	}
-	for _, path := range left {
-		if err := os.RemoveAll(path); err != nil {
+	for _, pattern := range []string{
+		filepath.Join(p.options.TempDir, jobPrefix+"*"),
+		filepath.Join(p.artifactsDir(), makingPrefix+"*"),
+	} {
+		left, err := filepath.Glob(pattern)
+		if err != nil {
 			return err
+		}
+		for _, path := range left {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
 		}
 	}
 	p.dropKept(nil)

@@ -1,0 +1,360 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/image"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/image/v5/pkg/blobinfocache/none"
+	"go.podman.io/image/v5/signature"
+	imagetypes "go.podman.io/image/v5/types"
+)
+
+// An artifact is what a registry has that is no image, and that a pod can mount as an
+// image volume: its blobs are files, each with the name that it is given in the
+// manifest. Artifacts are in Options.Dir:
+//
+//	artifacts/DIGEST/artifact.json   what it is
+//	artifacts/DIGEST/files/NAME      its files, read-only
+//	artifacts/making-*               unfinished
+//
+// An artifact that is there is complete: it is made aside and renamed.
+
+const (
+	artifactsDir   = "artifacts"
+	artifactRecord = "artifact.json"
+	artifactFiles  = "files"
+	makingPrefix   = "making-"
+	// maxArtifactFiles bounds an artifact's files.
+	maxArtifactFiles = 1000
+)
+
+// ArtifactRequest asks for an artifact. Its fields are as those of PullRequest.
+type ArtifactRequest struct {
+	Ref         string
+	Namespace   string
+	Credentials Credentials
+}
+
+// Artifact is a pulled artifact.
+type Artifact struct {
+	// Names are the full names under which it was pulled.
+	Names []string `json:"names"`
+	// Digest is its manifest's, and its identity.
+	Digest string `json:"digest"`
+	// Type is the media type that it calls itself; may be empty.
+	Type string `json:"type"`
+	// Files are sorted by name.
+	Files []ArtifactFile `json:"files"`
+	// Path is the directory of the files, to be mounted read-only.
+	Path string `json:"-"`
+}
+
+// ArtifactFile is one file of an artifact.
+type ArtifactFile struct {
+	// Name is its path in the artifact's directory.
+	Name      string `json:"name"`
+	Digest    string `json:"digest"`
+	MediaType string `json:"mediaType"`
+	Size      int64  `json:"size"` // in bytes
+}
+
+// PullArtifact fetches an artifact, of which the signature policy must accept the
+// manifest as it must an image's. For an image the error is of the kind
+// ErrInvalidImage; Pull tells artifacts with ErrArtifact. A file that is there
+// already, as the artifact was pulled before, is not fetched.
+func (p *Puller) PullArtifact(ctx context.Context, request ArtifactRequest) (Artifact, error) {
+	j, err := p.begin(jobRequest{
+		op: "pull artifact", subject: request.Ref, ref: request.Ref, namespace: request.Namespace, credentials: request.Credentials,
+	})
+	if err != nil {
+		return Artifact{}, err
+	}
+	defer j.end()
+	found, err := j.resolve(request.Ref)
+	if err != nil {
+		return Artifact{}, j.fail(ctx, err)
+	}
+	var artifact Artifact
+	err = j.firstOf(ctx, found, func(name reference.Named) error {
+		return p.again(ctx, func() error {
+			w := watch(ctx, p.options.StallTimeout)
+			defer w.stop()
+			artifact, err = j.pullArtifact(w, name)
+			return w.explain(err)
+		})
+	})
+	if err != nil {
+		return Artifact{}, j.fail(ctx, err)
+	}
+	return artifact, nil
+}
+
+func (j *job) pullArtifact(ctx *watched, name reference.Named) (_ Artifact, err error) {
+	if err := j.notBlocked(name); err != nil {
+		return Artifact{}, err
+	}
+	ref, err := docker.NewReference(name)
+	if err != nil {
+		return Artifact{}, fmt.Errorf("%w: %w", ErrInvalidReference, err)
+	}
+	system, err := j.systemFor(name)
+	if err != nil {
+		return Artifact{}, err
+	}
+	source, err := ref.NewImageSource(ctx, system)
+	if err != nil {
+		return Artifact{}, err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	if err := j.judge(ctx, transfer{name: name, source: ref, system: system}, image.UnparsedInstance(source, nil)); err != nil {
+		return Artifact{}, err
+	}
+	content, mime, err := source.GetManifest(ctx, nil)
+	if err != nil {
+		return Artifact{}, err
+	}
+	artifact, err := parseArtifact(content, mime)
+	if err != nil {
+		return Artifact{}, err
+	}
+	if known, err := j.p.artifact(artifact.Digest); err == nil {
+		if !slices.Contains(known.Names, name.String()) {
+			known.Names = append(known.Names, name.String())
+			err = j.p.recordArtifact(known)
+		}
+		return known, err
+	}
+	artifact.Names = []string{name.String()}
+	return artifact, j.p.makeArtifact(ctx, &artifact, source)
+}
+
+// judge asks the signature policy.
+func (j *job) judge(ctx context.Context, t transfer, unparsed imagetypes.UnparsedImage) error {
+	judge, err := signature.NewPolicyContext(j.policy)
+	if err != nil {
+		return fmt.Errorf("apply the signature policy: %w", err)
+	}
+	allowed, err := judge.IsRunningImageAllowed(ctx, unparsed)
+	if destroyErr := judge.Destroy(); destroyErr != nil {
+		j.p.log.Warn("a signature policy could not be put away", "error", destroyErr)
+	}
+	if !allowed || err != nil {
+		return j.explain(ctx, t, copyFailure{cause: fmt.Errorf("%s%w", rejected, err)})
+	}
+	return nil
+}
+
+// parseArtifact reads a manifest, and gives each blob the name of its file: its title,
+// or without one its digest.
+func parseArtifact(content []byte, mime string) (Artifact, error) {
+	var parsed imagespec.Manifest
+	if mime != imagespec.MediaTypeImageManifest {
+		return Artifact{}, fmt.Errorf("%w: artifacts have manifests of the type %s, not %q", ErrInvalidImage, imagespec.MediaTypeImageManifest, mime)
+	}
+	if err := json.Unmarshal(content, &parsed); err != nil {
+		return Artifact{}, fmt.Errorf("%w: parse its manifest: %w", ErrInvalidImage, err)
+	}
+	own, err := manifest.Digest(content)
+	if err != nil {
+		return Artifact{}, fmt.Errorf("%w: %w", ErrInvalidImage, err)
+	}
+	artifact := Artifact{Digest: own.String(), Type: parsed.ArtifactType}
+	if artifact.Type == "" {
+		artifact.Type = parsed.Config.MediaType
+	}
+	switch {
+	case artifact.Type == imagespec.MediaTypeImageConfig:
+		return Artifact{}, fmt.Errorf("%w: it is an image and no artifact", ErrInvalidImage)
+	case len(parsed.Layers) > maxArtifactFiles:
+		return Artifact{}, fmt.Errorf("%w: it has %d files, more than %d", ErrInvalidImage, len(parsed.Layers), maxArtifactFiles)
+	}
+	for _, blob := range parsed.Layers {
+		if err := blob.Digest.Validate(); err != nil || blob.Size < 0 {
+			return Artifact{}, fmt.Errorf("%w: it has a blob %q of %d bytes", ErrInvalidImage, blob.Digest, blob.Size)
+		}
+		name := blob.Annotations[imagespec.AnnotationTitle]
+		if name == "" {
+			name = blob.Digest.Algorithm().String() + "-" + blob.Digest.Encoded()
+		}
+		if !filepath.IsLocal(name) || filepath.Clean(name) != name || strings.ContainsRune(name, 0) {
+			return Artifact{}, fmt.Errorf("%w: the name %q leads out of it", ErrInvalidImage, name)
+		}
+		artifact.Files = append(artifact.Files, ArtifactFile{Name: name, Digest: blob.Digest.String(), MediaType: blob.MediaType, Size: blob.Size})
+	}
+	slices.SortFunc(artifact.Files, func(a, b ArtifactFile) int { return strings.Compare(a.Name, b.Name) })
+	return artifact, nil
+}
+
+func (p *Puller) artifactsDir() string { return filepath.Join(p.options.Dir, artifactsDir) }
+
+// artifactDir is where an artifact is, or is to be.
+func (p *Puller) artifactDir(id string) (string, error) {
+	parsed, err := digest.Parse(id)
+	if err != nil {
+		return "", fmt.Errorf("%w: %q is not a digest", ErrInvalidReference, id)
+	}
+	return filepath.Join(p.artifactsDir(), parsed.Algorithm().String()+"-"+parsed.Encoded()), nil
+}
+
+// makeArtifact fetches the files.
+func (p *Puller) makeArtifact(ctx *watched, artifact *Artifact, source imagetypes.ImageSource) (err error) {
+	dir, err := p.artifactDir(artifact.Digest)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.artifactsDir(), 0o700); err != nil {
+		return err
+	}
+	making, err := os.MkdirTemp(p.artifactsDir(), makingPrefix)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(making)) }()
+	files := filepath.Join(making, artifactFiles)
+	if err := os.Mkdir(files, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(files)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, file := range artifact.Files {
+		if err := fetchFile(ctx, root, file, source); err != nil {
+			return fmt.Errorf("fetch its file %q: %w", file.Name, err)
+		}
+	}
+	if err := writeArtifactRecord(making, *artifact); err != nil {
+		return err
+	}
+	artifact.Path = filepath.Join(dir, artifactFiles)
+	// Another pull may have been quicker; its files are the same.
+	if err := os.Rename(making, dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// fetchFile writes a blob to a file, which stays only if it is what it should be.
+func fetchFile(ctx *watched, root *os.Root, file ArtifactFile, source imagetypes.ImageSource) (err error) {
+	blob, _, err := source.GetBlob(ctx, imagetypes.BlobInfo{Digest: digest.Digest(file.Digest), Size: file.Size}, none.NoCache)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	if err := root.MkdirAll(filepath.Dir(file.Name), 0o755); err != nil {
+		return err
+	}
+	target, err := root.OpenFile(file.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: it has two files of that name", ErrInvalidImage)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, target.Close()) }()
+	verifier := digest.Digest(file.Digest).Verifier()
+	size, err := io.Copy(io.MultiWriter(target, verifier), io.LimitReader(ctx.reader(blob), file.Size+1))
+	switch {
+	case err != nil:
+		return err
+	case size != file.Size || !verifier.Verified():
+		return fmt.Errorf("%w: Digest did not match: it is not %s with %d bytes", ErrInvalidImage, file.Digest, file.Size)
+	}
+	return target.Sync()
+}
+
+func (p *Puller) recordArtifact(artifact Artifact) error {
+	dir, err := p.artifactDir(artifact.Digest)
+	if err != nil {
+		return err
+	}
+	return writeArtifactRecord(dir, artifact)
+}
+
+func writeArtifactRecord(dir string, artifact Artifact) error {
+	content, err := json.Marshal(artifact)
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, artifactRecord+".new")
+	if err := os.WriteFile(temp, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(dir, artifactRecord))
+}
+
+// artifact reads the record of one.
+func (p *Puller) artifact(id string) (Artifact, error) {
+	dir, err := p.artifactDir(id)
+	if err != nil {
+		return Artifact{}, err
+	}
+	content, err := os.ReadFile(filepath.Join(dir, artifactRecord))
+	if err != nil {
+		return Artifact{}, missing(err)
+	}
+	artifact := Artifact{Path: filepath.Join(dir, artifactFiles)}
+	if err := json.Unmarshal(content, &artifact); err != nil {
+		return Artifact{}, fmt.Errorf("parse the record of artifact %s: %w", id, err)
+	}
+	return artifact, nil
+}
+
+// Artifacts lists the artifacts that are there.
+func (p *Puller) Artifacts() ([]Artifact, error) {
+	entries, err := os.ReadDir(p.artifactsDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list artifacts: %w", err)
+	}
+	var artifacts []Artifact
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), makingPrefix) {
+			continue
+		}
+		artifact, err := p.artifact(strings.Replace(entry.Name(), "-", ":", 1))
+		if errors.Is(err, ErrNotFound) {
+			continue // it was removed just now
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list artifacts: %w", err)
+		}
+		artifacts = append(artifacts, artifact)
+	}
+	return artifacts, nil
+}
+
+// RemoveArtifact removes an artifact by its digest; one that is not there is no
+// error. Whether a container still uses it is the caller's business.
+func (p *Puller) RemoveArtifact(id string) error {
+	dir, err := p.artifactDir(id)
+	if err != nil {
+		return fmt.Errorf("remove artifact: %w", err)
+	}
+	// Renamed first, it is never there in part.
+	gone := filepath.Join(p.artifactsDir(), makingPrefix+filepath.Base(dir))
+	if err := os.Rename(dir, gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove artifact %s: %w", id, err)
+	}
+	if err := os.RemoveAll(gone); err != nil {
+		return fmt.Errorf("remove artifact %s: %w", id, err)
+	}
+	return nil
+}
