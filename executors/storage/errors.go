@@ -11,7 +11,7 @@ var (
 	// ErrInvalidReference means that the reference is neither an id nor a name
 	// that any image could have.
 	ErrInvalidReference = errors.New("invalid image reference")
-	// ErrImageInUse means that a container's root filesystem stands on the image.
+	// ErrImageInUse means that a container needs the image.
 	// The error is an *ImageInUseError.
 	ErrImageInUse = errors.New("image is in use")
 	// ErrReadOnlyImage means that the image is in an additional image store, which
@@ -20,11 +20,18 @@ var (
 	// ErrRootfsConflict means that there is a root filesystem of that container's
 	// id which is not the one asked for: of another image, or of another program.
 	ErrRootfsConflict = errors.New("root filesystem conflict")
+	// ErrVolumeConflict means that there is an image volume of that id which is not
+	// the one asked for.
+	ErrVolumeConflict = errors.New("image volume conflict")
+	// ErrSubPath means that an image has no directory under the sub path of a volume.
+	ErrSubPath = errors.New("image volume sub path")
 	// ErrRootfsNotFound means that the store has no root filesystem of that id.
 	ErrRootfsNotFound = errors.New("root filesystem not found")
 )
 
-// ImageInUseError names the container that keeps an image from being removed.
+// ImageInUseError names the container that keeps an image from being removed: its
+// root filesystem stands on the image, or the image is one of its volumes. It may be a
+// container of another program that uses the store.
 type ImageInUseError struct {
 	ImageID     string
 	ContainerID string

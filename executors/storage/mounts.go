@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -58,4 +60,61 @@ func unmount(ctx context.Context, path string) (lazily bool, err error) {
 		}
 	}
 	return lazily, fmt.Errorf("unmount %s: something keeps being mounted on it", path)
+}
+
+// Mount is a mount that exists below one of the store's directories.
+type Mount struct {
+	Path string
+	// ContainerID is the container that it is for, and ImageID the image that it
+	// shows. Both are empty if no record of Stele's explains the mount: it is another
+	// program's, or was left by mistake.
+	ContainerID, ImageID string
+	// VolumeID is the image volume that it is for, or empty.
+	VolumeID string
+}
+
+// Mounts gives everything that is mounted below the store's directories in the
+// daemon's mount namespace, in the kernel's order: for audits, and for whoever looks
+// for what is left.
+func (s *Store) Mounts(ctx context.Context) ([]Mount, error) {
+	known, err := s.expectedMounts()
+	if err != nil {
+		return nil, fmt.Errorf("list mounts of the image store: %w", err)
+	}
+	below := []string{s.layout.runRoot + "/"}
+	for _, root := range s.layout.writableRoots() {
+		below = append(below, root+"/")
+	}
+	infos, err := mountinfo.GetMounts(func(info *mountinfo.Info) (skip, stop bool) {
+		return !slices.ContainsFunc(below, func(root string) bool { return strings.HasPrefix(info.Mountpoint, root) }), false
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list mounts of the image store: %w", err)
+	}
+	mounts := make([]Mount, len(infos))
+	for i, info := range infos {
+		mounts[i] = known[info.Mountpoint]
+		mounts[i].Path = info.Mountpoint
+	}
+	return mounts, ctx.Err()
+}
+
+// expectedMounts gives, by path, what the records call for.
+func (s *Store) expectedMounts() (map[string]Mount, error) {
+	containers, err := s.lib.Containers()
+	if err != nil {
+		return nil, fmt.Errorf("read the container records: %w", err)
+	}
+	expected := map[string]Mount{}
+	for i := range containers {
+		if record, ours := ownRecord(&containers[i]); ours {
+			expected[s.layout.rootfsMount(containers[i].ID)] = Mount{ContainerID: containers[i].ID, ImageID: record.ImageID}
+		}
+		if record, ours := ownVolume(&containers[i]); ours {
+			mount := Mount{ContainerID: record.ContainerID, ImageID: record.ImageID, VolumeID: record.VolumeID}
+			expected[s.layout.rootfsMount(containers[i].ID)] = mount
+			expected[s.volumePath(record.VolumeID)] = mount
+		}
+	}
+	return expected, nil
 }

@@ -10,11 +10,11 @@ import (
 )
 
 // ReleaseRootfs unmounts a container's root filesystem and removes its layer and
-// record. It can be repeated, and clears whatever a crash left: a mount that nobody
-// counted, a layer without a record, a record without a layer, files without
-// either. What is gone already is removed.
+// record, and so its image volumes. It can be repeated, and clears whatever a crash
+// left: a mount that nobody counted, a layer without a record, a record without a
+// layer, files without either. What is gone already is removed.
 //
-// The container must have ended. If something holds the mount nevertheless, it is
+// The container must have ended. If something holds a mount nevertheless, it is
 // detached after some tries, and goes when it is let go of.
 func (s *Store) ReleaseRootfs(ctx context.Context, id string) error {
 	if !containerID.MatchString(id) {
@@ -24,16 +24,21 @@ func (s *Store) ReleaseRootfs(ctx context.Context, id string) error {
 	if err != nil && !errors.Is(err, ErrRootfsNotFound) {
 		return fmt.Errorf("release root filesystem of %s: %w", id, err)
 	}
-	if err := s.unmountRootfs(ctx, id); err != nil {
-		return fmt.Errorf("release root filesystem of %s: %w", id, err)
-	}
-	if err := s.lib.DeleteContainer(id); err != nil && !isGone(err) {
-		return fmt.Errorf("release root filesystem of %s: remove its record and layer: %w", id, err)
-	}
-	if err := s.removeLayer(id); err != nil {
+	if err := errors.Join(s.releaseVolumes(ctx, id), s.releaseLayer(ctx, id)); err != nil {
 		return fmt.Errorf("release root filesystem of %s: %w", id, err)
 	}
 	return nil
+}
+
+// releaseLayer undoes ensureMounted and createLayer, or as much of them as was done.
+func (s *Store) releaseLayer(ctx context.Context, id string) error {
+	if err := s.unmountRootfs(ctx, id); err != nil {
+		return err
+	}
+	if err := s.lib.DeleteContainer(id); err != nil && !isGone(err) {
+		return fmt.Errorf("remove its record and layer: %w", err)
+	}
+	return s.removeLayer(id)
 }
 
 // unmountRootfs unmounts by the path, without asking the library: it would trust a

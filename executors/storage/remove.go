@@ -100,10 +100,15 @@ func (s *Store) inUse(imageID string, cause error) error {
 	if err != nil {
 		return fmt.Errorf("remove image %s: %w: %w", imageID, ErrImageInUse, cause)
 	}
-	for _, container := range containers {
-		if container.ImageID == imageID {
-			return &ImageInUseError{ImageID: imageID, ContainerID: container.ID}
+	for i := range containers {
+		if containers[i].ImageID != imageID {
+			continue
 		}
+		user := containers[i].ID
+		if volume, ours := ownVolume(&containers[i]); ours {
+			user = volume.ContainerID
+		}
+		return &ImageInUseError{ImageID: imageID, ContainerID: user}
 	}
 	return fmt.Errorf("remove image %s: %w: %w", imageID, ErrImageInUse, cause)
 }

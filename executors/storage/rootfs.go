@@ -113,39 +113,53 @@ func (s *Store) createRootfs(request RootfsRequest) error {
 	if err != nil {
 		return fmt.Errorf("encode its record: %w", err)
 	}
+	return s.createLayer(request.ContainerID, request.ImageID, request.MountLabel, string(metadata))
+}
+
+// createLayer makes a record, and a writable layer on top of an image, both of the
+// given id. What a creation that was cut off left of the layer is replaced, and what
+// this one leaves when it fails is removed.
+func (s *Store) createLayer(id, imageID, label, metadata string) error {
 	options := &library.ContainerOptions{
 		IDMappingOptions: types.IDMappingOptions{HostUIDMapping: true, HostGIDMapping: true},
 		LabelOpts:        []string{"disable"}, // the caller chooses labels, not the library
 		Flags:            map[string]any{},
 		Volatile:         true,
 	}
-	if request.MountLabel != "" {
+	if label != "" {
 		// The library wants both or none, and uses only the first.
-		options.Flags["MountLabel"] = request.MountLabel
-		options.Flags["ProcessLabel"] = request.MountLabel
+		options.Flags["MountLabel"] = label
+		options.Flags["ProcessLabel"] = label
 	}
 	create := func() error {
-		_, err := s.lib.CreateContainer(request.ContainerID, nil, request.ImageID, request.ContainerID, string(metadata), options)
+		_, err := s.lib.CreateContainer(id, nil, imageID, id, metadata, options)
 		return err
 	}
-	err = create()
+	err := create()
 	if errors.Is(err, library.ErrDuplicateID) {
-		if _, recordErr := s.rootfsRecord(request.ContainerID); recordErr == nil {
+		if record, recordErr := s.lib.Container(id); recordErr == nil {
+			if record.Metadata != metadata {
+				return fmt.Errorf("%w: another record of that id was made meanwhile", ErrRootfsConflict)
+			}
 			return nil // made meanwhile by another call for the same container
 		}
 		// A creation was cut off after the layer and before the record.
-		if err := s.removeLayer(request.ContainerID); err != nil {
+		if err := s.removeLayer(id); err != nil {
 			return err
 		}
 		err = create()
 	}
-	if errors.Is(err, library.ErrImageUnknown) {
-		return fmt.Errorf("%w: image %s was removed", ErrImageNotFound, request.ImageID)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, library.ErrImageUnknown):
+		return fmt.Errorf("%w: image %s was removed", ErrImageNotFound, imageID)
 	}
-	if err != nil {
-		return fmt.Errorf("create its layer: %w", err)
+	err = fmt.Errorf("create its layer: %w", err)
+	if _, recordErr := s.lib.Container(id); errors.Is(recordErr, library.ErrContainerUnknown) {
+		err = errors.Join(err, s.removeLayer(id))
 	}
-	return nil
+	return err
 }
 
 // rootfsRecord reads the record of a container. It fails with ErrRootfsNotFound, or

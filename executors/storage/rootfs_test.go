@@ -70,7 +70,7 @@ func TestRootfsLife(t *testing.T) {
 }
 
 // expectNothing checks that no trace of a container is left.
-func expectNothing(t *testing.T, s *Store, container string) {
+func expectNothing(t testing.TB, s *Store, container string) {
 	t.Helper()
 	if _, err := s.lib.Container(container); !errors.Is(err, library.ErrContainerUnknown) {
 		t.Errorf("record of %s: %v", container, err)
@@ -133,19 +133,19 @@ var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container 
 
 // forgetMounts, forgetContainers and forgetLayers lose what the library has written
 // without syncing.
-func forgetMounts(t *testing.T, s *Store) {
+func forgetMounts(t testing.TB, s *Store) {
 	t.Helper()
 	forget(t, s, filepath.Join(s.options.RunRoot, "overlay-layers", "mountpoints.json"),
 		filepath.Join(s.options.RunRoot, "overlay-layers", "mountpoints.lock"))
 }
 
-func forgetContainers(t *testing.T, s *Store) {
+func forgetContainers(t testing.TB, s *Store) {
 	t.Helper()
 	forget(t, s, filepath.Join(s.options.GraphRoot, "overlay-containers", "volatile-containers.json"),
 		filepath.Join(s.options.GraphRoot, "overlay-containers", "containers.lock"))
 }
 
-func forgetLayers(t *testing.T, s *Store) {
+func forgetLayers(t testing.TB, s *Store) {
 	t.Helper()
 	forget(t, s, filepath.Join(s.options.GraphRoot, "overlay-layers", "volatile-layers.json"),
 		filepath.Join(s.options.GraphRoot, "overlay-layers", "layers.lock"))
@@ -153,7 +153,7 @@ func forgetLayers(t *testing.T, s *Store) {
 
 // forget removes a file of the library's, and marks its lock as a writer would, so
 // that the library notices.
-func forget(t *testing.T, _ *Store, path, lock string) {
+func forget(t testing.TB, _ *Store, path, lock string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
