@@ -4,8 +4,11 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	crierrors "k8s.io/cri-api/pkg/errors"
 
+	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/image"
 )
 
@@ -30,7 +33,22 @@ func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageReques
 	// with.
 	state, err := s.Actors.Image(context.WithoutCancel(ctx), ref, image.RequestPull{Ref: ref, Pull: pull, SandboxConfig: pod, At: time.Now()}, image.PullAnswer(pull))
 	if err != nil {
-		return nil, err
+		return nil, pullError(err)
 	}
 	return &runtimeapi.PullImageResponse{ImageRef: state.Last.ImageID}, nil
+}
+
+// pullError begins the message with the words by which the kubelet tells the kinds
+// of failed pulls apart (k8s.io/cri-api/pkg/errors).
+func pullError(err error) error {
+	var word error
+	switch fault.KindOf(err) {
+	case fault.SignatureRefused:
+		word = crierrors.ErrSignatureValidationFailed
+	case fault.Unavailable, fault.Deadline:
+		word = crierrors.ErrRegistryUnavailable
+	default: // The kubelet has no word for the others.
+		return err
+	}
+	return status.Errorf(codeOf(err), "%v: %v", word, err)
 }

@@ -45,7 +45,11 @@ type Config struct {
 	MaxLogSize  int64
 	Credentials *Credentials
 	Execs       *Execs
-	Logger      *slog.Logger
+	Pulls       *Pulls
+	// ImageNews brings what becomes known in the course of a pull to its actor. It
+	// is set before the first effect.
+	ImageNews func(ctx context.Context, ref string, c image.Command) error
+	Logger    *slog.Logger
 }
 
 // Executor carries out effects. Each method blocks until its effect is done.
@@ -162,6 +166,8 @@ func (x *Executor) Image(ctx context.Context, f image.Effect) image.Command {
 	switch f := f.(type) {
 	case image.FetchImage:
 		return x.fetchImage(ctx, f)
+	case image.LoadImages:
+		return x.loadImages(ctx, f)
 	case image.DeleteImage:
 		return image.DeleteImageDone{Err: x.deleteImage(ctx, f.Ref)}
 	}
@@ -173,6 +179,8 @@ func (x *Executor) ImageFailed(f image.Effect, err error) image.Command {
 	switch f := f.(type) {
 	case image.FetchImage:
 		return image.FetchImageDone{Pull: f.Pull, Err: err}
+	case image.LoadImages:
+		return image.LoadImagesDone{Load: f.Load, Err: err}
 	case image.DeleteImage:
 		return image.DeleteImageDone{Err: err}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/executors/registry"
@@ -19,23 +21,58 @@ func (x *Executor) fetchImage(ctx context.Context, f image.FetchImage) image.Fet
 		done.Err = fault.New(fault.Interrupted, "pull image", f.Ref, "the daemon was restarted during the pull")
 		return done
 	}
+	namespace, err := namespaceOf(f.SandboxConfig)
+	if err != nil {
+		done.Err = err
+		return done
+	}
+	x.Pulls.begin(f)
+	defer x.Pulls.end(f.Pull)
+	tell, told := x.newsOf(ctx, f)
 	pulled, err := x.Registry.Pull(ctx, registry.PullRequest{
-		Ref: f.Ref,
+		Ref: f.Ref, Namespace: namespace, Progress: tell,
 		Credentials: registry.Credentials{
 			Username: auth.GetUsername(), Password: auth.GetPassword(), Auth: auth.GetAuth(),
 			IdentityToken: auth.GetIdentityToken(), RegistryToken: auth.GetRegistryToken(), ServerAddress: auth.GetServerAddress(),
 		},
 	})
+	told()
+	done.Bytes = pulled.Bytes
 	if err != nil {
-		done.Err = pullFault(f.Ref, err)
+		done.Bytes = max(done.Bytes, x.Pulls.transferred(f.Pull))
+		done.Err = registryFault("pull image", f.Ref, err)
 		return done
 	}
-	done.ImageID, done.Digest, done.Bytes = pulled.ImageID, pulled.Digest, pulled.Bytes
+	done.ImageID, done.Digest = pulled.ImageID, pulled.Digest
 	return done
 }
 
-// pullFault says of which kind a failed pull is.
-func pullFault(ref string, err error) error {
+// loadImages loads the images of an archive. What is there already is not loaded
+// again.
+func (x *Executor) loadImages(ctx context.Context, f image.LoadImages) image.LoadImagesDone {
+	done := image.LoadImagesDone{Load: f.Load}
+	loaded, err := x.Registry.Load(ctx, registry.LoadRequest{Source: f.Ref, Name: f.Name})
+	for _, l := range loaded {
+		done.Images = append(done.Images, image.Loaded{Name: l.Name, ImageID: l.ImageID, Digest: l.Digest})
+	}
+	if err != nil {
+		done.Err = registryFault("load images", f.Ref, err)
+	}
+	return done
+}
+
+// namespaceOf is the namespace of the pod for which an image is pulled; empty
+// without a pod.
+func namespaceOf(pod []byte) (string, error) {
+	var config runtimeapi.PodSandboxConfig
+	if err := decode(pod, &config); err != nil {
+		return "", err
+	}
+	return config.GetMetadata().GetNamespace(), nil
+}
+
+// registryFault says of which kind a failed pull or load is.
+func registryFault(op, ref string, err error) error {
 	for _, k := range []struct {
 		cause error
 		kind  fault.Kind
@@ -45,11 +82,14 @@ func pullFault(ref string, err error) error {
 		{registry.ErrUnauthorized, fault.Unauthorized},
 		{registry.ErrRateLimited, fault.RateLimited},
 		{registry.ErrPolicy, fault.SignatureRefused},
+		{registry.ErrStalled, fault.Deadline},
+		{registry.ErrDecryption, fault.Precondition},
+		{registry.ErrInvalidImage, fault.Precondition},
 		{registry.ErrUnavailable, fault.Unavailable},
 		{registry.ErrUnsupportedPlatform, fault.Precondition},
 	} {
 		if errors.Is(err, k.cause) {
-			return fault.New(k.kind, "pull image", ref, "%v", err)
+			return fault.New(k.kind, op, ref, "%v", err)
 		}
 	}
 	return err

@@ -84,6 +84,9 @@ type describer struct {
 	fields               []Field
 }
 
+// maxListed is how many messages of a list are shown.
+const maxListed = 16
+
 func (d *describer) add(prefix string, m protoreflect.Message) {
 	declared := m.Descriptor().Fields()
 	for i := range declared.Len() {
@@ -92,6 +95,13 @@ func (d *describer) add(prefix string, m protoreflect.Message) {
 			continue
 		}
 		name, v := prefix+string(f.Name()), m.Get(f)
+		if f.Message() != nil && f.IsList() {
+			// The rest of a long list is in the payload.
+			for i := range min(v.List().Len(), maxListed) {
+				d.add(fmt.Sprintf("%s.%d.", name, i), v.List().Get(i).Message())
+			}
+			continue
+		}
 		if f.Message() != nil && !holdsTime(f.Message()) {
 			d.add(name+".", v.Message())
 			continue

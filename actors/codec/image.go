@@ -62,6 +62,27 @@ var imageTable = sync.OnceValue(func() table[image.Event] {
 			func(m *pb.PullFailed) image.PullFailed {
 				return image.PullFailed{Pull: id.Pull(m.GetPull()), Fault: faultFrom(m.GetFault()), Bytes: m.GetBytes()}
 			}),
+		message[image.Event]("image.LoadRequested.v1",
+			func(e image.LoadRequested) *pb.LoadRequested {
+				return &pb.LoadRequested{Ref: e.Ref, Load: string(e.Load), Name: e.Name, At: stamp(e.At)}
+			},
+			func(m *pb.LoadRequested) image.LoadRequested {
+				return image.LoadRequested{Ref: m.GetRef(), Load: id.Load(m.GetLoad()), Name: m.GetName(), At: at(m.GetAt())}
+			}),
+		message[image.Event]("image.ImagesLoaded.v1",
+			func(e image.ImagesLoaded) *pb.ImagesLoaded {
+				return &pb.ImagesLoaded{Load: string(e.Load), Images: loadedTo(e.Images)}
+			},
+			func(m *pb.ImagesLoaded) image.ImagesLoaded {
+				return image.ImagesLoaded{Load: id.Load(m.GetLoad()), Images: loadedFrom(m.GetImages())}
+			}),
+		message[image.Event]("image.LoadFailed.v1",
+			func(e image.LoadFailed) *pb.LoadFailed {
+				return &pb.LoadFailed{Load: string(e.Load), Images: loadedTo(e.Images), Fault: faultTo(e.Fault)}
+			},
+			func(m *pb.LoadFailed) image.LoadFailed {
+				return image.LoadFailed{Load: id.Load(m.GetLoad()), Images: loadedFrom(m.GetImages()), Fault: faultFrom(m.GetFault())}
+			}),
 		message[image.Event]("image.RemoveRequested.v1",
 			func(e image.RemoveRequested) *pb.ImageRemoveRequested { return &pb.ImageRemoveRequested{Ref: e.Ref} },
 			func(m *pb.ImageRemoveRequested) image.RemoveRequested {
@@ -72,3 +93,19 @@ var imageTable = sync.OnceValue(func() table[image.Event] {
 			func(f *pb.Fault) *pb.ImageRemoveFailed { return &pb.ImageRemoveFailed{Fault: f} }),
 	)
 })
+
+func loadedTo(images []image.Loaded) []*pb.LoadedImage {
+	var all []*pb.LoadedImage
+	for _, i := range images {
+		all = append(all, &pb.LoadedImage{Name: i.Name, ImageId: i.ImageID, Digest: i.Digest})
+	}
+	return all
+}
+
+func loadedFrom(images []*pb.LoadedImage) []image.Loaded {
+	var all []image.Loaded
+	for _, i := range images {
+		all = append(all, image.Loaded{Name: i.GetName(), ImageID: i.GetImageId(), Digest: i.GetDigest()})
+	}
+	return all
+}

@@ -36,6 +36,10 @@ func replaceInvalid(m protoreflect.Message) {
 			m.Set(f, protoreflect.ValueOfList(replaced))
 		case f.Kind() == protoreflect.StringKind:
 			m.Set(f, valid(v))
+		case f.Message() != nil && f.IsList():
+			for i := range v.List().Len() {
+				replaceInvalid(v.List().Get(i).Message())
+			}
 		case f.Message() != nil:
 			replaceInvalid(v.Message())
 		}

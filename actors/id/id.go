@@ -16,3 +16,6 @@ type Exec string
 // Pull identifies one pull of an image reference, together with the credentials
 // that it uses; it reveals nothing about them.
 type Pull string
+
+// Load identifies one load of an archive's images.
+type Load string

@@ -20,6 +20,17 @@ type RequestPull struct {
 	At            time.Time
 }
 
+// RequestLoad asks for the images of an archive to be put into the store (`stele
+// image load`). Ref is the archive, TRANSPORT:PATH.
+type RequestLoad struct {
+	Ref  string
+	Load id.Load
+	// Name is to be the name of the archive's one image; empty for those that the
+	// archive gives.
+	Name string
+	At   time.Time
+}
+
 // Remove asks for the reference to be removed from the store (RemoveImage).
 type Remove struct{ Ref string }
 
@@ -45,12 +56,22 @@ type FetchImageDone struct {
 	Err   error
 }
 
+// LoadImagesDone is the outcome of LoadImages. Images are those that were loaded,
+// also if there is an error.
+type LoadImagesDone struct {
+	Load   id.Load
+	Images []Loaded
+	Err    error
+}
+
 // DeleteImageDone is the outcome of DeleteImage.
 type DeleteImageDone struct{ Err error }
 
 func (RequestPull) command()     {}
+func (RequestLoad) command()     {}
 func (Remove) command()          {}
 func (NoteResolved) command()    {}
 func (NoteLayer) command()       {}
 func (FetchImageDone) command()  {}
+func (LoadImagesDone) command()  {}
 func (DeleteImageDone) command() {}

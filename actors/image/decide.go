@@ -11,6 +11,19 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, nil
 		}
 		return []Event{PullRequested(c)}, nil
+	case RequestLoad:
+		if _, underWay := s.Loads[c.Load]; underWay {
+			return nil, nil
+		}
+		return []Event{LoadRequested(c)}, nil
+	case LoadImagesDone:
+		if _, underWay := s.Loads[c.Load]; !underWay {
+			return nil, nil
+		}
+		if c.Err != nil {
+			return []Event{LoadFailed{c.Load, c.Images, fault.From(c.Err, "load images", s.Ref)}}, nil
+		}
+		return []Event{ImagesLoaded{c.Load, c.Images}}, nil
 	case Remove:
 		if s.Removing {
 			return nil, nil

@@ -52,6 +52,28 @@ type PullFailed struct {
 	Bytes uint64
 }
 
+// LoadRequested: the archive is owed its loading.
+type LoadRequested struct {
+	Ref  string
+	Load id.Load
+	Name string
+	At   time.Time
+}
+
+// ImagesLoaded: the archive's images are in the store.
+type ImagesLoaded struct {
+	Load   id.Load
+	Images []Loaded
+}
+
+// LoadFailed: an image of the archive was refused. Images are those that were
+// loaded before it, and stay.
+type LoadFailed struct {
+	Load   id.Load
+	Images []Loaded
+	Fault  fault.Fault
+}
+
 // RemoveRequested: the reference is owed its removal.
 type RemoveRequested struct{ Ref string }
 
@@ -66,6 +88,9 @@ func (ImageResolved) event()   {}
 func (LayerFetched) event()    {}
 func (ImagePulled) event()     {}
 func (PullFailed) event()      {}
+func (LoadRequested) event()   {}
+func (ImagesLoaded) event()    {}
+func (LoadFailed) event()      {}
 func (RemoveRequested) event() {}
 func (ImageRemoved) event()    {}
 func (RemoveFailed) event()    {}

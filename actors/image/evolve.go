@@ -29,6 +29,18 @@ func Evolve(s State, e Event) State {
 	case PullFailed:
 		delete(s.Pulls, e.Pull)
 		s.Last = Result{Pull: e.Pull, Bytes: e.Bytes, Fault: e.Fault}
+	case LoadRequested:
+		s.Ref = e.Ref
+		if s.Loads == nil {
+			s.Loads = map[id.Load]Load{}
+		}
+		s.Loads[e.Load] = Load{Name: e.Name, RequestedAt: e.At}
+	case ImagesLoaded:
+		delete(s.Loads, e.Load)
+		s.LastLoad = LoadResult{Load: e.Load, Images: e.Images}
+	case LoadFailed:
+		delete(s.Loads, e.Load)
+		s.LastLoad = LoadResult(e)
 	case RemoveRequested:
 		s.Ref, s.Removing = e.Ref, true
 	case ImageRemoved, RemoveFailed:

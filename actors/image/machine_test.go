@@ -16,12 +16,13 @@ var underTest = machinetest.Machine[image.State, image.Command, image.Event, ima
 	Owed:     image.Owed,
 	Describe: describe,
 	Answer:   answer,
-	Commands: []image.Command{image.RequestPull{}, image.Remove{}, image.NoteResolved{}, image.NoteLayer{}, image.FetchImageDone{}, image.DeleteImageDone{}},
+	Commands: []image.Command{image.RequestPull{}, image.RequestLoad{}, image.LoadImagesDone{}, image.Remove{}, image.NoteResolved{}, image.NoteLayer{}, image.FetchImageDone{}, image.DeleteImageDone{}},
 	Events: []image.Event{
 		image.PullRequested{}, image.ImageResolved{}, image.LayerFetched{}, image.ImagePulled{}, image.PullFailed{},
+		image.LoadRequested{}, image.ImagesLoaded{}, image.LoadFailed{},
 		image.RemoveRequested{}, image.ImageRemoved{}, image.RemoveFailed{},
 	},
-	Effects: []image.Effect{image.FetchImage{}, image.DeleteImage{}},
+	Effects: []image.Effect{image.FetchImage{}, image.LoadImages{}, image.DeleteImage{}},
 }
 
 func describe(s image.State) string {
@@ -30,6 +31,8 @@ func describe(s image.State) string {
 		return fmt.Sprint("pulling ", slices.Sorted(maps.Keys(s.Pulls)), ", removing")
 	case len(s.Pulls) > 0:
 		return fmt.Sprint("pulling ", slices.Sorted(maps.Keys(s.Pulls)))
+	case len(s.Loads) > 0:
+		return fmt.Sprint("loading ", slices.Sorted(maps.Keys(s.Loads)))
 	case s.Removing:
 		return "removing"
 	}
@@ -40,6 +43,8 @@ func answer(c image.Command) machinetest.Answer[image.State, image.Event] {
 	switch c := c.(type) {
 	case image.RequestPull:
 		return image.PullAnswer(c.Pull)
+	case image.RequestLoad:
+		return image.LoadAnswer(c.Load)
 	case image.Remove:
 		return image.RemoveAnswer
 	}

@@ -27,19 +27,30 @@ type FetchImage struct {
 	SandboxConfig []byte
 }
 
+// LoadImages puts the images of an archive into the store. It can be repeated: what
+// is there is not loaded twice.
+type LoadImages struct {
+	Ref, Name string
+	Load      id.Load
+}
+
 // DeleteImage removes the reference from the store.
 type DeleteImage struct{ Ref string }
 
 func (e FetchImage) Key() string { return "fetch " + string(e.Pull) }
+func (e LoadImages) Key() string { return "load " + string(e.Load) }
 func (DeleteImage) Key() string  { return "delete" }
 
 func (e FetchImage) Resource() string { return e.Key() }
+func (e LoadImages) Resource() string { return e.Key() }
 func (DeleteImage) Resource() string  { return "delete" }
 
 func (FetchImage) NotBefore() time.Time  { return time.Time{} }
+func (LoadImages) NotBefore() time.Time  { return time.Time{} }
 func (DeleteImage) NotBefore() time.Time { return time.Time{} }
 
 func (FetchImage) effect()  {}
+func (LoadImages) effect()  {}
 func (DeleteImage) effect() {}
 
 // Owed names the effects that the state still calls for, in a fixed order.
@@ -47,6 +58,9 @@ func Owed(s State) []Effect {
 	var owed []Effect
 	for _, p := range s.pullIDs() {
 		owed = append(owed, FetchImage{Ref: s.Ref, Pull: p, SandboxConfig: s.Pulls[p].SandboxConfig})
+	}
+	for _, l := range s.loadIDs() {
+		owed = append(owed, LoadImages{Ref: s.Ref, Name: s.Loads[l].Name, Load: l})
 	}
 	if s.Removing {
 		owed = append(owed, DeleteImage{Ref: s.Ref})

@@ -37,6 +37,9 @@ func call(t *rapid.T, w *walk) image.Command {
 		pull := id.Pull(rapid.SampledFrom([]string{"anonymous", "alice", "bob"}).Draw(t, "credentials"))
 		return image.RequestPull{Ref: ref, Pull: pull, At: w.Now}
 	}
+	if rapid.Bool().Draw(t, "load") {
+		return image.RequestLoad{Ref: ref, Load: id.Load(rapid.SampledFrom([]string{"l1", "l2"}).Draw(t, "load id")), At: w.Now}
+	}
 	return image.Remove{Ref: ref}
 }
 
@@ -60,6 +63,11 @@ func outcome(f image.Effect, err error, _ time.Time) image.Command {
 			return image.FetchImageDone{Pull: f.Pull, Err: err}
 		}
 		return image.FetchImageDone{Pull: f.Pull, ImageID: "sha256:ab", Digest: "sha256:cd", Bytes: 1000}
+	case image.LoadImages:
+		if err != nil {
+			return image.LoadImagesDone{Load: f.Load, Err: err}
+		}
+		return image.LoadImagesDone{Load: f.Load, Images: []image.Loaded{{Name: "localhost/a:1", ImageID: "sha256:ab"}}}
 	case image.DeleteImage:
 		return image.DeleteImageDone{Err: err}
 	}

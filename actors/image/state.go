@@ -14,6 +14,8 @@ import (
 //	        Pull                 done
 //	idle ──────────► pulling ───────────► idle      (any number at once, one for
 //	  │                                              each set of credentials)
+//	  │     Load                 done
+//	  ├────────────► loading ───────────► idle      (the reference is an archive)
 //	  │    Remove                done
 //	  └────────────► removing ──────────► idle
 type State struct {
@@ -21,10 +23,35 @@ type State struct {
 	Ref string
 	// Pulls holds the pulls under way.
 	Pulls map[id.Pull]Pull `json:",omitempty"`
+	// Loads holds the loads under way, of an archive called Ref.
+	Loads map[id.Load]Load `json:",omitempty"`
 	// Removing: the reference is owed its removal from the store.
 	Removing bool `json:",omitempty"`
-	// Last is how the last pull ended.
-	Last Result `json:",omitzero"`
+	// Last is how the last pull ended, LastLoad how the last load did.
+	Last     Result     `json:",omitzero"`
+	LastLoad LoadResult `json:",omitzero"`
+}
+
+// Load is a load under way.
+type Load struct {
+	// Name is to be the image's name, if it is not empty.
+	Name        string `json:",omitempty"`
+	RequestedAt time.Time
+}
+
+// Loaded is an image that was loaded.
+type Loaded struct {
+	// Name is the full name under which it is in the store.
+	Name string
+	// ImageID is its id in the store, Digest that of what the archive has.
+	ImageID, Digest string
+}
+
+// LoadResult is how a load ended.
+type LoadResult struct {
+	Load   id.Load
+	Images []Loaded
+	Fault  fault.Fault `json:",omitzero"`
 }
 
 // Pull is a pull under way.
@@ -75,11 +102,12 @@ type Result struct {
 }
 
 // Ended reports whether nothing is under way.
-func Ended(s State) bool { return len(s.Pulls) == 0 && !s.Removing }
+func Ended(s State) bool { return len(s.Pulls) == 0 && len(s.Loads) == 0 && !s.Removing }
 
 func (s State) copied() State {
-	s.Pulls = maps.Clone(s.Pulls)
+	s.Pulls, s.Loads = maps.Clone(s.Pulls), maps.Clone(s.Loads)
 	return s
 }
 
 func (s State) pullIDs() []id.Pull { return slices.Sorted(maps.Keys(s.Pulls)) }
+func (s State) loadIDs() []id.Load { return slices.Sorted(maps.Keys(s.Loads)) }

@@ -62,6 +62,12 @@ func fields(path string, v reflect.Value) []string {
 			words = append(words, fields(join(path, name), v.Field(i))...)
 		}
 		return words
+	case reflect.Slice:
+		var words []string
+		for i := range v.Len() {
+			words = append(words, fields(join(path, strconv.Itoa(i)), v.Index(i))...)
+		}
+		return words
 	case reflect.Map:
 		var words []string
 		for _, k := range v.MapKeys() {
@@ -107,6 +113,13 @@ func parse(v reflect.Value, words []string, now time.Time) error {
 		}
 		field := v
 		for name := range strings.SplitSeq(path, ".") {
+			if i, err := strconv.Atoi(name); err == nil && field.Kind() == reflect.Slice {
+				for field.Len() <= i {
+					field.Set(reflect.Append(field, reflect.Zero(field.Type().Elem())))
+				}
+				field = field.Index(i)
+				continue
+			}
 			if field.Kind() != reflect.Struct || !field.FieldByName(name).IsValid() {
 				return fmt.Errorf("%s has no field %s", v.Type(), path)
 			}

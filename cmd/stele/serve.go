@@ -18,6 +18,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
@@ -103,12 +104,16 @@ func serve(ctx context.Context, c config) error {
 	executor := executors.New(executors.Config{
 		Drivers: drivers.Drivers, RootDir: c.Root, StateDir: c.State,
 		MonitorBinary: c.Monitor, MaxLogSize: c.Runtime.MaxLogSize,
-		Credentials: credentials, Execs: execs, Logger: logger,
+		Credentials: credentials, Execs: execs, Pulls: executors.NewPulls(), Logger: logger,
 	})
 
 	// What decides.
 	actors, err := node.New(node.Config{Log: log, Executor: executor, Await: feed.Await, Logger: logger})
 	if err != nil {
+		return err
+	}
+	executor.ImageNews = func(ctx context.Context, ref string, c image.Command) error {
+		_, err := actors.Image(ctx, ref, c, nil)
 		return err
 	}
 	if err := boot(ctx, actors, feed, executor, drivers, logger); err != nil {

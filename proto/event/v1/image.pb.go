@@ -398,6 +398,259 @@ func (x *PullFailed) GetBytes() uint64 {
 	return 0
 }
 
+// LoadRequested: an archive is owed its loading.
+type LoadRequested struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The archive, TRANSPORT:PATH.
+	Ref string `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	// Tells this load from others of the archive.
+	Load string `protobuf:"bytes,2,opt,name=load,proto3" json:"load,omitempty"`
+	// What the archive's one image is to be called; empty for the archive's names.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// When it was accepted.
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadRequested) Reset() {
+	*x = LoadRequested{}
+	mi := &file_event_v1_image_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadRequested) ProtoMessage() {}
+
+func (x *LoadRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_image_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadRequested.ProtoReflect.Descriptor instead.
+func (*LoadRequested) Descriptor() ([]byte, []int) {
+	return file_event_v1_image_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LoadRequested) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *LoadRequested) GetLoad() string {
+	if x != nil {
+		return x.Load
+	}
+	return ""
+}
+
+func (x *LoadRequested) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LoadRequested) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// LoadedImage is an image that was loaded.
+type LoadedImage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The full name under which it is in the store.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The id of the image in the store.
+	ImageId string `protobuf:"bytes,2,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
+	// The digest of what the archive has.
+	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadedImage) Reset() {
+	*x = LoadedImage{}
+	mi := &file_event_v1_image_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadedImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadedImage) ProtoMessage() {}
+
+func (x *LoadedImage) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_image_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadedImage.ProtoReflect.Descriptor instead.
+func (*LoadedImage) Descriptor() ([]byte, []int) {
+	return file_event_v1_image_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LoadedImage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LoadedImage) GetImageId() string {
+	if x != nil {
+		return x.ImageId
+	}
+	return ""
+}
+
+func (x *LoadedImage) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// ImagesLoaded: the archive's images are in the store.
+type ImagesLoaded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The load of its LoadRequested.
+	Load          string         `protobuf:"bytes,1,opt,name=load,proto3" json:"load,omitempty"`
+	Images        []*LoadedImage `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImagesLoaded) Reset() {
+	*x = ImagesLoaded{}
+	mi := &file_event_v1_image_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImagesLoaded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImagesLoaded) ProtoMessage() {}
+
+func (x *ImagesLoaded) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_image_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImagesLoaded.ProtoReflect.Descriptor instead.
+func (*ImagesLoaded) Descriptor() ([]byte, []int) {
+	return file_event_v1_image_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ImagesLoaded) GetLoad() string {
+	if x != nil {
+		return x.Load
+	}
+	return ""
+}
+
+func (x *ImagesLoaded) GetImages() []*LoadedImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+// LoadFailed: an image of the archive was refused; those before it stay.
+type LoadFailed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The load of its LoadRequested.
+	Load          string         `protobuf:"bytes,1,opt,name=load,proto3" json:"load,omitempty"`
+	Images        []*LoadedImage `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	Fault         *Fault         `protobuf:"bytes,3,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadFailed) Reset() {
+	*x = LoadFailed{}
+	mi := &file_event_v1_image_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadFailed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadFailed) ProtoMessage() {}
+
+func (x *LoadFailed) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_image_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadFailed.ProtoReflect.Descriptor instead.
+func (*LoadFailed) Descriptor() ([]byte, []int) {
+	return file_event_v1_image_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LoadFailed) GetLoad() string {
+	if x != nil {
+		return x.Load
+	}
+	return ""
+}
+
+func (x *LoadFailed) GetImages() []*LoadedImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *LoadFailed) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
 // ImageRemoveRequested: the reference is owed its removal.
 type ImageRemoveRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -409,7 +662,7 @@ type ImageRemoveRequested struct {
 
 func (x *ImageRemoveRequested) Reset() {
 	*x = ImageRemoveRequested{}
-	mi := &file_event_v1_image_proto_msgTypes[5]
+	mi := &file_event_v1_image_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -421,7 +674,7 @@ func (x *ImageRemoveRequested) String() string {
 func (*ImageRemoveRequested) ProtoMessage() {}
 
 func (x *ImageRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_image_proto_msgTypes[5]
+	mi := &file_event_v1_image_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -434,7 +687,7 @@ func (x *ImageRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ImageRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_image_proto_rawDescGZIP(), []int{5}
+	return file_event_v1_image_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ImageRemoveRequested) GetRef() string {
@@ -453,7 +706,7 @@ type ImageRemoved struct {
 
 func (x *ImageRemoved) Reset() {
 	*x = ImageRemoved{}
-	mi := &file_event_v1_image_proto_msgTypes[6]
+	mi := &file_event_v1_image_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +718,7 @@ func (x *ImageRemoved) String() string {
 func (*ImageRemoved) ProtoMessage() {}
 
 func (x *ImageRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_image_proto_msgTypes[6]
+	mi := &file_event_v1_image_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +731,7 @@ func (x *ImageRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRemoved.ProtoReflect.Descriptor instead.
 func (*ImageRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_image_proto_rawDescGZIP(), []int{6}
+	return file_event_v1_image_proto_rawDescGZIP(), []int{10}
 }
 
 // ImageRemoveFailed: the store kept it.
@@ -491,7 +744,7 @@ type ImageRemoveFailed struct {
 
 func (x *ImageRemoveFailed) Reset() {
 	*x = ImageRemoveFailed{}
-	mi := &file_event_v1_image_proto_msgTypes[7]
+	mi := &file_event_v1_image_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +756,7 @@ func (x *ImageRemoveFailed) String() string {
 func (*ImageRemoveFailed) ProtoMessage() {}
 
 func (x *ImageRemoveFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_image_proto_msgTypes[7]
+	mi := &file_event_v1_image_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +769,7 @@ func (x *ImageRemoveFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRemoveFailed.ProtoReflect.Descriptor instead.
 func (*ImageRemoveFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_image_proto_rawDescGZIP(), []int{7}
+	return file_event_v1_image_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ImageRemoveFailed) GetFault() *Fault {
@@ -557,7 +810,24 @@ const file_event_v1_image_proto_rawDesc = "" +
 	"PullFailed\x12\x12\n" +
 	"\x04pull\x18\x01 \x01(\tR\x04pull\x12+\n" +
 	"\x05fault\x18\x02 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"(\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"u\n" +
+	"\rLoadRequested\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n" +
+	"\x04load\x18\x02 \x01(\tR\x04load\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"T\n" +
+	"\vLoadedImage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\bimage_id\x18\x02 \x01(\tR\aimageId\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\"W\n" +
+	"\fImagesLoaded\x12\x12\n" +
+	"\x04load\x18\x01 \x01(\tR\x04load\x123\n" +
+	"\x06images\x18\x02 \x03(\v2\x1b.stele.event.v1.LoadedImageR\x06images\"\x82\x01\n" +
+	"\n" +
+	"LoadFailed\x12\x12\n" +
+	"\x04load\x18\x01 \x01(\tR\x04load\x123\n" +
+	"\x06images\x18\x02 \x03(\v2\x1b.stele.event.v1.LoadedImageR\x06images\x12+\n" +
+	"\x05fault\x18\x03 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"(\n" +
 	"\x14ImageRemoveRequested\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\"\x0e\n" +
 	"\fImageRemoved\"@\n" +
@@ -576,28 +846,36 @@ func file_event_v1_image_proto_rawDescGZIP() []byte {
 	return file_event_v1_image_proto_rawDescData
 }
 
-var file_event_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_event_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_event_v1_image_proto_goTypes = []any{
 	(*PullRequested)(nil),         // 0: stele.event.v1.PullRequested
 	(*ImageResolved)(nil),         // 1: stele.event.v1.ImageResolved
 	(*LayerFetched)(nil),          // 2: stele.event.v1.LayerFetched
 	(*ImagePulled)(nil),           // 3: stele.event.v1.ImagePulled
 	(*PullFailed)(nil),            // 4: stele.event.v1.PullFailed
-	(*ImageRemoveRequested)(nil),  // 5: stele.event.v1.ImageRemoveRequested
-	(*ImageRemoved)(nil),          // 6: stele.event.v1.ImageRemoved
-	(*ImageRemoveFailed)(nil),     // 7: stele.event.v1.ImageRemoveFailed
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*Fault)(nil),                 // 9: stele.event.v1.Fault
+	(*LoadRequested)(nil),         // 5: stele.event.v1.LoadRequested
+	(*LoadedImage)(nil),           // 6: stele.event.v1.LoadedImage
+	(*ImagesLoaded)(nil),          // 7: stele.event.v1.ImagesLoaded
+	(*LoadFailed)(nil),            // 8: stele.event.v1.LoadFailed
+	(*ImageRemoveRequested)(nil),  // 9: stele.event.v1.ImageRemoveRequested
+	(*ImageRemoved)(nil),          // 10: stele.event.v1.ImageRemoved
+	(*ImageRemoveFailed)(nil),     // 11: stele.event.v1.ImageRemoveFailed
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Fault)(nil),                 // 13: stele.event.v1.Fault
 }
 var file_event_v1_image_proto_depIdxs = []int32{
-	8, // 0: stele.event.v1.PullRequested.at:type_name -> google.protobuf.Timestamp
-	9, // 1: stele.event.v1.PullFailed.fault:type_name -> stele.event.v1.Fault
-	9, // 2: stele.event.v1.ImageRemoveFailed.fault:type_name -> stele.event.v1.Fault
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	12, // 0: stele.event.v1.PullRequested.at:type_name -> google.protobuf.Timestamp
+	13, // 1: stele.event.v1.PullFailed.fault:type_name -> stele.event.v1.Fault
+	12, // 2: stele.event.v1.LoadRequested.at:type_name -> google.protobuf.Timestamp
+	6,  // 3: stele.event.v1.ImagesLoaded.images:type_name -> stele.event.v1.LoadedImage
+	6,  // 4: stele.event.v1.LoadFailed.images:type_name -> stele.event.v1.LoadedImage
+	13, // 5: stele.event.v1.LoadFailed.fault:type_name -> stele.event.v1.Fault
+	13, // 6: stele.event.v1.ImageRemoveFailed.fault:type_name -> stele.event.v1.Fault
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_event_v1_image_proto_init() }
@@ -612,7 +890,7 @@ func file_event_v1_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_image_proto_rawDesc), len(file_event_v1_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
