@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
@@ -63,8 +64,10 @@ type Client struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{}
-	// late are the Creates whose callers have gone.
+	// late are the Creates whose callers have gone, and what watches attachments.
 	late sync.WaitGroup
+	// attachments numbers them.
+	attachments atomic.Uint64
 
 	mu sync.Mutex
 	// session is nil while there is none; arrived is closed when there is.

@@ -102,6 +102,7 @@ func TestOldMonitor(t *testing.T) {
 	for what, err := range map[string]error{
 		"Create":  second(client.Create(ctx, monitor.CreateRequest{ContainerID: "b", Terminal: true})),
 		"Exec":    second(client.Exec(ctx, monitor.ExecRequest{ContainerID: "a", ExecID: "y", Terminal: true})),
+		"Attach":  second(client.Attach(ctx, monitor.AttachRequest{ContainerID: "a"})),
 		"Resize":  client.Resize(ctx, "a", 80, 24),
 		"Upgrade": client.Upgrade(ctx),
 	} {
