@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"math/rand"
@@ -251,7 +252,7 @@ func TestRetryReusesWholeLayers(t *testing.T) {
 				})
 				n := newNode(t, &proxy.Server, with(func(o *Options) { o.Retries = retries }))
 				others := make(chan struct{})
-				arrived := 0
+				reported := map[string]bool{}
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				go func() {
@@ -259,8 +260,12 @@ func TestRetryReusesWholeLayers(t *testing.T) {
 					proxy.BreakOff()
 				}()
 				_, err := n.puller.Pull(ctx, PullRequest{Ref: proxy.Host + "/app:v1", Progress: func(e Event) {
-					if _, ok := e.(LayerDone); ok {
-						if arrived++; arrived == len(paths)-1 {
+					if done, ok := e.(LayerDone); ok {
+						if reported[done.Digest] {
+							t.Errorf("%s is reported as done twice", done.Digest)
+						}
+						reported[done.Digest] = true
+						if len(reported) == len(paths)-1 {
 							close(others)
 						}
 					}
@@ -287,6 +292,70 @@ func TestRetryReusesWholeLayers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A daemon that is killed in the middle of a pull leaves the layers that were in the
+// store, and the next one's pull uses them.
+func TestPullAfterKillReusesLayers(t *testing.T) {
+	server := images.Registry(t)
+	image := small(t, images.Here(), "one", "two", "three", "four", strings.Repeat("five", 1000))
+	server.Push(t, "app:v1", image)
+	paths := layerPaths(t, image)
+	last := len(paths) - 1
+	proxy := images.Front(t, server)
+	proxy.Spoil(func(r *http.Request) images.Fault {
+		return images.Fault{Hang: strings.Contains(r.URL.Path, paths[last]), After: 40}
+	})
+	n := newNode(t, &proxy.Server)
+	n.store.Close()
+	options := nodeOptions{Root: n.root, RegistriesConf: proxy.RegistriesConf, RegistriesConfDir: proxy.RegistriesConfDir}
+	kill := startChild(t, childJob{Options: options, Ref: proxy.Host + "/app:v1"})
+	for deadline := time.Now().Add(time.Minute); n.wholeLayers(t) < last; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the layers don't get into the store")
+		}
+	}
+	kill()
+	proxy.Spoil(nil)
+	n, err := openNode(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.store.Close()
+	n.expectNothingLeft(t)
+	n.pull(t, proxy.Host+"/app:v1")
+	for i, path := range paths {
+		want := 1
+		if i == last {
+			want = 2
+		}
+		if got := proxy.Gets(path); got != want {
+			t.Errorf("layer %d was asked for %d times, want %d", i, got, want)
+		}
+	}
+}
+
+// wholeLayers counts the layers in the store's index, also while another process
+// writes it.
+func (n *node) wholeLayers(t *testing.T) int {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(n.root, "storage/overlay-layers/layers.json"))
+	if err != nil {
+		return 0
+	}
+	var layers []struct {
+		Flags map[string]any `json:"flags"`
+	}
+	if err := json.Unmarshal(content, &layers); err != nil {
+		t.Fatal(err)
+	}
+	whole := 0
+	for _, layer := range layers {
+		if layer.Flags["incomplete"] == nil {
+			whole++
+		}
+	}
+	return whole
 }
 
 func TestLayersAreFetchedInParallel(t *testing.T) {
