@@ -58,7 +58,15 @@ func namesMeant(names []string, meant reference.Named) []string {
 	})
 }
 
+// Removals counts the removals of images by this process, from their beginning and
+// again from their end. A pull that fails while the count changes may have lost what it
+// had found in the store, or just written there, to a removal: it should be tried
+// again. (A removal cannot wait for pulls, which take as long as a registry likes.)
+func (s *Store) Removals() uint64 { return s.removals.Load() }
+
 func (s *Store) deleteImage(id string) error {
+	s.removals.Add(1)
+	defer s.removals.Add(1)
 	_, err := s.lib.DeleteImage(id, true)
 	switch {
 	case errors.Is(err, library.ErrNotAnImage), errors.Is(err, library.ErrImageUnknown):

@@ -33,7 +33,8 @@ type Store struct {
 	usage     usageCache
 	measuring *semaphore.Weighted // one caller walks the layers, the others wait for it
 
-	pulls gate
+	pulls    gate
+	removals atomic.Uint64
 }
 
 // librarySessions guards the library's own list of open stores, which its Free
