@@ -40,7 +40,7 @@ func (x *Executor) fetchImage(ctx context.Context, f image.FetchImage) image.Fet
 	done.Bytes = pulled.Bytes
 	if err != nil {
 		done.Bytes = max(done.Bytes, x.Pulls.transferred(f.Pull))
-		done.Err = registryFault("pull image", f.Ref, err)
+		done.Err = RegistryFault("pull image", f.Ref, err)
 		return done
 	}
 	done.ImageID, done.Digest = pulled.ImageID, pulled.Digest
@@ -56,7 +56,7 @@ func (x *Executor) loadImages(ctx context.Context, f image.LoadImages) image.Loa
 		done.Images = append(done.Images, image.Loaded{Name: l.Name, ImageID: l.ImageID, Digest: l.Digest})
 	}
 	if err != nil {
-		done.Err = registryFault("load images", f.Ref, err)
+		done.Err = RegistryFault("load images", f.Ref, err)
 	}
 	return done
 }
@@ -71,8 +71,8 @@ func namespaceOf(pod []byte) (string, error) {
 	return config.GetMetadata().GetNamespace(), nil
 }
 
-// registryFault says of which kind a failed pull or load is.
-func registryFault(op, ref string, err error) error {
+// RegistryFault says of which kind a failure of the registry driver is.
+func RegistryFault(op, ref string, err error) error {
 	for _, k := range []struct {
 		cause error
 		kind  fault.Kind

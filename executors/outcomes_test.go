@@ -90,7 +90,7 @@ func TestPullFault(t *testing.T) {
 		registry.ErrRateLimited: fault.RateLimited, registry.ErrPolicy: fault.SignatureRefused, registry.ErrUnavailable: fault.Unavailable,
 		registry.ErrUnsupportedPlatform: fault.Precondition, errBroken: fault.Internal,
 	} {
-		err := registryFault("pull image", "web:1", fmt.Errorf("pull: %w: because", cause))
+		err := RegistryFault("pull image", "web:1", fmt.Errorf("pull: %w: because", cause))
 		if fault.KindOf(err) != kind || !strings.Contains(err.Error(), "because") {
 			t.Errorf("%v becomes %v", cause, err)
 		}

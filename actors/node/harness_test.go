@@ -159,7 +159,7 @@ func (d *drivers) Container(ctx context.Context, f container.Effect) container.C
 			return container.CreateRuntimeDone{Process: container.Process{PID: 42}}
 		case container.Kill:
 			go func() {
-				_ = d.node.Exited(context.Background(), string(spec.ID), container.Exit{Code: 137, At: time.Now()})
+				_ = d.node.Exited(context.Background(), string(spec.ID), container.Process{}, container.Exit{Code: 137, At: time.Now()})
 			}()
 		}
 	}

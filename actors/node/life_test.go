@@ -244,20 +244,20 @@ func TestForget(t *testing.T) {
 
 func TestExited(t *testing.T) {
 	n, d := fresh(t)
-	if err := n.Exited(t.Context(), "nobody", container.Exit{}); err != nil {
+	if err := n.Exited(t.Context(), "nobody", container.Process{}, container.Exit{}); err != nil {
 		t.Errorf("the end of what nobody knows: %v", err)
 	}
 	shared := runOf("pod")
 	shared.SharedPID = true
 	s := run(t, n, shared)
 	c := create(t, n, createOf(s.ID, "web"))
-	if err := n.Exited(t.Context(), string(c.ID), container.Exit{Code: 3, At: time.Now()}); err != nil {
+	if err := n.Exited(t.Context(), string(c.ID), container.Process{}, container.Exit{Code: 3, At: time.Now()}); err != nil {
 		t.Error(err)
 	}
 	if !slices.Contains(types(t, d.log, "container/c-web"), "container.ContainerExited.v1") {
 		t.Error("the exit was not durable when Exited returned")
 	}
-	if err := n.Exited(t.Context(), string(s.ID), container.Exit{Code: 1, At: time.Now()}); err != nil {
+	if err := n.Exited(t.Context(), string(s.ID), container.Process{}, container.Exit{Code: 1, At: time.Now()}); err != nil {
 		t.Error(err)
 	}
 	if got := types(t, d.log, "sandbox/s-pod"); !slices.Contains(got, "sandbox.HolderEnded.v1") || !slices.Contains(got, "sandbox.SandboxLost.v1") {
@@ -308,7 +308,7 @@ func TestManySandboxes(t *testing.T) {
 			name := fmt.Sprint(i)
 			s := run(t, n, runOf(name))
 			create(t, n, createOf(s.ID, name))
-			if err := n.Exited(t.Context(), "c-"+name, container.Exit{At: time.Now()}); err != nil {
+			if err := n.Exited(t.Context(), "c-"+name, container.Process{}, container.Exit{At: time.Now()}); err != nil {
 				t.Error(err)
 			}
 			stop(t, n, s.ID)

@@ -283,8 +283,9 @@ func (n *Node) CreateContainer(ctx context.Context, create container.Create) (co
 }
 
 // Exited records that the init of a container, or the holder of a sandbox,
-// ended. It returns once that is durable, or if nobody has use for it.
-func (n *Node) Exited(ctx context.Context, name string, exit container.Exit) error {
+// ended; process is which, as far as the monitor knows. It returns once that is
+// durable, or if nobody has use for it.
+func (n *Node) Exited(ctx context.Context, name string, process container.Process, exit container.Exit) error {
 	asContainer, asSandbox := n.containers.Stream(name), n.sandboxes.Stream(name)
 	found, err := request(ctx, n, func(reply func(eventlog.Stream)) any {
 		return &find{streams: []eventlog.Stream{asContainer, asSandbox}, found: reply}
@@ -294,7 +295,7 @@ func (n *Node) Exited(ctx context.Context, name string, exit container.Exit) err
 	}
 	switch found {
 	case asContainer:
-		_, err = n.Container(ctx, id.Container(name), container.RecordExit{Exit: exit}, nil)
+		_, err = n.Container(ctx, id.Container(name), container.RecordExit{Exit: exit, Process: process}, nil)
 	case asSandbox:
 		_, err = n.Sandbox(ctx, id.Sandbox(name), sandbox.HolderExited{Code: exit.Code, At: exit.At}, nil)
 	}

@@ -16,18 +16,23 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
+	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/projections"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
-// admin answers `stele events` and `stele inspect`.
+// admin answers `stele events`, `stele inspect`, `stele image` and `stele monitor`.
 type admin struct {
 	adminv1.UnimplementedAdminServiceServer
-	log  *boltlog.Log
-	live *projections.Live
+	log     *boltlog.Log
+	live    *projections.Live
+	actors  *node.Node
+	drivers *drivers
+	pulls   *executors.Pulls
 }
 
 // Events sends records of the log.
@@ -55,7 +60,7 @@ func (a *admin) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServer
 }
 
 // Inspect tells what the daemon knows of a sandbox or a container.
-func (a *admin) Inspect(_ context.Context, req *adminv1.InspectRequest) (*adminv1.InspectResponse, error) {
+func (a *admin) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*adminv1.InspectResponse, error) {
 	if req.GetId() == "" {
 		return nil, status.Error(codes.InvalidArgument, "id: is empty")
 	}
@@ -89,7 +94,13 @@ func (a *admin) Inspect(_ context.Context, req *adminv1.InspectRequest) (*adminv
 		}
 	}
 	if len(answer.Entities) == 0 {
-		return nil, status.Errorf(codes.NotFound, "id: no sandbox or container that has not ended has the id or the pod name %q", req.GetId())
+		var err error
+		if answer.Entities, err = ended(ctx, a.log, req.GetId()); err != nil {
+			return nil, err
+		}
+	}
+	if len(answer.Entities) == 0 {
+		return nil, status.Errorf(codes.NotFound, "id: the log has no sandbox or container with the id or the pod name %q", req.GetId())
 	}
 	return answer, nil
 }

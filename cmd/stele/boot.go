@@ -61,7 +61,7 @@ func lost(ctx context.Context, actors *node.Node, past projections.Past, x *exec
 		if err := kill(); err != nil {
 			logger.Error("lost process not killed", "id", name, "error", err)
 		}
-		if err := actors.Exited(ctx, name, container.Unknown(reason, time.Now().UTC())); err != nil {
+		if err := actors.Exited(ctx, name, container.Process{}, container.Unknown(reason, time.Now().UTC())); err != nil {
 			logger.Error("exit not recorded", "id", name, "error", err)
 		}
 	}

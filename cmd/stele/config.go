@@ -12,9 +12,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/pflag"
+
+	"github.com/stele-runtime/stele/executors/registry"
 )
 
 // config is what the configuration file and the flags say, a flag before the
@@ -31,9 +34,15 @@ type config struct {
 	Monitor  string `toml:"monitor"`
 	LogLevel string `toml:"log_level"`
 
+	// MonitorCgroup is where a monitor that is started puts itself, below the root of
+	// the hierarchies; empty: it stays in the daemon's.
+	MonitorCgroup string `toml:"monitor_cgroup"`
+
 	Network networkConfig `toml:"network"`
 	Runtime runtimeConfig `toml:"runtime"`
 	Image   imageConfig   `toml:"image"`
+	Storage storageConfig `toml:"storage"`
+	Metrics metricsConfig `toml:"metrics"`
 }
 
 type networkConfig struct {
@@ -58,15 +67,64 @@ type handlerConfig struct {
 	Path string `toml:"path"`
 }
 
+// imageConfig says where images come from. Keys that CRI-O has, too, have its
+// names. An empty path means the file that all container tools on the node use.
 type imageConfig struct {
-	// Pinned holds names of images that the kubelet must not collect.
-	Pinned []string `toml:"pinned"`
-	// RegistriesConf, Policy and AuthFile override the files that other tools on
-	// the node use as well.
+	// PinnedImages holds names of images that the kubelet must not collect: whole
+	// ones, or patterns with * at the end or at both.
+	PinnedImages []string `toml:"pinned_images"`
+
 	RegistriesConf    string `toml:"registries_conf"`
 	RegistriesConfDir string `toml:"registries_conf_dir"`
-	Policy            string `toml:"policy"`
-	AuthFile          string `toml:"auth_file"`
+	// ShortNameMode replaces short-name-mode of registries.conf.
+	ShortNameMode string `toml:"short_name_mode"`
+	// RegistriesDir is registries.d: where signatures are. CertsDir holds the CAs of
+	// registries.
+	RegistriesDir string `toml:"registries_dir"`
+	CertsDir      string `toml:"certs_dir"`
+
+	// SignaturePolicy is policy.json, SignaturePolicyDir holds those of namespaces.
+	SignaturePolicy    string `toml:"signature_policy"`
+	SignaturePolicyDir string `toml:"signature_policy_dir"`
+
+	// GlobalAuthFile is auth.json, NamespacedAuthDir holds those of namespaces.
+	GlobalAuthFile    string `toml:"global_auth_file"`
+	NamespacedAuthDir string `toml:"namespaced_auth_dir"`
+
+	// DecryptionKeysPath is a directory of private keys for encrypted layers.
+	DecryptionKeysPath string `toml:"decryption_keys_path"`
+
+	// BigFilesTemporaryDir is where layers wait to be unpacked.
+	BigFilesTemporaryDir string `toml:"big_files_temporary_dir"`
+	// PullProgressTimeout ends a pull to which nothing has come for so long; 0 for
+	// never.
+	PullProgressTimeout time.Duration `toml:"pull_progress_timeout"`
+	// PullRetries is how often a pull is tried again after a failure that may pass.
+	PullRetries int `toml:"pull_retries"`
+	// ParallelLayers is how many layers of an image are fetched at a time.
+	ParallelLayers uint `toml:"parallel_layers"`
+}
+
+// storageConfig says where images are kept. Without it they are below the daemon's
+// own directories.
+type storageConfig struct {
+	// Conf is a storage.conf that counts whole, its directories included: the way to
+	// share a store with podman and CRI-O. Empty: of the node's storage.conf only the
+	// options of the driver count.
+	Conf string `toml:"conf"`
+	// Root and RunRoot replace the store's directories, ImageStore keeps images apart
+	// from containers.
+	Root       string `toml:"root"`
+	RunRoot    string `toml:"runroot"`
+	ImageStore string `toml:"imagestore"`
+	// Driver is overlay or vfs, Options are as for CRI-O's storage_option.
+	Driver  string   `toml:"storage_driver"`
+	Options []string `toml:"storage_option"`
+}
+
+type metricsConfig struct {
+	// Listen is HOST:PORT for Prometheus; empty: no metrics are served.
+	Listen string `toml:"listen"`
 }
 
 func defaultConfig() config {
@@ -78,6 +136,10 @@ func defaultConfig() config {
 		Network: networkConfig{
 			ConfDir:    "/etc/cni/net.d",
 			PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni"},
+		},
+		Image: imageConfig{
+			PullProgressTimeout: time.Minute,
+			PullRetries:         registry.DefaultRetries,
 		},
 	}
 }
@@ -173,6 +235,12 @@ func (c *config) complete() error {
 	}
 	if _, ok := c.Runtime.Handlers[c.Runtime.Default]; !ok {
 		return fmt.Errorf("runtime.default: %q is not among the handlers", c.Runtime.Default)
+	}
+	if c.Image.PullProgressTimeout < 0 {
+		return fmt.Errorf("image.pull_progress_timeout: %v is negative", c.Image.PullProgressTimeout)
+	}
+	if c.Image.PullRetries < 0 {
+		return fmt.Errorf("image.pull_retries: %d is negative", c.Image.PullRetries)
 	}
 	for name, h := range c.Runtime.Handlers {
 		path, err := exec.LookPath(h.Path)

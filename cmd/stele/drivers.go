@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/cgroups"
@@ -68,20 +70,7 @@ func openDrivers(ctx context.Context, c config, reports *reports, logger *slog.L
 		return nil, err
 	}
 	storage.RouteLibraryLogs(logger)
-	imagesDir := filepath.Join(c.Root, "images")
-	d.Store, err = storage.Open(storage.Options{
-		GraphRoot: filepath.Join(c.Root, "storage"), RunRoot: filepath.Join(c.State, "storage"),
-		Pinned: c.Image.Pinned, Logger: logger,
-		ShortNames: registry.ShortNames(c.Image.RegistriesConf, c.Image.RegistriesConfDir, imagesDir),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open the image store: %w", err)
-	}
-	d.Registry, err = registry.New(registry.Options{
-		Store: d.Store, Dir: imagesDir, RegistriesConf: c.Image.RegistriesConf, RegistriesConfDir: c.Image.RegistriesConfDir,
-		PolicyPath: c.Image.Policy, AuthFile: c.Image.AuthFile, Logger: logger,
-	})
-	if err != nil {
+	if err := d.openImages(c, logger); err != nil {
 		return nil, err
 	}
 	d.Network, err = cni.New(cni.Config{
@@ -92,7 +81,7 @@ func openDrivers(ctx context.Context, c config, reports *reports, logger *slog.L
 		return nil, err
 	}
 	d.Monitor, err = monitor.Start(ctx, monitor.Config{
-		Binary: c.Monitor, StateDir: c.State, Build: version, Logger: logger,
+		Binary: c.Monitor, StateDir: c.State, Build: version, Cgroup: c.MonitorCgroup, Logger: logger,
 		OnLost: func(reason error) {
 			d.setMonitor(reason)
 			reports.monitorLost(reason)
@@ -119,6 +108,37 @@ func openDrivers(ctx context.Context, c config, reports *reports, logger *slog.L
 		}
 	}
 	return d, nil
+}
+
+// openImages opens the image store and what fills it.
+func (d *drivers) openImages(c config, logger *slog.Logger) (err error) {
+	imagesDir := filepath.Join(c.Root, "images")
+	options := storage.Options{
+		StorageConf: c.Storage.Conf, GraphRoot: c.Storage.Root, RunRoot: c.Storage.RunRoot, ImageStore: c.Storage.ImageStore,
+		Driver: c.Storage.Driver, DriverOptions: c.Storage.Options, Pinned: c.Image.PinnedImages, Logger: logger,
+		ShortNames: registry.ShortNames(c.Image.RegistriesConf, c.Image.RegistriesConfDir, imagesDir),
+	}
+	if options.StorageConf == "" {
+		options.GraphRoot = cmp.Or(options.GraphRoot, filepath.Join(c.Root, "storage"))
+		options.RunRoot = cmp.Or(options.RunRoot, filepath.Join(c.State, "storage"))
+	}
+	if d.Store, err = storage.Open(options); err != nil {
+		return fmt.Errorf("open the image store: %w", err)
+	}
+	retries := c.Image.PullRetries
+	if retries == 0 {
+		retries = -1 // to the registry driver 0 means its default
+	}
+	d.Registry, err = registry.New(registry.Options{
+		Store: d.Store, Dir: imagesDir, TempDir: c.Image.BigFilesTemporaryDir,
+		RegistriesConf: c.Image.RegistriesConf, RegistriesConfDir: c.Image.RegistriesConfDir, ShortNameMode: c.Image.ShortNameMode,
+		RegistriesDir: c.Image.RegistriesDir, CertsDir: c.Image.CertsDir,
+		PolicyPath: c.Image.SignaturePolicy, PolicyDir: c.Image.SignaturePolicyDir,
+		AuthFile: c.Image.GlobalAuthFile, NamespacedAuthDir: c.Image.NamespacedAuthDir,
+		DecryptionKeysPath: c.Image.DecryptionKeysPath, MaxParallelLayers: c.Image.ParallelLayers,
+		Retries: retries, StallTimeout: c.Image.PullProgressTimeout, Logger: logger,
+	})
+	return err
 }
 
 func cgroupDriver(configured string) cgroups.Driver {
@@ -180,6 +200,7 @@ func (d *drivers) watched(ctx context.Context) (map[string]bool, error) {
 func (d *drivers) follow(ctx context.Context, actors *node.Node, reports *reports, logger *slog.Logger) <-chan struct{} {
 	var all sync.WaitGroup
 	all.Go(func() { d.followExits(ctx, actors, logger) })
+	all.Go(func() { d.followLosses(ctx, actors, logger) })
 	all.Go(func() { reports.record(ctx, actors, logger) })
 	all.Go(func() { d.followNetwork(ctx, reports.reloaded) })
 	done := make(chan struct{})
@@ -200,8 +221,9 @@ func (d *drivers) followExits(ctx context.Context, actors *node.Node, logger *sl
 		if exit.Unknown != "" {
 			known = container.Unknown(exit.Unknown, exit.Time.UTC())
 		}
+		process := container.Process{PID: exit.Process.PID, StartTime: exit.Process.StartTime, Inode: exit.Process.Inode}
 		for {
-			err := actors.Exited(ctx, exit.ContainerID, known)
+			err := actors.Exited(ctx, exit.ContainerID, process, known)
 			if err == nil {
 				break
 			}
@@ -218,6 +240,17 @@ func (d *drivers) followExits(ctx context.Context, actors *node.Node, logger *sl
 		}
 		if err := d.Monitor.Ack(ctx, exit.Seq); err != nil && ctx.Err() == nil {
 			logger.Warn("exit not acknowledged, it will come again", "container", exit.ContainerID, "error", err)
+		}
+	}
+}
+
+// followLosses brings to the log what logs have refused. The monitor counts, so that
+// one that the log cannot take is in the next.
+func (d *drivers) followLosses(ctx context.Context, actors *node.Node, logger *slog.Logger) {
+	for loss := range d.Monitor.Losses(ctx) {
+		_, err := actors.Container(ctx, id.Container(loss.ContainerID), container.ReportLoss{Bytes: loss.Bytes, Reason: loss.Reason}, nil)
+		if err != nil && ctx.Err() == nil && fault.KindOf(err) != fault.NotFound {
+			logger.Warn("loss of output not recorded", "container", loss.ContainerID, "bytes", loss.Bytes, "error", err)
 		}
 	}
 }

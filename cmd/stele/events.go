@@ -31,9 +31,12 @@ import (
 type source struct{ listen, root string }
 
 func (s *source) register(cmd *cobra.Command) {
-	d := defaultConfig()
-	cmd.Flags().StringVar(&s.listen, "listen", d.Listen, "`ADDRESS` of the daemon's socket")
+	s.registerListen(cmd)
 	cmd.Flags().StringVar(&s.root, "root", "", "read the log below this `DIR`, of a daemon that is not running")
+}
+
+func (s *source) registerListen(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.listen, "listen", defaultConfig().Listen, "`ADDRESS` of the daemon's socket")
 }
 
 func (s *source) dial() (*grpc.ClientConn, error) {

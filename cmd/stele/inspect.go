@@ -34,7 +34,8 @@ event that led to it. ID is the beginning of an id, or a pod's name.`,
 			return from.inspect(cmd, args[0])
 		},
 	}
-	cmd.Flags().StringVar(&from.listen, "listen", defaultConfig().Listen, "`ADDRESS` of the daemon's socket")
+	from.registerListen(cmd)
+	cmd.AddCommand(inspectImageCommand())
 	cmd.Flags().BoolVar(&logStats, "log-stats", false, "show instead how the event log does, as JSON")
 	return cmd
 }

@@ -31,7 +31,7 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(serveCommand(), eventsCommand(), inspectCommand(), versionCommand())
+	root.AddCommand(serveCommand(), eventsCommand(), inspectCommand(), imageCommand(), monitorCommand(), versionCommand())
 	return root
 }
 

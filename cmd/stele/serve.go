@@ -141,7 +141,19 @@ func serve(ctx context.Context, c config) error {
 	)
 	runtimeapi.RegisterRuntimeServiceServer(server, service)
 	runtimeapi.RegisterImageServiceServer(server, service)
-	adminv1.RegisterAdminServiceServer(server, &admin{log: log, live: feed.Live})
+	adminv1.RegisterAdminServiceServer(server, &admin{
+		log: log, live: feed.Live, actors: actors, drivers: drivers, pulls: executor.Pulls,
+	})
+	measuring, endMeasuring := context.WithCancel(background)
+	measured, err := serveMetrics(measuring, c.Metrics.Listen, metrics(log, feed.Live, executor.Pulls), logger)
+	if err != nil {
+		endMeasuring()
+		return err
+	}
+	defer func() {
+		endMeasuring()
+		<-measured
+	}()
 	return listen(ctx, c, server, actors, logger)
 }
 

@@ -626,6 +626,588 @@ func (x *LogStatsResponse) GetWaitTime() *durationpb.Duration {
 	return nil
 }
 
+type LoadImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// oci:DIRECTORY[:IMAGE], oci-archive:FILE[:IMAGE] or docker-archive:FILE[:IMAGE],
+	// with an absolute path. Without IMAGE all are loaded.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// What the source's one image is to be called; empty for the names that the
+	// source gives.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadImageRequest) Reset() {
+	*x = LoadImageRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadImageRequest) ProtoMessage() {}
+
+func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadImageRequest.ProtoReflect.Descriptor instead.
+func (*LoadImageRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LoadImageRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *LoadImageRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type LoadImageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Images        []*LoadedImage         `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadImageResponse) Reset() {
+	*x = LoadImageResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadImageResponse) ProtoMessage() {}
+
+func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadImageResponse.ProtoReflect.Descriptor instead.
+func (*LoadImageResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *LoadImageResponse) GetImages() []*LoadedImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+// LoadedImage is an image that was loaded.
+type LoadedImage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The full name under which it is in the store.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The id of the image in the store.
+	ImageId string `protobuf:"bytes,2,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
+	// The digest of what the source has.
+	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadedImage) Reset() {
+	*x = LoadedImage{}
+	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadedImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadedImage) ProtoMessage() {}
+
+func (x *LoadedImage) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadedImage.ProtoReflect.Descriptor instead.
+func (*LoadedImage) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LoadedImage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LoadedImage) GetImageId() string {
+	if x != nil {
+		return x.ImageId
+	}
+	return ""
+}
+
+func (x *LoadedImage) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+type InspectImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// containers-storage:NAME, docker://NAME, or a source as for LoadImage.
+	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// List the repository's tags, too.
+	Tags          bool `protobuf:"varint,2,opt,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectImageRequest) Reset() {
+	*x = InspectImageRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectImageRequest) ProtoMessage() {}
+
+func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
+func (*InspectImageRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *InspectImageRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *InspectImageRequest) GetTags() bool {
+	if x != nil {
+		return x.Tags
+	}
+	return false
+}
+
+type InspectImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is known, as a JSON object.
+	InspectionJson string `protobuf:"bytes,1,opt,name=inspection_json,json=inspectionJson,proto3" json:"inspection_json,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *InspectImageResponse) Reset() {
+	*x = InspectImageResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectImageResponse) ProtoMessage() {}
+
+func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
+func (*InspectImageResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *InspectImageResponse) GetInspectionJson() string {
+	if x != nil {
+		return x.InspectionJson
+	}
+	return ""
+}
+
+type PullsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullsRequest) Reset() {
+	*x = PullsRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullsRequest) ProtoMessage() {}
+
+func (x *PullsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullsRequest.ProtoReflect.Descriptor instead.
+func (*PullsRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+type PullsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pulls         []*Pull                `protobuf:"bytes,1,rep,name=pulls,proto3" json:"pulls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullsResponse) Reset() {
+	*x = PullsResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullsResponse) ProtoMessage() {}
+
+func (x *PullsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullsResponse.ProtoReflect.Descriptor instead.
+func (*PullsResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PullsResponse) GetPulls() []*Pull {
+	if x != nil {
+		return x.Pulls
+	}
+	return nil
+}
+
+// Pull is a pull under way.
+type Pull struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reference as it was asked for.
+	Ref         string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	RequestedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
+	// The full name and the digest, once the registry has told them.
+	Name   string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// How many layers there are and have come; how big all are together, in bytes as
+	// they are transferred, -1 if nobody knows.
+	Layers        int64            `protobuf:"varint,5,opt,name=layers,proto3" json:"layers,omitempty"`
+	LayersFetched int64            `protobuf:"varint,6,opt,name=layers_fetched,json=layersFetched,proto3" json:"layers_fetched,omitempty"`
+	Bytes         int64            `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Transfers     []*LayerTransfer `protobuf:"bytes,8,rep,name=transfers,proto3" json:"transfers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pull) Reset() {
+	*x = Pull{}
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pull) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pull) ProtoMessage() {}
+
+func (x *Pull) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pull.ProtoReflect.Descriptor instead.
+func (*Pull) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Pull) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *Pull) GetRequestedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RequestedAt
+	}
+	return nil
+}
+
+func (x *Pull) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Pull) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Pull) GetLayers() int64 {
+	if x != nil {
+		return x.Layers
+	}
+	return 0
+}
+
+func (x *Pull) GetLayersFetched() int64 {
+	if x != nil {
+		return x.LayersFetched
+	}
+	return 0
+}
+
+func (x *Pull) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Pull) GetTransfers() []*LayerTransfer {
+	if x != nil {
+		return x.Transfers
+	}
+	return nil
+}
+
+// LayerTransfer is how much of a layer has come, in bytes.
+type LayerTransfer struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Offset int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// -1 if nobody knows it.
+	Size          int64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LayerTransfer) Reset() {
+	*x = LayerTransfer{}
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LayerTransfer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LayerTransfer) ProtoMessage() {}
+
+func (x *LayerTransfer) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LayerTransfer.ProtoReflect.Descriptor instead.
+func (*LayerTransfer) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *LayerTransfer) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *LayerTransfer) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LayerTransfer) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type UpgradeMonitorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeMonitorRequest) Reset() {
+	*x = UpgradeMonitorRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeMonitorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeMonitorRequest) ProtoMessage() {}
+
+func (x *UpgradeMonitorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeMonitorRequest.ProtoReflect.Descriptor instead.
+func (*UpgradeMonitorRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+type UpgradeMonitorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeMonitorResponse) Reset() {
+	*x = UpgradeMonitorResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeMonitorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeMonitorResponse) ProtoMessage() {}
+
+func (x *UpgradeMonitorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeMonitorResponse.ProtoReflect.Descriptor instead.
+func (*UpgradeMonitorResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_admin_v1_admin_proto_rawDesc = "" +
@@ -674,11 +1256,47 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"commitTime\x12\x18\n" +
 	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x18\n" +
 	"\aappends\x18\x06 \x01(\x04R\aappends\x126\n" +
-	"\twait_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\bwaitTime2\xf4\x01\n" +
+	"\twait_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\bwaitTime\">\n" +
+	"\x10LoadImageRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"H\n" +
+	"\x11LoadImageResponse\x123\n" +
+	"\x06images\x18\x01 \x03(\v2\x1b.stele.admin.v1.LoadedImageR\x06images\"T\n" +
+	"\vLoadedImage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\bimage_id\x18\x02 \x01(\tR\aimageId\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\"?\n" +
+	"\x13InspectImageRequest\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
+	"\x04tags\x18\x02 \x01(\bR\x04tags\"?\n" +
+	"\x14InspectImageResponse\x12'\n" +
+	"\x0finspection_json\x18\x01 \x01(\tR\x0einspectionJson\"\x0e\n" +
+	"\fPullsRequest\";\n" +
+	"\rPullsResponse\x12*\n" +
+	"\x05pulls\x18\x01 \x03(\v2\x14.stele.admin.v1.PullR\x05pulls\"\x95\x02\n" +
+	"\x04Pull\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\x12=\n" +
+	"\frequested_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x16\n" +
+	"\x06layers\x18\x05 \x01(\x03R\x06layers\x12%\n" +
+	"\x0elayers_fetched\x18\x06 \x01(\x03R\rlayersFetched\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x03R\x05bytes\x12;\n" +
+	"\ttransfers\x18\b \x03(\v2\x1d.stele.admin.v1.LayerTransferR\ttransfers\"S\n" +
+	"\rLayerTransfer\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\"\x17\n" +
+	"\x15UpgradeMonitorRequest\"\x18\n" +
+	"\x16UpgradeMonitorResponse2\xc8\x04\n" +
 	"\fAdminService\x12I\n" +
 	"\x06Events\x12\x1d.stele.admin.v1.EventsRequest\x1a\x1e.stele.admin.v1.EventsResponse0\x01\x12J\n" +
 	"\aInspect\x12\x1e.stele.admin.v1.InspectRequest\x1a\x1f.stele.admin.v1.InspectResponse\x12M\n" +
-	"\bLogStats\x12\x1f.stele.admin.v1.LogStatsRequest\x1a .stele.admin.v1.LogStatsResponseB7Z5github.com/stele-runtime/stele/proto/admin/v1;adminv1b\x06proto3"
+	"\bLogStats\x12\x1f.stele.admin.v1.LogStatsRequest\x1a .stele.admin.v1.LogStatsResponse\x12P\n" +
+	"\tLoadImage\x12 .stele.admin.v1.LoadImageRequest\x1a!.stele.admin.v1.LoadImageResponse\x12Y\n" +
+	"\fInspectImage\x12#.stele.admin.v1.InspectImageRequest\x1a$.stele.admin.v1.InspectImageResponse\x12D\n" +
+	"\x05Pulls\x12\x1c.stele.admin.v1.PullsRequest\x1a\x1d.stele.admin.v1.PullsResponse\x12_\n" +
+	"\x0eUpgradeMonitor\x12%.stele.admin.v1.UpgradeMonitorRequest\x1a&.stele.admin.v1.UpgradeMonitorResponseB7Z5github.com/stele-runtime/stele/proto/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -692,40 +1310,63 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_admin_v1_admin_proto_goTypes = []any{
-	(*EventsRequest)(nil),         // 0: stele.admin.v1.EventsRequest
-	(*EventsResponse)(nil),        // 1: stele.admin.v1.EventsResponse
-	(*Record)(nil),                // 2: stele.admin.v1.Record
-	(*InspectRequest)(nil),        // 3: stele.admin.v1.InspectRequest
-	(*InspectResponse)(nil),       // 4: stele.admin.v1.InspectResponse
-	(*Entity)(nil),                // 5: stele.admin.v1.Entity
-	(*Owed)(nil),                  // 6: stele.admin.v1.Owed
-	(*LogStatsRequest)(nil),       // 7: stele.admin.v1.LogStatsRequest
-	(*LogStatsResponse)(nil),      // 8: stele.admin.v1.LogStatsResponse
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*EventsRequest)(nil),          // 0: stele.admin.v1.EventsRequest
+	(*EventsResponse)(nil),         // 1: stele.admin.v1.EventsResponse
+	(*Record)(nil),                 // 2: stele.admin.v1.Record
+	(*InspectRequest)(nil),         // 3: stele.admin.v1.InspectRequest
+	(*InspectResponse)(nil),        // 4: stele.admin.v1.InspectResponse
+	(*Entity)(nil),                 // 5: stele.admin.v1.Entity
+	(*Owed)(nil),                   // 6: stele.admin.v1.Owed
+	(*LogStatsRequest)(nil),        // 7: stele.admin.v1.LogStatsRequest
+	(*LogStatsResponse)(nil),       // 8: stele.admin.v1.LogStatsResponse
+	(*LoadImageRequest)(nil),       // 9: stele.admin.v1.LoadImageRequest
+	(*LoadImageResponse)(nil),      // 10: stele.admin.v1.LoadImageResponse
+	(*LoadedImage)(nil),            // 11: stele.admin.v1.LoadedImage
+	(*InspectImageRequest)(nil),    // 12: stele.admin.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),   // 13: stele.admin.v1.InspectImageResponse
+	(*PullsRequest)(nil),           // 14: stele.admin.v1.PullsRequest
+	(*PullsResponse)(nil),          // 15: stele.admin.v1.PullsResponse
+	(*Pull)(nil),                   // 16: stele.admin.v1.Pull
+	(*LayerTransfer)(nil),          // 17: stele.admin.v1.LayerTransfer
+	(*UpgradeMonitorRequest)(nil),  // 18: stele.admin.v1.UpgradeMonitorRequest
+	(*UpgradeMonitorResponse)(nil), // 19: stele.admin.v1.UpgradeMonitorResponse
+	(*timestamppb.Timestamp)(nil),  // 20: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: stele.admin.v1.EventsResponse.record:type_name -> stele.admin.v1.Record
-	9,  // 1: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
-	10, // 2: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
+	20, // 1: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
+	21, // 2: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
 	5,  // 3: stele.admin.v1.InspectResponse.entities:type_name -> stele.admin.v1.Entity
 	6,  // 4: stele.admin.v1.Entity.owed:type_name -> stele.admin.v1.Owed
-	9,  // 5: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
-	10, // 6: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
-	10, // 7: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
-	0,  // 8: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
-	3,  // 9: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
-	7,  // 10: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
-	1,  // 11: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
-	4,  // 12: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
-	8,  // 13: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	20, // 5: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
+	21, // 6: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
+	21, // 7: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
+	11, // 8: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
+	16, // 9: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
+	20, // 10: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
+	17, // 11: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
+	0,  // 12: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
+	3,  // 13: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
+	7,  // 14: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
+	9,  // 15: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
+	12, // 16: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
+	14, // 17: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
+	18, // 18: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
+	1,  // 19: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
+	4,  // 20: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
+	8,  // 21: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
+	10, // 22: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
+	13, // 23: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
+	15, // 24: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
+	19, // 25: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
+	19, // [19:26] is the sub-list for method output_type
+	12, // [12:19] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -739,7 +1380,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,9 +23,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_Events_FullMethodName   = "/stele.admin.v1.AdminService/Events"
-	AdminService_Inspect_FullMethodName  = "/stele.admin.v1.AdminService/Inspect"
-	AdminService_LogStats_FullMethodName = "/stele.admin.v1.AdminService/LogStats"
+	AdminService_Events_FullMethodName         = "/stele.admin.v1.AdminService/Events"
+	AdminService_Inspect_FullMethodName        = "/stele.admin.v1.AdminService/Inspect"
+	AdminService_LogStats_FullMethodName       = "/stele.admin.v1.AdminService/LogStats"
+	AdminService_LoadImage_FullMethodName      = "/stele.admin.v1.AdminService/LoadImage"
+	AdminService_InspectImage_FullMethodName   = "/stele.admin.v1.AdminService/InspectImage"
+	AdminService_Pulls_FullMethodName          = "/stele.admin.v1.AdminService/Pulls"
+	AdminService_UpgradeMonitor_FullMethodName = "/stele.admin.v1.AdminService/UpgradeMonitor"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -36,11 +40,23 @@ type AdminServiceClient interface {
 	// after the last one, or with the call if it follows. A record that is damaged
 	// ends it with DATA_LOSS.
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EventsResponse], error)
-	// Inspect tells what the daemon knows of a sandbox or a container that has not
-	// ended; NOT_FOUND if nothing is meant. It is answered from memory.
+	// Inspect tells what the daemon knows of a sandbox or a container; NOT_FOUND if
+	// nothing is meant. It is answered from memory; only what has ended is looked for
+	// in the log.
 	Inspect(ctx context.Context, in *InspectRequest, opts ...grpc.CallOption) (*InspectResponse, error)
 	// LogStats tells how the event log does.
 	LogStats(ctx context.Context, in *LogStatsRequest, opts ...grpc.CallOption) (*LogStatsResponse, error)
+	// LoadImage puts an archive's images into the store. It goes on when the caller
+	// goes away.
+	LoadImage(ctx context.Context, in *LoadImageRequest, opts ...grpc.CallOption) (*LoadImageResponse, error)
+	// InspectImage tells of an image in a registry, an archive or the store, without
+	// pulling it.
+	InspectImage(ctx context.Context, in *InspectImageRequest, opts ...grpc.CallOption) (*InspectImageResponse, error)
+	// Pulls tells how far the pulls under way are. It is answered from memory.
+	Pulls(ctx context.Context, in *PullsRequest, opts ...grpc.CallOption) (*PullsResponse, error)
+	// UpgradeMonitor replaces the running monitor's program by the configured one,
+	// without a gap in its watch.
+	UpgradeMonitor(ctx context.Context, in *UpgradeMonitorRequest, opts ...grpc.CallOption) (*UpgradeMonitorResponse, error)
 }
 
 type adminServiceClient struct {
@@ -90,6 +106,46 @@ func (c *adminServiceClient) LogStats(ctx context.Context, in *LogStatsRequest, 
 	return out, nil
 }
 
+func (c *adminServiceClient) LoadImage(ctx context.Context, in *LoadImageRequest, opts ...grpc.CallOption) (*LoadImageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LoadImageResponse)
+	err := c.cc.Invoke(ctx, AdminService_LoadImage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) InspectImage(ctx context.Context, in *InspectImageRequest, opts ...grpc.CallOption) (*InspectImageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectImageResponse)
+	err := c.cc.Invoke(ctx, AdminService_InspectImage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) Pulls(ctx context.Context, in *PullsRequest, opts ...grpc.CallOption) (*PullsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PullsResponse)
+	err := c.cc.Invoke(ctx, AdminService_Pulls_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) UpgradeMonitor(ctx context.Context, in *UpgradeMonitorRequest, opts ...grpc.CallOption) (*UpgradeMonitorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpgradeMonitorResponse)
+	err := c.cc.Invoke(ctx, AdminService_UpgradeMonitor_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -98,11 +154,23 @@ type AdminServiceServer interface {
 	// after the last one, or with the call if it follows. A record that is damaged
 	// ends it with DATA_LOSS.
 	Events(*EventsRequest, grpc.ServerStreamingServer[EventsResponse]) error
-	// Inspect tells what the daemon knows of a sandbox or a container that has not
-	// ended; NOT_FOUND if nothing is meant. It is answered from memory.
+	// Inspect tells what the daemon knows of a sandbox or a container; NOT_FOUND if
+	// nothing is meant. It is answered from memory; only what has ended is looked for
+	// in the log.
 	Inspect(context.Context, *InspectRequest) (*InspectResponse, error)
 	// LogStats tells how the event log does.
 	LogStats(context.Context, *LogStatsRequest) (*LogStatsResponse, error)
+	// LoadImage puts an archive's images into the store. It goes on when the caller
+	// goes away.
+	LoadImage(context.Context, *LoadImageRequest) (*LoadImageResponse, error)
+	// InspectImage tells of an image in a registry, an archive or the store, without
+	// pulling it.
+	InspectImage(context.Context, *InspectImageRequest) (*InspectImageResponse, error)
+	// Pulls tells how far the pulls under way are. It is answered from memory.
+	Pulls(context.Context, *PullsRequest) (*PullsResponse, error)
+	// UpgradeMonitor replaces the running monitor's program by the configured one,
+	// without a gap in its watch.
+	UpgradeMonitor(context.Context, *UpgradeMonitorRequest) (*UpgradeMonitorResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -121,6 +189,18 @@ func (UnimplementedAdminServiceServer) Inspect(context.Context, *InspectRequest)
 }
 func (UnimplementedAdminServiceServer) LogStats(context.Context, *LogStatsRequest) (*LogStatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LogStats not implemented")
+}
+func (UnimplementedAdminServiceServer) LoadImage(context.Context, *LoadImageRequest) (*LoadImageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LoadImage not implemented")
+}
+func (UnimplementedAdminServiceServer) InspectImage(context.Context, *InspectImageRequest) (*InspectImageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InspectImage not implemented")
+}
+func (UnimplementedAdminServiceServer) Pulls(context.Context, *PullsRequest) (*PullsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pulls not implemented")
+}
+func (UnimplementedAdminServiceServer) UpgradeMonitor(context.Context, *UpgradeMonitorRequest) (*UpgradeMonitorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpgradeMonitor not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -190,6 +270,78 @@ func _AdminService_LogStats_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_LoadImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LoadImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).LoadImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_LoadImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).LoadImage(ctx, req.(*LoadImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_InspectImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).InspectImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_InspectImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).InspectImage(ctx, req.(*InspectImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_Pulls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PullsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Pulls(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Pulls_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Pulls(ctx, req.(*PullsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_UpgradeMonitor_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpgradeMonitorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).UpgradeMonitor(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_UpgradeMonitor_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).UpgradeMonitor(ctx, req.(*UpgradeMonitorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +356,22 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LogStats",
 			Handler:    _AdminService_LogStats_Handler,
+		},
+		{
+			MethodName: "LoadImage",
+			Handler:    _AdminService_LoadImage_Handler,
+		},
+		{
+			MethodName: "InspectImage",
+			Handler:    _AdminService_InspectImage_Handler,
+		},
+		{
+			MethodName: "Pulls",
+			Handler:    _AdminService_Pulls_Handler,
+		},
+		{
+			MethodName: "UpgradeMonitor",
+			Handler:    _AdminService_UpgradeMonitor_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

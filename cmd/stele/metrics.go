@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/stele-runtime/stele/eventlog/boltlog"
+	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// metrics are read where they are kept, when they are asked for.
+func metrics(log *boltlog.Log, live *projections.Live, pulls *executors.Pulls) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	gauge := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "stele", Name: name, Help: help}, value))
+	}
+	counter := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "stele", Name: name, Help: help}, value))
+	}
+	gauge("sandboxes", "Pod sandboxes that have not ended.", func() float64 { return float64(len(live.Sandboxes())) })
+	gauge("containers", "Containers that have not ended.", func() float64 { return float64(len(live.Containers())) })
+	gauge("streams_quarantined", "Streams of the event log that cannot be used.", func() float64 { return float64(len(live.Damaged())) })
+	gauge("image_pulls", "Pulls under way.", func() float64 { return float64(len(pulls.Transfers())) })
+	gauge("image_pull_layers", "Layers that pulls under way are fetching or have fetched.", func() float64 {
+		layers := 0
+		for _, t := range pulls.Transfers() {
+			layers += len(t.Layers)
+		}
+		return float64(layers)
+	})
+	counter("image_pull_bytes_total", "Bytes that pulls have fetched since the daemon's start.", func() float64 { return float64(pulls.Fetched()) })
+	counter("event_log_records_total", "Records appended since the daemon's start.", func() float64 { return float64(log.Stats().Records) })
+	counter("event_log_commits_total", "Transactions that carried the records.", func() float64 { return float64(log.Stats().Commits) })
+	counter("event_log_commit_seconds_total", "Time spent in these transactions.", func() float64 { return log.Stats().CommitTime.Seconds() })
+	counter("event_log_wait_seconds_total", "Time from the appends' arrival to their answers.", func() float64 { return log.Stats().WaitTime.Seconds() })
+	gauge("event_log_healthy", "1 if the event log can be written.", func() float64 {
+		if log.Health() != nil {
+			return 0
+		}
+		return 1
+	})
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// serveMetrics serves them under /metrics until ctx is done. The returned channel is
+// closed then.
+func serveMetrics(ctx context.Context, address string, r *prometheus.Registry, logger *slog.Logger) (<-chan struct{}, error) {
+	done := make(chan struct{})
+	if address == "" {
+		close(done)
+		return done, nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics.listen: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{}))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // scrapes can be repeated
+	go func() {
+		defer close(done)
+		defer stop()
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			logger.Error("metrics are no longer served", "address", address, "error", err)
+		}
+	}()
+	logger.Info("serving metrics", "address", listener.Addr().String())
+	return done, nil
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+)
+
+func monitorCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "monitor", Short: "Look after the node's monitor", Args: cobra.NoArgs}
+	cmd.AddCommand(monitorUpgradeCommand())
+	return cmd
+}
+
+func monitorUpgradeCommand() *cobra.Command {
+	var at source
+	cmd := &cobra.Command{
+		Use:   "upgrade",
+		Short: "Replace the running monitor's program by the configured one",
+		Long: `Have the running monitor execute the program that the daemon is configured with.
+It keeps its process, and with it the containers: no output and no exit is lost. The
+daemon does the same when it starts and finds a monitor of another version.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conn, err := at.dial()
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }() // only this process has it
+			if _, err := adminv1.NewAdminServiceClient(conn).UpgradeMonitor(cmd.Context(), &adminv1.UpgradeMonitorRequest{}); err != nil {
+				return fmt.Errorf("upgrade the monitor: %w", err)
+			}
+			return nil
+		},
+	}
+	at.registerListen(cmd)
+	return cmd
+}
