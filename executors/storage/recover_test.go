@@ -9,6 +9,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ import (
 
 // killRounds is how often a child is killed. Under the race detector each round
 // takes many times as long, as the library starts the program again for each layer.
-var killRounds = map[bool]int{false: 10, true: 3}[underRace]
+var killRounds = map[bool]int{false: 12, true: 3}[underRace]
 
 // killAfter are the moments at which children are killed, spread over what one
 // round of their work takes.
@@ -45,6 +46,7 @@ func TestKillDuringPrepareAndRelease(t *testing.T) {
 		kill()
 		s := open(t, options)
 		prepare(t, s, containers[0], image)
+		expectOnlyWhatRecordsExplain(t, s)
 		for _, container := range containers {
 			release(t, s, container)
 			expectNothing(t, s, container)
@@ -80,6 +82,10 @@ func TestKillDuringPullAndRemove(t *testing.T) {
 		time.Sleep(2 * pause)
 		kill()
 		s := open(t, options)
+		if _, err := s.CollectOrphans(context.Background(), 0); err != nil {
+			t.Error(err)
+		}
+		expectOnlyWhatRecordsExplain(t, s)
 		image := pull(t, s, server, ref, ref)
 		rootfs := prepare(t, s, id("container"), image)
 		if _, err := os.Stat(filepath.Join(rootfs.Mountpoint, "1-19")); err != nil {
@@ -95,6 +101,77 @@ func TestKillDuringPullAndRemove(t *testing.T) {
 		expectEmpty(t, s)
 		s.Close()
 	}
+}
+
+// expectOnlyWhatRecordsExplain checks that the disk has a layer, a short name and a
+// list of files for each layer that there is a record of, a directory for each image,
+// no other containers and mounts than the recorded, and nothing temporary.
+func expectOnlyWhatRecordsExplain(t *testing.T, s *Store) {
+	t.Helper()
+	records, err := s.lib.MultiList(library.MultiListOptions{Images: true, Layers: true, Containers: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var layers, packed, imageIDs, containers []string
+	for _, layer := range records.Layers {
+		layers = append(layers, layer.ID)
+		if layer.UncompressedDigest != "" {
+			packed = append(packed, layer.ID+".tar-split.gz")
+		}
+	}
+	for _, image := range records.Images {
+		imageIDs = append(imageIDs, image.ID)
+	}
+	for _, container := range records.Containers {
+		containers = append(containers, container.ID)
+	}
+	expect := func(what string, got, want []string) {
+		t.Helper()
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s on disk are %q, those with records are %q", what, got, want)
+		}
+	}
+	expect("layers", layerDirs(t, s), layers)
+	root := s.layout.graphRoot
+	expect("lists of files", list(t, s.layout.records(root, "layers"), "*.tar-split.gz"), packed)
+	expect("images", list(t, s.layout.records(root, "images"), strings.Repeat("?", 64)), imageIDs)
+	for _, container := range list(t, s.layout.records(root, "containers"), strings.Repeat("?", 64)) {
+		if !slices.Contains(containers, container) {
+			t.Errorf("container %s is on disk and has no record", container)
+		}
+	}
+	if links := list(t, s.layout.driverDir(root), "l/*"); len(links) != len(layers) {
+		t.Errorf("%d layers have the short names %q", len(layers), links)
+	}
+	for _, pattern := range []string{"overlay/tempdirs/*", "overlay/staging/*", "overlay-layers/tmp/*", "overlay-*/.tmp-*"} {
+		if left := list(t, root, pattern); len(left) > 0 {
+			t.Errorf("temporary files are left: %q", left)
+		}
+	}
+	mounts, err := s.Mounts(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mount := range mounts {
+		if mount.ContainerID == "" {
+			t.Errorf("nothing explains the mount on %s", mount.Path)
+		}
+	}
+}
+
+// list gives the names of what matches a pattern in a directory.
+func list(t *testing.T, dir, pattern string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, path := range paths {
+		paths[i] = filepath.Base(path)
+	}
+	return paths
 }
 
 // expectEmpty checks that a store without images has nothing on disk either.
