@@ -61,7 +61,7 @@ func (j *job) openArchive(where place) (archive, error) {
 	case inLayoutArchive:
 		opened, err = openLayoutArchive(where)
 	case inDockerArchive:
-		opened, err = openDockerArchive(j.system, where)
+		opened, err = j.openDockerArchive(where)
 	default:
 		return archive{}, fmt.Errorf("%w: it is not one of %s, %s, %s", ErrInvalidReference, inLayout, inLayoutArchive, inDockerArchive)
 	}
@@ -100,7 +100,7 @@ func openLayout(where place) (archive, error) {
 	if err != nil {
 		return archive{}, errors.Join(err, root.Close())
 	}
-	return archive{images: images, close: func() { root.Close() }}, nil
+	return archive{images: images, close: func() { _ = root.Close() }}, nil // nothing was written
 }
 
 // openLayoutArchive opens a tar file with an OCI image layout. The library unpacks
@@ -135,16 +135,20 @@ func openLayoutArchive(where place) (archive, error) {
 }
 
 // openDockerArchive opens a tar file as "docker save" makes it.
-func openDockerArchive(system *imagetypes.SystemContext, where place) (archive, error) {
+func (j *job) openDockerArchive(where place) (archive, error) {
 	// Links are no danger: nothing is unpacked, and they are followed in the archive.
 	if err := walkArchive(where.path, func(*tar.Header, io.Reader) error { return nil }); err != nil {
 		return archive{}, err
 	}
-	reader, err := dockerarchive.NewReader(system, where.path)
+	reader, err := dockerarchive.NewReader(j.system, where.path)
 	if err != nil {
 		return archive{}, fmt.Errorf("%w: %w", ErrInvalidImage, err)
 	}
-	opened := archive{close: func() { reader.Close() }}
+	opened := archive{close: func() {
+		if err := reader.Close(); err != nil {
+			j.p.log.Warn("a Docker archive's temporary copy could not be removed", "error", err)
+		}
+	}}
 	listed, err := reader.List()
 	if err != nil {
 		opened.close()

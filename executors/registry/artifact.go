@@ -74,8 +74,8 @@ type ArtifactFile struct {
 
 // PullArtifact fetches an artifact, of which the signature policy must accept the
 // manifest as it must an image's. For an image the error is of the kind
-// ErrInvalidImage; Pull tells artifacts with ErrArtifact. A file that is there
-// already, as the artifact was pulled before, is not fetched.
+// ErrInvalidImage; Pull tells artifacts with ErrArtifact, unless it is to pull them
+// too. What was pulled before is not fetched again.
 func (p *Puller) PullArtifact(ctx context.Context, request ArtifactRequest) (Artifact, error) {
 	j, err := p.begin(jobRequest{
 		op: "pull artifact", subject: request.Ref, ref: request.Ref, namespace: request.Namespace, credentials: request.Credentials,
@@ -90,12 +90,8 @@ func (p *Puller) PullArtifact(ctx context.Context, request ArtifactRequest) (Art
 	}
 	var artifact Artifact
 	err = j.firstOf(ctx, found, func(name reference.Named) error {
-		return p.again(ctx, func() error {
-			w := watch(ctx, p.options.StallTimeout)
-			defer w.stop()
-			artifact, err = j.pullArtifact(w, name)
-			return w.explain(err)
-		})
+		artifact, err = j.pullArtifact(ctx, name)
+		return err
 	})
 	if err != nil {
 		return Artifact{}, j.fail(ctx, err)
@@ -103,7 +99,18 @@ func (p *Puller) PullArtifact(ctx context.Context, request ArtifactRequest) (Art
 	return artifact, nil
 }
 
-func (j *job) pullArtifact(ctx *watched, name reference.Named) (_ Artifact, err error) {
+// pullArtifact fetches an artifact of which the full name is known.
+func (j *job) pullArtifact(ctx context.Context, name reference.Named) (artifact Artifact, err error) {
+	err = j.p.again(ctx, func() error {
+		w := watch(ctx, j.p.options.StallTimeout)
+		defer w.stop()
+		artifact, err = j.fetchArtifact(w, name)
+		return w.explain(err)
+	})
+	return artifact, err
+}
+
+func (j *job) fetchArtifact(ctx *watched, name reference.Named) (_ Artifact, err error) {
 	if err := j.notBlocked(name); err != nil {
 		return Artifact{}, err
 	}
@@ -232,7 +239,7 @@ func (p *Puller) makeArtifact(ctx *watched, artifact *Artifact, source imagetype
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { err = errors.Join(err, root.Close()) }()
 	for _, file := range artifact.Files {
 		if err := fetchFile(ctx, root, file, source); err != nil {
 			return fmt.Errorf("fetch its file %q: %w", file.Name, err)
@@ -255,7 +262,7 @@ func fetchFile(ctx *watched, root *os.Root, file ArtifactFile, source imagetypes
 	if err != nil {
 		return err
 	}
-	defer blob.Close()
+	defer func() { err = errors.Join(err, blob.Close()) }()
 	if err := root.MkdirAll(filepath.Dir(file.Name), 0o755); err != nil {
 		return err
 	}
@@ -291,11 +298,15 @@ func writeArtifactRecord(dir string, artifact Artifact) error {
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(dir, artifactRecord+".new")
-	if err := os.WriteFile(temp, content, 0o600); err != nil {
+	temp, err := os.CreateTemp(dir, artifactRecord+".*")
+	if err != nil {
 		return err
 	}
-	return os.Rename(temp, filepath.Join(dir, artifactRecord))
+	_, err = temp.Write(content)
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), filepath.Join(dir, artifactRecord))
 }
 
 // artifact reads the record of one.

@@ -58,6 +58,15 @@ func TestArtifact(t *testing.T) {
 	expectKind(t, err, ErrArtifact)
 	n.expectNoArtifacts(t)
 
+	pulled, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Artifacts: true})
+	if err != nil || pulled.Artifact == nil || pulled.Digest != pulled.Artifact.Digest || pulled.Name != ref {
+		t.Fatalf("pulled %+v, %v", pulled, err)
+	}
+	n.expectNothingLeft(t)
+	if err := n.puller.RemoveArtifact(pulled.Digest); err != nil {
+		t.Fatal(err)
+	}
+
 	fetched := 0
 	for try := range 2 {
 		artifact, err := n.puller.PullArtifact(context.Background(), ArtifactRequest{Ref: ref})

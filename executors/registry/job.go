@@ -207,5 +207,5 @@ func also(failed, other error) error {
 	if other == nil {
 		return failed
 	}
-	return fmt.Errorf("%w (also: %v)", failed, other)
+	return fmt.Errorf("%w (also: %s)", failed, other.Error())
 }

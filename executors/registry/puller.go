@@ -40,13 +40,20 @@ type PullRequest struct {
 	Namespace string
 	// Credentials may be empty; then those that are configured count.
 	Credentials Credentials
+	// Artifacts says that what is an artifact and no image is to be pulled as
+	// PullArtifact does, with the same credentials, which may be good for one pull.
+	Artifacts bool
 	// Progress, if not nil, is called with what happens, by one goroutine at a time,
 	// and never after Pull has returned. It must not block.
 	Progress func(Event)
 }
 
-// Pulled is a pulled image.
+// Pulled is a pulled image, or artifact.
 type Pulled struct {
+	// Artifact is nil for an image; if it isn't, only Name and Digest are set beside
+	// it.
+	Artifact *Artifact
+
 	// ImageID is the id of the image in the store.
 	ImageID string
 	// Ref is what the CRI calls image_ref: the image's id, which since Kubernetes
@@ -132,6 +139,11 @@ func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) 
 	var pulled Pulled
 	err = j.firstOf(ctx, found, func(name reference.Named) error {
 		pulled, err = j.pull(ctx, name)
+		if request.Artifacts && errors.Is(err, ErrArtifact) {
+			var artifact Artifact
+			artifact, err = j.pullArtifact(ctx, name)
+			pulled = Pulled{Artifact: &artifact, Name: name.String(), Digest: artifact.Digest}
+		}
 		return err
 	})
 	if err != nil {
