@@ -78,7 +78,7 @@ func (s *Store) recover() error {
 			"store", s.layout.graphRoot, "error", err)
 	}
 	for _, root := range s.layout.writableRoots() {
-		if err := removeDanglingLinks(filepath.Join(s.layout.driverDir(root), "l")); err != nil {
+		if err := removeDanglingLinks(filepath.Join(s.layout.driverDir(root), linksDir)); err != nil {
 			s.log.Warn("links that a crash left in the image store could not be removed", "store", root, "error", err)
 		}
 	}
@@ -118,35 +118,6 @@ func removeUnfinishedIndexes(l layout) error {
 		}
 		lock.Unlock()
 		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// removeDanglingLinks removes short names of layers that are gone. The driver gives
-// each layer a short name, a link in the directory l; it makes the link after the
-// layer's directory and before it writes the name down there, so that a crash
-// between the two leaves a link that nobody would remove. A link whose layer exists
-// is never touched.
-func removeDanglingLinks(dir string) error {
-	links, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // vfs has none
-	}
-	if err != nil {
-		return err
-	}
-	for _, link := range links {
-		path := filepath.Join(dir, link.Name())
-		target, err := os.Readlink(path)
-		if err != nil || filepath.Base(target) != "diff" {
-			continue // not the driver's
-		}
-		if _, err := os.Lstat(filepath.Join(dir, target)); !errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

@@ -316,6 +316,34 @@ func TestLinksOfLayersThatAreGoneAreRemoved(t *testing.T) {
 	}
 }
 
+// A crash between making and filling the file with a layer's short name makes the
+// driver remove the names of all layers, together with that one.
+func TestLayerWithoutItsShortNameDoesNotTakeTheOthersAlong(t *testing.T) {
+	s, image := pulled(t)
+	container := id("container")
+	prepare(t, s, container, image)
+	if err := os.Truncate(filepath.Join(s.layout.rootfsDir(container), linkFile), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, s.options)
+	release(t, s, container)
+	links := list(t, s.layout.driverDir(s.layout.graphRoot), "l/*")
+	if len(links) != 1 {
+		t.Fatalf("the short names are %q, want the image's", links)
+	}
+	// And where it has happened already, they come back.
+	s.Close()
+	if err := os.RemoveAll(filepath.Join(s.layout.driverDir(s.layout.graphRoot), linksDir)); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, s.options)
+	if again := list(t, s.layout.driverDir(s.layout.graphRoot), "l/*"); !slices.Equal(again, links) {
+		t.Errorf("the short names are %q, were %q", again, links)
+	}
+	expectOnlyWhatRecordsExplain(t, s)
+}
+
 // A store that has lost its index of layers must not take the layers for rubbish.
 func TestDamagedIndexNeverLosesLayers(t *testing.T) {
 	server := images.Registry(t)

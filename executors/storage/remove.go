@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/distribution/reference"
@@ -89,18 +88,6 @@ func (s *Store) deleteImage(id string) error {
 		return nil
 	}
 	return fmt.Errorf("remove image %s: %w", id, err)
-}
-
-// removeLostLinks makes up for the driver, which looks for the short name of an
-// image's layer among those of the containers' and, if there is a separate image
-// store, leaves it behind.
-func (s *Store) removeLostLinks() {
-	if s.layout.imageRoot == s.layout.graphRoot {
-		return
-	}
-	if err := removeDanglingLinks(filepath.Join(s.layout.driverDir(s.layout.imageRoot), "l")); err != nil {
-		s.log.Warn("links of removed layers are left", "store", s.layout.imageRoot, "error", err)
-	}
 }
 
 func (s *Store) inUse(imageID string, cause error) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,11 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 	}
 	if err := setAsideDamagedIndexes(settings, options.Logger); err != nil {
 		return nil, err
+	}
+	for _, root := range slices.Compact([]string{settings.GraphRoot, cmp.Or(settings.ImageStore, settings.GraphRoot)}) {
+		if err := repairLinks(root); err != nil {
+			options.Logger.Warn("short names of layers could not be put right", "store", root, "error", err)
+		}
 	}
 	librarySessions.Lock()
 	lib, err := library.GetStore(settings)

@@ -1,0 +1,144 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"go.podman.io/storage/pkg/lockfile"
+)
+
+// The overlay driver gives each layer a short name, so that a mount of many layers fits
+// into a page: a link in its directory l, to the layer's files. The layer's own
+// directory has the name in the file link.
+
+// linksDir and linkFile are the driver's names.
+const (
+	linksDir = "l"
+	linkFile = "link"
+)
+
+var shortName = regexp.MustCompile(`^[A-Z0-9]{26}$`)
+
+// repairLinks puts right what a crash can do to short names, before the library opens
+// the store.
+//
+// A layer whose file link is there and empty, since the writer died between making and
+// filling it, is deadly: when the driver removes the layer it takes "l/" and the empty
+// name for the link, and removes the directory with the names of all layers. Such a
+// file gets its name, or is removed, with which the driver can deal too. Where names
+// have been lost so, the links are made again: older programs that share the store
+// mount by them.
+func repairLinks(root string) (err error) {
+	driverDir := filepath.Join(root, overlayDriver)
+	layers, err := os.ReadDir(driverDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	records := filepath.Join(root, overlayDriver+"-layers")
+	if _, err := os.Stat(records); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	// Whoever is making a layer at this moment has the lock.
+	lock, err := lockfile.GetLockFile(filepath.Join(records, "layers.lock"))
+	if err != nil {
+		return err
+	}
+	lock.Lock()
+	defer lock.Unlock()
+	for _, layer := range layers {
+		if layer.IsDir() && wholeID.MatchString(layer.Name()) {
+			err = errors.Join(err, repairLink(driverDir, layer.Name()))
+		}
+	}
+	return err
+}
+
+func repairLink(driverDir, layer string) error {
+	file := filepath.Join(driverDir, layer, linkFile)
+	name, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(name) == 0 {
+		if name := nameOf(driverDir, layer); name != "" {
+			return os.WriteFile(file, []byte(name), 0o644)
+		}
+		return os.Remove(file)
+	}
+	if !shortName.Match(name) {
+		return fmt.Errorf("%s has %q, which is not a short name", file, name)
+	}
+	if err := os.MkdirAll(filepath.Join(driverDir, linksDir), 0o755); err != nil {
+		return err
+	}
+	err = os.Symlink(filepath.Join("..", layer, "diff"), filepath.Join(driverDir, linksDir, string(name)))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// nameOf looks for a link to a layer, and gives "" if there is none.
+func nameOf(driverDir, layer string) string {
+	links, err := os.ReadDir(filepath.Join(driverDir, linksDir))
+	if err != nil {
+		return ""
+	}
+	for _, link := range links {
+		target, err := os.Readlink(filepath.Join(driverDir, linksDir, link.Name()))
+		if err == nil && target == filepath.Join("..", layer, "diff") && shortName.MatchString(link.Name()) {
+			return link.Name()
+		}
+	}
+	return ""
+}
+
+// removeDanglingLinks removes short names of layers that are gone. The driver makes the
+// link after the layer's directory and before it writes the name down there, so that a
+// crash between the two leaves a link that nobody would remove. A link whose layer
+// exists is never touched.
+func removeDanglingLinks(dir string) error {
+	links, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // vfs has none
+	}
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		path := filepath.Join(dir, link.Name())
+		target, err := os.Readlink(path)
+		if err != nil || filepath.Base(target) != "diff" {
+			continue // not the driver's
+		}
+		if _, err := os.Lstat(filepath.Join(dir, target)); !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeLostLinks makes up for the driver, which looks for the short name of an
+// image's layer among those of the containers' and, if there is a separate image
+// store, leaves it behind.
+func (s *Store) removeLostLinks() {
+	if s.layout.imageRoot == s.layout.graphRoot {
+		return
+	}
+	if err := removeDanglingLinks(filepath.Join(s.layout.driverDir(s.layout.imageRoot), linksDir)); err != nil {
+		s.log.Warn("links of removed layers are left", "store", s.layout.imageRoot, "error", err)
+	}
+}
