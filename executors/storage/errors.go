@@ -3,6 +3,9 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -43,3 +46,13 @@ func (e *ImageInUseError) Error() string {
 
 // Is makes errors.Is(err, ErrImageInUse) true.
 func (e *ImageInUseError) Is(target error) bool { return target == ErrImageInUse }
+
+// IsFull says whether an error of this package, or of a copy into a store, comes from a
+// full disk or a used-up quota. Layers are unpacked by another process, whose error
+// arrives as text.
+func IsFull(err error) bool {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return true
+	}
+	return err != nil && (strings.Contains(err.Error(), unix.ENOSPC.Error()) || strings.Contains(err.Error(), unix.EDQUOT.Error()))
+}

@@ -160,7 +160,7 @@ func (s *Store) CollectOrphans(ctx context.Context, age time.Duration) (int, err
 			return removed, fmt.Errorf("collect orphaned layers: %w", ctx.Err())
 		}
 		// DeleteLayer looks again, under the store's locks, whether it is needed.
-		if err := s.lib.DeleteLayer(id); err != nil {
+		if err := s.freeing(func() error { return s.lib.DeleteLayer(id) }); err != nil {
 			s.log.Debug("an orphaned layer was not removed", "layer", id, "error", err)
 			continue
 		}

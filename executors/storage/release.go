@@ -35,10 +35,12 @@ func (s *Store) releaseLayer(ctx context.Context, id string) error {
 	if err := s.unmountRootfs(ctx, id); err != nil {
 		return err
 	}
-	if err := s.lib.DeleteContainer(id); err != nil && !isGone(err) {
-		return fmt.Errorf("remove its record and layer: %w", err)
-	}
-	return s.removeLayer(id)
+	return s.freeing(func() error {
+		if err := s.lib.DeleteContainer(id); err != nil && !isGone(err) {
+			return fmt.Errorf("remove its record and layer: %w", err)
+		}
+		return s.removeLayer(id)
+	})
 }
 
 // unmountRootfs unmounts by the path, without asking the library: it would trust a

@@ -37,7 +37,8 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 	if found.name == nil || len(dropped) == len(record.Names) {
 		return s.deleteImage(record.ID)
 	}
-	if err := s.lib.RemoveNames(record.ID, dropped); err != nil && !errors.Is(err, library.ErrImageUnknown) {
+	err = s.freeing(func() error { return s.lib.RemoveNames(record.ID, dropped) })
+	if err != nil && !errors.Is(err, library.ErrImageUnknown) {
 		return fmt.Errorf("remove image %q: take its name from %s: %w", ref, record.ID, err)
 	}
 	return nil
@@ -66,7 +67,10 @@ func (s *Store) Removals() uint64 { return s.removals.Load() }
 func (s *Store) deleteImage(id string) error {
 	s.removals.Add(1)
 	defer s.removals.Add(1)
-	_, err := s.lib.DeleteImage(id, true)
+	err := s.freeing(func() error {
+		_, err := s.lib.DeleteImage(id, true)
+		return err
+	})
 	switch {
 	case errors.Is(err, library.ErrNotAnImage), errors.Is(err, library.ErrImageUnknown):
 		return nil

@@ -157,7 +157,7 @@ func (s *Store) createLayer(id, imageID, label, metadata string) error {
 	}
 	err = fmt.Errorf("create its layer: %w", err)
 	if _, recordErr := s.lib.Container(id); errors.Is(recordErr, library.ErrContainerUnknown) {
-		err = errors.Join(err, s.removeLayer(id))
+		err = errors.Join(err, s.freeing(func() error { return s.removeLayer(id) }))
 	}
 	return err
 }

@@ -99,6 +99,7 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 		s.Close()
 		return nil, err
 	}
+	s.keepReserves()
 	return s, nil
 }
 
