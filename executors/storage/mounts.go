@@ -65,10 +65,11 @@ func unmount(ctx context.Context, path string) (lazily bool, err error) {
 // Mount is a mount that exists below one of the store's directories.
 type Mount struct {
 	Path string
-	// ContainerID is the container that it is for, and ImageID the image that it
-	// shows. Both are empty if no record of Stele's explains the mount: it is another
-	// program's, or was left by mistake.
-	ContainerID, ImageID string
+	// ContainerID is the container that it is for. It is empty if no record of Stele's
+	// explains the mount: it is another program's, or was left by mistake.
+	ContainerID string
+	// ImageID is the image that it shows; empty for a volume of a directory.
+	ImageID string
 	// VolumeID is the image volume that it is for, or empty.
 	VolumeID string
 }
@@ -115,6 +116,13 @@ func (s *Store) expectedMounts() (map[string]Mount, error) {
 			expected[s.layout.rootfsMount(containers[i].ID)] = mount
 			expected[s.volumePath(record.VolumeID)] = mount
 		}
+	}
+	directories, err := s.directoryVolumes()
+	if err != nil {
+		return nil, err
+	}
+	for _, volume := range directories {
+		expected[s.volumePath(volume.volumeID)] = Mount{ContainerID: volume.containerID(), VolumeID: volume.volumeID}
 	}
 	return expected, nil
 }

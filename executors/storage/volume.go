@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ const volumeOwner = "stele.volume.v1"
 const volumesDir = "stele-volumes"
 
 var volumeID = regexp.MustCompile(`^([0-9a-f]{64})-([0-9]{1,4})$`)
+
+var errVolumeID = errors.New("the id is not a container's id, a hyphen and a number")
 
 // VolumeID names an image volume: the one that is first, second, … among a
 // container's mounts. It is what MountImageRequest.ID must look like.
@@ -78,7 +81,7 @@ func (s *Store) MountImage(ctx context.Context, request MountImageRequest) (path
 	}
 	parts := volumeID.FindStringSubmatch(request.ID)
 	if parts == nil {
-		return fail(errors.New("the id is not a container's id, a hyphen and a number"))
+		return fail(errVolumeID)
 	}
 	if err := checkSubPath(request.SubPath); err != nil {
 		return fail(err)
@@ -88,6 +91,9 @@ func (s *Store) MountImage(ctx context.Context, request MountImageRequest) (path
 	path = s.volumePath(request.ID)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fail(err)
+	}
+	if _, taken, err := s.directoryVolume(request.ID); err != nil || taken {
+		return fail(cmp.Or(err, fmt.Errorf("%w: it is of a directory", ErrVolumeConflict)))
 	}
 	record, err := s.ensureVolume(ctx, request, parts[1])
 	if errors.Is(err, ErrVolumeConflict) {
@@ -156,11 +162,11 @@ func (s *Store) ensureVolume(ctx context.Context, request MountImageRequest, own
 	return record, s.createLayer(id, record.ImageID, request.MountLabel, string(metadata))
 }
 
-// UnmountImage takes an image volume away. It can be repeated, and clears whatever a
+// UnmountImage takes a volume away, of an image or of a directory. It can be repeated, and clears whatever a
 // crash left. What is gone already is removed.
 func (s *Store) UnmountImage(ctx context.Context, id string) error {
 	if !volumeID.MatchString(id) {
-		return fmt.Errorf("unmount image volume: the id %q is not a container's id, a hyphen and a number", id)
+		return fmt.Errorf("unmount image volume %q: %w", id, errVolumeID)
 	}
 	path := s.volumePath(id)
 	lazily, err := unmount(ctx, path)
@@ -173,8 +179,11 @@ func (s *Store) UnmountImage(ctx context.Context, id string) error {
 	if err := s.releaseLayer(ctx, volumeLayer(id)); err != nil {
 		return fmt.Errorf("unmount image volume %s: %w", id, err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("unmount image volume %s: %w", id, err)
+	// The directory last: by it the volume is found.
+	for _, left := range []string{path + directoryRecord + ".new", path + directoryRecord, path} {
+		if err := os.Remove(left); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("unmount image volume %s: %w", id, err)
+		}
 	}
 	// The container's directory goes with its last volume.
 	_ = os.Remove(filepath.Dir(path))
@@ -210,15 +219,22 @@ func (s *Store) releaseVolumes(ctx context.Context, containerID string) error {
 	return failed
 }
 
-// Volumes gives the ids of the image volumes that the store has, mounted or not.
+// Volumes gives the ids of the volumes that the store has, mounted or not.
 func (s *Store) Volumes(ctx context.Context) ([]string, error) {
 	volumes, err := s.volumes()
 	if err != nil {
 		return nil, fmt.Errorf("list image volumes: %w", err)
 	}
-	ids := make([]string, len(volumes))
-	for i := range volumes {
-		ids[i] = volumes[i].VolumeID
+	directories, err := s.directoryVolumes()
+	if err != nil {
+		return nil, fmt.Errorf("list image volumes: %w", err)
+	}
+	var ids []string
+	for _, volume := range volumes {
+		ids = append(ids, volume.VolumeID)
+	}
+	for _, volume := range directories {
+		ids = append(ids, volume.volumeID)
 	}
 	return ids, ctx.Err()
 }

@@ -362,3 +362,74 @@ func TestKillDuringMountAndUnmountOfVolumes(t *testing.T) {
 	}
 	expectEmpty(t, s)
 }
+
+func TestDirectoryVolumes(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, dirs(t))
+	artifact := filepath.Join(filepath.Dir(s.layout.graphRoot), "artifacts", "one")
+	if err := errors.Join(
+		os.MkdirAll(filepath.Join(artifact, "sub"), 0o755),
+		os.WriteFile(filepath.Join(artifact, "sub", "model"), []byte("weights"), 0o444),
+		os.Symlink("../../../../../../etc", filepath.Join(artifact, "out")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	container := id("container")
+	request := MountDirectoryRequest{ID: VolumeID(container, 1), Dir: artifact, SubPath: "sub"}
+	var path string
+	for range 2 {
+		var err error
+		if path, err = s.MountDirectory(ctx, request); err != nil {
+			t.Fatal(err)
+		}
+		s.Close() // the daemon restarts
+		s = open(t, s.options)
+	}
+	expectFile(t, filepath.Join(path, "model"), "weights")
+	if err := os.Remove(filepath.Join(path, "model")); !errors.Is(err, unix.EROFS) {
+		t.Errorf("removing a file: %v, want that the file system is read-only", err)
+	}
+	want := []Mount{{Path: path, ContainerID: container, VolumeID: request.ID}}
+	if mounts, err := s.Mounts(ctx); err != nil || !slices.Equal(mounts, want) {
+		t.Errorf("Mounts() = %+v, %v; want %+v", mounts, err, want)
+	}
+	for dir, want := range map[string][]string{
+		artifact: {container}, filepath.Dir(artifact): {container}, artifact + "x": nil, filepath.Join(artifact, "sub"): nil,
+	} {
+		if users, err := s.DirectoryUsers(ctx, dir); err != nil || !slices.Equal(users, want) {
+			t.Errorf("DirectoryUsers(%s) = %q, %v; want %q", dir, users, err, want)
+		}
+	}
+	for name, refused := range map[string]struct {
+		request MountDirectoryRequest
+		want    error
+	}{
+		"outside":        {MountDirectoryRequest{ID: VolumeID(container, 2), Dir: artifact, SubPath: "out"}, ErrSubPath},
+		"a file":         {MountDirectoryRequest{ID: VolumeID(container, 2), Dir: artifact, SubPath: "sub/model"}, ErrSubPath},
+		"other sub path": {MountDirectoryRequest{ID: request.ID, Dir: artifact}, ErrVolumeConflict},
+		"not there":      {MountDirectoryRequest{ID: VolumeID(container, 2), Dir: artifact + "x"}, fs.ErrNotExist},
+	} {
+		if _, err := s.MountDirectory(ctx, refused.request); !errors.Is(err, refused.want) {
+			t.Errorf("%s: %v, want %v", name, err, refused.want)
+		}
+	}
+	image := volumeImage(t, s)
+	if _, err := s.MountImage(ctx, MountImageRequest{ID: request.ID, Image: image.ID}); !errors.Is(err, ErrVolumeConflict) {
+		t.Errorf("an image as the same volume: %v", err)
+	}
+	mountVolume(t, s, MountImageRequest{ID: VolumeID(container, 3), Image: image.ID})
+	if _, err := s.MountDirectory(ctx, MountDirectoryRequest{ID: VolumeID(container, 3), Dir: artifact}); !errors.Is(err, ErrVolumeConflict) {
+		t.Errorf("a directory as an image's volume: %v", err)
+	}
+	if ids, err := s.Volumes(ctx); err != nil || !slices.Equal(ids, []string{VolumeID(container, 3), request.ID}) {
+		t.Errorf("Volumes() = %q, %v", ids, err)
+	}
+	release(t, s, container)
+	if ids, err := s.Volumes(ctx); err != nil || len(ids) > 0 {
+		t.Errorf("Volumes() = %q, %v", ids, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(s.layout.runRoot, volumesDir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+	expectFile(t, filepath.Join(artifact, "sub", "model"), "weights")
+}
