@@ -1,4 +1,4 @@
-// Package storage keeps images and container root filesystems on disk.
+// Package storage keeps images, container root filesystems and image volumes on disk.
 //
 // It is a thin, crash-tolerant layer over containers/storage: the store's format,
 // its locks and its overlay driver are that library's, so podman, buildah and
@@ -13,12 +13,15 @@
 //
 // Read store.go first, then rootfs.go and release.go: a container's root
 // filesystem is a record, a layer and a mount, all three named by the container's
-// id, and every function there starts by asking which of the three exist.
+// id, and every function there starts by asking which of the three exist. A volume
+// (volume.go) is the same once more, with a read-only view of its mount. Where all that
+// is, and with which settings, is decided by options.go and storageconf.go.
 //
 // Three rules hold throughout:
 //
-//   - All state is under Options.GraphRoot and Options.RunRoot, so that several
-//     daemons can run side by side.
+//   - All state is under the graph root, the run root and, if there is one, the
+//     separate image store, so that several daemons can run side by side. Only
+//     layout.go knows what is where in them.
 //   - Nothing here ever wipes the store. What a crash left half made is removed
 //     piece by piece, each piece only when nothing refers to it; where the store's
 //     index itself looks damaged, nothing is removed at all.
