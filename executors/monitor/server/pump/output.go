@@ -17,6 +17,12 @@ type Output struct {
 	// The rest belongs to the goroutine of Pump.Run.
 	log     *crilog.File
 	streams []*stream
+	// began says that there was a stream: without, there may be one yet.
+	began   bool
+	clients []*client
+	// lost is what tellLost was told last; that may be nil.
+	lost     int64
+	tellLost func(bytes int64, reason error)
 }
 
 // Pipes are the reading ends of a container's pipes, non-blocking; -1 stands for
@@ -65,7 +71,7 @@ func (o *Output) offer(kind crilog.Stream, fd int) error {
 		_ = unix.Close(fd)
 		return err
 	}
-	o.streams = append(o.streams, s)
+	o.streams, o.began = append(o.streams, s), true
 	return nil
 }
 
@@ -77,8 +83,14 @@ func (o *Output) ended(s *stream) {
 
 // closeIfDone closes the log when there is nothing more to come.
 func (o *Output) closeIfDone() {
-	if o.log != nil && len(o.streams) == 0 {
+	if len(o.streams) > 0 || !o.began {
+		return
+	}
+	if o.log != nil {
 		o.log.Close()
+	}
+	for _, k := range slices.Clone(o.clients) {
+		k.end()
 	}
 }
 
@@ -167,6 +179,8 @@ func (o *Output) Close() error {
 	return o.pump.call(func() {
 		o.drain()
 		o.closeStreams()
+		o.began = true
+		o.closeIfDone()
 	})
 }
 

@@ -170,6 +170,14 @@ func (p *Pump) add(fd int, events uint32, r readier) error {
 	return nil
 }
 
+// change sets the events that are waited for.
+func (p *Pump) change(fd int, events uint32) {
+	event := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_MOD, fd, &event); err != nil {
+		p.logger.Error("change what is waited for", "fd", fd, "error", err)
+	}
+}
+
 // remove ends waiting for fd, and must come before it is closed: a duplicate
 // elsewhere would keep the kernel's registration alive.
 func (p *Pump) remove(fd int) {

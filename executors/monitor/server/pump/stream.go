@@ -45,6 +45,7 @@ func (s *stream) turn(reads int, thorough bool) {
 			ended = true
 			break
 		}
+		s.out.pass(s.kind, in[have:have+n])
 		if s.out.log != nil {
 			rest := s.out.log.Append(s.pump.scratch, time.Now(), s.kind, in[:have+n])
 			fresh = fresh || len(rest) != have+n
@@ -54,6 +55,7 @@ func (s *stream) turn(reads int, thorough bool) {
 			break
 		}
 	}
+	s.out.noteLost()
 	s.keep(in[:have], fresh)
 	if ended {
 		s.end()
@@ -81,12 +83,14 @@ func (s *stream) keep(tail []byte, fresh bool) {
 func (s *stream) flushTail(now time.Time) {
 	s.out.log.Partial(s.pump.scratch, now, s.kind, s.tail)
 	s.tail = nil
+	s.out.noteLost()
 }
 
 // end closes a stream that nobody can write to any more, or that nobody wants.
 func (s *stream) end() {
 	if s.out.log != nil {
 		s.out.log.End(s.pump.scratch, time.Now(), s.kind, s.tail)
+		s.out.noteLost()
 	}
 	s.tail = nil
 	s.pump.remove(s.fd)

@@ -1,0 +1,189 @@
+package pump
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
+)
+
+// maxPending is how far a client may fall behind, in bytes for each stream and
+// besides what its pipe holds.
+const maxPending = 1 << 20
+
+// ErrSlow says that a client fell behind too far.
+var ErrSlow = fmt.Errorf("more than %d bytes were waiting to be read", maxPending)
+
+// Client gets a copy of what a container writes.
+type Client struct {
+	// Stdout and Stderr are pipes or sockets, non-blocking; -1 for none.
+	Stdout, Stderr int
+	// Gone is called once, in the pump's goroutine, where it must not wait for
+	// anything: with nil when the container's output has ended and all of it was
+	// passed on, with ErrSlow, or with what writing said.
+	Gone func(error)
+}
+
+// AddClient passes the output on to a client as well, from now on. The descriptors
+// are the pump's from then on, also with an error. remove drops the client without
+// a word, and may be called at any time.
+func (o *Output) AddClient(c Client) (remove func(), err error) {
+	k := &client{out: o, gone: c.Gone}
+	var addErr error
+	err = o.pump.call(func() { addErr = k.open(c) })
+	if err = errors.Join(err, addErr); err != nil {
+		return nil, fmt.Errorf("pass a container's output on: %w", err)
+	}
+	return func() { _ = o.pump.call(k.drop) }, nil
+}
+
+// client is a Client in the pump's goroutine.
+type client struct {
+	out   *Output
+	gone  func(error)
+	sinks []*sink
+	// ending says that the container's output has ended.
+	ending bool
+}
+
+// sink is one descriptor of a client.
+type sink struct {
+	client *client
+	fd     int
+	kind   crilog.Stream
+	// pending is what the descriptor has not taken yet.
+	pending []byte
+}
+
+func (k *client) open(c Client) error {
+	for kind, fd := range map[crilog.Stream]int{crilog.Stdout: c.Stdout, crilog.Stderr: c.Stderr} {
+		if fd < 0 {
+			continue
+		}
+		s := &sink{client: k, fd: fd, kind: kind}
+		// Errors and hang-ups are always reported.
+		if err := k.out.pump.add(fd, 0, s); err != nil {
+			for _, fd := range []int{c.Stdout, c.Stderr} {
+				if fd >= 0 && !slices.ContainsFunc(k.sinks, func(s *sink) bool { return s.fd == fd }) {
+					_ = unix.Close(fd)
+				}
+			}
+			k.drop()
+			return err
+		}
+		k.sinks = append(k.sinks, s)
+	}
+	k.out.clients = append(k.out.clients, k)
+	if len(k.out.streams) == 0 && k.out.began {
+		k.end()
+	}
+	return nil
+}
+
+// pass gives the clients what was read.
+func (o *Output) pass(kind crilog.Stream, data []byte) {
+	// Cloned because clients that end leave the list.
+	for _, k := range slices.Clone(o.clients) {
+		for _, s := range k.sinks {
+			if s.kind == kind {
+				s.take(data)
+				break
+			}
+		}
+	}
+}
+
+// take writes what the descriptor takes at once and keeps the rest.
+func (s *sink) take(data []byte) {
+	if len(s.pending) > 0 {
+		s.keep(data)
+		return
+	}
+	n, err := write(s.fd, data)
+	if err != nil {
+		s.client.leave(err)
+		return
+	}
+	if n < len(data) {
+		s.keep(data[n:])
+		s.client.out.pump.change(s.fd, unix.EPOLLOUT)
+	}
+}
+
+func (s *sink) keep(data []byte) {
+	if len(s.pending)+len(data) > maxPending {
+		s.client.leave(ErrSlow)
+		return
+	}
+	s.pending = append(s.pending, data...)
+}
+
+// readable is told that the descriptor takes more, or never will.
+func (s *sink) readable(uint32) {
+	if len(s.pending) == 0 {
+		// Nothing else was asked for: the other side has hung up.
+		s.client.leave(unix.EPIPE)
+		return
+	}
+	n, err := write(s.fd, s.pending)
+	if err != nil {
+		s.client.leave(err)
+		return
+	}
+	if s.pending = s.pending[n:]; len(s.pending) > 0 {
+		return
+	}
+	s.pending = nil
+	s.client.out.pump.change(s.fd, 0)
+	if s.client.ending {
+		s.client.end()
+	}
+}
+
+// write writes what a non-blocking descriptor takes.
+func write(fd int, data []byte) (int, error) {
+	written := 0
+	for written < len(data) {
+		n, err := unix.Write(fd, data[written:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+		written += n
+	}
+	return written, nil
+}
+
+// end says goodbye once everything was passed on.
+func (k *client) end() {
+	k.ending = true
+	if !slices.ContainsFunc(k.sinks, func(s *sink) bool { return len(s.pending) > 0 }) {
+		k.leave(nil)
+	}
+}
+
+func (k *client) leave(why error) {
+	if k.drop(); k.gone != nil {
+		gone := k.gone
+		k.gone = nil
+		gone(why)
+	}
+}
+
+// drop closes a client's descriptors.
+func (k *client) drop() {
+	k.out.clients = slices.DeleteFunc(k.out.clients, func(other *client) bool { return other == k })
+	for _, s := range k.sinks {
+		k.out.pump.remove(s.fd)
+		_ = unix.Close(s.fd)
+	}
+	k.sinks = nil
+}
