@@ -118,24 +118,33 @@ func (a *Attachment) open(ctx context.Context, s *session, r AttachRequest) erro
 func (a *Attachment) run(ctx context.Context) {
 	defer close(a.done)
 	defer a.call.close()
-	f, err := a.call.next(ctx)
+	err := a.awaitEnd(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		a.detach()
 		late, cancel := context.WithTimeout(a.client.ctx, killAnswer)
 		defer cancel()
-		if f, nextErr := a.call.next(late); nextErr == nil {
-			f.close()
-			_ = a.ended(f.reply.GetAttachEnded())
-		}
-		a.err = err
-		return
-	}
-	f.close()
-	if err == nil {
-		err = a.ended(f.reply.GetAttachEnded())
+		// It was asked for, so that only ctx has something to say.
+		_ = a.awaitEnd(late)
 	}
 	if err != nil {
 		a.err = fmt.Errorf("attached to container %s: %w", a.container, err)
+	}
+}
+
+// awaitEnd takes what the monitor says until it says that the end has come.
+func (a *Attachment) awaitEnd(ctx context.Context) error {
+	for {
+		f, err := a.call.next(ctx)
+		if err != nil {
+			return err
+		}
+		f.close()
+		if f.reply.GetAttachStdinClosed() != nil {
+			a.client.releaseStdin(a.container)
+		}
+		if !f.reply.More {
+			return a.ended(f.reply.GetAttachEnded())
+		}
 	}
 }
 

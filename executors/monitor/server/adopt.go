@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
@@ -115,7 +116,7 @@ func (s *Server) takeUp(c *container, b belongings) error {
 		// Without a log the output is dropped, rather than the container held up.
 		s.logger.Error("open the log of a container again", "container", c.id, "error", err)
 	}
-	output, err := s.pump.Attach(pump.Pipes{Stdout: b.stdout, Stderr: b.stderr}, log)
+	output, err := s.attachPump(b, log)
 	c.mu.Lock()
 	if c.stdinClosed {
 		closeAll(b.stdin)
@@ -126,6 +127,7 @@ func (s *Server) takeUp(c *container, b belongings) error {
 	if err != nil {
 		return err
 	}
+	s.watchLosses(c)
 	return s.follow(c, b.pidfd)
 }
 
@@ -177,14 +179,26 @@ func (c *container) complete(b belongings) error {
 	if c.terminal < 0 {
 		c.terminal, b.terminal = b.terminal, -1
 	}
+	terminal := c.terminal
 	c.mu.Unlock()
 	closeAll(b.pidfd, b.stdin, b.terminal)
-	pipes := pump.Pipes{Stdout: b.stdout, Stderr: b.stderr}
-	if output == nil {
+	pipes, err := sources(b.stdout, b.stderr, terminal)
+	if output == nil || err != nil {
 		pipes.Close()
-		return nil
+		return err
 	}
 	return output.Offer(pipes)
+}
+
+// attachPump begins to read what a container writes. The log is the pump's from
+// then on, also with an error.
+func (s *Server) attachPump(b belongings, log *crilog.File) (*pump.Output, error) {
+	pipes, err := sources(b.stdout, b.stderr, b.terminal)
+	if err != nil {
+		closeLog(log)
+		return nil, err
+	}
+	return s.pump.Attach(pipes, log)
 }
 
 // settle gives up on what nobody could tell anything of.

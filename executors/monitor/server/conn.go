@@ -37,6 +37,8 @@ type session struct {
 	mu sync.Mutex
 	// unsubscribe ends the Subscribe that runs.
 	unsubscribe context.CancelFunc
+	// attachments are those that run, with what ends each.
+	attachments map[string]context.CancelCauseFunc
 }
 
 // serve answers the requests of a connection until it ends, and then ends the
@@ -45,7 +47,7 @@ func (s *Server) serve(ctx context.Context, conn *wire.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, conn.Close)
 	defer stop()
-	n := &session{server: s, conn: conn}
+	n := &session{server: s, conn: conn, attachments: map[string]context.CancelCauseFunc{}}
 	if err := n.run(ctx); err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
 		s.logger.Warn("a connection ended", "error", err)
 	}
@@ -83,6 +85,8 @@ type call struct {
 	given descriptors
 	// exec is that of Exec and AdoptExec.
 	exec *execution
+	// attached ends with the attachment of an Attach.
+	attached context.Context
 	// done is called when the answer was sent.
 	done func()
 }
@@ -95,6 +99,8 @@ func (n *session) begin(ctx context.Context, c *call) (err error) {
 		c.exec, c.done, err = n.server.startExec(ctx, r.Exec.ExecId)
 	case *pb.Request_AdoptExec:
 		c.exec, c.done, err = n.server.startExec(ctx, r.AdoptExec.ExecId)
+	case *pb.Request_Attach:
+		c.attached, c.done, err = n.startAttach(ctx, r.Attach.AttachId)
 	}
 	return err
 }
@@ -193,6 +199,14 @@ func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, er
 		return done, descriptors{}, s.journal.Ack(call.Ack.Seq)
 	case *pb.Request_Resize:
 		return done, descriptors{}, s.resize(call.Resize)
+	case *pb.Request_Attach:
+		ended, err := n.attach(c.attached, c.Id, call.Attach, &c.given)
+		return &pb.Reply{Result: &pb.Reply_AttachEnded{AttachEnded: ended}}, descriptors{}, err
+	case *pb.Request_DetachClient:
+		n.detachClient(call.DetachClient.AttachId)
+		return done, descriptors{}, nil
+	case *pb.Request_Losses:
+		return done, descriptors{}, n.tellLosses(ctx, c.Id)
 	case *pb.Request_Upgrade:
 		return nil, descriptors{}, s.upgrade(ctx, call.Upgrade.Binary)
 	case *pb.Request_Shutdown:
@@ -279,6 +293,7 @@ func (s *Server) forget(id string) error {
 		return fail(pb.Failure_CODE_RUNNING, "container %q still runs", id)
 	}
 	s.drop(c)
+	s.losses.forget(id)
 	return errors.Join(c.release(), s.journal.Forget(id))
 }
 

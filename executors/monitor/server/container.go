@@ -41,10 +41,12 @@ type container struct {
 	pidfd, stdin, terminal int
 	// stdinClosed says that there won't be a stdin any more.
 	stdinClosed bool
+	// inputs are what clients type.
+	inputs map[*input]struct{}
 }
 
 func newContainer(id string) *container {
-	return &container{id: id, ready: make(chan struct{}), exited: make(chan struct{}), pidfd: -1, stdin: -1, terminal: -1}
+	return &container{id: id, ready: make(chan struct{}), exited: make(chan struct{}), pidfd: -1, stdin: -1, terminal: -1, inputs: map[*input]struct{}{}}
 }
 
 // hasExited reports whether the exit is in the journal.
@@ -82,7 +84,7 @@ func (c *container) describe() *pb.Container {
 	description.TerminalLost = c.hungUp()
 	if output := c.outputs(); output != nil {
 		lost, err := output.Lost()
-		description.LogLost = uint64(lost)
+		description.LogLost += uint64(lost)
 		if err != nil {
 			description.LogError = err.Error()
 		}
@@ -100,7 +102,7 @@ func (c *container) lend() (descriptors, error) {
 		d.duplicate(pb.Role_ROLE_STDIN, c.stdin),
 		d.duplicate(pb.Role_ROLE_TERMINAL, c.terminal))
 	c.mu.Unlock()
-	if err == nil && output != nil {
+	if err == nil && output != nil && !c.record.Terminal {
 		var pipes pump.Pipes
 		if pipes, err = output.Duplicate(); err == nil {
 			d.add(pb.Role_ROLE_STDOUT, pipes.Stdout)

@@ -93,7 +93,7 @@ func (s *Server) createFresh(c *container, req *pb.Create) error {
 		io.closeOwn()
 		return err
 	}
-	output, err := s.pump.Attach(io.sources(), log)
+	output, err := s.attachPump(belongings{stdout: io.stdout, stderr: io.stderr, terminal: io.terminal}, log)
 	if err == nil {
 		err = s.journal.Created(record)
 	}
@@ -106,6 +106,7 @@ func (s *Server) createFresh(c *container, req *pb.Create) error {
 	c.output, c.pidfd, c.stdin, c.terminal = output, pidfd, io.stdin, io.terminal
 	c.mu.Unlock()
 	c.record = record
+	s.watchLosses(c)
 	return nil
 }
 

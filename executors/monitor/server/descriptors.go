@@ -37,12 +37,21 @@ func (d *descriptors) duplicate(role pb.Role, fd int) error {
 	if fd < 0 {
 		return nil
 	}
-	twin, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	twin, err := duplicate(fd)
 	if err != nil {
-		return fmt.Errorf("duplicate %s: %w", role, err)
+		return fmt.Errorf("%s: %w", role, err)
 	}
 	d.add(role, twin)
 	return nil
+}
+
+// duplicate returns another descriptor of the same file.
+func duplicate(fd int) (int, error) {
+	twin, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate a descriptor: %w", err)
+	}
+	return twin, nil
 }
 
 // take removes and returns the descriptor of a role; -1 if there is none.

@@ -79,9 +79,9 @@ func (s *Server) followAgain(id string, identity proc.Identity, pidfd int) (*exe
 // followForeign follows a process that is not a child of the monitor.
 func (p *execProcess) followForeign() error {
 	// Of its own, since finish closes the other.
-	twin, err := unix.FcntlInt(uintptr(p.pidfd), unix.F_DUPFD_CLOEXEC, 3)
+	twin, err := duplicate(p.pidfd)
 	if err != nil {
-		return fmt.Errorf("duplicate a pidfd: %w", err)
+		return err
 	}
 	err = p.server.followForeign(twin, func(status reaper.Status) {
 		_ = unix.Close(twin)

@@ -87,5 +87,20 @@ func outputPipe() (own, child int, err error) {
 	return -1, -1, err
 }
 
-// sources are what the pump reads.
-func (p *stdio) sources() pump.Pipes { return pump.Pipes{Stdout: p.stdout, Stderr: p.stderr} }
+// sources returns what the pump reads of a container: its pipes, or a duplicate of
+// its terminal, which is also written and resized. The pipes are the pump's.
+func sources(stdout, stderr, terminal int) (pump.Pipes, error) {
+	if terminal < 0 {
+		return pump.Pipes{Stdout: stdout, Stderr: stderr}, nil
+	}
+	closeAll(stdout, stderr)
+	none := pump.Pipes{Stdout: -1, Stderr: -1}
+	if err := unix.SetNonblock(terminal, true); err != nil {
+		return none, fmt.Errorf("use a terminal: %w", err)
+	}
+	twin, err := duplicate(terminal)
+	if err != nil {
+		return none, err
+	}
+	return pump.Pipes{Stdout: twin, Stderr: -1}, nil
+}

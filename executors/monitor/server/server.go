@@ -58,6 +58,7 @@ type Server struct {
 	// starts is entered by those who start a container or exec, ends by those who
 	// know how one ended and have not passed it on yet.
 	starts, ends *gate
+	losses       *losses
 	// upgrading is held while the program is being replaced.
 	upgrading sync.Mutex
 	// left are the descriptors that the program before this one has left.
@@ -89,6 +90,7 @@ func Open(config Config) (*Server, error) {
 		orphans:    map[string]*execProcess{},
 		starts:     newGate(),
 		ends:       newGate(),
+		losses:     newLosses(),
 	}
 	if err := s.take(); err != nil {
 		return nil, err

@@ -112,6 +112,11 @@ func (s *Server) handover() (*pb.Handover, error) {
 			return nil, err
 		}
 		b := takeBelongings(&lent)
+		if d := c.describe(); d.LogLost > c.record.LogLost {
+			if err := s.journal.Lost(&pb.Loss{ContainerId: c.id, Bytes: d.LogLost, Reason: d.LogError}); err != nil {
+				return nil, err
+			}
+		}
 		left.Containers = append(left.Containers, &pb.HandoverContainer{
 			Id:       c.id,
 			Pidfd:    int32(b.pidfd),

@@ -45,6 +45,7 @@ type Record struct {
 	//	*Record_ExecEnded
 	//	*Record_StdinClosed
 	//	*Record_Creating
+	//	*Record_Lost
 	Entry         isRecord_Entry `protobuf_oneof:"entry"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -186,6 +187,15 @@ func (x *Record) GetCreating() *Started {
 	return nil
 }
 
+func (x *Record) GetLost() *Loss {
+	if x != nil {
+		if x, ok := x.Entry.(*Record_Lost); ok {
+			return x.Lost
+		}
+	}
+	return nil
+}
+
 type isRecord_Entry interface {
 	isRecord_Entry()
 }
@@ -243,6 +253,11 @@ type Record_Creating struct {
 	Creating *Started `protobuf:"bytes,11,opt,name=creating,proto3,oneof"`
 }
 
+type Record_Lost struct {
+	// A container has lost more of its output.
+	Lost *Loss `protobuf:"bytes,12,opt,name=lost,proto3,oneof"`
+}
+
 func (*Record_Intended) isRecord_Entry() {}
 
 func (*Record_Abandoned) isRecord_Entry() {}
@@ -264,6 +279,8 @@ func (*Record_ExecEnded) isRecord_Entry() {}
 func (*Record_StdinClosed) isRecord_Entry() {}
 
 func (*Record_Creating) isRecord_Entry() {}
+
+func (*Record_Lost) isRecord_Entry() {}
 
 // Started is a process that must not outlive its purpose.
 type Started struct {
@@ -490,7 +507,7 @@ var File_monitor_v1_journal_proto protoreflect.FileDescriptor
 
 const file_monitor_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x18monitor/v1/journal.proto\x12\x10stele.monitor.v1\x1a\x18monitor/v1/monitor.proto\"\xdd\x03\n" +
+	"\x18monitor/v1/journal.proto\x12\x10stele.monitor.v1\x1a\x18monitor/v1/monitor.proto\"\x8b\x04\n" +
 	"\x06Record\x12\x1c\n" +
 	"\bintended\x18\x01 \x01(\tH\x00R\bintended\x12\x1e\n" +
 	"\tabandoned\x18\x02 \x01(\tH\x00R\tabandoned\x127\n" +
@@ -504,7 +521,8 @@ const file_monitor_v1_journal_proto_rawDesc = "" +
 	"exec_ended\x18\t \x01(\tH\x00R\texecEnded\x12#\n" +
 	"\fstdin_closed\x18\n" +
 	" \x01(\tH\x00R\vstdinClosed\x127\n" +
-	"\bcreating\x18\v \x01(\v2\x19.stele.monitor.v1.StartedH\x00R\bcreatingB\a\n" +
+	"\bcreating\x18\v \x01(\v2\x19.stele.monitor.v1.StartedH\x00R\bcreating\x12,\n" +
+	"\x04lost\x18\f \x01(\v2\x16.stele.monitor.v1.LossH\x00R\x04lostB\a\n" +
 	"\x05entry\"i\n" +
 	"\aStarted\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
@@ -546,20 +564,22 @@ var file_monitor_v1_journal_proto_goTypes = []any{
 	(*HandoverContainer)(nil), // 3: stele.monitor.v1.HandoverContainer
 	(*Container)(nil),         // 4: stele.monitor.v1.Container
 	(*Exit)(nil),              // 5: stele.monitor.v1.Exit
-	(*Process)(nil),           // 6: stele.monitor.v1.Process
+	(*Loss)(nil),              // 6: stele.monitor.v1.Loss
+	(*Process)(nil),           // 7: stele.monitor.v1.Process
 }
 var file_monitor_v1_journal_proto_depIdxs = []int32{
 	4, // 0: stele.monitor.v1.Record.created:type_name -> stele.monitor.v1.Container
 	5, // 1: stele.monitor.v1.Record.exited:type_name -> stele.monitor.v1.Exit
 	1, // 2: stele.monitor.v1.Record.exec_started:type_name -> stele.monitor.v1.Started
 	1, // 3: stele.monitor.v1.Record.creating:type_name -> stele.monitor.v1.Started
-	6, // 4: stele.monitor.v1.Started.process:type_name -> stele.monitor.v1.Process
-	3, // 5: stele.monitor.v1.Handover.containers:type_name -> stele.monitor.v1.HandoverContainer
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6, // 4: stele.monitor.v1.Record.lost:type_name -> stele.monitor.v1.Loss
+	7, // 5: stele.monitor.v1.Started.process:type_name -> stele.monitor.v1.Process
+	3, // 6: stele.monitor.v1.Handover.containers:type_name -> stele.monitor.v1.HandoverContainer
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_monitor_v1_journal_proto_init() }
@@ -580,6 +600,7 @@ func file_monitor_v1_journal_proto_init() {
 		(*Record_ExecEnded)(nil),
 		(*Record_StdinClosed)(nil),
 		(*Record_Creating)(nil),
+		(*Record_Lost)(nil),
 	}
 	file_monitor_v1_journal_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}

@@ -272,7 +272,7 @@ func (x AttachEnded_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AttachEnded_Reason.Descriptor instead.
 func (AttachEnded_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{26, 0}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{27, 0}
 }
 
 type Request struct {
@@ -679,6 +679,7 @@ type Reply struct {
 	//	*Reply_AttachStarted
 	//	*Reply_AttachEnded
 	//	*Reply_Loss
+	//	*Reply_AttachStdinClosed
 	Result        isReply_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -821,6 +822,15 @@ func (x *Reply) GetLoss() *Loss {
 	return nil
 }
 
+func (x *Reply) GetAttachStdinClosed() *AttachStdinClosed {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_AttachStdinClosed); ok {
+			return x.AttachStdinClosed
+		}
+	}
+	return nil
+}
+
 type isReply_Result interface {
 	isReply_Result()
 }
@@ -858,6 +868,10 @@ type Reply_Loss struct {
 	Loss *Loss `protobuf:"bytes,12,opt,name=loss,proto3,oneof"`
 }
 
+type Reply_AttachStdinClosed struct {
+	AttachStdinClosed *AttachStdinClosed `protobuf:"bytes,13,opt,name=attach_stdin_closed,json=attachStdinClosed,proto3,oneof"`
+}
+
 func (*Reply_Welcome) isReply_Result() {}
 
 func (*Reply_Container) isReply_Result() {}
@@ -873,6 +887,8 @@ func (*Reply_AttachStarted) isReply_Result() {}
 func (*Reply_AttachEnded) isReply_Result() {}
 
 func (*Reply_Loss) isReply_Result() {}
+
+func (*Reply_AttachStdinClosed) isReply_Result() {}
 
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2447,6 +2463,45 @@ func (*AttachStarted) Descriptor() ([]byte, []int) {
 	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{25}
 }
 
+// AttachStdinClosed, with `more`, says that the container's standard input was
+// closed since this client has left it. The container sees its end when the daemon
+// has closed its duplicate as well.
+type AttachStdinClosed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachStdinClosed) Reset() {
+	*x = AttachStdinClosed{}
+	mi := &file_monitor_v1_monitor_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachStdinClosed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachStdinClosed) ProtoMessage() {}
+
+func (x *AttachStdinClosed) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_monitor_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachStdinClosed.ProtoReflect.Descriptor instead.
+func (*AttachStdinClosed) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{26}
+}
+
 type AttachEnded struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Reason  AttachEnded_Reason     `protobuf:"varint,1,opt,name=reason,proto3,enum=stele.monitor.v1.AttachEnded_Reason" json:"reason,omitempty"`
@@ -2459,7 +2514,7 @@ type AttachEnded struct {
 
 func (x *AttachEnded) Reset() {
 	*x = AttachEnded{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[26]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2526,7 @@ func (x *AttachEnded) String() string {
 func (*AttachEnded) ProtoMessage() {}
 
 func (x *AttachEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[26]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2539,7 @@ func (x *AttachEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachEnded.ProtoReflect.Descriptor instead.
 func (*AttachEnded) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{26}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AttachEnded) GetReason() AttachEnded_Reason {
@@ -2519,7 +2574,7 @@ type DetachClient struct {
 
 func (x *DetachClient) Reset() {
 	*x = DetachClient{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[27]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2586,7 @@ func (x *DetachClient) String() string {
 func (*DetachClient) ProtoMessage() {}
 
 func (x *DetachClient) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[27]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2599,7 @@ func (x *DetachClient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachClient.ProtoReflect.Descriptor instead.
 func (*DetachClient) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{27}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DetachClient) GetAttachId() string {
@@ -2564,7 +2619,7 @@ type Losses struct {
 
 func (x *Losses) Reset() {
 	*x = Losses{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[28]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2631,7 @@ func (x *Losses) String() string {
 func (*Losses) ProtoMessage() {}
 
 func (x *Losses) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[28]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2644,7 @@ func (x *Losses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Losses.ProtoReflect.Descriptor instead.
 func (*Losses) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{28}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{29}
 }
 
 // Loss tells of output that could not be written to a container's log.
@@ -2606,7 +2661,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[29]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +2673,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[29]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +2686,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{29}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Loss) GetContainerId() string {
@@ -2668,7 +2723,7 @@ type Upgrade struct {
 
 func (x *Upgrade) Reset() {
 	*x = Upgrade{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[30]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2680,7 +2735,7 @@ func (x *Upgrade) String() string {
 func (*Upgrade) ProtoMessage() {}
 
 func (x *Upgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[30]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2693,7 +2748,7 @@ func (x *Upgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upgrade.ProtoReflect.Descriptor instead.
 func (*Upgrade) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{30}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Upgrade) GetBinary() string {
@@ -2729,7 +2784,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[31]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2796,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[31]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2809,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{31}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Exit) GetSeq() uint64 {
@@ -2836,7 +2891,7 @@ type Shutdown struct {
 
 func (x *Shutdown) Reset() {
 	*x = Shutdown{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[32]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +2903,7 @@ func (x *Shutdown) String() string {
 func (*Shutdown) ProtoMessage() {}
 
 func (x *Shutdown) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[32]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +2916,7 @@ func (x *Shutdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shutdown.ProtoReflect.Descriptor instead.
 func (*Shutdown) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{32}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{33}
 }
 
 var File_monitor_v1_monitor_proto protoreflect.FileDescriptor
@@ -2895,7 +2950,7 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"adopt_exec\x18\x14 \x01(\v2\x1b.stele.monitor.v1.AdoptExecH\x00R\tadoptExec\x122\n" +
 	"\x06losses\x18\x15 \x01(\v2\x18.stele.monitor.v1.LossesH\x00R\x06losses\x125\n" +
 	"\aupgrade\x18\x16 \x01(\v2\x19.stele.monitor.v1.UpgradeH\x00R\aupgradeB\x06\n" +
-	"\x04call\"\x84\x05\n" +
+	"\x04call\"\xdb\x05\n" +
 	"\x05Reply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x128\n" +
@@ -2910,7 +2965,8 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\x0eattach_started\x18\n" +
 	" \x01(\v2\x1f.stele.monitor.v1.AttachStartedH\x00R\rattachStarted\x12B\n" +
 	"\fattach_ended\x18\v \x01(\v2\x1d.stele.monitor.v1.AttachEndedH\x00R\vattachEnded\x12,\n" +
-	"\x04loss\x18\f \x01(\v2\x16.stele.monitor.v1.LossH\x00R\x04lossB\b\n" +
+	"\x04loss\x18\f \x01(\v2\x16.stele.monitor.v1.LossH\x00R\x04loss\x12U\n" +
+	"\x13attach_stdin_closed\x18\r \x01(\v2#.stele.monitor.v1.AttachStdinClosedH\x00R\x11attachStdinClosedB\b\n" +
 	"\x06result\"\xe7\x02\n" +
 	"\aFailure\x122\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1e.stele.monitor.v1.Failure.CodeR\x04code\x12\x18\n" +
@@ -3032,7 +3088,8 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\x06Attach\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1b\n" +
 	"\tattach_id\x18\x02 \x01(\tR\battachId\"\x0f\n" +
-	"\rAttachStarted\"\x99\x02\n" +
+	"\rAttachStarted\"\x13\n" +
+	"\x11AttachStdinClosed\"\x99\x02\n" +
 	"\vAttachEnded\x12<\n" +
 	"\x06reason\x18\x01 \x01(\x0e2$.stele.monitor.v1.AttachEnded.ReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12!\n" +
@@ -3092,44 +3149,45 @@ func file_monitor_v1_monitor_proto_rawDescGZIP() []byte {
 }
 
 var file_monitor_v1_monitor_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_monitor_v1_monitor_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_monitor_v1_monitor_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_monitor_v1_monitor_proto_goTypes = []any{
-	(Role)(0),               // 0: stele.monitor.v1.Role
-	(Failure_Code)(0),       // 1: stele.monitor.v1.Failure.Code
-	(AttachEnded_Reason)(0), // 2: stele.monitor.v1.AttachEnded.Reason
-	(*Request)(nil),         // 3: stele.monitor.v1.Request
-	(*Reply)(nil),           // 4: stele.monitor.v1.Reply
-	(*Failure)(nil),         // 5: stele.monitor.v1.Failure
-	(*RuntimeFailure)(nil),  // 6: stele.monitor.v1.RuntimeFailure
-	(*Hello)(nil),           // 7: stele.monitor.v1.Hello
-	(*Welcome)(nil),         // 8: stele.monitor.v1.Welcome
-	(*Process)(nil),         // 9: stele.monitor.v1.Process
-	(*Create)(nil),          // 10: stele.monitor.v1.Create
-	(*Container)(nil),       // 11: stele.monitor.v1.Container
-	(*Lend)(nil),            // 12: stele.monitor.v1.Lend
-	(*Adopt)(nil),           // 13: stele.monitor.v1.Adopt
-	(*Settle)(nil),          // 14: stele.monitor.v1.Settle
-	(*Exec)(nil),            // 15: stele.monitor.v1.Exec
-	(*ExecStarted)(nil),     // 16: stele.monitor.v1.ExecStarted
-	(*AdoptExec)(nil),       // 17: stele.monitor.v1.AdoptExec
-	(*ExecEnded)(nil),       // 18: stele.monitor.v1.ExecEnded
-	(*KillExec)(nil),        // 19: stele.monitor.v1.KillExec
-	(*Signal)(nil),          // 20: stele.monitor.v1.Signal
-	(*ReopenLog)(nil),       // 21: stele.monitor.v1.ReopenLog
-	(*Forget)(nil),          // 22: stele.monitor.v1.Forget
-	(*List)(nil),            // 23: stele.monitor.v1.List
-	(*Subscribe)(nil),       // 24: stele.monitor.v1.Subscribe
-	(*Ack)(nil),             // 25: stele.monitor.v1.Ack
-	(*Resize)(nil),          // 26: stele.monitor.v1.Resize
-	(*Attach)(nil),          // 27: stele.monitor.v1.Attach
-	(*AttachStarted)(nil),   // 28: stele.monitor.v1.AttachStarted
-	(*AttachEnded)(nil),     // 29: stele.monitor.v1.AttachEnded
-	(*DetachClient)(nil),    // 30: stele.monitor.v1.DetachClient
-	(*Losses)(nil),          // 31: stele.monitor.v1.Losses
-	(*Loss)(nil),            // 32: stele.monitor.v1.Loss
-	(*Upgrade)(nil),         // 33: stele.monitor.v1.Upgrade
-	(*Exit)(nil),            // 34: stele.monitor.v1.Exit
-	(*Shutdown)(nil),        // 35: stele.monitor.v1.Shutdown
+	(Role)(0),                 // 0: stele.monitor.v1.Role
+	(Failure_Code)(0),         // 1: stele.monitor.v1.Failure.Code
+	(AttachEnded_Reason)(0),   // 2: stele.monitor.v1.AttachEnded.Reason
+	(*Request)(nil),           // 3: stele.monitor.v1.Request
+	(*Reply)(nil),             // 4: stele.monitor.v1.Reply
+	(*Failure)(nil),           // 5: stele.monitor.v1.Failure
+	(*RuntimeFailure)(nil),    // 6: stele.monitor.v1.RuntimeFailure
+	(*Hello)(nil),             // 7: stele.monitor.v1.Hello
+	(*Welcome)(nil),           // 8: stele.monitor.v1.Welcome
+	(*Process)(nil),           // 9: stele.monitor.v1.Process
+	(*Create)(nil),            // 10: stele.monitor.v1.Create
+	(*Container)(nil),         // 11: stele.monitor.v1.Container
+	(*Lend)(nil),              // 12: stele.monitor.v1.Lend
+	(*Adopt)(nil),             // 13: stele.monitor.v1.Adopt
+	(*Settle)(nil),            // 14: stele.monitor.v1.Settle
+	(*Exec)(nil),              // 15: stele.monitor.v1.Exec
+	(*ExecStarted)(nil),       // 16: stele.monitor.v1.ExecStarted
+	(*AdoptExec)(nil),         // 17: stele.monitor.v1.AdoptExec
+	(*ExecEnded)(nil),         // 18: stele.monitor.v1.ExecEnded
+	(*KillExec)(nil),          // 19: stele.monitor.v1.KillExec
+	(*Signal)(nil),            // 20: stele.monitor.v1.Signal
+	(*ReopenLog)(nil),         // 21: stele.monitor.v1.ReopenLog
+	(*Forget)(nil),            // 22: stele.monitor.v1.Forget
+	(*List)(nil),              // 23: stele.monitor.v1.List
+	(*Subscribe)(nil),         // 24: stele.monitor.v1.Subscribe
+	(*Ack)(nil),               // 25: stele.monitor.v1.Ack
+	(*Resize)(nil),            // 26: stele.monitor.v1.Resize
+	(*Attach)(nil),            // 27: stele.monitor.v1.Attach
+	(*AttachStarted)(nil),     // 28: stele.monitor.v1.AttachStarted
+	(*AttachStdinClosed)(nil), // 29: stele.monitor.v1.AttachStdinClosed
+	(*AttachEnded)(nil),       // 30: stele.monitor.v1.AttachEnded
+	(*DetachClient)(nil),      // 31: stele.monitor.v1.DetachClient
+	(*Losses)(nil),            // 32: stele.monitor.v1.Losses
+	(*Loss)(nil),              // 33: stele.monitor.v1.Loss
+	(*Upgrade)(nil),           // 34: stele.monitor.v1.Upgrade
+	(*Exit)(nil),              // 35: stele.monitor.v1.Exit
+	(*Shutdown)(nil),          // 36: stele.monitor.v1.Shutdown
 }
 var file_monitor_v1_monitor_proto_depIdxs = []int32{
 	0,  // 0: stele.monitor.v1.Request.descriptors:type_name -> stele.monitor.v1.Role
@@ -3146,37 +3204,38 @@ var file_monitor_v1_monitor_proto_depIdxs = []int32{
 	23, // 11: stele.monitor.v1.Request.list:type_name -> stele.monitor.v1.List
 	24, // 12: stele.monitor.v1.Request.subscribe:type_name -> stele.monitor.v1.Subscribe
 	25, // 13: stele.monitor.v1.Request.ack:type_name -> stele.monitor.v1.Ack
-	35, // 14: stele.monitor.v1.Request.shutdown:type_name -> stele.monitor.v1.Shutdown
+	36, // 14: stele.monitor.v1.Request.shutdown:type_name -> stele.monitor.v1.Shutdown
 	26, // 15: stele.monitor.v1.Request.resize:type_name -> stele.monitor.v1.Resize
 	27, // 16: stele.monitor.v1.Request.attach:type_name -> stele.monitor.v1.Attach
-	30, // 17: stele.monitor.v1.Request.detach_client:type_name -> stele.monitor.v1.DetachClient
+	31, // 17: stele.monitor.v1.Request.detach_client:type_name -> stele.monitor.v1.DetachClient
 	17, // 18: stele.monitor.v1.Request.adopt_exec:type_name -> stele.monitor.v1.AdoptExec
-	31, // 19: stele.monitor.v1.Request.losses:type_name -> stele.monitor.v1.Losses
-	33, // 20: stele.monitor.v1.Request.upgrade:type_name -> stele.monitor.v1.Upgrade
+	32, // 19: stele.monitor.v1.Request.losses:type_name -> stele.monitor.v1.Losses
+	34, // 20: stele.monitor.v1.Request.upgrade:type_name -> stele.monitor.v1.Upgrade
 	0,  // 21: stele.monitor.v1.Reply.descriptors:type_name -> stele.monitor.v1.Role
 	5,  // 22: stele.monitor.v1.Reply.failure:type_name -> stele.monitor.v1.Failure
 	8,  // 23: stele.monitor.v1.Reply.welcome:type_name -> stele.monitor.v1.Welcome
 	11, // 24: stele.monitor.v1.Reply.container:type_name -> stele.monitor.v1.Container
 	18, // 25: stele.monitor.v1.Reply.exec_ended:type_name -> stele.monitor.v1.ExecEnded
-	34, // 26: stele.monitor.v1.Reply.exit:type_name -> stele.monitor.v1.Exit
+	35, // 26: stele.monitor.v1.Reply.exit:type_name -> stele.monitor.v1.Exit
 	16, // 27: stele.monitor.v1.Reply.exec_started:type_name -> stele.monitor.v1.ExecStarted
 	28, // 28: stele.monitor.v1.Reply.attach_started:type_name -> stele.monitor.v1.AttachStarted
-	29, // 29: stele.monitor.v1.Reply.attach_ended:type_name -> stele.monitor.v1.AttachEnded
-	32, // 30: stele.monitor.v1.Reply.loss:type_name -> stele.monitor.v1.Loss
-	1,  // 31: stele.monitor.v1.Failure.code:type_name -> stele.monitor.v1.Failure.Code
-	6,  // 32: stele.monitor.v1.Failure.runtime:type_name -> stele.monitor.v1.RuntimeFailure
-	9,  // 33: stele.monitor.v1.Container.process:type_name -> stele.monitor.v1.Process
-	34, // 34: stele.monitor.v1.Container.exit:type_name -> stele.monitor.v1.Exit
-	11, // 35: stele.monitor.v1.Adopt.container:type_name -> stele.monitor.v1.Container
-	9,  // 36: stele.monitor.v1.ExecStarted.process:type_name -> stele.monitor.v1.Process
-	9,  // 37: stele.monitor.v1.AdoptExec.process:type_name -> stele.monitor.v1.Process
-	2,  // 38: stele.monitor.v1.AttachEnded.reason:type_name -> stele.monitor.v1.AttachEnded.Reason
-	9,  // 39: stele.monitor.v1.Exit.process:type_name -> stele.monitor.v1.Process
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	30, // 29: stele.monitor.v1.Reply.attach_ended:type_name -> stele.monitor.v1.AttachEnded
+	33, // 30: stele.monitor.v1.Reply.loss:type_name -> stele.monitor.v1.Loss
+	29, // 31: stele.monitor.v1.Reply.attach_stdin_closed:type_name -> stele.monitor.v1.AttachStdinClosed
+	1,  // 32: stele.monitor.v1.Failure.code:type_name -> stele.monitor.v1.Failure.Code
+	6,  // 33: stele.monitor.v1.Failure.runtime:type_name -> stele.monitor.v1.RuntimeFailure
+	9,  // 34: stele.monitor.v1.Container.process:type_name -> stele.monitor.v1.Process
+	35, // 35: stele.monitor.v1.Container.exit:type_name -> stele.monitor.v1.Exit
+	11, // 36: stele.monitor.v1.Adopt.container:type_name -> stele.monitor.v1.Container
+	9,  // 37: stele.monitor.v1.ExecStarted.process:type_name -> stele.monitor.v1.Process
+	9,  // 38: stele.monitor.v1.AdoptExec.process:type_name -> stele.monitor.v1.Process
+	2,  // 39: stele.monitor.v1.AttachEnded.reason:type_name -> stele.monitor.v1.AttachEnded.Reason
+	9,  // 40: stele.monitor.v1.Exit.process:type_name -> stele.monitor.v1.Process
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_monitor_v1_monitor_proto_init() }
@@ -3215,6 +3274,7 @@ func file_monitor_v1_monitor_proto_init() {
 		(*Reply_AttachStarted)(nil),
 		(*Reply_AttachEnded)(nil),
 		(*Reply_Loss)(nil),
+		(*Reply_AttachStdinClosed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3222,7 +3282,7 @@ func file_monitor_v1_monitor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_monitor_v1_monitor_proto_rawDesc), len(file_monitor_v1_monitor_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -156,6 +156,11 @@ func (j *Journal) StdinClosed(id string) error {
 	return j.add(&pb.Record{Entry: &pb.Record_StdinClosed{StdinClosed: id}})
 }
 
+// Lost records what a container has lost of its output in all.
+func (j *Journal) Lost(loss *pb.Loss) error {
+	return j.add(&pb.Record{Entry: &pb.Record_Lost{Lost: loss}})
+}
+
 // ExecStarted records the runtime of an exec, or instead of that its process.
 func (j *Journal) ExecStarted(process *pb.Started) error {
 	return j.add(&pb.Record{Entry: &pb.Record_ExecStarted{ExecStarted: process}})

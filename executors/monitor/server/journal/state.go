@@ -34,6 +34,8 @@ func (s *state) apply(record *pb.Record) {
 		s.execs[entry.ExecStarted.Id] = entry.ExecStarted
 	case *pb.Record_ExecEnded:
 		delete(s.execs, entry.ExecEnded)
+	case *pb.Record_Lost:
+		s.change(entry.Lost.ContainerId, func(c *pb.Container) { c.LogLost, c.LogError = entry.Lost.Bytes, entry.Lost.Reason })
 	case *pb.Record_StdinClosed:
 		s.change(entry.StdinClosed, func(c *pb.Container) { c.StdinClosed = true })
 	}

@@ -1,0 +1,251 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/pump"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+// errDetached is why a client is let go of that asked for it.
+var errDetached = errors.New("the client was detached")
+
+// startAttach notes an attachment, so that detachClient finds it, until done is
+// called. ctx ends when the client is to be let go of.
+func (n *session) startAttach(parent context.Context, id string) (ctx context.Context, done func(), err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.attachments[id]; ok || id == "" {
+		return parent, func() {}, fail(pb.Failure_CODE_INVALID, "the attach id %q is missing, or is in use", id)
+	}
+	ctx, detach := context.WithCancelCause(parent)
+	n.attachments[id] = detach
+	return ctx, func() {
+		detach(nil)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.attachments, id)
+	}, nil
+}
+
+// detachClient lets go of a client. One that isn't there has gone.
+func (n *session) detachClient(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if detach, ok := n.attachments[id]; ok {
+		detach(errDetached)
+	}
+}
+
+// attach connects a client to a container until either has nothing more to say.
+func (n *session) attach(ctx context.Context, id uint64, req *pb.Attach, files *descriptors) (*pb.AttachEnded, error) {
+	c, err := n.server.find(req.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	output := c.outputs()
+	if output == nil {
+		return &pb.AttachEnded{Reason: pb.AttachEnded_REASON_OUTPUT_ENDED}, nil
+	}
+	a := &attachment{server: n.server, container: c, gone: make(chan error, 1)}
+	client := pump.Client{
+		Stdout: files.take(pb.Role_ROLE_STDOUT),
+		Stderr: files.take(pb.Role_ROLE_STDERR),
+		Gone:   func(why error) { a.gone <- why },
+	}
+	a.inputOnly = client.Stdout < 0 && client.Stderr < 0
+	// A client must not be able to hold up the pump.
+	for _, fd := range []int{client.Stdout, client.Stderr} {
+		if fd >= 0 {
+			err = errors.Join(err, unix.SetNonblock(fd, true))
+		}
+	}
+	if err != nil {
+		closeAll(client.Stdout, client.Stderr)
+		return nil, fmt.Errorf("attach to container %s: %w", c.id, err)
+	}
+	remove, err := output.AddClient(client)
+	if err != nil {
+		return nil, fmt.Errorf("attach to container %s: %w", c.id, err)
+	}
+	defer remove()
+	if stdin := files.take(pb.Role_ROLE_STDIN); stdin >= 0 {
+		if a.input, err = c.openInput(stdin); err != nil {
+			return nil, fmt.Errorf("attach to container %s: %w", c.id, err)
+		}
+	}
+	if err := n.conn.Send(&pb.Reply{Id: id, More: true, Result: &pb.Reply_AttachStarted{AttachStarted: &pb.AttachStarted{}}}); err != nil {
+		c.closeInput(a.input)
+		return nil, err
+	}
+	return a.wait(ctx, func() error {
+		return n.conn.Send(&pb.Reply{Id: id, More: true, Result: &pb.Reply_AttachStdinClosed{AttachStdinClosed: &pb.AttachStdinClosed{}}})
+	})
+}
+
+// attachment is a client of a container.
+type attachment struct {
+	server    *Server
+	container *container
+	// gone says, once, that the output's side has ended.
+	gone chan error
+	// input is nil for a client without.
+	input *input
+	// inputOnly says that the client gets no output.
+	inputOnly bool
+}
+
+// wait waits for the end. tellClosed tells the daemon that the container's input
+// was closed.
+func (a *attachment) wait(ctx context.Context, tellClosed func() error) (*pb.AttachEnded, error) {
+	end := &pb.AttachEnded{}
+	var inputEnded <-chan struct{}
+	if a.input != nil {
+		inputEnded = a.input.ended
+	}
+	for end.Reason == pb.AttachEnded_REASON_UNSPECIFIED {
+		select {
+		case why := <-a.gone:
+			end.Reason, end.Message = goneReason(why)
+		case <-inputEnded:
+			inputEnded = nil
+			if a.inputOnly {
+				end.Reason = pb.AttachEnded_REASON_CLIENT_GONE
+			} else if a.server.leaveInput(a.container) {
+				if err := tellClosed(); err != nil {
+					return nil, err
+				}
+			}
+		case <-ctx.Done():
+			if context.Cause(ctx) != errDetached {
+				// The daemon is gone, which is not what stdin_once is about: its
+				// clients may come back.
+				a.container.closeInput(a.input)
+				return nil, ctx.Err()
+			}
+			end.Reason = pb.AttachEnded_REASON_DETACHED
+		}
+	}
+	if a.input != nil {
+		a.container.closeInput(a.input)
+		a.server.leaveInput(a.container)
+	}
+	end.StdinClosed = a.container.isStdinClosed()
+	return end, nil
+}
+
+// goneReason returns what the protocol says of the pump's reason.
+func goneReason(why error) (pb.AttachEnded_Reason, string) {
+	switch {
+	case why == nil:
+		return pb.AttachEnded_REASON_OUTPUT_ENDED, ""
+	case errors.Is(why, pump.ErrSlow):
+		return pb.AttachEnded_REASON_TOO_SLOW, why.Error()
+	case errors.Is(why, unix.EPIPE) || errors.Is(why, unix.ECONNRESET):
+		return pb.AttachEnded_REASON_CLIENT_GONE, ""
+	default:
+		return pb.AttachEnded_REASON_FAILED, why.Error()
+	}
+}
+
+// input copies what a client types to a container.
+type input struct {
+	from, to *os.File
+	// ended is closed when there is nothing more to copy, or nobody who takes it.
+	ended chan struct{}
+}
+
+// openInput begins to copy to the container's standard input or terminal, if there
+// is one. The descriptor is its own from then on.
+func (c *container) openInput(from int) (*input, error) {
+	// Non-blocking, so that closing it ends a read.
+	if err := unix.SetNonblock(from, true); err != nil {
+		closeAll(from)
+		return nil, err
+	}
+	in := &input{from: os.NewFile(uintptr(from), "a client's input"), ended: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	target := c.stdin
+	if c.terminal >= 0 {
+		target = c.terminal
+	}
+	if target < 0 {
+		// What is typed has nowhere to go, and the client is told so by its pipe.
+		in.from.Close()
+		close(in.ended)
+		return in, nil
+	}
+	to, err := duplicate(target)
+	if err != nil {
+		in.from.Close()
+		return nil, err
+	}
+	in.to = os.NewFile(uintptr(to), "a container's input")
+	c.inputs[in] = struct{}{}
+	go in.copy()
+	return in, nil
+}
+
+// copy copies until the client's end, or until nobody reads any more, or close.
+func (in *input) copy() {
+	defer close(in.ended)
+	_, _ = io.Copy(in.to, in.from)
+	in.from.Close()
+	in.to.Close()
+}
+
+// closeInput ends the copying, if it has not ended.
+func (c *container) closeInput(in *input) {
+	if in == nil {
+		return
+	}
+	c.mu.Lock()
+	delete(c.inputs, in)
+	c.mu.Unlock()
+	in.close()
+}
+
+func (in *input) close() {
+	in.from.Close()
+	if in.to != nil {
+		in.to.Close()
+	}
+	<-in.ended
+}
+
+// leaveInput is called when a client has nothing more to type: with stdin_once
+// that is the end of the container's standard input, for all clients, which it
+// reports. A terminal stays.
+func (s *Server) leaveInput(c *container) bool {
+	if !c.record.StdinOnce || c.record.Terminal {
+		return false
+	}
+	c.mu.Lock()
+	already, stdin, inputs := c.stdinClosed, c.stdin, c.inputs
+	c.stdinClosed, c.stdin, c.inputs = true, -1, map[*input]struct{}{}
+	c.mu.Unlock()
+	closeAll(stdin)
+	for in := range inputs {
+		in.close()
+	}
+	if already {
+		return true
+	}
+	if err := s.journal.StdinClosed(c.id); err != nil {
+		s.logger.Error("note that a container's input was closed", "container", c.id, "error", err)
+	}
+	return true
+}
+
+func (c *container) isStdinClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stdinClosed
+}

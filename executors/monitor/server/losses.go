@@ -1,0 +1,101 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+)
+
+// lossPause is the least time between two words of losses: a full disk makes one
+// with every line.
+const lossPause = time.Second
+
+// losses are what containers have lost of their output.
+type losses struct {
+	mu  sync.Mutex
+	all map[string]*pb.Loss
+	// grown is closed and replaced when there is more.
+	grown chan struct{}
+}
+
+func newLosses() *losses { return &losses{all: map[string]*pb.Loss{}, grown: make(chan struct{})} }
+
+func (l *losses) note(loss *pb.Loss) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all[loss.ContainerId] = loss
+	close(l.grown)
+	l.grown = make(chan struct{})
+}
+
+func (l *losses) forget(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.all, id)
+}
+
+// list returns those that differ from what is known, which it brings up to date,
+// and a channel that is closed when there is more.
+func (l *losses) list(known map[string]uint64) ([]*pb.Loss, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var news []*pb.Loss
+	for id, loss := range l.all {
+		if known[id] != loss.Bytes {
+			known[id] = loss.Bytes
+			news = append(news, loss)
+		}
+	}
+	for id := range known {
+		if _, ok := l.all[id]; !ok {
+			delete(known, id)
+		}
+	}
+	return news, l.grown
+}
+
+// watchLosses notes what the log of a container refuses, on top of what was lost
+// before.
+func (s *Server) watchLosses(c *container) {
+	output := c.outputs()
+	if output == nil {
+		return
+	}
+	before := c.record.LogLost
+	if before > 0 {
+		s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before, Reason: c.record.LogError})
+	}
+	// Without the pump there is nothing to lose.
+	_ = output.NotifyLost(func(bytes int64, reason error) {
+		s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before + uint64(bytes), Reason: reason.Error()})
+	})
+}
+
+// tellLosses sends losses until ctx ends. What it has sent is journaled, so that
+// the next monitor goes on counting from there.
+func (n *session) tellLosses(ctx context.Context, id uint64) error {
+	known := map[string]uint64{}
+	for {
+		news, grown := n.server.losses.list(known)
+		for _, loss := range news {
+			if err := n.server.journal.Lost(loss); err != nil {
+				n.server.logger.Error("note a loss", "container", loss.ContainerId, "error", err)
+			}
+			if err := n.conn.Send(&pb.Reply{Id: id, More: true, Result: &pb.Reply_Loss{Loss: loss}}); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return fmt.Errorf("the subscription ended: %w", ctx.Err())
+		}
+		select {
+		case <-time.After(lossPause):
+		case <-ctx.Done():
+		}
+	}
+}
