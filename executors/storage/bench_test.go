@@ -39,6 +39,15 @@ func BenchmarkRootfs(b *testing.B) {
 			release(b, s, id(fmt.Sprint(i)))
 		}
 	})
+	b.Run("volume", func(b *testing.B) {
+		for i := range b.N {
+			request := MountImageRequest{ID: VolumeID(id(fmt.Sprint(i)), 0), Image: image.ID}
+			mountVolume(b, s, request)
+			if err := s.UnmountImage(ctx, request.ID); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("resolve", func(b *testing.B) {
 		for range b.N {
 			if _, err := s.Resolve(ctx, ref); err != nil {
