@@ -37,7 +37,7 @@ func withInput(once bool) func(*monitor.CreateRequest) {
 // Many clients see the same, and what they type arrives.
 func TestAttach(t *testing.T) {
 	n := newNode(t)
-	const count = 20000
+	const count = 10000
 	script := fmt.Sprintf("read word; i=0; while [ $i -lt %d ]; do echo $i $word; i=$((i+1)); done; echo complaint >&2; exit 3", count)
 	n.create(container{id: "a", script: script, change: withInput(false)})
 	var attached []*monitor.Attachment
@@ -86,25 +86,28 @@ func TestAttach(t *testing.T) {
 // A client that doesn't read holds nobody up, and is told.
 func TestSlowClient(t *testing.T) {
 	n := newNode(t)
-	n.create(container{id: "a", script: "head -c 8000000 /dev/zero | tr '\\0' x; echo; exit 3"})
+	const blocks, block = 16, 500000
+	script := fmt.Sprintf("while read word; do head -c %d /dev/zero; done; exit 3", block)
+	n.run(container{id: "a", script: script, change: withInput(true)})
 	slow := n.attach(monitor.AttachRequest{ContainerID: "a", Stdout: true})
-	quick := n.attach(monitor.AttachRequest{ContainerID: "a", Stdout: true})
-	n.start("a")
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if size, err := io.Copy(io.Discard, quick.Stdout); err != nil || size != 8000001 {
-			t.Errorf("the quick client got %d bytes, %v", size, err)
+	quick := n.attach(monitor.AttachRequest{ContainerID: "a", Stdin: true, Stdout: true})
+	for i := range blocks {
+		if _, err := quick.Stdin.WriteString("more\n"); err != nil {
+			t.Fatal(err)
 		}
-	})
+		if size, err := io.CopyN(io.Discard, quick.Stdout, block); err != nil {
+			t.Fatalf("the quick client got %d bytes of block %d, %v", size, i, err)
+		}
+	}
 	if err := slow.Wait(); !errors.Is(err, monitor.ErrTooSlow) {
 		t.Errorf("the slow client got %v", err)
 	}
-	if e := n.exits(0, "a")["a"]; e.Code != 3 {
-		t.Errorf("a ended with %+v", e)
-	}
-	wg.Wait()
+	quick.Stdin.Close()
 	if err := quick.Wait(); err != nil {
 		t.Errorf("the quick client got %v", err)
+	}
+	if e := n.exits(0, "a")["a"]; e.Code != 3 {
+		t.Errorf("a ended with %+v", e)
 	}
 }
 

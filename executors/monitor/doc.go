@@ -4,14 +4,23 @@
 //
 // A Client meets the running monitor of a state directory or starts one, keeps
 // the connection, and starts another monitor when that one is lost, which it
-// then hands the duplicates that it keeps of every container's descriptors. Calls
-// that are under way when a monitor is lost fail with ErrLost if repeating them
-// could do something twice (Create, Exec), and are repeated otherwise.
+// then hands the duplicates that it keeps of every container's descriptors. What
+// is under way when a monitor is lost
+//
+//   - goes on by itself, if it is an exec whose process is there: the client has
+//     its pidfd;
+//   - fails with ErrLost, if repeating it could do something twice (Create, an
+//     exec that is being started, an attachment);
+//   - is repeated otherwise.
+//
+// A monitor whose program is replaced (Upgrade) is not lost: nothing fails but
+// attachments.
 //
 // The package knows containers by their ids and processes by their identity; it
 // must not know pods, the CRI or the event log. What the two processes say to
 // each other is proto/monitor/v1.
 //
 // Read client.go first, then calls.go (what one can ask for), session.go (one
-// connection), process.go (finding and starting) and held.go (the duplicates).
+// connection), process.go (finding and starting) and held.go (the duplicates);
+// then exec.go and execgap.go (an exec without its monitor), attach.go, upgrade.go.
 package monitor

@@ -29,7 +29,7 @@ func (c *Client) meet(ctx context.Context) (*session, *process, error) {
 	defer cancel()
 	var started *process
 	for {
-		s, err := openSession(c.socket(), c.hello())
+		s, err := openSession(ctx, c.socket(), c.hello())
 		if err == nil {
 			return s, started, nil
 		}
@@ -39,7 +39,7 @@ func (c *Client) meet(ctx context.Context) (*session, *process, error) {
 			}
 			continue
 		}
-		if !nobodyListens(err) && !soon(err) {
+		if ctx.Err() == nil && !nobodyListens(err) && !soon(err) {
 			started.kill()
 			return nil, nil, err
 		}
@@ -50,7 +50,7 @@ func (c *Client) meet(ctx context.Context) (*session, *process, error) {
 		select {
 		case <-gone:
 			// Another may have been faster. If not, that is the reason.
-			if s, err := openSession(c.socket(), c.hello()); err == nil {
+			if s, err := openSession(ctx, c.socket(), c.hello()); err == nil {
 				return s, nil, nil
 			}
 			return nil, nil, fmt.Errorf("start the monitor: %w; it said: %s", started.ending, c.lastWords())

@@ -98,14 +98,20 @@ func (m *mailbox) close() {
 	}
 }
 
-// openSession connects to a monitor and agrees on a version.
-func openSession(path string, hello *pb.Hello) (*session, error) {
+// openSession connects to a monitor and agrees on a version, until ctx ends: what
+// listens may not answer.
+func openSession(ctx context.Context, path string, hello *pb.Hello) (*session, error) {
 	conn, err := wire.Dial(path)
 	if err != nil {
 		return nil, err
 	}
+	stop := context.AfterFunc(ctx, conn.Close)
 	s := &session{conn: conn, lost: make(chan struct{}), pending: map[uint64]*mailbox{}}
-	if err := s.hello(hello); err != nil {
+	err = s.hello(hello)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		conn.Close()
 		return nil, err
 	}

@@ -21,6 +21,8 @@ import (
 type oldMonitor struct {
 	t    *testing.T
 	conn *wire.Conn
+	// pid is what it says of its process.
+	pid int
 }
 
 func (o *oldMonitor) serve() {
@@ -39,7 +41,7 @@ func (o *oldMonitor) serve() {
 			if call.Hello.MinVersion > 1 {
 				o.t.Errorf("the daemon speaks no version below %d", call.Hello.MinVersion)
 			}
-			reply.Result = &pb.Reply_Welcome{Welcome: &pb.Welcome{Version: 1, Build: "old", Pid: int32(os.Getpid()), Instance: "old", BootId: "x"}}
+			reply.Result = &pb.Reply_Welcome{Welcome: &pb.Welcome{Version: 1, Build: "old", Pid: int32(o.pid), Instance: "old", BootId: "x"}}
 		case *pb.Request_Settle, *pb.Request_List, *pb.Request_Ack, *pb.Request_Shutdown:
 		case *pb.Request_Create:
 			reply.Result = &pb.Reply_Container{Container: &pb.Container{Id: call.Create.ContainerId, Process: &pb.Process{Pid: 7, StartTime: 8}}}
@@ -79,7 +81,7 @@ func TestOldMonitor(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		(&oldMonitor{t: t, conn: conn}).serve()
+		(&oldMonitor{t: t, conn: conn, pid: os.Getpid()}).serve()
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

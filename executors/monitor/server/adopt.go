@@ -79,8 +79,7 @@ func (s *Server) resumeContainer(record *pb.Container, b belongings) error {
 	if record.Exit != nil {
 		c.exit = record.Exit
 		c.once.Do(func() { close(c.exited) })
-		b.close()
-		return nil
+		return s.resumeOutput(c, b)
 	}
 	if b.pidfd < 0 {
 		pidfd, err := toIdentity(record.Process).Open()
@@ -98,6 +97,26 @@ func (s *Server) resumeContainer(record *pb.Container, b belongings) error {
 		b.stdout, b.stderr = reopenPipes(record)
 	}
 	return s.takeUp(c, b)
+}
+
+// resumeOutput goes on with what others write who have a container's output after
+// its end.
+func (s *Server) resumeOutput(c *container, b belongings) error {
+	closeAll(b.pidfd, b.stdin)
+	b.pidfd, b.stdin = -1, -1
+	if b.stdout < 0 && b.stderr < 0 && b.terminal < 0 {
+		return nil
+	}
+	log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
+	if err != nil {
+		s.logger.Error("open the log of a container again", "container", c.id, "error", err)
+	}
+	output, err := s.attachPump(b, log)
+	c.mu.Lock()
+	c.output, c.terminal = output, b.terminal
+	c.mu.Unlock()
+	s.watchLosses(c)
+	return err
 }
 
 // adoptRecord sets what is known of a container that another monitor had. The

@@ -123,7 +123,7 @@ func (a *attachment) wait(ctx context.Context, tellClosed func() error) (*pb.Att
 				}
 			}
 		case <-ctx.Done():
-			if context.Cause(ctx) != errDetached {
+			if !errors.Is(context.Cause(ctx), errDetached) {
 				// The daemon is gone, which is not what stdin_once is about: its
 				// clients may come back.
 				a.container.closeInput(a.input)
