@@ -12,7 +12,7 @@ import (
 
 // maxPending is how far a client may fall behind, in bytes for each stream and
 // besides what its pipe holds.
-const maxPending = 1 << 20
+const maxPending = 4 << 20
 
 // ErrSlow says that a client fell behind too far.
 var ErrSlow = fmt.Errorf("more than %d bytes were waiting to be read", maxPending)
