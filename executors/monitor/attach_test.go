@@ -115,7 +115,7 @@ func TestSlowClient(t *testing.T) {
 // not; a client that leaves, or is let go of, is no more than that.
 func TestAttachedInputEnds(t *testing.T) {
 	n := newNode(t)
-	n.run(container{id: "once", script: "cat; exit 5", change: withInput(true)})
+	n.run(container{id: "once", script: "cat; " + waitForGo + "exit 5", change: withInput(true)})
 	n.run(container{id: "open", script: "cat; exit 6", change: withInput(false)})
 	for _, id := range []string{"once", "open"} {
 		a := n.attach(monitor.AttachRequest{ContainerID: id, Stdin: true, Stdout: true})
@@ -128,15 +128,17 @@ func TestAttachedInputEnds(t *testing.T) {
 		}
 		if id == "open" {
 			a.Close()
-		} else if err := a.Wait(); err != nil {
-			t.Error(err)
 		}
 	}
+	for range 2 {
+		if list, err := n.client.List(context.Background()); err != nil || len(list) != 2 || !list[0].StdinClosed || list[1].StdinClosed {
+			t.Errorf("List gave %+v, %v", list, err)
+		}
+		n.killMonitor()
+	}
+	n.release()
 	if e := n.exits(0, "once")["once"]; e.Code != 5 {
 		t.Errorf("once ended with %+v", e)
-	}
-	if list, err := n.client.List(context.Background()); err != nil || !list[0].StdinClosed && !list[1].StdinClosed {
-		t.Errorf("List gave %+v, %v", list, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a, err := n.client.Attach(ctx, monitor.AttachRequest{ContainerID: "open", Stdin: true, Stdout: true})

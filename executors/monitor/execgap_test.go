@@ -15,6 +15,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/monitor/wire"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
 // release lets the scripts go on that wait for the file /go.
@@ -137,6 +139,48 @@ func TestExecWithTheNextMonitor(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.client.Close()
+	n.connect()
+	n.eventually("the exec is gone", func() bool { return len(hostPIDs(t, mark)) == 0 })
+}
+
+// A daemon and its monitor are killed: the exec that nobody can wait for any more
+// is ended by those who come next. Here the test is the daemon, since a Client ends
+// its execs when it is closed.
+func TestExecOfADaemonThatWasKilled(t *testing.T) {
+	n := newNode(t)
+	n.run(container{id: "a", script: "sleep 1000"})
+	n.client.Close()
+	conn, err := wire.Dial(filepath.Join(n.config.StateDir, "monitor", "monitor.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const mark = "26457.5131"
+	r := n.execRequest("a", "x", "setsid sleep "+mark+" & sleep "+mark+"; true")
+	for i, req := range []*pb.Request{
+		{Call: &pb.Request_Hello{Hello: &pb.Hello{MinVersion: 2, MaxVersion: 2}}},
+		{Call: &pb.Request_Exec{Exec: &pb.Exec{ContainerId: "a", ExecId: "x", Runtime: r.Runtime, Args: r.Args, PidFile: r.PidFile, Env: []string{"PATH=" + os.Getenv("PATH")}}}},
+	} {
+		reply := new(pb.Reply)
+		if err := conn.Send(req); err != nil {
+			t.Fatal(err)
+		}
+		fds, err := conn.Receive(reply)
+		if err != nil || reply.Failure != nil || i == 1 && reply.GetExecStarted() == nil {
+			t.Fatalf("the answer is %v, %v", reply, err)
+		}
+		for _, fd := range fds {
+			syscall.Close(fd)
+		}
+	}
+	n.eventually("the exec runs", func() bool { return len(hostPIDs(t, "\x00"+mark)) == 2 })
+	if err := syscall.Kill(n.started[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("the monitor has ended", func() bool { return ended(n.started[0]) })
+	if len(hostPIDs(t, "\x00"+mark)) != 2 {
+		t.Error("the exec died with the monitor")
+	}
 	n.connect()
 	n.eventually("the exec is gone", func() bool { return len(hostPIDs(t, mark)) == 0 })
 }
