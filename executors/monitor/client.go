@@ -218,6 +218,9 @@ func (c *Client) reconnect() (*session, *process) {
 			c.arrive(s)
 			return s, p
 		}
+		if c.ctx.Err() != nil {
+			break
+		}
 		c.config.Logger.Error("there is no monitor", "error", err, "retry", pause)
 		select {
 		case <-time.After(pause):

@@ -75,12 +75,13 @@ func (s *Server) resumeContainer(record *pb.Container, b belongings) error {
 		return nil
 	}
 	c.adoptRecord(record)
-	close(c.ready)
+	defer close(c.ready)
 	if record.Exit != nil {
 		c.exit = record.Exit
 		c.once.Do(func() { close(c.exited) })
 		return s.resumeOutput(c, b)
 	}
+	c.resumed = true
 	if b.pidfd < 0 {
 		pidfd, err := toIdentity(record.Process).Open()
 		if err != nil {
@@ -220,8 +221,30 @@ func (s *Server) attachPump(b belongings, log *crilog.File) (*pump.Output, error
 	return s.pump.Attach(pipes, log)
 }
 
+// settleOutput writes what the monitor before this one had read and not written of
+// pipes that are gone.
+func (s *Server) settleOutput() {
+	for _, c := range s.all() {
+		if !c.resumed || c.record.LogPath == "" {
+			continue
+		}
+		log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
+		if err == nil {
+			err = s.pump.Finish(pump.Gone{Stdout: c.record.StdoutInode, Stderr: c.record.StderrInode}, log)
+		}
+		if err != nil {
+			s.logger.Error("write the end of a container's output", "container", c.id, "error", err)
+		}
+	}
+	dropped, err := s.pump.Settle()
+	if err != nil || dropped > 0 {
+		s.logger.Error("output of containers that nobody knows was dropped", "bytes", dropped, "error", err)
+	}
+}
+
 // settle gives up on what nobody could tell anything of.
 func (s *Server) settle() {
+	s.settled.Do(s.settleOutput)
 	for _, c := range s.all() {
 		c.mu.Lock()
 		lost := c.lost

@@ -18,6 +18,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 )
 
@@ -52,6 +53,7 @@ type Server struct {
 	journal  *journal.Journal
 	reaper   *reaper.Reaper
 	pump     *pump.Pump
+	redo     *redo.File
 	oomScore oomScore
 	// consoles numbers the console sockets.
 	consoles atomic.Uint32
@@ -61,6 +63,8 @@ type Server struct {
 	losses       *losses
 	// upgrading is held while the program is being replaced.
 	upgrading sync.Mutex
+	// settled makes sure that what is left of output is settled once.
+	settled sync.Once
 	// left are the descriptors that the program before this one has left.
 	left map[string]belongings
 
@@ -109,7 +113,7 @@ func Open(config Config) (*Server, error) {
 	if s.reaper, err = reaper.New(); err != nil {
 		return nil, err
 	}
-	if s.pump, err = pump.New(s.logger); err != nil {
+	if err := s.openPump(); err != nil {
 		return nil, err
 	}
 	// Logs are made with mode 0640 whatever the daemon's mask was.
@@ -122,6 +126,19 @@ func Open(config Config) (*Server, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// openPump makes the pump, which begins with what one before it has left.
+func (s *Server) openPump() (err error) {
+	var damage string
+	if s.redo, damage, err = redo.Open(filepath.Join(s.config.Dir, "redo")); err != nil {
+		return err
+	}
+	if damage != "" {
+		s.logger.Error("output that was read and not written is lost", "damage", damage)
+	}
+	s.pump, err = pump.NewWithRedo(s.logger, s.redo)
+	return err
 }
 
 func (s *Server) socket() string { return filepath.Join(s.config.Dir, "monitor.sock") }
@@ -193,7 +210,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.listener.Close()
 	s.pump.Stop()
 	parts.Wait()
-	return errors.Join(err, s.journal.Close(), s.lock.Close())
+	return errors.Join(err, s.redo.Close(), s.journal.Close(), s.lock.Close())
 }
 
 // accept takes connections until ctx ends and the listener is closed.
