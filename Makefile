@@ -43,7 +43,8 @@ run: deps build ## demo: a pod that outlives its daemon
 	@go build -o bin/stele-demo-web ./test/demo/web
 	@exec bin/stele-demo
 
-test: deps build ## everything: unit, rules, conformance, end to end (as root)
+test: build ## everything: unit, rules, conformance, end to end (as root)
+	@test/deps/install.sh test
 	CGO_ENABLED=1 go test -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
 
 lint: ## golangci-lint, few linters
@@ -53,7 +54,8 @@ generate: ## the Go of proto/
 	go run $(BUF) lint
 	go run $(BUF) generate
 
-bench: deps build ## the event log, and pod lives over the CRI (as root)
+bench: build ## the event log, the monitor, and pod lives over the CRI (as root)
+	@test/deps/install.sh bench
 	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
 
 clean: ## what the other targets built

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	crierrors "k8s.io/cri-api/pkg/errors"
 
 	"github.com/stele-runtime/stele/actors/fault"
 )
@@ -72,4 +73,19 @@ func codeOfKind(k fault.Kind) codes.Code {
 // invalid is the error of a field that can never be accepted as it is.
 func invalid(field, format string, args ...any) error {
 	return fault.New(fault.Invalid, "", "", field+": "+format, args...)
+}
+
+// pullError begins the message with the words by which the kubelet tells the kinds
+// of failed pulls apart (k8s.io/cri-api/pkg/errors).
+func pullError(err error) error {
+	var word error
+	switch fault.KindOf(err) {
+	case fault.SignatureRefused:
+		word = crierrors.ErrSignatureValidationFailed
+	case fault.Unavailable, fault.Deadline:
+		word = crierrors.ErrRegistryUnavailable
+	default: // The kubelet has no word for the others.
+		return err
+	}
+	return status.Errorf(codeOf(err), "%v: %v", word, err)
 }

@@ -160,7 +160,7 @@ func newDesk(t *testing.T, write func(*desk)) *desk {
 	well := func() error { return nil }
 	d.Service = New(Parts{
 		Actors: d.actors, Views: feed.Live,
-		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", User: "7:8"}, {ID: "sha256:2", Tags: []string{"plain:1"}, User: "nobody"}},
+		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
 		Credentials: d.credentials, Execs: d.execs, Validator: validator{},
 		Health:         Health{Log: well, Monitor: well, Network: well},
 		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -98,14 +96,11 @@ func (s *Service) ImageFsInfo(ctx context.Context, _ *runtimeapi.ImageFsInfoRequ
 // told as a number or as a name, as the kubelet's check of runAsNonRoot needs it.
 func shown(i Image) *runtimeapi.Image {
 	answer := &runtimeapi.Image{
-		Id: i.ID, RepoTags: i.Tags, RepoDigests: i.Digests, Size: i.Size, Pinned: i.Pinned,
-		Spec: &runtimeapi.ImageSpec{Image: i.ID},
+		Id: i.ID, RepoTags: i.Tags, RepoDigests: i.Digests, Size: i.Size, Pinned: i.Pinned, Username: i.Username,
+		Spec: &runtimeapi.ImageSpec{Image: i.ID, Annotations: i.Annotations},
 	}
-	user, _, _ := strings.Cut(i.User, ":")
-	if uid, err := strconv.ParseInt(user, 10, 32); err == nil && uid >= 0 {
-		answer.Uid = &runtimeapi.Int64Value{Value: uid}
-	} else {
-		answer.Username = user
+	if i.UID != nil {
+		answer.Uid = &runtimeapi.Int64Value{Value: *i.UID}
 	}
 	return answer
 }

@@ -42,13 +42,15 @@ type Image struct {
 	// Tags and Digests are full names: host/path:tag and host/path@sha256:….
 	Tags, Digests []string
 	Size          uint64
-	// User is the image configuration's user as it stands there.
-	User string
+	// UID and Username are the image configuration's user, one of them at most.
+	UID      *int64
+	Username string
 	// StopSignal is the image configuration's, empty if it has none.
 	StopSignal string
 	Pinned     bool
-	// Labels are the image configuration's; they are shown and never obeyed.
-	Labels map[string]string
+	// Labels are the image configuration's, Annotations the manifest's; they are shown
+	// and never obeyed.
+	Labels, Annotations map[string]string
 }
 
 // Usage is what images and containers take of their file systems.

@@ -4,11 +4,8 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	crierrors "k8s.io/cri-api/pkg/errors"
 
-	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/image"
 )
 
@@ -36,19 +33,4 @@ func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageReques
 		return nil, pullError(err)
 	}
 	return &runtimeapi.PullImageResponse{ImageRef: state.Last.ImageID}, nil
-}
-
-// pullError begins the message with the words by which the kubelet tells the kinds
-// of failed pulls apart (k8s.io/cri-api/pkg/errors).
-func pullError(err error) error {
-	var word error
-	switch fault.KindOf(err) {
-	case fault.SignatureRefused:
-		word = crierrors.ErrSignatureValidationFailed
-	case fault.Unavailable, fault.Deadline:
-		word = crierrors.ErrRegistryUnavailable
-	default: // The kubelet has no word for the others.
-		return err
-	}
-	return status.Errorf(codeOf(err), "%v: %v", word, err)
 }

@@ -82,6 +82,7 @@ func RegistryFault(op, ref string, err error) error {
 		{registry.ErrUnauthorized, fault.Unauthorized},
 		{registry.ErrRateLimited, fault.RateLimited},
 		{registry.ErrPolicy, fault.SignatureRefused},
+		{registry.ErrArtifact, fault.Precondition},
 		{registry.ErrStalled, fault.Deadline},
 		{registry.ErrDecryption, fault.Precondition},
 		{registry.ErrInvalidImage, fault.Precondition},
@@ -98,7 +99,7 @@ func RegistryFault(op, ref string, err error) error {
 func (x *Executor) deleteImage(ctx context.Context, ref string) error {
 	err := x.Store.Remove(ctx, ref)
 	switch {
-	case errors.Is(err, storage.ErrImageInUse):
+	case errors.Is(err, storage.ErrImageInUse), errors.Is(err, storage.ErrReadOnlyImage):
 		return fault.New(fault.Precondition, "remove image", ref, "%v", err)
 	case errors.Is(err, storage.ErrImageNotFound):
 		return nil

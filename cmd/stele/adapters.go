@@ -55,7 +55,8 @@ func (s imageStore) Usage(ctx context.Context) (cri.Usage, error) {
 }
 
 func criImage(i *storage.Image) cri.Image {
-	image := cri.Image{ID: i.ID, Tags: i.Names, Digests: i.Digests, Size: i.Size, User: i.User, Pinned: i.Pinned}
+	image := cri.Image{ID: i.ID, Tags: i.Names, Digests: i.Digests, Size: i.Size, Annotations: i.Annotations, Pinned: i.Pinned}
+	image.UID, image.Username = i.RunsAs()
 	if i.Config != nil {
 		image.StopSignal, image.Labels = i.Config.Config.StopSignal, i.Config.Config.Labels
 	}

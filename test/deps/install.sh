@@ -4,6 +4,9 @@
 # runc and the plugins are built from their modules, because distributions have
 # older ones or none. Nothing is fetched but from apt and the Go module proxy.
 #
+# With the argument "test" it installs, too, what the tests compare Stele with, and
+# with "bench" what the benchmarks do.
+#
 # Run it as root, as often as you like: when all is there it is silent.
 set -euo pipefail
 
@@ -104,6 +107,16 @@ need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
 # The race detector links with a C compiler.
 need gcc command -v gcc
 need libc6-dev test -e /usr/include/stdio.h
+case ${1:-} in
+test)
+	need skopeo command -v skopeo
+	need buildah command -v buildah
+	;;
+bench)
+	need conmon command -v conmon
+	need skopeo command -v skopeo
+	;;
+esac
 if $build_runc; then
 	need libseccomp-dev test -e /usr/include/seccomp.h
 	need pkg-config command -v pkg-config
