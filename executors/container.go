@@ -55,6 +55,10 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 	if err != nil {
 		return process, err
 	}
+	images, err := x.imageMounts(ctx, c, config.GetMounts())
+	if err != nil {
+		return process, err
+	}
 	paths, err := x.containerNamespaces(ctx, c, config, pod)
 	if err != nil {
 		return process, err
@@ -67,7 +71,8 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 		SandboxID: string(c.Sandbox), ContainerID: string(c.ID),
 		Sandbox: pod, Container: config,
 		Image: rootfs.Config, ImageName: config.GetImage().GetImage(),
-		Rootfs: rootfs.Mountpoint, VolumesDir: x.volumesDir(c.ID),
+		ImageMounts: images,
+		Rootfs:      rootfs.Mountpoint, VolumesDir: x.volumesDir(c.ID),
 		Namespaces: paths, Files: x.sandboxFiles(c, pod),
 		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
 		Options: spec.Options{OwnDirs: []string{x.RootDir, x.StateDir}},

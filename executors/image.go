@@ -30,7 +30,7 @@ func (x *Executor) fetchImage(ctx context.Context, f image.FetchImage) image.Fet
 	defer x.Pulls.end(f.Pull)
 	tell, told := x.newsOf(ctx, f)
 	pulled, err := x.Registry.Pull(ctx, registry.PullRequest{
-		Ref: f.Ref, Namespace: namespace, Progress: tell,
+		Ref: f.Ref, Namespace: namespace, Artifacts: true, Progress: tell,
 		Credentials: registry.Credentials{
 			Username: auth.GetUsername(), Password: auth.GetPassword(), Auth: auth.GetAuth(),
 			IdentityToken: auth.GetIdentityToken(), RegistryToken: auth.GetRegistryToken(), ServerAddress: auth.GetServerAddress(),
@@ -44,6 +44,10 @@ func (x *Executor) fetchImage(ctx context.Context, f image.FetchImage) image.Fet
 		return done
 	}
 	done.ImageID, done.Digest = pulled.ImageID, pulled.Digest
+	if pulled.Artifact != nil {
+		// An artifact has no image's configuration to be named after.
+		done.ImageID = pulled.Digest
+	}
 	return done
 }
 

@@ -78,6 +78,13 @@ func goldenCases() map[string]func(testing.TB, *Input) {
 			}
 			in.Container.Mounts = []*cri.Mount{{ContainerPath: "/user", HostPath: in.Rootfs}}
 		},
+		"mounts_of_images": func(t testing.TB, in *Input) {
+			in.Container.Mounts = []*cri.Mount{
+				{ContainerPath: "/model/", Image: &cri.ImageSpec{Image: "sha256:ab"}},
+				{ContainerPath: "/other", Image: &cri.ImageSpec{Image: "sha256:cd"}, ImageSubPath: "a/b", MountOptions: []string{"noexec", "noatime"}},
+			}
+			in.ImageMounts = map[int]string{0: "/run/volumes/c1/0", 1: "/run/volumes/c1/1/a/b"}
+		},
 		"privileged": func(t testing.TB, in *Input) {
 			privileged(*in)
 			in.Options.NoHostDevices = true

@@ -17,6 +17,9 @@ type Input struct {
 	Image *imagespec.Image
 	// ImageName is the reference that the user asked for. It is informative.
 	ImageName string
+	// ImageMounts are the directories that stand for those of Container.Mounts that
+	// are of an image, by their index.
+	ImageMounts map[int]string
 	// Rootfs is where the container's root file system is mounted, writable.
 	Rootfs string
 	// VolumesDir gets a directory for each volume of the image.

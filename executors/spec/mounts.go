@@ -96,13 +96,34 @@ func bind(source, dest string, options ...string) specs.Mount {
 func (b *builder) askedMounts() ([]specs.Mount, error) {
 	var out []specs.Mount
 	for i, m := range b.in.Container.Mounts {
-		mount, err := b.askedMount(fmt.Sprintf("mounts[%d]", i), m)
+		field := fmt.Sprintf("mounts[%d]", i)
+		if m.Image.GetImage() != "" {
+			source := b.in.ImageMounts[i]
+			if source == "" {
+				return nil, unsupported(field+".image", m.Image.Image, "is not mounted on the node")
+			}
+			out = append(out, imageMount(source, m))
+			continue
+		}
+		mount, err := b.askedMount(field, m)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, mount)
 	}
 	return out, nil
+}
+
+// imageMount is a mount of an image, which was made read-only on the node. The
+// options are named again: the runtime remounts with those that it is given alone.
+func imageMount(source string, m *cri.Mount) specs.Mount {
+	options := []string{"rprivate", "ro", "nosuid", "nodev", "noexec"}
+	for _, o := range m.MountOptions {
+		if !slices.Contains(options, o) {
+			options = append(options, o)
+		}
+	}
+	return bind(source, path.Clean(m.ContainerPath), options...)
 }
 
 func (b *builder) askedMount(field string, m *cri.Mount) (specs.Mount, error) {

@@ -153,7 +153,7 @@ func checkMount(field string, m *cri.Mount) error {
 		if m.HostPath != "" {
 			return invalid(field+".host_path", m.HostPath, "is given together with an image")
 		}
-		return unsupported(field+".image", m.Image.Image, "can't be mounted: this runtime has no image volumes yet")
+		return checkImageMount(field, m)
 	}
 	if m.ImageSubPath != "" {
 		return invalid(field+".image_sub_path", m.ImageSubPath, "is given without an image")
@@ -177,6 +177,32 @@ func checkMount(field string, m *cri.Mount) error {
 		if m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE {
 			return invalid(field+".recursive_read_only", nil, "needs private propagation")
 		}
+	}
+	for _, option := range m.MountOptions {
+		if !isMountOption(option) {
+			return invalid(field+".mount_options", option, "is not one that restricts a bind mount")
+		}
+	}
+	return nil
+}
+
+// checkImageMount checks a mount of an image, which is read-only in any case. What
+// can be wrong with the sub path beside its form, only the image knows.
+func checkImageMount(field string, m *cri.Mount) error {
+	if err := checkText(field+".image", m.Image.Image); err != nil {
+		return err
+	}
+	if err := checkText(field+".image_sub_path", m.ImageSubPath); err != nil {
+		return err
+	}
+	if m.ImageSubPath != "" && !filepath.IsLocal(m.ImageSubPath) {
+		return invalid(field+".image_sub_path", m.ImageSubPath, "is not a relative path below the image's root directory")
+	}
+	if m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE {
+		return invalid(field+".propagation", m.Propagation, "can't be had for an image")
+	}
+	if len(m.UidMappings) > 0 || len(m.GidMappings) > 0 {
+		return unsupported(field+".uidMappings", nil, "can't be applied: this runtime has no id-mapped mounts yet")
 	}
 	for _, option := range m.MountOptions {
 		if !isMountOption(option) {

@@ -50,7 +50,10 @@ func TestValidateContainer(t *testing.T) {
 		{"mount twice", func(c c) {
 			c.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/"}, {ContainerPath: "/p/", HostPath: "/"}}
 		}, "mounts[1].container_path", fault.Invalid},
-		{"mount of an image", mount(&cri.Mount{Image: &cri.ImageSpec{Image: "i"}}), "mounts[0].image", fault.Unsupported},
+		{"mount of an image's parent", mount(&cri.Mount{Image: &cri.ImageSpec{Image: "i"}, ImageSubPath: "a/../../b"}), "mounts[0].image_sub_path", fault.Invalid},
+		{"mount of an image's root", mount(&cri.Mount{Image: &cri.ImageSpec{Image: "i"}, ImageSubPath: "/a"}), "mounts[0].image_sub_path", fault.Invalid},
+		{"mount of an image that sends mounts", mount(&cri.Mount{Image: &cri.ImageSpec{Image: "i"}, Propagation: cri.MountPropagation_PROPAGATION_BIDIRECTIONAL}), "mounts[0].propagation", fault.Invalid},
+		{"mount of an image that loosens", mount(&cri.Mount{Image: &cri.ImageSpec{Image: "i"}, MountOptions: []string{"exec"}}), "mounts[0].mount_options", fault.Invalid},
 		{"mount of an image and a path", mount(&cri.Mount{Image: &cri.ImageSpec{Image: "i"}, HostPath: "/h"}), "mounts[0].host_path", fault.Invalid},
 		{"sub path without image", mount(&cri.Mount{ImageSubPath: "x"}), "mounts[0].image_sub_path", fault.Invalid},
 		{"mapped mount", mount(&cri.Mount{UidMappings: []*cri.IDMapping{{}}}), "mounts[0].uidMappings", fault.Unsupported},
