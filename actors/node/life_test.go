@@ -32,9 +32,17 @@ func TestLife(t *testing.T) {
 	stop(t, n, s.ID)
 	stop(t, n, s.ID)
 	remove(t, n, s.ID)
-	_, err = n.Sandbox(t.Context(), s.ID, sandbox.Stop{}, sandbox.StopAnswer)
+	// What is gone is not found, once its actor has been retired; until then it says
+	// that it is gone.
+	eventually(t, func() bool {
+		_, err = n.Sandbox(t.Context(), s.ID, sandbox.Stop{}, sandbox.StopAnswer)
+		return err != nil
+	})
 	wantKind(t, err, fault.NotFound)
-	_, err = n.Container(t.Context(), c.ID, container.Remove{}, container.RemoveAnswer)
+	eventually(t, func() bool {
+		_, err = n.Container(t.Context(), c.ID, container.Remove{}, container.RemoveAnswer)
+		return err != nil
+	})
 	wantKind(t, err, fault.NotFound)
 	for _, once := range []string{"s-pod: prepare", "s-pod: attach network", "s-pod: detach network", "s-pod: release", "c-web: create", "c-web: kill", "c-web: delete", "c-web: release rootfs"} {
 		if got := d.times(once); got != 1 {

@@ -143,7 +143,7 @@ func (h *Harness) writeConfig(base string) {
 	h.t.Helper()
 	policy := filepath.Join(base, "policy.json")
 	h.write(policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
-	config := fmt.Sprintf("[image]\nregistries_conf = %q\npolicy = %q\n", h.Registry.RegistriesConf, policy)
+	config := fmt.Sprintf("[image]\nregistries_conf = %q\nsignature_policy = %q\n", h.Registry.RegistriesConf, policy)
 	h.write(filepath.Join(base, "config.toml"), config+h.options.Config)
 }
 
