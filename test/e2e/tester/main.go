@@ -74,6 +74,8 @@ func run(args []string) error {
 		return term(arg(1))
 	case "flood":
 		return flood(arg(1))
+	case "numbers":
+		return numbers(arg(1), arg(2))
 	case "await":
 		for {
 			if _, err := os.Stat(arg(1)); err == nil {
@@ -105,6 +107,34 @@ func term(code string) error {
 		}
 	}
 	return nil
+}
+
+// numbers writes the numbers below count, a line each, in pieces as they come: now
+// and then a line in two parts, a long one, or many at once. Then it ends with code.
+func numbers(count, code string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	for i := range n {
+		line := fmt.Sprintf("%d\n", i)
+		if i%97 == 96 {
+			line = fmt.Sprintf("%d %s\n", i, strings.Repeat("x", 20_000))
+		}
+		cut := len(line)
+		if i%13 == 12 {
+			cut = i % len(line)
+		}
+		for _, part := range []string{line[:cut], line[cut:]} {
+			if _, err := os.Stdout.WriteString(part); err != nil {
+				return err
+			}
+		}
+		if i%50 == 49 {
+			time.Sleep(time.Duration(i%7) * 5 * time.Millisecond)
+		}
+	}
+	return exit(code)
 }
 
 func flood(bytes string) error {

@@ -1,0 +1,268 @@
+package crash
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/e2e"
+)
+
+const (
+	lives   = 200
+	atOnce  = 8
+	pods    = 4
+	numbers = 600
+	// patience is how long one step of a life may take, kills included.
+	patience = 2 * time.Minute
+)
+
+// run is one test: the daemon, its pods, and what became of the lives.
+type run struct {
+	t    *testing.T
+	h    *e2e.Harness
+	pods []*e2e.Pod
+
+	// unseen counts the ends that nobody could see, since both processes were dead.
+	unseen atomic.Int64
+	// bothKilled counts the kills of both.
+	bothKilled atomic.Int64
+}
+
+func TestLives(t *testing.T) {
+	programs, err := e2e.BuildPrograms(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := seedOf(t)
+	t.Logf("STELE_CRASH_SEED=%d", seed)
+	r := &run{t: t, h: e2e.New(t, programs, e2e.Options{})}
+	for i := range pods {
+		r.pods = append(r.pods, r.h.RunPod(r.h.PodConfig(fmt.Sprintf("crash%d", i))))
+	}
+
+	work, done := make(chan int), make(chan struct{})
+	var workers sync.WaitGroup
+	for range atOnce {
+		workers.Go(func() {
+			for life := range work {
+				if err := r.live(life); err != nil {
+					t.Errorf("life %d: %v", life, err)
+				}
+			}
+		})
+	}
+	go func() {
+		defer close(done)
+		for life := range lives {
+			work <- life
+		}
+		close(work)
+		workers.Wait()
+	}()
+	kills := r.kill(rand.New(rand.NewPCG(seed, 0)), done)
+	r.h.WaitReady()
+	t.Logf("%v; %d ends that nobody could see", kills, r.unseen.Load())
+	for _, what := range []string{"daemon", "monitor", "both"} {
+		if kills[what] == 0 {
+			t.Errorf("the lives were over before the %s could be killed", what)
+		}
+	}
+	for _, pod := range r.pods {
+		pod.Remove()
+	}
+	r.h.Audit()
+}
+
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	text, given := os.LookupEnv("STELE_CRASH_SEED")
+	if !given {
+		return rand.Uint64()
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("STELE_CRASH_SEED: %v", err)
+	}
+	return seed
+}
+
+// kill kills one of the two, or both, at random moments until done is closed, and
+// counts what it killed.
+func (r *run) kill(random *rand.Rand, done <-chan struct{}) map[string]int {
+	kills := map[string]int{}
+	for {
+		select {
+		case <-done:
+			return kills
+		case <-time.After(time.Duration(random.IntN(1500)) * time.Millisecond):
+		}
+		switch random.IntN(4) {
+		case 0:
+			r.h.Kill9()
+			r.h.Launch()
+			kills["daemon"]++
+		case 1, 2:
+			r.killMonitor()
+			kills["monitor"]++
+		case 3:
+			// In either order, with next to nothing in between.
+			r.bothKilled.Add(1)
+			first, second := r.h.Kill9, r.killMonitor
+			if random.IntN(2) == 0 {
+				first, second = second, first
+			}
+			first()
+			second()
+			r.h.Launch()
+			kills["both"]++
+		}
+		r.h.WaitReady()
+	}
+}
+
+func (r *run) killMonitor() {
+	for _, pid := range r.h.MonitorPIDs() {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			r.t.Errorf("kill monitor %d: %v", pid, err)
+		}
+	}
+}
+
+// live takes a container through its life, and looks at its code and its log.
+func (r *run) live(life int) error {
+	pod, code := r.pods[life%pods], life%120
+	config := r.h.TesterConfig(fmt.Sprintf("life%d", life), "numbers", strconv.Itoa(numbers), strconv.Itoa(code))
+	id, err := r.start(pod, config)
+	if err != nil {
+		return err
+	}
+	ended, err := r.ended(id)
+	if err != nil {
+		return err
+	}
+	seen := int(ended.ExitCode) == code
+	if !seen {
+		// Only if both were dead may nobody have seen it, and then it must say so.
+		if ended.ExitCode != -1 || r.bothKilled.Load() == 0 {
+			return fmt.Errorf("the exit code is %d (%s: %s), want %d", ended.ExitCode, ended.Reason, ended.Message, code)
+		}
+		r.unseen.Add(1)
+	}
+	if err := checkNumbers(filepath.Join(pod.Config.LogDirectory, config.LogPath), seen); err != nil {
+		return err
+	}
+	return r.until(func() error {
+		_, err := r.h.Runtime.RemoveContainer(r.h.Context(), &runtimeapi.RemoveContainerRequest{ContainerId: id})
+		return err
+	})
+}
+
+// start creates and starts a container. As the kubelet does, it makes another attempt
+// when one has failed.
+func (r *run) start(pod *e2e.Pod, config *runtimeapi.ContainerConfig) (id string, err error) {
+	for attempt := range uint32(20) {
+		config.Metadata.Attempt = attempt
+		config.LogPath = filepath.Join(config.Metadata.Name, fmt.Sprintf("%d.log", attempt))
+		err = r.until(func() error {
+			id, err = pod.TryCreate(config)
+			return err
+		})
+		if err != nil {
+			continue
+		}
+		err = r.until(func() error {
+			_, err := r.h.Runtime.StartContainer(r.h.Context(), &runtimeapi.StartContainerRequest{ContainerId: id})
+			return err
+		})
+		if err == nil {
+			return id, nil
+		}
+		if removeErr := r.until(func() error {
+			_, err := r.h.Runtime.RemoveContainer(r.h.Context(), &runtimeapi.RemoveContainerRequest{ContainerId: id})
+			return err
+		}); removeErr != nil {
+			return "", errors.Join(err, removeErr)
+		}
+	}
+	return "", err
+}
+
+// ended waits for the container's end.
+func (r *run) ended(id string) (*runtimeapi.ContainerStatus, error) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
+		var found *runtimeapi.ContainerStatus
+		err := r.until(func() error {
+			answer, err := r.h.Runtime.ContainerStatus(r.h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id})
+			found = answer.GetStatus()
+			return err
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case found.State == runtimeapi.ContainerState_CONTAINER_EXITED:
+			return found, nil
+		case time.Now().After(deadline):
+			return nil, fmt.Errorf("it is still %s after %v", found.State, patience)
+		}
+	}
+}
+
+// until repeats a call while there is no daemon to answer it.
+func (r *run) until(call func() error) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
+		err := call()
+		code := status.Code(err)
+		if code != codes.Unavailable && code != codes.Canceled || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// checkNumbers wants every number once and in order; of a container whose end
+// nobody saw, those up to some number.
+func checkNumbers(log string, all bool) error {
+	content, err := os.ReadFile(log)
+	if err != nil {
+		return err
+	}
+	next, line := 0, ""
+	for record := range strings.Lines(string(content)) {
+		parts := strings.SplitN(strings.TrimSuffix(record, "\n"), " ", 4)
+		if len(parts) != 4 || parts[1] != "stdout" {
+			return fmt.Errorf("%s: after the number %d: %.100q is no record of stdout", log, next-1, record)
+		}
+		line += parts[3]
+		if parts[2] != "F" {
+			continue
+		}
+		want := strconv.Itoa(next)
+		if next%97 == 96 {
+			want += " " + strings.Repeat("x", 20_000)
+		}
+		if line != want {
+			if !all && strings.HasPrefix(want, line) {
+				return nil // the last one that came
+			}
+			return fmt.Errorf("%s: the line is %.60q (%d bytes), want the number %d", log, line, len(line), next)
+		}
+		next, line = next+1, ""
+	}
+	if all && next != numbers {
+		return fmt.Errorf("%s: the numbers end with %d, want %d", log, next-1, numbers-1)
+	}
+	return nil
+}
