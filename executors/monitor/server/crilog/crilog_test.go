@@ -55,7 +55,7 @@ func TestFormat(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f, path := open(t, 0)
-			rest := f.Append(NewScratch(), noon, Stderr, []byte(test.in))
+			rest, _ := f.Append(NewScratch(), &Batch{Stream: Stderr, Time: noon, Data: []byte(test.in)})
 			if string(rest) != test.rest {
 				t.Errorf("the rest is %.40q", rest)
 			}
@@ -73,16 +73,30 @@ func TestFormat(t *testing.T) {
 func TestEnd(t *testing.T) {
 	f, path := open(t, 0)
 	s := NewScratch()
-	f.End(s, noon, Stdout, nil)
-	if got := content(t, path); got != "" {
-		t.Errorf("an empty stream has the log %q", got)
+	for _, test := range []struct {
+		stream Stream
+		data   string
+		rest   Rest
+		open   bool
+		after  bool
+	}{
+		{Stdout, "", Finish, false, false},
+		{Stdout, "", Part, true, true},
+		{Stdout, "a", Part, false, true},
+		{Stdout, "", Keep, true, true},
+		{Stdout, "", Finish, true, false},
+		{Stderr, "b", Finish, false, false},
+		{Stderr, "c\nd", Part, true, true},
+	} {
+		batch := &Batch{Stream: test.stream, Time: noon, Data: []byte(test.data), Rest: test.rest, Open: test.open}
+		if rest, open := f.Append(s, batch); len(rest) > 0 || open != test.after {
+			t.Errorf("%+v: the rest is %q, open is %v", test, rest, open)
+		}
 	}
-	f.Partial(s, noon, Stdout, []byte("a"))
-	f.End(s, noon, Stderr, nil)
-	f.End(s, noon, Stdout, nil)
-	f.End(s, noon, Stdout, nil)
-	f.End(s, noon, Stderr, []byte("b"))
-	want := noonText + " stdout P a\n" + noonText + " stdout F \n" + noonText + " stderr F b\n"
+	want := ""
+	for _, record := range []string{"stdout P a", "stdout F ", "stderr F b", "stderr F c", "stderr P d"} {
+		want += noonText + " " + record + "\n"
+	}
 	if got := content(t, path); got != want {
 		t.Errorf("the log has %q, want %q", got, want)
 	}
@@ -102,18 +116,16 @@ func TestAnyBytesInAnyPieces(t *testing.T) {
 		}
 		defer f.Close()
 		want := drawOutput(t)
-		var tail []byte
+		batch := &Batch{Stream: Stdout, Time: noon}
 		for rest := want; len(rest) > 0; {
 			n := rapid.IntRange(1, min(len(rest), 64<<10)).Draw(t, "read")
-			tail = f.Append(s, noon, Stdout, append(bytes.Clone(tail), rest[:n]...))
-			tail = bytes.Clone(tail)
-			if len(tail) > 0 && rapid.Bool().Draw(t, "flush") {
-				f.Partial(s, noon, Stdout, tail)
-				tail = nil
-			}
+			batch.Data = append(bytes.Clone(batch.Data), rest[:n]...)
+			batch.Rest = rapid.SampledFrom([]Rest{Keep, Keep, Part}).Draw(t, "rest")
+			batch.Data, batch.Open = f.Append(s, batch)
 			rest = rest[n:]
 		}
-		f.End(s, noon, Stdout, tail)
+		batch.Rest = Finish
+		f.Append(s, batch)
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -174,7 +186,7 @@ func TestLimit(t *testing.T) {
 	}
 	defer reader.Close()
 	for i := range 100 {
-		f.Append(s, noon, Stdout, fmt.Appendf(nil, "line %d\nagain %d\n", i, i))
+		f.Append(s, &Batch{Time: noon, Data: fmt.Appendf(nil, "line %d\nagain %d\n", i, i)})
 		info, err := os.Stat(path)
 		if err != nil || info.Size() > limit {
 			t.Fatalf("the log has %d bytes, %v", info.Size(), err)
@@ -192,7 +204,7 @@ func TestLimit(t *testing.T) {
 		t.Errorf("the directory has %v, %v", names, err)
 	}
 	// A record that is larger than the limit is written all the same.
-	f.Append(s, noon, Stdout, append(bytes.Repeat([]byte("x"), 2*limit), '\n'))
+	f.Append(s, &Batch{Time: noon, Data: append(bytes.Repeat([]byte("x"), 2*limit), '\n')})
 	if got := content(t, path); len(got) < 2*limit {
 		t.Errorf("the log has %d bytes", len(got))
 	}
@@ -201,14 +213,14 @@ func TestLimit(t *testing.T) {
 func TestClosed(t *testing.T) {
 	f, path := open(t, 0)
 	f.Close()
-	f.Append(NewScratch(), noon, Stdout, []byte("lost\n"))
+	f.Append(NewScratch(), &Batch{Time: noon, Data: []byte("lost\n")})
 	if lost, err := f.Lost(); lost != 4 || err == nil {
 		t.Errorf("%d bytes are lost, %v", lost, err)
 	}
 	if err := f.Reopen(); err != nil {
 		t.Fatal(err)
 	}
-	f.Append(NewScratch(), noon, Stdout, []byte("kept\n"))
+	f.Append(NewScratch(), &Batch{Time: noon, Data: []byte("kept\n")})
 	if got := content(t, path); got != noonText+" stdout F kept\n" {
 		t.Errorf("the log has %q", got)
 	}
@@ -249,6 +261,6 @@ func BenchmarkAppend(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		f.Append(s, noon, Stdout, data)
+		f.Append(s, &Batch{Time: noon, Data: data})
 	}
 }

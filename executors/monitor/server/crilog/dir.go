@@ -38,44 +38,52 @@ func openDir(dir string) (int, error) {
 	return fd, nil
 }
 
+// openLogDir opens the directory of the log at path.
+func openLogDir(path string) (int, error) {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return -1, fmt.Errorf("log %q is not a clean absolute path", path)
+	}
+	return openDir(filepath.Dir(path))
+}
+
 // openLog opens or makes the log at path, mode 0640, for appending.
 func openLog(path string) (fd int, size int64, err error) {
-	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return -1, 0, fmt.Errorf("log %q is not a clean absolute path", path)
-	}
-	dir, err := openDir(filepath.Dir(path))
+	dir, err := openLogDir(path)
 	if err != nil {
 		return -1, 0, err
 	}
 	defer func() { _ = unix.Close(dir) }()
-	return openLogAt(dir, path, 0)
-}
-
-// openLogAt opens path, the last element of which is in dir. O_NONBLOCK keeps a
-// FIFO that somebody put there from blocking; on a file it means nothing.
-func openLogAt(dir int, path string, flags int) (fd int, size int64, err error) {
-	flags |= unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-	fd, err = unix.Openat(dir, filepath.Base(path), flags, 0o640)
+	fd, st, err := openFileAt(dir, filepath.Base(path), unix.O_CREAT)
 	if err != nil {
 		return -1, 0, fmt.Errorf("open log %s: %w", path, err)
 	}
-	var st unix.Stat_t
+	return fd, st.Size, nil
+}
+
+// openFileAt opens a file of a directory. O_NONBLOCK keeps a FIFO that somebody
+// put there from blocking; on a file it means nothing.
+func openFileAt(dir int, name string, flags int) (fd int, st unix.Stat_t, err error) {
+	flags |= unix.O_RDWR | unix.O_APPEND | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	fd, err = unix.Openat(dir, name, flags, 0o640)
+	if err != nil {
+		return -1, st, err
+	}
 	if err := unix.Fstat(fd, &st); err != nil {
 		_ = unix.Close(fd)
-		return -1, 0, fmt.Errorf("stat log %s: %w", path, err)
+		return -1, st, fmt.Errorf("stat it: %w", err)
 	}
 	// A second name would let a pod have the monitor append to a file of the
 	// host that the pod can link to but not write.
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 {
 		_ = unix.Close(fd)
-		return -1, 0, fmt.Errorf("open log %s: not a regular file with one name (mode %#o, %d names)", path, st.Mode, st.Nlink)
+		return -1, st, fmt.Errorf("it is not a regular file with one name (mode %#o, %d names)", st.Mode, st.Nlink)
 	}
-	return fd, st.Size, nil
+	return fd, st, nil
 }
 
 // replaceLog puts a new and empty file in the place of the log at path.
 func replaceLog(path string) (int, error) {
-	dir, err := openDir(filepath.Dir(path))
+	dir, err := openLogDir(path)
 	if err != nil {
 		return -1, err
 	}
@@ -84,9 +92,9 @@ func replaceLog(path string) (int, error) {
 	if err := unix.Unlinkat(dir, filepath.Base(fresh), 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return -1, fmt.Errorf("remove %s: %w", fresh, err)
 	}
-	fd, _, err := openLogAt(dir, fresh, unix.O_EXCL)
+	fd, _, err := openFileAt(dir, filepath.Base(fresh), unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("make log %s: %w", fresh, err)
 	}
 	if err := unix.Renameat(dir, filepath.Base(fresh), dir, filepath.Base(path)); err != nil {
 		_ = unix.Close(fd)

@@ -43,18 +43,19 @@ func appendHead(dst []byte, now time.Time, stream Stream) head {
 	return append(dst, ' ')
 }
 
-// cut takes the next record's content off data. It returns ok = false when that
-// can't be told yet: data has neither a newline nor more than MaxContent bytes.
-// A line of exactly MaxContent bytes is thus one full record.
-func cut(data []byte) (content, rest []byte, full, ok bool) {
+// cut takes the next record's content off data; size is how much of data that is,
+// with the newline that ends it. It returns ok = false when that can't be told
+// yet: data has neither a newline nor more than MaxContent bytes. A line of
+// exactly MaxContent bytes is thus one full record.
+func cut(data []byte) (content []byte, size int, full, ok bool) {
 	window := data[:min(len(data), MaxContent+1)]
 	if i := bytes.IndexByte(window, '\n'); i >= 0 {
-		return data[:i], data[i+1:], true, true
+		return data[:i], i + 1, true, true
 	}
 	if len(data) > MaxContent {
-		return data[:MaxContent], data[MaxContent:], false, true
+		return data[:MaxContent], MaxContent, false, true
 	}
-	return nil, data, false, false
+	return nil, 0, false, false
 }
 
 func appendRecord(dst []byte, h head, content []byte, full bool) []byte {

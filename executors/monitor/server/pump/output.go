@@ -20,9 +20,9 @@ type Output struct {
 	// began says that there was a stream: without, there may be one yet.
 	began   bool
 	clients []*client
-	// lost is what tellLost was told last; that may be nil.
-	lost     int64
-	tellLost func(bytes int64, reason error)
+	// exited says that the container's first process has.
+	exited bool
+	losses losses
 }
 
 // Pipes are the reading ends of a container's pipes, non-blocking; -1 stands for
@@ -34,6 +34,9 @@ type Pipes struct{ Stdout, Stderr int }
 func (p *Pump) Attach(pipes Pipes, log *crilog.File) (*Output, error) {
 	o := &Output{pump: p, log: log}
 	if err := o.Offer(pipes); err != nil {
+		if log != nil {
+			log.Close()
+		}
 		return nil, err
 	}
 	return o, nil
@@ -44,6 +47,7 @@ func (p *Pump) Attach(pipes Pipes, log *crilog.File) (*Output, error) {
 func (o *Output) Offer(pipes Pipes) error {
 	var addErr error
 	err := o.pump.call(func() {
+		o.pump.completeWrites(o.log)
 		if addErr = errors.Join(o.offer(crilog.Stdout, pipes.Stdout), o.offer(crilog.Stderr, pipes.Stderr)); addErr != nil {
 			o.closeStreams()
 		}
@@ -66,11 +70,21 @@ func (o *Output) offer(kind crilog.Stream, fd int) error {
 		_ = unix.Close(fd)
 		return nil
 	}
-	s := &stream{pump: o.pump, out: o, fd: fd, kind: kind}
-	if err := o.pump.add(fd, unix.EPOLLIN, s); err != nil {
+	key, err := identify(fd)
+	if err != nil {
 		_ = unix.Close(fd)
 		return err
 	}
+	s := &stream{pump: o.pump, out: o, fd: fd, kind: kind, terminal: key.Terminal > 0}
+	events := uint32(unix.EPOLLIN)
+	if s.terminal {
+		events = terminalEvents
+	}
+	if err := o.pump.add(fd, events, s); err != nil {
+		_ = unix.Close(fd)
+		return err
+	}
+	s.recover(key)
 	o.streams, o.began = append(o.streams, s), true
 	return nil
 }
@@ -89,15 +103,18 @@ func (o *Output) closeIfDone() {
 	if o.log != nil {
 		o.log.Close()
 	}
+	o.tellLost()
 	for _, k := range slices.Clone(o.clients) {
 		k.end()
 	}
 }
 
-// Drain writes what the pipes hold at this moment, and then calls then in the
-// pump's goroutine, where it must not wait for anything.
+// Drain is called when the container has exited. It writes what the pipes hold at
+// this moment, and then calls then in the pump's goroutine, where it must not wait
+// for anything. From then on a terminal that nobody has open has ended, as pipes
+// always have.
 func (o *Output) Drain(then func()) error {
-	if !o.pump.do(func() { o.drain(); then() }) {
+	if !o.pump.do(func() { o.exited = true; o.drain(); then() }) {
 		return ErrStopped
 	}
 	return nil
@@ -117,7 +134,9 @@ func (o *Output) Reopen() error {
 		if o.log == nil {
 			return
 		}
-		reopenErr = o.log.Reopen()
+		if reopenErr = o.log.Reopen(); reopenErr == nil {
+			o.pump.completeWrites(o.log)
+		}
 		o.closeIfDone()
 	})
 	if err != nil {

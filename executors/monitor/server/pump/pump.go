@@ -10,11 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
+	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 )
 
 const (
-	// readSize is how much is read at once, in bytes: what a pipe holds.
-	readSize = 64 << 10
 	// turnReads is how many reads a stream gets before others have a turn.
 	turnReads = 8
 	// drainReads is how many it gets when its container has ended: more than
@@ -42,18 +41,36 @@ type Pump struct {
 	ended   chan struct{}
 
 	ready   map[int32]readier
-	in      []byte
+	peek    *peek
+	redo    *redo.File
 	scratch *crilog.Scratch
+	// left are the flights of a process before this one.
+	left []*redo.Flight
 	// held are the streams with an unfinished line, by the time when it is
 	// their turn to be looked at.
 	held []*stream
+	// untold are the outputs that have lost something since the last word.
+	untold []*Output
+	// complained says that the redo file was said to be full.
+	complained bool
 }
 
 // readier is told about events of a descriptor, in the goroutine of Run.
 type readier interface{ readable(events uint32) }
 
-// New returns a pump, for Run.
-func New(logger *slog.Logger) (*Pump, error) {
+// New returns a pump, for Run, that loses and doubles nothing when its process is
+// killed, at whatever instant, provided that the next one
+//
+//  1. opens the same redo file, and gives it to its pump;
+//  2. attaches or offers, for each container, the same pipes or terminal, with a
+//     log of the same path: what the redo file holds of a stream is written before
+//     anything is read from it;
+//  3. calls Finish for each container whose pipes are gone;
+//  4. calls Settle when nobody can bring any more of them.
+//
+// Without a log (nil) what the file holds of a stream is dropped, as its output is.
+// The file is the pump's until Run has returned; then it can be closed.
+func New(logger *slog.Logger, file *redo.File) (*Pump, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll: %w", err)
@@ -69,10 +86,15 @@ func New(logger *slog.Logger) (*Pump, error) {
 		wake:    wake,
 		ended:   make(chan struct{}),
 		ready:   map[int32]readier{},
-		in:      make([]byte, crilog.MaxContent+readSize),
+		redo:    file,
 		scratch: crilog.NewScratch(),
+		left:    file.Left(),
 	}
-	if err := p.add(wake, unix.EPOLLIN, nil); err != nil {
+	p.peek, err = newPeek()
+	if err == nil {
+		err = p.add(wake, unix.EPOLLIN, nil)
+	}
+	if err != nil {
 		_ = unix.Close(epoll)
 		_ = unix.Close(wake)
 		return nil, err
@@ -97,7 +119,9 @@ func (p *Pump) Run() error {
 				r.readable(event.Events)
 			}
 		}
-		p.release(time.Now())
+		now := time.Now()
+		p.release(now)
+		p.tellLosses(now)
 		// Functions come last: one that closes a descriptor must not do so while
 		// events of this round may still name it.
 		if woken && !p.runQueue() {
@@ -197,11 +221,19 @@ func (p *Pump) hold(s *stream) {
 
 // timeout returns how long to wait for events, in milliseconds.
 func (p *Pump) timeout() int {
-	if len(p.held) == 0 {
+	var due time.Time
+	if len(p.held) > 0 {
+		due = p.held[0].due
+	}
+	for _, o := range p.untold {
+		if due.IsZero() || o.tellDue().Before(due) {
+			due = o.tellDue()
+		}
+	}
+	if due.IsZero() {
 		return -1
 	}
-	left := time.Until(p.held[0].due)
-	return max(0, int((left+time.Millisecond-1)/time.Millisecond))
+	return max(0, int((time.Until(due)+time.Millisecond-1)/time.Millisecond))
 }
 
 // release writes the unfinished lines that were kept back long enough. A stream
@@ -210,14 +242,20 @@ func (p *Pump) timeout() int {
 func (p *Pump) release(now time.Time) {
 	for len(p.held) > 0 {
 		s := p.held[0]
-		if len(s.tail) > 0 && s.due.After(now) {
+		if len(s.carry.Bytes()) > 0 && s.due.After(now) {
 			return
 		}
 		p.held = p.held[1:]
 		s.listed = false
-		if len(s.tail) > 0 {
-			s.flushTail(now)
-		}
+		s.emit(crilog.Part, now)
 	}
 	p.held = nil
+}
+
+// complain says, once, that unfinished lines can't be kept back.
+func (p *Pump) complain(err error) {
+	if !p.complained {
+		p.complained = true
+		p.logger.Error("lines that come in pieces are written in pieces", "error", err)
+	}
 }

@@ -12,22 +12,38 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
+	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 )
 
 // output is a container's output with the writing end of its stdout.
 type output struct {
 	*Output
-	t     *testing.T
+	t     testing.TB
 	path  string
 	write int
 }
 
-func start(t *testing.T, flags int) *output {
+func newPump(t testing.TB) *Pump {
 	t.Helper()
-	p, err := New(slog.Default())
+	file, err := redo.Temporary()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	p, err := New(slog.Default(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func start(t testing.TB, flags int) *output {
+	t.Helper()
+	p := newPump(t)
 	ran := make(chan error, 1)
 	go func() { ran <- p.Run() }()
 	t.Cleanup(func() {
@@ -50,7 +66,7 @@ func start(t *testing.T, flags int) *output {
 	return o
 }
 
-func newPipes(t *testing.T, flags int) (Pipes, int) {
+func newPipes(t testing.TB, flags int) (Pipes, int) {
 	t.Helper()
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK|flags); err != nil {
@@ -165,10 +181,7 @@ func TestOffer(t *testing.T) {
 }
 
 func TestStopped(t *testing.T) {
-	p, err := New(slog.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newPump(t)
 	go p.Run()
 	p.Stop()
 	pipes, write := newPipes(t, 0)

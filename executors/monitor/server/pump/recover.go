@@ -1,28 +1,16 @@
 package pump
 
 import (
-	"fmt"
 	"log/slog"
+	"slices"
+	"time"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 )
 
-// NewWithRedo returns a pump, for Run, that loses and doubles nothing when its
-// process is killed, at whatever instant, provided that the next one
-//
-//  1. opens the same redo file, and gives it to its pump;
-//  2. attaches or offers, for each container, the same pipes or terminal, with a
-//     log of the same path: what the redo file holds of a stream is written before
-//     anything is read from it;
-//  3. calls Finish for each container whose pipes are gone;
-//  4. calls Settle when nobody can bring any more of them.
-//
-// Without a log (nil) what the file holds of a stream is dropped, as its output is.
-// The file is the pump's until Run has returned; then it can be closed.
-func NewWithRedo(logger *slog.Logger, file *redo.File) (*Pump, error) {
-	return New(logger)
-}
+// NewWithRedo is New.
+func NewWithRedo(logger *slog.Logger, file *redo.File) (*Pump, error) { return New(logger, file) }
 
 // Gone names the pipes of a container that nobody has any more by their inodes; 0
 // stands for one that never was.
@@ -32,17 +20,123 @@ type Gone struct{ Stdout, Stderr uint64 }
 // and closes the log, which is its own also with an error. Pipes that the pump
 // reads are left alone, and it may be called twice.
 func (p *Pump) Finish(gone Gone, log *crilog.File) error {
-	if log != nil {
+	err := p.call(func() { p.finish(gone, log) })
+	if err != nil && log != nil {
 		log.Close()
 	}
-	return nil
+	return err
+}
+
+func (p *Pump) finish(gone Gone, log *crilog.File) {
+	o := &Output{pump: p, log: log, began: true}
+	p.completeWrites(log)
+	read := p.keys()
+	for kind, inode := range map[crilog.Stream]uint64{crilog.Stdout: gone.Stdout, crilog.Stderr: gone.Stderr} {
+		if key := pipeKey(inode); inode != 0 && !read[key] {
+			s := &stream{pump: p, out: o, fd: -1, kind: kind}
+			s.recover(key)
+			s.finish()
+		}
+	}
+	o.closeIfDone()
+}
+
+// keys returns those of the streams that are read.
+func (p *Pump) keys() map[redo.Key]bool {
+	keys := map[redo.Key]bool{}
+	for _, r := range p.ready {
+		if s, ok := r.(*stream); ok {
+			keys[s.carry.Key()] = true
+		}
+	}
+	return keys
 }
 
 // Settle drops what the redo file still holds of streams that nobody has attached
 // or finished, and returns how many bytes those were.
 func (p *Pump) Settle() (dropped int64, err error) {
-	if err := p.call(func() {}); err != nil {
-		return 0, fmt.Errorf("settle the redo file: %w", err)
+	err = p.call(func() { dropped = p.settle() })
+	return dropped, err
+}
+
+func (p *Pump) settle() (dropped int64) {
+	read, landing := p.keys(), map[redo.Key]bool{}
+	for _, l := range p.left {
+		if progress, ok := l.Recover(time.Now()); ok {
+			landing[l.Key()] = true
+			dropped += int64(len(progress.Batch.Data) - progress.Note.To)
+		}
+		l.Done()
 	}
-	return 0, nil
+	p.left = nil
+	for _, c := range p.redo.Carries() {
+		if read[c.Key()] {
+			continue
+		}
+		// What was about to be written with other output counts once.
+		if !landing[c.Key()] {
+			dropped += int64(len(c.Bytes()))
+		}
+		c.Drop()
+	}
+	return dropped
+}
+
+// completeWrites completes the writes to a log in which a process before this one
+// was killed, whatever streams they are of: nothing may follow them before.
+func (p *Pump) completeWrites(log *crilog.File) {
+	if log == nil {
+		return
+	}
+	for _, l := range p.left {
+		progress, ok := l.Recover(time.Now())
+		if !ok || !progress.Begun {
+			continue
+		}
+		if _, err := log.Complete(p.scratch, &progress.Batch, progress.Note); err != nil {
+			p.logger.Error("complete a write to a log", "error", err)
+		}
+	}
+}
+
+// recover takes up what a process before this one had of the stream.
+func (s *stream) recover(key redo.Key) {
+	s.carry = s.pump.redo.Carry(key)
+	s.open = s.carry.Open()
+	s.pump.left = slices.DeleteFunc(s.pump.left, func(l *redo.Flight) bool {
+		if l.Key() != key {
+			return false
+		}
+		s.land(l)
+		return true
+	})
+	if s.out.log == nil {
+		s.carry.Drop()
+	}
+	if len(s.carry.Bytes()) > 0 {
+		s.due = time.Now().Add(holdTime)
+		s.pump.hold(s)
+	}
+}
+
+// land completes a flight that was left.
+func (s *stream) land(l *redo.Flight) {
+	progress, ok := l.Recover(time.Now())
+	if !ok || s.out.log == nil {
+		l.Done()
+		return
+	}
+	batch := &progress.Batch
+	if err := s.carry.Reserve(); err != nil {
+		s.pump.complain(err)
+		batch.Rest = l.KeepNothing()
+	}
+	var rest []byte
+	var open bool
+	if progress.Noted {
+		rest, open = s.out.log.Resume(s.pump.scratch, batch, progress.Note, progress.Begun)
+	} else {
+		rest, open = s.out.log.Append(s.pump.scratch, batch)
+	}
+	s.keep(l, rest, open)
 }

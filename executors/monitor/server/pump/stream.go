@@ -6,94 +6,159 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
+	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 )
 
-// stream is one pipe of a container.
+// stream is one pipe of a container, or its terminal.
 type stream struct {
 	pump *Pump
 	out  *Output
+	// fd is -1 when there is nothing to read, but something that was.
 	fd   int
 	kind crilog.Stream
+	// terminal says that fd is a terminal's master.
+	terminal bool
 
-	// tail is the beginning of a line that was read and not written yet, at
-	// most crilog.MaxContent bytes.
-	tail []byte
-	// due is when tail is written although the line has not ended.
+	// carry is the beginning of a line that was read and not written yet. Where
+	// there is no memory for it, lines are written in pieces.
+	carry redo.Carry
+	// open says that the last record is a piece of a line.
+	open bool
+	// due is when carry is written although the line has not ended.
 	due    time.Time
 	listed bool
 }
 
 func (s *stream) readable(uint32) { s.turn(turnReads, false) }
 
-// turn reads and writes. A read that returns less than it asked for has emptied
-// the pipe; thorough wants to see that with its own eyes (a pipe in packet mode
-// gives one packet a read).
+// turn reads and writes. A read of less than redo.MaxRead has emptied the pipe, at
+// that moment; thorough wants to see that with its own eyes.
 func (s *stream) turn(reads int, thorough bool) {
-	in := s.pump.in
-	have := copy(in, s.tail)
-	fresh := have == 0
-	ended := false
 	for range reads {
-		n, err := unix.Read(s.fd, in[have:have+readSize])
-		if err == unix.EINTR {
-			continue
+		n, err := available(s.fd)
+		if err != nil {
+			s.pump.logger.Error("read a container's output", "stream", s.kind, "error", err)
+			s.end()
+			return
 		}
-		if err == unix.EAGAIN {
-			break
+		if n == 0 {
+			if s.hasEnded() {
+				s.end()
+			}
+			return
 		}
-		if n <= 0 {
-			ended = true
-			break
-		}
-		s.out.pass(s.kind, in[have:have+n])
-		if s.out.log != nil {
-			rest := s.out.log.Append(s.pump.scratch, time.Now(), s.kind, in[:have+n])
-			fresh = fresh || len(rest) != have+n
-			have = copy(in, rest)
-		}
-		if n < readSize && !thorough {
-			break
+		s.transfer(min(n, redo.MaxRead))
+		if n < redo.MaxRead && !thorough && !s.terminal {
+			return
 		}
 	}
-	s.out.noteLost()
-	s.keep(in[:have], fresh)
-	if ended {
-		s.end()
+	if s.terminal {
+		// Only then the rest is an event again.
+		s.pump.change(s.fd, terminalEvents)
 	}
 }
 
-// keep remembers the beginning of a line. fresh says that it is another one than
-// before.
-func (s *stream) keep(tail []byte, fresh bool) {
-	if len(tail) == 0 {
-		const small = 1 << 10
-		if cap(s.tail) > small {
-			s.tail = nil
+// hasEnded reports whether nobody can write to a pipe that is empty. A terminal
+// that nobody has open can be opened again as long as its container lives.
+func (s *stream) hasEnded() bool {
+	return (!s.terminal || s.out.exited) && hungUp(s.fd)
+}
+
+// transfer reads size bytes, which are there, and writes what is complete of them.
+func (s *stream) transfer(size int) {
+	l := s.pump.redo.Flight()
+	if s.out.log == nil {
+		if data := s.read(l.Buffer()[:size]); len(data) > 0 {
+			s.out.pass(s.kind, data)
 		}
-		s.tail = s.tail[:0]
 		return
 	}
-	s.tail = append(s.tail[:0], tail...)
-	if fresh {
-		s.due = time.Now().Add(holdTime)
+	op := s.op(crilog.Keep)
+	if err := s.carry.Reserve(); err != nil {
+		s.pump.complain(err)
+		op.Rest = crilog.Part
 	}
-	s.pump.hold(s)
+	buffer := l.Buffer()
+	op.Carried = copy(buffer, s.carry.Bytes())
+	l.Read(op, size, s.pump.peek.at(s, size))
+	data := s.read(buffer[op.Carried:][:size])
+	if len(data) == 0 {
+		l.Done()
+		return
+	}
+	now := time.Now()
+	l.Landed(op, len(data), now)
+	s.out.pass(s.kind, data)
+	s.append(l, op, len(data), now)
 }
 
-func (s *stream) flushTail(now time.Time) {
-	s.out.log.Partial(s.pump.scratch, now, s.kind, s.tail)
-	s.tail = nil
+// read reads from the pipe. It returns nothing only if somebody else reads too.
+func (s *stream) read(into []byte) []byte {
+	n, err := unix.Read(s.fd, into)
+	if err != nil {
+		s.pump.logger.Error("read a container's output that was there", "stream", s.kind, "error", err)
+	}
+	return into[:max(0, n)]
+}
+
+func (s *stream) op(rest crilog.Rest) redo.Op {
+	return redo.Op{Key: s.carry.Key(), Stream: s.kind, Rest: rest, Open: s.open}
+}
+
+// append writes what has landed, with size bytes that are new.
+func (s *stream) append(l *redo.Flight, op redo.Op, size int, now time.Time) {
+	batch := crilog.Batch{
+		Stream: op.Stream,
+		Time:   now,
+		Data:   l.Buffer()[:op.Carried+size],
+		Rest:   op.Rest,
+		Open:   op.Open,
+		Ledger: l,
+	}
+	rest, open := s.out.log.Append(s.pump.scratch, &batch)
+	if op.Carried == 0 || len(rest) != len(batch.Data) {
+		// It is another line than before.
+		s.due = now.Add(holdTime)
+	}
+	s.keep(l, rest, open)
+}
+
+// keep remembers the beginning of a line, and that a flight is over.
+func (s *stream) keep(l *redo.Flight, rest []byte, open bool) {
+	s.carry.Set(rest, open)
+	s.open = open
+	l.Done()
 	s.out.noteLost()
+	if len(rest) > 0 {
+		s.pump.hold(s)
+	}
+}
+
+// emit writes the beginning of a line although more may come.
+func (s *stream) emit(rest crilog.Rest, now time.Time) {
+	line := s.carry.Bytes()
+	if len(line) == 0 && (rest == crilog.Part || !s.open) {
+		return
+	}
+	l := s.pump.redo.Flight()
+	op := s.op(rest)
+	op.Carried = copy(l.Buffer(), line)
+	l.Landed(op, 0, now)
+	s.append(l, op, 0, now)
 }
 
 // end closes a stream that nobody can write to any more, or that nobody wants.
 func (s *stream) end() {
-	if s.out.log != nil {
-		s.out.log.End(s.pump.scratch, time.Now(), s.kind, s.tail)
-		s.out.noteLost()
-	}
-	s.tail = nil
+	s.finish()
 	s.pump.remove(s.fd)
 	_ = unix.Close(s.fd)
 	s.out.ended(s)
+}
+
+// finish ends the line.
+func (s *stream) finish() {
+	if s.out.log != nil {
+		s.emit(crilog.Finish, time.Now())
+	}
+	s.carry.Drop()
 }

@@ -1,0 +1,242 @@
+package redo
+
+import (
+	"bytes"
+	"crypto/rand"
+	"time"
+	"unsafe"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
+)
+
+// Op is what is done with a stream's output at a time: what was carried, and what
+// is read after it, is written as a batch.
+type Op struct {
+	Key    Key
+	Stream crilog.Stream
+	Rest   crilog.Rest
+	// Open says that the stream's last record is a piece of a line.
+	Open bool
+	// Carried is how many bytes at the beginning of Buffer come from the carry.
+	Carried int
+}
+
+// Flight is the way of some output from its pipe to its log and its carry, in the
+// order
+//
+//	Read, Landed, { Writing, Written }, Done
+//
+// or without Read when there is nothing to read. It is a crilog.Ledger.
+type Flight struct {
+	file  *File
+	index int
+	at    int
+	head  *flightHead
+}
+
+func (f *File) flightAt(index int) *Flight {
+	at := flightsAt + index*flightSize
+	return &Flight{file: f, index: index, at: at, head: (*flightHead)(unsafe.Pointer(&f.mem[at]))}
+}
+
+// Flight returns the one for new work, which is idle.
+func (f *File) Flight() *Flight { return f.flight }
+
+// Left returns those that a process before this one has not completed.
+func (f *File) Left() []*Flight {
+	var left []*Flight
+	for i := range flights {
+		if l := f.flightAt(i); i != f.flight.index && l.state() != idle {
+			left = append(left, l)
+		}
+	}
+	return left
+}
+
+func (l *Flight) state() uint32 { return l.file.head.states[l.index].Load() }
+
+func (l *Flight) set(state uint32) {
+	l.file.step()
+	l.file.head.states[l.index].Store(state)
+	l.file.step()
+}
+
+// Buffer is where the data are, MaxCarry and MaxRead bytes.
+func (l *Flight) Buffer() []byte { return l.file.mem[l.at+pageSize : l.at+flightSize] }
+
+// Key returns the key of the stream.
+func (l *Flight) Key() Key { return l.head.op.key }
+
+// Read is called before size bytes are read to Buffer()[op.Carried:]. peeked is
+// what they are, or begin with, if that is known, and of use up to Short bytes.
+func (l *Flight) Read(op Op, size int, peeked []byte) {
+	l.put(op, size)
+	l.markPlace(peeked)
+	l.set(reading)
+}
+
+// Landed is called when size bytes were read, or with 0 when there is nothing to
+// read; op must be the same again. The time is that of their records.
+func (l *Flight) Landed(op Op, size int, now time.Time) {
+	l.put(op, size)
+	l.head.op.time = now.UnixNano()
+	l.set(landed)
+}
+
+func (l *Flight) put(op Op, size int) {
+	r := &l.head.op
+	r.key, r.stream, r.rest, r.open = op.Key, op.Stream, op.Rest, op.Open
+	r.carried, r.read = int64(op.Carried), int64(size)
+}
+
+// Writing implements crilog.Ledger.
+func (l *Flight) Writing(n crilog.Note) {
+	// Not the note that counts.
+	next := uint32(0)
+	if l.state() == written0 {
+		next = 1
+	}
+	l.head.notes[next] = n
+	l.set(writing0 + next)
+}
+
+// Written implements crilog.Ledger.
+func (l *Flight) Written() {
+	switch l.state() {
+	case writing0:
+		l.set(written0)
+	case writing1:
+		l.set(written1)
+	}
+}
+
+// Done is called when all is in the log or in the carry.
+func (l *Flight) Done() {
+	l.set(idle)
+	if l.index != l.file.flight.index {
+		l.file.free(l.at, flightSize)
+	}
+}
+
+// KeepNothing changes what becomes of the rest of a flight that was left, when there
+// is no room for it in the carry, and returns that.
+func (l *Flight) KeepNothing() crilog.Rest {
+	l.head.op.rest = max(l.head.op.rest, crilog.Part)
+	return l.head.op.rest
+}
+
+// Progress is how far a flight got that was left.
+type Progress struct {
+	// Batch is all of it.
+	Batch crilog.Batch
+	// Note is about the last write, if Noted; Begun says that the write may not be
+	// complete.
+	Note         crilog.Note
+	Noted, Begun bool
+}
+
+// Recover looks at a flight that was left. ok is false when nothing was read: the
+// stream then has its carry, and that is all. It can be called again at any time.
+func (l *Flight) Recover(now time.Time) (p Progress, ok bool) {
+	if l.state() == reading {
+		size := l.arrived()
+		if size == 0 {
+			return Progress{}, false
+		}
+		l.head.op.read, l.head.op.time = int64(size), now.UnixNano()
+		l.set(landed)
+	}
+	r := &l.head.op
+	p.Batch = crilog.Batch{
+		Stream: r.stream,
+		Time:   time.Unix(0, r.time),
+		Data:   l.Buffer()[:r.carried+r.read],
+		Rest:   r.rest,
+		Open:   r.open,
+		Ledger: l,
+	}
+	switch state := l.state(); state {
+	case writing0, writing1:
+		p.Note, p.Noted, p.Begun = l.head.notes[state-writing0], true, true
+	case written0, written1:
+		p.Note, p.Noted = l.head.notes[state-written0], true
+	}
+	return p, true
+}
+
+// markPlace makes the place where data are to be read differ from what they will
+// be, to tell afterwards whether they were. What was peeked at is certain. A
+// pattern that nobody else knows is as good from markSize bytes on; fewer bytes of
+// a terminal, where nothing can be peeked at, are the same by chance once in
+// 256^size times.
+//
+// In the whole page at the beginning, and at the end, since a read may return less
+// than it asked for: a pipe in packet mode gives a packet, of at most a page.
+func (l *Flight) markPlace(peeked []byte) {
+	place := l.place()
+	if len(place) < markSize {
+		n := copy(l.head.mark[:], peeked)
+		for i := range n {
+			l.head.mark[i] ^= 0xff
+		}
+		_, _ = rand.Read(l.head.mark[n:])
+		copy(place, l.head.mark[:])
+		return
+	}
+	n := copy(place, l.file.pattern())
+	if n < len(place) {
+		copy(place[max(n, len(place)-markSize):], l.file.pattern())
+	}
+}
+
+// place is where data are read to.
+func (l *Flight) place() []byte {
+	return l.Buffer()[l.head.op.carried:][:l.head.op.read]
+}
+
+// arrived returns how many bytes were read.
+func (l *Flight) arrived() int {
+	place := l.place()
+	if len(place) < markSize {
+		return lastDifference(place, l.head.mark[:])
+	}
+	pattern := l.file.pattern()
+	start := min(len(place), pageSize)
+	end := max(start, len(place)-markSize)
+	if end < len(place) && !bytes.Equal(place[end:], pattern[:len(place)-end]) {
+		return len(place)
+	}
+	return lastDifference(place[:start], pattern)
+}
+
+// lastDifference returns the place after the last byte of a that is not that of b,
+// which is not shorter.
+func lastDifference(a, b []byte) int {
+	for i := len(a); i > 0; i-- {
+		if a[i-1] != b[i-1] {
+			return i
+		}
+	}
+	return 0
+}
+
+// check says what is wrong with a flight.
+func (l *Flight) check(state uint32) string {
+	r := &l.head.op
+	switch {
+	case state >= states:
+		return "it has no state"
+	case r.carried < 0 || r.carried > MaxCarry || r.read < 0 || r.read > MaxRead:
+		return "it has too many bytes"
+	case r.stream > crilog.Stderr || r.rest > crilog.Finish:
+		return "it says nonsense"
+	}
+	if state < writing0 {
+		return ""
+	}
+	n := l.head.notes[(state-writing0)%2]
+	if n.From < 0 || n.From > n.To || int64(n.To) > r.carried+r.read {
+		return "its note is about other data"
+	}
+	return ""
+}

@@ -1,0 +1,96 @@
+package redo
+
+import (
+	"errors"
+	"iter"
+	"unsafe"
+)
+
+// maxWarm is how many contents of carries keep their memory when they are not
+// used: those that are in use for moments only need not ask the kernel for it.
+const maxWarm = 64
+
+var errManyCarries = errors.New("too many streams have an unfinished line")
+
+// places are those of the table that were in use and are free: warm ones have
+// memory for their content.
+type places struct{ warm, cold []int }
+
+// inUse returns the places that are.
+func (f *File) inUse() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for place := range int(f.head.used.Load()) {
+			if f.carryHead(place).used.Load() != 0 && !yield(place) {
+				return
+			}
+		}
+	}
+}
+
+// findPlaces finds the free places, and takes their memory.
+func (f *File) findPlaces() {
+	for place := range int(f.head.used.Load()) {
+		if f.carryHead(place).used.Load() == 0 {
+			f.free(carryContentAt(place), MaxCarry)
+			f.places.cold = append(f.places.cold, place)
+		}
+	}
+}
+
+const carryHeadSize = int(unsafe.Sizeof(carryHead{}))
+
+func (f *File) carryHead(place int) *carryHead {
+	return (*carryHead)(unsafe.Pointer(&f.mem[tableAt+place*carryHeadSize]))
+}
+
+func carryContentAt(place int) int { return carriesAt + place*MaxCarry }
+
+func (f *File) carryContent(place int) []byte {
+	return f.mem[carryContentAt(place):][:MaxCarry]
+}
+
+// takePlace returns a free place, with memory for its content.
+func (f *File) takePlace() (int, error) {
+	if n := len(f.places.warm); n > 0 {
+		place := f.places.warm[n-1]
+		f.places.warm = f.places.warm[:n-1]
+		return place, nil
+	}
+	if len(f.places.cold) == 0 {
+		if err := f.addPlace(); err != nil {
+			return -1, err
+		}
+	}
+	n := len(f.places.cold)
+	place := f.places.cold[n-1]
+	if err := f.allocate(carryContentAt(place), MaxCarry); err != nil {
+		return -1, err
+	}
+	f.places.cold = f.places.cold[:n-1]
+	return place, nil
+}
+
+// addPlace takes a place into use.
+func (f *File) addPlace() error {
+	place := int(f.head.used.Load())
+	if place == carries {
+		return errManyCarries
+	}
+	if err := f.allocate(tableAt+place*carryHeadSize, carryHeadSize); err != nil {
+		return err
+	}
+	f.head.used.Store(uint32(place + 1))
+	f.places.cold = append(f.places.cold, place)
+	return nil
+}
+
+func (f *File) returnPlace(place int, room bool) {
+	if room && len(f.places.warm) < maxWarm {
+		f.places.warm = append(f.places.warm, place)
+		return
+	}
+	if room {
+		f.free(carryContentAt(place), MaxCarry)
+	}
+	f.places.cold = append(f.places.cold, place)
+}
