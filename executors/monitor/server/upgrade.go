@@ -147,7 +147,7 @@ func (s *Server) replace(binary string, left *pb.Handover) error {
 	if err := setInherited(left, true); err != nil {
 		return err
 	}
-	args := append([]string{filepath.Base(binary)}, s.config.Args...)
+	args := append([]string{binary}, s.config.Args...)
 	args = append(args, "-handover", strconv.Itoa(memfd))
 	if err := syscall.Exec(binary, args, os.Environ()); err != nil {
 		return fmt.Errorf("execute %s: %w", binary, err)
