@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,8 +39,32 @@ type run struct {
 
 	// unseen counts the ends that nobody could see, since both processes were dead.
 	unseen atomic.Int64
-	// bothKilled counts the kills of both.
-	bothKilled atomic.Int64
+
+	mu sync.Mutex
+	// bothKilled are the moments when both were killed.
+	bothKilled []time.Time
+}
+
+// alone reports whether a container was left without both processes in its life.
+func (r *run) alone(c *runtimeapi.ContainerStatus) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.bothKilled, func(at time.Time) bool {
+		return c.StartedAt <= at.UnixNano() && at.UnixNano() <= c.FinishedAt
+	})
+}
+
+// kill9Both kills both, in either order, with next to nothing in between.
+func (r *run) kill9Both(daemonFirst bool) {
+	first, second := r.killMonitor, r.h.Kill9
+	if daemonFirst {
+		first, second = second, first
+	}
+	first()
+	second()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bothKilled = append(r.bothKilled, time.Now())
 }
 
 func TestLives(t *testing.T) {
@@ -119,14 +144,7 @@ func (r *run) kill(random *rand.Rand, done <-chan struct{}) map[string]int {
 			r.killMonitor()
 			kills["monitor"]++
 		case 3:
-			// In either order, with next to nothing in between.
-			r.bothKilled.Add(1)
-			first, second := r.h.Kill9, r.killMonitor
-			if random.IntN(2) == 0 {
-				first, second = second, first
-			}
-			first()
-			second()
+			r.kill9Both(random.IntN(2) == 0)
 			r.h.Launch()
 			kills["both"]++
 		}
@@ -154,15 +172,16 @@ func (r *run) live(life int) error {
 	if err != nil {
 		return err
 	}
-	seen := int(ended.ExitCode) == code
-	if !seen {
-		// Only if both were dead may nobody have seen it, and then it must say so.
-		if ended.ExitCode != -1 || r.bothKilled.Load() == 0 {
+	// Who ends while both are dead may have an end that nobody saw, and says so then;
+	// what it left in its pipe is gone.
+	alone := r.alone(ended)
+	if int(ended.ExitCode) != code {
+		if ended.ExitCode != -1 || !alone {
 			return fmt.Errorf("the exit code is %d (%s: %s), want %d", ended.ExitCode, ended.Reason, ended.Message, code)
 		}
 		r.unseen.Add(1)
 	}
-	if err := checkNumbers(filepath.Join(pod.Config.LogDirectory, config.LogPath), seen); err != nil {
+	if err := checkNumbers(filepath.Join(pod.Config.LogDirectory, config.LogPath), !alone); err != nil {
 		return err
 	}
 	return r.until(func() error {
@@ -232,8 +251,8 @@ func (r *run) until(call func() error) error {
 	}
 }
 
-// checkNumbers wants every number once and in order; of a container whose end
-// nobody saw, those up to some number.
+// checkNumbers wants every number once and in order; if not all, those up to some
+// number.
 func checkNumbers(log string, all bool) error {
 	content, err := os.ReadFile(log)
 	if err != nil {
