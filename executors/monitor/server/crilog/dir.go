@@ -10,10 +10,10 @@ import (
 )
 
 // openDir opens a directory, by its clean absolute path, for use with the *at calls,
-// and makes what is missing of it, mode 0755. It follows no link in any element:
-// pods that mount the log directories of the host can put links there, and what
-// the monitor writes as root would end up where they lead.
-func openDir(dir string) (int, error) {
+// and makes what is missing of it, mode 0755, if it may. It follows no link in any
+// element: pods that mount the log directories of the host can put links there, and
+// what the monitor writes as root would end up where they lead.
+func openDir(dir string, makeDirs bool) (int, error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Open("/", flags, 0)
 	if err != nil {
@@ -24,7 +24,7 @@ func openDir(dir string) (int, error) {
 			continue
 		}
 		next, err := unix.Openat(fd, name, flags, 0)
-		if errors.Is(err, unix.ENOENT) {
+		if errors.Is(err, unix.ENOENT) && makeDirs {
 			if err = unix.Mkdirat(fd, name, 0o755); err == nil || errors.Is(err, unix.EEXIST) {
 				next, err = unix.Openat(fd, name, flags, 0)
 			}
@@ -39,16 +39,16 @@ func openDir(dir string) (int, error) {
 }
 
 // openLogDir opens the directory of the log at path.
-func openLogDir(path string) (int, error) {
+func openLogDir(path string, makeDirs bool) (int, error) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return -1, fmt.Errorf("log %q is not a clean absolute path", path)
 	}
-	return openDir(filepath.Dir(path))
+	return openDir(filepath.Dir(path), makeDirs)
 }
 
 // openLog opens or makes the log at path, mode 0640, for appending.
-func openLog(path string) (fd int, size int64, err error) {
-	dir, err := openLogDir(path)
+func openLog(path string, makeDirs bool) (fd int, size int64, err error) {
+	dir, err := openLogDir(path, makeDirs)
 	if err != nil {
 		return -1, 0, err
 	}
@@ -83,7 +83,7 @@ func openFileAt(dir int, name string, flags int) (fd int, st unix.Stat_t, err er
 
 // replaceLog puts a new and empty file in the place of the log at path.
 func replaceLog(path string) (int, error) {
-	dir, err := openLogDir(path)
+	dir, err := openLogDir(path, false)
 	if err != nil {
 		return -1, err
 	}

@@ -44,7 +44,11 @@ func Closed(path string, max int64) *File { return &File{path: path, fd: -1, max
 // Reopen opens the path again, for what is written from now on. On an error the
 // file that was open stays in use.
 func (f *File) Reopen() error {
-	fd, size, err := openLog(f.path)
+	return f.open(true)
+}
+
+func (f *File) open(makeDirs bool) error {
+	fd, size, err := openLog(f.path, makeDirs)
 	if err != nil {
 		return err
 	}
@@ -81,6 +85,14 @@ func (f *File) prepare() (Note, error) {
 		return Note{}, errors.New("the log is closed")
 	}
 	st, err := f.stat()
+	if err == nil && st.Nlink == 0 {
+		// Somebody has removed the file, and what is written to it is lost. A
+		// directory that is gone too is not made again: it may be that of a pod
+		// that was cleaned up.
+		if err = f.open(false); err == nil {
+			st, err = f.stat()
+		}
+	}
 	if err != nil {
 		return Note{}, err
 	}

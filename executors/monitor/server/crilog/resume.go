@@ -94,7 +94,7 @@ func (f *File) statOpen() (st unix.Stat_t, err error) {
 
 // search opens the file of a note among those in the log's directory; -1 for none.
 func (f *File) search(n Note) (fd int, err error) {
-	dir, err := openLogDir(f.path)
+	dir, err := openLogDir(f.path, false)
 	if err != nil {
 		return -1, err
 	}

@@ -18,10 +18,10 @@ import (
 
 // world is a container and its logs, which outlive any number of pumps.
 type world struct {
-	t   *testing.T
-	dir string
-	max int64
-	// The container's ends, and the monitor's.
+	t    *testing.T
+	dir  string
+	fate fate
+	// The monitor's ends, and the container's. A terminal has only out.
 	out, err   [2]int
 	want, wane []byte
 	moves      int
@@ -30,8 +30,17 @@ type world struct {
 	seen  map[uint64]bool
 }
 
-func newWorld(t *testing.T, max int64) *world {
-	w := &world{t: t, dir: tmpfs(t), max: max, seen: map[uint64]bool{}}
+func newWorld(t *testing.T, f fate) *world {
+	w := &world{t: t, dir: tmpfs(t), fate: f, seen: map[uint64]bool{}, err: [2]int{-1, -1}}
+	if f.terminal {
+		master, slave := newTerminal(t)
+		w.out[0] = master
+		var err error
+		if w.out[1], err = unix.Open(slave, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
 	for _, fds := range []*[2]int{&w.out, &w.err} {
 		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 			t.Fatal(err)
@@ -98,6 +107,21 @@ func (w *world) write(fd int, data []byte) {
 	if n, err := unix.Write(fd, data); err != nil || n != len(data) {
 		w.t.Fatalf("wrote %d bytes, %v", n, err)
 	}
+	if w.fate.terminal {
+		w.arrived(len(data))
+	}
+}
+
+// arrived waits until the terminal has passed on what was written.
+func (w *world) arrived(size int) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if n, err := available(w.out[0]); err != nil {
+			w.t.Fatal(err)
+		} else if n == size {
+			return
+		}
+	}
+	w.t.Fatal("the terminal keeps what was written")
 }
 
 // check compares what the logs say with what was written.
@@ -202,7 +226,7 @@ func (l *life) measure() {
 
 // attach does what Pump.Attach does.
 func (l *life) attach() {
-	log, err := crilog.Open(l.log(), l.max)
+	log, err := crilog.Open(l.log(), l.fate.max)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -210,6 +234,9 @@ func (l *life) attach() {
 	l.out = &Output{pump: l.pump, log: log}
 	l.pump.completeWrites(log)
 	for kind, fd := range map[crilog.Stream]int{crilog.Stdout: l.world.out[0], crilog.Stderr: l.world.err[0]} {
+		if fd < 0 {
+			continue
+		}
 		twin, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 		if err == nil {
 			err = l.out.offer(kind, twin)
@@ -288,7 +315,10 @@ func end() act {
 				*text = append(*text, '\n')
 			}
 		}
-	}, (*life).drain}
+	}, func(l *life) {
+		l.out.exited = true
+		l.drain()
+	}}
 }
 
 // The acts go through all that a pump does. Two outputs in a row without a look at
@@ -317,6 +347,21 @@ var acts = []act{
 	end(),
 }
 
+// terminalActs don't have what a terminal can't do. What they say is not too short
+// either: see redo.
+var terminalActs = []act{
+	says("hello, world\n"),
+	says("some prompt"),
+	wait(),
+	says(" and its answer\n"),
+	rotate(),
+	says(strings.Repeat("0123456789", 300)),
+	says(strings.Repeat("0123456789", 300)),
+	says(strings.Repeat("abcdefghijklmnopqrstuvwxy\n", 100)),
+	says("no more of it"),
+	end(),
+}
+
 // fate is how processes end.
 type fate struct {
 	// deaths are the numbers of steps after which one process after another is
@@ -328,12 +373,14 @@ type fate struct {
 	moved bool
 	// max is the maximal size of a log.
 	max int64
+	// terminal says that the container has one.
+	terminal bool
 }
 
 // play plays the acts. It reports whether all processes that were to be killed
 // were.
 func play(t *testing.T, f fate) bool {
-	w := newWorld(t, f.max)
+	w := newWorld(t, f)
 	defer w.close()
 	deaths := f.deaths
 	next := func() *life {
@@ -357,7 +404,11 @@ func play(t *testing.T, f fate) bool {
 			l = next()
 		}
 	}
-	for _, act := range acts {
+	play := acts
+	if f.terminal {
+		play = terminalActs
+	}
+	for _, act := range play {
 		started := false
 		survive(func() {
 			if l.out == nil {
@@ -392,8 +443,9 @@ func TestEveryDeath(t *testing.T) {
 		{torn: 0.5},
 		{torn: 0.5, moved: true},
 		{torn: 0.3, max: 30000},
+		{torn: 0.2, terminal: true},
 	} {
-		t.Run(fmt.Sprintf("torn %v, moved %v, max %d", f.torn, f.moved, f.max), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%+v", f), func(t *testing.T) {
 			for first := 1; !t.Failed(); first++ {
 				f.deaths = []int{first}
 				if !play(t, f) {

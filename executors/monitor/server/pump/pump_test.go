@@ -43,6 +43,15 @@ func newPump(t testing.TB) *Pump {
 
 func start(t testing.TB, flags int) *output {
 	t.Helper()
+	pipes, write := newPipes(t, flags)
+	o := startWith(t, pipes)
+	o.write = write
+	return o
+}
+
+// startWith starts a pump that reads pipes.
+func startWith(t testing.TB, pipes Pipes) *output {
+	t.Helper()
 	p := newPump(t)
 	ran := make(chan error, 1)
 	go func() { ran <- p.Run() }()
@@ -58,8 +67,6 @@ func start(t testing.TB, flags int) *output {
 		t.Fatal(err)
 	}
 	o := &output{t: t, path: path}
-	pipes, write := newPipes(t, flags)
-	o.write = write
 	if o.Output, err = p.Attach(pipes, log); err != nil {
 		t.Fatal(err)
 	}
