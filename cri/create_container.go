@@ -43,6 +43,9 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 	if err := s.Validator.Container(config, pod.Config); err != nil {
 		return nil, err
 	}
+	if err := s.checkTarget(config, pod.State.ID); err != nil {
+		return nil, err
+	}
 	logPath, err := logPath(pod.Config.GetLogDirectory(), config.GetLogPath())
 	if err != nil {
 		return nil, err
@@ -99,4 +102,22 @@ func stopSignal(configured runtimeapi.Signal, image string) string {
 		return strings.TrimPrefix(configured.String(), signalPrefix)
 	}
 	return cmp.Or(image, defaultStopSignal)
+}
+
+// checkTarget makes sure that a container whose PID namespace is to be joined is of
+// the same pod, as the CRI has it.
+func (s *Service) checkTarget(config *runtimeapi.ContainerConfig, pod id.Sandbox) error {
+	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	if options.GetPid() != runtimeapi.NamespaceMode_TARGET {
+		return nil
+	}
+	const field = "config.linux.security_context.namespace_options.target_id"
+	target, err := s.container(options.GetTargetId())
+	if err != nil {
+		return fault.New(fault.KindOf(err), "", "", "%s: %v", field, err)
+	}
+	if target.State.Sandbox != pod {
+		return invalid(field, "%q is a container of another pod", options.GetTargetId())
+	}
+	return nil
 }

@@ -79,7 +79,11 @@ func invalid(field, format string, args ...any) error {
 // of failed pulls apart (k8s.io/cri-api/pkg/errors).
 func pullError(err error) error {
 	var word error
-	switch fault.KindOf(err) {
+	f, is := errors.AsType[*fault.Fault](err)
+	if !is || f.Op != "pull image" {
+		return err // the registry has no part in it
+	}
+	switch f.Kind {
 	case fault.SignatureRefused:
 		word = crierrors.ErrSignatureValidationFailed
 	case fault.Unavailable, fault.Deadline:

@@ -97,7 +97,7 @@ func (images) Usage(context.Context) (Usage, error) {
 // credentials count what is kept.
 type credentials struct{ kept int }
 
-func (c *credentials) Keep(ref string, auth *runtimeapi.AuthConfig) (id.Pull, func()) {
+func (c *credentials) Keep(ref, _ string, auth *runtimeapi.AuthConfig) (id.Pull, func()) {
 	c.kept++
 	return id.Pull(ref + " for " + auth.GetUsername()), func() { c.kept-- }
 }

@@ -67,7 +67,7 @@ type Credentials interface {
 	// Keep returns the id under which the pull finds them, until drop is called.
 	// Equal credentials for one reference have equal ids for as long as the
 	// daemon lives.
-	Keep(ref string, auth *runtimeapi.AuthConfig) (pull id.Pull, drop func())
+	Keep(ref, namespace string, auth *runtimeapi.AuthConfig) (pull id.Pull, drop func())
 }
 
 // Execs collects the output of commands, which never enters an event.

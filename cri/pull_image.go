@@ -10,7 +10,7 @@ import (
 )
 
 // PullImage pulls an image and returns its id. Two calls with the same
-// credentials for one reference share the work. The work goes on when the
+// credentials, for one reference and namespace, share the work. The work goes on when the
 // caller goes away, so that a kubelet that timed out finds the image next time.
 func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest) (*runtimeapi.PullImageResponse, error) {
 	ref := req.GetImage().GetImage()
@@ -24,7 +24,7 @@ func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageReques
 			return nil, err
 		}
 	}
-	pull, drop := s.Credentials.Keep(ref, req.GetAuth())
+	pull, drop := s.Credentials.Keep(ref, req.GetSandboxConfig().GetMetadata().GetNamespace(), req.GetAuth())
 	defer drop()
 	// The work outlives an impatient caller, and so must what it authenticates
 	// with.

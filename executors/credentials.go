@@ -38,11 +38,14 @@ func NewCredentials() *Credentials {
 	return c
 }
 
-// Keep returns the id under which a pull of ref finds the credentials, until
-// drop is called.
-func (c *Credentials) Keep(ref string, auth *runtimeapi.AuthConfig) (pull id.Pull, drop func()) {
+// Keep returns the id under which a pull of ref for a pod of the namespace finds the
+// credentials, until drop is called. Namespaces may have signature policies and
+// credentials of their own, so that their pulls are not one.
+func (c *Credentials) Keep(ref, namespace string, auth *runtimeapi.AuthConfig) (pull id.Pull, drop func()) {
 	mac := hmac.New(sha256.New, c.key[:])
 	mac.Write([]byte(ref))
+	mac.Write([]byte{0})
+	mac.Write([]byte(namespace))
 	mac.Write([]byte{0})
 	// The encoding of so flat a message cannot fail.
 	encoded, _ := proto.MarshalOptions{Deterministic: true}.Marshal(auth)

@@ -106,7 +106,29 @@ func (x *Executor) deleteImage(ctx context.Context, ref string) error {
 	case errors.Is(err, storage.ErrImageInUse), errors.Is(err, storage.ErrReadOnlyImage):
 		return fault.New(fault.Precondition, "remove image", ref, "%v", err)
 	case errors.Is(err, storage.ErrImageNotFound):
-		return nil
+		return x.deleteArtifact(ctx, ref)
 	}
 	return err
+}
+
+// deleteArtifact removes the artifact that a reference means, if there is one.
+func (x *Executor) deleteArtifact(ctx context.Context, ref string) error {
+	artifacts, err := x.Registry.Artifacts()
+	if err != nil {
+		return err
+	}
+	for _, a := range artifacts {
+		if !isArtifact(a, ref) {
+			continue
+		}
+		users, err := x.Store.DirectoryUsers(ctx, a.Path)
+		if err != nil {
+			return err
+		}
+		if len(users) > 0 {
+			return fault.New(fault.Precondition, "remove image", ref, "artifact %s is in use by container %s", a.Digest, users[0])
+		}
+		return x.Registry.RemoveArtifact(a.Digest)
+	}
+	return nil
 }

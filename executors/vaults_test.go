@@ -16,17 +16,18 @@ import (
 func TestCredentials(t *testing.T) {
 	c := NewCredentials()
 	me := func() *runtimeapi.AuthConfig { return &runtimeapi.AuthConfig{Username: "me", Password: "secret"} }
-	pull, drop := c.Keep("web:1", me())
-	same, dropSame := c.Keep("web:1", me())
+	pull, drop := c.Keep("web:1", "default", me())
+	same, dropSame := c.Keep("web:1", "default", me())
 	if same != pull {
 		t.Error("equal credentials for one reference have two ids")
 	}
-	for name, other := range map[string]func() (string, *runtimeapi.AuthConfig){
-		"another password": func() (string, *runtimeapi.AuthConfig) {
-			return "web:1", &runtimeapi.AuthConfig{Username: "me", Password: "other"}
+	for name, other := range map[string]func() (string, string, *runtimeapi.AuthConfig){
+		"another password": func() (string, string, *runtimeapi.AuthConfig) {
+			return "web:1", "default", &runtimeapi.AuthConfig{Username: "me", Password: "other"}
 		},
-		"none":              func() (string, *runtimeapi.AuthConfig) { return "web:1", nil },
-		"another reference": func() (string, *runtimeapi.AuthConfig) { return "web:2", me() },
+		"none":              func() (string, string, *runtimeapi.AuthConfig) { return "web:1", "default", nil },
+		"another namespace": func() (string, string, *runtimeapi.AuthConfig) { return "web:1", "other", me() },
+		"another reference": func() (string, string, *runtimeapi.AuthConfig) { return "web:2", "default", me() },
 	} {
 		id, drop := c.Keep(other())
 		if id == pull {
@@ -34,7 +35,7 @@ func TestCredentials(t *testing.T) {
 		}
 		drop()
 	}
-	if elsewhere, _ := NewCredentials().Keep("web:1", me()); elsewhere == pull {
+	if elsewhere, _ := NewCredentials().Keep("web:1", "default", me()); elsewhere == pull {
 		t.Error("another daemon gives the same id: the password could be guessed from it")
 	}
 	if strings.Contains(string(pull), "secret") {
@@ -58,7 +59,7 @@ func TestCredentialsConcurrently(t *testing.T) {
 	for range 16 {
 		callers.Go(func() {
 			for range 100 {
-				pull, drop := c.Keep("web:1", nil)
+				pull, drop := c.Keep("web:1", "default", nil)
 				if _, ok := c.find(pull); !ok {
 					t.Error("not found while it is kept")
 				}

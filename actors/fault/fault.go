@@ -93,6 +93,11 @@ func From(err error, op, subject string) Fault {
 		if f.Op == op && f.Subject == subject {
 			return *f
 		}
+	} else if t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err); ok && t.Timeout() { // a context's deadline, or one of the network
+		kind = Deadline
 	}
 	return Fault{Op: op, Kind: kind, Subject: subject, Reason: err.Error()}
 }

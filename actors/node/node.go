@@ -146,7 +146,11 @@ func (noEffect) NotBefore() time.Time { return time.Time{} }
 func (n *Node) Boot(ctx context.Context, past Restored, start host.StartDaemon) error {
 	n.spawn(HostStream, entity.Props(n.host, n.around(nil), HostStream, &past.Host))
 	if err := n.Host(ctx, start); err != nil {
-		return fmt.Errorf("record the daemon's start: %w", err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("record the daemon's start: %w", err)
+		}
+		// A damaged record of the node's stream is no reason to leave the pods alone.
+		n.logger.Error("the daemon's start is not recorded", "error", err)
 	}
 	for sandboxID, at := range past.Sandboxes {
 		stream := n.sandboxes.Stream(string(sandboxID))

@@ -151,7 +151,7 @@ func decideRemove(s State) []Event {
 }
 
 func decideHolderExited(s State, c HolderExited) []Event {
-	if !s.Holder.Begun || s.Holder.Exited {
+	if !s.Holder.Begun || s.Holder.Exited || s.final() {
 		return nil
 	}
 	events := []Event{HolderEnded(c)}

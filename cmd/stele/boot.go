@@ -31,6 +31,8 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *exe
 	if err != nil {
 		return err
 	}
+	// Before anything is attached or detached: the CNI specification has GC alone.
+	collectNetworks(ctx, d, feed.Live, logger)
 	err = actors.Boot(ctx, node.Restored(past), host.StartDaemon{
 		BootID: bootID, Version: version, PID: os.Getpid(), At: time.Now().UTC(),
 	})
@@ -39,13 +41,13 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *exe
 	}
 	for stream, reason := range feed.Live.Damaged() {
 		if err := actors.Host(ctx, host.ReportQuarantine{Stream: string(stream), Reason: reason}); err != nil {
-			return fmt.Errorf("record that %s is left alone: %w", stream, err)
+			logger.Error("a stream is left alone, which is not recorded", "stream", stream, "reason", reason, "error", err)
 		}
 	}
 	if past.Host.State.BootID == bootID {
 		lost(ctx, actors, past, x, watched, logger)
 	}
-	return collectNetworks(ctx, d, feed.Live, logger)
+	return nil
 }
 
 // lost ends what should be running and what the monitor does not know, and
@@ -78,12 +80,18 @@ func lost(ctx context.Context, actors *node.Node, past projections.Past, x *exec
 }
 
 // collectNetworks has CNI forget every attachment that the log does not know. A
-// sandbox that is only about to be attached is kept, too: its actor is at work.
-func collectNetworks(ctx context.Context, d *drivers, live *projections.Live, logger *slog.Logger) error {
+// sandbox that is only about to be attached is kept, too, and so is one whose stream
+// is damaged: its containers may run.
+func collectNetworks(ctx context.Context, d *drivers, live *projections.Live, logger *slog.Logger) {
 	var keep []cni.Attached
 	for _, s := range live.Sandboxes() {
 		if !s.State.HostNetwork && !s.State.Network.Detached {
 			keep = append(keep, cni.Attached{ID: string(s.State.ID)})
+		}
+	}
+	for stream := range live.Damaged() {
+		if sandbox, is := strings.CutPrefix(string(stream), "sandbox/"); is {
+			keep = append(keep, cni.Attached{ID: sandbox})
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, gcWithin)
@@ -92,7 +100,6 @@ func collectNetworks(ctx context.Context, d *drivers, live *projections.Live, lo
 	if err := d.Network.GC(ctx, keep); err != nil {
 		logger.Warn("networks not garbage-collected", "error", err)
 	}
-	return nil
 }
 
 func readBootID() (string, error) {

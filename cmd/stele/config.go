@@ -53,7 +53,7 @@ type networkConfig struct {
 type runtimeConfig struct {
 	// Default is the handler that a pod gets that names none.
 	Default string `toml:"default"`
-	// CgroupDriver is cgroupfs or systemd; empty means what the node uses.
+	// CgroupDriver is cgroupfs or systemd; empty means cgroupfs.
 	CgroupDriver string `toml:"cgroup_driver"`
 	// MaxLogSize is the size in bytes at which a container's log starts anew, 0
 	// for no limit. The kubelet rotates logs by itself.

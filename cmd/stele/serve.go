@@ -93,6 +93,14 @@ func serve(ctx context.Context, c config) error {
 		<-followed
 	}()
 
+	// The socket is there early, and served when all else is: making it changes the
+	// mask of the process for a moment, in which nothing may be made.
+	listener, err := listenUnix(c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }() // after an orderly end it is closed already
+
 	// What acts.
 	reports := newReports()
 	drivers, err := openDrivers(ctx, c, reports, logger)
@@ -112,6 +120,13 @@ func serve(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
+	// For an end before the daemon serves: what is under way must not meet drivers
+	// that are closed. After an orderly end it does nothing.
+	defer func() {
+		ending, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		actors.Close(ending)
+	}()
 	executor.ImageNews = func(ctx context.Context, ref string, c image.Command) error {
 		_, err := actors.Image(ctx, ref, c, nil)
 		return err
@@ -154,27 +169,19 @@ func serve(ctx context.Context, c config) error {
 		endMeasuring()
 		<-measured
 	}()
-	return listen(ctx, c, server, actors, logger)
+	return answer(ctx, listener, server, actors, logger)
 }
 
-// listen serves until ctx is done, then ends everything in order.
-func listen(ctx context.Context, c config, server *grpc.Server, actors *node.Node, logger *slog.Logger) error {
-	path, err := c.socket()
-	if err != nil {
-		return err
-	}
-	listener, err := listenUnix(path)
-	if err != nil {
-		return err
-	}
+// answer serves until ctx is done, then ends everything in order.
+func answer(ctx context.Context, listener net.Listener, server *grpc.Server, actors *node.Node, logger *slog.Logger) (err error) {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	logger.Info("serving", "address", c.Listen, "version", version, "pid", os.Getpid())
+	logger.Info("serving", "address", listener.Addr().String(), "version", version, "pid", os.Getpid())
 
 	select {
 	case <-ctx.Done():
 	case err = <-served:
-		err = fmt.Errorf("serve %s: %w", c.Listen, err)
+		err = fmt.Errorf("serve %s: %w", listener.Addr(), err)
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
@@ -199,7 +206,11 @@ func halfOf(ctx context.Context) context.Context {
 
 // listenUnix makes the socket, in place of one that a daemon left that is gone:
 // the event log's lock says that no other daemon runs on this root.
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(c config) (net.Listener, error) {
+	path, err := c.socket()
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
 	}

@@ -229,15 +229,19 @@ func (d *Driver) check(ctx context.Context, r record) error {
 
 // Detach undoes Attach with CNI DEL and the configuration that was used then. A
 // pod that is not attached is no error; neither is a namespace that is gone. The
-// pod's ID is enough, but if the record of the attachment was damaged: then the
-// rest is needed, and the present configuration is used.
+// pod's ID is enough, but if the record of the attachment was damaged or lost: then
+// the rest is needed, and the present configuration is used.
 func (d *Driver) Detach(ctx context.Context, p Pod) error {
 	r, known, err := d.load(p.ID)
 	if err != nil {
 		return err
 	}
 	if !known {
-		return d.forget(p.ID)
+		// There was no ADD, or its record is lost (it is not synced): DEL is right for
+		// both, if there is anybody to ask.
+		if _, err := d.current(); err != nil {
+			return d.forget(p.ID)
+		}
 	}
 	network, pod, err := d.attachedBy(r, p)
 	if err != nil {

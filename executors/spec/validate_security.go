@@ -113,10 +113,9 @@ func checkNamespaces(field string, o *cri.NamespaceOption) error {
 		return nil
 	case users.Mode != cri.NamespaceMode_POD:
 		return invalid(field+".userns_options.mode", users.Mode, "is a mode that user namespaces don't have")
-	case len(users.Uids) > 0 || len(users.Gids) > 0:
-		return unsupported(field+".userns_options", nil, "can't be had: this runtime has no user namespaces yet")
 	}
-	return nil
+	// Also without mappings: to run with the host's users instead would be a lie.
+	return unsupported(field+".userns_options", nil, "can't be had: this runtime has no user namespaces yet")
 }
 
 func checkSeccomp(sec *cri.LinuxContainerSecurityContext) error {
