@@ -36,6 +36,8 @@ const (
 	networkCheckWithin = 10 * time.Second
 	// recordRetry is the pause before an exit is offered to the log again.
 	recordRetry = 500 * time.Millisecond
+	// recordTries is how often an exit is offered to a stream that fails of itself.
+	recordTries = 10
 )
 
 // drivers are the executors' drivers as the configuration has them.
@@ -222,7 +224,7 @@ func (d *drivers) followExits(ctx context.Context, actors *node.Node, logger *sl
 			known = container.Unknown(exit.Unknown, exit.Time.UTC())
 		}
 		process := container.Process{PID: exit.Process.PID, StartTime: exit.Process.StartTime, Inode: exit.Process.Inode}
-		for {
+		for failed := 0; ; {
 			err := actors.Exited(ctx, exit.ContainerID, process, known)
 			if err == nil {
 				break
@@ -232,7 +234,10 @@ func (d *drivers) followExits(ctx context.Context, actors *node.Node, logger *sl
 			}
 			logger.Error("exit not recorded", "container", exit.ContainerID, "error", err)
 			if fault.KindOf(err) != fault.Unavailable {
-				break // its stream is quarantined; waiting would hold up all others
+				// A panic passes. A stream in quarantine stays, and would hold up all others.
+				if failed++; failed == recordTries {
+					break
+				}
 			}
 			if !pause(ctx, recordRetry) {
 				return
