@@ -1,11 +1,18 @@
-// Package bench measures a real daemon over its socket: how long each call of the
-// CRI takes in the middle, with one pod and with eight at a time, how many pods
-// live and die in a second, and which part of that the event log takes.
+// Package bench measures Stele as those who wait for it see it, beside what else
+// does the same work.
 //
 //	make bench
 //
-// What is measured is what the kubelet waits for. The machine's own part (runtime,
-// CNI plugins, kernel) is in it: compare only what ran on one machine.
+// BenchmarkPodLives asks a real daemon over its socket: how long each call of the CRI
+// takes in the middle, with one pod and with eight at a time, how many pods live and
+// die in a second, and which part of that the event log takes. BenchmarkLogs runs
+// containers under the monitor and under conmon. BenchmarkPull pulls images over the
+// CRI and with skopeo; containerd is not beside them, since it would have to be built
+// from its module.
 //
-// Read bench_test.go first; report.go does the arithmetic.
+// What is measured is what callers wait for. The machine's own part (runtime, CNI
+// plugins, kernel, disk) is in it: compare only what ran on one machine.
+//
+// Read bench_test.go first, then monitor_test.go and pull_test.go; report.go does the
+// arithmetic.
 package bench

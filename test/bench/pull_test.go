@@ -1,0 +1,154 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/e2e"
+	"github.com/stele-runtime/stele/test/images"
+)
+
+// BenchmarkPull pulls an image of many small layers, and one of a single big layer,
+// from a registry on loopback: over the CRI, and with `skopeo copy` into a store of
+// containers/storage on the same disk. Each pull is cold; nothing of the image is
+// there, and all of it comes from the registry.
+//
+// In skopeo's time is the start of its program and the making of a store, in the
+// daemon's that what it pulled is on the disk when it answers.
+func BenchmarkPull(b *testing.B) {
+	skopeo, err := exec.LookPath("skopeo")
+	if err != nil {
+		b.Fatalf("`test/deps/install.sh bench` installs skopeo: %v", err)
+	}
+	programs, err := e2e.BuildPrograms(b.TempDir(), false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := e2e.New(b, programs, e2e.Options{})
+	columns := []string{"stele", "skopeo"}
+	reports := map[string]*report{"stele": {}, "skopeo": {}}
+	for _, image := range []struct {
+		name         string
+		layers, size int
+	}{
+		{"40 layers of 4 KiB", 40, 4 << 10},
+		{"1 layer of 32 MiB", 1, 32 << 20},
+	} {
+		name := h.Registry.Push(b, fmt.Sprintf("bench/layers:%d", image.layers), layered(b, image.layers, image.size))
+		// Each layer, the manifest and the configuration.
+		requests := int64(image.layers + 2)
+		for _, contender := range []struct {
+			name string
+			// pull returns what undoes it.
+			pull func(b *testing.B, timed func(call func() error)) (undo func())
+		}{
+			{"stele", func(b *testing.B, timed func(func() error)) func() { return pullByCRI(b, h, name, timed) }},
+			{"skopeo", func(b *testing.B, timed func(func() error)) func() { return pullBySkopeo(b, skopeo, name, timed) }},
+		} {
+			b.Run(fmt.Sprintf("layers=%d/%s", image.layers, contender.name), func(b *testing.B) {
+				r := reports[contender.name]
+				for b.Loop() {
+					b.StopTimer()
+					before := h.Registry.Requests()
+					undo := contender.pull(b, func(call func() error) {
+						b.StartTimer()
+						err := r.time(image.name, call)
+						b.StopTimer()
+						if err != nil {
+							b.Fatal(err)
+						}
+					})
+					if n := h.Registry.Requests() - before; n < requests {
+						b.Errorf("the registry saw %d requests, at least %d are in a cold pull", n, requests)
+					}
+					undo()
+					b.StartTimer()
+				}
+				b.StopTimer()
+				b.ReportMetric(milliseconds(r.medians()[image.name]), "median-ms")
+			})
+		}
+	}
+	// A choice of sub-benchmarks may leave one of them out.
+	if len(reports["stele"].order) > 0 && len(reports["skopeo"].order) > 0 {
+		fmt.Fprint(os.Stdout, "\n"+table(columns, reports)+"\n")
+	}
+}
+
+// layered makes an image of layers with a file of that many bytes each, which no
+// compression makes smaller. Its digest is always the same.
+func layered(b *testing.B, layers, size int) v1.Image {
+	b.Helper()
+	source := rand.NewChaCha8([32]byte{byte(layers)})
+	spec := images.Spec{}
+	for i := range layers {
+		content := make([]byte, size)
+		// It reads all, and has no errors.
+		_, _ = source.Read(content)
+		spec.Layers = append(spec.Layers, []images.File{{Path: fmt.Sprintf("file-%d", i), Mode: 0o644, Content: content}})
+	}
+	return images.Build(b, spec)
+}
+
+func pullByCRI(b *testing.B, h *e2e.Harness, name string, timed func(func() error)) (undo func()) {
+	b.Helper()
+	image := &runtimeapi.ImageSpec{Image: name}
+	timed(func() error {
+		ctx, cancel := context.WithTimeout(b.Context(), patience)
+		defer cancel()
+		_, err := h.Images.PullImage(ctx, &runtimeapi.PullImageRequest{Image: image})
+		return err
+	})
+	return func() {
+		b.Helper()
+		ctx, cancel := context.WithTimeout(b.Context(), patience)
+		defer cancel()
+		if _, err := h.Images.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: image}); err != nil {
+			b.Fatalf("remove %s: %v", name, err)
+		}
+	}
+}
+
+func pullBySkopeo(b *testing.B, skopeo, name string, timed func(func() error)) (undo func()) {
+	b.Helper()
+	// Where the daemon's store is, too: another file system may be faster.
+	dir, err := os.MkdirTemp("/var/tmp", "stele-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	root := filepath.Join(dir, "root")
+	undo = func() {
+		b.Helper()
+		// The overlay driver mounts its directory onto itself.
+		if err := syscall.Unmount(filepath.Join(root, "overlay"), 0); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+			b.Errorf("unmount skopeo's store: %v", err)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			b.Error(err)
+		}
+	}
+	timed(func() error {
+		ctx, cancel := context.WithTimeout(b.Context(), patience)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, skopeo, "--insecure-policy", "copy", "--src-tls-verify=false", "docker://"+name,
+			fmt.Sprintf("containers-storage:[overlay@%s+%s]%s", root, filepath.Join(dir, "run"), name)).CombinedOutput()
+		if err != nil {
+			// The caller fails at once.
+			undo()
+			return fmt.Errorf("skopeo copy: %w: %s", err, out)
+		}
+		return nil
+	})
+	return undo
+}
