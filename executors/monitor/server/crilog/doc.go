@@ -7,7 +7,8 @@
 // which may be any bytes but a newline. F (full) ends a line of the container;
 // P (partial) is a piece of a line that goes on in the stream's next record.
 //
-// It formats (format.go) and owns the file (file.go, dir.go); where the bytes
-// come from and when is its caller's business. It is not safe for concurrent
-// use. Read format.go first.
+// It formats batches of output (format.go, batch.go, append.go), owns the file
+// (file.go, dir.go), and finishes what a process that was killed has begun to write
+// (resume.go); where the bytes come from and when is its caller's business. It is
+// not safe for concurrent use. Read format.go first.
 package crilog

@@ -34,6 +34,9 @@ func (o *Output) AddClient(c Client) (remove func(), err error) {
 	k := &client{out: o, gone: c.Gone}
 	var addErr error
 	err = o.pump.call(func() { addErr = k.open(c) })
+	if errors.Is(err, ErrStopped) {
+		Pipes{Stdout: c.Stdout, Stderr: c.Stderr}.Close()
+	}
 	if err = errors.Join(err, addErr); err != nil {
 		return nil, fmt.Errorf("pass a container's output on: %w", err)
 	}

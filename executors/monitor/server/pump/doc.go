@@ -1,12 +1,16 @@
-// Package pump moves what containers write from their pipes into their logs: one
-// goroutine, one epoll, one buffer for all containers, so that a container costs
-// a few hundred bytes and no goroutine.
+// Package pump moves what containers write from their pipes and terminals into
+// their logs: one goroutine, one epoll, one buffer for all containers, so that a
+// container costs a few hundred bytes and no goroutine.
 //
 // Everything that touches a pipe or a log happens in that goroutine, or as a
 // function that is handed to it; there are no locks on the way of the data. A
 // log on a disk that hangs thus holds up all containers' output, and nothing
 // else.
 //
+// The buffer is in a redo file: a pump that is killed, at whatever instant, leaves
+// to the next one all that it had read and not written, and the notes that tell
+// what of it was written.
+//
 // It knows descriptors and logs, not containers. Read pump.go first, then
-// stream.go.
+// stream.go, and recover.go with package redo.
 package pump

@@ -179,6 +179,9 @@ func (f *File) begin() error {
 		if err := f.allocate(l.at, flightSize); err != nil {
 			return err
 		}
+		// A read that has to wait for a page may end in the middle when the process
+		// is killed. Where locking is refused, the pages are there most of the time.
+		_ = unix.Mlock(f.mem[l.at:][:flightSize])
 		f.flight = l
 		return nil
 	}

@@ -70,7 +70,8 @@ func (l *Flight) Key() Key { return l.head.op.key }
 // Read is called before size bytes are read to Buffer()[op.Carried:]. peeked is
 // what they are, or begin with, if that is known, and of use up to Short bytes.
 func (l *Flight) Read(op Op, size int, peeked []byte) {
-	l.put(op, size)
+	l.put(op)
+	l.head.op.asked = int64(size)
 	l.markPlace(peeked)
 	l.set(reading)
 }
@@ -78,15 +79,14 @@ func (l *Flight) Read(op Op, size int, peeked []byte) {
 // Landed is called when size bytes were read, or with 0 when there is nothing to
 // read; op must be the same again. The time is that of their records.
 func (l *Flight) Landed(op Op, size int, now time.Time) {
-	l.put(op, size)
-	l.head.op.time = now.UnixNano()
+	l.put(op)
+	l.head.op.read, l.head.op.time = int64(size), now.UnixNano()
 	l.set(landed)
 }
 
-func (l *Flight) put(op Op, size int) {
+func (l *Flight) put(op Op) {
 	r := &l.head.op
-	r.key, r.stream, r.rest, r.open = op.Key, op.Stream, op.Rest, op.Open
-	r.carried, r.read = int64(op.Carried), int64(size)
+	r.key, r.stream, r.rest, r.open, r.carried = op.Key, op.Stream, op.Rest, op.Open, int64(op.Carried)
 }
 
 // Writing implements crilog.Ledger.
@@ -170,8 +170,8 @@ func (l *Flight) Recover(now time.Time) (p Progress, ok bool) {
 // a terminal, where nothing can be peeked at, are the same by chance once in
 // 256^size times.
 //
-// In the whole page at the beginning, and at the end, since a read may return less
-// than it asked for: a pipe in packet mode gives a packet, of at most a page.
+// All of the page at the beginning, and the end: a read may return less than it
+// asked for, since a pipe in packet mode gives a packet, of at most a page.
 func (l *Flight) markPlace(peeked []byte) {
 	place := l.place()
 	if len(place) < markSize {
@@ -191,7 +191,7 @@ func (l *Flight) markPlace(peeked []byte) {
 
 // place is where data are read to.
 func (l *Flight) place() []byte {
-	return l.Buffer()[l.head.op.carried:][:l.head.op.read]
+	return l.Buffer()[l.head.op.carried:][:l.head.op.asked]
 }
 
 // arrived returns how many bytes were read.
@@ -226,7 +226,7 @@ func (l *Flight) check(state uint32) string {
 	switch {
 	case state >= states:
 		return "it has no state"
-	case r.carried < 0 || r.carried > MaxCarry || r.read < 0 || r.read > MaxRead:
+	case r.carried < 0 || r.carried > MaxCarry || r.asked < 0 || r.asked > MaxRead || r.read < 0 || r.read > MaxRead:
 		return "it has too many bytes"
 	case r.stream > crilog.Stderr || r.rest > crilog.Finish:
 		return "it says nonsense"

@@ -82,14 +82,14 @@ type flightHead struct {
 	notes [2]crilog.Note
 }
 
-// opRecord is an Op, and how many bytes it carried and has read.
+// opRecord is an Op, the time, and how many bytes were carried, asked for and read.
 type opRecord struct {
-	key           Key
-	stream        crilog.Stream
-	rest          crilog.Rest
-	open          bool
-	time          int64
-	carried, read int64
+	key                  Key
+	stream               crilog.Stream
+	rest                 crilog.Rest
+	open                 bool
+	time                 int64
+	carried, asked, read int64
 }
 
 // carryHead is a place in the table of carries.
