@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/stele-runtime/stele/executors/monitor/pause"
 	"github.com/stele-runtime/stele/executors/monitor/server"
@@ -44,7 +45,6 @@ func run() int {
 	cgroup := flag.String("cgroup", "", "cgroup to run in; as a rule that of the daemon")
 	debugLog := flag.Bool("debug", false, "log more")
 	showVersion := flag.Bool("version", false, "print the version and exit")
-	handover := flag.Int("handover", 0, "descriptor of what the program before this one has left")
 	takesOver := flag.Int("takes-over", 0, "end with 0 if handovers of this format are understood")
 	flag.Parse()
 	if *takesOver != 0 {
@@ -66,13 +66,18 @@ func run() int {
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 
-	if *cgroup != "" && *handover == 0 {
+	handover, err := takeHandover()
+	if err != nil {
+		logger.Error("the monitor ends", "error", err)
+		return 1
+	}
+	if *cgroup != "" && handover == 0 {
 		if err := server.JoinCgroup(*cgroup); err != nil {
 			logger.Error("the monitor ends", "error", err)
 			return 1
 		}
 	}
-	s, err := server.Open(server.Config{Dir: *dir, Build: version, Logger: logger, Args: lasting(), Handover: *handover})
+	s, err := server.Open(server.Config{Dir: *dir, Build: version, Logger: logger, Args: os.Args[1:], Handover: handover})
 	if errors.Is(err, server.ErrAlreadyRuns) {
 		return exitAlreadyRuns
 	}
@@ -94,13 +99,19 @@ func understands(format int) int {
 	return 1
 }
 
-// lasting returns the flags that a program which replaces this one is to get.
-func lasting() []string {
-	var args []string
-	flag.Visit(func(f *flag.Flag) {
-		if f.Name != "handover" {
-			args = append(args, "-"+f.Name+"="+f.Value.String())
-		}
-	})
-	return args
+// takeHandover returns the descriptor of what the program before this one has left, 0
+// if there was none, and takes it out of the environment.
+func takeHandover() (int, error) {
+	text, there := os.LookupEnv(server.HandoverVariable)
+	if !there {
+		return 0, nil
+	}
+	if err := os.Unsetenv(server.HandoverVariable); err != nil {
+		return 0, fmt.Errorf("unset %s: %w", server.HandoverVariable, err)
+	}
+	descriptor, err := strconv.Atoi(text)
+	if err != nil || descriptor <= 2 {
+		return 0, fmt.Errorf("%s is %q, which is no descriptor", server.HandoverVariable, text)
+	}
+	return descriptor, nil
 }

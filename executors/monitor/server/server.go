@@ -33,8 +33,7 @@ type Config struct {
 	// Build names the monitor's version.
 	Build  string
 	Logger *slog.Logger
-	// Args are the arguments that a program which replaces this one is to get,
-	// besides -handover.
+	// Args are the arguments that a program which replaces this one is to get.
 	Args []string
 	// Handover is the descriptor of what the program before this one has left; 0
 	// for a start from nothing.

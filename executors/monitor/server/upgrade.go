@@ -26,6 +26,9 @@ const (
 	// upgradeWait is how long an upgrade may wait until nothing is under way, and
 	// everything else with it.
 	upgradeWait = 30 * time.Second
+	// HandoverVariable has, in the environment, the descriptor of what a monitor
+	// leaves to the program that replaces it.
+	HandoverVariable = "STELE_MONITOR_HANDOVER"
 	// maxHandover bounds what is read of a handover, in bytes: some hundred for
 	// each of many thousand containers.
 	maxHandover = 16 << 20
@@ -147,9 +150,10 @@ func (s *Server) replace(binary string, left *pb.Handover) error {
 	if err := setInherited(left, true); err != nil {
 		return err
 	}
-	args := append([]string{binary}, s.config.Args...)
-	args = append(args, "-handover", strconv.Itoa(memfd))
-	if err := syscall.Exec(binary, args, os.Environ()); err != nil {
+	// By the environment, so that the command line stays the same, which
+	// administrators look for.
+	environment := append(os.Environ(), HandoverVariable+"="+strconv.Itoa(memfd))
+	if err := syscall.Exec(binary, append([]string{binary}, s.config.Args...), environment); err != nil {
 		return fmt.Errorf("execute %s: %w", binary, err)
 	}
 	return nil
