@@ -56,7 +56,7 @@ generate: ## the Go of proto/
 
 bench: build ## the event log, the monitor, and pod lives over the CRI (as root)
 	@test/deps/install.sh bench
-	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
+	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./executors/monitor ./test/bench
 
 clean: ## what the other targets built
 	rm -rf bin .cache
