@@ -23,8 +23,8 @@ import (
 // containers/storage on the same disk. Each pull is cold; nothing of the image is
 // there, and all of it comes from the registry.
 //
-// In skopeo's time is the start of its program and the making of a store, in the
-// daemon's that what it pulled is on the disk when it answers.
+// In skopeo's time is the start of its program and the making of a store, which the
+// daemon has behind it.
 func BenchmarkPull(b *testing.B) {
 	skopeo, err := exec.LookPath("skopeo")
 	if err != nil {
