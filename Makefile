@@ -54,9 +54,10 @@ generate: ## the Go of proto/
 	go run $(BUF) lint
 	go run $(BUF) generate
 
-bench: build ## the event log, the monitor, and pod lives over the CRI (as root)
+bench: build ## the event log, the monitor, pod lives and pulls, beside conmon and skopeo (as root)
 	@test/deps/install.sh bench
-	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./executors/monitor ./test/bench
+	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
+	go test -tags '$(TAGS)' -run '^$$' -bench '^BenchmarkMemory$$' -benchtime 1x -timeout $(TEST_TIMEOUT) ./executors/monitor
 
 clean: ## what the other targets built
 	rm -rf bin .cache
