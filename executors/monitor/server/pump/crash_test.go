@@ -73,6 +73,14 @@ func (w *world) close() {
 	}
 }
 
+// remove is close, and gives the memory back at once.
+func (w *world) remove() {
+	w.close()
+	if err := os.RemoveAll(w.dir); err != nil {
+		w.t.Error(err)
+	}
+}
+
 func (w *world) log() string { return filepath.Join(w.dir, "logs", "0.log") }
 
 // look opens the log, if it is one that was not there before: it may be replaced.
@@ -381,7 +389,7 @@ type fate struct {
 // were.
 func play(t *testing.T, f fate) bool {
 	w := newWorld(t, f)
-	defer w.close()
+	defer w.remove()
 	deaths := f.deaths
 	next := func() *life {
 		if len(deaths) == 0 {

@@ -90,16 +90,15 @@ func New(logger *slog.Logger, file *redo.File) (*Pump, error) {
 		scratch: crilog.NewScratch(),
 		left:    file.Left(),
 	}
-	p.peek, err = newPeek()
-	if err == nil {
-		err = p.add(wake, unix.EPOLLIN, nil)
+	if p.peek, err = newPeek(); err == nil {
+		if err = p.add(wake, unix.EPOLLIN, nil); err == nil {
+			return p, nil
+		}
+		p.peek.close()
 	}
-	if err != nil {
-		_ = unix.Close(epoll)
-		_ = unix.Close(wake)
-		return nil, err
-	}
-	return p, nil
+	_ = unix.Close(epoll)
+	_ = unix.Close(wake)
+	return nil, err
 }
 
 // Run reads until Stop.
