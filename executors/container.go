@@ -17,6 +17,7 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/storage"
@@ -279,15 +280,34 @@ func (x *Executor) kill(ctx context.Context, c container.Spec) error {
 	return runtime.Kill(ctx, x.ociContainer(c), unix.SIGKILL, true)
 }
 
-func (x *Executor) deleteRuntime(ctx context.Context, c container.Spec) error {
+// deleteRuntime also tells how the container ended: the monitor's own word of it may
+// come when the container's history is over.
+func (x *Executor) deleteRuntime(ctx context.Context, c container.Spec) container.DeleteRuntimeDone {
+	ended, err := x.deleteAndForget(ctx, c)
+	done := container.DeleteRuntimeDone{Err: err, At: now()}
+	if ended != nil {
+		done.Exited, done.Exit = true, ExitOf(*ended)
+	}
+	return done
+}
+
+func (x *Executor) deleteAndForget(ctx context.Context, c container.Spec) (*monitor.Exit, error) {
 	runtime, err := x.runtime(c.Handler)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := runtime.Delete(ctx, x.ociContainer(c)); err != nil {
-		return err
+		return nil, err
 	}
-	return x.Monitor.Forget(ctx, string(c.ID))
+	return x.Monitor.ForgetEnded(ctx, string(c.ID))
+}
+
+// ExitOf is what the monitor saw, as the container's machine has it.
+func ExitOf(e monitor.Exit) container.Exit {
+	if e.Unknown != "" {
+		return container.Unknown(e.Unknown, e.Time.UTC())
+	}
+	return container.Exit{Code: e.Code, Signal: e.Signal, OOMKilled: e.OOMKilled, At: e.Time.UTC()}
 }
 
 func (x *Executor) releaseRootfs(ctx context.Context, c container.Spec) error {

@@ -127,7 +127,7 @@ func (x *Executor) Container(ctx context.Context, f container.Effect) container.
 		err := x.Monitor.ReopenLog(ctx, string(f.Spec.ID))
 		return container.RotateLogDone{Reopen: f.Reopen, Err: err}
 	case container.DeleteRuntime:
-		return container.DeleteRuntimeDone{Err: x.deleteRuntime(ctx, f.Spec), At: now()}
+		return x.deleteRuntime(ctx, f.Spec)
 	case container.ReleaseRootfs:
 		return container.ReleaseRootfsDone{Err: x.releaseRootfs(ctx, f.Spec), At: now()}
 	}

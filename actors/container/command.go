@@ -120,10 +120,13 @@ type RotateLogDone struct {
 	Err    error
 }
 
-// DeleteRuntimeDone is the outcome of DeleteRuntime.
+// DeleteRuntimeDone is the outcome of DeleteRuntime. If Exited, Exit is how the init
+// ended, which RecordExit may not have said yet.
 type DeleteRuntimeDone struct {
-	Err error
-	At  time.Time
+	Exited bool
+	Exit   Exit
+	Err    error
+	At     time.Time
 }
 
 // ReleaseRootfsDone is the outcome of ReleaseRootfs.

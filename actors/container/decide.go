@@ -119,7 +119,11 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		if c.Err != nil {
 			return []Event{RuntimeDeleteFailed{failure(s, "delete container", c.Err), s.again(DeleteRuntime{}, c.At)}}, nil
 		}
-		return append([]Event{RuntimeDeleted{}}, s.execsLost()...), nil
+		var events []Event
+		if c.Exited && !s.ExitSeen {
+			events = append(events, ContainerExited{c.Exit})
+		}
+		return append(append(events, RuntimeDeleted{}), s.execsLost()...), nil
 	case ReleaseRootfsDone:
 		if c.Err != nil {
 			return []Event{RootfsReleaseFailed{failure(s, "release root file system", c.Err), s.again(ReleaseRootfs{}, c.At)}}, nil

@@ -217,12 +217,7 @@ func (d *drivers) follow(ctx context.Context, actors *node.Node, reports *report
 // may forget. An exit that the log cannot take stays with the monitor.
 func (d *drivers) followExits(ctx context.Context, actors *node.Node, logger *slog.Logger) {
 	for exit := range d.Monitor.Exits(ctx, 0) {
-		known := container.Exit{
-			Code: exit.Code, Signal: exit.Signal, OOMKilled: exit.OOMKilled, At: exit.Time.UTC(), Unknown: exit.Unknown,
-		}
-		if exit.Unknown != "" {
-			known = container.Unknown(exit.Unknown, exit.Time.UTC())
-		}
+		known := executors.ExitOf(exit)
 		process := container.Process{PID: exit.Process.PID, StartTime: exit.Process.StartTime, Inode: exit.Process.Inode}
 		for failed := 0; ; {
 			err := actors.Exited(ctx, exit.ContainerID, process, known)

@@ -161,11 +161,28 @@ func (c *Client) Signal(ctx context.Context, id string, signal int) error {
 // has deleted. It waits a few seconds for an end that is not known yet, and then
 // fails with ErrRunning. A container that the monitor doesn't know is forgotten.
 func (c *Client) Forget(ctx context.Context, id string) error {
-	err := c.do(ctx, "forget container "+id, &pb.Request{Call: &pb.Request_Forget{Forget: &pb.Forget{ContainerId: id}}})
-	if err == nil {
-		c.release(id)
-	}
+	_, err := c.ForgetEnded(ctx, id)
 	return err
+}
+
+// ForgetEnded is Forget, and tells how the first process ended; nil if the monitor
+// doesn't know. Exits yields that exit as well, until it is acknowledged.
+func (c *Client) ForgetEnded(ctx context.Context, id string) (*Exit, error) {
+	var exit *Exit
+	err := c.retry(ctx, func(s *session) error {
+		f, err := s.roundTrip(ctx, &pb.Request{Call: &pb.Request_Forget{Forget: &pb.Forget{ContainerId: id}}})
+		defer f.close()
+		if e := f.reply.GetExit(); err == nil && e != nil {
+			told := toExit(e)
+			exit = &told
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("forget container %s: %w", id, err)
+	}
+	c.release(id)
+	return exit, nil
 }
 
 // Container is what the monitor knows of a container.

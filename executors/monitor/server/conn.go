@@ -189,7 +189,11 @@ func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, er
 	case *pb.Request_ReopenLog:
 		return done, descriptors{}, s.reopenLog(call.ReopenLog.ContainerId)
 	case *pb.Request_Forget:
-		return done, descriptors{}, s.forget(call.Forget.ContainerId)
+		exit, err := s.forget(call.Forget.ContainerId)
+		if err != nil || exit == nil {
+			return done, descriptors{}, err
+		}
+		return &pb.Reply{Result: &pb.Reply_Exit{Exit: exit}}, descriptors{}, nil
 	case *pb.Request_List:
 		reply, err := n.list(c.Id)
 		return reply, descriptors{}, err
@@ -281,20 +285,21 @@ func (s *Server) reopenLog(id string) error {
 	return output.Reopen()
 }
 
-// forget drops a container that has ended.
-func (s *Server) forget(id string) error {
+// forget drops a container that has ended, and returns how, nil for one that is not
+// known.
+func (s *Server) forget(id string) (*pb.Exit, error) {
 	c, err := s.find(id)
 	if err != nil {
-		return s.journal.Forget(id)
+		return nil, s.journal.Forget(id)
 	}
 	select {
 	case <-c.exited:
 	case <-time.After(forgetWait):
-		return fail(pb.Failure_CODE_RUNNING, "container %q still runs", id)
+		return nil, fail(pb.Failure_CODE_RUNNING, "container %q still runs", id)
 	}
 	s.drop(c)
 	s.losses.forget(id)
-	return errors.Join(c.release(), s.journal.Forget(id))
+	return c.exit, errors.Join(c.release(), s.journal.Forget(id))
 }
 
 // checkShutdown refuses to end while there is something to do.

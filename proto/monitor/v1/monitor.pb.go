@@ -2132,7 +2132,8 @@ func (x *ReopenLog) GetContainerId() string {
 }
 
 // Forget drops a container that has ended: what its pipes still hold is written
-// to its log, its descriptors are closed. An unknown container is forgotten.
+// to its log, its descriptors are closed. It answers with the container's Exit. An
+// unknown container is forgotten, and has none.
 type Forget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
