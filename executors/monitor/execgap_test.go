@@ -51,7 +51,8 @@ func TestExecOutlivesTheMonitor(t *testing.T) {
 	if err := os.Remove(filepath.Join(n.rootfs, "go")); err != nil {
 		t.Fatal(err)
 	}
-	e, err = n.client.StartExec(context.Background(), n.execRequest("a", "x", waitForGo+"kill -9 $$"))
+	// Of another id: the monitor that adopted the first one may not know of its end yet.
+	e, err = n.client.StartExec(context.Background(), n.execRequest("a", "y", waitForGo+"kill -9 $$"))
 	if err != nil {
 		t.Fatal(err)
 	}
