@@ -75,11 +75,11 @@ func exitReason(s container.State) (reason, message string) {
 	case s.Failure.Failed():
 		return "StartError", s.Failure.Error()
 	case s.Exit.OOMKilled:
-		return "OOMKilled", ""
+		return "OOMKilled", s.Exit.Note
 	case s.Exit.Code == 0:
-		return "Completed", ""
+		return "Completed", s.Exit.Note
 	}
-	return "Error", ""
+	return "Error", s.Exit.Note
 }
 
 func containerState(x *projections.Container) runtimeapi.ContainerState {

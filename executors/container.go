@@ -305,9 +305,11 @@ func (x *Executor) deleteAndForget(ctx context.Context, c container.Spec) (*moni
 // ExitOf is what the monitor saw, as the container's machine has it.
 func ExitOf(e monitor.Exit) container.Exit {
 	if e.Unknown != "" {
-		return container.Unknown(e.Unknown, e.Time.UTC())
+		unknown := container.Unknown(e.Unknown, e.Time.UTC())
+		unknown.Note = e.Note
+		return unknown
 	}
-	return container.Exit{Code: e.Code, Signal: e.Signal, OOMKilled: e.OOMKilled, At: e.Time.UTC()}
+	return container.Exit{Code: e.Code, Signal: e.Signal, OOMKilled: e.OOMKilled, At: e.Time.UTC(), Note: e.Note}
 }
 
 func (x *Executor) releaseRootfs(ctx context.Context, c container.Spec) error {

@@ -152,13 +152,13 @@ func containerRequestedFrom(m *pb.ContainerRequested) container.ContainerRequest
 func containerExitedTo(e container.ContainerExited) *pb.ContainerExited {
 	return &pb.ContainerExited{
 		Code: int64(e.Exit.Code), Signal: int64(e.Exit.Signal), OomKilled: e.Exit.OOMKilled,
-		At: stamp(e.Exit.At), Unknown: e.Exit.Unknown,
+		At: stamp(e.Exit.At), Unknown: e.Exit.Unknown, Note: e.Exit.Note,
 	}
 }
 
 func containerExitedFrom(m *pb.ContainerExited) container.ContainerExited {
 	return container.ContainerExited{Exit: container.Exit{
 		Code: int(m.GetCode()), Signal: int(m.GetSignal()), OOMKilled: m.GetOomKilled(),
-		At: at(m.GetAt()), Unknown: m.GetUnknown(),
+		At: at(m.GetAt()), Unknown: m.GetUnknown(), Note: m.GetNote(),
 	}}
 }

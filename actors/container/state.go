@@ -67,6 +67,9 @@ type Exit struct {
 	At        time.Time // wall time of the exit
 	// Unknown is why nobody can say how it ended; empty when the code is real.
 	Unknown string `json:",omitempty"`
+	// Note is what else is to be known of the end, such as that the container's
+	// terminal had hung up.
+	Note string `json:",omitempty"`
 }
 
 // Process tells the container's init from every other process, also after its

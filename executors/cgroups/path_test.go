@@ -3,6 +3,7 @@ package cgroups
 import (
 	"errors"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,7 +118,7 @@ func TestAcceptedParentsContain(t *testing.T) {
 		if err != nil {
 			t.Fatalf("parent %q gives %q, which has no place: %v", parent, p, err)
 		}
-		if path.Clean(rel) != rel || !strings.HasPrefix(rel, "/") || strings.Contains(rel, "..") && !strings.Contains(parent, "..") {
+		if path.Clean(rel) != rel || !strings.HasPrefix(rel, "/") || slices.Contains(strings.Split(rel, "/"), "..") {
 			t.Fatalf("parent %q gives %q at %q", parent, p, rel)
 		}
 		if driver == Cgroupfs && parent != "" && path.Dir(rel) != parent {

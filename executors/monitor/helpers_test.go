@@ -172,6 +172,8 @@ type container struct {
 	script string
 	// memory is a limit in bytes; 0 for none.
 	memory int64
+	// hostPID is a container without a PID namespace: its end leaves others behind.
+	hostPID bool
 	// change may be nil.
 	change func(*monitor.CreateRequest)
 }
@@ -201,6 +203,9 @@ func (n *node) request(c container) monitor.CreateRequest {
 			Namespaces:  []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}},
 			Resources:   &specs.LinuxResources{},
 		},
+	}
+	if c.hostPID {
+		spec.Linux.Namespaces = spec.Linux.Namespaces[1:]
 	}
 	if c.memory > 0 {
 		spec.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &c.memory, Swap: &c.memory}
@@ -390,4 +395,12 @@ func ended(pid int) bool {
 func gone(pid int) bool {
 	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 	return errors.Is(err, os.ErrNotExist)
+}
+
+// touch makes a file in the root of the containers.
+func (n *node) touch(name string) {
+	n.t.Helper()
+	if err := os.WriteFile(filepath.Join(n.rootfs, name), nil, 0o644); err != nil {
+		n.t.Fatal(err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"testing"
 	"time"
@@ -255,5 +256,65 @@ func TestJournalIsDamaged(t *testing.T) {
 		case id == lost && (e.Unknown == "" || e.Seq <= 1<<32):
 			t.Errorf("the exit of %s is %+v", id, e)
 		}
+	}
+}
+
+// A monitor that cannot open a log again goes on without it, and counts what is
+// lost until somebody asks to have the log reopened.
+func TestLogGoneWhenMonitorDies(t *testing.T) {
+	n := newNode(t)
+	n.run(container{id: "a", script: `echo first
+		while [ ! -e /lose ]; do sleep 0.02; done; echo 0123456789
+		while [ ! -e /go ]; do sleep 0.02; done; echo last; exit 7`})
+	n.eventually("there is some output", func() bool { return len(n.records(n.log("a"))) == 1 })
+	dir := filepath.Dir(n.log("a"))
+	if err := os.Rename(dir, dir+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.killMonitor()
+	n.touch("lose")
+	n.eventually("the loss is counted", func() bool {
+		list, err := n.client.List(context.Background())
+		return err == nil && len(list) == 1 && list[0].LogLost == 10 && list[0].LogError != ""
+	})
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.client.ReopenLog(context.Background(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	n.touch("go")
+	if e := n.exits(0, "a")["a"]; e.Code != 7 {
+		t.Errorf("the exit is %+v", e)
+	}
+	if got := lines(n.records(n.log("a")), "stdout"); len(got) != 1 || got[0] != "last" {
+		t.Errorf("the new log has %q", got)
+	}
+}
+
+// Those who are left when a container's first process has ended are logged by the
+// next monitor, too.
+func TestWritersAreLeftWhenMonitorDies(t *testing.T) {
+	for _, both := range []bool{false, true} {
+		t.Run(fmt.Sprint("both=", both), func(t *testing.T) {
+			n := newNode(t)
+			n.run(container{id: "a", hostPID: true, script: `echo first; (` + waitForGo + `echo last) & exit 7`})
+			if e := n.exits(0, "a")["a"]; e.Code != 7 {
+				t.Errorf("the exit is %+v", e)
+			}
+			if both {
+				n.killBoth(true)
+				n.connect()
+			} else {
+				n.killMonitor()
+			}
+			n.release()
+			n.eventually("the last word is in the log", func() bool {
+				return reflect.DeepEqual(lines(n.records(n.log("a")), "stdout"), []string{"first", "last"})
+			})
+		})
 	}
 }

@@ -41,16 +41,37 @@ type run struct {
 	unseen atomic.Int64
 
 	mu sync.Mutex
-	// bothKilled are the moments when both were killed.
-	bothKilled []time.Time
+	// bothKilled are the times in which both were killed.
+	bothKilled []span
+	// log says what was killed when.
+	log []string
+}
+
+// span is a time from the first kill to after the second.
+type span struct{ from, to time.Time }
+
+// note writes down what is about to be killed.
+func (r *run) note(what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = append(r.log, time.Now().UTC().Format("15:04:05.000 ")+what)
+}
+
+// story is what became of a container, for a life that went wrong.
+func (r *run) story(c *runtimeapi.ContainerStatus) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := func(nanos int64) string { return time.Unix(0, nanos).UTC().Format("15:04:05.000000") }
+	return fmt.Sprintf("container %s, started %s, finished %s, code %d %s; kills: %s",
+		c.Id, at(c.StartedAt), at(c.FinishedAt), c.ExitCode, c.Message, strings.Join(r.log, ", "))
 }
 
 // alone reports whether a container was left without both processes in its life.
 func (r *run) alone(c *runtimeapi.ContainerStatus) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.bothKilled, func(at time.Time) bool {
-		return c.StartedAt <= at.UnixNano() && at.UnixNano() <= c.FinishedAt
+	return slices.ContainsFunc(r.bothKilled, func(both span) bool {
+		return c.StartedAt <= both.to.UnixNano() && both.from.UnixNano() <= c.FinishedAt
 	})
 }
 
@@ -60,11 +81,12 @@ func (r *run) kill9Both(daemonFirst bool) {
 	if daemonFirst {
 		first, second = second, first
 	}
+	from := time.Now()
 	first()
 	second()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.bothKilled = append(r.bothKilled, time.Now())
+	r.bothKilled = append(r.bothKilled, span{from, time.Now()})
 }
 
 func TestLives(t *testing.T) {
@@ -137,14 +159,18 @@ func (r *run) kill(random *rand.Rand, done <-chan struct{}) map[string]int {
 		}
 		switch random.IntN(4) {
 		case 0:
+			r.note("daemon")
 			r.h.Kill9()
 			r.h.Launch()
 			kills["daemon"]++
 		case 1, 2:
+			r.note("monitor")
 			r.killMonitor()
 			kills["monitor"]++
 		case 3:
-			r.kill9Both(random.IntN(2) == 0)
+			daemonFirst := random.IntN(2) == 0
+			r.note(fmt.Sprintf("both, daemon first: %v", daemonFirst))
+			r.kill9Both(daemonFirst)
 			r.h.Launch()
 			kills["both"]++
 		}
@@ -177,12 +203,12 @@ func (r *run) live(life int) error {
 	alone := r.alone(ended)
 	if int(ended.ExitCode) != code {
 		if ended.ExitCode != -1 || !alone {
-			return fmt.Errorf("the exit code is %d (%s: %s), want %d", ended.ExitCode, ended.Reason, ended.Message, code)
+			return fmt.Errorf("the exit code is %d (%s: %s), want %d; %s", ended.ExitCode, ended.Reason, ended.Message, code, r.story(ended))
 		}
 		r.unseen.Add(1)
 	}
 	if err := checkNumbers(filepath.Join(pod.Config.LogDirectory, config.LogPath), !alone); err != nil {
-		return err
+		return fmt.Errorf("%w; %s", err, r.story(ended))
 	}
 	return r.until(func() error {
 		_, err := r.h.Runtime.RemoveContainer(r.h.Context(), &runtimeapi.RemoveContainerRequest{ContainerId: id})

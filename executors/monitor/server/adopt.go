@@ -75,27 +75,26 @@ func (s *Server) resumeContainer(record *pb.Container, b belongings) error {
 		return nil
 	}
 	c.adoptRecord(record)
+	c.resumed = true
 	defer close(c.ready)
+	if b.stdout < 0 && b.stderr < 0 && b.terminal < 0 {
+		b.stdout, b.stderr = reopenPipes(record)
+	}
 	if record.Exit != nil {
 		c.exit = record.Exit
 		c.once.Do(func() { close(c.exited) })
 		return s.resumeOutput(c, b)
 	}
-	c.resumed = true
 	if b.pidfd < 0 {
 		pidfd, err := toIdentity(record.Process).Open()
 		if err != nil {
 			s.logger.Info("a container's process is gone", "container", c.id, "error", err)
-			b.close()
 			c.mu.Lock()
 			c.lost = true
 			c.mu.Unlock()
-			return nil
+			return s.resumeOutput(c, b)
 		}
 		b.pidfd = pidfd
-	}
-	if b.stdout < 0 && b.stderr < 0 {
-		b.stdout, b.stderr = reopenPipes(record)
 	}
 	return s.takeUp(c, b)
 }
@@ -108,16 +107,7 @@ func (s *Server) resumeOutput(c *container, b belongings) error {
 	if b.stdout < 0 && b.stderr < 0 && b.terminal < 0 {
 		return nil
 	}
-	log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
-	if err != nil {
-		s.logger.Error("open the log of a container again", "container", c.id, "error", err)
-	}
-	output, err := s.attachPump(b, log)
-	c.mu.Lock()
-	c.output, c.terminal = output, b.terminal
-	c.mu.Unlock()
-	s.watchLosses(c)
-	return err
+	return s.complete(c, b)
 }
 
 // adoptRecord sets what is known of a container that another monitor had. The
@@ -131,24 +121,27 @@ func (c *container) adoptRecord(record *pb.Container) {
 // takeUp goes on with a container that another monitor began. The descriptors
 // are its own from then on.
 func (s *Server) takeUp(c *container, b belongings) error {
-	log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
-	if err != nil {
-		// Without a log the output is dropped, rather than the container held up.
-		s.logger.Error("open the log of a container again", "container", c.id, "error", err)
-	}
-	output, err := s.attachPump(b, log)
+	pidfd := b.pidfd
+	b.pidfd = -1
 	c.mu.Lock()
-	if c.stdinClosed {
-		closeAll(b.stdin)
-		b.stdin = -1
-	}
-	c.output, c.pidfd, c.stdin, c.terminal, c.lost = output, b.pidfd, b.stdin, b.terminal, false
+	c.pidfd, c.lost = pidfd, false
 	c.mu.Unlock()
-	if err != nil {
+	if err := s.complete(c, b); err != nil {
 		return err
 	}
-	s.watchLosses(c)
-	return s.follow(c, b.pidfd)
+	return s.follow(c, pidfd)
+}
+
+// logAgain opens the log of a container that another monitor began. Where that is
+// refused, the output is dropped and counted until ReopenContainerLog is asked for,
+// rather than the container held up.
+func (s *Server) logAgain(c *container) *crilog.File {
+	log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
+	if err != nil {
+		s.logger.Error("open the log of a container again", "container", c.id, "error", err)
+		return crilog.Closed(c.record.LogPath, c.record.MaxLogSize)
+	}
+	return log
 }
 
 // adopt goes on with a container of a monitor that is gone, with the descriptors
@@ -169,7 +162,7 @@ func (s *Server) adopt(req *pb.Adopt, from *descriptors) error {
 	if <-c.ready; c.err != nil {
 		return c.err
 	}
-	if c.hasExited() || toIdentity(c.record.Process) != toIdentity(record.Process) {
+	if toIdentity(c.record.Process) != toIdentity(record.Process) {
 		return nil
 	}
 	c.mu.Lock()
@@ -178,21 +171,29 @@ func (s *Server) adopt(req *pb.Adopt, from *descriptors) error {
 	c.mu.Unlock()
 	b := takeBelongings(from)
 	switch {
+	case c.hasExited():
+		// It ended before its pipes could be opened again. What it left there is
+		// written before the daemon asks how it ended.
+		return s.resumeOutput(c, b)
 	case !unheld:
-		return c.complete(b)
+		return s.complete(c, b)
 	case b.pidfd < 0:
-		b.close()
+		err := s.resumeOutput(c, b)
 		s.unseen(c)
-		return nil
+		return err
 	default:
 		return s.takeUp(c, b)
 	}
 }
 
-// complete gives a container that goes on already what it still lacks.
-func (c *container) complete(b belongings) error {
+// complete gives a container what it still lacks, and closes the rest.
+func (s *Server) complete(c *container, b belongings) error {
+	output, err := s.reading(c)
+	if err != nil {
+		b.close()
+		return err
+	}
 	c.mu.Lock()
-	output := c.output
 	if c.stdin < 0 && !c.stdinClosed {
 		c.stdin, b.stdin = b.stdin, -1
 	}
@@ -203,11 +204,38 @@ func (c *container) complete(b belongings) error {
 	c.mu.Unlock()
 	closeAll(b.pidfd, b.stdin, b.terminal)
 	pipes, err := sources(b.stdout, b.stderr, terminal)
-	if output == nil || err != nil {
-		pipes.Close()
+	if err != nil {
 		return err
 	}
-	return output.Offer(pipes)
+	if err := output.Offer(pipes); err != nil {
+		return err
+	}
+	if c.hasExited() {
+		s.drain(c)
+	}
+	return nil
+}
+
+// reading returns what is read of a container, of which there may be nothing yet.
+func (s *Server) reading(c *container) (*pump.Output, error) {
+	if output := c.outputs(); output != nil {
+		return output, nil
+	}
+	output, err := s.pump.Attach(pump.Pipes{Stdout: -1, Stderr: -1}, s.logAgain(c))
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	other := c.output
+	if other == nil {
+		c.output = output
+	}
+	c.mu.Unlock()
+	if other != nil {
+		return other, output.Close()
+	}
+	s.watchLosses(c)
+	return output, nil
 }
 
 // attachPump begins to read what a container writes. The log is the pump's from
@@ -225,15 +253,17 @@ func (s *Server) attachPump(b belongings, log *crilog.File) (*pump.Output, error
 // pipes that are gone.
 func (s *Server) settleOutput() {
 	for _, c := range s.all() {
-		if !c.resumed || c.record.LogPath == "" {
+		gone := pump.Gone{Stdout: c.record.StdoutInode, Stderr: c.record.StderrInode}
+		if !c.resumed || c.record.LogPath == "" || !s.pump.Holds(gone) {
 			continue
 		}
-		log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
-		if err == nil {
-			err = s.pump.Finish(pump.Gone{Stdout: c.record.StdoutInode, Stderr: c.record.StderrInode}, log)
-		}
-		if err != nil {
+		log := s.logAgain(c)
+		if err := s.pump.Finish(gone, log); err != nil {
 			s.logger.Error("write the end of a container's output", "container", c.id, "error", err)
+			continue
+		}
+		if bytes, reason := log.Lost(); bytes > 0 && c.outputs() == nil {
+			s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: c.record.LogLost + uint64(bytes), Reason: reason.Error()})
 		}
 	}
 	dropped, err := s.pump.Settle()

@@ -24,8 +24,7 @@ type container struct {
 	ready  chan struct{}
 	err    error
 	record *pb.Container
-	// resumed says that a monitor before this one had the container, and did not
-	// see its end.
+	// resumed says that a monitor before this one had the container.
 	resumed bool
 
 	// once guards against two sources of the same exit.

@@ -136,7 +136,7 @@ func (s *Server) openPump() (err error) {
 	if damage != "" {
 		s.logger.Error("output that was read and not written is lost", "damage", damage)
 	}
-	s.pump, err = pump.NewWithRedo(s.logger, s.redo)
+	s.pump, err = pump.New(s.logger, s.redo)
 	return err
 }
 

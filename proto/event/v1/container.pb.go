@@ -859,7 +859,10 @@ type ContainerExited struct {
 	// When it ended.
 	At *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
 	// Why nobody can say how it ended; empty when the code is real.
-	Unknown       string `protobuf:"bytes,5,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	Unknown string `protobuf:"bytes,5,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	// What else is to be known of the end, such as that the container's terminal had
+	// hung up.
+	Note          string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -925,6 +928,13 @@ func (x *ContainerExited) GetAt() *timestamppb.Timestamp {
 func (x *ContainerExited) GetUnknown() string {
 	if x != nil {
 		return x.Unknown
+	}
+	return ""
+}
+
+func (x *ContainerExited) GetNote() string {
+	if x != nil {
+		return x.Note
 	}
 	return ""
 }
@@ -1617,14 +1627,15 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\n" +
 	"KillFailed\x12+\n" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\x125\n" +
-	"\bretry_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\"\xa2\x01\n" +
+	"\bretry_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\"\xb6\x01\n" +
 	"\x0fContainerExited\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x03R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x03R\x06signal\x12\x1d\n" +
 	"\n" +
 	"oom_killed\x18\x03 \x01(\bR\toomKilled\x12*\n" +
 	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
-	"\aunknown\x18\x05 \x01(\tR\aunknown\"r\n" +
+	"\aunknown\x18\x05 \x01(\tR\aunknown\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"r\n" +
 	"\rExecRequested\x12\x12\n" +
 	"\x04exec\x18\x01 \x01(\tR\x04exec\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x123\n" +

@@ -48,6 +48,7 @@ func (o *Output) Offer(pipes Pipes) error {
 	var addErr error
 	err := o.pump.call(func() {
 		o.pump.completeWrites(o.log)
+		o.openAgain(pipes)
 		if addErr = errors.Join(o.offer(crilog.Stdout, pipes.Stdout), o.offer(crilog.Stderr, pipes.Stderr)); addErr != nil {
 			o.closeStreams()
 		}
@@ -60,6 +61,16 @@ func (o *Output) Offer(pipes Pipes) error {
 		return fmt.Errorf("read a container's output: %w", err)
 	}
 	return nil
+}
+
+// openAgain opens the log that was closed when there seemed to be no more to come.
+func (o *Output) openAgain(pipes Pipes) {
+	if o.log == nil || !o.began || len(o.streams) > 0 || pipes.Stdout < 0 && pipes.Stderr < 0 {
+		return
+	}
+	if err := o.log.Reopen(); err != nil {
+		o.pump.logger.Error("open the log of a container again", "error", err) // what comes is counted as lost
+	}
 }
 
 func (o *Output) offer(kind crilog.Stream, fd int) error {

@@ -1,7 +1,6 @@
 package pump
 
 import (
-	"log/slog"
 	"slices"
 	"time"
 
@@ -9,12 +8,20 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 )
 
-// NewWithRedo is New.
-func NewWithRedo(logger *slog.Logger, file *redo.File) (*Pump, error) { return New(logger, file) }
-
 // Gone names the pipes of a container that nobody has any more by their inodes; 0
 // stands for one that never was.
 type Gone struct{ Stdout, Stderr uint64 }
+
+// Holds reports whether the redo file has something of pipes that are gone.
+func (p *Pump) Holds(gone Gone) bool {
+	held := false
+	_ = p.call(func() {
+		wanted := func(key redo.Key) bool { return key == pipeKey(gone.Stdout) || key == pipeKey(gone.Stderr) }
+		held = slices.ContainsFunc(p.left, func(l *redo.Flight) bool { return wanted(l.Key()) }) ||
+			slices.ContainsFunc(p.redo.Carries(), func(c redo.Carry) bool { return wanted(c.Key()) })
+	})
+	return held
+}
 
 // Finish writes what the redo file holds of pipes that are gone, ends their lines
 // and closes the log, which is its own also with an error. Pipes that the pump
