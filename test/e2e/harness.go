@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/test/audit"
@@ -28,9 +29,15 @@ type Options struct {
 	// Ranges are more subnets; each gives pods another address. The harness's own
 	// subnet is 10.85.N.0/24, see Harness.Number.
 	Ranges func(number int) []string
-	// Config is appended to the configuration file, as tables that the harness
-	// doesn't write ([image] is the harness's).
-	Config string
+	// Image is appended to the table [image] of the configuration file, and Config to
+	// the file, as tables that the harness doesn't write.
+	Image, Config string
+	// Configure, if not nil, writes what files it likes and returns the tables that
+	// say where images come from and go to, instead of all the above.
+	Configure func(h *Harness) string
+	// StorageSize, if not empty, is that of the file system on which the images are,
+	// as tmpfs has it ("64m").
+	StorageSize string
 	// Handlers are more runtime handlers than runc, name to path.
 	Handlers map[string]string
 	// LogLevel is the daemon's, "info" if empty.
@@ -94,6 +101,7 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 			t.Fatal(err)
 		}
 	}
+	h.limitStorage()
 	h.Registry = images.Registry(t)
 	busybox, tester := programs.images(t)
 	h.Busybox, h.Tester = h.Registry.Push(t, "e2e/busybox:latest", busybox), h.Registry.Push(t, "e2e/tester:latest", tester)
@@ -141,11 +149,34 @@ func (h *Harness) claim() string {
 
 func (h *Harness) writeConfig(base string) {
 	h.t.Helper()
+	path := filepath.Join(base, "config.toml")
+	if h.options.Configure != nil {
+		h.write(path, h.options.Configure(h))
+		return
+	}
 	policy := filepath.Join(base, "policy.json")
 	h.write(policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
-	config := fmt.Sprintf("[image]\nregistries_conf = %q\nsignature_policy = %q\n", h.Registry.RegistriesConf, policy)
-	h.write(filepath.Join(base, "config.toml"), config+h.options.Config)
+	config := fmt.Sprintf("[image]\nregistries_conf = %q\nregistries_conf_dir = %q\nsignature_policy = %q\n",
+		h.Registry.RegistriesConf, h.Registry.RegistriesConfDir, policy)
+	h.write(path, config+h.options.Image+h.options.Config)
 }
+
+// limitStorage mounts the file system of Options.StorageSize.
+func (h *Harness) limitStorage() {
+	h.t.Helper()
+	if h.options.StorageSize == "" {
+		return
+	}
+	if err := os.MkdirAll(h.storage(), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", h.storage(), "tmpfs", 0, "size="+h.options.StorageSize); err != nil {
+		h.t.Fatalf("mount a file system for images: %v", err)
+	}
+}
+
+// storage is where the daemon keeps images.
+func (h *Harness) storage() string { return filepath.Join(h.Root, "storage") }
 
 // WriteNetwork writes the CNI configuration: a bridge without masquerade, and
 // the plugins after it.
@@ -204,6 +235,11 @@ func (h *Harness) finish() {
 		}
 		h.Stop()
 		h.stopMonitor()
+		if h.options.StorageSize != "" {
+			if err := unix.Unmount(h.storage(), 0); err != nil {
+				h.t.Errorf("unmount the file system of the images: %v", err)
+			}
+		}
 		audit.Check(h.t, h.Scope, nil)
 	}
 	for _, trouble := range h.daemon.trouble() {

@@ -3,6 +3,7 @@ package images
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -12,9 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/compression"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
@@ -32,9 +35,22 @@ const (
 	Docker
 )
 
+// Compression is how an image's layers are packed.
+type Compression int
+
+const (
+	// Gzip is what all registries' clients know; the default.
+	Gzip Compression = iota
+	// Zstd is for the format OCI only.
+	Zstd
+	// Uncompressed layers are plain tar archives.
+	Uncompressed
+)
+
 // Spec says what an image is made of.
 type Spec struct {
-	Format Format
+	Format      Format
+	Compression Compression
 	// Platform is this machine's when empty.
 	Platform v1.Platform
 	Config   v1.Config
@@ -54,11 +70,18 @@ type File struct {
 	Xattrs   map[string]string
 	UID      int
 	GID      int
+	// Major and Minor are the numbers of a device.
+	Major, Minor int64
 }
 
 // Whiteout is the entry that removes what lower layers have under the path.
 func Whiteout(path string) File {
 	return File{Path: filepath.Join(filepath.Dir(path), ".wh."+filepath.Base(path)), Mode: 0o644}
+}
+
+// Opaque is the entry that hides all that lower layers have in the directory.
+func Opaque(directory string) File {
+	return File{Path: filepath.Join(directory, ".wh..wh..opq"), Mode: 0o644}
 }
 
 // Build makes an image.
@@ -67,9 +90,9 @@ func Build(t testing.TB, spec Spec) v1.Image {
 	if spec.Platform.OS == "" {
 		spec.Platform = Here()
 	}
-	manifestType, configType, layerType := types.OCIManifestSchema1, types.OCIConfigJSON, types.OCILayer
+	manifestType, configType := types.OCIManifestSchema1, types.OCIConfigJSON
 	if spec.Format == Docker {
-		manifestType, configType, layerType = types.DockerManifestSchema2, types.DockerConfigJSON, types.DockerLayer
+		manifestType, configType = types.DockerManifestSchema2, types.DockerConfigJSON
 	}
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, manifestType), configType)
 	config, err := image.ConfigFile()
@@ -84,20 +107,44 @@ func Build(t testing.TB, spec Spec) v1.Image {
 		t.Fatalf("build image: set its configuration: %v", err)
 	}
 	for _, files := range spec.Layers {
-		content := archive(t, files)
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-			return io.NopCloser(bytes.NewReader(content)), nil
-		}, tarball.WithMediaType(layerType))
+		layer, err := spec.layer(archive(t, files))
 		if err != nil {
 			t.Fatalf("build image: make a layer: %v", err)
 		}
-		image, err = mutate.Append(image, mutate.Addendum{
-			Layer:   layer,
-			History: v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "test"},
-		})
-		if err != nil {
-			t.Fatalf("build image: add a layer: %v", err)
-		}
+		image = Append(t, image, layer)
+	}
+	return image
+}
+
+// layer packs an archive as the image's format and compression want it.
+func (s Spec) layer(content []byte) (v1.Layer, error) {
+	kind, packed := types.OCILayer, compression.GZip
+	switch {
+	case s.Compression == Uncompressed && s.Format == Docker:
+		return static.NewLayer(content, types.DockerUncompressedLayer), nil
+	case s.Compression == Uncompressed:
+		return static.NewLayer(content, types.OCIUncompressedLayer), nil
+	case s.Format == Docker && s.Compression == Zstd:
+		return nil, errors.New("Docker's format has no media type for zstd")
+	case s.Format == Docker:
+		kind = types.DockerLayer
+	case s.Compression == Zstd:
+		kind, packed = types.OCILayerZStd, compression.ZStd
+	}
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(content)), nil
+	}, tarball.WithMediaType(kind), tarball.WithCompression(packed))
+}
+
+// Append adds a layer to an image, one that need not be an archive.
+func Append(t testing.TB, image v1.Image, layer v1.Layer) v1.Image {
+	t.Helper()
+	image, err := mutate.Append(image, mutate.Addendum{
+		Layer:   layer,
+		History: v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "test"},
+	})
+	if err != nil {
+		t.Fatalf("build image: add a layer: %v", err)
 	}
 	return image
 }
@@ -170,6 +217,7 @@ func archive(t testing.TB, files []File) []byte {
 			header.Name = strings.TrimSuffix(file.Path, "/") + "/"
 		}
 		header.Uid, header.Gid, header.Format = file.UID, file.GID, tar.FormatPAX
+		header.Devmajor, header.Devminor = file.Major, file.Minor
 		if file.HardLink != "" {
 			header.Typeflag, header.Linkname, header.Size = tar.TypeLink, file.HardLink, 0
 		}

@@ -1,11 +1,13 @@
 package images_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/stele-runtime/stele/test/images"
@@ -34,11 +36,12 @@ func TestSameContentsGiveSameDigest(t *testing.T) {
 
 func TestPushedImageIsServed(t *testing.T) {
 	server := images.Registry(t)
-	for _, format := range []images.Format{images.OCI, images.Docker} {
-		pushed := server.Push(t, "some/busybox:1", images.Build(t, images.Spec{
-			Format: format,
-			Layers: [][]images.File{images.BusyboxFiles(t)},
-		}))
+	for _, spec := range []images.Spec{
+		{Format: images.OCI}, {Format: images.Docker},
+		{Compression: images.Zstd}, {Compression: images.Uncompressed}, {Format: images.Docker, Compression: images.Uncompressed},
+	} {
+		spec.Layers = [][]images.File{images.BusyboxFiles(t), {images.Whiteout("bin/ls"), images.Opaque("etc")}}
+		pushed := server.Push(t, "some/busybox:1", images.Build(t, spec))
 		ref, err := name.ParseReference(pushed, name.Insecure)
 		if err != nil {
 			t.Fatal(err)
@@ -47,8 +50,28 @@ func TestPushedImageIsServed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := validate.Image(pulled); err != nil {
-			t.Error(err)
+		var options []validate.Option
+		if spec.Compression != images.Gzip {
+			options = append(options, validate.Fast) // otherwise it wants gzip
+		}
+		if err := validate.Image(pulled, options...); err != nil {
+			t.Errorf("format %d, compression %d: %v", spec.Format, spec.Compression, err)
+		}
+	}
+}
+
+func TestConvertedImageIsServed(t *testing.T) {
+	server := images.Registry(t)
+	from := server.Push(t, "some/image:1", images.Build(t, images.Spec{Layers: [][]images.File{{{Path: "file", Mode: 0o644, Content: []byte("content")}}}}))
+	for form, want := range map[images.Form]types.MediaType{
+		images.Schema1: types.DockerManifestSchema1Signed, images.ZstdChunked: types.OCIManifestSchema1,
+	} {
+		ref, err := name.ParseReference(server.Convert(t, from, fmt.Sprintf("some/image:form-%d", form), form), name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := remote.Get(ref); err != nil || got.MediaType != want {
+			t.Errorf("%s is %v, %v; want %s", ref, got, err, want)
 		}
 	}
 }

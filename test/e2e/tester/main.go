@@ -9,6 +9,7 @@
 //	tester term CODE       end with CODE at SIGTERM; -1 ignores it
 //	tester flood BYTES     print that many bytes, without a newline
 //	tester await FILE CODE end with CODE once FILE exists
+//	tester xattr FILE NAME print an extended attribute, in hexadecimal
 package main
 
 import (
@@ -83,8 +84,20 @@ func run(args []string) error {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
+	case "xattr":
+		return xattr(arg(1), arg(2))
 	}
 	return fmt.Errorf("no such command: %q", args)
+}
+
+func xattr(path, name string) error {
+	value := make([]byte, 1024)
+	size, err := syscall.Getxattr(path, name, value)
+	if err != nil {
+		return fmt.Errorf("read %s of %s: %w", name, path, err)
+	}
+	fmt.Printf("%x\n", value[:size])
+	return nil
 }
 
 func exit(code string) error {
