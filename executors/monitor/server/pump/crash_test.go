@@ -355,13 +355,14 @@ var acts = []act{
 	end(),
 }
 
-// terminalActs don't have what a terminal can't do. What they say is not too short
-// either: see redo.
+// terminalActs don't have what a terminal can't do.
 var terminalActs = []act{
 	says("hello, world\n"),
 	says("some prompt"),
 	wait(),
 	says(" and its answer\n"),
+	says("y"),
+	says("\n"),
 	rotate(),
 	says(strings.Repeat("0123456789", 300)),
 	says(strings.Repeat("0123456789", 300)),

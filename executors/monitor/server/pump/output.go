@@ -90,6 +90,10 @@ func (o *Output) offer(kind crilog.Stream, fd int) error {
 	events := uint32(unix.EPOLLIN)
 	if s.terminal {
 		events = terminalEvents
+		if err := packets(fd); err != nil {
+			_ = unix.Close(fd)
+			return err
+		}
 	}
 	if err := o.pump.add(fd, events, s); err != nil {
 		_ = unix.Close(fd)

@@ -33,6 +33,15 @@ func identify(fd int) (redo.Key, error) {
 	}
 }
 
+// packets puts a terminal into packet mode: each read begins with a byte that says
+// what follows (TIOCPKT in ioctl_tty(2)), and so tells that there was a read.
+func packets(master int) error {
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCPKT, 1); err != nil {
+		return fmt.Errorf("put a terminal into packet mode: %w", err)
+	}
+	return nil
+}
+
 func pipeKey(inode uint64) redo.Key { return redo.Key{Inode: inode} }
 
 // available returns how many bytes can be read. It only grows until they are.

@@ -42,6 +42,9 @@ func (s *stream) turn(reads int, thorough bool) {
 			return
 		}
 		if n == 0 {
+			if s.terminal {
+				s.skipControl()
+			}
 			if s.hasEnded() {
 				s.end()
 			}
@@ -94,11 +97,35 @@ func (s *stream) transfer(size int) {
 
 // read reads from the pipe. It returns nothing only if somebody else reads too.
 func (s *stream) read(into []byte) []byte {
+	if s.terminal {
+		return s.readPacket(into)
+	}
 	n, err := unix.Read(s.fd, into)
 	if err != nil {
 		s.pump.logger.Error("read a container's output that was there", "stream", s.kind, "error", err)
 	}
 	return into[:max(0, n)]
+}
+
+// readPacket reads from a terminal. It returns nothing for a packet that is not data,
+// but tells what a program has done to the terminal.
+func (s *stream) readPacket(into []byte) []byte {
+	header := s.pump.redo.Flight().Header()
+	n, err := unix.Readv(s.fd, [][]byte{header, into})
+	if err != nil {
+		s.pump.logger.Error("read a container's terminal that had output", "error", err)
+	}
+	if n <= 1 || header[0] != unix.TIOCPKT_DATA {
+		return nil
+	}
+	return into[:n-1]
+}
+
+// skipControl takes a packet that is not data from a terminal that seems to be
+// empty. Of data that have come meanwhile it takes none.
+func (s *stream) skipControl() {
+	var header [1]byte
+	_, _ = unix.Read(s.fd, header[:]) // there is mostly nothing
 }
 
 func (s *stream) op(rest crilog.Rest) redo.Op {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,33 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("the client was told %v", why)
 	}
 	o.eventually("stdout F one\nstdout F two\nstdout P the la\nstdout F st\n")
+}
+
+// What a program does to a terminal is told in the order of what it says, and is no
+// output.
+func TestTerminalIsFlushed(t *testing.T) {
+	master, path := newTerminal(t)
+	o := startWith(t, Pipes{Stdout: master, Stderr: -1})
+	slave := openSlave(t, path)
+	flush := func() {
+		t.Helper()
+		if err := unix.IoctlSetInt(int(slave.Fd()), unix.TCFLSH, unix.TCIFLUSH); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flush()
+	o.sleeps()
+	say(t, slave, "one\n")
+	o.eventually("stdout F one\n")
+	for range 100 {
+		flush()
+		say(t, slave, ".")
+	}
+	flush()
+	say(t, slave, "\n")
+	slave.Close()
+	o.drained()
+	o.eventually("stdout F one\nstdout F " + strings.Repeat(".", 100) + "\n")
 }
 
 // One that others have open when the container has exited ends when they close it.

@@ -6,6 +6,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 )
 
@@ -64,6 +66,10 @@ func (l *Flight) set(state uint32) {
 // Buffer is where the data are, MaxCarry and MaxRead bytes.
 func (l *Flight) Buffer() []byte { return l.file.mem[l.at+pageSize : l.at+flightSize] }
 
+// Header is where the header of a packet is read to, 1 byte: terminals are read in
+// packet mode, and the header goes before the data.
+func (l *Flight) Header() []byte { return l.head.header[:] }
+
 // Key returns the key of the stream.
 func (l *Flight) Key() Key { return l.head.op.key }
 
@@ -72,6 +78,7 @@ func (l *Flight) Key() Key { return l.head.op.key }
 func (l *Flight) Read(op Op, size int, peeked []byte) {
 	l.put(op)
 	l.head.op.asked = int64(size)
+	l.head.header[0] = unread
 	l.markPlace(peeked)
 	l.set(reading)
 }
@@ -166,12 +173,13 @@ func (l *Flight) Recover(now time.Time) (p Progress, ok bool) {
 
 // markPlace makes the place where data are to be read differ from what they will
 // be, to tell afterwards whether they were. What was peeked at is certain. A
-// pattern that nobody else knows is as good from markSize bytes on; fewer bytes of
-// a terminal, where nothing can be peeked at, are the same by chance once in
-// 256^size times.
+// pattern that nobody else knows is as good from markSize bytes on. Nothing can be
+// peeked at in a terminal, but there the header tells.
 //
 // All of the page at the beginning, and the end: a read may return less than it
-// asked for, since a pipe in packet mode gives a packet, of at most a page.
+// asked for, since a pipe in packet mode gives a packet, of at most a page. A
+// container has to ask for that (O_DIRECT in pipe(2)), and may then find some bytes
+// too many or too few in its log.
 func (l *Flight) markPlace(peeked []byte) {
 	place := l.place()
 	if len(place) < markSize {
@@ -197,6 +205,15 @@ func (l *Flight) place() []byte {
 // arrived returns how many bytes were read.
 func (l *Flight) arrived() int {
 	place := l.place()
+	if l.head.op.key.Terminal > 0 {
+		switch {
+		case l.head.header[0] != unix.TIOCPKT_DATA:
+			return 0
+		case len(place) < markSize:
+			// They were there, and so few are read as one.
+			return len(place)
+		}
+	}
 	if len(place) < markSize {
 		return lastDifference(place, l.head.mark[:])
 	}
@@ -206,7 +223,11 @@ func (l *Flight) arrived() int {
 	if end < len(place) && !bytes.Equal(place[end:], pattern[:len(place)-end]) {
 		return len(place)
 	}
-	return lastDifference(place[:start], pattern)
+	n := lastDifference(place[:start], pattern)
+	if n > 0 && len(place)-n <= alike {
+		return len(place)
+	}
+	return n
 }
 
 // lastDifference returns the place after the last byte of a that is not that of b,

@@ -9,7 +9,7 @@ import (
 const (
 	// version is that of the layout, and of the records that crilog makes of a
 	// batch: another process must make the same ones.
-	version = 1
+	version = 2
 
 	// MaxRead is how much is read at once, in bytes: what a pipe holds.
 	MaxRead = 64 << 10
@@ -25,9 +25,14 @@ const (
 	carries = 4096
 
 	markSize = 16
+	// alike is how many bytes at the end of a read may be those of the pattern by
+	// chance, rather than not read.
+	alike = markSize / 2
 	// Short is the size of the largest read, in bytes, that Read wants to have
 	// peeked at.
 	Short = markSize - 1
+	// unread is a header that was not read: none has all bits (see ioctl_tty(2)).
+	unread = 0xff
 )
 
 // The file is a page of head, one of pattern, the table of carries, the flights and
@@ -77,9 +82,10 @@ const (
 
 // flightHead is the first page of a flight; the data follow it.
 type flightHead struct {
-	op    opRecord
-	mark  [markSize]byte
-	notes [2]crilog.Note
+	op     opRecord
+	header [1]byte
+	mark   [markSize]byte
+	notes  [2]crilog.Note
 }
 
 // opRecord is an Op, the time, and how many bytes were carried, asked for and read.
