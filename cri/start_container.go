@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -15,7 +16,7 @@ func (s *Service) StartContainer(ctx context.Context, req *runtimeapi.StartConta
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.Actors.Container(ctx, found.State.ID, container.Start{}, container.StartAnswer); err != nil {
+	if _, err := s.Actors.Container(ctx, found.State.ID, container.Start{At: time.Now()}, container.StartAnswer); err != nil {
 		return nil, err
 	}
 	return &runtimeapi.StartContainerResponse{}, nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -195,12 +196,21 @@ func (x *Executor) ociContainer(c container.Spec) oci.Container {
 	return oci.Container{ID: string(c.ID), Bundle: x.bundleDir(c.ID)}
 }
 
-func (x *Executor) startRuntime(ctx context.Context, c container.Spec) error {
-	runtime, err := x.runtime(c.Handler)
+// startRuntime returns when the program was started, at the latest. A start that was
+// carried out before, by a daemon that died then, is not known better than by when it
+// was asked for.
+func (x *Executor) startRuntime(ctx context.Context, f container.StartRuntime) (time.Time, error) {
+	// The time before: a program may have ended when the runtime returns.
+	at := now()
+	runtime, err := x.runtime(f.Spec.Handler)
 	if err != nil {
-		return err
+		return at, err
 	}
-	return runtime.Start(ctx, x.ociContainer(c))
+	already, err := runtime.Start(ctx, x.ociContainer(f.Spec))
+	if already && !f.Asked.IsZero() {
+		at = f.Asked
+	}
+	return at, err
 }
 
 func (x *Executor) signalStop(ctx context.Context, c container.Spec, name string) error {

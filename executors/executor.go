@@ -112,9 +112,8 @@ func (x *Executor) Container(ctx context.Context, f container.Effect) container.
 		process, err := x.createRuntime(ctx, f.Spec)
 		return container.CreateRuntimeDone{Process: process, Err: err}
 	case container.StartRuntime:
-		// The time before: a program may have ended when the runtime returns.
-		at := now()
-		return container.StartRuntimeDone{Err: x.startRuntime(ctx, f.Spec), At: at}
+		at, err := x.startRuntime(ctx, f)
+		return container.StartRuntimeDone{Err: err, At: at}
 	case container.SignalStop:
 		return container.SignalStopDone{Err: x.signalStop(ctx, f.Spec, f.Signal), At: now()}
 	case container.AwaitGrace:

@@ -135,7 +135,7 @@ func (x *Executor) startHolder(ctx context.Context, pod sandbox.Pod) (pid int, e
 	if err != nil {
 		return 0, err
 	}
-	if err := runtime.Start(ctx, x.holder(pod)); err != nil {
+	if _, err := runtime.Start(ctx, x.holder(pod)); err != nil {
 		return 0, err
 	}
 	return process.PID, nil

@@ -35,7 +35,11 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 		failed[container.Event, container.ContainerCreateFailed]("container.ContainerCreateFailed.v1",
 			func(f *pb.Fault) *pb.ContainerCreateFailed { return &pb.ContainerCreateFailed{Fault: f} }),
 		plain[container.Event, container.ContainerFailed, pb.ContainerFailed]("container.ContainerFailed.v1"),
-		plain[container.Event, container.StartRequested, pb.StartRequested]("container.StartRequested.v1"),
+		message[container.Event]("container.StartRequested.v1",
+			func(e container.StartRequested) *pb.StartRequested { return &pb.StartRequested{At: stamp(e.At)} },
+			func(m *pb.StartRequested) container.StartRequested {
+				return container.StartRequested{At: at(m.GetAt())}
+			}),
 		message[container.Event]("container.ContainerStarted.v1",
 			func(e container.ContainerStarted) *pb.ContainerStarted { return &pb.ContainerStarted{At: stamp(e.At)} },
 			func(m *pb.ContainerStarted) container.ContainerStarted {

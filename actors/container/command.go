@@ -27,7 +27,7 @@ type Create struct {
 }
 
 // Start asks for the user's program to be started (StartContainer).
-type Start struct{}
+type Start struct{ At time.Time }
 
 // Stop asks for the container to end (StopContainer): with the stop signal,
 // and with SIGKILL once Grace has passed. A Grace of zero kills at once.

@@ -33,7 +33,7 @@ func decide(s State, c Command) ([]Event, error) {
 	case Create:
 		return decideCreate(s, c)
 	case Start:
-		return decideStart(s)
+		return decideStart(s, c)
 	case Stop:
 		return decideStop(s, c), nil
 	case WithdrawStop:
@@ -153,13 +153,13 @@ func decideCreate(s State, c Create) ([]Event, error) {
 
 // decideStart treats a second start as the first one asked again, because the
 // kubelet repeats a call whose answer it did not get.
-func decideStart(s State) ([]Event, error) {
+func decideStart(s State, c Start) ([]Event, error) {
 	switch s.Phase {
 	case Created:
 		if len(s.Stops) > 0 || s.Killing {
 			return nil, fault.New(fault.Precondition, "start container", string(s.ID), "it is being stopped")
 		}
-		return []Event{StartRequested{}}, nil
+		return []Event{StartRequested(c)}, nil
 	case Starting, Running:
 		return nil, nil
 	case Absent, Creating, Unwinding, Failed, Exited, Removing, Removed:

@@ -45,9 +45,10 @@ type ContainerCreateFailed struct{ Fault fault.Fault }
 type ContainerFailed struct{}
 
 // StartRequested: the kubelet asked for the start, which is owed now.
-type StartRequested struct{}
+type StartRequested struct{ At time.Time }
 
-// ContainerStarted: the user's program runs, or ran.
+// ContainerStarted: the user's program runs, or ran. If a daemon that died had
+// started it, the time is that of StartRequested.
 type ContainerStarted struct{ At time.Time }
 
 // ContainerStartFailed: the runtime could not start the user's program. What

@@ -40,7 +40,7 @@ func Evolve(s State, e Event) State {
 	case ContainerFailed:
 		s.Phase = Failed
 	case StartRequested:
-		s.Phase = Starting
+		s.Phase, s.StartAskedAt = Starting, e.At
 	case ContainerStarted:
 		s.StartedAt = e.At
 		if s.Phase == Starting {

@@ -41,7 +41,10 @@ type PrepareRootfs struct{ Spec Spec }
 type CreateRuntime struct{ Spec Spec }
 
 // StartRuntime has the runtime start the user's program.
-type StartRuntime struct{ Spec Spec }
+type StartRuntime struct {
+	Spec  Spec
+	Asked time.Time
+}
 
 // SignalStop sends the stop signal.
 type SignalStop struct {
@@ -140,7 +143,7 @@ func Owed(s State) []Effect {
 			owed = append(owed, CreateRuntime{s.spec()})
 		}
 	case Starting:
-		owed = append(owed, StartRuntime{s.spec()})
+		owed = append(owed, StartRuntime{Spec: s.spec(), Asked: s.StartAskedAt})
 		owed = append(owed, owedStopping(s)...)
 	case Created, Running:
 		owed = append(owed, owedStopping(s)...)

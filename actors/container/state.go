@@ -116,7 +116,7 @@ type State struct {
 	// names it ("SIGTERM" or a number).
 	StopSignal string
 
-	CreatedAt, StartedAt time.Time
+	CreatedAt, StartAskedAt, StartedAt time.Time
 	// RootfsBegun and RuntimeBegun: the thing may exist, so it is owed undoing.
 	RootfsBegun, RuntimeBegun bool `json:",omitempty"`
 	// RuntimeDeleted and RootfsReleased: nothing of it is left.

@@ -258,7 +258,7 @@ func TestHolder(t *testing.T) {
 	b.LogPath = ""
 	holder, err := n.driver.Create(t.Context(), b)
 	n.must(err)
-	n.must(n.driver.Start(t.Context(), n.container("holder")))
+	n.start("holder")
 
 	in := n.input("c1", "ps; (sleep 0.3 &) ; exec sleep 1000")
 	security(in).NamespaceOptions.Pid = cri.NamespaceMode_POD

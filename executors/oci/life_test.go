@@ -27,14 +27,18 @@ func TestLife(t *testing.T) {
 	if first != again || first.PID == 0 {
 		t.Errorf("created %+v, and again %+v", first, again)
 	}
-	for range 2 {
-		n.must(n.driver.Start(t.Context(), n.container("c1")))
+	for _, want := range []bool{false, true} {
+		if already := n.start("c1"); already != want {
+			t.Errorf("started before: %v, want %v", already, want)
+		}
 	}
 	if e := n.exit("c1"); e.Code != 7 || e.Unknown != "" {
 		t.Errorf("exit %+v", e)
 	}
 	// Started, although it has ended since.
-	n.must(n.driver.Start(t.Context(), n.container("c1")))
+	if !n.start("c1") {
+		t.Error("it was started before")
+	}
 	if said := n.said("c1"); said != "hello\n" {
 		t.Errorf("said %q", said)
 	}
@@ -51,7 +55,7 @@ func TestLife(t *testing.T) {
 	if err := n.driver.Kill(t.Context(), n.container("c1"), unix.SIGKILL, true); err != nil {
 		t.Errorf("kill what is gone: %v", err)
 	}
-	if err := n.driver.Start(t.Context(), n.container("c1")); fault.KindOf(err) != fault.Precondition {
+	if _, err := n.driver.Start(t.Context(), n.container("c1")); fault.KindOf(err) != fault.Precondition {
 		t.Errorf("start what is gone: %v", err)
 	}
 }
@@ -62,7 +66,7 @@ func TestStartOfWhatDied(t *testing.T) {
 	n.must(n.driver.Kill(t.Context(), n.container("c1"), unix.SIGKILL, false))
 	n.eventually("the process is gone", func() bool { return gone(p.PID) })
 	for range 2 {
-		if err := n.driver.Start(t.Context(), n.container("c1")); fault.KindOf(err) != fault.Precondition {
+		if _, err := n.driver.Start(t.Context(), n.container("c1")); fault.KindOf(err) != fault.Precondition {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -76,7 +80,7 @@ func TestStartWithAForeignPid(t *testing.T) {
 	n.must(n.driver.Kill(t.Context(), n.container("c1"), unix.SIGKILL, false))
 	n.eventually("the process is gone", func() bool { return gone(p.PID) })
 	n.must(os.WriteFile(filepath.Join(n.container("c1").Bundle, "init.pid"), fmt.Append(nil, os.Getpid()), 0o600))
-	if err := n.driver.Start(t.Context(), n.container("c1")); fault.KindOf(err) != fault.Precondition {
+	if _, err := n.driver.Start(t.Context(), n.container("c1")); fault.KindOf(err) != fault.Precondition {
 		t.Errorf("error %v", err)
 	}
 }
@@ -88,7 +92,9 @@ func TestStartAfterAKilledStart(t *testing.T) {
 	n.run(n.input("c1", "sleep 1000"))
 	fifo := n.path("runc/c1/exec.fifo")
 	n.must(unix.Mkfifo(fifo, 0o600))
-	n.must(n.driver.Start(t.Context(), n.container("c1")))
+	if !n.start("c1") {
+		t.Error("it was started before")
+	}
 	if _, err := os.Stat(fifo); err == nil {
 		t.Error("the FIFO is still there")
 	}
@@ -102,7 +108,7 @@ func TestStartTwiceAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				if err := n.driver.Start(t.Context(), n.container(id)); err != nil {
+				if _, err := n.driver.Start(t.Context(), n.container(id)); err != nil {
 					t.Errorf("%s: %v", id, err)
 				}
 			})
@@ -120,7 +126,7 @@ func TestManyAtOnce(t *testing.T) {
 			c := n.container(in.ContainerID)
 			_, err := n.driver.Create(t.Context(), n.bundle(in))
 			if err == nil {
-				err = n.driver.Start(t.Context(), c)
+				_, err = n.driver.Start(t.Context(), c)
 			}
 			if err == nil {
 				err = n.driver.Kill(t.Context(), c, unix.SIGKILL, true)
@@ -161,7 +167,7 @@ func TestCreateOverLeftovers(t *testing.T) {
 			leave(n, b)
 			_, err := n.driver.Create(t.Context(), b)
 			n.must(err)
-			n.must(n.driver.Start(t.Context(), n.container("c1")))
+			n.start("c1")
 			n.exit("c1")
 			if said := n.said("c1"); said != "fresh\n" {
 				t.Errorf("said %q", said)
@@ -250,14 +256,14 @@ func TestOtherRuntime(t *testing.T) {
 		t.Errorf("version %+v, features %v", v, n.driver.Features())
 	}
 	n.run(n.input("c1", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done"))
-	n.must(n.driver.Start(t.Context(), n.container("c1")))
+	n.start("c1")
 	n.eventually("it waits for the signal", func() bool { return n.said("c1") == "ready\n" })
 	n.must(n.driver.Kill(t.Context(), n.container("c1"), unix.SIGTERM, false))
 	if e := n.exit("c1"); e.Code != 3 {
 		t.Errorf("exit %+v", e)
 	}
 	n.must(n.driver.Kill(t.Context(), n.container("c1"), unix.SIGTERM, false))
-	n.must(n.driver.Start(t.Context(), n.container("c1")))
+	n.start("c1")
 }
 
 func TestNewRefuses(t *testing.T) {

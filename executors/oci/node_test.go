@@ -170,6 +170,14 @@ func (n *node) must(err error) {
 	}
 }
 
+// start starts a container, and returns whether it was started before.
+func (n *node) start(id string) (already bool) {
+	n.t.Helper()
+	already, err := n.driver.Start(n.t.Context(), n.container(id))
+	n.must(err)
+	return already
+}
+
 func (n *node) makeRootfs(dir string) {
 	n.t.Helper()
 	for _, sub := range []string{"bin", "etc", "tmp", "home/app", "vol", "proc", "dev", "sys"} {
@@ -264,7 +272,7 @@ func (n *node) create(in spec.Input) monitor.Process {
 func (n *node) run(in spec.Input) monitor.Process {
 	n.t.Helper()
 	p := n.create(in)
-	n.must(n.driver.Start(n.t.Context(), n.container(in.ContainerID)))
+	n.start(in.ContainerID)
 	return p
 }
 

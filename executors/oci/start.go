@@ -23,7 +23,7 @@ import (
 const startDeadline = 30 * time.Second
 
 // Start lets the user's program run. One that runs already, or has run, is
-// success; one whose first process ended before is fault.Precondition.
+// success, and said so; one whose first process ended before is fault.Precondition.
 //
 // A container that runc created waits until somebody opens the FIFO exec.fifo in
 // its state directory for reading. Doing that here takes a fiftieth of the time
@@ -31,7 +31,7 @@ const startDeadline = 30 * time.Second
 // The price: if this process is killed in the microseconds between the opening
 // and the container's answer, the container's first process ends, and the start
 // has failed.
-func (d *Driver) Start(ctx context.Context, c Container) error {
+func (d *Driver) Start(ctx context.Context, c Container) (already bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startDeadline)
 	defer cancel()
 	if d.version.Name != runc {
@@ -41,30 +41,30 @@ func (d *Driver) Start(ctx context.Context, c Container) error {
 	fd, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err == unix.ENOENT {
 		if _, err := os.Stat(d.stateDir(c.ID)); err != nil {
-			return fault.New(fault.Precondition, "start container", c.ID, "the runtime doesn't have it: %v", err)
+			return false, fault.New(fault.Precondition, "start container", c.ID, "the runtime doesn't have it: %v", err)
 		}
 		// It goes away when the container was started.
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return fmt.Errorf("start container %s: %w", c.ID, &fs.PathError{Op: "open", Path: fifo, Err: err})
+		return false, fmt.Errorf("start container %s: %w", c.ID, &fs.PathError{Op: "open", Path: fifo, Err: err})
 	}
 	defer unix.Close(fd)
-	if err := d.awaitInit(ctx, c, fd); err != nil {
-		return err
+	if already, err = d.awaitInit(ctx, c, fd); err != nil {
+		return false, err
 	}
 	if err := os.Remove(fifo); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("start container %s: %w", c.ID, err)
+		return false, fmt.Errorf("start container %s: %w", c.ID, err)
 	}
-	return nil
+	return already, nil
 }
 
 // awaitInit returns when the container's first process went past the FIFO, of
-// which fd is the reading end.
-func (d *Driver) awaitInit(ctx context.Context, c Container, fd int) error {
+// which fd is the reading end; already says that it had before.
+func (d *Driver) awaitInit(ctx context.Context, c Container, fd int) (already bool, err error) {
 	waiting, err := findInit(c)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer waiting.close()
 	for {
@@ -74,16 +74,18 @@ func (d *Driver) awaitInit(ctx context.Context, c Container, fd int) error {
 		written, err := fifoWritten(fd)
 		switch {
 		case err != nil:
-			return fmt.Errorf("start container %s: read exec.fifo: %w", c.ID, err)
-		case written, state == initPast:
-			return nil
+			return false, fmt.Errorf("start container %s: read exec.fifo: %w", c.ID, err)
+		case written:
+			return false, nil
+		case state == initPast:
+			return true, nil
 		case state == initGone:
-			return fault.New(fault.Precondition, "start container", c.ID, "its first process ended before it was started")
+			return false, fault.New(fault.Precondition, "start container", c.ID, "its first process ended before it was started")
 		}
 		// A process that is let go writes within microseconds; the pause is for
 		// the cases that the kernel doesn't tell of.
 		if err := waiting.pause(ctx, fd); err != nil {
-			return runtimeFault("start container", c.ID, fmt.Errorf("its first process doesn't go on: %w", err))
+			return false, runtimeFault("start container", c.ID, fmt.Errorf("its first process doesn't go on: %w", err))
 		}
 	}
 }
@@ -180,16 +182,16 @@ func (w *waitingInit) pause(ctx context.Context, fifo int) error {
 
 // startByCommand asks the runtime. If that fails, the container's state decides
 // whether there was anything to do.
-func (d *Driver) startByCommand(ctx context.Context, c Container) error {
-	_, err := d.run(ctx, "start container", c.ID, append(d.globalArgs(""), "start", c.ID)...)
+func (d *Driver) startByCommand(ctx context.Context, c Container) (already bool, err error) {
+	_, err = d.run(ctx, "start container", c.ID, append(d.globalArgs(""), "start", c.ID)...)
 	if err == nil {
-		return nil
+		return false, nil
 	}
 	status, stateErr := d.status(ctx, c.ID)
 	if stateErr == nil && (status == "running" || status == "stopped") {
-		return nil
+		return true, nil
 	}
-	return errors.Join(err, stateErr)
+	return false, errors.Join(err, stateErr)
 }
 
 // status asks the runtime once, after it refused something, whether that was

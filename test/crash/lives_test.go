@@ -59,11 +59,17 @@ func (r *run) note(what string) {
 
 // story is what became of a container, for a life that went wrong.
 func (r *run) story(c *runtimeapi.ContainerStatus) string {
+	r.h.WaitReady()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := func(nanos int64) string { return time.Unix(0, nanos).UTC().Format("15:04:05.000000") }
-	return fmt.Sprintf("container %s, started %s, finished %s, code %d %s; kills: %s",
-		c.Id, at(c.StartedAt), at(c.FinishedAt), c.ExitCode, c.Message, strings.Join(r.log, ", "))
+	history := r.h.Stele("events", c.Id)
+	monitor, err := os.ReadFile(filepath.Join(r.h.State, "monitor", "monitor.log"))
+	if err != nil {
+		monitor = []byte(err.Error())
+	}
+	return fmt.Sprintf("container %s, started %s, finished %s, code %d %s; kills: %s\n%s\nthe monitors' log:\n%s",
+		c.Id, at(c.StartedAt), at(c.FinishedAt), c.ExitCode, c.Message, strings.Join(r.log, ", "), history, monitor[max(0, len(monitor)-4096):])
 }
 
 // alone reports whether a container was left without both processes in its life.
@@ -197,6 +203,9 @@ func (r *run) live(life int) error {
 	ended, err := r.ended(id)
 	if err != nil {
 		return err
+	}
+	if ended.FinishedAt < ended.StartedAt {
+		return fmt.Errorf("it ended before it was started; %s", r.story(ended))
 	}
 	// Who ends while both are dead may have an end that nobody saw, and says so then;
 	// what it left in its pipe is gone.

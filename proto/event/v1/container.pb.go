@@ -401,7 +401,9 @@ func (*ContainerFailed) Descriptor() ([]byte, []int) {
 
 // StartRequested: the kubelet asked for the start.
 type StartRequested struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was asked for.
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,10 +438,17 @@ func (*StartRequested) Descriptor() ([]byte, []int) {
 	return file_event_v1_container_proto_rawDescGZIP(), []int{6}
 }
 
+func (x *StartRequested) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // ContainerStarted: the user's program runs, or ran.
 type ContainerStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it was started.
+	// When it was started; when it was asked for, if a daemon that died had done it.
 	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1607,8 +1616,9 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\x05inode\x18\x03 \x01(\x04R\x05inode\"D\n" +
 	"\x15ContainerCreateFailed\x12+\n" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"\x11\n" +
-	"\x0fContainerFailed\"\x10\n" +
-	"\x0eStartRequested\">\n" +
+	"\x0fContainerFailed\"<\n" +
+	"\x0eStartRequested\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\">\n" +
 	"\x10ContainerStarted\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"o\n" +
 	"\x14ContainerStartFailed\x12+\n" +
@@ -1722,26 +1732,27 @@ var file_event_v1_container_proto_depIdxs = []int32{
 	30, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
 	31, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
 	31, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 3: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	31, // 4: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 5: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	30, // 6: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	31, // 7: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	31, // 8: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 9: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	30, // 10: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	32, // 11: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	31, // 12: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	31, // 13: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	31, // 14: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 15: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	31, // 16: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	30, // 17: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	30, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	30, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	31, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	30, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	31, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	31, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	30, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	32, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	31, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	31, // 14: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	31, // 15: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 16: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	31, // 17: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 18: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_event_v1_container_proto_init() }
