@@ -5,17 +5,20 @@
 # older ones or none. Nothing is fetched but from apt and the Go module proxy.
 #
 # With the argument "test" it installs, too, what the tests compare Stele with, and
-# with "bench" what the benchmarks do.
+# with "bench" what the benchmarks do; containerd, from its module as well, takes
+# minutes to build.
 #
 # Run it as root, as often as you like: when all is there it is silent.
 set -euo pipefail
 
 runc_version=v1.5.2
 cni_version=v1.9.1
+containerd_version=v2.4.2
 cni_plugins=(main/bridge ipam/host-local meta/portmap main/loopback meta/bandwidth meta/firewall meta/tuning)
 
 runc_dir=/usr/lib/stele/bin
 cni_dir=/opt/cni/bin
+containerd_dir=/usr/lib/stele/containerd
 
 say() { echo "deps: $*"; }
 fail() { echo "deps: $*" >&2; exit 1; }
@@ -59,6 +62,15 @@ missing_plugins() {
 	done
 }
 
+# have_containerd: exactly the version that is asked for, so that figures from two
+# machines are about the same program.
+have_containerd() {
+	local program
+	for program in containerd ctr; do
+		grep -qwF "$containerd_version" <<<"$("$containerd_dir/$program" --version 2>/dev/null)" || return 1
+	done
+}
+
 # build_into DIR GO-INSTALL-ARGUMENTS...: a program appears in DIR whole or not
 # at all.
 build_into() {
@@ -98,6 +110,7 @@ command -v go >/dev/null || fail "Go is missing: install Go 1.26 or newer"
 build_runc=false
 have_runc || build_runc=true
 mapfile -t plugins < <(missing_plugins)
+build_containerd=false
 
 need iptables command -v iptables
 need iproute2 command -v ip
@@ -115,6 +128,7 @@ test)
 bench)
 	need conmon command -v conmon
 	need skopeo command -v skopeo
+	have_containerd || build_containerd=true
 	;;
 esac
 if $build_runc; then
@@ -138,4 +152,13 @@ if ((${#plugins[@]} > 0)); then
 	CGO_ENABLED=0 build_into "$cni_dir" \
 		-ldflags "-s -w -X $module/pkg/utils/buildversion.BuildVersion=$cni_version" \
 		"${plugins[@]/%/@$cni_version}"
+fi
+
+if $build_containerd; then
+	say "building containerd $containerd_version into $containerd_dir"
+	module=github.com/containerd/containerd/v2
+	# It is there to pull images into overlayfs, and to be asked by ctr.
+	CGO_ENABLED=0 build_into "$containerd_dir" -tags 'no_cri no_devmapper no_tracing no_zfs' \
+		-ldflags "-s -w -X $module/version.Version=$containerd_version" \
+		"$module/cmd/containerd@$containerd_version" "$module/cmd/ctr@$containerd_version"
 fi
