@@ -53,7 +53,7 @@ func with(change func(*Options)) func(*nodeOptions) {
 	return func(o *nodeOptions) { o.Change = change }
 }
 
-func newNode(t *testing.T, server *images.Server, change ...func(*nodeOptions)) *node {
+func newNode(t testing.TB, server *images.Server, change ...func(*nodeOptions)) *node {
 	t.Helper()
 	root, err := os.MkdirTemp("", "stele-registry-")
 	if err != nil {
@@ -119,7 +119,7 @@ func openNode(options nodeOptions) (*node, error) {
 	return &node{root: options.Root, store: store, puller: puller}, nil
 }
 
-func (n *node) pull(t *testing.T, ref string) Pulled {
+func (n *node) pull(t testing.TB, ref string) Pulled {
 	t.Helper()
 	pulled, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref})
 	if err != nil {
@@ -152,7 +152,7 @@ func (n *node) expectNoImages(t *testing.T) {
 }
 
 // small is an image with as many layers as texts.
-func small(t *testing.T, platform v1.Platform, texts ...string) v1.Image {
+func small(t testing.TB, platform v1.Platform, texts ...string) v1.Image {
 	t.Helper()
 	spec := images.Spec{Platform: platform}
 	for i, text := range texts {
