@@ -54,7 +54,7 @@ generate: ## the Go of proto/
 	go run $(BUF) lint
 	go run $(BUF) generate
 
-bench: build ## the event log, the monitor, pod lives and pulls, beside conmon and skopeo (as root)
+bench: build ## the event log, the monitor, pod lives and pulls, beside conmon, skopeo and containerd (as root)
 	@test/deps/install.sh bench
 	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
 	go test -tags '$(TAGS)' -run '^$$' -bench '^BenchmarkMemory$$' -benchtime 1x -timeout $(TEST_TIMEOUT) ./executors/monitor

@@ -69,7 +69,7 @@ func BenchmarkPodLives(b *testing.B) {
 			b.ReportMetric(float64(spent.appends)/float64(b.N), "appends/life")
 			b.ReportMetric(float64(spent.commits)/float64(b.N), "commits/life")
 			// The clients' waiting is the sum over all workers, and so is the log's.
-			share := float64(spent.waited) / float64(r.total())
+			share := float64(spent.held) / float64(r.total())
 			b.ReportMetric(100*share, "log-%")
 			if share > logShareGoal {
 				b.Logf("the event log takes %.1f %% of the time that callers wait; the goal is %.0f %%", 100*share, 100*logShareGoal)
@@ -92,29 +92,29 @@ func logStats(b *testing.B, h *e2e.Harness) stats {
 	// Protobuf's JSON has 64-bit numbers as strings, and durations in seconds.
 	var told struct {
 		Records, Appends, Commits int64 `json:",string"`
-		WaitTime                  string
+		HeldTime                  string
 	}
 	out := h.Stele("inspect", "--log-stats")
 	if err := json.Unmarshal([]byte(out), &told); err != nil {
 		b.Fatalf("stele inspect --log-stats: %v: %s", err, out)
 	}
-	waited, err := time.ParseDuration(told.WaitTime)
+	held, err := time.ParseDuration(told.HeldTime)
 	if err != nil {
 		b.Fatalf("stele inspect --log-stats: %v: %s", err, out)
 	}
-	return stats{told.Records, told.Appends, told.Commits, waited}
+	return stats{told.Records, told.Appends, told.Commits, held}
 }
 
 // stats are what the log did since the daemon's start: records, the appends that
-// carried them and the commits that made them durable, and how long the appends
-// waited for these.
+// carried them and the commits that made them durable, and how long pods and containers
+// that were ready to go on waited for these.
 type stats struct {
 	records, appends, commits int64
-	waited                    time.Duration
+	held                      time.Duration
 }
 
 func (s stats) minus(before stats) stats {
-	return stats{s.records - before.records, s.appends - before.appends, s.commits - before.commits, s.waited - before.waited}
+	return stats{s.records - before.records, s.appends - before.appends, s.commits - before.commits, s.held - before.held}
 }
 
 // live takes one pod through its life.

@@ -7,12 +7,11 @@
 // takes in the middle, with one pod and with eight at a time, how many pods live and
 // die in a second, and which part of that the event log takes. BenchmarkLogs runs
 // containers under the monitor and under conmon. BenchmarkPull pulls images over the
-// CRI and with skopeo; containerd is not beside them, since it would have to be built
-// from its module.
+// CRI, with skopeo and with containerd.
 //
 // What is measured is what callers wait for. The machine's own part (runtime, CNI
 // plugins, kernel, disk) is in it: compare only what ran on one machine.
 //
-// Read bench_test.go first, then monitor_test.go and pull_test.go; report.go does the
-// arithmetic.
+// Read bench_test.go first, then monitor_test.go and pull_test.go; containerd_test.go
+// runs containerd, report.go does the arithmetic.
 package bench

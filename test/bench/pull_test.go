@@ -27,8 +27,10 @@ import (
 // In skopeo's time is the start of its program and the making of a store, which the
 // daemons have behind them. In containerd's is the start of ctr, which only asks and
 // shows the progress: the daemon itself fetches (three layers at a time, as it does for
-// the CRI) and unpacks. It syncs each blob to the disk, which containers/storage does
-// not.
+// the CRI) and unpacks.
+//
+// Each syncs to the disk what it does by default: containerd the blobs, the others
+// their store's records. None syncs what it unpacked.
 func BenchmarkPull(b *testing.B) {
 	skopeo, err := exec.LookPath("skopeo")
 	if err != nil {
