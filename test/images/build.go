@@ -54,6 +54,8 @@ type Spec struct {
 	// Platform is this machine's when empty.
 	Platform v1.Platform
 	Config   v1.Config
+	// Below are layers that were built already, of another image.
+	Below []v1.Layer
 	// Layers are lists of files, the lowest layer first.
 	Layers [][]File
 }
@@ -106,6 +108,9 @@ func Build(t testing.TB, spec Spec) v1.Image {
 	if image, err = mutate.ConfigFile(image, config); err != nil {
 		t.Fatalf("build image: set its configuration: %v", err)
 	}
+	for _, layer := range spec.Below {
+		image = Append(t, image, layer)
+	}
 	for _, files := range spec.Layers {
 		layer, err := spec.layer(archive(t, files))
 		if err != nil {
@@ -133,7 +138,7 @@ func (s Spec) layer(content []byte) (v1.Layer, error) {
 	}
 	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(content)), nil
-	}, tarball.WithMediaType(kind), tarball.WithCompression(packed))
+	}, tarball.WithMediaType(kind), tarball.WithCompression(packed), tarball.WithCompressedCaching)
 }
 
 // Append adds a layer to an image, one that need not be an archive.

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"go.podman.io/image/v5/manifest"
 )
 
 // Server is a registry on loopback, which speaks plain HTTP unless TLSRegistry made it.
@@ -167,4 +168,24 @@ func (s *Server) remote() []remote.Option {
 		return nil
 	}
 	return []remote.Option{remote.WithTransport(s.transport)}
+}
+
+// Digest returns the digest by which clients know what the registry has under a name.
+// Of schema 1 that is not the digest of what is transferred, which has signatures.
+func (s *Server) Digest(t testing.TB, ref string) string {
+	t.Helper()
+	source, err := transport(t, ref).NewImageSource(t.Context(), s.system(t))
+	if err != nil {
+		t.Fatalf("digest of %s: %v", ref, err)
+	}
+	defer source.Close()
+	content, _, err := source.GetManifest(t.Context(), nil)
+	if err != nil {
+		t.Fatalf("digest of %s: %v", ref, err)
+	}
+	digest, err := manifest.Digest(content)
+	if err != nil {
+		t.Fatalf("digest of %s: %v", ref, err)
+	}
+	return digest.String()
 }

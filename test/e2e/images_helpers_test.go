@@ -1,0 +1,64 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// ImageStatus asks for the status of an image; nil if it is not there.
+func (h *Harness) ImageStatus(ref string) *runtimeapi.Image {
+	h.t.Helper()
+	answer, err := h.Images.ImageStatus(h.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
+	if err != nil {
+		h.t.Fatalf("status of image %s: %v", ref, err)
+	}
+	return answer.Image
+}
+
+// RemoveImage removes an image.
+func (h *Harness) RemoveImage(ref string) {
+	h.t.Helper()
+	if _, err := h.Images.RemoveImage(h.Context(), &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}}); err != nil {
+		h.t.Fatalf("remove image %s: %v", ref, err)
+	}
+}
+
+// said are the lines of a container's log, without what the log adds.
+func (p *Pod) said(config *runtimeapi.ContainerConfig) []string {
+	p.h.t.Helper()
+	var lines []string
+	for _, line := range p.Log(config) {
+		lines = append(lines, line.Text)
+	}
+	return lines
+}
+
+// digestOf is the digest of an image or an index.
+func digestOf(t testing.TB, of interface{ Digest() (v1.Hash, error) }) string {
+	t.Helper()
+	digest, err := of.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest.String()
+}
+
+func sha256Of(content []byte) []byte {
+	sum := sha256.Sum256(content)
+	return sum[:]
+}
+
+// removeContainers removes all containers of a pod.
+func (h *Harness) removeContainers(pod *Pod) {
+	h.t.Helper()
+	all, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: pod.ID}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, c := range all.Containers {
+		h.RemoveContainer(c.Id)
+	}
+}

@@ -1,0 +1,482 @@
+package e2e
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"google.golang.org/grpc/codes"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/images"
+)
+
+// TestImageVariants pulls and runs an image of every kind.
+func TestImageVariants(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	pod := h.RunPod(h.PodConfig("variants"))
+	b := &builder{t: t, below: map[packing]v1.Layer{}}
+	for group, variants := range map[string][]variant{
+		"formats": formatVariants(), "users": userVariants(), "configurations": configurationVariants(), "layers": layerVariants(),
+	} {
+		t.Run(group, func(t *testing.T) {
+			for _, v := range variants {
+				t.Run(v.name, func(t *testing.T) { v.try(t, h.In(t), pod, b) })
+			}
+		})
+	}
+	t.Run("other platforms", func(t *testing.T) { otherPlatforms(t, h.In(t)) })
+	t.Run("missing users", func(t *testing.T) { missingUsers(t, h.In(t), pod, b) })
+	t.Run("stop signal", func(t *testing.T) { imageStopSignal(t, h.In(t), pod, b) })
+	t.Run("attributes and privileges", func(t *testing.T) { attributesAndPrivileges(t, h.In(t), pod) })
+	t.Run("volumes", func(t *testing.T) { volumesOfImages(t, h.In(t), pod, b) })
+	t.Run("names", func(t *testing.T) { namesOfImages(t, h.In(t), b) })
+	all, err := h.Images.ListImages(h.Context(), &runtimeapi.ListImagesRequest{})
+	if err != nil || len(all.Images) != 2 {
+		t.Errorf("%d images are left, %v; want busybox and the tester", len(all.GetImages()), err)
+	}
+	pod.Remove()
+	h.Audit()
+}
+
+// variant is an image that is pulled, looked at and run.
+type variant struct {
+	name string
+	// spec is what the image has beside busybox's files.
+	spec images.Spec
+	// push, if not nil, puts the image, or what is made of it, into the registry, and
+	// returns its name and the digest that the registry knows it by.
+	push func(t *testing.T, h *Harness, path string, image v1.Image) (ref, digest string)
+	// command and args are the container's. If both are empty, the image's own runs.
+	command, args []string
+	// want are the lines that the container says before it ends with code.
+	want []string
+	code int32
+}
+
+// builder makes images on busybox, which it packs once in each way.
+type builder struct {
+	t     *testing.T
+	below map[packing]v1.Layer
+}
+
+type packing struct {
+	images.Format
+	images.Compression
+}
+
+func (b *builder) build(spec images.Spec) v1.Image {
+	b.t.Helper()
+	as := packing{spec.Format, spec.Compression}
+	if b.below[as] == nil {
+		base := images.Build(b.t, images.Spec{Format: spec.Format, Compression: spec.Compression, Layers: [][]images.File{images.BusyboxFiles(b.t)}})
+		layers, err := base.Layers()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.below[as] = layers[0]
+	}
+	spec.Below = []v1.Layer{b.below[as]}
+	spec.Config.Env = append([]string{"PATH=/bin"}, spec.Config.Env...)
+	return images.Build(b.t, spec)
+}
+
+// try pulls the image, compares its status, runs it in the pod, and removes it.
+func (v variant) try(t *testing.T, h *Harness, pod *Pod, b *builder) {
+	t.Helper()
+	image, name := b.build(v.spec), strings.ReplaceAll(v.name, " ", "-")
+	ref, digest := "", digestOf(t, image)
+	if v.push == nil {
+		ref = h.Registry.Push(t, "variants/"+name+":v1", image)
+	} else {
+		ref, digest = v.push(t, h, "variants/"+name, image)
+	}
+	id := h.Pull(ref)
+	if again := h.Pull(ref); again != id {
+		t.Errorf("the second pull gives %s, the first gave %s", again, id)
+	}
+	v.expectStatus(t, h, pulledImage{ref, id, digest})
+
+	config := h.ContainerConfig(name)
+	config.Image.Image, config.Image.UserSpecifiedImage = id, ref
+	config.Command, config.Args = v.command, v.args
+	container := pod.Run(config)
+	if ended := h.WaitExit(container); ended.ExitCode != v.code {
+		t.Errorf("the exit code is %d, want %d", ended.ExitCode, v.code)
+	}
+	if got := pod.said(config); !slices.Equal(got, v.want) {
+		t.Errorf("the container said\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(v.want, "\n"))
+	}
+	h.RemoveContainer(container)
+	h.RemoveImage(id)
+	if found := h.ImageStatus(ref); found != nil {
+		t.Errorf("after its removal there is %v", found)
+	}
+}
+
+type pulledImage struct{ ref, id, digest string }
+
+// expectStatus compares what the image service says of the image.
+func (v variant) expectStatus(t *testing.T, h *Harness, pulled pulledImage) {
+	t.Helper()
+	found := h.ImageStatus(pulled.ref)
+	if found.GetId() != pulled.id {
+		t.Fatalf("the status of %s is %v, want the id %s", pulled.ref, found, pulled.id)
+	}
+	var tags []string // none, if it was pulled by its digest
+	if !strings.Contains(pulled.ref, "@") {
+		tags = []string{pulled.ref}
+	}
+	if !slices.Equal(found.RepoTags, tags) {
+		t.Errorf("the tags are %q, want %q", found.RepoTags, tags)
+	}
+	if !slices.ContainsFunc(found.RepoDigests, func(d string) bool { return strings.HasSuffix(d, "@"+pulled.digest) }) {
+		t.Errorf("the digests are %q, want %s among them", found.RepoDigests, pulled.digest)
+	}
+	for _, same := range append(found.RepoDigests, pulled.id) {
+		if found := h.ImageStatus(same); found.GetId() != pulled.id {
+			t.Errorf("the status of %s is %v", same, found)
+		}
+	}
+	size := 0
+	for _, layer := range v.spec.Layers {
+		for _, file := range layer {
+			size += len(file.Content)
+		}
+	}
+	if found.Size <= uint64(size) {
+		t.Errorf("the size is %d, its files alone have more than %d", found.Size, size)
+	}
+	user, _, _ := strings.Cut(v.spec.Config.User, ":")
+	if number, err := strconv.ParseInt(user, 10, 64); err == nil {
+		if found.Uid == nil || found.Uid.Value != number || found.Username != "" {
+			t.Errorf("the user is %v, %q; want %d", found.Uid, found.Username, number)
+		}
+	} else if found.Uid != nil || found.Username != user {
+		t.Errorf("the user is %v, %q; want %q", found.Uid, found.Username, user)
+	}
+}
+
+// formatVariants are one image as registries may have it.
+func formatVariants() []variant {
+	mark := [][]images.File{{{Path: "marker", Mode: 0o644, Content: []byte("here\n")}}}
+	converted := func(form images.Form) func(*testing.T, *Harness, string, v1.Image) (string, string) {
+		return func(t *testing.T, h *Harness, path string, image v1.Image) (string, string) {
+			ref := h.Registry.Convert(t, h.Registry.Push(t, path+":plain", image), path+":v1", form)
+			return ref, h.Registry.Digest(t, ref)
+		}
+	}
+	index := func(format images.Format) func(*testing.T, *Harness, string, v1.Image) (string, string) {
+		return func(t *testing.T, h *Harness, path string, image v1.Image) (string, string) {
+			foreign := images.Build(t, images.Spec{Format: format, Platform: images.Elsewhere(), Layers: mark})
+			index := images.Index(t, format, foreign, image)
+			return h.Registry.PushIndex(t, path+":v1", index), digestOf(t, index)
+		}
+	}
+	all := []variant{
+		{name: "OCI", spec: images.Spec{}},
+		{name: "OCI without compression", spec: images.Spec{Compression: images.Uncompressed}},
+		{name: "OCI with zstd", spec: images.Spec{Compression: images.Zstd}},
+		{name: "OCI with zstd chunked", push: converted(images.ZstdChunked)},
+		{name: "OCI index", push: index(images.OCI)},
+		{name: "Docker schema 2", spec: images.Spec{Format: images.Docker}},
+		{name: "Docker without compression", spec: images.Spec{Format: images.Docker, Compression: images.Uncompressed}},
+		{name: "Docker list", spec: images.Spec{Format: images.Docker}, push: index(images.Docker)},
+		{name: "Docker schema 1", spec: images.Spec{Format: images.Docker}, push: converted(images.Schema1)},
+		{name: "by digest", push: func(t *testing.T, h *Harness, path string, image v1.Image) (string, string) {
+			ref := h.Registry.Push(t, path+":v1", image)
+			return strings.TrimSuffix(ref, ":v1") + "@" + digestOf(t, image), digestOf(t, image)
+		}},
+	}
+	for i := range all {
+		all[i].spec.Layers, all[i].command, all[i].want = mark, []string{"cat", "/marker"}, []string{"here"}
+		all[i].name = strings.ToLower(all[i].name)
+	}
+	return all
+}
+
+// userVariants have a user, in all the ways to write it. Busybox's app is 1000, and in
+// the groups 2000 and 2001.
+func userVariants() []variant {
+	var all []variant
+	for user, ids := range map[string][]string{
+		"1002":       {"1002", "0", "0"},
+		"1003:1004":  {"1003", "1004", "1004"},
+		"1000":       {"1000", "1000", "1000 2000 2001"},
+		"app":        {"1000", "1000", "1000 2000 2001"},
+		"app:1004":   {"1000", "1004", "1004 2000 2001"},
+		"app:extra":  {"1000", "2000", "2000 2001"},
+		"1002:extra": {"1002", "2000", "2000"},
+	} {
+		all = append(all, variant{
+			name: "user " + strings.ReplaceAll(user, ":", " and "), spec: images.Spec{Config: v1.Config{User: user}},
+			command: []string{"sh", "-c", "id -u; id -g; id -G"}, want: ids,
+		})
+	}
+	return all
+}
+
+// configurationVariants say what runs, where and with what.
+func configurationVariants() []variant {
+	speaks := v1.Config{Entrypoint: []string{"sh", "-c", `echo "$0" "$#" "$1"`}, Cmd: []string{"two words", "more"}}
+	return []variant{
+		{name: "entrypoint and command", spec: images.Spec{Config: speaks}, want: []string{"two words 1 more"}},
+		{name: "entrypoint and other arguments", spec: images.Spec{Config: speaks}, args: []string{"own"}, want: []string{"own 0 "}},
+		{name: "other command", spec: images.Spec{Config: speaks}, command: []string{"echo", "own"}, want: []string{"own"}},
+		{name: "exit code", spec: images.Spec{Config: v1.Config{Cmd: []string{"sh", "-c", "exit 41"}}}, code: 41},
+		{
+			name: "environment and directory",
+			spec: images.Spec{Config: v1.Config{
+				Env: []string{"LAB=yes", "EMPTY="}, WorkingDir: "/work/dir", Labels: map[string]string{"lab.test/one": "1", "lab.test/empty": ""},
+				ExposedPorts: map[string]struct{}{"8080/tcp": {}},
+			}},
+			command: []string{"sh", "-c", `pwd; echo "$LAB${EMPTY-unset}"`}, want: []string{"/work/dir", "yes"},
+		},
+	}
+}
+
+// layerVariants have layers of which unpacking goes wrong easily.
+func layerVariants() []variant {
+	text := func(path, content string) images.File {
+		return images.File{Path: path, Mode: 0o644, Content: []byte(content)}
+	}
+	const layers, large = 12, 32 << 20
+	content := noise(large)
+	many := images.Spec{}
+	for i := 1; i <= layers; i++ {
+		number := strconv.Itoa(i)
+		many.Layers = append(many.Layers, []images.File{directory("many"), text("many/"+number, number+"\n"), text("many/last", number+"\n")})
+	}
+	return []variant{
+		{
+			name: "whiteouts",
+			spec: images.Spec{Layers: [][]images.File{
+				{
+					directory("l"), directory("l/gone"), text("l/gone/x", "1"), text("l/file", "1"), text("l/kept", "1"),
+					directory("l/opaque"), text("l/opaque/old", "1"), directory("l/opaque/dir"), text("l/opaque/dir/x", "1"),
+					directory("l/to-file"), text("l/to-file/x", "1"), text("l/to-directory", "1"), text("l/again", "1"),
+				},
+				{images.Whiteout("l/gone"), images.Whiteout("l/file"), images.Whiteout("l/again"), images.Whiteout("l/to-file"), images.Whiteout("l/to-directory")},
+				{images.Opaque("l/opaque"), text("l/opaque/new", "2"), text("l/again", "2"), text("l/to-file", "2"), directory("l/to-directory"), text("l/to-directory/y", "2")},
+			}},
+			command: []string{"sh", "-c", "cd /l; find . -type f | sort; cat again to-file kept"},
+			want:    []string{"./again", "./kept", "./opaque/new", "./to-directory/y", "./to-file", "221"},
+		},
+		{
+			name: "links",
+			spec: images.Spec{Layers: [][]images.File{{
+				directory("l"), text("l/a", "one\n"), {Path: "l/b", HardLink: "l/a", Mode: 0o644}, {Path: "l/c", HardLink: "l/b", Mode: 0o644},
+				{Path: "l/sym", Mode: fs.ModeSymlink | 0o777, Target: "a"}, {Path: "l/dangling", Mode: fs.ModeSymlink | 0o777, Target: "/nowhere"},
+			}}},
+			command: []string{"sh", "-c", "cd /l; test a -ef b && test b -ef c && stat -c %h a; cat sym; readlink dangling"},
+			want:    []string{"3", "one", "/nowhere"},
+		},
+		{
+			name: "modes and owners",
+			spec: images.Spec{Layers: [][]images.File{{
+				directory("l"), {Path: "l/setgid", Mode: fs.ModeDir | fs.ModeSetgid | 0o755}, {Path: "l/setuid", Mode: fs.ModeSetuid | 0o755, UID: 1000},
+				{Path: "l/sticky", Mode: fs.ModeDir | fs.ModeSticky | 0o777}, {Path: "l/none"}, {Path: "l/owned", Mode: 0o640, UID: 65534, GID: 1234},
+				{Path: "l/pipe", Mode: fs.ModeNamedPipe | 0o600}, text("l/space and ünïcode", "x"), directory("l/C:"), text("l/C:/colon", "x"), text("l/-dash", "x"),
+			}}},
+			command: []string{"sh", "-c", `cd /l; stat -c "%a %u:%g %F" setgid setuid sticky none owned pipe; cat "space and ünïcode" C:/colon ./-dash`},
+			want: []string{
+				"2755 0:0 directory", "4755 1000:0 regular empty file", "1777 0:0 directory", "0 0:0 regular empty file", "640 65534:1234 regular empty file",
+				"600 0:0 fifo", "xxx",
+			},
+		},
+		{
+			name: "many layers", spec: many,
+			command: []string{"sh", "-c", "ls /many | wc -l; cat /many/last /many/1"}, want: []string{strconv.Itoa(layers + 1), strconv.Itoa(layers), "1"},
+		},
+		{
+			name: "a large layer", spec: images.Spec{Layers: [][]images.File{{{Path: "large", Mode: 0o644, Content: content}}}},
+			command: []string{"sh", "-c", "sha256sum </large"}, want: []string{fmt.Sprintf("%x  -", sha256Of(content))},
+		},
+		{
+			name: "an empty layer", spec: images.Spec{Layers: [][]images.File{{}, {text("marker", "here\n")}}},
+			command: []string{"cat", "/marker"}, want: []string{"here"},
+		},
+	}
+}
+
+// directory is a directory's entry in a layer.
+func directory(path string) images.File { return images.File{Path: path, Mode: fs.ModeDir | 0o755} }
+
+// noise is content that doesn't compress, the same each time.
+func noise(size int) []byte {
+	content := make([]byte, size)
+	rand.New(rand.NewSource(int64(size))).Read(content)
+	return content
+}
+
+// otherPlatforms: what cannot run here is refused before anything is fetched.
+func otherPlatforms(t *testing.T, h *Harness) {
+	for name, format := range map[string]images.Format{"oci": images.OCI, "docker": images.Docker} {
+		foreign := images.Build(t, images.Spec{Format: format, Platform: images.Elsewhere(), Layers: [][]images.File{{directory("d")}}})
+		here, there := images.Here(), images.Elsewhere()
+		for _, ref := range []string{
+			h.Registry.Push(t, "foreign/"+name+":v1", foreign),
+			h.Registry.PushIndex(t, "foreign/"+name+":index", images.Index(t, format, foreign)),
+		} {
+			_, err := h.Images.PullImage(h.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
+			h.Refused(err, codes.FailedPrecondition, ref, "not for this platform", here.OS+"/"+here.Architecture, there.OS+"/"+there.Architecture)
+			if found := h.ImageStatus(ref); found != nil {
+				t.Errorf("it is there: %v", found)
+			}
+		}
+	}
+}
+
+// missingUsers: an image whose user nobody knows is pulled, but not run; the
+// container's own user counts instead.
+func missingUsers(t *testing.T, h *Harness, pod *Pod, b *builder) {
+	for i, user := range []string{"no-such-user", "app:no-such-group"} {
+		image := b.build(images.Spec{Config: v1.Config{User: user}})
+		ref := h.Registry.Push(t, fmt.Sprintf("users/missing:v%d", i), image)
+		id := h.Pull(ref)
+		if found := h.ImageStatus(ref); found.GetUsername() == "" {
+			t.Errorf("the status says nothing of the user %s: %v", user, found)
+		}
+		config := h.ContainerConfig(fmt.Sprintf("missing-%d", i), "id", "-u")
+		config.Image.Image = id
+		_, err := pod.TryCreate(config)
+		_, missing, _ := strings.Cut(":"+user, ":no-such")
+		h.Refused(err, codes.InvalidArgument, "no-such"+missing)
+		config.Linux.SecurityContext.RunAsUser = &runtimeapi.Int64Value{Value: 1000}
+		config.Linux.SecurityContext.RunAsGroup = &runtimeapi.Int64Value{Value: 1000}
+		container := pod.Run(config)
+		h.WaitExit(container)
+		if got := pod.said(config); !slices.Equal(got, []string{"1000"}) {
+			t.Errorf("with a user of its own the container said %q", got)
+		}
+		h.RemoveContainer(container)
+		h.RemoveImage(id)
+	}
+}
+
+// imageStopSignal: StopContainer sends what the image says.
+func imageStopSignal(t *testing.T, h *Harness, pod *Pod, b *builder) {
+	image := b.build(images.Spec{Config: v1.Config{
+		StopSignal: "SIGUSR1", Cmd: []string{"sh", "-c", "trap 'echo stopped; exit 7' USR1; echo ready; while :; do sleep 0.1; done"},
+	}})
+	id := h.Pull(h.Registry.Push(t, "configurations/stop-signal:v1", image))
+	config := h.ContainerConfig("stop-signal")
+	config.Image.Image, config.Command = id, nil
+	container := pod.Run(config)
+	h.Eventually("the container is ready", func() bool { return len(pod.said(config)) > 0 })
+	h.StopContainer(container, 60)
+	if ended := h.WaitExit(container); ended.ExitCode != 7 {
+		t.Errorf("the exit code is %d, want 7", ended.ExitCode)
+	}
+	h.RemoveContainer(container)
+	h.RemoveImage(id)
+}
+
+// attributesAndPrivileges: extended attributes are those of the image; a program gets
+// the capabilities that they say, and its owner's rights unless no_new_privs forbids it.
+func attributesAndPrivileges(t *testing.T, h *Harness, pod *Pod) {
+	// cap_net_raw+ep, as VFS_CAP_REVISION_2 has it.
+	const capability, netRaw = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", 1 << 13
+	program, err := os.ReadFile(programs.Tester)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := h.Pull(h.Registry.Push(t, "layers/attributes:v1", images.Build(t, images.Spec{
+		Config: v1.Config{User: "1000", Entrypoint: []string{"/tester"}, Cmd: []string{"report"}},
+		Layers: [][]images.File{{{
+			Path: "tester", Mode: fs.ModeSetuid | 0o755, Content: program, UID: 1234,
+			Xattrs: map[string]string{"security.capability": capability, "user.note": "of mine"},
+		}}},
+	})))
+	configure := func(name string, args ...string) *runtimeapi.ContainerConfig {
+		config := h.ContainerConfig(name)
+		config.Image.Image, config.Command, config.Args = id, nil, args
+		// Otherwise the kernel doesn't execute a program that claims it.
+		config.Linux.SecurityContext.Capabilities = &runtimeapi.Capability{DropCapabilities: []string{"ALL"}, AddCapabilities: []string{"NET_RAW"}}
+		return config
+	}
+	for attribute, want := range map[string]string{"security.capability": capability, "user.note": "of mine"} {
+		config := configure(attribute, "xattr", "/tester", attribute)
+		h.WaitExit(pod.Run(config))
+		if got := pod.said(config); !slices.Equal(got, []string{fmt.Sprintf("%x", want)}) {
+			t.Errorf("the attribute %s is %q, want %x", attribute, got, want)
+		}
+	}
+	for forbidden, effective := range map[bool]string{false: "1000 1234 1234 1234", true: "1000 1000 1000 1000"} {
+		config := configure(fmt.Sprintf("no-new-privileges-%t", forbidden))
+		config.Linux.SecurityContext.NoNewPrivs = forbidden
+		report := pod.report(h, config)
+		if got := strings.Join(strings.Fields(report.Status["Uid"]), " "); got != effective {
+			t.Errorf("with no_new_privs %t the process has the user ids %s, want %s", forbidden, got, effective)
+		}
+		if caps, err := strconv.ParseUint(report.Status["CapEff"], 16, 64); err != nil || caps != netRaw {
+			t.Errorf("with no_new_privs %t the process has the capabilities %s, want NET_RAW", forbidden, report.Status["CapEff"])
+		}
+	}
+	h.removeContainers(pod)
+	h.RemoveImage(id)
+}
+
+// volumesOfImages: what the image has at its volumes is there, and belongs to whom it
+// belongs to in the image; what one container writes, the next doesn't see.
+func volumesOfImages(t *testing.T, h *Harness, pod *Pod, b *builder) {
+	image := b.build(images.Spec{
+		Config: v1.Config{Volumes: map[string]struct{}{"/data": {}, "/scratch": {}, "/owned": {}, "C:/weird": {}, "/:colon": {}}},
+		Layers: [][]images.File{{
+			directory("data"), directory("data/keep"), {Path: "data/keep/file", Mode: 0o644, Content: []byte("from-image\n")},
+			{Path: "owned", Mode: fs.ModeDir | 0o750, UID: 65534, GID: 65534},
+			directory("C:"), directory("C:/weird"), {Path: "C:/weird/file", Mode: 0o644, Content: []byte("weird\n")},
+			directory(":colon"), {Path: ":colon/file", Mode: 0o644, Content: []byte("colon\n")},
+		}},
+	})
+	id := h.Pull(h.Registry.Push(t, "configurations/volumes:v1", image))
+	for i := range 2 {
+		config := h.ContainerConfig(fmt.Sprintf("volumes-%d", i), "sh", "-c", `
+			cat /data/keep/file C:/weird/file /:colon/file; stat -c "%a %u:%g" /owned; ls /scratch | wc -l
+			for d in /data /scratch /owned; do touch $d/new && echo $d; done`)
+		config.Image.Image = id
+		container := pod.Run(config)
+		h.WaitExit(container)
+		want := []string{"from-image", "weird", "colon", "750 65534:65534", "0", "/data", "/scratch", "/owned"}
+		if got := pod.said(config); !slices.Equal(got, want) {
+			t.Errorf("container %d said %q, want %q", i, got, want)
+		}
+		h.RemoveContainer(container)
+	}
+	h.RemoveImage(id)
+}
+
+// namesOfImages: short names are completed as registries.conf says, and its changes
+// count at once.
+func namesOfImages(t *testing.T, h *Harness, b *builder) {
+	image := b.build(images.Spec{Layers: [][]images.File{{{Path: "named", Mode: 0o644}}}})
+	full := h.Registry.Push(t, "names/deep/app:v1", image)
+	h.write(h.Registry.RegistriesConfDir+"/50-alias.conf", fmt.Sprintf("[aliases]\n\"little\" = %q\n", h.Registry.Host+"/names/deep/app"))
+	digest := digestOf(t, image)
+	id := h.Pull(full)
+	for _, ref := range []string{"little:v1", "names/deep/app:v1", "little@" + digest, full + "@" + digest} {
+		if got := h.Pull(ref); got != id {
+			t.Errorf("%s is %s, want %s", ref, got, id)
+		}
+		found := h.ImageStatus(ref)
+		if found.GetId() != id {
+			t.Errorf("the status of %s is %v, want %s", ref, found, id)
+		}
+		names := append(found.GetRepoTags(), found.GetRepoDigests()...)
+		for _, name := range names {
+			if !strings.HasPrefix(name, h.Registry.Host+"/names/deep/app") {
+				t.Errorf("%s became %q", ref, names)
+			}
+		}
+	}
+	h.RemoveImage(id)
+	_, err := h.Images.PullImage(h.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: "unknown-alias:v1"}})
+	h.Refused(err, codes.NotFound, "unknown-alias:v1")
+}
