@@ -51,7 +51,7 @@ func StopAnswer(s State, e Event) (done bool, err error) {
 	}
 	// What is being undone may still be being made: the outcome comes later.
 	undoing := s.Phase == Unwinding || s.Phase == Removing
-	beingMade := undoing && s.RuntimeBegun && !s.RuntimeDeleted && !s.ExitSeen
+	beingMade := undoing && !s.RuntimeDeleted && !s.ExitSeen
 	return !s.stoppable() && !Alive(s) && !beingMade || s.final(), nil
 }
 

@@ -251,7 +251,7 @@ func Unknown(reason string, at time.Time) Exit {
 
 // milestone returns the fact that has become true by itself, or nil.
 func milestone(s State) Event {
-	undone := (!s.RuntimeBegun || s.RuntimeDeleted) && s.RootfsReleased && len(s.Execs) == 0
+	undone := s.RuntimeDeleted && s.RootfsReleased && len(s.Execs) == 0
 	switch {
 	case s.Phase == Unwinding && undone:
 		return ContainerFailed{}

@@ -21,10 +21,9 @@ func Evolve(s State, e Event) State {
 			ID: e.ID, Sandbox: e.Sandbox, Phase: Creating, Name: e.Name, Handler: e.Handler,
 			Config: e.Config, SandboxConfig: e.SandboxConfig, ConfigDigest: e.ConfigDigest,
 			Image: e.Image, LogPath: e.LogPath, StopSignal: e.StopSignal, CreatedAt: e.At,
-			RootfsBegun: true,
 		}
 	case RootfsPrepared:
-		s.RuntimeBegun = s.RuntimeBegun || s.Phase == Creating
+		s.RootfsPrepared = true
 	case RootfsPrepareFailed:
 		s = s.fail(e.Fault)
 	case ContainerCreated:

@@ -137,7 +137,7 @@ func Owed(s State) []Effect {
 	var owed []Effect
 	switch s.Phase {
 	case Creating:
-		if !s.RuntimeBegun {
+		if !s.RootfsPrepared {
 			owed = append(owed, PrepareRootfs{s.spec()})
 		} else {
 			owed = append(owed, CreateRuntime{s.spec()})
@@ -165,6 +165,20 @@ func Owed(s State) []Effect {
 	return owed
 }
 
+// Announced reports whether the state says already that an effect comes once the one
+// under way is done, and owes the undoing of both. Then the effect need not wait until
+// the outcome of the other is durable.
+func Announced(s State, e Effect) bool {
+	switch e.(type) {
+	case CreateRuntime:
+		return s.Phase == Creating
+	case ReleaseRootfs:
+		return s.Phase == Unwinding || s.Phase == Removing
+	default: // What the others need is not known before.
+	}
+	return false
+}
+
 func owedStopping(s State) []Effect {
 	switch {
 	case s.ExitSeen, s.KillSent:
@@ -183,11 +197,11 @@ func owedStopping(s State) []Effect {
 
 func owedUndoing(s State) []Effect {
 	switch {
-	case s.RuntimeBegun && !s.RuntimeDeleted:
+	case !s.RuntimeDeleted:
 		e := DeleteRuntime{Spec: s.spec()}
 		e.After = s.Retries[e.Key()].At
 		return []Effect{e}
-	case s.RootfsBegun && !s.RootfsReleased:
+	case !s.RootfsReleased:
 		e := ReleaseRootfs{Spec: s.spec()}
 		e.After = s.Retries[e.Key()].At
 		return []Effect{e}

@@ -60,7 +60,7 @@ func call(t *rapid.T, w *walk) container.Command {
 		container.ReportLoss{Bytes: uint64(rapid.IntRange(0, 3).Draw(t, "lost")), Reason: "no space left on device"},
 	}
 	// The init can end as soon as the runtime was asked to make it.
-	if w.Life.State.RuntimeBegun {
+	if w.Life.State.RootfsPrepared {
 		calls = append(calls, container.RecordExit{Exit: container.Exit{Code: 3, At: w.Now}})
 	}
 	return rapid.SampledFrom(calls).Draw(t, "call")
@@ -120,7 +120,7 @@ func hold(t machinetest.TB, w *walk) {
 	}
 	switch s.Phase {
 	case container.Created, container.Starting, container.Running:
-		if s.Process.PID == 0 || !s.RuntimeBegun || s.RuntimeDeleted {
+		if s.Process.PID == 0 || !s.RootfsPrepared || s.RuntimeDeleted {
 			t.Fatalf("%s without a process\n%s", s.Phase, w.Life.History())
 		}
 		if s.Phase != container.Starting && s.ExitSeen {
@@ -134,7 +134,7 @@ func hold(t machinetest.TB, w *walk) {
 			t.Fatalf("exited without an exit\n%s", w.Life.History())
 		}
 	case container.Failed, container.Removed:
-		if !s.RootfsReleased || s.RuntimeBegun && !s.RuntimeDeleted || len(s.Execs) > 0 {
+		if !s.RootfsReleased || !s.RuntimeDeleted || len(s.Execs) > 0 {
 			t.Fatalf("%s, but something is left\n%s", s.Phase, w.Life.History())
 		}
 	}
@@ -156,7 +156,7 @@ func holdOwed(t machinetest.TB, w *walk) {
 				t.Fatalf("%s is owed without a reason\n%s", machinetest.Describe(f), w.Life.History())
 			}
 		case container.ReleaseRootfs:
-			if s.RuntimeBegun && !s.RuntimeDeleted {
+			if !s.RuntimeDeleted {
 				t.Fatalf("the root file system is owed its release under a container\n%s", w.Life.History())
 			}
 		case container.Execute:

@@ -117,9 +117,10 @@ type State struct {
 	StopSignal string
 
 	CreatedAt, StartAskedAt, StartedAt time.Time
-	// RootfsBegun and RuntimeBegun: the thing may exist, so it is owed undoing.
-	RootfsBegun, RuntimeBegun bool `json:",omitempty"`
-	// RuntimeDeleted and RootfsReleased: nothing of it is left.
+	// RootfsPrepared: the root file system is there.
+	RootfsPrepared bool `json:",omitempty"`
+	// RuntimeDeleted and RootfsReleased: nothing of it is left. From the request on,
+	// both are owed when the container has to go.
 	RuntimeDeleted, RootfsReleased bool `json:",omitempty"`
 	Process                        Process
 	// ExitSeen: the process ended. In Starting that alone doesn't end the phase:

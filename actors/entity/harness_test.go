@@ -34,6 +34,8 @@ type (
 	job struct {
 		Name, Resource string
 		NotBefore      time.Time
+		// Next is what is put on the desk when the job is done; empty for nothing.
+		Next string
 	}
 
 	command  interface{}
@@ -100,6 +102,9 @@ func evolve(s desk, e event) desk {
 	case withdrawn:
 		delete(s.Jobs, e.Name)
 	case jobEnded:
+		if next := s.Jobs[e.Name].Next; next != "" {
+			s.Jobs[next] = job{Name: next, Resource: next}
+		}
 		delete(s.Jobs, e.Name)
 		s.Done = append(slices.Clone(s.Done), e.Name+e.Failure)
 	case closed:
@@ -114,6 +119,16 @@ func owed(s desk) []doJob {
 		all = append(all, doJob{s.Jobs[name]})
 	}
 	return all
+}
+
+// announced: what comes after a job that is on the desk.
+func announced(s desk, f doJob) bool {
+	for _, j := range s.Jobs {
+		if j.Next == f.job.Name {
+			return true
+		}
+	}
+	return false
 }
 
 func encode(e event) (codec.Encoded, error) {

@@ -27,6 +27,10 @@ type Machine[S, C, E any, F Effect] struct {
 	Decide func(S, C) ([]E, error)
 	Evolve func(S, E) S
 	Owed   func(S) []F
+	// Announced reports whether a state says already that an effect comes once the
+	// one under way is done, and owes the undoing of both: then it need not wait
+	// until the outcome of that one is durable. It may be nil.
+	Announced func(S, F) bool
 	// Ended reports whether the actor may go: nothing is owed or awaited.
 	Ended func(S) bool
 	// Free reports whether the entity's name may be given to another one.
@@ -56,6 +60,10 @@ type Ask[S, C, E any] struct {
 	// Joins: the command is only for what another one began. If nothing did, it is
 	// refused as NotFound.
 	Joins bool
+	// Accepted is called, once and without blocking, when the command was not refused
+	// and its events are on their way to the log: what is appended later comes after
+	// them. It may be nil.
+	Accepted func()
 	// Until is when to answer; nil means as soon as the command is durable.
 	Until Answer[S, E]
 	// Reply receives the answer, once. It must not block. It may be nil.

@@ -82,6 +82,83 @@ func TestNothingBeforeTheAppend(t *testing.T) {
 	}
 }
 
+// What an event has announced does not wait until the outcome of what comes before it
+// is durable, whether the log takes that at once or not; and it is done once.
+func TestAnnouncedEffectGoesAhead(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		log := newLog()
+		o := newOffice(t, log)
+		o.machine.Announced = announced
+		begun := make(chan struct{}, 2)
+		o.machine.Execute = func(_ context.Context, f doJob) command {
+			if f.job.Name == "b" {
+				begun <- struct{}{}
+			}
+			return jobDone{Name: f.job.Name}
+		}
+		log.then(log.Log.AppendAsync, func(a eventlog.Append, done func([]eventlog.Record, error)) {
+			go func() {
+				<-begun
+				if log.Last() != 1 {
+					t.Errorf("%d records were there when the next effect began", log.Last())
+				}
+				if refused {
+					done(nil, eventlog.ErrUnavailable)
+					return
+				}
+				log.Log.AppendAsync(a, done)
+			}()
+		})
+		c := o.openNew()
+		s := c.must(put{job{Name: "a", Resource: "a", Next: "b"}}, done("b"))
+		if !slices.Equal(s.Done, []string{"a", "b"}) || len(s.Jobs) > 0 || len(begun) > 0 {
+			t.Errorf("refused %v: done are %v, left are %v, and the second began %d times more", refused, s.Done, s.Jobs, len(begun))
+		}
+	}
+}
+
+// What nothing has announced waits.
+func TestOtherEffectsWaitForTheAppend(t *testing.T) {
+	log := newLog()
+	o := newOffice(t, log)
+	o.machine.Announced = func(desk, doJob) bool { return false }
+	o.machine.Execute = func(_ context.Context, f doJob) command {
+		if n := count[jobEnded](recorded(t, log, stream)); f.job.Name == "b" && n != 1 {
+			t.Errorf("the second effect began when %d outcomes were durable", n)
+		}
+		return jobDone{Name: f.job.Name}
+	}
+	o.openNew().must(put{job{Name: "a", Resource: "a", Next: "b"}}, done("b"))
+}
+
+// A caller can go on when its events are on their way to the log; one that is refused
+// is not told so.
+func TestAccepted(t *testing.T) {
+	log := newLog()
+	o := newOffice(t, log)
+	accepted := make(chan struct{}, 2)
+	log.then(func(a eventlog.Append, done func([]eventlog.Record, error)) {
+		go func() {
+			<-accepted
+			if log.Last() != 0 {
+				t.Errorf("%d records were there when the command was accepted", log.Last())
+			}
+			log.Log.AppendAsync(a, done)
+		}()
+	})
+	c := o.openNew()
+	accept := func() { accepted <- struct{}{} }
+	if r := <-c.send(ask{Command: simple("a"), Accepted: accept}); r.Err != nil || r.Sequence != 1 {
+		t.Errorf("answer %+v", r)
+	}
+	c.must(closeUp{}, nil)
+	r := <-c.send(ask{Command: simple("b"), Accepted: accept})
+	wantKind(t, r.Err, fault.Precondition)
+	if len(accepted) > 0 {
+		t.Error("a command that was refused was accepted")
+	}
+}
+
 // Effects on one resource wait for each other; others don't.
 func TestOneEffectPerResource(t *testing.T) {
 	o := newOffice(t, newLog())

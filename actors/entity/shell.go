@@ -34,6 +34,9 @@ type Surroundings struct {
 	// Go runs an effect or a replay; the daemon's end waits for it. Once the daemon
 	// is ending it may drop the function.
 	Go func(func())
+	// Held counts the time in which something was ready to go on and waited for the
+	// log. It may be nil.
+	Held func(time.Duration)
 	// Ended tells the owner that nothing is under way in this actor, after `handled`
 	// Asks.
 	Ended func(stream eventlog.Stream, self *actor.PID, handled uint64)
@@ -92,7 +95,9 @@ type shell[S, C, E any, F Effect] struct {
 	running, busy map[string]bool
 	timers        map[string]*time.Timer
 	handled       uint64
-	panics        int
+	// moved counts answers and effects: what goes on after an append.
+	moved  uint64
+	panics int
 	// freed: the owner knows that the name may be taken.
 	freed bool
 }
@@ -103,6 +108,10 @@ type work[S, C, E any] struct {
 	ask     *Ask[S, C, E]
 	effect  *effectDone[C]
 	events  []E
+	// came is when the command did, sent when its events were given to the log.
+	came, sent time.Time
+	// ahead: the caller went on when the events were given to the log.
+	ahead bool
 }
 
 type waiter[S, E any] struct {
@@ -175,6 +184,7 @@ func (s *shell[S, C, E, F]) Receive(ctx actor.Context) {
 }
 
 func (s *shell[S, C, E, F]) enqueue(w *work[S, C, E]) {
+	w.came = time.Now()
 	switch {
 	case s.broken != nil:
 		s.refuse(w, s.broken)
@@ -204,6 +214,7 @@ func (s *shell[S, C, E, F]) next() {
 			s.reject(w, err)
 		case len(events) == 0:
 			s.inFlight = nil
+			w.accepted()
 			s.wait(w)
 			s.finished(w)
 		default:
@@ -258,9 +269,38 @@ func (s *shell[S, C, E, F]) append(w *work[S, C, E]) {
 		a.Entries = append(a.Entries, eventlog.Entry{Type: encoded.Type, Schema: encoded.Schema, Cause: cause, Payload: encoded.Payload})
 	}
 	send := s.send
+	w.sent = time.Now()
 	s.around.Log.AppendAsync(a, func(records []eventlog.Record, err error) {
 		send(&appended[S, C, E]{w, records, err})
 	})
+	w.accepted()
+	s.anticipate(w)
+}
+
+// accepted tells the caller that the command was not refused, once.
+func (w *work[S, C, E]) accepted() {
+	if w.ask != nil && w.ask.Accepted != nil {
+		accepted := w.ask.Accepted
+		w.ask.Accepted, w.ahead = nil, true
+		accepted()
+	}
+}
+
+// anticipate issues what the durable state has announced, and what will be owed once
+// w is part of the state.
+func (s *shell[S, C, E, F]) anticipate(w *work[S, C, E]) {
+	if w.effect == nil || s.machine.Announced == nil || s.around.Context.Err() != nil {
+		return
+	}
+	next := s.at.State
+	for _, e := range w.events {
+		next = s.machine.Evolve(next, e)
+	}
+	for _, f := range s.machine.Owed(next) {
+		if !s.running[f.Key()] && !s.busy[f.Resource()] && f.NotBefore().IsZero() && s.machine.Announced(s.at.State, f) {
+			s.issue(f)
+		}
+	}
 }
 
 func (s *shell[S, C, E, F]) appended(msg *appended[S, C, E]) {
@@ -268,6 +308,7 @@ func (s *shell[S, C, E, F]) appended(msg *appended[S, C, E]) {
 	if w != s.inFlight {
 		return // the append of a state that was given up after a panic
 	}
+	moved := s.moved
 	if msg.err == nil {
 		s.panics = 0
 		s.evolve(w, msg.records)
@@ -282,6 +323,7 @@ func (s *shell[S, C, E, F]) appended(msg *appended[S, C, E]) {
 	switch {
 	case msg.err == nil:
 		s.finished(w)
+		s.held(w, moved)
 	case errors.Is(msg.err, eventlog.ErrClosed):
 		s.refuse(w, s.unavailable(msg.err))
 	case errors.Is(msg.err, eventlog.ErrUnavailable):
@@ -298,6 +340,18 @@ func (s *shell[S, C, E, F]) appended(msg *appended[S, C, E]) {
 		s.reject(w, msg.err)
 	}
 	s.next()
+}
+
+// held counts how long something waited for an append: what went on with it, or else
+// what came meanwhile.
+func (s *shell[S, C, E, F]) held(w *work[S, C, E], moved uint64) {
+	switch {
+	case s.around.Held == nil:
+	case s.moved != moved:
+		s.around.Held(time.Since(w.sent))
+	case len(s.queue) > 0:
+		s.around.Held(time.Since(s.queue[0].came))
+	}
 }
 
 // refusedByLog keeps an outcome until the log takes it, and turns callers away,
@@ -352,6 +406,9 @@ func (s *shell[S, C, E, F]) wait(w *work[S, C, E]) {
 		return
 	}
 	if w.ask.Until == nil {
+		if !w.ahead {
+			s.moved++
+		}
 		w.ask.Reply(s.reply(nil))
 		return
 	}
@@ -371,6 +428,7 @@ func (s *shell[S, C, E, F]) answered(x *waiter[S, E], e E) bool {
 	}
 	done, err := x.until(s.at.State, e)
 	if done {
+		s.moved++
 		x.answer(s.reply(err))
 	}
 	return done
@@ -434,6 +492,7 @@ func (s *shell[S, C, E, F]) dispatch() {
 }
 
 func (s *shell[S, C, E, F]) issue(f F) {
+	s.moved++
 	s.running[f.Key()], s.busy[f.Resource()] = true, true
 	send, machine, around, logger := s.send, s.machine, s.around, s.logger
 	around.Go(func() {

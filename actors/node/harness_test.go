@@ -46,10 +46,10 @@ type drivers struct {
 
 // announcedBy names an event without which the effect must not happen.
 var announcedBy = map[string]string{
-	"prepare": "sandbox.SandboxRequested.v1", "attach network": "sandbox.SandboxPrepared.v1", "start holder": "sandbox.SandboxPrepared.v1",
-	"stop holder": "sandbox.SandboxPrepared.v1", "detach network": "sandbox.SandboxPrepared.v1", "release": "sandbox.SandboxRequested.v1",
-	"prepare rootfs": "container.ContainerRequested.v1", "create": "container.RootfsPrepared.v1", "start": "container.StartRequested.v1",
-	"kill": "container.KillRequested.v1", "delete": "container.RootfsPrepared.v1", "release rootfs": "container.ContainerRequested.v1",
+	"prepare": "sandbox.SandboxRequested.v1", "attach network": "sandbox.SandboxRequested.v1", "start holder": "sandbox.SandboxRequested.v1",
+	"stop holder": "sandbox.SandboxRequested.v1", "detach network": "sandbox.SandboxRequested.v1", "release": "sandbox.SandboxRequested.v1",
+	"prepare rootfs": "container.ContainerRequested.v1", "create": "container.ContainerRequested.v1", "start": "container.StartRequested.v1",
+	"kill": "container.KillRequested.v1", "delete": "container.ContainerRequested.v1", "release rootfs": "container.ContainerRequested.v1",
 }
 
 func (d *drivers) carryOut(ctx context.Context, stream eventlog.Stream, owner string, f entity.Effect) error {

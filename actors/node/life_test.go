@@ -13,9 +13,7 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
-	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/actors/sandbox"
-	"github.com/stele-runtime/stele/eventlog"
 )
 
 func TestLife(t *testing.T) {
@@ -185,31 +183,6 @@ func TestJoinContainer(t *testing.T) {
 		t.Error("the second caller got a container")
 	}
 	callers.Wait()
-}
-
-// A container whose sandbox is stopped before its creation arrives never comes to
-// be.
-func TestBarred(t *testing.T) {
-	d := newDrivers(t)
-	var n *node.Node
-	var once sync.Once
-	n = newNode(t, d, func(ctx context.Context, at eventlog.Sequence) error {
-		for r := range d.log.Read(ctx, at) {
-			if r.Type == "sandbox.ContainerAdded.v1" {
-				once.Do(func() { stop(t, n, "s-pod") })
-			}
-		}
-		return nil
-	})
-	s := run(t, n, runOf("pod"))
-	_, err := n.CreateContainer(t.Context(), createOf(s.ID, "web"))
-	wantKind(t, err, fault.Precondition)
-	if got := types(t, d.log, "container/c-web"); len(got) > 0 {
-		t.Errorf("the container has events: %v", got)
-	}
-	_, err = n.CreateContainer(t.Context(), createOf(s.ID, "web"))
-	wantKind(t, err, fault.Precondition)
-	remove(t, n, s.ID)
 }
 
 func TestContainerNeedsSandbox(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -69,6 +70,7 @@ type Node struct {
 	context context.Context
 	stop    context.CancelFunc
 	effects effects
+	held    atomic.Int64
 	// shutDown ends the actors, once.
 	shutDown func()
 
@@ -89,7 +91,7 @@ func New(c Config) (*Node, error) {
 		return slog.New(warnings{c.Logger.With("component", "actors").Handler()})
 	}))
 	n.sandboxes = &entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
-		Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed,
+		Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed, Announced: sandbox.Announced,
 		Ended: sandbox.Ended, Free: sandbox.NameFree,
 		Encode: codec.EncodeSandbox, Decode: codec.DecodeSandbox,
 		Execute: func(ctx context.Context, f sandbox.Effect) sandbox.Command {
@@ -98,7 +100,7 @@ func New(c Config) (*Node, error) {
 		Failed: c.Executor.SandboxFailed,
 	}
 	n.containers = &entity.Machine[container.State, container.Command, container.Event, container.Effect]{
-		Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed,
+		Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced,
 		Ended: container.Ended, Free: container.NameFree,
 		Encode: codec.EncodeContainer, Decode: codec.DecodeContainer,
 		Execute: c.Executor.Container, Failed: c.Executor.ContainerFailed,
@@ -180,8 +182,31 @@ func (n *Node) Boot(ctx context.Context, past Restored, start host.StartDaemon) 
 		n.spawn(stream, entity.Props(n.images, n.around(nil), stream, &at))
 	}
 	n.forgetGone(past)
+	n.removeStrays(past)
 	return nil
 }
+
+// removeStrays removes containers that their sandboxes don't know, in case the daemon
+// ended when the log had refused the sandbox's append and not the container's.
+func (n *Node) removeStrays(past Restored) {
+	for c, at := range past.Containers {
+		pod, there := past.Sandboxes[at.State.Sandbox]
+		_, known := pod.State.Containers[c]
+		if there && known || container.NameFree(at.State) {
+			continue
+		}
+		n.logger.Warn("a container that its sandbox does not know is removed", "container", string(c), "sandbox", string(at.State.Sandbox))
+		n.tell(n.containers.Stream(string(c)), &entity.Ask[container.State, container.Command, container.Event]{Command: container.Remove{}})
+	}
+}
+
+// tell brings a message to an entity, if it is there.
+func (n *Node) tell(stream eventlog.Stream, message any) {
+	n.system.Root.Send(n.router, &deliver{stream: stream, message: message, refuse: func(error) {}})
+}
+
+// Held is how long, in all, something was ready to go on and waited for the event log.
+func (n *Node) Held() time.Duration { return time.Duration(n.held.Load()) }
 
 // forgetGone tells sandboxes which of their containers are gone already, in
 // case the daemon ended between the two appends.
@@ -265,10 +290,7 @@ func (n *Node) CreateContainer(ctx context.Context, create container.Create) (co
 	if owner != stream {
 		return shown[container.State](ctx, n)(ask(ctx, n, n.containers, container.Command(create), container.CreateAnswer, deliver{stream: owner, joins: true}))
 	}
-	// The sandbox learns of the container first: from then on, stopping the
-	// sandbox stops the container, or bars it if it is not there yet. The
-	// caller's impatience must not come between the two.
-	_, err = n.Sandbox(context.WithoutCancel(ctx), create.Sandbox, sandbox.AddContainer{Container: create.ID}, nil)
+	added, err := n.addContainer(ctx, create.Sandbox, create.ID)
 	if err != nil {
 		n.system.Root.Send(n.router, &freed{stream})
 		return container.State{}, err
@@ -283,7 +305,34 @@ func (n *Node) CreateContainer(ctx context.Context, create container.Create) (co
 	if fault.KindOf(err) == fault.Precondition {
 		n.system.Root.Send(n.router, &freed{stream})
 	}
+	if addErr := added(); addErr != nil {
+		// The log refused the one append and took the other.
+		n.tell(stream, &entity.Ask[container.State, container.Command, container.Event]{Command: container.Remove{}})
+		return container.State{}, addErr
+	}
 	return made, err
+}
+
+// addContainer tells a sandbox of a container that is about to be created. The sandbox
+// learns of it first: from then on, stopping the sandbox stops the container, or bars
+// it if it is not there yet. It returns once the sandbox has accepted it and its event
+// is on its way to the log, before those of the container; added waits until it is
+// there. The caller's impatience must not come between the two.
+func (n *Node) addContainer(ctx context.Context, s id.Sandbox, c id.Container) (added func() error, err error) {
+	accepted := make(chan struct{})
+	durable := make(chan error, 1)
+	go func() {
+		_, err := ask(context.WithoutCancel(ctx), n, n.sandboxes, sandbox.Command(sandbox.AddContainer{Container: c}), nil, deliver{
+			stream: n.sandboxes.Stream(string(s)), accepted: func() { close(accepted) },
+		})
+		durable <- err
+	}()
+	select {
+	case <-accepted:
+		return func() error { return <-durable }, nil
+	case err := <-durable:
+		return func() error { return nil }, err
+	}
 }
 
 // Exited records that the init of a container, or the holder of a sandbox,
@@ -334,12 +383,8 @@ func unlessGone(err error) error {
 
 // forgetter returns what tells a sandbox that one of its containers is gone.
 func (n *Node) forgetter(s id.Sandbox, c id.Container) func() {
-	return func() {
-		n.system.Root.Send(n.router, &deliver{
-			stream:  n.sandboxes.Stream(string(s)),
-			message: &entity.Ask[sandbox.State, sandbox.Command, sandbox.Event]{Command: sandbox.ForgetContainer{Container: c}},
-			refuse:  func(error) {}, // a sandbox that is gone has forgotten
-		})
+	return func() { // a sandbox that is gone has forgotten
+		n.tell(n.sandboxes.Stream(string(s)), &entity.Ask[sandbox.State, sandbox.Command, sandbox.Event]{Command: sandbox.ForgetContainer{Container: c}})
 	}
 }
 
@@ -348,6 +393,7 @@ func (n *Node) forgetter(s id.Sandbox, c id.Container) func() {
 func (n *Node) around(onFreed func()) entity.Surroundings {
 	return entity.Surroundings{
 		Log: n.log, Logger: n.logger, Context: n.context, Go: n.effects.Go,
+		Held: func(d time.Duration) { n.held.Add(int64(d)) },
 		Ended: func(stream eventlog.Stream, self *actor.PID, handled uint64) {
 			n.system.Root.Send(n.router, &ended{stream, self, handled})
 		},
@@ -358,12 +404,8 @@ func (n *Node) around(onFreed func()) entity.Surroundings {
 			}
 		},
 		Quarantined: func(stream eventlog.Stream, reason error) {
-			n.system.Root.Send(n.router, &deliver{
-				stream: HostStream,
-				message: &entity.Ask[host.State, host.Command, host.Event]{
-					Command: host.ReportQuarantine{Stream: string(stream), Reason: reason.Error()},
-				},
-				refuse: func(error) {},
+			n.tell(HostStream, &entity.Ask[host.State, host.Command, host.Event]{
+				Command: host.ReportQuarantine{Stream: string(stream), Reason: reason.Error()},
 			})
 		},
 	}
@@ -416,7 +458,7 @@ func ask[S, C, E any, F entity.Effect](ctx context.Context, n *Node, _ *entity.M
 	answer := make(chan entity.Reply[S], 1)
 	d.message = &entity.Ask[S, C, E]{
 		Command: command, Until: until, Gone: ctx.Done(), Joins: d.joins,
-		Reply: func(r entity.Reply[S]) { answer <- r },
+		Reply: func(r entity.Reply[S]) { answer <- r }, Accepted: d.accepted,
 	}
 	d.refuse = func(err error) { answer <- entity.Reply[S]{Err: err} }
 	n.system.Root.Send(n.router, &d)

@@ -24,6 +24,8 @@ type (
 		refuse func(error)
 		// creates: the message begins the entity's life, which a bar forbids.
 		creates bool
+		// accepted is the message's; nil for none.
+		accepted func()
 		// joins: the message is for what another call began.
 		joins bool
 		// barFor is the sandbox on whose behalf an entity that is not there is

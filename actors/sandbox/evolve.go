@@ -12,13 +12,10 @@ func Evolve(s State, e Event) State {
 			ID: e.ID, Phase: Creating, Name: e.Name, Handler: e.Handler,
 			Config: e.Config, ConfigDigest: e.ConfigDigest, CreatedAt: e.At,
 			HostNetwork: e.HostNetwork, SharedPID: e.SharedPID,
+			Network: Network{Begun: !e.HostNetwork}, Holder: Holder{Begun: e.SharedPID},
 		}
 	case SandboxPrepared:
 		s.Prepared = true
-		if s.Phase == Creating {
-			s.Network.Begun = !s.HostNetwork
-			s.Holder.Begun = s.SharedPID
-		}
 	case SandboxPrepareFailed:
 		s = s.fail(e.Fault)
 	case NetworkAttached:

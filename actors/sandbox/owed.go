@@ -127,6 +127,18 @@ func Owed(s State) []Effect {
 	return owed
 }
 
+// Announced reports whether the state says already that an effect comes once the one
+// under way is done, and owes the undoing of both. Then the effect need not wait until
+// the outcome of the other is durable.
+func Announced(s State, e Effect) bool {
+	switch e.(type) {
+	case AttachNetwork, StartHolder:
+		return s.Phase == Creating
+	default: // What the others need is not known before.
+	}
+	return false
+}
+
 // owedUndoing takes the pod down from the outside in: containers, then the
 // holder and the network (which need each other's absence for nothing), then
 // what both of them stood on.

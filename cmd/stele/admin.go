@@ -110,7 +110,7 @@ func (a *admin) LogStats(context.Context, *adminv1.LogStatsRequest) (*adminv1.Lo
 	s := a.log.Stats()
 	answer := &adminv1.LogStatsResponse{
 		LastSequence: uint64(a.log.Last()), Records: s.Records, Commits: s.Commits, CommitTime: durationpb.New(s.CommitTime),
-		Appends: s.Appends, WaitTime: durationpb.New(s.WaitTime),
+		Appends: s.Appends, WaitTime: durationpb.New(s.WaitTime), HeldTime: durationpb.New(a.actors.Held()),
 	}
 	if err := a.log.Health(); err != nil {
 		answer.Problem = err.Error()

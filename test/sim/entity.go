@@ -23,8 +23,10 @@ type machine[S, C, E any, F effect] struct {
 	decide func(S, C) ([]E, error)
 	evolve func(S, E) S
 	owed   func(S) []F
-	encode func(E) (codec.Encoded, error)
-	decode decoder[E]
+	// announced: see actors/entity.
+	announced func(S, F) bool
+	encode    func(E) (codec.Encoded, error)
+	decode    decoder[E]
 	// issue carries out an effect in the world and calls outcome with the next
 	// command, at once or later.
 	issue func(f F, outcome func(C))
@@ -42,8 +44,10 @@ type entity[S, C, E any, F effect] struct {
 	state   S
 	place   place
 	waiters []*waiter[S, E]
-	// running are the effects under way, by resource.
-	running map[string]F
+	// running are the effects under way, by resource, and outcomes are those of them
+	// that are done and whose outcome is not recorded yet.
+	running  map[string]F
+	outcomes map[string]C
 }
 
 type waiter[S, E any] struct {
@@ -52,7 +56,7 @@ type waiter[S, E any] struct {
 }
 
 func newEntity[S, C, E any, F effect](d *daemon, m *machine[S, C, E, F], stream eventlog.Stream) *entity[S, C, E, F] {
-	return &entity[S, C, E, F]{daemon: d, machine: m, stream: stream, running: map[string]F{}}
+	return &entity[S, C, E, F]{daemon: d, machine: m, stream: stream, running: map[string]F{}, outcomes: map[string]C{}}
 }
 
 // id is the name of the entity without its kind.
@@ -128,10 +132,29 @@ func (e *entity[S, C, E, F]) answered(w *waiter[S, E], event E) bool {
 
 // due are the effects that can begin now, in the order in which they are owed.
 func (e *entity[S, C, E, F]) due() []F {
-	return slices.DeleteFunc(e.machine.owed(e.state), func(f F) bool {
-		_, busy := e.running[f.Resource()]
-		return busy || f.NotBefore().After(e.daemon.run.now)
-	})
+	free := func(effects []F) []F {
+		return slices.DeleteFunc(effects, func(f F) bool {
+			_, busy := e.running[f.Resource()]
+			return busy || f.NotBefore().After(e.daemon.run.now)
+		})
+	}
+	due := free(e.machine.owed(e.state))
+	for _, resource := range sortedKeys(e.outcomes) {
+		events, err := e.machine.decide(e.state, e.outcomes[resource])
+		if err != nil {
+			continue
+		}
+		next := e.state
+		for _, event := range events {
+			next = e.machine.evolve(next, event)
+		}
+		for _, f := range free(e.machine.owed(next)) {
+			if e.machine.announced(e.state, f) {
+				due = append(due, f)
+			}
+		}
+	}
+	return due
 }
 
 // jobs are the moves that begin effects.
@@ -156,8 +179,10 @@ func (e *entity[S, C, E, F]) begin(f F) {
 	name := f.Key() + " of " + string(e.stream)
 	e.daemon.later("do "+name, false, func() {
 		e.machine.issue(f, func(c C) {
+			e.outcomes[f.Resource()] = c
 			e.daemon.later("outcome of "+name, true, func() {
 				delete(e.running, f.Resource())
+				delete(e.outcomes, f.Resource())
 				e.ask(c, nil, nil)
 			})
 		})

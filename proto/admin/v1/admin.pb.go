@@ -541,8 +541,10 @@ type LogStatsResponse struct {
 	Problem string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
 	// The appends that carried the records, and how long they waited from their
 	// arrival to their answer, all together.
-	Appends       uint64               `protobuf:"varint,6,opt,name=appends,proto3" json:"appends,omitempty"`
-	WaitTime      *durationpb.Duration `protobuf:"bytes,7,opt,name=wait_time,json=waitTime,proto3" json:"wait_time,omitempty"`
+	Appends  uint64               `protobuf:"varint,6,opt,name=appends,proto3" json:"appends,omitempty"`
+	WaitTime *durationpb.Duration `protobuf:"bytes,7,opt,name=wait_time,json=waitTime,proto3" json:"wait_time,omitempty"`
+	// How long, in all, a pod or container was ready to go on and waited for an append.
+	HeldTime      *durationpb.Duration `protobuf:"bytes,8,opt,name=held_time,json=heldTime,proto3" json:"held_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -622,6 +624,13 @@ func (x *LogStatsResponse) GetAppends() uint64 {
 func (x *LogStatsResponse) GetWaitTime() *durationpb.Duration {
 	if x != nil {
 		return x.WaitTime
+	}
+	return nil
+}
+
+func (x *LogStatsResponse) GetHeldTime() *durationpb.Duration {
+	if x != nil {
+		return x.HeldTime
 	}
 	return nil
 }
@@ -1247,7 +1256,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x06effect\x18\x01 \x01(\tR\x06effect\x129\n" +
 	"\n" +
 	"not_before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\"\x11\n" +
-	"\x0fLogStatsRequest\"\x93\x02\n" +
+	"\x0fLogStatsRequest\"\xcb\x02\n" +
 	"\x10LogStatsResponse\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x04R\flastSequence\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x18\n" +
@@ -1256,7 +1265,8 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"commitTime\x12\x18\n" +
 	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x18\n" +
 	"\aappends\x18\x06 \x01(\x04R\aappends\x126\n" +
-	"\twait_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\bwaitTime\">\n" +
+	"\twait_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\bwaitTime\x126\n" +
+	"\theld_time\x18\b \x01(\v2\x19.google.protobuf.DurationR\bheldTime\">\n" +
 	"\x10LoadImageRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"H\n" +
@@ -1344,29 +1354,30 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	20, // 5: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
 	21, // 6: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
 	21, // 7: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
-	11, // 8: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
-	16, // 9: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
-	20, // 10: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
-	17, // 11: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
-	0,  // 12: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
-	3,  // 13: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
-	7,  // 14: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
-	9,  // 15: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
-	12, // 16: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
-	14, // 17: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
-	18, // 18: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
-	1,  // 19: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
-	4,  // 20: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
-	8,  // 21: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
-	10, // 22: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
-	13, // 23: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
-	15, // 24: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
-	19, // 25: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	21, // 8: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
+	11, // 9: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
+	16, // 10: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
+	20, // 11: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
+	17, // 12: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
+	0,  // 13: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
+	3,  // 14: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
+	7,  // 15: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
+	9,  // 16: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
+	12, // 17: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
+	14, // 18: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
+	18, // 19: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
+	1,  // 20: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
+	4,  // 21: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
+	8,  // 22: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
+	10, // 23: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
+	13, // 24: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
+	15, // 25: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
+	19, // 26: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
+	20, // [20:27] is the sub-list for method output_type
+	13, // [13:20] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
