@@ -19,13 +19,17 @@ import (
 const containerdDir = "/usr/lib/stele/containerd"
 
 // containerdConfig is what differs from containerd's defaults: where its files are,
-// and that nothing is made or listened on elsewhere (its own programs' directory is
-// /opt/containerd, NRI's socket is in /run/nri, the shims' in /run/containerd).
+// that nothing is made or listened on elsewhere (its own programs' directory is
+// /opt/containerd, NRI's socket is in /run/nri, the shims' in /run/containerd), and that
+// it is quiet.
 const containerdConfig = `version = 4
 imports = []
 root = %[1]q
 state = %[2]q
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri", "io.containerd.server.v1.ttrpc"]
+
+[debug]
+level = "warn"
 
 [plugins."io.containerd.server.v1.grpc"]
 address = %[3]q
