@@ -100,35 +100,31 @@ func RegistryFault(op, ref string, err error) error {
 	return err
 }
 
+// deleteImage removes the image or the artifact that a reference means. What is gone
+// already is removed.
 func (x *Executor) deleteImage(ctx context.Context, ref string) error {
-	err := x.Store.Remove(ctx, ref)
-	switch {
-	case errors.Is(err, storage.ErrImageInUse), errors.Is(err, storage.ErrReadOnlyImage):
+	_, err := x.Store.Resolve(ctx, ref)
+	if err == nil {
+		err = x.Store.Remove(ctx, ref)
+	} else if errors.Is(err, storage.ErrImageNotFound) {
+		err = x.deleteArtifact(ctx, ref)
+	}
+	if errors.Is(err, storage.ErrImageInUse) || errors.Is(err, storage.ErrReadOnlyImage) {
 		return fault.New(fault.Precondition, "remove image", ref, "%v", err)
-	case errors.Is(err, storage.ErrImageNotFound):
-		return x.deleteArtifact(ctx, ref)
 	}
 	return err
 }
 
-// deleteArtifact removes the artifact that a reference means, if there is one.
 func (x *Executor) deleteArtifact(ctx context.Context, ref string) error {
-	artifacts, err := x.Registry.Artifacts()
-	if err != nil {
-		return err
-	}
-	for _, a := range artifacts {
-		if !isArtifact(a, ref) {
-			continue
-		}
+	err := x.Registry.RemoveArtifact(ctx, ref, func(a registry.Artifact) error {
 		users, err := x.Store.DirectoryUsers(ctx, a.Path)
-		if err != nil {
-			return err
+		if err == nil && len(users) > 0 {
+			err = &storage.ImageInUseError{ImageID: a.ID(), ContainerID: users[0]}
 		}
-		if len(users) > 0 {
-			return fault.New(fault.Precondition, "remove image", ref, "artifact %s is in use by container %s", a.Digest, users[0])
-		}
-		return x.Registry.RemoveArtifact(a.Digest)
+		return err
+	})
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil
 	}
-	return nil
+	return err
 }

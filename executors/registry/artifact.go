@@ -23,24 +23,8 @@ import (
 	imagetypes "go.podman.io/image/v5/types"
 )
 
-// An artifact is what a registry has that is no image, and that a pod can mount as an
-// image volume: its blobs are files, each with the name that it is given in the
-// manifest. Artifacts are in Options.Dir:
-//
-//	artifacts/DIGEST/artifact.json   what it is
-//	artifacts/DIGEST/files/NAME      its files, read-only
-//	artifacts/making-*               unfinished
-//
-// An artifact that is there is complete: it is made aside and renamed.
-
-const (
-	artifactsDir   = "artifacts"
-	artifactRecord = "artifact.json"
-	artifactFiles  = "files"
-	makingPrefix   = "making-"
-	// maxArtifactFiles bounds an artifact's files.
-	maxArtifactFiles = 1000
-)
+// maxArtifactFiles bounds an artifact's files.
+const maxArtifactFiles = 1000
 
 // ArtifactRequest asks for an artifact. Its fields are as those of PullRequest.
 type ArtifactRequest struct {
@@ -49,9 +33,12 @@ type ArtifactRequest struct {
 	Credentials Credentials
 }
 
-// Artifact is a pulled artifact.
+// Artifact is a pulled artifact: what a registry has that is no image, and that a pod can
+// mount as an image volume. Its blobs are files, each with the name that it is given in
+// the manifest. It is a shared snapshot: do not change what it points to.
 type Artifact struct {
-	// Names are the full names under which it was pulled.
+	// Names are the full names under which it was pulled, sorted. A tag that has moved on
+	// to another artifact is replaced by the name with this one's digest.
 	Names []string `json:"names"`
 	// Digest is its manifest's, and its identity.
 	Digest string `json:"digest"`
@@ -70,6 +57,52 @@ type ArtifactFile struct {
 	Digest    string `json:"digest"`
 	MediaType string `json:"mediaType"`
 	Size      int64  `json:"size"` // in bytes
+}
+
+// ID is the artifact's digest without its algorithm, which is what ids of images look
+// like.
+func (a Artifact) ID() string {
+	_, id, _ := strings.Cut(a.Digest, ":")
+	return id
+}
+
+// Tags are the names with a tag, sorted.
+func (a Artifact) Tags() []string {
+	return slices.DeleteFunc(slices.Clone(a.Names), func(name string) bool { return strings.Contains(name, "@") })
+}
+
+// RepoDigests are the names with the digest, one for each repository, sorted.
+func (a Artifact) RepoDigests() []string {
+	var digests []string
+	for _, name := range a.Names {
+		if named, err := reference.ParseNormalizedNamed(name); err == nil {
+			digests = append(digests, named.Name()+"@"+a.Digest)
+		}
+	}
+	slices.Sort(digests)
+	return slices.Compact(digests)
+}
+
+// Size is how many bytes its files have.
+func (a Artifact) Size() uint64 {
+	var size uint64
+	for _, file := range a.Files {
+		size += uint64(max(file.Size, 0))
+	}
+	return size
+}
+
+// namesMeant gives those of its names that a user's full name stands for: itself, or if
+// it has the digest, all in its repository.
+func (a Artifact) namesMeant(meant reference.Named) []string {
+	digested, ok := meant.(reference.Digested)
+	return slices.DeleteFunc(slices.Clone(a.Names), func(name string) bool {
+		if !ok {
+			return name != meant.String()
+		}
+		named, err := reference.ParseNormalizedNamed(name)
+		return err != nil || named.Name() != meant.Name() || digested.Digest().String() != a.Digest
+	})
 }
 
 // PullArtifact fetches an artifact, of which the signature policy must accept the
@@ -138,15 +171,10 @@ func (j *job) fetchArtifact(ctx *watched, name reference.Named) (_ Artifact, err
 	if err != nil {
 		return Artifact{}, err
 	}
-	if known, err := j.p.artifact(artifact.Digest); err == nil {
-		if !slices.Contains(known.Names, name.String()) {
-			known.Names = append(known.Names, name.String())
-			err = j.p.recordArtifact(known)
-		}
-		return known, err
+	if _, err := j.p.artifacts.read(artifact.Digest); err == nil {
+		return j.p.artifacts.put(ctx, "", artifact, name)
 	}
-	artifact.Names = []string{name.String()}
-	return artifact, j.p.makeArtifact(ctx, &artifact, source)
+	return j.p.makeArtifact(ctx, artifact, download{name: name, source: source})
 }
 
 // judge asks the signature policy.
@@ -206,54 +234,37 @@ func parseArtifact(content []byte, mime string) (Artifact, error) {
 	return artifact, nil
 }
 
-func (p *Puller) artifactsDir() string { return filepath.Join(p.options.Dir, artifactsDir) }
-
-// artifactDir is where an artifact is, or is to be.
-func (p *Puller) artifactDir(id string) (string, error) {
-	parsed, err := digest.Parse(id)
-	if err != nil {
-		return "", fmt.Errorf("%w: %q is not a digest", ErrInvalidReference, id)
-	}
-	return filepath.Join(p.artifactsDir(), parsed.Algorithm().String()+"-"+parsed.Encoded()), nil
+// download says what to fetch, and under which name it is to be known.
+type download struct {
+	name   reference.Named
+	source imagetypes.ImageSource
 }
 
 // makeArtifact fetches the files.
-func (p *Puller) makeArtifact(ctx *watched, artifact *Artifact, source imagetypes.ImageSource) (err error) {
-	dir, err := p.artifactDir(artifact.Digest)
-	if err != nil {
-		return err
+func (p *Puller) makeArtifact(ctx *watched, artifact Artifact, from download) (_ Artifact, err error) {
+	if err := os.MkdirAll(p.artifacts.dir, 0o700); err != nil {
+		return Artifact{}, err
 	}
-	if err := os.MkdirAll(p.artifactsDir(), 0o700); err != nil {
-		return err
-	}
-	making, err := os.MkdirTemp(p.artifactsDir(), makingPrefix)
+	making, err := os.MkdirTemp(p.artifacts.dir, makingPrefix)
 	if err != nil {
-		return err
+		return Artifact{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(making)) }()
 	files := filepath.Join(making, artifactFiles)
 	if err := os.Mkdir(files, 0o755); err != nil {
-		return err
+		return Artifact{}, err
 	}
 	root, err := os.OpenRoot(files)
 	if err != nil {
-		return err
+		return Artifact{}, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	for _, file := range artifact.Files {
-		if err := fetchFile(ctx, root, file, source); err != nil {
-			return fmt.Errorf("fetch its file %q: %w", file.Name, err)
+		if err := fetchFile(ctx, root, file, from.source); err != nil {
+			return Artifact{}, fmt.Errorf("fetch its file %q: %w", file.Name, err)
 		}
 	}
-	if err := writeArtifactRecord(making, *artifact); err != nil {
-		return err
-	}
-	artifact.Path = filepath.Join(dir, artifactFiles)
-	// Another pull may have been quicker; its files are the same.
-	if err := os.Rename(making, dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
+	return p.artifacts.put(ctx, making, artifact, from.name)
 }
 
 // fetchFile writes a blob to a file, which stays only if it is what it should be.
@@ -283,89 +294,4 @@ func fetchFile(ctx *watched, root *os.Root, file ArtifactFile, source imagetypes
 		return fmt.Errorf("%w: Digest did not match: it is not %s with %d bytes", ErrInvalidImage, file.Digest, file.Size)
 	}
 	return target.Sync()
-}
-
-func (p *Puller) recordArtifact(artifact Artifact) error {
-	dir, err := p.artifactDir(artifact.Digest)
-	if err != nil {
-		return err
-	}
-	return writeArtifactRecord(dir, artifact)
-}
-
-func writeArtifactRecord(dir string, artifact Artifact) error {
-	content, err := json.Marshal(artifact)
-	if err != nil {
-		return err
-	}
-	temp, err := os.CreateTemp(dir, artifactRecord+".*")
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(content)
-	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), filepath.Join(dir, artifactRecord))
-}
-
-// artifact reads the record of one.
-func (p *Puller) artifact(id string) (Artifact, error) {
-	dir, err := p.artifactDir(id)
-	if err != nil {
-		return Artifact{}, err
-	}
-	content, err := os.ReadFile(filepath.Join(dir, artifactRecord))
-	if err != nil {
-		return Artifact{}, missing(err)
-	}
-	artifact := Artifact{Path: filepath.Join(dir, artifactFiles)}
-	if err := json.Unmarshal(content, &artifact); err != nil {
-		return Artifact{}, fmt.Errorf("parse the record of artifact %s: %w", id, err)
-	}
-	return artifact, nil
-}
-
-// Artifacts lists the artifacts that are there.
-func (p *Puller) Artifacts() ([]Artifact, error) {
-	entries, err := os.ReadDir(p.artifactsDir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list artifacts: %w", err)
-	}
-	var artifacts []Artifact
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), makingPrefix) {
-			continue
-		}
-		artifact, err := p.artifact(strings.Replace(entry.Name(), "-", ":", 1))
-		if errors.Is(err, ErrNotFound) {
-			continue // it was removed just now
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list artifacts: %w", err)
-		}
-		artifacts = append(artifacts, artifact)
-	}
-	return artifacts, nil
-}
-
-// RemoveArtifact removes an artifact by its digest; one that is not there is no
-// error. Whether a container still uses it is the caller's business.
-func (p *Puller) RemoveArtifact(id string) error {
-	dir, err := p.artifactDir(id)
-	if err != nil {
-		return fmt.Errorf("remove artifact: %w", err)
-	}
-	// Renamed first, it is never there in part.
-	gone := filepath.Join(p.artifactsDir(), makingPrefix+filepath.Base(dir))
-	if err := os.Rename(dir, gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove artifact %s: %w", id, err)
-	}
-	if err := os.RemoveAll(gone); err != nil {
-		return fmt.Errorf("remove artifact %s: %w", id, err)
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -47,6 +48,16 @@ func (n *node) expectNoArtifacts(t *testing.T) {
 	n.expectNothingLeft(t)
 }
 
+// unused allows every removal.
+func unused(Artifact) error { return nil }
+
+func (n *node) removeArtifact(t *testing.T, ref string) {
+	t.Helper()
+	if err := n.puller.RemoveArtifact(context.Background(), ref, unused); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestArtifact(t *testing.T) {
 	server := images.Registry(t)
 	ref := pushArtifact(t, server, "model:v1", [2]string{"dir/b.txt", "bee"}, [2]string{"a.txt", "ay"}, [2]string{"", "nameless"})
@@ -63,9 +74,7 @@ func TestArtifact(t *testing.T) {
 		t.Fatalf("pulled %+v, %v", pulled, err)
 	}
 	n.expectNothingLeft(t)
-	if err := n.puller.RemoveArtifact(pulled.Digest); err != nil {
-		t.Fatal(err)
-	}
+	n.removeArtifact(t, pulled.Digest)
 
 	fetched := 0
 	for try := range 2 {
@@ -100,14 +109,13 @@ func TestArtifact(t *testing.T) {
 		}
 	}
 	listed, _ := n.puller.Artifacts()
-	for range 2 {
-		if err := n.puller.RemoveArtifact(listed[0].Digest); err != nil {
-			t.Error(err)
-		}
-	}
+	n.removeArtifact(t, listed[0].Digest)
 	n.expectNoArtifacts(t)
-	if err := n.puller.RemoveArtifact("../../x"); err == nil {
-		t.Error("a path was taken for a digest")
+	for ref, want := range map[string]error{listed[0].Digest: ErrNotFound, "../../x": ErrInvalidReference} {
+		err := n.puller.RemoveArtifact(context.Background(), ref, unused)
+		if !errors.Is(err, want) {
+			t.Errorf("removal of %s: %v, want %v", ref, err, want)
+		}
 	}
 }
 

@@ -27,8 +27,11 @@ type Store interface {
 
 // Puller pulls, inspects and loads images. Its methods may be called concurrently.
 type Puller struct {
-	options Options
-	log     *slog.Logger
+	options   Options
+	log       *slog.Logger
+	artifacts *artifactStore
+	// shortNames gives the names under which an artifact may have been pulled.
+	shortNames func(name string) ([]string, error)
 }
 
 // PullRequest asks for one image.
@@ -83,7 +86,11 @@ func New(options Options) (*Puller, error) {
 	if err := options.complete(); err != nil {
 		return nil, fmt.Errorf("set up pulling: %w", err)
 	}
-	p := &Puller{options: options, log: options.Logger}
+	p := &Puller{
+		options: options, log: options.Logger,
+		artifacts:  newArtifactStore(filepath.Join(options.Dir, artifactsDir), options.Logger),
+		shortNames: ShortNames(options.RegistriesConf, options.RegistriesConfDir, options.Dir),
+	}
 	if _, err := readPolicy(options.system()); err != nil {
 		return nil, fmt.Errorf("set up pulling: %w", err)
 	}
@@ -97,19 +104,17 @@ func New(options Options) (*Puller, error) {
 }
 
 func (p *Puller) removeLeftovers() error {
-	for _, pattern := range []string{
-		filepath.Join(p.options.TempDir, jobPrefix+"*"),
-		filepath.Join(p.artifactsDir(), makingPrefix+"*"),
-	} {
-		left, err := filepath.Glob(pattern)
-		if err != nil {
+	left, err := filepath.Glob(filepath.Join(p.options.TempDir, jobPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
 			return err
 		}
-		for _, path := range left {
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-		}
+	}
+	if err := p.artifacts.removeUnfinished(); err != nil {
+		return err
 	}
 	p.dropKept(nil)
 	return removeUsedCredentials(p.options.NamespacedAuthDir)
@@ -139,6 +144,9 @@ func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) 
 	var pulled Pulled
 	err = j.firstOf(ctx, found, func(name reference.Named) error {
 		pulled, err = j.pull(ctx, name)
+		if err == nil {
+			p.takeTag(ctx, name)
+		}
 		if request.Artifacts && errors.Is(err, ErrArtifact) {
 			var artifact Artifact
 			artifact, err = j.pullArtifact(ctx, name)
@@ -150,6 +158,13 @@ func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) 
 		return Pulled{}, j.fail(ctx, err)
 	}
 	return pulled, nil
+}
+
+// takeTag takes from an artifact the tag that stands for an image now.
+func (p *Puller) takeTag(ctx context.Context, tag reference.Named) {
+	if err := p.artifacts.untag(ctx, tag); err != nil {
+		p.log.Warn("a tag of an image is an artifact's, too", "tag", tag.String(), "error", err)
+	}
 }
 
 // pull fetches an image whose full name is known.

@@ -29,6 +29,10 @@ func parsePinned(patterns []string) (pinnedPatterns, error) {
 	return pinnedPatterns(patterns), nil
 }
 
+// IsPinned says whether something with one of these full names must not be garbage
+// collected. Images say so of themselves; this is for what is kept elsewhere.
+func (s *Store) IsPinned(names ...string) bool { return s.pinned.match(names...) }
+
 func (p pinnedPatterns) match(names ...string) bool {
 	for _, pattern := range p {
 		for _, name := range names {
