@@ -42,7 +42,12 @@ func decide(s State, c Command) ([]Event, error) {
 		switch s.Phase {
 		case Creating, Created, Starting, Running, Exited:
 			return []Event{RemoveRequested{}}, nil
-		case Absent, Unwinding, Failed, Removing, Removed:
+		case Unwinding, Removing:
+			// Who asks again wants it tried again.
+			if len(s.Retries) > 0 {
+				return []Event{RemoveRequested{}}, nil
+			}
+		case Absent, Failed, Removed:
 		}
 		return nil, nil
 	case RunExec:
@@ -168,7 +173,14 @@ func decideStart(s State, c Start) ([]Event, error) {
 }
 
 func decideStop(s State, c Stop) []Event {
-	if !s.stoppable() || s.Killing {
+	if !s.stoppable() {
+		return nil
+	}
+	if s.Killing {
+		// Who asks again wants it tried again.
+		if len(s.Retries) > 0 {
+			return []Event{KillRequested{}}
+		}
 		return nil
 	}
 	if c.Grace <= 0 {

@@ -69,6 +69,7 @@ func Evolve(s State, e Event) State {
 		s.Signalled = len(s.Stops) > 0
 	case KillRequested:
 		s.Killing = true
+		s.retryNow()
 	case Killed:
 		s.KillSent = true
 	case KillFailed:
@@ -99,7 +100,10 @@ func Evolve(s State, e Event) State {
 	case OutputLost:
 		s.OutputLost = e.Bytes
 	case RemoveRequested:
-		s.Phase = Removing
+		if s.Phase != Unwinding {
+			s.Phase = Removing
+		}
+		s.retryNow()
 	case RuntimeDeleted:
 		s.RuntimeDeleted = true
 		delete(s.Retries, DeleteRuntime{}.Key())

@@ -201,6 +201,13 @@ func (s State) fail(f fault.Fault) State {
 	return s
 }
 
+// retryNow makes what failed due at once. How often it was tried still counts.
+func (s State) retryNow() {
+	for key, r := range s.Retries {
+		s.Retries[key] = Retry{Tries: r.Tries}
+	}
+}
+
 func (s State) retry(e Effect, at time.Time) State {
 	if s.Retries == nil {
 		s.Retries = map[string]Retry{}

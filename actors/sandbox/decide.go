@@ -55,6 +55,10 @@ func decide(s State, c Command) ([]Event, error) {
 		if s.Phase == Creating || s.Phase == Ready {
 			return []Event{StopRequested{}}, nil
 		}
+		// Who asks again wants it tried again.
+		if s.Phase == Stopping && len(s.Retries) > 0 {
+			return []Event{StopRequested{}}, nil
+		}
 		return nil, nil
 	case Remove:
 		return decideRemove(s), nil
@@ -142,10 +146,15 @@ func decideRemove(s State) []Event {
 	case Creating, Ready:
 		return []Event{StopRequested{}, RemoveRequested{}}
 	case Stopping, Stopped:
-		if !s.RemoveRequested {
+		if !s.RemoveRequested || len(s.Retries) > 0 {
 			return []Event{RemoveRequested{}}
 		}
-	case Absent, Unwinding, Failed, Removing, Removed:
+	case Unwinding, Removing:
+		// Who asks again wants it tried again.
+		if len(s.Retries) > 0 {
+			return []Event{RemoveRequested{}}
+		}
+	case Absent, Failed, Removed:
 	}
 	return nil
 }

@@ -41,8 +41,10 @@ func Evolve(s State, e Event) State {
 		delete(s.Retries, RemoveContainer{Container: e.Container}.Key())
 	case StopRequested:
 		s.Phase = Stopping
+		s.retryNow()
 	case RemoveRequested:
 		s.RemoveRequested = true
+		s.retryNow()
 		if s.Phase == Stopped {
 			s.Phase = Removing
 		}

@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -41,8 +42,10 @@ type run struct {
 	unseen atomic.Int64
 
 	mu sync.Mutex
-	// bothKilled are the times in which both were killed.
+	// bothKilled are the times in which both were dead.
 	bothKilled []span
+	// monitorKilled is when the monitor was killed last, alone.
+	monitorKilled time.Time
 	// log says what was killed when.
 	log []string
 }
@@ -50,11 +53,59 @@ type run struct {
 // span is a time from the first kill to after the second.
 type span struct{ from, to time.Time }
 
-// note writes down what is about to be killed.
-func (r *run) note(what string) {
+// killed kills something and writes down when.
+func (r *run) killed(what string, kill func()) span {
+	s := span{from: time.Now()}
+	kill()
+	s.to = time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.log = append(r.log, time.Now().UTC().Format("15:04:05.000 ")+what)
+	const clock = "15:04:05.000"
+	r.log = append(r.log, fmt.Sprintf("%s to %s %s", s.from.UTC().Format(clock), s.to.UTC().Format(clock), what))
+	return s
+}
+
+// noteBoth writes down that both were dead.
+func (r *run) noteBoth(s span) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bothKilled = append(r.bothKilled, s)
+}
+
+// killDaemon kills the daemon. That may be before it has got another monitor for one
+// that was killed: then both are dead.
+func (r *run) killDaemon() {
+	s := r.killed("daemon", r.h.Kill9)
+	if !r.monitorKilled.IsZero() {
+		// At first nobody can ask what the daemon had got to, nor look at a log.
+		r.noteBoth(span{r.monitorKilled, s.to})
+	}
+	r.h.Launch()
+	r.h.WaitReady()
+	if r.monitorKilled.IsZero() || !r.hadMonitor(r.monitorKilled, s.from) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bothKilled = r.bothKilled[:len(r.bothKilled)-1]
+}
+
+// hadMonitor reports whether a daemon had met another monitor, and shared its
+// containers with it, between two times.
+func (r *run) hadMonitor(from, to time.Time) bool {
+	for line := range strings.Lines(r.h.Stele("events", "node", "--json")) {
+		var event struct {
+			Type string
+			Time time.Time
+		}
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			r.t.Errorf("stele events: %v: %s", err, line)
+		}
+		if event.Type == "node.MonitorStarted.v1" && event.Time.After(from) && event.Time.Before(to) {
+			return true
+		}
+	}
+	return false
 }
 
 // story is what became of a container, for a life that went wrong.
@@ -87,12 +138,7 @@ func (r *run) kill9Both(daemonFirst bool) {
 	if daemonFirst {
 		first, second = second, first
 	}
-	from := time.Now()
-	first()
-	second()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.bothKilled = append(r.bothKilled, span{from, time.Now()})
+	r.noteBoth(r.killed(fmt.Sprintf("both, daemon first: %v", daemonFirst), func() { first(); second() }))
 }
 
 func TestLives(t *testing.T) {
@@ -165,18 +211,13 @@ func (r *run) kill(random *rand.Rand, done <-chan struct{}) map[string]int {
 		}
 		switch random.IntN(4) {
 		case 0:
-			r.note("daemon")
-			r.h.Kill9()
-			r.h.Launch()
+			r.killDaemon()
 			kills["daemon"]++
 		case 1, 2:
-			r.note("monitor")
-			r.killMonitor()
+			r.monitorKilled = r.killed("monitor", r.killMonitor).from
 			kills["monitor"]++
 		case 3:
-			daemonFirst := random.IntN(2) == 0
-			r.note(fmt.Sprintf("both, daemon first: %v", daemonFirst))
-			r.kill9Both(daemonFirst)
+			r.kill9Both(random.IntN(2) == 0)
 			r.h.Launch()
 			kills["both"]++
 		}
