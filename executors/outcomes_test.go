@@ -36,7 +36,7 @@ func TestFailedOutcomes(t *testing.T) {
 	} {
 		effects, outcomes = append(effects, f), append(outcomes, x.ContainerFailed(f, errBroken))
 	}
-	for _, f := range []image.Effect{image.FetchImage{Pull: "p"}, image.DeleteImage{}} {
+	for _, f := range []image.Effect{image.FetchImage{Pull: "p"}, image.DeleteImage{}, image.LoadImages{Load: "l"}} {
 		effects, outcomes = append(effects, f), append(outcomes, x.ImageFailed(f, errBroken))
 	}
 	for i, f := range effects {

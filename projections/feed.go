@@ -65,6 +65,13 @@ func (f *Feed) Run(ctx context.Context) error {
 	return err
 }
 
+// Health returns why the models no longer follow the log; nil if they do.
+func (f *Feed) Health() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended
+}
+
 func (f *Feed) follow(ctx context.Context) error {
 	for record, err := range f.log.Subscribe(ctx, f.Live.Sequence()+1) {
 		if err != nil {

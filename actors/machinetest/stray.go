@@ -14,10 +14,14 @@ import (
 func Strays[S, C, E any, F Effect](t *rapid.T, rules Rules[S, C, E, F], steps int) {
 	w := NewWalk(rules)
 	for range rapid.IntRange(0, steps).Draw(t, "steps") {
+		final := w.Final(w.Life.State)
 		if rapid.Bool().Draw(t, "likely") {
 			_ = w.do(t, rules.Call(t, w))
 		} else {
 			_ = w.do(t, stray(t, rules.Machine.Commands))
+		}
+		if final && !w.Final(w.Life.State) {
+			t.Fatalf("something led out of a final state\n%s", w.Life.History())
 		}
 		w.finalOwes(t)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,7 +48,14 @@ func (a *admin) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServer
 			if to.Context().Err() != nil {
 				return nil
 			}
-			return status.Error(codes.DataLoss, err.Error())
+			damage, ok := errors.AsType[*eventlog.DamageError](err)
+			if !ok {
+				return status.Error(codes.DataLoss, err.Error())
+			}
+			if err := to.Send(&adminv1.EventsResponse{Damage: damage.Error()}); err != nil {
+				return err
+			}
+			continue
 		}
 		if len(req.GetStreams()) > 0 && !slices.Contains(req.GetStreams(), string(record.Stream)) {
 			continue

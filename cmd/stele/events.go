@@ -112,6 +112,10 @@ func (s *source) events(ctx context.Context, first uint64, follow bool, each fun
 		if err != nil {
 			return fmt.Errorf("ask the daemon at %s for events: %w", s.listen, err)
 		}
+		if damage := got.GetDamage(); damage != "" {
+			fmt.Fprintln(os.Stderr, "stele:", damage)
+			continue
+		}
 		if err := each(got.GetRecord()); err != nil {
 			return err
 		}

@@ -145,7 +145,7 @@ func serve(ctx context.Context, c config) error {
 	service := cri.New(cri.Parts{
 		Actors: actors, Views: feed.Live, Images: imageStore{drivers.Store},
 		Credentials: credentials, Execs: execs, Validator: validator{drivers.Cgroups},
-		Health:   cri.Health{Log: log.Health, Monitor: drivers.monitorHealth, Network: drivers.networkHealth},
+		Health:   cri.Health{Log: func() error { return errors.Join(log.Health(), feed.Health()) }, Monitor: drivers.monitorHealth, Network: drivers.networkHealth},
 		Handlers: drivers.handlers(c.Runtime.Default), DefaultHandler: c.Runtime.Default,
 		CgroupDriver: drivers.cgroupDriver(), Version: version,
 		Info: info(c, feed.Live, log), Logger: logger,

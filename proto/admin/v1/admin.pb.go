@@ -92,8 +92,10 @@ func (x *EventsRequest) GetFollow() bool {
 }
 
 type EventsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Record        *Record                `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Record *Record                `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	// Instead of a record: what is damaged in the log, and is passed over.
+	Damage        string `protobuf:"bytes,2,opt,name=damage,proto3" json:"damage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -133,6 +135,13 @@ func (x *EventsResponse) GetRecord() *Record {
 		return x.Record
 	}
 	return nil
+}
+
+func (x *EventsResponse) GetDamage() string {
+	if x != nil {
+		return x.Damage
+	}
+	return ""
 }
 
 // Record is a record of the event log, as it is on disk.
@@ -1225,9 +1234,10 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\rEventsRequest\x12\x18\n" +
 	"\astreams\x18\x01 \x03(\tR\astreams\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x16\n" +
-	"\x06follow\x18\x03 \x01(\bR\x06follow\"@\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\"X\n" +
 	"\x0eEventsResponse\x12.\n" +
-	"\x06record\x18\x01 \x01(\v2\x16.stele.admin.v1.RecordR\x06record\"\xe5\x02\n" +
+	"\x06record\x18\x01 \x01(\v2\x16.stele.admin.v1.RecordR\x06record\x12\x16\n" +
+	"\x06damage\x18\x02 \x01(\tR\x06damage\"\xe5\x02\n" +
 	"\x06Record\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x18\n" +
