@@ -282,11 +282,15 @@ func (l *conmonLogger) create(ctx context.Context, c box) error {
 		Pid     int
 		Message string
 	}
-	if err := json.NewDecoder(created).Decode(&answer); err != nil || answer.Pid <= 0 {
+	err = json.NewDecoder(created).Decode(&answer)
+	if err == nil && answer.Pid <= 0 {
+		err = errors.New(answer.Message)
+	}
+	if err != nil {
 		l.conmon.Process.Kill()
 		l.conmon.Wait()
 		words, _ := os.ReadFile(c.said())
-		return fmt.Errorf("conmon did not create container %s: %v %s %s", c.id, err, answer.Message, words)
+		return fmt.Errorf("conmon did not create container %s: %w: %s", c.id, err, words)
 	}
 	l.before, err = processorTime(l.conmon.Process.Pid)
 	return err
