@@ -139,7 +139,9 @@ func (s partialStore) ImageIDAt(_ context.Context, ref imagetypes.ImageReference
 	return image.ID, nil
 }
 
-func (s partialStore) BeginPull(context.Context) (func(), error) { return func() {}, nil }
+func (s partialStore) BeginPull(context.Context) (func(error), error) { return func(error) {}, nil }
+
+func (s partialStore) Removals() uint64 { return 0 }
 
 func TestPartialPull(t *testing.T) {
 	server := images.Registry(t)

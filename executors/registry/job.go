@@ -123,6 +123,21 @@ type copied struct {
 	bytes uint64
 }
 
+// copyUndisturbed copies an image into the store, and does so again if images were
+// removed meanwhile: what the library had found in the store, or just put there, may
+// have gone with them. What a registry said is not asked again for that.
+func (j *job) copyUndisturbed(ctx context.Context, t transfer) (copied, error) {
+	before := j.p.options.Store.Removals()
+	first, err := j.copy(ctx, t)
+	if err == nil || ctx.Err() != nil || kindOf(err) != nil || j.p.options.Store.Removals() == before {
+		return first, err
+	}
+	j.p.log.Debug("a pull is begun again, as images were removed meanwhile", "image", t.name.String(), "error", err)
+	again, err := j.copy(ctx, t)
+	again.bytes += first.bytes
+	return again, err
+}
+
 // copy copies an image into the store, once, if it can be used here and the policy
 // accepts it.
 func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
@@ -167,12 +182,15 @@ func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
 		err = j.explain(ctx, t, copyFailure{
 			cause: err, stalled: errors.Is(context.Cause(whole), errNothingCame), encrypted: source.found.encrypted,
 		})
-		if worthKeeping(ctx, err) {
+		switch {
+		case isFull(err):
+			j.p.dropKept(everything)
+		case worthKeeping(ctx, err):
 			err = also(err, files.keep(source.found.distinct(), j.p.keptDir()))
 		}
 		return result, also(err, files.forget())
 	}
-	j.p.dropKept(source.found.distinct())
+	j.p.dropKept(ofThese(source.found.distinct()))
 	result.found = source.found
 	if result.id, err = j.p.options.Store.ImageIDAt(ctx, made); err != nil {
 		return result, fmt.Errorf("look at the new image: %w", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -93,12 +94,20 @@ func digestOf(path string) (digest.Digest, error) {
 	return digester.Digest(), nil
 }
 
-// worthKeeping says whether a failure leaves hope that the layers will be needed: not
-// if the image was refused, and not if the disk is full.
-func worthKeeping(ctx context.Context, failure error) bool {
-	if errors.Is(failure, syscall.ENOSPC) || errors.Is(failure, syscall.EDQUOT) {
-		return false
+// isFull says whether a failure comes from a full disk or a used-up quota. Layers are
+// unpacked by another process, whose error arrives as text.
+func isFull(failure error) bool {
+	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(failure, full) || strings.Contains(failure.Error(), full.Error()) {
+			return true
+		}
 	}
+	return false
+}
+
+// worthKeeping says whether a failure leaves hope that the layers will be needed: not
+// if the image was refused.
+func worthKeeping(ctx context.Context, failure error) bool {
 	return ctx.Err() != nil || errors.Is(failure, ErrStalled) || errors.Is(kindOf(failure), ErrUnavailable) ||
 		errors.Is(kindOf(failure), ErrRateLimited)
 }
@@ -118,15 +127,23 @@ func (p *Puller) fromKept(source imagetypes.ImageReference) (imagetypes.ImageRef
 	return blobcache.NewBlobCache(source, p.keptDir(), imagetypes.PreserveOriginal)
 }
 
-// dropKept removes kept layers that are in the store now, or are old.
-func (p *Puller) dropKept(stored map[string]bool) {
+// The kept layers that are dropped beside old ones: those that are in the store now; all,
+// as the disk is full; none.
+func ofThese(stored map[string]bool) func(layer string) bool {
+	return func(layer string) bool { return stored[layer] }
+}
+func everything(string) bool { return true }
+func onlyOld(string) bool    { return false }
+
+// dropKept removes kept layers that are old, and those that are chosen.
+func (p *Puller) dropKept(chosen func(layer string) bool) {
 	kept, err := os.ReadDir(p.keptDir())
 	if err != nil {
 		return // there are none
 	}
 	for _, entry := range kept {
 		info, err := entry.Info()
-		if err != nil || !stored[entry.Name()] && time.Since(info.ModTime()) < keptFor {
+		if err != nil || !chosen(entry.Name()) && time.Since(info.ModTime()) < keptFor {
 			continue
 		}
 		if err := os.Remove(filepath.Join(p.keptDir(), entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -44,7 +44,7 @@ func (p *Puller) Load(ctx context.Context, request LoadRequest) ([]Loaded, error
 	if err != nil {
 		return nil, j.fail(ctx, err)
 	}
-	defer done()
+	defer func() { done(err) }()
 	loaded, err := j.load(ctx, request)
 	if err != nil {
 		return loaded, j.fail(ctx, err)
@@ -78,7 +78,7 @@ func (j *job) load(ctx context.Context, request LoadRequest) ([]Loaded, error) {
 			return loaded, fmt.Errorf("%w: image %d of %d in it has no name, give it one", ErrInvalidReference, i+1, len(archive.images))
 		}
 		for _, name := range image.names {
-			made, err := j.copy(ctx, transfer{name: name, source: image.source, system: j.system})
+			made, err := j.copyUndisturbed(ctx, transfer{name: name, source: image.source, system: j.system})
 			if errors.Is(err, fs.ErrNotExist) && kindOf(err) == nil {
 				err = fmt.Errorf("%w: it lacks a part: %w", ErrInvalidImage, err)
 			}

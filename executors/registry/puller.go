@@ -21,8 +21,11 @@ type Store interface {
 	Reference(name reference.Named) (imagetypes.ImageReference, error)
 	// ImageIDAt gives the id of the image that a finished copy reports to have made.
 	ImageIDAt(ctx context.Context, ref imagetypes.ImageReference) (string, error)
-	// BeginPull is called around each pull.
-	BeginPull(ctx context.Context) (end func(), err error)
+	// BeginPull is called around each pull or load; its end is told the failure.
+	BeginPull(ctx context.Context) (end func(failed error), err error)
+	// Removals counts the removals of images. A pull that fails while the count changes
+	// may have lost layers to one, and is tried again.
+	Removals() uint64
 }
 
 // Puller pulls, inspects and loads images. Its methods may be called concurrently.
@@ -116,7 +119,7 @@ func (p *Puller) removeLeftovers() error {
 	if err := p.artifacts.removeUnfinished(); err != nil {
 		return err
 	}
-	p.dropKept(nil)
+	p.dropKept(onlyOld)
 	return removeUsedCredentials(p.options.NamespacedAuthDir)
 }
 
@@ -140,7 +143,7 @@ func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) 
 	if err != nil {
 		return Pulled{}, j.fail(ctx, err)
 	}
-	defer done()
+	defer func() { done(err) }()
 	var pulled Pulled
 	err = j.firstOf(ctx, found, func(name reference.Named) error {
 		pulled, err = j.pull(ctx, name)
@@ -185,7 +188,7 @@ func (j *job) pull(ctx context.Context, name reference.Named) (Pulled, error) {
 		bytes uint64
 	)
 	err = j.p.again(ctx, func() (err error) {
-		made, err = j.copy(ctx, transfer{name: name, source: source, system: system})
+		made, err = j.copyUndisturbed(ctx, transfer{name: name, source: source, system: system})
 		bytes += made.bytes
 		return err
 	})

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	library "go.podman.io/storage"
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/test/images"
@@ -84,6 +86,49 @@ func TestPullOntoAFullDiskFailsAndLeavesNothing(t *testing.T) {
 	image := pull(t, s, server, ref, ref)
 	expectFile(t, filepath.Join(prepare(t, s, id("container"), image).Mountpoint, "file"), "content")
 	release(t, s, id("container"))
+}
+
+// What a pull has left of which the disk was full goes when the last pull has ended;
+// what was there before, and may be wanted for a retry, stays.
+func TestPullsThatFilledTheDiskLeaveNothing(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, dirs(t))
+	layer := func() string {
+		t.Helper()
+		made, err := s.lib.CreateLayer("", "", nil, "", false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made.ID
+	}
+	begin := func() (end func(error)) {
+		t.Helper()
+		end, err := s.BeginPull(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return end
+	}
+	expect := func(when string, id string, there bool) {
+		t.Helper()
+		_, err := s.lib.Layer(id)
+		if (err == nil) != there || err != nil && !errors.Is(err, library.ErrLayerUnknown) {
+			t.Errorf("%s: a layer is there: %v (%v), want %v", when, err == nil, err, there)
+		}
+	}
+	before := layer()
+	endFirst, endSecond := begin(), begin()
+	during := layer()
+	endFirst(fmt.Errorf("write: %w", unix.ENOSPC))
+	expect("another pull goes on", during, true)
+	endSecond(errors.New("something else"))
+	expect("all pulls have ended", during, false)
+	expect("all pulls have ended", before, true)
+
+	end := begin()
+	during = layer()
+	end(errors.New("the registry is away"))
+	expect("the disk was full for an earlier pull", during, true)
 }
 
 func TestContainersOnAFullDisk(t *testing.T) {

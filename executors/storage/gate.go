@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // A gate keeps pulls and the collection of orphaned layers apart: a pull may build
@@ -12,15 +13,22 @@ type gate struct {
 	mu         sync.Mutex
 	pulls      int
 	collecting chan struct{} // not nil while a collector works; closed when it ends
+	// since is when the oldest of the pulls began that are under way, or have ended
+	// without a collection after them. full says that one of them filled the disk.
+	since time.Time
+	full  bool
 }
 
 // enter waits until no collector works and counts a pull in. Whoever entered must
 // leave.
-func (g *gate) enter(ctx context.Context) error {
+func (g *gate) enter(ctx context.Context, now time.Time) error {
 	for {
 		g.mu.Lock()
 		busy := g.collecting
 		if busy == nil {
+			if g.pulls == 0 && !g.full {
+				g.since = now
+			}
 			g.pulls++
 			g.mu.Unlock()
 			return nil
@@ -34,41 +42,53 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
-func (g *gate) leave() {
+func (g *gate) leave(full bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.pulls--
+	g.full = g.full || full
 }
 
 // tryCollect says whether the caller may collect now; if so it must call
-// doneCollecting.
-func (g *gate) tryCollect() bool {
+// doneCollecting. What pulls that filled the disk may have left was made since then;
+// the time is zero if there were none.
+func (g *gate) tryCollect() (since time.Time, may bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.pulls > 0 || g.collecting != nil {
-		return false
+		return time.Time{}, false
 	}
 	g.collecting = make(chan struct{})
-	return true
+	if g.full {
+		since = g.since
+	}
+	return since, true
 }
 
-func (g *gate) doneCollecting() {
+// doneCollecting ends a collection, of which the caller says whether it was made to the
+// end.
+func (g *gate) doneCollecting(whole bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	close(g.collecting)
 	g.collecting = nil
+	g.full = g.full && !whole
 }
 
 // BeginPull announces that layers are about to be written; the returned function
-// announces the end, and must be called exactly once. The start waits for a
-// collection of orphaned layers that is under way, and the end of the last pull
-// makes one: what earlier pulls left unfinished is then known not to be needed.
-func (s *Store) BeginPull(ctx context.Context) (end func(), err error) {
-	if err := s.pulls.enter(ctx); err != nil {
+// announces the end, with the pull's failure, and must be called exactly once. The
+// start waits for a collection of orphaned layers that is under way, and the end of the
+// last pull makes one: what earlier pulls left unfinished is then known not to be
+// needed. Layers that a retry may want stay for a while; but if a pull failed because
+// the disk is full, those go that were made since it and the pulls beside it began, as
+// everybody needs the room. (A pull of another program in this very time may lose
+// layers, too. It fails then, as it would have on a full disk.)
+func (s *Store) BeginPull(ctx context.Context) (end func(failed error), err error) {
+	if err := s.pulls.enter(ctx, s.now()); err != nil {
 		return nil, err
 	}
-	return func() {
-		s.pulls.leave()
+	return func(failed error) {
+		s.pulls.leave(IsFull(failed))
 		if _, err := s.CollectOrphans(context.WithoutCancel(ctx), s.options.OrphanGrace); err != nil {
 			s.log.Warn("layers of unfinished pulls could not be removed", "error", err)
 		}

@@ -51,7 +51,7 @@ func TestImagesNeverVanishUnderContainers(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer end()
+		defer end(nil)
 		for {
 			removals := s.Removals()
 			_, err := tryPull(ctx, s, server.RegistriesConf, server.RegistriesConfDir, refs[i], refs[i]+"-"+as)

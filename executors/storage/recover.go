@@ -144,18 +144,19 @@ func imagesWithoutLayers(records library.MultiListResult) []string {
 // CollectOrphans removes layers that are older than the given age and that no
 // image, container or name refers to, and says how many. Such layers come from
 // pulls that were cut off, and from a removal that was. It does nothing while a
-// pull is under way, which may be about to use them.
-func (s *Store) CollectOrphans(ctx context.Context, age time.Duration) (int, error) {
-	if !s.pulls.tryCollect() {
+// pull is under way, which may be about to use them. Of pulls that filled the disk it
+// removes also younger ones: see BeginPull.
+func (s *Store) CollectOrphans(ctx context.Context, age time.Duration) (removed int, err error) {
+	full, may := s.pulls.tryCollect()
+	if !may {
 		return 0, nil
 	}
-	defer s.pulls.doneCollecting()
+	defer func() { s.pulls.doneCollecting(err == nil) }()
 	records, err := s.lib.MultiList(library.MultiListOptions{Images: true, Layers: true, Containers: true})
 	if err != nil {
 		return 0, fmt.Errorf("collect orphaned layers: read the records: %w", err)
 	}
-	removed := 0
-	for _, id := range orphans(records, s.now().Add(-age)) {
+	for _, id := range orphans(records, lifetime{before: s.now().Add(-age), since: full}) {
 		if ctx.Err() != nil {
 			return removed, fmt.Errorf("collect orphaned layers: %w", ctx.Err())
 		}
@@ -172,8 +173,16 @@ func (s *Store) CollectOrphans(ctx context.Context, age time.Duration) (int, err
 	return removed, nil
 }
 
+// A lifetime says when layers were made that may be collected: before a time, or also
+// since another, unless that is zero.
+type lifetime struct{ before, since time.Time }
+
+func (l lifetime) has(created time.Time) bool {
+	return !created.After(l.before) || !l.since.IsZero() && !created.Before(l.since)
+}
+
 // orphans lists layers that nothing needs, children before their parents.
-func orphans(records library.MultiListResult, before time.Time) []string {
+func orphans(records library.MultiListResult, made lifetime) []string {
 	layers := make(map[string]*library.Layer, len(records.Layers))
 	for i := range records.Layers {
 		layers[records.Layers[i].ID] = &records.Layers[i]
@@ -199,7 +208,7 @@ func orphans(records library.MultiListResult, before time.Time) []string {
 		need(container.LayerID)
 	}
 	for id, layer := range layers {
-		if layer.ReadOnly || len(layer.Names) > 0 || layer.MountCount > 0 || layer.Created.After(before) {
+		if layer.ReadOnly || len(layer.Names) > 0 || layer.MountCount > 0 || !made.has(layer.Created) {
 			need(id)
 		}
 	}

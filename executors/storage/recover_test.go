@@ -221,7 +221,7 @@ func TestOrphanedLayersGoWhenTheyAreOldAndNoPullIsUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	collect(0, 0)
-	end()
+	end(nil)
 	s.now = func() time.Time { return child.Created.Add(2 * time.Hour) }
 	collect(time.Hour, 2)
 
@@ -232,7 +232,7 @@ func TestOrphanedLayersGoWhenTheyAreOldAndNoPullIsUnderWay(t *testing.T) {
 	if end, err = s.BeginPull(ctx); err != nil {
 		t.Fatal(err)
 	}
-	end()
+	end(nil)
 	if _, err := s.lib.Layer(orphan.ID); !errors.Is(err, library.ErrLayerUnknown) {
 		t.Errorf("the end of a pull left an old orphan: %v", err)
 	}
@@ -242,28 +242,28 @@ func TestOrphanedLayersGoWhenTheyAreOldAndNoPullIsUnderWay(t *testing.T) {
 
 func TestPullWaitsForACollection(t *testing.T) {
 	var g gate
-	if !g.tryCollect() {
+	if _, may := g.tryCollect(); !may {
 		t.Fatal("cannot collect")
 	}
-	if g.tryCollect() {
+	if _, may := g.tryCollect(); may {
 		t.Error("two collectors at once")
 	}
 	cancelled, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := g.enter(cancelled); err == nil {
+	if err := g.enter(cancelled, time.Now()); err == nil {
 		t.Error("a pull begins while layers are collected")
 	}
 	entered := make(chan error)
-	go func() { entered <- g.enter(context.Background()) }()
-	g.doneCollecting()
+	go func() { entered <- g.enter(context.Background(), time.Now()) }()
+	g.doneCollecting(true)
 	if err := <-entered; err != nil {
 		t.Error(err)
 	}
-	if g.tryCollect() {
+	if _, may := g.tryCollect(); may {
 		t.Error("a collector begins while an image is pulled")
 	}
-	g.leave()
-	if !g.tryCollect() {
+	g.leave(false)
+	if _, may := g.tryCollect(); !may {
 		t.Error("cannot collect after the pull")
 	}
 }
