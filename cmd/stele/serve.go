@@ -90,7 +90,7 @@ func serve(ctx context.Context, c config) error {
 	go func() { followed <- feed.Run(following) }()
 	defer func() {
 		stopFollowing()
-		<-followed
+		_ = <-followed // why it stopped: it was told to, or its Health says so
 	}()
 
 	// The socket is there early, and served when all else is: making it changes the

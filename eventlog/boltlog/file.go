@@ -73,8 +73,7 @@ func (o *opener) open() (*handle, error) {
 		return nil, fmt.Errorf("open event log %s: %w", o.path, err)
 	}
 	if err := h.checkFormat(); err != nil {
-		h.db.Close()
-		return nil, fmt.Errorf("open event log %s: %w", o.path, err)
+		return nil, errors.Join(fmt.Errorf("open event log %s: %w", o.path, err), h.db.Close())
 	}
 	return h, nil
 }

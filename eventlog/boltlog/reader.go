@@ -47,7 +47,7 @@ func (r *Reader) open(o opener) error {
 	}
 	last, err := s.last()
 	if err != nil {
-		s.close()
+		_ = s.close() // it was only read
 		return fmt.Errorf("open event log %s: %w", o.path, err)
 	}
 	r.store = s
@@ -312,12 +312,11 @@ func missingVersions(s eventlog.Stream, from, through eventlog.Version) eventlog
 func streamHead(tx *bolt.Tx, s eventlog.Stream) (eventlog.Version, eventlog.Sequence) {
 	cursor := tx.Bucket(bucketIndex).Cursor()
 	end := indexKey(s, ^eventlog.Version(0)) // behind every version of s
-	k, v := cursor.Seek(end)
-	if k == nil {
-		k, v = cursor.Last()
-	} else {
-		k, v = cursor.Prev()
+	before := cursor.Prev
+	if k, _ := cursor.Seek(end); k == nil {
+		before = cursor.Last
 	}
+	k, v := before()
 	if len(k) != len(end) || !bytes.HasPrefix(k, end[:len(s)+1]) {
 		return 0, 0
 	}

@@ -80,7 +80,7 @@ func (w *writer) settle(b *batch, cause error) {
 	case err != nil:
 		// Not ErrUnavailable, also not inside of err: that would say that
 		// nothing was appended.
-		b.fail(fmt.Errorf("%w: %w; and it could not be looked up: %v", eventlog.ErrOutcomeUnknown, cause, err))
+		b.fail(fmt.Errorf("%w: %w; and it could not be looked up: %w", eventlog.ErrOutcomeUnknown, cause, err))
 	case !durable:
 		b.fail(failure)
 	}
@@ -120,7 +120,7 @@ func (w *writer) tryRepair() {
 		err = w.probe()
 	}
 	if err != nil {
-		w.fail(err)
+		_ = w.fail(err) // nobody waits for an answer
 		return
 	}
 	w.health.Store(nil)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/eventlog"
@@ -337,7 +338,7 @@ func TestDamagedStreamInABatch(t *testing.T) {
 		close(done)
 	})
 	<-done
-	if err := b.requests[1].err; !errors.Is(err, bolt.ErrKeyRequired) {
+	if err := b.requests[1].err; !errors.Is(err, bolterrors.ErrKeyRequired) {
 		t.Errorf("the bad one: %v", err)
 	}
 	for i, want := range map[int]eventlog.Sequence{0: 3, 2: 4} {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/stele-runtime/stele/eventlog"
 )
@@ -43,7 +44,7 @@ func (s *store) view(ctx context.Context, patient bool, fn func(*bolt.Tx) error)
 			return err
 		}
 		err = s.read(h, fn)
-		if errors.Is(err, bolt.ErrDatabaseNotOpen) && s.current() != h {
+		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) && s.current() != h {
 			continue // it was closed between the two lines above
 		}
 		return err
@@ -155,6 +156,6 @@ func (s *store) read(h *handle, fn func(*bolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // of a read transaction: it cannot fail
+	defer func() { _ = tx.Rollback() }() // of a read transaction: it cannot fail
 	return guard(func() error { return fn(tx) })
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/internal/queue"
@@ -178,7 +179,7 @@ func (w *writer) committed(b *batch) {
 // that bbolt has already ended.
 func (w *writer) rollback(tx *bolt.Tx) {
 	err := guard(tx.Rollback)
-	if err != nil && !errors.Is(err, bolt.ErrTxClosed) {
+	if err != nil && !errors.Is(err, bolterrors.ErrTxClosed) {
 		w.log.Error("event log: a transaction could not be ended", "cause", err)
 		w.store.abandon(w.store.current())
 	}

@@ -81,7 +81,7 @@ func signalBelow(dir string, sig unix.Signal, depth int) error {
 func signalMember(dir string, pid int, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		if err == unix.ESRCH || err == unix.EINVAL {
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 			return nil
 		}
 		return fmt.Errorf("signal cgroup %s: open pid %d: %w", dir, pid, err)

@@ -72,7 +72,14 @@ func parsePlugin(b []byte) (*libcni.NetworkConfigList, error) {
 	if err != nil {
 		return nil, err
 	}
-	return libcni.ConfListFromConf(plugin)
+	list, err := json.Marshal(map[string]any{
+		"name": plugin.Network.Name, "cniVersion": plugin.Network.CNIVersion,
+		"plugins": []json.RawMessage{plugin.Bytes},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return libcni.NetworkConfFromBytes(list)
 }
 
 // parseList reads a list of plugins. Unless it forbids it, plugins may have files

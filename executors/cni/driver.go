@@ -111,7 +111,7 @@ func sameNetwork(a, b *libcni.NetworkConfigList) bool {
 
 func sameReason(a, b error) bool {
 	if a == nil || b == nil {
-		return a == b
+		return a == nil && b == nil
 	}
 	return a.Error() == b.Error()
 }

@@ -2,6 +2,7 @@ package namespaces
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -110,11 +111,11 @@ func TestPinMakesNamespacesOfTheirOwn(t *testing.T) {
 			}
 		}
 		if name, err := threadHostname(); err != nil || name != "pod-name" {
-			return fmt.Errorf("host name %q, %v", name, err)
+			return fmt.Errorf("host name %q: %w", name, errors.Join(errWrong, err))
 		}
 		links, err := netlink.LinkList()
 		if err != nil || len(links) == 0 {
-			return fmt.Errorf("devices %v, %v", links, err)
+			return fmt.Errorf("devices %v: %w", links, errors.Join(errWrong, err))
 		}
 		for _, l := range links {
 			if up := l.Attrs().RawFlags&unix.IFF_UP != 0; l.Attrs().Name == "lo" && !up {
@@ -192,7 +193,7 @@ func TestPinFinishesWhatIsHalfMade(t *testing.T) {
 	}
 	inside(t, r.Dir, func() error {
 		if name, err := threadHostname(); err != nil || name != "pod-name" {
-			return fmt.Errorf("host name %q, %v", name, err)
+			return fmt.Errorf("host name %q: %w", name, errors.Join(errWrong, err))
 		}
 		return nil
 	})
@@ -271,7 +272,7 @@ func TestPinsAtOnce(t *testing.T) {
 		seen[inode(t, r.Dir, Network)] = true
 		inside(t, r.Dir, func() error {
 			if name, err := threadHostname(); err != nil || name != fmt.Sprintf("pod-%d", i) {
-				return fmt.Errorf("pod %d has the host name %q, %v", i, name, err)
+				return fmt.Errorf("pod %d has the host name %q: %w", i, name, errors.Join(errWrong, err))
 			}
 			return nil
 		})
@@ -348,3 +349,6 @@ func TestPinDoesNotFollowLinks(t *testing.T) {
 		t.Error("a namespace is mounted on the link's target")
 	}
 }
+
+// errWrong says that something is not as it was to be.
+var errWrong = errors.New("that is wrong")

@@ -126,7 +126,7 @@ func (c *collector) drain() error {
 				readErr = err
 				return true
 			}
-			c.Write(buf[:n])
+			_, _ = c.Write(buf[:n]) // it keeps what it has room for
 			size -= n
 		}
 		return true

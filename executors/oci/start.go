@@ -39,7 +39,7 @@ func (d *Driver) Start(ctx context.Context, c Container) (already bool, err erro
 	}
 	fifo := filepath.Join(d.stateDir(c.ID), "exec.fifo")
 	fd, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		if _, err := os.Stat(d.stateDir(c.ID)); err != nil {
 			return false, fault.New(fault.Precondition, "start container", c.ID, "the runtime doesn't have it: %v", err)
 		}
@@ -129,7 +129,7 @@ func findInit(c Container) (*waitingInit, error) {
 	}
 	gone := &waitingInit{pid: pid, pidfd: -1}
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH || err == unix.EINVAL {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 		return gone, nil
 	}
 	if err != nil {

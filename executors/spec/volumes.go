@@ -99,12 +99,12 @@ func copyFromImage(rootfs, dest, dir string) error {
 	if err != nil {
 		return fmt.Errorf("open %s in the image: %w", dest, err)
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }() // nothing is written through it
 	to, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("open a volume for %s: %w", dest, err)
 	}
-	defer to.Close()
+	defer func() { _ = to.Close() }() // nor is the directory itself
 	if err := copyTree(from, to); err != nil {
 		return fmt.Errorf("copy %s from the image: %w", dest, err)
 	}

@@ -130,7 +130,7 @@ func (s Spec) layer(content []byte) (v1.Layer, error) {
 	case s.Compression == Uncompressed:
 		return static.NewLayer(content, types.OCIUncompressedLayer), nil
 	case s.Format == Docker && s.Compression == Zstd:
-		return nil, errors.New("Docker's format has no media type for zstd")
+		return nil, errors.New("no media type of Docker's format is for zstd")
 	case s.Format == Docker:
 		kind = types.DockerLayer
 	case s.Compression == Zstd:
