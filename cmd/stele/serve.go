@@ -86,11 +86,14 @@ func serve(ctx context.Context, c config) error {
 		return fmt.Errorf("rebuild the projections: %w", err)
 	}
 	following, stopFollowing := context.WithCancel(context.Background())
-	followed := make(chan error, 1)
-	go func() { followed <- feed.Run(following) }()
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		_ = feed.Run(following) // Health says why it stopped
+	}()
 	defer func() {
 		stopFollowing()
-		_ = <-followed // why it stopped: it was told to, or its Health says so
+		<-followed
 	}()
 
 	// The socket is there early, and served when all else is: making it changes the
