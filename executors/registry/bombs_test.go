@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -98,6 +99,40 @@ func endless(w http.ResponseWriter) {
 }
 
 // An error that a registry writes is as long as it likes.
+// A layer that never ends would fill the disk before its digest is compared.
+func TestEndlessLayerIsGivenUp(t *testing.T) {
+	server := images.Registry(t)
+	n := newNode(t, server)
+	image := small(t, images.Here(), "content")
+	ref := server.Push(t, "endless:v1", image)
+	layers, err := image.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := layers[0].Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent atomic.Int64
+	server.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, layer.String()) {
+			return false
+		}
+		for chunk := make([]byte, 64<<10); ; {
+			// An end that comes too late, should nobody give up.
+			if written, err := w.Write(chunk); err != nil || sent.Add(int64(written)) > 512<<20 {
+				return true
+			}
+		}
+	})
+	_, err = n.puller.Pull(context.Background(), PullRequest{Ref: ref})
+	expectKind(t, err, ErrInvalidImage)
+	if !strings.Contains(fmt.Sprint(err), errTooMuchCame.Error()) || sent.Load() > 64<<20 {
+		t.Errorf("after %d bytes: %v", sent.Load(), err)
+	}
+	n.expectNothingLeft(t)
+}
+
 func TestLongErrorsAreCut(t *testing.T) {
 	server := images.Registry(t)
 	server.Intercept(func(w http.ResponseWriter, r *http.Request) bool {

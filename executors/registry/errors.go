@@ -85,11 +85,23 @@ type failure struct {
 }
 
 func newError(f failure) *Error {
-	e := &Error{Op: f.op, Ref: cut(f.redact.Replace(f.subject)), Detail: cut(f.redact.Replace(f.cause.Error())), ended: f.ended}
+	detail := address.ReplaceAllStringFunc(f.redact.Replace(f.cause.Error()), withoutQuery)
+	e := &Error{Op: f.op, Ref: cut(f.redact.Replace(f.subject)), Detail: cut(detail), ended: f.ended}
 	if f.ended == nil {
 		e.Kind = kindOf(f.cause)
 	}
 	return e
+}
+
+var address = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+`)
+
+// withoutQuery hides an address's query. Registries send clients to places that are open
+// to whoever knows it. (User and password of an address are hidden by the library.)
+func withoutQuery(address string) string {
+	if place, _, found := strings.Cut(address, "?"); found {
+		return place + "?" + redacted
+	}
+	return address
 }
 
 // cut bounds a text that others wrote in part.

@@ -255,3 +255,24 @@ func TestPolicy(t *testing.T) {
 		t.Error("an unreadable policy is accepted at the start")
 	}
 }
+
+// Registries send clients elsewhere for layers, with a signature that opens that place
+// to everybody.
+func TestSignedAddressesAreNotTold(t *testing.T) {
+	server := images.Registry(t)
+	n := newNode(t, server, with(func(o *Options) { o.Retries = -1 }))
+	ref := server.Push(t, "app:v1", small(t, images.Here(), "content"))
+	server.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			// Nobody listens there.
+			http.Redirect(w, r, "http://127.0.0.1:1/elsewhere?signature=hunter2", http.StatusTemporaryRedirect)
+			return true
+		}
+		return false
+	})
+	_, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref})
+	expectKind(t, err, ErrUnavailable)
+	if text := fmt.Sprint(err); !strings.Contains(text, "http://127.0.0.1:1/elsewhere?[redacted]") || strings.Contains(text, "hunter2") {
+		t.Errorf("error is %s", text)
+	}
+}

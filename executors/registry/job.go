@@ -180,7 +180,7 @@ func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
 	result := copied{bytes: m.stop()}
 	if err != nil {
 		err = j.explain(ctx, t, copyFailure{
-			cause: err, stalled: errors.Is(context.Cause(whole), errNothingCame), encrypted: source.found.encrypted,
+			cause: err, ended: context.Cause(whole), encrypted: source.found.encrypted,
 		})
 		switch {
 		case isFull(err):
@@ -199,8 +199,9 @@ func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
 }
 
 type copyFailure struct {
-	cause              error
-	stalled, encrypted bool
+	cause     error
+	ended     error // why the meter gave the copy up, if it did
+	encrypted bool
 }
 
 // rejected is how the library begins to tell that the policy didn't accept an image,
@@ -210,8 +211,10 @@ const rejected = "Source image rejected: "
 // explain says of what kind a failed copy is, where the library's error doesn't.
 func (j *job) explain(ctx context.Context, t transfer, f copyFailure) error {
 	switch {
-	case f.stalled:
+	case errors.Is(f.ended, errNothingCame):
 		return stalled(j.p.options.StallTimeout)
+	case errors.Is(f.ended, errTooMuchCame):
+		return fmt.Errorf("%w: %w", ErrInvalidImage, f.ended)
 	case errors.Is(kindOf(f.cause), ErrPolicy), kindOf(f.cause) == nil && strings.Contains(f.cause.Error(), rejected):
 		return j.refusal(ctx, t, f.cause)
 	case f.encrypted && strings.Contains(f.cause.Error(), "decrypt"):

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	imagetypes "go.podman.io/image/v5/types"
@@ -12,12 +13,20 @@ import (
 // when all bytes of a layer are there, as unpacking them is no stall.
 const everyRead = time.Nanosecond
 
-// errNothingCame is why a meter ends a copy.
-var errNothingCame = errors.New("nothing came")
+// Why a meter ends a copy.
+var (
+	errNothingCame = errors.New("nothing came")
+	errTooMuchCame = errors.New("more comes than the manifest says")
+)
+
+// moreThanSaid is what may come of a part beyond its size, in bytes: of a layer that is
+// fetched in pieces some may come twice. The library compares size and digest when all
+// has come, which of what never ends would be when the disk is full.
+func moreThanSaid(size int64) uint64 { return uint64(size) + 1<<20 }
 
 // A meter receives the library's progress events during one attempt to copy an
 // image. It counts bytes, passes the news on, and gives the attempt up when nothing
-// comes any more. It has one goroutine, from startMeter to stop.
+// comes any more, or too much. It has one goroutine, from startMeter to stop.
 type meter struct {
 	meterOptions
 
@@ -76,6 +85,9 @@ func (m *meter) run() {
 			if news != nil && layers[event.Artifact.Digest.String()] {
 				m.reporter.pass(news)
 			}
+			if digest := event.Artifact.Digest.String(); parts[digest].tooMuch() {
+				m.giveUp(fmt.Errorf("%w: %s has %d bytes", errTooMuchCame, digest, parts[digest].size))
+			}
 			if event.Event == imagetypes.ProgressEventDone {
 				m.arrived()
 			}
@@ -131,6 +143,10 @@ func (p parts) awaited() bool {
 		}
 	}
 	return len(p) == 0
+}
+
+func (p *part) tooMuch() bool {
+	return p.size >= 0 && p.offset > uint64(p.size)+moreThanSaid(p.size)
 }
 
 func (p parts) fetched() uint64 {
