@@ -342,10 +342,12 @@ func (f *faults) nobodyListens(t *testing.T, h *Harness) {
 	f.expectFailed(h, err, failedPull{ref, codes.Unavailable}, "connection refused")
 }
 
-// diskFull: a pull that doesn't fit is refused, others go on, and it works once there
-// is room.
+// diskFull: a pull that doesn't fit is refused and gives back what its first layers
+// took, others go on, and it works once there is room.
 func (f *faults) diskFull(t *testing.T, h *Harness) {
-	big := h.Registry.Push(t, "faults/big:v1", images.Build(t, images.Spec{Layers: [][]images.File{{{Path: "content", Mode: 0o644, Content: noise(6 << 20)}}}}))
+	big := h.Registry.Push(t, "faults/big:v1", images.Build(t, images.Spec{Layers: [][]images.File{
+		{{Path: "fits", Mode: 0o644, Content: noise(1 << 20)}}, {{Path: "content", Mode: 0o644, Content: noise(6 << 20)}},
+	}}))
 	small := h.Registry.Push(t, "faults/small:v1", images.Build(t, images.Spec{Layers: [][]images.File{{{Path: "small", Mode: 0o644}}}}))
 	filler := filepath.Join(h.storage(), "filler")
 	h.fill(filler, 3<<20)

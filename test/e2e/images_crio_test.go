@@ -1,0 +1,356 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/images"
+)
+
+// TestFilesOfANode takes over the files that a CRI-O node has, in the form in which the
+// manual pages of containers-registries.conf(5), containers-registries.d(5),
+// containers-policy.json(5), containers-auth.json(5) and containers-storage.conf(5)
+// show them.
+func TestFilesOfANode(t *testing.T) {
+	t.Parallel()
+	n := newNodeFiles(t)
+	h := New(t, programs, Options{Configure: n.configure})
+	for name, check := range map[string]func(*testing.T, *Harness){
+		"short names": n.shortNames, "mirrors": n.mirrors, "blocked": n.blocked, "insecure": n.insecure, "credentials": n.credentials,
+		"signatures": n.signatures, "policies of namespaces": n.namespaces, "storage": n.storage,
+	} {
+		t.Run(name, func(t *testing.T) { check(t, h.In(t)) })
+	}
+	h.Audit()
+}
+
+// nodeFiles are the files, and the registries and keys that they speak of. Beside the
+// harness's registry there are one that holds copies, one that wants a password, one
+// that the policy doesn't know, and one that is not said to speak HTTP.
+type nodeFiles struct {
+	dir              string
+	copies, open     *images.Server
+	private, unknown *images.Proxy
+	image            v1.Image
+	key, stranger    *openpgp.Entity
+}
+
+const nodePassword = "from auth.json"
+
+func newNodeFiles(t *testing.T) *nodeFiles {
+	t.Helper()
+	n := &nodeFiles{dir: t.TempDir(), copies: images.Registry(t), open: images.Registry(t)}
+	n.private, n.unknown = images.Front(t, n.copies), images.Front(t, n.copies)
+	n.private.Spoil(func(r *http.Request) images.Fault {
+		if _, password, _ := r.BasicAuth(); password == nodePassword {
+			return images.Fault{}
+		}
+		return images.Fault{Status: http.StatusUnauthorized, Header: http.Header{"WWW-Authenticate": {`Basic realm="test"`}}}
+	})
+	n.image = images.Build(t, images.Spec{Layers: [][]images.File{{{Path: "content", Mode: 0o644, Content: []byte("x")}}}})
+	n.key, n.stranger = signingKey(t), signingKey(t)
+	return n
+}
+
+func signingKey(t *testing.T) *openpgp.Entity {
+	t.Helper()
+	key, err := openpgp.NewEntity("node", "", "node@lab.test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (n *nodeFiles) path(name string) string { return filepath.Join(n.dir, name) }
+
+// configure writes the files and says where they are.
+func (n *nodeFiles) configure(h *Harness) string {
+	h.t.Helper()
+	own := h.Registry.Host
+	for name, content := range map[string]string{
+		"registries.conf": fmt.Sprintf(`
+unqualified-search-registries = [%[1]q, %[2]q]
+short-name-mode = "permissive"
+
+[[registry]]
+prefix = "upstream.lab.test/foo"
+insecure = false
+blocked = false
+location = "127.0.0.1:1/bar"
+
+[[registry.mirror]]
+location = "127.0.0.1:2/mirror-for-foo"
+
+[[registry.mirror]]
+location = "%[2]s/mirrors/foo"
+insecure = true
+
+[[registry]]
+prefix = "digests.lab.test"
+location = "%[2]s/nothing"
+insecure = true
+mirror-by-digest-only = true
+
+[[registry.mirror]]
+location = "%[2]s/mirrors"
+insecure = true
+
+[[registry]]
+location = "blocked.lab.test"
+blocked = true
+`, own, n.copies.Host),
+		"registries.conf.d/000-shortnames.conf": fmt.Sprintf("[aliases]\n  \"tiny\" = \"%s/deep/down/tiny\"\n", n.copies.Host),
+		"registries.conf.d/50-insecure.conf": fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n",
+			own, n.copies.Host, n.private.Host, n.unknown.Host),
+		"registries.d/default.yaml": fmt.Sprintf("default-docker:\n  lookaside: file://%s\n", n.path("nowhere")),
+		"registries.d/lab.yaml":     fmt.Sprintf("docker:\n  %s/signed:\n    lookaside: file://%s\n", own, n.path("signatures")),
+		"policy.json": fmt.Sprintf(`{
+    "default": [{"type": "reject"}],
+    "transports": {
+        "docker": {
+            %[1]q: [{"type": "insecureAcceptAnything"}],
+            "%[1]s/signed": [
+                {
+                    "type": "signedBy",
+                    "keyType": "GPGKeys",
+                    "keyPath": %[2]q,
+                    "signedIdentity": {"type": "matchRepository"}
+                }
+            ],
+            %[3]q: [{"type": "insecureAcceptAnything"}],
+            %[4]q: [{"type": "insecureAcceptAnything"}],
+            %[5]q: [{"type": "insecureAcceptAnything"}],
+            "*.lab.test": [{"type": "insecureAcceptAnything"}]
+        },
+        "docker-daemon": {
+            "": [{"type": "insecureAcceptAnything"}]
+        }
+    }
+}`, own, n.path("key.asc"), n.copies.Host, n.private.Host, n.open.Host),
+		"policies/strict.json": `{"default": [{"type": "reject"}]}`,
+		"auth.json": fmt.Sprintf(`{
+	"auths": {
+		"%s/team": {
+			"auth": %q
+		},
+		"other.lab.test": {
+			"auth": "bm9ib2R5OndpdGhvdXQ="
+		}
+	}
+}`, n.private.Host, base64.StdEncoding.EncodeToString([]byte("node:"+nodePassword))),
+		"storage.conf": fmt.Sprintf(`
+[storage]
+driver = "overlay"
+runroot = %q
+graphroot = %q
+
+[storage.options]
+additionalimagestores = [
+]
+pull_options = {enable_partial_images = "false", use_hard_links = "false", ostree_repos=""}
+
+[storage.options.overlay]
+mountopt = "nodev"
+
+[storage.options.thinpool]
+`, filepath.Join(h.State, "containers"), h.storage()),
+		"key.asc": n.publicKey(h.t),
+	} {
+		if err := os.MkdirAll(filepath.Dir(n.path(name)), 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+		h.write(n.path(name), content)
+	}
+	return fmt.Sprintf(`
+[image]
+registries_conf = %q
+registries_conf_dir = %q
+registries_dir = %q
+signature_policy = %q
+signature_policy_dir = %q
+global_auth_file = %q
+pull_retries = 0
+
+[storage]
+conf = %q
+`, n.path("registries.conf"), n.path("registries.conf.d"), n.path("registries.d"), n.path("policy.json"), n.path("policies"), n.path("auth.json"), n.path("storage.conf"))
+}
+
+func (n *nodeFiles) publicKey(t testing.TB) string {
+	var armored bytes.Buffer
+	w, err := armor.Encode(&armored, openpgp.PublicKeyType, nil)
+	if err == nil {
+		err = n.key.Serialize(w)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return armored.String()
+}
+
+// expectPulled pulls an image and checks the name that it has got.
+func (n *nodeFiles) expectPulled(t *testing.T, h *Harness, ref, name string) {
+	t.Helper()
+	id := h.Pull(ref)
+	found := h.ImageStatus(ref)
+	if found.GetId() != id || !slices.Contains(append(found.GetRepoTags(), found.GetRepoDigests()...), name) {
+		t.Errorf("%s was pulled as %v, want the name %s", ref, found, name)
+	}
+	h.RemoveImage(id)
+}
+
+func (n *nodeFiles) tryPull(h *Harness, ref, namespace string) error {
+	h.t.Helper()
+	pod := h.PodConfig("files")
+	pod.Metadata.Namespace = namespace
+	_, err := h.Images.PullImage(h.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}, SandboxConfig: pod})
+	return err
+}
+
+func (n *nodeFiles) shortNames(t *testing.T, h *Harness) {
+	n.copies.Push(t, "only/copies:v1", n.image)
+	n.copies.Push(t, "deep/down/tiny:v1", n.image)
+	n.expectPulled(t, h, "only/copies:v1", n.copies.Host+"/only/copies:v1")
+	n.expectPulled(t, h, "tiny:v1", n.copies.Host+"/deep/down/tiny:v1")
+}
+
+func (n *nodeFiles) mirrors(t *testing.T, h *Harness) {
+	n.copies.Push(t, "mirrors/foo/app:v1", n.image)
+	n.copies.Push(t, "mirrors/app:v1", n.image)
+	n.expectPulled(t, h, "upstream.lab.test/foo/app:v1", "upstream.lab.test/foo/app:v1")
+	byDigest := "digests.lab.test/app@" + digestOf(t, n.image)
+	n.expectPulled(t, h, byDigest, byDigest)
+	h.Refused(n.tryPull(h, "digests.lab.test/app:v1", "any"), codes.NotFound, "digests.lab.test/app:v1")
+}
+
+func (n *nodeFiles) blocked(t *testing.T, h *Harness) {
+	h.Refused(n.tryPull(h, "blocked.lab.test/app:v1", "any"), codes.FailedPrecondition, "blocked.lab.test/app:v1", "blocked", "registries.conf")
+}
+
+// insecure: HTTP is spoken only to registries of which the files allow it.
+func (n *nodeFiles) insecure(t *testing.T, h *Harness) {
+	ref := n.open.Push(t, "app:v1", n.image)
+	h.Refused(n.tryPull(h, ref, "any"), codes.Unavailable, ref, "HTTPS")
+}
+
+// credentials of auth.json are for a part of a registry.
+func (n *nodeFiles) credentials(t *testing.T, h *Harness) {
+	n.copies.Push(t, "team/app:v1", n.image)
+	n.copies.Push(t, "others/app:v1", n.image)
+	n.expectPulled(t, h, n.private.Host+"/team/app:v1", n.private.Host+"/team/app:v1")
+	h.Refused(n.tryPull(h, n.private.Host+"/others/app:v1", "any"), codes.Unauthenticated, n.private.Host+"/others/app:v1")
+}
+
+// signaturesRequired is how the message begins; the kubelet knows the word.
+const signaturesRequired = "SignatureValidationFailed: "
+
+func (n *nodeFiles) expectUntrusted(t *testing.T, h *Harness, err error, words ...string) {
+	t.Helper()
+	h.Refused(err, codes.PermissionDenied, words...)
+	if message := status.Convert(err).Message(); !strings.HasPrefix(message, signaturesRequired) {
+		t.Errorf("the message is %q, want it to begin with %s", message, signaturesRequired)
+	}
+	all, err := h.Images.ListImages(h.Context(), &runtimeapi.ListImagesRequest{})
+	if err != nil || len(all.Images) != 2 {
+		t.Errorf("there are %d images, %v; want busybox and the tester", len(all.GetImages()), err)
+	}
+}
+
+func (n *nodeFiles) signatures(t *testing.T, h *Harness) {
+	ref := h.Registry.Push(t, "signed/app:v1", n.image)
+	requirement := []string{ref, "requirement 1 of 1, signedBy", h.Registry.Host + "/signed", n.path("policy.json")}
+	n.expectUntrusted(t, h, n.tryPull(h, ref, "any"), append(requirement, "no signature exists")...)
+	n.sign(t, n.stranger, ref)
+	n.expectUntrusted(t, h, n.tryPull(h, ref, "any"), requirement...)
+	n.sign(t, n.key, h.Registry.Host+"/signed/other:v1")
+	n.expectUntrusted(t, h, n.tryPull(h, ref, "any"), requirement...)
+	// The requirement is the repository's: another tag's signature is as good.
+	n.sign(t, n.key, h.Registry.Host+"/signed/app:v9")
+	n.expectPulled(t, h, ref, ref)
+	if events := h.Stele("events"); !strings.Contains(events, "fault.kind=signature refused") {
+		t.Error("the history doesn't tell of the refusals")
+	}
+	// The policy doesn't know this registry.
+	n.copies.Push(t, "app:v1", n.image)
+	unknown := n.unknown.Host + "/app:v1"
+	n.expectUntrusted(t, h, n.tryPull(h, unknown, "any"), unknown, "requirement 1 of 1, reject", "the default")
+}
+
+// sign leaves a signature of the image where registries.d says.
+func (n *nodeFiles) sign(t *testing.T, key *openpgp.Entity, name string) {
+	t.Helper()
+	content, err := json.Marshal(map[string]any{
+		"critical": map[string]any{
+			"type":     "atomic container signature",
+			"image":    map[string]string{"docker-manifest-digest": digestOf(t, n.image)},
+			"identity": map[string]string{"docker-reference": name},
+		},
+		"optional": map[string]any{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signature bytes.Buffer
+	w, err := openpgp.Sign(&signature, key, nil, nil)
+	if err == nil {
+		_, err = w.Write(content)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	dir := n.path("signatures/signed/app@" + strings.Replace(digestOf(t, n.image), ":", "=", 1))
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "signature-1"), signature.Bytes(), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// namespaces: a namespace's own policy counts for its pods, and for no other's.
+func (n *nodeFiles) namespaces(t *testing.T, h *Harness) {
+	ref := h.Registry.Push(t, "free/app:v1", n.image)
+	n.expectUntrusted(t, h, n.tryPull(h, ref, "strict"), ref, "requirement 1 of 1, reject", n.path("policies/strict.json"))
+	if err := n.tryPull(h, ref, "lenient"); err != nil {
+		t.Error(err)
+	}
+	h.RemoveImage(ref)
+}
+
+// storage: images are where storage.conf says, and containers' roots are mounted so.
+func (n *nodeFiles) storage(t *testing.T, h *Harness) {
+	info, err := h.Images.ImageFsInfo(h.Context(), &runtimeapi.ImageFsInfoRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := info.ImageFilesystems[0].FsId.Mountpoint; !strings.HasPrefix(at, h.storage()) {
+		t.Errorf("the images are at %s, want %s", at, h.storage())
+	}
+	pod := h.RunPod(h.PodConfig("storage"))
+	id := pod.Run(h.ContainerConfig("c"))
+	if mounts := h.Exec(id, "grep", " / ", "/proc/mounts"); !strings.Contains(mounts, "nodev") {
+		t.Errorf("the root is mounted as %q, want nodev", mounts)
+	}
+	pod.Remove()
+}
