@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/image"
@@ -167,6 +168,32 @@ func TestBootForgets(t *testing.T) {
 	booted(t, d, thisBoot)
 	eventually(t, func() bool {
 		return slices.Contains(types(t, d.log, "sandbox/s-pod"), "sandbox.ContainerForgotten.v1")
+	})
+}
+
+// A container that its sandbox does not know is removed at the start: the log took its
+// first event, and not its sandbox's. One whose sandbox is not there is left alone,
+// for that may be damaged.
+func TestBootRemovesStrays(t *testing.T) {
+	n, d := fresh(t)
+	s := run(t, n, runOf("pod"))
+	n.Close(t.Context())
+	for _, c := range []container.Create{createOf(s.ID, "stray"), createOf("s-damaged", "other")} {
+		requested, err := codec.EncodeContainer(container.ContainerRequested(c))
+		must(t, 0, err)
+		_, err = d.log.Append(t.Context(), eventlog.Append{
+			Stream:  eventlog.Stream("container/" + c.ID),
+			Entries: []eventlog.Entry{{Type: requested.Type, Schema: requested.Schema, Payload: requested.Payload}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d = reopened(t, d, thisBoot)
+	booted(t, d, thisBoot)
+	eventually(t, func() bool {
+		return slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerRemoved.v1") &&
+			slices.Contains(types(t, d.log, "container/c-other"), "container.ContainerCreated.v1")
 	})
 }
 

@@ -187,12 +187,13 @@ func (n *Node) Boot(ctx context.Context, past Restored, start host.StartDaemon) 
 }
 
 // removeStrays removes containers that their sandboxes don't know, in case the daemon
-// ended when the log had refused the sandbox's append and not the container's.
+// ended when the log had refused the sandbox's append and not the container's. A
+// sandbox that is not there may be one whose stream is damaged: it is left alone.
 func (n *Node) removeStrays(past Restored) {
 	for c, at := range past.Containers {
 		pod, there := past.Sandboxes[at.State.Sandbox]
 		_, known := pod.State.Containers[c]
-		if there && known || container.NameFree(at.State) {
+		if !there || known || container.NameFree(at.State) {
 			continue
 		}
 		n.logger.Warn("a container that its sandbox does not know is removed", "container", string(c), "sandbox", string(at.State.Sandbox))
