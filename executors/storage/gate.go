@@ -92,5 +92,6 @@ func (s *Store) BeginPull(ctx context.Context) (end func(failed error), err erro
 		if _, err := s.CollectOrphans(context.WithoutCancel(ctx), s.options.OrphanGrace); err != nil {
 			s.log.Warn("layers of unfinished pulls could not be removed", "error", err)
 		}
+		s.beside.do(s.measureNewLayers)
 	}, nil
 }

@@ -32,7 +32,8 @@ type Store struct {
 	loading *semaphore.Weighted // one caller reloads the index, the others wait for it
 
 	usage     usageCache
-	measuring *semaphore.Weighted // one caller walks the layers, the others wait for it
+	measuring *semaphore.Weighted // one caller walks a layer, the others wait for it
+	beside    *background
 
 	pulls    gate
 	removals atomic.Uint64
@@ -89,6 +90,7 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 		now:       time.Now,
 		loading:   semaphore.NewWeighted(1),
 		measuring: semaphore.NewWeighted(1),
+		beside:    newBackground(),
 	}
 	if s.layout, err = layoutOf(lib); err != nil {
 		s.Close()
@@ -128,6 +130,7 @@ func layoutOf(lib library.Store) (layout, error) {
 // Close forgets the store. Root filesystems stay mounted: containers go on without
 // the daemon.
 func (s *Store) Close() {
+	s.beside.end()
 	librarySessions.Lock()
 	defer librarySessions.Unlock()
 	s.lib.Free()

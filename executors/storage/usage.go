@@ -2,26 +2,19 @@ package storage
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"syscall"
 	"time"
 
 	library "go.podman.io/storage"
 )
 
 const (
-	// usageCacheFile keeps the image layers' sizes over restarts, in the graph
-	// root. It can be deleted at any time.
-	usageCacheFile = "stele-usage.json"
-	// maxUsageCacheSize bounds what is read of it, in bytes.
-	maxUsageCacheSize = 16 << 20
-	// rootfsUsageAge is for how long a container's usage is taken as known. The
-	// kubelet asks every ten seconds, and a walk takes long.
-	rootfsUsageAge = 15 * time.Second
+	// rootfsUsageAge is for how long a container's figure is taken as it is. The
+	// kubelet asks every ten seconds, and a walk takes long. An older one is told all
+	// the same, and measured anew beside the call; one that is older than
+	// rootfsUsageTooOld, which nobody has asked for in a while, is measured first.
+	rootfsUsageAge    = 15 * time.Second
+	rootfsUsageTooOld = time.Minute
 )
 
 // FsUsage is how much of a filesystem is used for one purpose.
@@ -35,47 +28,23 @@ type FsUsage struct {
 	Timestamp time.Time
 }
 
-// usage is what one layer takes on disk.
-type usage struct {
-	Bytes  uint64 `json:"bytes"`
-	Inodes uint64 `json:"inodes"`
-}
-
-type measuredUsage struct {
-	usage
-	at time.Time
-}
-
-// usageCache remembers what layers take. An image's layer never changes, so it is
-// walked once in its life; a container's is walked again when its figure is old.
-// It is used by whoever holds Store.measuring.
-type usageCache struct {
-	path     string
-	layers   map[string]usage
-	rootfses map[string]measuredUsage
-	dirty    bool
-}
-
 // FsInfo says how much disk the images and the containers' writable layers take: on
 // two filesystems, possibly, if there is a separate image store.
-// It is cheap to call often: a call walks only the image layers that are new since
-// the last one, and containers whose figure is older than 15 seconds. Concurrent
-// calls share one walk.
+//
+// It is cheap to call often: what a layer takes is walked once, when its pull ends, and
+// what a container takes beside the calls. A call waits only for figures that there are
+// none of yet, as after a start, and then shares the walk with others.
 func (s *Store) FsInfo(ctx context.Context) (images, containers FsUsage, err error) {
-	if err := s.measuring.Acquire(ctx, 1); err != nil {
+	fail := func(err error) (FsUsage, FsUsage, error) {
 		return FsUsage{}, FsUsage{}, fmt.Errorf("measure the image store: %w", err)
 	}
-	defer s.measuring.Release(1)
 	records, err := s.lib.MultiList(library.MultiListOptions{Layers: true, Containers: true})
 	if err != nil {
-		return FsUsage{}, FsUsage{}, fmt.Errorf("measure the image store: read its records: %w", err)
-	}
-	writable := make(map[string]bool, len(records.Containers))
-	for _, container := range records.Containers {
-		writable[container.LayerID] = true
+		return fail(fmt.Errorf("read its records: %w", err))
 	}
 	images = FsUsage{Path: s.layout.driverDir(s.layout.imageRoot), Timestamp: s.now()}
 	containers = FsUsage{Path: s.layout.driverDir(s.layout.graphRoot), Timestamp: s.now()}
+	writable := writableLayers(records)
 	present := make(map[string]bool, len(records.Layers))
 	for i := range records.Layers {
 		layer := &records.Layers[i]
@@ -86,33 +55,37 @@ func (s *Store) FsInfo(ctx context.Context) (images, containers FsUsage, err err
 		if writable[layer.ID] {
 			used, err := s.rootfsUsage(ctx, layer.ID)
 			if err != nil {
-				return FsUsage{}, FsUsage{}, err
+				return fail(err)
 			}
 			containers.add(used)
 			continue
 		}
 		used, err := s.layerUsage(ctx, layer.ID)
 		if err != nil {
-			return FsUsage{}, FsUsage{}, err
+			return fail(err)
 		}
 		images.add(measuredUsage{used, images.Timestamp})
 	}
-	if err := s.usage.keepOnly(present); err != nil {
-		s.log.Warn("layer sizes cannot be kept", "error", err)
+	if err := s.keepUsage(ctx, present); err != nil {
+		return fail(err)
 	}
 	return images, containers, nil
 }
 
-// RootfsUsage says what a container's writable layer takes, at most 15 seconds ago.
-// It fails with ErrRootfsNotFound.
+func writableLayers(records library.MultiListResult) map[string]bool {
+	writable := make(map[string]bool, len(records.Containers))
+	for _, container := range records.Containers {
+		writable[container.LayerID] = true
+	}
+	return writable
+}
+
+// RootfsUsage says what a container's writable layer takes, as of the time that it
+// tells. It is as cheap as FsInfo. It fails with ErrRootfsNotFound.
 func (s *Store) RootfsUsage(ctx context.Context, id string) (FsUsage, error) {
 	if _, err := s.rootfsRecord(id); err != nil {
 		return FsUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
 	}
-	if err := s.measuring.Acquire(ctx, 1); err != nil {
-		return FsUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
-	}
-	defer s.measuring.Release(1)
 	used, err := s.rootfsUsage(ctx, id)
 	if err != nil {
 		return FsUsage{}, err
@@ -134,12 +107,19 @@ func (f *FsUsage) add(used measuredUsage) {
 }
 
 func (s *Store) layerUsage(ctx context.Context, id string) (usage, error) {
-	if used, known := s.usage.layers[id]; known {
+	if used, known := s.usage.layer(id); known {
 		return used, nil
+	}
+	if err := s.measuring.Acquire(ctx, 1); err != nil {
+		return usage{}, fmt.Errorf("measure layer %s: %w", id, err)
+	}
+	defer s.measuring.Release(1)
+	used, known := s.usage.layer(id)
+	if known {
+		return used, nil // another caller has measured it meanwhile
 	}
 	// Whichever root has the layer: images that were pulled before there was a
 	// separate image store are still where they were.
-	var used usage
 	for _, root := range s.layout.writableRoots() {
 		part, err := measure(ctx, s.layout.layerFiles(root, id))
 		if err != nil {
@@ -148,118 +128,74 @@ func (s *Store) layerUsage(ctx context.Context, id string) (usage, error) {
 		used.Bytes += part.Bytes
 		used.Inodes += part.Inodes
 	}
-	s.usage.layers[id] = used
-	s.usage.dirty = true
+	s.usage.setLayer(id, used)
 	return used, nil
 }
 
 func (s *Store) rootfsUsage(ctx context.Context, id string) (measuredUsage, error) {
 	now := s.now()
-	if used, known := s.usage.rootfses[id]; known && now.Sub(used.at) < rootfsUsageAge {
-		return used, nil
+	used, state := s.usage.rootfs(id, now)
+	switch state {
+	case figureOld:
+		s.beside.do(func(closing context.Context) {
+			defer s.usage.endRefresh(id)
+			if _, err := s.measureRootfs(closing, id, now); err != nil && closing.Err() == nil {
+				s.log.Warn("a container's disk usage cannot be measured", "container", id, "error", err)
+			}
+		})
+	case figureMissing:
+		if err := s.measuring.Acquire(ctx, 1); err != nil {
+			return measuredUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
+		}
+		defer s.measuring.Release(1)
+		if used, state := s.usage.rootfs(id, now); state == figureGood {
+			return used, nil // another caller has measured it meanwhile
+		}
+		return s.measureRootfs(ctx, id, now)
+	case figureGood:
 	}
+	return used, nil
+}
+
+func (s *Store) measureRootfs(ctx context.Context, id string, now time.Time) (measuredUsage, error) {
 	used, err := measure(ctx, s.layout.layerFiles(s.layout.graphRoot, id))
 	if err != nil {
 		return measuredUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
 	}
-	s.usage.rootfses[id] = measuredUsage{used, now}
-	return s.usage.rootfses[id], nil
+	s.usage.setRootfs(id, measuredUsage{used, now})
+	return measuredUsage{used, now}, nil
 }
 
-// measure walks a directory whose contents may be hostile and changing: it follows
-// no links, cannot leave the directory, and what vanishes meanwhile doesn't count.
-func measure(ctx context.Context, dir string) (usage, error) {
-	root, err := os.OpenRoot(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return usage{}, nil // being removed
-	}
+// measureNewLayers measures what a pull has brought, so that FsInfo need not.
+func (s *Store) measureNewLayers(ctx context.Context) {
+	records, err := s.lib.MultiList(library.MultiListOptions{Layers: true, Containers: true})
 	if err != nil {
-		return usage{}, err
+		return // FsInfo will say so
 	}
-	var used usage
-	linked := map[uint64]bool{}
-	err = fs.WalkDir(root.FS(), ".", func(_ string, entry fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
+	writable := writableLayers(records)
+	for i := range records.Layers {
+		layer := &records.Layers[i]
+		if layer.ReadOnly || writable[layer.ID] {
+			continue
 		}
-		if err != nil {
-			return vanished(err)
+		if _, err := s.layerUsage(ctx, layer.ID); err != nil {
+			return
 		}
-		info, err := entry.Info()
-		if err != nil {
-			return vanished(err)
-		}
-		stat, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return nil
-		}
-		if stat.Nlink > 1 && !entry.IsDir() {
-			if linked[stat.Ino] {
-				return nil
-			}
-			linked[stat.Ino] = true
-		}
-		used.Inodes++
-		used.Bytes += uint64(stat.Blocks) * 512
-		return nil
-	})
-	return used, errors.Join(err, root.Close())
+	}
 }
 
-// vanished excuses what is normal while a container works: a file that is gone
-// before it is looked at, or a directory that has become something else.
-func vanished(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+// keepUsage forgets layers that are gone, and keeps the others' figures for the next
+// start.
+func (s *Store) keepUsage(ctx context.Context, present map[string]bool) error {
+	if !s.usage.keepOnly(present) {
 		return nil
 	}
-	return err
-}
-
-// load reads the figures that an earlier process kept. What cannot be read is
-// measured again.
-func (c *usageCache) load(path string) {
-	*c = usageCache{path: path, layers: map[string]usage{}, rootfses: map[string]measuredUsage{}}
-	info, err := os.Stat(path)
-	if err != nil || info.Size() > maxUsageCacheSize {
-		return
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return
-	}
-	var layers map[string]usage
-	if json.Unmarshal(content, &layers) == nil && layers != nil {
-		c.layers = layers
-	}
-}
-
-// keepOnly forgets layers that are gone and writes the rest if it has changed.
-func (c *usageCache) keepOnly(present map[string]bool) error {
-	for id := range c.layers {
-		if !present[id] {
-			delete(c.layers, id)
-			c.dirty = true
-		}
-	}
-	for id := range c.rootfses {
-		if !present[id] {
-			delete(c.rootfses, id)
-		}
-	}
-	if !c.dirty {
-		return nil
-	}
-	content, err := json.Marshal(c.layers)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", c.path, err)
-	}
-	next := c.path + ".new"
-	if err := os.WriteFile(next, content, 0o600); err != nil {
+	if err := s.measuring.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	if err := os.Rename(next, c.path); err != nil {
-		return err
+	defer s.measuring.Release(1)
+	if err := s.usage.write(); err != nil {
+		s.log.Warn("layer sizes cannot be kept", "error", err)
 	}
-	c.dirty = false
 	return nil
 }

@@ -46,6 +46,11 @@ func TestFsInfo(t *testing.T) {
 		t.Errorf("a figure of the same moment differs: %+v, %v", again, err)
 	}
 	clock = clock.Add(rootfsUsageAge)
+	// The old figure is told, and a new one made beside it.
+	if _, again, err := s.FsInfo(ctx); err != nil || again != containers {
+		t.Errorf("the call measured: %+v, %v", again, err)
+	}
+	s.beside.wait()
 	_, containers, err = s.FsInfo(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -53,9 +58,20 @@ func TestFsInfo(t *testing.T) {
 	if containers.Inodes != 3 || containers.Bytes < 1<<20 || containers.Bytes > 2<<20 {
 		t.Errorf("containers take %+v", containers)
 	}
+	if !containers.Timestamp.Equal(clock) {
+		t.Errorf("containers were measured at %v, want %v", containers.Timestamp, clock)
+	}
 	own, err := s.RootfsUsage(ctx, container)
 	if err != nil || own != containers {
 		t.Errorf("RootfsUsage = %+v, %v; want %+v", own, err, containers)
+	}
+	// Nobody has asked for long.
+	if err := os.Remove(filepath.Join(rootfs.Mountpoint, "outside")); err != nil {
+		t.Fatal(err)
+	}
+	clock = clock.Add(rootfsUsageTooOld)
+	if own, err = s.RootfsUsage(ctx, container); err != nil || own.Inodes != 2 || !own.Timestamp.Equal(clock) {
+		t.Errorf("RootfsUsage = %+v, %v; want 2 inodes at %v", own, err, clock)
 	}
 	if _, err := s.RootfsUsage(ctx, id("unknown")); !errors.Is(err, ErrRootfsNotFound) {
 		t.Errorf("unknown container: %v", err)
@@ -85,5 +101,22 @@ func TestLayerSizesAreKeptOverRestarts(t *testing.T) {
 	s = open(t, s.options)
 	if again, _, err := s.FsInfo(ctx); err != nil || again.Bytes != first.Bytes {
 		t.Errorf("with a damaged cache %+v, %v", again, err)
+	}
+}
+
+// After a pull no call has to walk its layers.
+func TestPulledLayersAreMeasuredBesideTheCalls(t *testing.T) {
+	s, image := pulled(t)
+	if _, known := s.usage.layer(image.Config.RootFS.DiffIDs[0].Encoded()); known {
+		t.Fatal("the layer was measured by the pull itself")
+	}
+	end, err := s.BeginPull(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	end(nil)
+	s.beside.wait()
+	if _, known := s.usage.layer(image.Config.RootFS.DiffIDs[0].Encoded()); !known {
+		t.Errorf("the layer is not measured; known are %v", s.usage.layers)
 	}
 }

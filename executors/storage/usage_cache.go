@@ -1,0 +1,216 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// usageCacheFile keeps the image layers' sizes over restarts, in the graph
+	// root. It can be deleted at any time.
+	usageCacheFile = "stele-usage.json"
+	// maxUsageCacheSize bounds what is read of it, in bytes.
+	maxUsageCacheSize = 16 << 20
+)
+
+// usage is what one layer takes on disk.
+type usage struct {
+	Bytes  uint64 `json:"bytes"`
+	Inodes uint64 `json:"inodes"`
+}
+
+type measuredUsage struct {
+	usage
+	at time.Time
+}
+
+// usageCache remembers what layers take. An image's layer never changes, so it is
+// walked once in its life; a container's is walked again when its figure is old.
+type usageCache struct {
+	path string
+
+	mu         sync.Mutex // is not held while something is measured, read or written
+	layers     map[string]usage
+	rootfses   map[string]measuredUsage
+	refreshing map[string]bool // containers that are being measured again
+	dirty      bool            // the file lacks some figures, or has too many
+}
+
+// What a container's figure is worth.
+type figure int
+
+const (
+	figureMissing figure = iota // or so old that it doesn't count
+	figureOld                   // the caller must measure it again, and call endRefresh
+	figureGood                  // or somebody measures it again already
+)
+
+func (c *usageCache) layer(id string) (usage, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	used, known := c.layers[id]
+	return used, known
+}
+
+func (c *usageCache) setLayer(id string, used usage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.layers[id], c.dirty = used, true
+}
+
+func (c *usageCache) rootfs(id string, now time.Time) (measuredUsage, figure) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	used, known := c.rootfses[id]
+	age := now.Sub(used.at)
+	switch {
+	case !known:
+		return measuredUsage{}, figureMissing
+	case age < rootfsUsageAge, c.refreshing[id]:
+		return used, figureGood
+	case age >= rootfsUsageTooOld:
+		return measuredUsage{}, figureMissing
+	}
+	c.refreshing[id] = true
+	return used, figureOld
+}
+
+func (c *usageCache) endRefresh(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.refreshing, id)
+}
+
+func (c *usageCache) setRootfs(id string, used measuredUsage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if used.at.After(c.rootfses[id].at) {
+		c.rootfses[id] = used
+	}
+}
+
+// load reads the figures that an earlier process kept. What cannot be read is
+// measured again. Nobody else may use the cache yet.
+func (c *usageCache) load(path string) {
+	c.path, c.layers, c.rootfses, c.refreshing = path, map[string]usage{}, map[string]measuredUsage{}, map[string]bool{}
+	info, err := os.Stat(path)
+	if err != nil || info.Size() > maxUsageCacheSize {
+		return
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return
+	}
+	var layers map[string]usage
+	if json.Unmarshal(content, &layers) == nil && layers != nil {
+		c.layers = layers
+	}
+}
+
+// keepOnly forgets layers that are gone, and says whether there is something to write.
+func (c *usageCache) keepOnly(present map[string]bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.layers {
+		if !present[id] {
+			delete(c.layers, id)
+			c.dirty = true
+		}
+	}
+	for id := range c.rootfses {
+		if !present[id] {
+			delete(c.rootfses, id)
+		}
+	}
+	return c.dirty
+}
+
+// write writes the image layers' figures, if they have changed. Only one caller at a
+// time may do so.
+func (c *usageCache) write() error {
+	content, err := c.encode()
+	if err != nil || content == nil {
+		return err
+	}
+	next := c.path + ".new"
+	if err = os.WriteFile(next, content, 0o600); err == nil {
+		err = os.Rename(next, c.path)
+	}
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.dirty = true
+	}
+	return err
+}
+
+// encode gives what is to be written; nil if that is there already.
+func (c *usageCache) encode() ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.dirty {
+		return nil, nil
+	}
+	content, err := json.Marshal(c.layers)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", c.path, err)
+	}
+	c.dirty = false
+	return content, nil
+}
+
+// measure walks a directory whose contents may be hostile and changing: it follows
+// no links, cannot leave the directory, and what vanishes meanwhile doesn't count.
+func measure(ctx context.Context, dir string) (usage, error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return usage{}, nil // being removed
+	}
+	if err != nil {
+		return usage{}, err
+	}
+	var used usage
+	linked := map[uint64]bool{}
+	err = fs.WalkDir(root.FS(), ".", func(_ string, entry fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return vanished(err)
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return vanished(err)
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return nil
+		}
+		if stat.Nlink > 1 && !entry.IsDir() {
+			if linked[stat.Ino] {
+				return nil
+			}
+			linked[stat.Ino] = true
+		}
+		used.Inodes++
+		used.Bytes += uint64(stat.Blocks) * 512
+		return nil
+	})
+	return used, errors.Join(err, root.Close())
+}
+
+// vanished excuses what is normal while a container works: a file that is gone
+// before it is looked at, or a directory that has become something else.
+func vanished(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+		return nil
+	}
+	return err
+}
