@@ -32,7 +32,7 @@ func TestFilesOfANode(t *testing.T) {
 	h := New(t, programs, Options{Configure: n.configure})
 	for name, check := range map[string]func(*testing.T, *Harness){
 		"short names": n.shortNames, "mirrors": n.mirrors, "blocked": n.blocked, "insecure": n.insecure, "credentials": n.credentials,
-		"signatures": n.signatures, "policies of namespaces": n.namespaces, "storage": n.storage,
+		"signatures": n.signatures, "policies of namespaces": n.namespaces, "storage": n.storage, "partial pulls": n.partialPulls,
 	} {
 		t.Run(name, func(t *testing.T) { check(t, h.In(t)) })
 	}
@@ -48,13 +48,14 @@ type nodeFiles struct {
 	private, unknown *images.Proxy
 	image            v1.Image
 	key, stranger    *openpgp.Entity
+	metrics          string // the address that they are served at
 }
 
 const nodePassword = "from auth.json"
 
 func newNodeFiles(t *testing.T) *nodeFiles {
 	t.Helper()
-	n := &nodeFiles{dir: t.TempDir(), copies: images.Registry(t), open: images.Registry(t)}
+	n := &nodeFiles{dir: t.TempDir(), metrics: freeAddress(t), copies: images.Registry(t), open: images.Registry(t)}
 	n.private, n.unknown = images.Front(t, n.copies), images.Front(t, n.copies)
 	n.private.Spoil(func(r *http.Request) images.Fault {
 		if _, password, _ := r.BasicAuth(); password == nodePassword {
@@ -162,7 +163,7 @@ graphroot = %q
 [storage.options]
 additionalimagestores = [
 ]
-pull_options = {enable_partial_images = "false", use_hard_links = "false", ostree_repos=""}
+pull_options = {enable_partial_images = "true", use_hard_links = "false", ostree_repos=""}
 
 [storage.options.overlay]
 mountopt = "nodev"
@@ -188,7 +189,10 @@ pull_retries = 0
 
 [storage]
 conf = %q
-`, n.path("registries.conf"), n.path("registries.conf.d"), n.path("registries.d"), n.path("policy.json"), n.path("policies"), n.path("auth.json"), n.path("storage.conf"))
+
+[metrics]
+listen = %q
+`, n.path("registries.conf"), n.path("registries.conf.d"), n.path("registries.d"), n.path("policy.json"), n.path("policies"), n.path("auth.json"), n.path("storage.conf"), n.metrics)
 }
 
 func (n *nodeFiles) publicKey(t testing.TB) string {
@@ -353,4 +357,52 @@ func (n *nodeFiles) storage(t *testing.T, h *Harness) {
 		t.Errorf("the root is mounted as %q, want nodev", mounts)
 	}
 	pod.Remove()
+}
+
+// partialPulls: with enable_partial_images, of layers in the format zstd:chunked only
+// those files are fetched that the store doesn't have.
+func (n *nodeFiles) partialPulls(t *testing.T, h *Harness) {
+	const big = 3 << 20
+	var fetched []float64
+	var ids []string
+	for _, version := range []string{"v1", "v2"} {
+		plain := h.Registry.Push(t, "plain/app:"+version, images.Build(t, images.Spec{
+			Config: v1.Config{Env: []string{"PATH=/bin"}},
+			Layers: [][]images.File{images.BusyboxFiles(t), {
+				{Path: "big", Mode: 0o644, Content: noise(big)}, {Path: "version", Mode: 0o644, Content: []byte(version)},
+			}},
+		}))
+		before := n.fetched(t)
+		ids = append(ids, h.Pull(h.Registry.Convert(t, plain, "chunked/app:"+version, images.ZstdChunked)))
+		fetched = append(fetched, n.fetched(t)-before)
+	}
+	if fetched[0] < big || fetched[1] > big/4 {
+		t.Errorf("the pulls fetched %.0f bytes; the second time a file of %d bytes was there", fetched, big)
+	}
+	pod := h.RunPod(h.PodConfig("partial"))
+	for i, id := range ids {
+		config := h.ContainerConfig(fmt.Sprintf("c%d", i), "sh", "-c", "cat /version; echo; sha256sum </big")
+		config.Image.Image = id
+		h.WaitExit(pod.Run(config))
+		if got, want := pod.said(config), []string{fmt.Sprintf("v%d", i+1), fmt.Sprintf("%x  -", sha256Of(noise(big)))}; !slices.Equal(got, want) {
+			t.Errorf("the container said %q, want %q", got, want)
+		}
+	}
+	pod.Remove()
+	for _, id := range ids {
+		h.RemoveImage(id)
+	}
+}
+
+// fetched is how many bytes pulls have transferred.
+func (n *nodeFiles) fetched(t *testing.T) (bytes float64) {
+	t.Helper()
+	for line := range strings.Lines(get(t, "http://"+n.metrics+"/metrics")) {
+		if value, ok := strings.CutPrefix(line, "stele_image_pull_bytes_total "); ok {
+			if _, err := fmt.Sscan(value, &bytes); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return bytes
 }
