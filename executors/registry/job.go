@@ -132,7 +132,7 @@ func (j *job) copyUndisturbed(ctx context.Context, t transfer) (copied, error) {
 	if err == nil || ctx.Err() != nil || kindOf(err) != nil || j.p.options.Store.Removals() == before {
 		return first, err
 	}
-	j.p.log.Debug("a pull is begun again, as images were removed meanwhile", "image", t.name.String(), "error", err)
+	j.p.log.Debug("a pull is begun again, as images were removed meanwhile", "image", t.name.String(), "error", j.fail(ctx, err))
 	again, err := j.copy(ctx, t)
 	again.bytes += first.bytes
 	return again, err
