@@ -86,6 +86,7 @@ func RegistryFault(op, ref string, err error) error {
 		{registry.ErrUnauthorized, fault.Unauthorized},
 		{registry.ErrRateLimited, fault.RateLimited},
 		{registry.ErrPolicy, fault.SignatureRefused},
+		{registry.ErrBlocked, fault.Precondition},
 		{registry.ErrArtifact, fault.Precondition},
 		{registry.ErrStalled, fault.Deadline},
 		{registry.ErrDecryption, fault.Precondition},

@@ -39,7 +39,7 @@ const (
 )
 
 // valueMost bounds a value that is shown, in bytes; configurations are shown whole.
-const valueMost = 256
+const valueMost = 1024
 
 // Describe returns an event of any machine as people read it. Of bytes it shows
 // only the size, unless asked for the configurations. Errors: *UnknownTypeError,

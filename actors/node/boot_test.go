@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -87,6 +88,23 @@ func TestCloseTwice(t *testing.T) {
 	n, _ := fresh(t)
 	n.Close(t.Context())
 	n.Close(t.Context())
+}
+
+func TestCloseIsQuiet(t *testing.T) {
+	d := newDrivers(t)
+	var said strings.Builder
+	n, err := node.New(node.Config{Log: d.log, Executor: d, Logger: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Boot(t.Context(), restore(t, d.log), startOf(thisBoot)); err != nil {
+		t.Fatal(err)
+	}
+	run(t, n, runOf("pod"))
+	n.Close(t.Context())
+	if said.Len() > 0 {
+		t.Errorf("an orderly end is no trouble, but this was said:\n%s", said.String())
+	}
 }
 
 // crashDuring boots a node that has a pod with a running container and another pod

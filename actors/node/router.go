@@ -70,6 +70,8 @@ type router struct {
 	// barred maps containers that must not come to be to the sandbox that was
 	// stopped before their creation arrived.
 	barred map[eventlog.Stream]eventlog.Stream
+	// stopping: the daemon ends, and everybody else first.
+	stopping bool
 }
 
 type entityRef struct {
@@ -123,8 +125,12 @@ func (r *router) Receive(ctx actor.Context) {
 			}
 		}
 		msg.found("")
+	case *actor.Stopping:
+		r.stopping = true
 	case *actor.Terminated:
-		r.lost(msg.Who)
+		if !r.stopping {
+			r.lost(msg.Who)
+		}
 	}
 }
 

@@ -34,6 +34,8 @@ var (
 	ErrPolicy = errors.New("rejected by the signature policy")
 	// ErrUnsupportedPlatform: the image is for other machines than this.
 	ErrUnsupportedPlatform = errors.New("image is not for this platform")
+	// ErrBlocked: registries.conf forbids the registry.
+	ErrBlocked = errors.New("registry is blocked")
 	// ErrUnavailable: the registry cannot be reached, or fails.
 	ErrUnavailable = errors.New("registry is unavailable")
 	// ErrStalled: nothing came from the registry for Options.StallTimeout.
@@ -52,7 +54,7 @@ var (
 func kinds() []error {
 	return []error{
 		ErrInvalidReference, ErrNotFound, ErrUnauthorized, ErrRateLimited, ErrPolicy, ErrUnsupportedPlatform,
-		ErrUnavailable, ErrStalled, ErrDecryption, ErrArtifact, ErrInvalidImage,
+		ErrBlocked, ErrUnavailable, ErrStalled, ErrDecryption, ErrArtifact, ErrInvalidImage,
 	}
 }
 
@@ -135,7 +137,7 @@ var statusInText = regexp.MustCompile(`StatusCode: (\d{3}), "`)
 
 // invalid is what the library says of content that is not what its digest says, or
 // that is too big; it has no types for that.
-var invalid = regexp.MustCompile(`Digest did not match|does not match provided manifest digest|exceeded maximum allowed size`)
+var invalid = regexp.MustCompile(`Digest did not match|does not match provided manifest digest|exceeded maximum allowed size|unpacking failed \(error: exit status \d+; output: archive/tar: `)
 
 // kindOf tells what kind of failure an error of the image library is. The HTTP
 // status counts more than the codes in the body, which registries use as they like.
@@ -174,10 +176,17 @@ func kindOf(err error) error {
 		return ErrInvalidImage
 	}
 	var network net.Error
-	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+	if errors.As(err, &network) && !isErrno(network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 		return ErrUnavailable
 	}
 	return nil
+}
+
+// isErrno reports whether an error that looks like the network's is a bare errno, such
+// as a full disk's, which has all methods of a net.Error, too.
+func isErrno(err net.Error) bool {
+	_, is := any(err).(syscall.Errno)
+	return is
 }
 
 func kindOfStatus(status int) error {

@@ -217,7 +217,7 @@ func (j *job) notBlocked(name reference.Named) error {
 		return fmt.Errorf("read registries.conf: %w", err)
 	}
 	if registry != nil && registry.Blocked {
-		return fmt.Errorf("registries.conf says of %s that it is blocked", registry.Prefix)
+		return fmt.Errorf("%w: registries.conf says so of %s", ErrBlocked, registry.Prefix)
 	}
 	return nil
 }
