@@ -36,10 +36,7 @@ func mountDirectory(root, subPath, target string) error {
 		return fmt.Errorf("open %s: %w", root, err)
 	}
 	defer unix.Close(rootFD)
-	found, err := unix.Openat2(rootFD, filepath.Join(".", subPath), &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	found, err := openInRoot(rootFD, filepath.Join(".", subPath))
 	if err != nil {
 		return subPathError(subPath, err)
 	}
@@ -72,4 +69,24 @@ func subPathError(path string, err error) error {
 		return fmt.Errorf("%w %q is not a directory of the image: %w", ErrSubPath, path, err)
 	}
 	return fmt.Errorf("%w %q cannot be found in the image: %w", ErrSubPath, path, err)
+}
+
+// lookUps is how often a directory is looked up before it is given up: each one is
+// disturbed only by what happens within microseconds.
+const lookUps = 128
+
+// openInRoot finds a directory under another, which links cannot lead out of. The kernel
+// breaks a look-up through ".." off with EAGAIN if anything is renamed or mounted
+// meanwhile, anywhere on the machine, and wants it to be repeated: openat2(2).
+func openInRoot(rootFD int, path string) (found int, err error) {
+	for range lookUps {
+		found, err = unix.Openat2(rootFD, path, &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+		})
+		if err != unix.EAGAIN && err != unix.EINTR {
+			break
+		}
+	}
+	return found, err
 }
