@@ -45,8 +45,7 @@ func (x *Executor) fetchImage(ctx context.Context, f image.FetchImage) image.Fet
 	}
 	done.ImageID, done.Digest = pulled.ImageID, pulled.Digest
 	if pulled.Artifact != nil {
-		// An artifact has no image's configuration to be named after.
-		done.ImageID = pulled.Digest
+		done.ImageID = pulled.Artifact.ID()
 	}
 	return done
 }

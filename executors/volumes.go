@@ -3,8 +3,6 @@ package executors
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	crierrors "k8s.io/cri-api/pkg/errors"
@@ -38,22 +36,14 @@ func (x *Executor) imageMount(ctx context.Context, volume string, m *runtimeapi.
 	if !errors.Is(err, storage.ErrImageNotFound) {
 		return path, err
 	}
-	artifacts, artifactsErr := x.Registry.Artifacts()
-	if artifactsErr != nil {
-		return "", errors.Join(err, artifactsErr)
-	}
-	i := slices.IndexFunc(artifacts, func(a registry.Artifact) bool { return isArtifact(a, m.GetImage().GetImage()) })
-	if i < 0 {
+	artifact, artifactErr := x.Registry.ResolveArtifact(m.GetImage().GetImage())
+	if errors.Is(artifactErr, registry.ErrNotFound) || errors.Is(artifactErr, registry.ErrInvalidReference) {
 		return "", err
 	}
-	return x.Store.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifacts[i].Path, SubPath: m.GetImageSubPath()})
-}
-
-// isArtifact reports whether a reference means an artifact: by its digest, with or
-// without a name, or by a name under which it was pulled.
-func isArtifact(a registry.Artifact, ref string) bool {
-	_, digest, named := strings.Cut(ref, "@")
-	return ref == a.Digest || named && digest == a.Digest || slices.Contains(a.Names, ref)
+	if artifactErr != nil {
+		return "", artifactErr
+	}
+	return x.Store.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifact.Path, SubPath: m.GetImageSubPath()})
 }
 
 // imageMountFault begins with the word by which the kubelet knows the failure.

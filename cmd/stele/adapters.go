@@ -17,11 +17,11 @@ import (
 	"github.com/stele-runtime/stele/projections"
 )
 
-// imageStore is the image store as the CRI reads it.
-type imageStore struct{ store *storage.Store }
+// imageStore is what there is of images and artifacts, as the CRI reads it.
+type imageStore struct{ drivers *executors.Drivers }
 
 func (s imageStore) List(ctx context.Context) ([]cri.Image, error) {
-	all, err := s.store.Images(ctx)
+	all, err := s.drivers.Images(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (s imageStore) List(ctx context.Context) ([]cri.Image, error) {
 }
 
 func (s imageStore) Resolve(ctx context.Context, ref string) (cri.Image, error) {
-	found, err := s.store.Resolve(ctx, ref)
+	found, err := s.drivers.ResolveImage(ctx, ref)
 	if errors.Is(err, storage.ErrImageNotFound) {
 		return cri.Image{}, fault.New(fault.NotFound, "find image", ref, "%v", err)
 	}
@@ -44,7 +44,7 @@ func (s imageStore) Resolve(ctx context.Context, ref string) (cri.Image, error) 
 }
 
 func (s imageStore) Usage(ctx context.Context) (cri.Usage, error) {
-	images, containers, err := s.store.FsInfo(ctx)
+	images, containers, err := s.drivers.Store.FsInfo(ctx)
 	if err != nil {
 		return cri.Usage{}, err
 	}

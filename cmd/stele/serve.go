@@ -146,7 +146,7 @@ func serve(ctx context.Context, c config) error {
 
 	// Who asks.
 	service := cri.New(cri.Parts{
-		Actors: actors, Views: feed.Live, Images: imageStore{drivers.Store},
+		Actors: actors, Views: feed.Live, Images: imageStore{&drivers.Drivers},
 		Credentials: credentials, Execs: execs, Validator: validator{drivers.Cgroups},
 		Health:   cri.Health{Log: func() error { return errors.Join(log.Health(), feed.Health()) }, Monitor: drivers.monitorHealth, Network: drivers.networkHealth},
 		Handlers: drivers.handlers(c.Runtime.Default), DefaultHandler: c.Runtime.Default,
