@@ -57,7 +57,6 @@ generate: ## the Go of proto/
 bench: build ## the event log, the monitor, pod lives and pulls, beside conmon, skopeo and containerd (as root)
 	@test/deps/install.sh bench
 	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
-	go test -tags '$(TAGS)' -run '^$$' -bench '^BenchmarkMemory$$' -benchtime 1x -timeout $(TEST_TIMEOUT) ./executors/monitor
 
 clean: ## what the other targets built
 	rm -rf bin .cache

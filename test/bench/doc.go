@@ -6,12 +6,13 @@
 // BenchmarkPodLives asks a real daemon over its socket: how long each call of the CRI
 // takes in the middle, with one pod and with eight at a time, how many pods live and
 // die in a second, and which part of that the event log takes. BenchmarkLogs runs
-// containers under the monitor and under conmon. BenchmarkPull pulls images over the
+// containers under the monitor and under conmon, and BenchmarkMemory 500 of them at a
+// time under one monitor. BenchmarkPull pulls images over the
 // CRI, with skopeo and with containerd.
 //
 // What is measured is what callers wait for. The machine's own part (runtime, CNI
 // plugins, kernel, disk) is in it: compare only what ran on one machine.
 //
-// Read bench_test.go first, then monitor_test.go and pull_test.go; containerd_test.go
-// runs containerd, report.go does the arithmetic.
+// Read bench_test.go first, then monitor_test.go, memory_test.go and pull_test.go;
+// containerd_test.go runs containerd, report.go does the arithmetic.
 package bench
