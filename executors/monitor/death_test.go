@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 )
@@ -59,4 +61,24 @@ func TestDeathIsNoticedByPidfd(t *testing.T) {
 		t.Error("nobody noticed")
 	}
 	client.Close()
+}
+
+// The end of a container whose monitor is gone is known although its new parent does
+// not wait for it.
+func TestParentDoesNotWait(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	n := newNode(t)
+	p := n.run(container{id: "a", script: waitForGo + "echo end; exit 9"})
+	defer func() { _, _ = unix.Wait4(p.PID, nil, 0, nil) }()
+	n.killMonitor()
+	n.release()
+	if e := n.exits(0, "a")["a"]; e.Code != 9 || e.Unknown != "" {
+		t.Errorf("the exit is %+v", e)
+	}
+	if !ended(p.PID) || gone(p.PID) {
+		t.Error("somebody has waited for it")
+	}
 }

@@ -115,6 +115,26 @@ func TestKillTreeThatGrows(t *testing.T) {
 	})
 }
 
+func TestZombieOfASignal(t *testing.T) {
+	cmd, id, _ := shell(t, "echo done; exec sleep 1000")
+	pidfd, err := id.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	if status, err := ZombieStatus(pidfd); err == nil {
+		t.Errorf("what lives says %v", status)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has ended", func() bool { return dead(id.PID) })
+	if status, err := ZombieStatus(pidfd); err != nil || !status.Signaled() || status.Signal() != unix.SIGKILL {
+		t.Errorf("the zombie says %v, %v", status, err)
+	}
+	_ = cmd.Wait()
+}
+
 func TestIdentity(t *testing.T) {
 	cmd, id, _ := shell(t, "echo done; exit 7")
 	pidfd, err := id.Open()
@@ -125,7 +145,14 @@ func TestIdentity(t *testing.T) {
 	if _, err := (Identity{PID: id.PID, StartTime: id.StartTime + 1, Inode: id.Inode}).Open(); err == nil {
 		t.Error("a process was taken for another")
 	}
+	eventually(t, "it has ended", func() bool { return dead(id.PID) })
+	if status, err := ZombieStatus(pidfd); err != nil || status.ExitStatus() != 7 {
+		t.Errorf("the zombie says %v, %v", status, err)
+	}
 	_ = cmd.Wait()
+	if status, err := ZombieStatus(pidfd); err == nil {
+		t.Errorf("what is gone says %v", status)
+	}
 	if status, err := WaitStatus(pidfd); err != nil || status.ExitStatus() != 7 {
 		t.Errorf("the pidfd says %v, %v", status, err)
 	}

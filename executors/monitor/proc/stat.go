@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // stat is what is used of /proc/PID/stat.
@@ -13,6 +15,8 @@ type stat struct {
 	parent, group, session int
 	// started is in clock ticks after boot.
 	started uint64
+	// exit is how it ended, as wait(2) tells it, if it has and we may know.
+	exit unix.WaitStatus
 }
 
 // ended reports whether the process is a zombie or about to vanish.
@@ -37,6 +41,10 @@ func readStat(pid int) (stat, error) {
 	s.group, _ = strconv.Atoi(string(fields[5-first]))
 	s.session, _ = strconv.Atoi(string(fields[6-first]))
 	s.started, _ = strconv.ParseUint(string(fields[22-first]), 10, 64)
+	if len(fields) > 52-first {
+		exit, _ := strconv.ParseUint(string(fields[52-first]), 10, 32)
+		s.exit = unix.WaitStatus(exit)
+	}
 	return s, nil
 }
 

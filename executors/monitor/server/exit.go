@@ -107,16 +107,14 @@ func (s *Server) follow(c *container, pidfd int) error {
 }
 
 // followForeign calls tell, once, when a process has ended that is no child of
-// the monitor: somebody else waits for it, and the pidfd tells afterwards what
-// that one was told. The pidfd must stay open until then.
+// the monitor: somebody else waits for it. Until then it is a zombie, which shows how
+// it ended, and afterwards the pidfd tells what that one was told. The pidfd must stay
+// open until tell is called.
 func (s *Server) followForeign(pidfd int, tell func(reaper.Status)) error {
 	return s.pump.WatchEnd(pidfd, false, func(reaped bool) {
 		ended := reaper.Now()
 		go func() {
-			if !reaped {
-				s.awaitReaped(pidfd)
-			}
-			status, err := reaper.ExitInfo(pidfd)
+			status, err := s.foreignStatus(pidfd, reaped)
 			if err != nil {
 				status.Unknown = "the process was not a child of the monitor: " + err.Error()
 			}
@@ -124,6 +122,16 @@ func (s *Server) followForeign(pidfd int, tell func(reaper.Status)) error {
 			tell(status)
 		}()
 	})
+}
+
+func (s *Server) foreignStatus(pidfd int, reaped bool) (reaper.Status, error) {
+	if !reaped {
+		if status, err := reaper.ZombieInfo(pidfd); err == nil {
+			return status, nil
+		}
+		s.awaitReaped(pidfd)
+	}
+	return reaper.ExitInfo(pidfd)
 }
 
 // awaitReaped waits until somebody has waited for a process that has ended: the

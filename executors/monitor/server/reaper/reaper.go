@@ -52,8 +52,13 @@ func (s *Status) setWait(w unix.WaitStatus) {
 
 // ExitInfo asks a pidfd how its process ended, after somebody else has waited for
 // it: see proc.WaitStatus.
-func ExitInfo(pidfd int) (Status, error) {
-	wait, err := proc.WaitStatus(pidfd)
+func ExitInfo(pidfd int) (Status, error) { return statusFrom(proc.WaitStatus(pidfd)) }
+
+// ZombieInfo asks how the process of a pidfd ended, before somebody else has waited for
+// it: see proc.ZombieStatus.
+func ZombieInfo(pidfd int) (Status, error) { return statusFrom(proc.ZombieStatus(pidfd)) }
+
+func statusFrom(wait unix.WaitStatus, err error) (Status, error) {
 	status := Now()
 	if err == nil {
 		status.setWait(wait)
