@@ -43,9 +43,10 @@ run: deps build ## demo: a pod that outlives its daemon
 	@go build -o bin/stele-demo-web ./test/demo/web
 	@exec bin/stele-demo
 
+# Not from the cache, which does not see that the programs under test are others.
 test: build ## everything: unit, rules, conformance, end to end (as root)
 	@test/deps/install.sh test
-	CGO_ENABLED=1 go test -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
+	CGO_ENABLED=1 go test -count=1 -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
 
 lint: ## golangci-lint, few linters
 	go run $(GOLANGCI_LINT) run
