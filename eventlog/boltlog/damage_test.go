@@ -55,12 +55,16 @@ func makeOriginal(t testing.TB) *original {
 			t.Fatal(err)
 		}
 	}
-	var inUse int64
-	err := l.store.view(t.Context(), false, func(tx *bolt.Tx) error { inUse = tx.Size(); return nil })
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenReadOnly(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Close(); err != nil {
+	defer r.Close()
+	var inUse int64
+	if err := r.store.view(t.Context(), false, func(tx *bolt.Tx) error { inUse = tx.Size(); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	all, err := os.ReadFile(path)

@@ -1,17 +1,18 @@
-// Package boltlog is the event log in one bbolt file. What a log promises is
-// in package eventlog; here is how.
+// Package boltlog is the event log in a bbolt file with a journal. What a log
+// promises is in package eventlog; here is how.
 //
-// Read log.go first, then writer.go (group commit), repair.go (what happens
-// when a commit fails), reader.go, and file.go (what must be true of a file
+// Read log.go first, then writer.go (group commit), journal.go, repair.go (what
+// happens when a commit fails), reader.go, and file.go (what must be true of a file
 // before bbolt may see it). It must not know what is in the payloads.
 //
-// # The file
+// # The bbolt file
 //
 // Four buckets. All integers are big endian, so that bbolt's key order is the
 // log's order.
 //
 //	meta       "format" → "stele event log 1"
 //	           "last" → transaction (8 bytes), its last record's sequence (8 bytes)
+//	           "journal" → pass (16 bytes), CRC-32C (4 bytes); missing if it is empty
 //	records    sequence (8 bytes) → record
 //	index      stream, 0x00, version (8 bytes) → sequence (8 bytes)
 //	snapshots  name → snapshot
@@ -43,25 +44,42 @@
 // bbolt has no checksums, so a damaged key can only be told by what it leads
 // to. The decoders trust nothing and accept exactly what the encoders write.
 //
+// # The journal
+//
+// A file of 4 MiB beside it (.journal), all of it written once so that a sync of it
+// concerns no metadata. It is a sequence of frames, each at the start of a page of
+// 4096 bytes, with zeros up to the end of its last page:
+//
+//	magic        "stele/j1"
+//	pass         16 bytes
+//	length       4 bytes, of the body
+//	CRC-32C      4 bytes, of all the rest of the frame
+//	body         for each record: uvarint length, record
+//
+// A frame is one group commit. Those of another pass than the bbolt file names are in
+// that file already. A frame that is not whole counts for nothing: the last one was never
+// acknowledged, and of one before others the records are missing, which is reported.
+//
 // # Writing
 //
-// One goroutine takes all requests that wait and commits them in one
-// transaction. Expected versions are checked inside of it, so a refused append
-// costs the others nothing.
+// One goroutine takes all requests that wait and commits them together. Expected
+// versions are checked by it, so a refused append costs the others nothing.
 //
-// bbolt would sync twice for a commit: the data, then the meta page that makes
-// it valid. Here it is once, for both, which halves what an append waits for.
-// After a power failure the last transaction may therefore be torn; nobody was
-// told that it is durable, and the file has a meta page of the transaction
-// before, whose pages no later one has touched yet. So the first Open after a
-// boot checks the whole content, and goes back by one transaction if that mends
-// it (torn.go).
+// A transaction of bbolt writes some eight pages all over the file, and syncs twice. In
+// the journal the same records take one page and one sync, which is half of what an
+// append waits for; and they come to the bbolt file a thousand at a time, when the
+// journal is full, or half full and nobody waits, when a snapshot is saved, and at the
+// end. What is in the journal is kept in memory as well, where reads find it.
 //
 // # A commit that fails
 //
-// After an error the transaction may be in the file or not. The file is
-// closed, the kernel's copy of it dropped (after a failed sync it may hold
-// what the disk doesn't), and it is opened and looked at again: each waiting
+// After an error the journal may have the frame or not. It is given up, and the
+// records go to the bbolt file, with those before them; the next pass is another one,
+// to which the frame does not belong. That works without a journal just as well.
+//
+// If that fails, too, the records may be in either file, or not. The files are
+// closed, the kernel's copy of them dropped (after a failed sync it may hold
+// what the disk doesn't), and they are opened and looked at again: each waiting
 // append then gets the true answer. Until something can be written again,
 // appends are refused at once, Health has the cause, and the writer tries
 // again after 0.1 s, 0.2 s … 5 s by writing a probe.

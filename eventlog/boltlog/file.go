@@ -38,7 +38,6 @@ type opener struct {
 	path     string
 	readOnly bool
 	lockWait time.Duration
-	bootID   string // of the present boot; not needed to read only
 	log      *slog.Logger
 }
 
@@ -55,7 +54,6 @@ func (o *opener) open() (*handle, error) {
 		ReadOnly:        o.readOnly,
 		FreelistType:    bolt.FreelistMapType,
 		NoFreelistSync:  true,
-		NoSync:          true, // commitOnce does it
 		InitialMmapSize: mmapSize,
 		OpenFile: func(path string, flag int, _ fs.FileMode) (f *os.File, err error) {
 			h.file, err = o.prepare(path, flag&^os.O_CREATE)

@@ -27,6 +27,10 @@ var (
 // keyProbe in bucketMeta is written and deleted by the repair (repair.go).
 var keyProbe = []byte("probe")
 
+// keyJournal in bucketMeta holds the journal's pass that is under way, and its
+// CRC-32C. It is missing when the journal holds nothing.
+var keyJournal = []byte("journal")
+
 // keyLast in bucketMeta holds what the last transaction was (lastValue): a tree
 // that leads to pages of earlier days does not have its own.
 var keyLast = []byte("last")
@@ -34,6 +38,15 @@ var keyLast = []byte("last")
 // lastValue is the value of keyLast: the transaction, and its last record.
 func lastValue(tx *bolt.Tx, last eventlog.Sequence) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(tx.ID())), uint64(last))
+}
+
+// sign puts into a transaction by what it can be told from others.
+func sign(tx *bolt.Tx) error {
+	var last eventlog.Sequence
+	if k, _ := tx.Bucket(bucketRecords).Cursor().Last(); k != nil {
+		last, _ = parseRecordKey(k) // 0 for a damaged key, and then again
+	}
+	return tx.Bucket(bucketMeta).Put(keyLast, lastValue(tx, last))
 }
 
 const sequenceSize = 8

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/internal/queue"
 )
@@ -52,23 +50,26 @@ var _ eventlog.Log = (*Log)(nil)
 // saying what is damaged, if the file is not a log or its structure is
 // damaged. It leaves such a file as it is. Damage inside of records does not
 // keep the log from opening.
-func Open(o Options) (*Log, error) { return openWith(o, commitOnce) }
+func Open(o Options) (*Log, error) { return openWith(o, disk{commit: commit, write: writeFrame}) }
 
-// openWith is Open with a commit that a test can make fail.
-func openWith(o Options, commit func(*bolt.Tx) error) (*Log, error) {
+// openWith is Open with a disk that a test can make fail.
+func openWith(o Options, d disk) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	opener := opener{path: o.Path, lockWait: o.LockWait, bootID: o.BootID, log: o.Logger}
+	opener := opener{path: o.Path, lockWait: o.LockWait, log: o.Logger}
 	if err := opener.create(); err != nil {
 		return nil, err
 	}
 	l := &Log{queue: queue.New[*request](maxWaitingBytes)}
-	if err := l.Reader.open(opener); err != nil {
+	pass, next, err := l.Reader.open(opener)
+	if err != nil {
 		return nil, err
 	}
-	l.writer = newWriter(l, o, commit)
+	l.writer = newWriter(l, o, d)
+	l.writer.journal.pass, l.writer.journal.at = pass, next
+	l.writer.openJournal()
 	l.close = sync.OnceValue(l.shutDown)
 	go l.writer.run()
 	return l, nil
@@ -192,8 +193,8 @@ func (l *Log) submit(r *request) {
 type Stats struct {
 	Records    uint64        // records that became durable
 	Appends    uint64        // requests that carried them
-	Commits    uint64        // transactions for these; each costs an fdatasync
-	CommitTime time.Duration // time spent in these transactions
+	Commits    uint64        // groups in which these were made durable; each costs an fdatasync
+	CommitTime time.Duration // time spent in making them durable
 	WaitTime   time.Duration // from the appends' arrival to their answers, all together
 }
 

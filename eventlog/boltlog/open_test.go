@@ -40,7 +40,10 @@ func TestPrivate(t *testing.T) {
 	if got := mode(path); got != 0o600 {
 		t.Errorf("an existing file's mode is %o", got)
 	}
-	if names, _ := filepath.Glob(filepath.Dir(path) + "/*"); len(names) != 1 {
+	if got := mode(journalPath(path)); got != 0o600 {
+		t.Errorf("the journal's mode is %o", got)
+	}
+	if names, _ := filepath.Glob(filepath.Dir(path) + "/*"); len(names) != 2 {
 		t.Errorf("there are other files: %v", names)
 	}
 }
@@ -271,7 +274,7 @@ func TestOptions(t *testing.T) {
 	}
 	// What bbolt's options must be, since nothing else would tell.
 	db := l.store.current().db
-	if !db.NoFreelistSync || db.FreelistType != bolt.FreelistMapType || !db.NoSync {
+	if !db.NoFreelistSync || db.FreelistType != bolt.FreelistMapType || db.NoSync {
 		t.Errorf("bbolt's options: %+v", db)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"time"
@@ -19,8 +20,9 @@ import (
 // Reader is the half of the log that reads, and all of one that was opened
 // with OpenReadOnly.
 type Reader struct {
-	store *store
-	tail  tail.Tail
+	store  *store
+	recent recent
+	tail   tail.Tail
 }
 
 var _ eventlog.Reader = (*Reader)(nil)
@@ -33,29 +35,67 @@ const readOnlyLockWait = 2 * time.Second
 // ErrCorrupt, naming pages, if the file's structure is damaged.
 func OpenReadOnly(path string) (*Reader, error) {
 	r := &Reader{}
-	err := r.open(opener{path: path, readOnly: true, lockWait: readOnlyLockWait, log: slog.New(slog.DiscardHandler)})
+	_, _, err := r.open(opener{path: path, readOnly: true, lockWait: readOnlyLockWait, log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Reader) open(o opener) error {
-	s, err := newStore(o)
-	if err != nil {
-		return err
+// open opens the files, and returns what recall does.
+func (r *Reader) open(o opener) (pass passID, next int64, err error) {
+	if r.store, err = newStore(o); err != nil {
+		return pass, 0, err
 	}
-	last, err := s.last()
-	if err != nil {
-		_ = s.close() // it was only read
-		return fmt.Errorf("open event log %s: %w", o.path, err)
+	if pass, next, err = r.recall(); err != nil {
+		_ = r.store.close() // it was only read
+		return pass, 0, fmt.Errorf("open event log %s: %w", o.path, err)
 	}
-	r.store = s
-	r.tail.Advance(last)
-	return nil
+	return pass, next, nil
 }
 
-// last returns the sequence of the newest record. Sequences have no gaps, so
+// recall finds out what the files have, and returns the journal's pass with the
+// place of its next frame.
+func (r *Reader) recall() (pass passID, next int64, err error) {
+	last, err := r.store.last()
+	if err != nil {
+		return pass, 0, err
+	}
+	o := r.store.opener
+	var damage error
+	err = r.store.view(context.Background(), false, func(tx *bolt.Tx) error {
+		pass, damage = parsePass(tx.Bucket(bucketMeta).Get(keyJournal))
+		return nil
+	})
+	if err != nil {
+		return pass, 0, err
+	}
+	var records []eventlog.Record
+	if pass != (passID{}) {
+		records, next, err = recall(journalPath(o.path), pass, last)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		damage = errors.New("the journal is gone, and what came after the last record with it")
+	case err != nil:
+		return pass, 0, fmt.Errorf("read the journal: %w", err)
+	}
+	if damage != nil {
+		pass, next = passID{}, 0
+		o.log.Error("event log: records may be missing", "path", o.path, "last", uint64(last), "cause", damage)
+	}
+	if n := len(records); n > 0 {
+		last = records[n-1].Sequence
+	}
+	if known := r.tail.Last(); last < known {
+		return pass, 0, fmt.Errorf("%w: it ends with record %d, but %d was durable", eventlog.ErrCorrupt, last, known)
+	}
+	r.recent.set(records, damage)
+	r.tail.Advance(last)
+	return pass, next, nil
+}
+
+// last returns the sequence of the newest record in the bbolt file. Sequences have no gaps, so
 // that of any undamaged record and the number of keys behind it are enough,
 // whatever became of the keys themselves.
 func (s *store) last() (last eventlog.Sequence, err error) {
@@ -164,9 +204,17 @@ func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, e
 		var c chunk
 		var after eventlog.Sequence
 		err := ctx.Err()
-		if err == nil {
+		recent, through := r.recent.from(next), s.through
+		if len(recent) > 0 {
+			through = min(through, recent[0].Sequence-1)
+		}
+		switch {
+		case err != nil:
+		case through < next:
+			c, after = recentChunk(recent, s.through)
+		default:
 			err = r.store.view(ctx, s.patient, func(tx *bolt.Tx) error {
-				c, after = readChunk(tx, &decoder, next, s.through)
+				c, after = readChunk(tx, &decoder, next, through)
 				return nil
 			})
 		}
@@ -180,6 +228,20 @@ func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, e
 		next = after
 	}
 	return true
+}
+
+// recentChunk takes the records without gaps at the start of recent, until the chunk is
+// full. after is the sequence to go on with.
+func recentChunk(recent []eventlog.Record, through eventlog.Sequence) (c chunk, after eventlog.Sequence) {
+	after = recent[0].Sequence
+	for _, record := range recent {
+		if c.full() || record.Sequence != after || record.Sequence > through {
+			break
+		}
+		c.add(record, len(record.Payload))
+		after++
+	}
+	return c, after
 }
 
 // readChunk reads records from..through until the chunk is full. after is the
@@ -242,11 +304,15 @@ func (r *Reader) ReadStream(ctx context.Context, s eventlog.Stream, from eventlo
 // readStream yields until the consumer stops, which is no error.
 func (r *Reader) readStream(ctx context.Context, s eventlog.Stream, from eventlog.Version, yield func(eventlog.Record, error) bool) error {
 	var decoder recordDecoder
+	recent := r.recent.stream(s, from)
 	var head eventlog.Version
 	err := r.view(ctx, func(tx *bolt.Tx) error {
 		head, _ = streamHead(tx, s)
 		return nil
 	})
+	if len(recent) > 0 {
+		head = recent[0].Version - 1
+	}
 	for next := from; err == nil && next <= head; {
 		var c chunk
 		err = r.view(ctx, func(tx *bolt.Tx) error {
@@ -257,7 +323,29 @@ func (r *Reader) readStream(ctx context.Context, s eventlog.Stream, from eventlo
 			return nil
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return recentVersions(ctx, recent, yield)
+}
+
+// recentVersions yields records of one stream until the consumer stops, which is no error.
+func recentVersions(ctx context.Context, recent []eventlog.Record, yield func(eventlog.Record, error) bool) error {
+	for i, record := range recent {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if i > 0 && recent[i-1].Version+1 < record.Version {
+			damage := missingVersions(record.Stream, recent[i-1].Version+1, record.Version-1)
+			if !yield(eventlog.Record{}, &damage) {
+				return nil
+			}
+		}
+		if !yield(record, nil) {
+			return nil
+		}
+	}
+	return nil
 }
 
 type streamRange struct {

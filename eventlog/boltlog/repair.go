@@ -73,8 +73,8 @@ func (w *writer) settle(b *batch, cause error) {
 		err = w.reopen()
 	}
 	durable := false
-	if err == nil {
-		durable, err = w.has(b.proof)
+	if err == nil && !b.empty() {
+		durable, err = w.has(b.proof())
 	}
 	switch {
 	case err != nil:
@@ -86,30 +86,36 @@ func (w *writer) settle(b *batch, cause error) {
 	}
 }
 
-// has looks for what a transaction would have put into the file.
-func (w *writer) has(p *put) (found bool, err error) {
-	err = w.store.view(context.Background(), false, func(tx *bolt.Tx) error {
+// has looks for what a batch would have put into the files.
+func (w *writer) has(p put) (found bool, err error) {
+	if string(p.bucket) == string(bucketRecords) {
+		for _, r := range w.reader.recent.all() {
+			if string(recordKey(r.Sequence)) == string(p.key) {
+				return bytes.Equal(appendRecord(nil, &r), p.value), nil
+			}
+		}
+	}
+	err = w.reader.store.view(context.Background(), false, func(tx *bolt.Tx) error {
 		found = bytes.Equal(tx.Bucket(p.bucket).Get(p.key), p.value)
 		return nil
 	})
 	return found, err
 }
 
-// reopen opens the file again and goes on from what is in it. Records whose
-// outcome was unknown become known here.
+// reopen opens the files again and goes on from what is in them. Records whose
+// outcome was unknown become known here. The journal is not written until all is well:
+// making it needs room on the disk, which the other file is to have first.
 func (w *writer) reopen() error {
-	if err := w.store.reopen(); err != nil {
+	w.journal.giveUp(w.log)
+	if err := w.reader.store.reopen(); err != nil {
 		return err
 	}
-	last, err := w.store.last()
+	pass, next, err := w.reader.recall()
 	if err != nil {
 		return err
 	}
-	if known := w.tail.Last(); last < known {
-		return fmt.Errorf("%w: it ends with record %d, but %d was durable", eventlog.ErrCorrupt, last, known)
-	}
-	w.next = last + 1
-	w.tail.Advance(last)
+	w.next = w.reader.tail.Last() + 1
+	w.journal.pass, w.journal.at = pass, next
 	return nil
 }
 
@@ -123,6 +129,7 @@ func (w *writer) tryRepair() {
 		_ = w.fail(err) // nobody waits for an answer
 		return
 	}
+	w.openJournal()
 	w.health.Store(nil)
 	w.log.Info("event log: it can be written again")
 }

@@ -24,6 +24,8 @@ import (
 type failing struct {
 	mode  atomic.Int32
 	calls atomic.Int32
+	// noJournal: the journal alone fails.
+	noJournal atomic.Bool
 }
 
 const (
@@ -33,6 +35,17 @@ const (
 	commitsPanic       // in the middle, as bbolt does on damaged pages
 	commitsHideTheFile // an error, everything was written, and the file can't be opened again
 )
+
+// disk fails as the mode says. The journal does whenever commits do, so that the
+// appends come to these.
+func (f *failing) disk(path string) disk {
+	return disk{commit: f.commit(path), write: func(file *os.File, frame []byte, at int64) error {
+		if f.mode.Load() != commitsWork || f.noJournal.Load() {
+			return syscall.EIO
+		}
+		return writeFrame(file, frame, at)
+	}}
+}
 
 func (f *failing) commit(path string) func(*bolt.Tx) error {
 	return func(tx *bolt.Tx) error {
@@ -44,14 +57,14 @@ func (f *failing) commit(path string) func(*bolt.Tx) error {
 			}
 			return syscall.EIO
 		case commitsAreThere:
-			if err := commitOnce(tx); err != nil {
+			if err := commit(tx); err != nil {
 				return err
 			}
 			return syscall.EIO
 		case commitsPanic:
 			panic("page 7: bad magic")
 		case commitsHideTheFile:
-			if err := commitOnce(tx); err != nil {
+			if err := commit(tx); err != nil {
 				return err
 			}
 			if err := os.Rename(path, path+".hidden"); err != nil {
@@ -59,7 +72,7 @@ func (f *failing) commit(path string) func(*bolt.Tx) error {
 			}
 			return syscall.EIO
 		}
-		return commitOnce(tx)
+		return commit(tx)
 	}
 }
 
@@ -68,7 +81,7 @@ func openFailing(t *testing.T) (*Log, *failing, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "events.db")
 	f := &failing{}
-	l, err := openWith(Options{Path: path}, f.commit(path))
+	l, err := openWith(Options{Path: path}, f.disk(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,6 +304,7 @@ func TestOutcomeUnknown(t *testing.T) {
 // were acknowledged isn't gone on with.
 func TestLostRecordsAreNoticed(t *testing.T) {
 	l, f, path := openFailing(t)
+	f.noJournal.Store(true)
 	mustAppend(t, l, "s", 0)
 	if err := l.SaveSnapshot(t.Context(), "x", eventlog.Snapshot{}); err != nil { // so that both meta pages know the record
 		t.Fatal(err)
@@ -320,7 +334,7 @@ func TestLostRecordsAreNoticed(t *testing.T) {
 func TestDamagedStreamInABatch(t *testing.T) {
 	l, _, _ := openFailing(t)
 	mustAppend(t, l, "good", 0)
-	b := &batch{heads: make(map[eventlog.Stream]eventlog.Version)}
+	b := &batch{}
 	for _, s := range []eventlog.Stream{"good", "bad", "fine"} {
 		r := &request{append: eventlog.Append{Stream: s, Entries: []eventlog.Entry{{Type: "t"}}}}
 		if s == "good" {

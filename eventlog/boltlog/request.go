@@ -56,18 +56,33 @@ func (r *request) size() int {
 	return size
 }
 
-// batch is what goes into one transaction.
+// batch is what becomes durable together.
 type batch struct {
 	requests []*request
 	next     eventlog.Sequence // for the next record
 
-	// What the transaction does to the streams that it touches.
+	// What the batch does to the streams that it touches.
 	heads map[eventlog.Stream]eventlog.Version
 
-	// proof is something that the transaction puts into the file: it tells
-	// afterwards whether the transaction is there. A record is a better proof
-	// than a snapshot, since an equal snapshot may have been there before.
-	proof *put
+	records   []eventlog.Record // of all requests
+	values    [][]byte          // the records, encoded
+	snapshots []*request        // those that are not refused
+
+	// doubt is why nobody knows whether the batch is in the journal.
+	doubt error
+}
+
+// empty says whether all requests were refused.
+func (b *batch) empty() bool { return len(b.records) == 0 && len(b.snapshots) == 0 }
+
+// proof is something that the batch puts into the file: it tells afterwards whether the
+// batch is there. A record is a better proof than a snapshot, since an equal snapshot
+// may have been there before.
+func (b *batch) proof() put {
+	if n := len(b.records); n > 0 {
+		return put{bucketRecords, recordKey(b.records[n-1].Sequence), b.values[n-1]}
+	}
+	return b.snapshots[0].snapshotPut()
 }
 
 // put is a value that is put under a key of a bucket.
@@ -75,7 +90,7 @@ type put struct {
 	bucket, key, value []byte
 }
 
-func (p *put) into(tx *bolt.Tx) error {
+func (p put) into(tx *bolt.Tx) error {
 	b := tx.Bucket(p.bucket)
 	if string(p.bucket) == string(bucketRecords) {
 		b.FillPercent = recordsFill
@@ -103,67 +118,80 @@ func (b *batch) answer() {
 	}
 }
 
-// stage puts a request into the transaction. An error is either the answer to
-// the request, and then the transaction is as it was; or bbolt's, and then it
-// must be given up.
-func (b *batch) stage(tx *bolt.Tx, r *request, stamp stamp) error {
-	if r.snapshot != nil {
-		return b.stageSnapshot(tx, r)
-	}
+// stage numbers and encodes the records of a request, whose stream has the version
+// head, and keeps what becomes of it in the request.
+func (b *batch) stage(r *request, head eventlog.Version, stamp stamp) {
 	stream := r.append.Stream
-	head, known := b.heads[stream]
-	if !known {
-		head, _ = streamHead(tx, stream)
-	}
 	if head != r.append.Expected {
 		r.err = &eventlog.WrongVersionError{Stream: stream, Expected: r.append.Expected, Actual: head}
-		return nil
+		return
 	}
-	records := make([]eventlog.Record, len(r.append.Entries))
-	for i, entry := range r.append.Entries {
+	first := len(b.records)
+	for _, entry := range r.append.Entries {
 		head++
-		record := &records[i]
-		*record = eventlog.Record{
+		record := eventlog.Record{
 			Sequence: b.next, Stream: stream, Version: head,
 			Time: stamp.wall, SinceBoot: stamp.sinceBoot, BootID: stamp.bootID,
 			Entry: entry,
 		}
-		if err := b.stageRecord(tx, record); err != nil {
-			return err
-		}
+		value := appendRecord(make([]byte, 0, recordOverhead(&record)+len(record.Payload)), &record)
+		// The caller may use its buffer again, so the record keeps our copy.
+		end := len(value) - crcSize
+		record.Payload = value[end-len(record.Payload) : end : end]
+		b.records, b.values = append(b.records, record), append(b.values, value)
 		b.next++
 	}
 	b.heads[stream] = head
-	r.records = records
-	return nil
+	r.records = b.records[first:len(b.records):len(b.records)]
 }
 
-func (b *batch) stageRecord(tx *bolt.Tx, r *eventlog.Record) error {
-	value := appendRecord(make([]byte, 0, recordOverhead(r)+len(r.Payload)), r)
-	// The caller may use its buffer again, so the record keeps our copy.
-	end := len(value) - crcSize
-	r.Payload = value[end-len(r.Payload) : end : end]
+func (b *batch) stageSnapshot(r *request) {
+	if last := b.next - 1; r.snapshot.Sequence > last {
+		r.err = fmt.Errorf("%w: it is of record %d, but the last one is %d", eventlog.ErrInvalid, r.snapshot.Sequence, last)
+		return
+	}
+	b.snapshots = append(b.snapshots, r)
+}
 
+func (r *request) snapshotPut() put {
+	return put{bucketSnapshots, []byte(r.name), encodeSnapshot(r.name, *r.snapshot)}
+}
+
+// into puts the batch into a transaction. The error is bbolt's, and then the
+// transaction must be given up; the culprit is the request that led to it.
+func (b *batch) into(tx *bolt.Tx) (culprit *request, err error) {
+	values := b.values
+	for _, r := range b.requests {
+		if r.err != nil {
+			continue
+		}
+		err := guard(func() error {
+			if r.snapshot != nil {
+				return r.snapshotPut().into(tx)
+			}
+			for i := range r.records {
+				if err := putRecord(tx, &r.records[i], values[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return r, err
+		}
+		values = values[len(r.records):]
+	}
+	return nil, nil
+}
+
+// putRecord puts an encoded record where it is read.
+func putRecord(tx *bolt.Tx, r *eventlog.Record, value []byte) error {
 	key := recordKey(r.Sequence)
-	b.proof = &put{bucketRecords, key, value}
-	if err := b.proof.into(tx); err != nil {
+	if err := (put{bucketRecords, key, value}).into(tx); err != nil {
 		return fmt.Errorf("put record %d: %w", r.Sequence, err)
 	}
-	index := put{bucketIndex, indexKey(r.Stream, r.Version), key}
-	if err := index.into(tx); err != nil {
+	if err := (put{bucketIndex, indexKey(r.Stream, r.Version), key}).into(tx); err != nil {
 		return fmt.Errorf("put record %d into the index: %w", r.Sequence, err)
 	}
 	return nil
-}
-
-func (b *batch) stageSnapshot(tx *bolt.Tx, r *request) error {
-	if last := b.next - 1; r.snapshot.Sequence > last {
-		r.err = fmt.Errorf("%w: it is of record %d, but the last one is %d", eventlog.ErrInvalid, r.snapshot.Sequence, last)
-		return nil
-	}
-	p := put{bucketSnapshots, []byte(r.name), encodeSnapshot(r.name, *r.snapshot)}
-	if b.proof == nil {
-		b.proof = &p
-	}
-	return p.into(tx)
 }

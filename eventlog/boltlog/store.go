@@ -8,6 +8,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/eventlog"
 )
@@ -24,7 +25,7 @@ type store struct {
 }
 
 func newStore(o opener) (*store, error) {
-	h, err := o.openWhole(false)
+	h, err := o.open()
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +95,12 @@ func (s *store) reopen() error {
 	if err == nil {
 		err = forgetCache(s.opener.path)
 	}
+	if err == nil {
+		_ = forgetCache(journalPath(s.opener.path)) // there may be none
+	}
 	var h *handle
 	if err == nil {
-		h, err = s.opener.openWhole(true)
+		h, err = s.opener.open()
 	}
 	if err != nil {
 		s.set(nil, fmt.Errorf("%w: reopen: %w", eventlog.ErrUnavailable, err))
@@ -120,9 +124,9 @@ func (s *store) detach(why error) error {
 	return guard(h.db.Close)
 }
 
-// abandon closes a file behind bbolt's back, which releases the lock. It is
-// for a transaction that can be neither begun nor ended: bbolt's own Close
-// would wait for it for ever. The map of the file stays in memory.
+// abandon closes a file behind bbolt's back and releases the lock, which the map of
+// the file would keep: that stays in memory. It is for a transaction that can be
+// neither begun nor ended: bbolt's own Close would wait for it for ever.
 func (s *store) abandon(h *handle) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,6 +136,7 @@ func (s *store) abandon(h *handle) {
 	s.handle, s.why = nil, fmt.Errorf("%w: bbolt is stuck", eventlog.ErrUnavailable)
 	close(s.changed)
 	s.changed = make(chan struct{})
+	_ = unix.Flock(int(h.file.Fd()), unix.LOCK_UN)
 	h.file.Close()
 }
 

@@ -1,9 +1,11 @@
 package boltlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -11,20 +13,22 @@ import (
 
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/internal/queue"
-	"github.com/stele-runtime/stele/eventlog/internal/tail"
 )
 
-// writer is the one goroutine that changes the file. It takes all requests
-// that wait and commits them in one transaction; while that is synced to the
+// writer is the one goroutine that changes the files. It takes all requests
+// that wait and makes them durable together; while that is synced to the
 // disk, the next ones gather. So one sync serves one append when the node is
 // quiet, and hundreds when it is not, and nothing ever waits for company.
+//
+// They become durable in the journal. What is in there goes to the bbolt file when
+// the journal is full, or half full and nobody waits, or a snapshot is saved.
 type writer struct {
-	queue *queue.Queue[*request]
-	store *store
-	tail  *tail.Tail
-	clock eventlog.Clock
-	boot  string
-	log   *slog.Logger
+	queue   *queue.Queue[*request]
+	reader  *Reader // whose files it writes
+	journal journal
+	clock   eventlog.Clock
+	boot    string
+	log     *slog.Logger
 
 	next eventlog.Sequence // for the next record
 	repair
@@ -32,23 +36,47 @@ type writer struct {
 	counters counters
 	ended    chan struct{} // closed when the goroutine is over
 
-	commit func(*bolt.Tx) error // commitOnce, except in tests
+	commit func(*bolt.Tx) error
 }
 
-func newWriter(l *Log, o Options, commit func(*bolt.Tx) error) *writer {
+// disk is how things become durable. Tests make it fail.
+type disk struct {
+	commit func(*bolt.Tx) error
+	write  func(f *os.File, frame []byte, at int64) error
+}
+
+// commit commits a transaction of the bbolt file.
+func commit(tx *bolt.Tx) error {
+	if err := sign(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func newWriter(l *Log, o Options, d disk) *writer {
 	return &writer{
-		queue: l.queue,
-		store: l.store,
-		tail:  &l.tail,
-		clock: o.Clock,
-		boot:  o.BootID,
-		log:   o.Logger.With("path", o.Path),
-		next:  l.tail.Last() + 1,
-		ended: make(chan struct{}),
+		queue:   l.queue,
+		reader:  &l.Reader,
+		journal: journal{write: d.write},
+		clock:   o.Clock,
+		boot:    o.BootID,
+		log:     o.Logger.With("path", o.Path),
+		next:    l.Last() + 1,
+		ended:   make(chan struct{}),
 
 		repair: repair{timer: stoppedTimer()},
-		commit: commit,
+		commit: d.commit,
 	}
+}
+
+// openJournal opens the journal to go on with its pass. Without it, appends go to the
+// bbolt file, which takes longer.
+func (w *writer) openJournal() {
+	f, err := openJournal(journalPath(w.reader.store.opener.path))
+	if err != nil {
+		w.log.Warn("event log: its journal cannot be used, so that appends take longer", "cause", err)
+	}
+	w.journal.file = f
 }
 
 // run is the goroutine. It ends when the queue was closed and is empty.
@@ -63,14 +91,30 @@ func (w *writer) run() {
 			requests, closed := w.queue.Take(maxBatch, maxBatchBytes)
 			w.serve(requests)
 			if closed {
+				w.end()
 				return
+			}
+			if w.journal.at >= emptyAt && len(w.queue.Ready()) == 0 && w.failure() == nil {
+				w.empty()
 			}
 		}
 	}
 }
 
+// end leaves a bbolt file that needs no journal, if it can.
+func (w *writer) end() {
+	if w.journal.pass != (passID{}) && w.failure() == nil {
+		w.journal.giveUp(w.log)
+		w.empty()
+	}
+	w.journal.giveUp(w.log)
+}
+
+// empty brings all that is in the journal to the bbolt file.
+func (w *writer) empty() { w.write(&batch{}) }
+
 func (w *writer) serve(requests []*request) {
-	b := &batch{heads: make(map[eventlog.Stream]eventlog.Version)}
+	b := &batch{}
 	for _, r := range requests {
 		if r.take() {
 			b.requests = append(b.requests, r)
@@ -78,58 +122,65 @@ func (w *writer) serve(requests []*request) {
 	}
 	if failure := w.failure(); failure != nil {
 		b.fail(failure)
-	} else {
+	} else if len(b.requests) > 0 {
 		w.write(b)
 	}
 	b.answer()
 }
 
-// write gives every request of the batch its records or its error.
+// write gives every request of the batch its records or its error. A batch without
+// requests empties the journal.
 func (w *writer) write(b *batch) {
 	for {
-		tx, err := w.begin()
-		if err != nil {
-			b.fail(w.fail(fmt.Errorf("begin: %w", err)))
+		w.stage(b)
+		if len(b.requests) > 0 && b.empty() {
+			return // all were refused
+		}
+		if w.toJournal(b) {
 			return
 		}
-		culprit, err := w.stage(tx, b)
-		switch {
-		case err != nil:
-			// One request met damage. The transaction is half done, so it
-			// cannot be kept, but the other requests are not to suffer.
-			culprit.records, culprit.err = nil, err
-			w.rollback(tx)
-		case b.proof == nil:
-			w.rollback(tx) // all were refused
-			return
-		default:
-			w.finish(tx, b)
+		culprit, err := w.toFile(b)
+		if err == nil {
 			return
 		}
+		// One request met damage. The transaction was half done, so it
+		// could not be kept, but the other requests are not to suffer.
+		culprit.records, culprit.err = nil, err
 	}
 }
 
-func (w *writer) begin() (*bolt.Tx, error) {
-	h := w.store.current()
-	if h == nil {
-		return nil, errors.New("the file is not open")
-	}
-	return w.store.begin(h, true)
-}
-
-// stage puts all requests that have no error yet into the transaction.
-func (w *writer) stage(tx *bolt.Tx, b *batch) (culprit *request, err error) {
-	clear(b.heads)
-	b.next, b.proof = w.next, nil
+// stage numbers the records of all requests that have no error yet.
+func (w *writer) stage(b *batch) {
+	*b = batch{requests: b.requests, next: w.next, heads: make(map[eventlog.Stream]eventlog.Version)}
 	for _, r := range b.requests {
-		if r.err != nil {
-			continue
-		}
-		if err := guard(func() error { return b.stage(tx, r, w.stamp()) }); err != nil {
-			return r, err
+		switch {
+		case r.err != nil:
+		case r.snapshot != nil:
+			b.stageSnapshot(r)
+		default:
+			head, err := w.head(b, r.append.Stream)
+			if err != nil {
+				r.err = err
+				continue
+			}
+			b.stage(r, head, w.stamp())
 		}
 	}
-	return nil, nil
+}
+
+// head is the version of a stream, with what the batch has put there so far.
+func (w *writer) head(b *batch, s eventlog.Stream) (head eventlog.Version, err error) {
+	if head, known := b.heads[s]; known {
+		return head, nil
+	}
+	if head = w.reader.recent.head(s); head > 0 {
+		return head, nil
+	}
+	err = w.reader.store.view(context.Background(), false, func(tx *bolt.Tx) error {
+		head, _ = streamHead(tx, s)
+		return nil
+	})
+	return head, err
 }
 
 // stamp is what the writer adds to the entries of one append.
@@ -147,18 +198,104 @@ func (w *writer) stamp() stamp {
 	}
 }
 
-// finish commits the transaction, and finds out what happened if that fails.
-func (w *writer) finish(tx *bolt.Tx, b *batch) {
+// toJournal writes the batch to the journal, if there is room for it and if it is
+// something for a journal.
+func (w *writer) toJournal(b *batch) bool {
+	if len(b.values) == 0 || len(b.snapshots) > 0 {
+		return false
+	}
 	began := time.Now()
-	err := guard(func() error { return w.commit(tx) })
-	w.counters.commits.Add(1)
-	w.counters.committing.Add(int64(time.Since(began)))
+	done, err := w.journal.put(b.values)
+	if err != nil {
+		w.log.Warn("event log: its journal is given up, so that appends take longer", "cause", err)
+		w.journal.giveUp(w.log)
+		b.doubt = err
+	}
+	if !done {
+		return false
+	}
+	w.committing(began)
+	w.reader.recent.add(b.records)
+	w.committed(b)
+	return true
+}
+
+// toFile writes what the journal has, and the batch, to the bbolt file, and begins
+// another pass of the journal. An error is that of one request, the culprit, and
+// leaves the others to be tried again.
+func (w *writer) toFile(b *batch) (culprit *request, err error) {
+	tx, err := w.begin()
+	if err != nil {
+		w.refuse(b, fmt.Errorf("begin: %w", err))
+		return nil, nil
+	}
+	var pass passID
+	if w.journal.file != nil {
+		pass = newPass()
+	}
+	if err := guard(func() error { return w.carry(tx, pass) }); err != nil {
+		w.rollback(tx)
+		w.refuse(b, fmt.Errorf("write what the journal has: %w", err))
+		return nil, nil
+	}
+	if culprit, err := b.into(tx); err != nil {
+		w.rollback(tx)
+		if b.doubt != nil {
+			w.refuse(b, err)
+			return nil, nil
+		}
+		return culprit, err
+	}
+	began := time.Now()
+	err = guard(func() error { return w.commit(tx) })
+	w.committing(began)
 	if err != nil {
 		w.rollback(tx)
 		w.settle(b, err)
+		return nil, nil
+	}
+	w.journal.begin(pass)
+	w.reader.recent.clear()
+	w.committed(b)
+	return nil, nil
+}
+
+// refuse fails a batch of which nothing is in the bbolt file.
+func (w *writer) refuse(b *batch, cause error) {
+	if b.doubt != nil {
+		w.settle(b, errors.Join(b.doubt, cause))
 		return
 	}
-	w.committed(b)
+	b.fail(w.fail(cause))
+}
+
+// carry puts what the journal has into a transaction, and its next pass.
+func (w *writer) carry(tx *bolt.Tx, pass passID) error {
+	for _, r := range w.reader.recent.all() {
+		value := appendRecord(make([]byte, 0, recordOverhead(&r)+len(r.Payload)), &r)
+		if err := putRecord(tx, &r, value); err != nil {
+			return err
+		}
+	}
+	meta := tx.Bucket(bucketMeta)
+	if pass == (passID{}) {
+		return meta.Delete(keyJournal)
+	}
+	return meta.Put(keyJournal, pass.value())
+}
+
+func (w *writer) begin() (*bolt.Tx, error) {
+	h := w.reader.store.current()
+	if h == nil {
+		return nil, errors.New("the file is not open")
+	}
+	return w.reader.store.begin(h, true)
+}
+
+// committing counts a group that is being made durable since a time.
+func (w *writer) committing(since time.Time) {
+	w.counters.commits.Add(1)
+	w.counters.committing.Add(int64(time.Since(since)))
 }
 
 // committed makes the batch's records known. This comes before the answers,
@@ -172,7 +309,7 @@ func (w *writer) committed(b *batch) {
 		}
 	}
 	w.next = b.next
-	w.tail.Advance(b.next - 1)
+	w.reader.tail.Advance(b.next - 1)
 }
 
 // rollback ends a transaction that was not committed. It does nothing for one
@@ -181,6 +318,6 @@ func (w *writer) rollback(tx *bolt.Tx) {
 	err := guard(tx.Rollback)
 	if err != nil && !errors.Is(err, bolterrors.ErrTxClosed) {
 		w.log.Error("event log: a transaction could not be ended", "cause", err)
-		w.store.abandon(w.store.current())
+		w.reader.store.abandon(w.reader.store.current())
 	}
 }

@@ -1,0 +1,668 @@
+package boltlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/internal/boltpages"
+	"github.com/stele-runtime/stele/eventlog/logtest"
+)
+
+// images are a log's two files at one moment.
+type images struct {
+	file, journal []byte
+}
+
+func takeImages(t testing.TB, path string) images {
+	t.Helper()
+	journal, err := os.ReadFile(journalPath(path))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return images{pagesInUse(t, path), inUse(journal)}
+}
+
+// pagesInUse reads a bbolt file without the pages that it has in store.
+func pagesInUse(t testing.TB, path string) []byte {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, _, err := boltpages.ReadMeta(f, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, int64(meta.Pages)*int64(meta.PageSize))
+	if _, err := f.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// inUse cuts off what was never written to.
+func inUse(file []byte) []byte { return bytes.TrimRight(file, "\x00") }
+
+// place writes the images as a log that was not closed, and returns its path.
+func (i images) place(t testing.TB) string {
+	t.Helper()
+	const fileSize = 32 << 20
+	path := write(t, i.file)
+	if err := os.Truncate(path, fileSize); err != nil {
+		t.Fatal(err)
+	}
+	if i.journal == nil {
+		return path
+	}
+	if err := os.WriteFile(journalPath(path), i.journal, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(journalPath(path), journalSize); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// tear returns what a file has when only some pieces of a change came to the disk.
+// It leaves what is before a place as it was.
+func tear(random *rand.Rand, before, after []byte, from, size int) []byte {
+	torn := make([]byte, max(len(before), len(after)))
+	copy(torn, before)
+	for at := from; at < len(after); at += size {
+		if end := min(at+size, len(after)); random.IntN(2) == 0 {
+			copy(torn[at:end], after[at:end])
+		}
+	}
+	return torn
+}
+
+// powerFailure is a log around one write.
+type powerFailure struct {
+	what          string
+	before, after images
+	// How many records were durable before the write, and with it.
+	records, recordsAfter int
+}
+
+// failures makes a log and returns what its files were around some of its writes,
+// and all its records.
+func failures(t *testing.T, random *rand.Rand) (all []powerFailure, records []eventlog.Record) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "events.db")
+	var l *Log
+	var err error
+	var failed *powerFailure // of the write before
+	seen := func() {
+		if failed != nil {
+			failed.recordsAfter = int(l.Last())
+			all, failed = append(all, *failed), nil
+		}
+	}
+	chance := rand.New(rand.NewPCG(random.Uint64(), 0)) // the writer's
+	around := func(what string, fn func() error) error {
+		seen()
+		if what == "frame" && chance.IntN(20) > 0 {
+			return fn()
+		}
+		f := powerFailure{what: what, before: takeImages(t, path), records: int(l.Last())}
+		err := fn()
+		f.after = takeImages(t, path)
+		failed = &f
+		return err
+	}
+	l, err = openWith(Options{Path: path, BootID: "the first"}, disk{
+		commit: func(tx *bolt.Tx) error { return around("commit", func() error { return commit(tx) }) },
+		write: func(f *os.File, frame []byte, at int64) error {
+			return around("frame", func() error { return writeFrame(f, frame, at) })
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := map[eventlog.Stream]eventlog.Version{}
+	for i := range 400 {
+		s := eventlog.Stream(fmt.Sprintf("sandbox/%d", random.IntN(20)))
+		var entries []eventlog.Entry
+		for range 1 + random.IntN(3) {
+			entries = append(entries, eventlog.Entry{Type: "test.Happened", Payload: randomBytes(random, []int{100, 1500, 20_000}[random.IntN(3)])})
+		}
+		got, err := l.Append(t.Context(), eventlog.Append{Stream: s, Expected: versions[s], Entries: entries})
+		if err != nil {
+			t.Fatal(err)
+		}
+		versions[s] += eventlog.Version(len(entries))
+		records = append(records, got...)
+		if i%97 == 96 {
+			if err := l.SaveSnapshot(t.Context(), "live", eventlog.Snapshot{Sequence: l.Last(), Payload: randomBytes(random, 30_000)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	seen()
+	return all, records
+}
+
+func randomBytes(random *rand.Rand, most int) []byte {
+	b := make([]byte, random.IntN(most))
+	for at := 0; at+8 <= len(b); at += 8 {
+		binary.NativeEndian.PutUint64(b[at:], random.Uint64())
+	}
+	return b
+}
+
+// TestPowerFailure lets any part of a write reach the disk, by pages and by sectors:
+// after the boot the log has what was acknowledged and, wholly or not at all, what
+// was being written; and it is sound.
+func TestPowerFailure(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	all, records := failures(t, random)
+	outcomes := map[string]int{}
+	check := func(f powerFailure, how string, now images) {
+		t.Helper()
+		path := now.place(t)
+		l, err := Open(Options{Path: path, BootID: "the second", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		if err != nil {
+			t.Fatalf("%s, %s: %v", f.what, how, err)
+		}
+		defer l.Close()
+		n := 0
+		for r, err := range l.Read(t.Context(), 1) {
+			if err != nil {
+				t.Fatalf("%s, %s: %v", f.what, how, err)
+			}
+			if !reflect.DeepEqual(r, records[n]) {
+				t.Fatalf("%s, %s: record %d is not what was written", f.what, how, n+1)
+			}
+			n++
+		}
+		switch {
+		case n == f.recordsAfter && how != "nothing":
+			outcomes[f.what+" kept"]++
+		case n == f.records && how != "all":
+			outcomes[f.what+" undone"]++
+		default:
+			t.Fatalf("%s, %s: the log has %d records; it had %d before the write and %d after", f.what, how, n, f.records, f.recordsAfter)
+		}
+		for range 3 { // it goes on
+			if _, err := l.Append(context.Background(), eventlog.Append{Stream: "later", Expected: l.recent.head("later"), Entries: []eventlog.Entry{{Type: "t"}}}); err != nil {
+				if !errors.Is(err, eventlog.ErrWrongVersion) {
+					t.Fatalf("%s, %s: %v", f.what, how, err)
+				}
+			}
+		}
+		checkWhole(t, l, int(l.Last()))
+		if err := os.RemoveAll(filepath.Dir(path)); err != nil { // they are large
+			t.Fatal(err)
+		}
+	}
+	for _, f := range all {
+		check(f, "nothing", f.before)
+		check(f, "all", f.after)
+		for _, size := range []int{4096, 512} {
+			how := fmt.Sprintf("in pieces of %d", size)
+			if f.what == "frame" {
+				check(f, how, images{f.before.file, tear(random, f.before.journal, f.after.journal, 0, size)})
+				continue
+			}
+			// bbolt syncs the data before it writes the meta page.
+			metas := 2 * os.Getpagesize()
+			check(f, "data "+how, images{tear(random, f.before.file, f.after.file, metas, size), f.before.journal})
+			file := bytes.Clone(f.after.file)
+			copy(file, tear(random, f.before.file[:metas], f.after.file[:metas], 0, size))
+			check(f, "meta "+how, images{file, f.before.journal})
+		}
+	}
+	t.Log(outcomes)
+	for _, outcome := range []string{"frame kept", "frame undone", "commit kept", "commit undone"} {
+		if outcomes[outcome] == 0 {
+			t.Errorf("the test shows only a part: %v", outcomes)
+		}
+	}
+}
+
+// crashed makes a log with n records that was not closed, most of them in its journal,
+// a record a frame.
+func crashed(t testing.TB, n int) (images, []eventlog.Record) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "events.db")
+	l := open(t, Options{Path: path})
+	var all []eventlog.Record
+	for i := range n {
+		records, err := l.Append(t.Context(), eventlog.Append{
+			Stream: eventlog.Stream(fmt.Sprint("s/", i%3)), Expected: eventlog.Version(i / 3),
+			Entries: []eventlog.Entry{{Type: "test.Happened", Payload: bytes.Repeat([]byte{byte(i)}, i*97%9000)}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, records...)
+	}
+	return takeImages(t, path), all
+}
+
+// TestJournalIsRead: what is in the journal is read like everything else, by the next
+// daemon and by tools, which leave it there.
+func TestJournalIsRead(t *testing.T) {
+	files, all := crashed(t, 30)
+	path := files.place(t)
+	check := func(r eventlog.Reader) {
+		t.Helper()
+		checkWhole(t, r, len(all))
+		for from := range eventlog.Sequence(len(all)) {
+			n := int(from)
+			for got, err := range r.Read(t.Context(), from+1) {
+				if err != nil || !reflect.DeepEqual(got, all[n]) {
+					t.Fatalf("from record %d on: record %d is %+v, %v", from+1, n+1, got, err)
+				}
+				n++
+			}
+			if n != len(all) {
+				t.Errorf("from record %d on: %d records", from+1, n-int(from))
+			}
+		}
+		for i := range 3 {
+			for from := range eventlog.Version(10) {
+				want := from + 1
+				for got, err := range r.ReadStream(t.Context(), eventlog.Stream(fmt.Sprint("s/", i)), from+1) {
+					if err != nil || got.Version != want || !reflect.DeepEqual(got, all[i+3*int(want-1)]) {
+						t.Fatalf("stream %d from %d on: %+v, %v", i, from+1, got, err)
+					}
+					want++
+				}
+				if want != 11 {
+					t.Errorf("stream %d from %d on: it ends with version %d", i, from+1, want-1)
+				}
+			}
+		}
+		report, err := r.Verify(t.Context())
+		if err != nil || report.Streams != 3 || report.First != 1 || report.Last != 30 {
+			t.Errorf("Verify: %+v, %v", report, err)
+		}
+	}
+	for range 2 {
+		r, err := OpenReadOnly(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(r)
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	l := open(t, Options{Path: path})
+	check(l)
+	if _, err := appendTo(l, "s/1", 9); !errors.Is(err, eventlog.ErrWrongVersion) {
+		t.Errorf("an append that does not know of the journal: %v", err)
+	}
+	mustAppend(t, l, "s/1", 10)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Closed in order, the bbolt file alone is the log.
+	if err := os.Remove(journalPath(path)); err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, open(t, Options{Path: path}), len(all)+1)
+}
+
+// TestDamagedJournal flips bits in a journal: no record is read that was not written,
+// what is missing is reported (but the last frame, which may as well never have been
+// finished), and the log goes on.
+func TestDamagedJournal(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	files, all := crashed(t, 30)
+	lostSome := false
+	lastFrame := bytes.LastIndex(files.journal, frameMagic)
+	for range 200 {
+		damaged := images{files.file, bytes.Clone(files.journal)}
+		for range 1 + random.IntN(3) {
+			bit := random.IntN(len(damaged.journal) * 8)
+			if random.IntN(3) == 0 { // a header
+				bit = random.IntN(len(damaged.journal)/journalPage)*journalPage*8 + random.IntN(frameHeader*8)
+			}
+			damaged.journal[bit/8] ^= 1 << (bit % 8)
+		}
+		path := damaged.place(t)
+		l := open(t, Options{Path: path})
+		n := 0
+		for r, err := range l.Read(t.Context(), 1) {
+			var damage *eventlog.DamageError
+			switch {
+			case errors.As(err, &damage):
+			case err != nil:
+				t.Fatal(err)
+			case !reflect.DeepEqual(r, all[r.Sequence-1]):
+				t.Fatalf("record %d was never written", r.Sequence)
+			default:
+				n++
+			}
+		}
+		last := l.Last()
+		if bytes.Equal(damaged.journal[lastFrame:], files.journal[lastFrame:]) && int(last) != len(all) {
+			t.Fatalf("the last frame is whole, but the log ends with record %d", last)
+		}
+		report, err := l.Verify(t.Context())
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case report.OK() != (n == int(last)):
+			t.Fatalf("%d records of %d are there, and the report is %+v", n, last, report)
+		}
+		lostSome = lostSome || n < int(last)
+		if r := mustAppend(t, l, "other", 0); r.Sequence != last+1 {
+			t.Errorf("after record %d comes %d", last, r.Sequence)
+		}
+		// Also in the bbolt file it is missing, and said so.
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := open(t, Options{Path: path}).Verify(t.Context())
+		if err != nil || again.Records != report.Records+1 || again.OK() != report.OK() {
+			t.Fatalf("closed and opened again: %+v, %v; it was %+v", again, err, report)
+		}
+		os.RemoveAll(filepath.Dir(path))
+	}
+	if !lostSome {
+		t.Error("the test never hits anything")
+	}
+}
+
+// TestJournalIsGone: without its journal a log that was not closed lacks records. It
+// goes on, and says so.
+func TestJournalIsGone(t *testing.T) {
+	files, _ := crashed(t, 30)
+	path := images{file: files.file}.place(t)
+	r, err := OpenReadOnly(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report, err := r.Verify(t.Context()); err != nil || report.OK() {
+		t.Errorf("a tool: %+v, %v", report, err)
+	}
+	r.Close()
+	l := open(t, Options{Path: path})
+	if report, err := l.Verify(t.Context()); err != nil || report.OK() {
+		t.Errorf("%+v, %v", report, err)
+	}
+	mustAppend(t, l, "other", 0)
+	// An older journal is not taken for it.
+	again := takeImages(t, path)
+	again.journal = files.journal
+	l = open(t, Options{Path: again.place(t)})
+	if _, err := appendTo(l, "other", 0); err == nil {
+		t.Error("the append is forgotten")
+	}
+	if n, err := drain(l.Read(t.Context(), 1)); err != nil || n != 2 || l.Last() != 2 {
+		t.Errorf("%d of %d records, %v; want the first one and that", n, l.Last(), err)
+	}
+}
+
+// TestPassIsDamaged: without its name, the journal cannot be told from an older one.
+func TestPassIsDamaged(t *testing.T) {
+	files, _ := crashed(t, 30)
+	path := files.place(t)
+	corrupt(t, path, bucketMeta, keyJournal, flipFirstBit)
+	l := open(t, Options{Path: path})
+	if report, err := l.Verify(t.Context()); err != nil || report.OK() {
+		t.Errorf("%+v, %v", report, err)
+	}
+	mustAppend(t, l, "other", 0)
+}
+
+// TestJournalIsFull appends more than the journal takes, while others read: nobody
+// misses anything when it goes to the bbolt file.
+func TestJournalIsFull(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	l := open(t, Options{Path: path})
+	const n = 600
+	payload := make([]byte, 30<<10)
+	var readers sync.WaitGroup
+	for i := range 3 {
+		readers.Go(func() {
+			for l.Last() < n {
+				next, through := eventlog.Sequence(1), l.Last()
+				for r, err := range l.Read(t.Context(), 1) {
+					if err != nil || r.Sequence != next {
+						t.Errorf("record %d is %d, %v", next, r.Sequence, err)
+						return
+					}
+					next++
+				}
+				if next <= through {
+					t.Errorf("the log had %d records and now has %d", through, next-1)
+				}
+				s, last := eventlog.Stream(fmt.Sprint("s/", i)), eventlog.Version(0)
+				for r, err := range l.ReadStream(t.Context(), s, 1) {
+					if err != nil || r.Version != last+1 {
+						t.Errorf("%s: after version %d comes %d, %v", s, last, r.Version, err)
+						return
+					}
+					last++
+				}
+			}
+		})
+	}
+	subscribed := make(chan int)
+	go func() {
+		count := 0
+		for _, err := range l.Subscribe(t.Context(), 1) {
+			if count++; err != nil || count == n {
+				break
+			}
+		}
+		subscribed <- count
+	}()
+	commits := l.Stats().Commits
+	for i := range n {
+		_, err := l.Append(t.Context(), eventlog.Append{Stream: eventlog.Stream(fmt.Sprint("s/", i%3)), Expected: eventlog.Version(i / 3), Entries: []eventlog.Entry{{Type: "t", Payload: payload}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	readers.Wait()
+	if got := <-subscribed; got != n {
+		t.Errorf("the subscriber got %d records", got)
+	}
+	if got := l.Stats().Commits - commits; got <= n {
+		t.Errorf("%d commits for %d appends: the journal was never emptied", got, n)
+	}
+	checkWhole(t, l, n)
+	// What no journal takes goes the other way.
+	big := make([]byte, journalSize+1)
+	if _, err := l.Append(t.Context(), eventlog.Append{Stream: "big", Entries: []eventlog.Entry{{Type: "t", Payload: big}}}); err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, open(t, Options{Path: takeImages(t, path).place(t)}), n+1)
+}
+
+// TestJournalIsEmptiedInTime: not only when somebody has to wait for that.
+func TestJournalIsEmptiedInTime(t *testing.T) {
+	l := open(t, Options{Path: filepath.Join(t.TempDir(), "events.db")})
+	payload := make([]byte, 100<<10)
+	for v := eventlog.Version(0); v < 3+emptyAt/eventlog.Version(len(payload)); v++ {
+		_, err := l.Append(t.Context(), eventlog.Append{Stream: "s", Expected: v, Entries: []eventlog.Entry{{Type: "t", Payload: payload}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); len(l.recent.all()) > 5; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d records are in the journal", len(l.recent.all()))
+		}
+	}
+}
+
+// TestJournalFails: an append whose frame may be on the disk or not goes to the bbolt file,
+// and if that fails as well, the answer is what the disk has.
+func TestJournalFails(t *testing.T) {
+	for name, c := range map[string]struct{ written, commits, begins, durable bool }{
+		"and nothing was written":                      {false, true, true, true},
+		"and everything was written":                   {true, true, true, true},
+		"nothing was written, nor can it be":           {false, false, true, false},
+		"everything was written, commits fail":         {true, false, true, true},
+		"nothing was written, the file is gone":        {false, true, false, false},
+		"everything was written, and the file is gone": {true, true, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fails, commits := false, true
+			path := filepath.Join(t.TempDir(), "events.db")
+			var mu sync.Mutex
+			var l *Log
+			var err error
+			l, err = openWith(Options{Path: path}, disk{
+				commit: func(tx *bolt.Tx) error {
+					mu.Lock()
+					defer mu.Unlock()
+					if !commits {
+						return errors.New("no")
+					}
+					return commit(tx)
+				},
+				write: func(f *os.File, frame []byte, at int64) error {
+					mu.Lock()
+					defer mu.Unlock()
+					if !fails {
+						return writeFrame(f, frame, at)
+					}
+					if !c.begins {
+						l.store.abandon(l.store.current())
+					}
+					if c.written {
+						if err := writeFrame(f, frame, at); err != nil {
+							return err
+						}
+					}
+					return errors.New("who knows")
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			mustAppend(t, l, "s", 0)
+			mustAppend(t, l, "s", 1)
+			mu.Lock()
+			fails, commits = true, c.commits
+			mu.Unlock()
+			_, err = appendTo(l, "s", 2)
+			if c.durable != (err == nil) || err != nil && !errors.Is(err, eventlog.ErrUnavailable) {
+				t.Errorf("the answer is %v", err)
+			}
+			mu.Lock()
+			fails, commits = false, true
+			mu.Unlock()
+			waitHealthy(t, l)
+			next := eventlog.Version(2)
+			if c.durable {
+				next = 3
+			}
+			for v := next; v < next+3; v++ {
+				mustAppend(t, l, "s", v)
+			}
+			checkWhole(t, l, int(next)+3)
+			checkWhole(t, open(t, Options{Path: takeImages(t, path).place(t)}), int(next)+3)
+		})
+	}
+}
+
+// TestFrame: a frame is read as it was written or not at all.
+func TestFrame(t *testing.T) {
+	pass := newPass()
+	var want []eventlog.Record
+	var values [][]byte
+	for s := range eventlog.Sequence(3) {
+		r := eventlog.Record{Sequence: s + 1, Stream: "s", Version: eventlog.Version(s + 1), Time: time.Unix(0, 7).UTC(), Entry: eventlog.Entry{Type: "t", Payload: []byte("payload")}}
+		want, values = append(want, r), append(values, appendRecord(nil, &r))
+	}
+	frame := appendFrame(nil, pass, values)
+	if len(frame) != journalPage {
+		t.Errorf("it has %d bytes", len(frame))
+	}
+	got, size, ok := parseFrame(append(bytes.Clone(frame), "more"...), pass, &recordDecoder{})
+	if !ok || size != len(frame) || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %d bytes, %v", got, size, ok)
+	}
+	if _, _, ok := parseFrame(frame, newPass(), &recordDecoder{}); ok {
+		t.Error("it is taken for one of another pass")
+	}
+	used := len(inUse(frame))
+	for bit := range used * 8 {
+		frame[bit/8] ^= 1 << (bit % 8)
+		if _, _, ok := parseFrame(frame, pass, &recordDecoder{}); ok {
+			t.Errorf("bit %d of byte %d makes no difference", bit%8, bit/8)
+		}
+		frame[bit/8] ^= 1 << (bit % 8)
+	}
+	for n := range used {
+		if _, _, ok := parseFrame(frame[:n], pass, &recordDecoder{}); ok {
+			t.Errorf("the first %d bytes are enough", n)
+		}
+	}
+}
+
+// TestJournalCannotBeMade: the log works without.
+func TestJournalCannotBeMade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	if err := os.Mkdir(journalPath(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, Options{Path: path})
+	for v := range eventlog.Version(5) {
+		mustAppend(t, l, "s", v)
+	}
+	if n := len(l.recent.all()); n > 0 {
+		t.Errorf("%d records are in a journal", n)
+	}
+	checkWhole(t, open(t, Options{Path: images{file: pagesInUse(t, path)}.place(t)}), 5)
+}
+
+// TestConformanceWithoutJournal: what the log promises does not hang on it.
+func TestConformanceWithoutJournal(t *testing.T) {
+	opened := func(t testing.TB, path string, c eventlog.Clock) eventlog.Log {
+		l, err := openWith(Options{Path: path, BootID: logtest.BootID, Clock: c},
+			disk{commit: commit, write: func(*os.File, []byte, int64) error { return errors.New("no journal here") }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	logtest.Run(t, logtest.Maker{
+		New: func(t testing.TB, c eventlog.Clock) eventlog.Log {
+			return opened(t, filepath.Join(t.TempDir(), "events.db"), c)
+		},
+		Reopen: func(t testing.TB, l eventlog.Log, c eventlog.Clock) eventlog.Log {
+			path := l.(*Log).store.opener.path
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return opened(t, path, c)
+		},
+	})
+}

@@ -1,0 +1,82 @@
+package boltlog
+
+import (
+	"sort"
+	"sync"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// recent holds what the journal has and the bbolt file does not have yet, so that
+// it can be read. The writer alone changes it, and takes nothing out before it is in
+// the bbolt file: who looks here first and there afterwards misses nothing.
+type recent struct {
+	mu      sync.Mutex
+	records []eventlog.Record // ascending; only ever appended to
+	heads   map[eventlog.Stream]eventlog.Version
+	damage  error // why the journal could not be read
+}
+
+// add puts records at the end.
+func (r *recent) add(records []eventlog.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.records = append(r.records, records...)
+	if r.heads == nil {
+		r.heads = make(map[eventlog.Stream]eventlog.Version)
+	}
+	for i := range records {
+		r.heads[records[i].Stream] = records[i].Version
+	}
+}
+
+// set takes the place of all that was there.
+func (r *recent) set(records []eventlog.Record, damage error) {
+	r.mu.Lock()
+	r.records, r.heads, r.damage = nil, nil, damage
+	r.mu.Unlock()
+	r.add(records)
+}
+
+// clear forgets what is in the bbolt file now.
+func (r *recent) clear() { r.set(nil, nil) }
+
+// problem is why records of the journal may be missing, or nil.
+func (r *recent) problem() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.damage
+}
+
+// all returns the records. They are not to be changed.
+func (r *recent) all() []eventlog.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.records[:len(r.records):len(r.records)]
+}
+
+// from returns the records from a sequence on.
+func (r *recent) from(s eventlog.Sequence) []eventlog.Record {
+	all := r.all()
+	return all[sort.Search(len(all), func(i int) bool { return all[i].Sequence >= s }):]
+}
+
+// head is the version of a stream, 0 if none of its records is here.
+func (r *recent) head(s eventlog.Stream) eventlog.Version {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heads[s]
+}
+
+// stream returns the records of one stream, from a version on.
+func (r *recent) stream(s eventlog.Stream, from eventlog.Version) (records []eventlog.Record) {
+	if r.head(s) < from {
+		return nil
+	}
+	for _, record := range r.all() {
+		if record.Stream == s && record.Version >= from {
+			records = append(records, record)
+		}
+	}
+	return records
+}
