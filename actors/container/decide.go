@@ -6,11 +6,6 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-const (
-	retryFirst = time.Second
-	retryMost  = 5 * time.Minute
-)
-
 // Decide says which facts follow from a command. No events and no error means
 // that the command asks for what is already so. An error is a *fault.Fault and
 // changes nothing.
@@ -104,7 +99,7 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		return []Event{KillRequested{}}, nil
 	case KillDone:
 		if c.Err != nil {
-			return []Event{KillFailed{failure(s, "kill container", c.Err), s.again(Kill{}, c.At)}}, nil
+			return []Event{KillFailed{failure(s, "kill container", c.Err), s.Retries.Next(Kill{}.Key(), c.At)}}, nil
 		}
 		return []Event{Killed{}}, nil
 	case ExecuteDone:
@@ -122,7 +117,7 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		return []Event{LogReopened{c.Reopen}}, nil
 	case DeleteRuntimeDone:
 		if c.Err != nil {
-			return []Event{RuntimeDeleteFailed{failure(s, "delete container", c.Err), s.again(DeleteRuntime{}, c.At)}}, nil
+			return []Event{RuntimeDeleteFailed{failure(s, "delete container", c.Err), s.Retries.Next(DeleteRuntime{}.Key(), c.At)}}, nil
 		}
 		var events []Event
 		if c.Exited && !s.ExitSeen {
@@ -131,7 +126,7 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		return append(append(events, RuntimeDeleted{}), s.execsLost()...), nil
 	case ReleaseRootfsDone:
 		if c.Err != nil {
-			return []Event{RootfsReleaseFailed{failure(s, "release root file system", c.Err), s.again(ReleaseRootfs{}, c.At)}}, nil
+			return []Event{RootfsReleaseFailed{failure(s, "release root file system", c.Err), s.Retries.Next(ReleaseRootfs{}.Key(), c.At)}}, nil
 		}
 		return []Event{RootfsReleased{}}, nil
 	default:
@@ -271,16 +266,6 @@ func milestone(s State) Event {
 		return ContainerRemoved{}
 	}
 	return nil
-}
-
-// again returns when an effect that has just failed is owed again: after one
-// second at first, then twice as long each time, up to five minutes.
-func (s State) again(e Effect, now time.Time) time.Time {
-	wait := retryFirst
-	for range s.Retries[e.Key()].Tries {
-		wait = min(2*wait, retryMost)
-	}
-	return now.Add(wait)
 }
 
 func failure(s State, op string, err error) fault.Fault {

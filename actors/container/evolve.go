@@ -69,11 +69,11 @@ func Evolve(s State, e Event) State {
 		s.Signalled = len(s.Stops) > 0
 	case KillRequested:
 		s.Killing = true
-		s.retryNow()
+		s.Retries.Now()
 	case Killed:
 		s.KillSent = true
 	case KillFailed:
-		s = s.retry(Kill{}, e.RetryAt)
+		s.Retries.Failed(Kill{}.Key(), e.RetryAt)
 	case ContainerExited:
 		s.ExitSeen = true
 		if s.Phase != Exited {
@@ -103,17 +103,17 @@ func Evolve(s State, e Event) State {
 		if s.Phase != Unwinding {
 			s.Phase = Removing
 		}
-		s.retryNow()
+		s.Retries.Now()
 	case RuntimeDeleted:
 		s.RuntimeDeleted = true
 		delete(s.Retries, DeleteRuntime{}.Key())
 	case RuntimeDeleteFailed:
-		s = s.retry(DeleteRuntime{}, e.RetryAt)
+		s.Retries.Failed(DeleteRuntime{}.Key(), e.RetryAt)
 	case RootfsReleased:
 		s.RootfsReleased = true
 		delete(s.Retries, ReleaseRootfs{}.Key())
 	case RootfsReleaseFailed:
-		s = s.retry(ReleaseRootfs{}, e.RetryAt)
+		s.Retries.Failed(ReleaseRootfs{}.Key(), e.RetryAt)
 	case ContainerRemoved:
 		s.Phase = Removed
 	}

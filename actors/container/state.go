@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stele-runtime/stele/actors/backoff"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 )
@@ -88,12 +89,6 @@ type Exec struct {
 	Timeout time.Duration
 }
 
-// Retry says when an effect that failed is owed again.
-type Retry struct {
-	Tries int
-	At    time.Time
-}
-
 // State is everything that the container's decisions need. Its exported fields
 // are what a snapshot keeps.
 type State struct {
@@ -144,8 +139,8 @@ type State struct {
 	OutputLost uint64 `json:",omitempty"`
 	// Failure is why the creation or the start failed.
 	Failure fault.Fault `json:",omitzero"`
-	// Retries holds the effects that failed, by their key.
-	Retries map[string]Retry `json:",omitempty"`
+	// Retries holds the effects that failed.
+	Retries backoff.Schedule `json:",omitempty"`
 }
 
 // Ended reports whether the container is in a final phase and owes nothing more.
@@ -198,20 +193,5 @@ func (s State) fail(f fault.Fault) State {
 	if s.Phase == Creating {
 		s.Phase, s.Failure = Unwinding, f
 	}
-	return s
-}
-
-// retryNow makes what failed due at once. How often it was tried still counts.
-func (s State) retryNow() {
-	for key, r := range s.Retries {
-		s.Retries[key] = Retry{Tries: r.Tries}
-	}
-}
-
-func (s State) retry(e Effect, at time.Time) State {
-	if s.Retries == nil {
-		s.Retries = map[string]Retry{}
-	}
-	s.Retries[e.Key()] = Retry{Tries: s.Retries[e.Key()].Tries + 1, At: at}
 	return s
 }

@@ -1,14 +1,7 @@
 package sandbox
 
 import (
-	"time"
-
 	"github.com/stele-runtime/stele/actors/fault"
-)
-
-const (
-	retryFirst = time.Second
-	retryMost  = 5 * time.Minute
 )
 
 // Decide says which facts follow from a command. No events and no error means
@@ -90,7 +83,7 @@ func decide(s State, c Command) ([]Event, error) {
 		}
 		if c.Err != nil {
 			f := fault.From(c.Err, "stop container", string(c.Container))
-			return []Event{ContainerStopFailed{c.Container, f, s.again(StopContainer{Container: c.Container}, c.At)}}, nil
+			return []Event{ContainerStopFailed{c.Container, f, s.Retries.Next(StopContainer{Container: c.Container}.Key(), c.At)}}, nil
 		}
 		return []Event{ContainerStopped{c.Container}}, nil
 	case RemoveContainerDone:
@@ -99,22 +92,22 @@ func decide(s State, c Command) ([]Event, error) {
 		}
 		if c.Err != nil {
 			f := fault.From(c.Err, "remove container", string(c.Container))
-			return []Event{ContainerRemoveFailed{c.Container, f, s.again(RemoveContainer{Container: c.Container}, c.At)}}, nil
+			return []Event{ContainerRemoveFailed{c.Container, f, s.Retries.Next(RemoveContainer{Container: c.Container}.Key(), c.At)}}, nil
 		}
 		return []Event{ContainerForgotten{c.Container}}, nil
 	case StopHolderDone:
 		if c.Err != nil {
-			return []Event{HolderStopFailed{failure(s, "stop the pod's init", c.Err), s.again(StopHolder{}, c.At)}}, nil
+			return []Event{HolderStopFailed{failure(s, "stop the pod's init", c.Err), s.Retries.Next(StopHolder{}.Key(), c.At)}}, nil
 		}
 		return []Event{HolderStopped{}}, nil
 	case DetachNetworkDone:
 		if c.Err != nil {
-			return []Event{NetworkDetachFailed{failure(s, "detach network", c.Err), s.again(DetachNetwork{}, c.At)}}, nil
+			return []Event{NetworkDetachFailed{failure(s, "detach network", c.Err), s.Retries.Next(DetachNetwork{}.Key(), c.At)}}, nil
 		}
 		return []Event{NetworkDetached{}}, nil
 	case ReleaseSandboxDone:
 		if c.Err != nil {
-			return []Event{SandboxReleaseFailed{failure(s, "release sandbox", c.Err), s.again(ReleaseSandbox{}, c.At)}}, nil
+			return []Event{SandboxReleaseFailed{failure(s, "release sandbox", c.Err), s.Retries.Next(ReleaseSandbox{}.Key(), c.At)}}, nil
 		}
 		return []Event{SandboxReleased{}}, nil
 	}
@@ -193,14 +186,4 @@ func milestone(s State) Event {
 	case Absent, Ready, Failed, Stopped, Removed:
 	}
 	return nil
-}
-
-// again returns when an effect that has just failed is owed again: after one
-// second at first, then twice as long each time, up to five minutes.
-func (s State) again(e Effect, now time.Time) time.Time {
-	wait := retryFirst
-	for range s.Retries[e.Key()].Tries {
-		wait = min(2*wait, retryMost)
-	}
-	return now.Add(wait)
 }

@@ -41,10 +41,10 @@ func Evolve(s State, e Event) State {
 		delete(s.Retries, RemoveContainer{Container: e.Container}.Key())
 	case StopRequested:
 		s.Phase = Stopping
-		s.retryNow()
+		s.Retries.Now()
 	case RemoveRequested:
 		s.RemoveRequested = true
-		s.retryNow()
+		s.Retries.Now()
 		if s.Phase == Stopped {
 			s.Phase = Removing
 		}
@@ -61,19 +61,19 @@ func Evolve(s State, e Event) State {
 			s.Containers[e.Container] = true
 		}
 	case ContainerStopFailed:
-		s = s.retry(StopContainer{Container: e.Container}, e.RetryAt)
+		s.Retries.Failed(StopContainer{Container: e.Container}.Key(), e.RetryAt)
 	case ContainerRemoveFailed:
-		s = s.retry(RemoveContainer{Container: e.Container}, e.RetryAt)
+		s.Retries.Failed(RemoveContainer{Container: e.Container}.Key(), e.RetryAt)
 	case HolderStopped:
 		s.Holder.Stopped = true
 		delete(s.Retries, StopHolder{}.Key())
 	case HolderStopFailed:
-		s = s.retry(StopHolder{}, e.RetryAt)
+		s.Retries.Failed(StopHolder{}.Key(), e.RetryAt)
 	case NetworkDetached:
 		s.Network.Detached = true
 		delete(s.Retries, DetachNetwork{}.Key())
 	case NetworkDetachFailed:
-		s = s.retry(DetachNetwork{}, e.RetryAt)
+		s.Retries.Failed(DetachNetwork{}.Key(), e.RetryAt)
 	case SandboxStopped:
 		s.Phase = Stopped
 		if s.RemoveRequested {
@@ -83,7 +83,7 @@ func Evolve(s State, e Event) State {
 		s.Released = true
 		delete(s.Retries, ReleaseSandbox{}.Key())
 	case SandboxReleaseFailed:
-		s = s.retry(ReleaseSandbox{}, e.RetryAt)
+		s.Retries.Failed(ReleaseSandbox{}.Key(), e.RetryAt)
 	case SandboxRemoved:
 		s.Phase = Removed
 	}

@@ -29,10 +29,10 @@ var values = []string{
 }
 
 var (
-	nouns    = []string{"actors/id", "actors/fault"}
+	nouns    = []string{"actors/id", "actors/fault", "actors/backoff"}
 	suites   = []string{"actors/machinetest", "eventlog"}
 	drivers  = []string{"executors"}
-	machines = []string{"actors/id", "actors/fault", "actors/sandbox", "actors/container", "actors/image", "actors/host"}
+	machines = []string{"actors/id", "actors/fault", "actors/backoff", "actors/sandbox", "actors/container", "actors/image", "actors/host"}
 )
 
 const (
@@ -48,6 +48,7 @@ var rules = []rule{
 
 	{"actors/id", nil, nil, values, "ids are plain values that everybody may speak of"},
 	{"actors/fault", nil, nil, values, "the error type crosses every boundary, so it may lean on nothing"},
+	{"actors/backoff", nil, nil, values, "when something is tried again is a value in the states of several machines"},
 	{"actors/sandbox", nouns, suites, values, noOtherMachine},
 	{"actors/container", nouns, suites, values, noOtherMachine},
 	{"actors/image", nouns, suites, values, noOtherMachine},
