@@ -68,6 +68,7 @@ func BenchmarkPodLives(b *testing.B) {
 			b.ReportMetric(float64(spent.records)/float64(b.N), "events/life")
 			b.ReportMetric(float64(spent.appends)/float64(b.N), "appends/life")
 			b.ReportMetric(float64(spent.commits)/float64(b.N), "commits/life")
+			b.ReportMetric(milliseconds(spent.committing)/float64(spent.commits), "commit-ms")
 			// The clients' waiting is the sum over all workers, and so is the log's.
 			share := float64(spent.held) / float64(r.total())
 			b.ReportMetric(100*share, "log-%")
@@ -92,29 +93,36 @@ func logStats(b *testing.B, h *e2e.Harness) stats {
 	// Protobuf's JSON has 64-bit numbers as strings, and durations in seconds.
 	var told struct {
 		Records, Appends, Commits int64 `json:",string"`
-		HeldTime                  string
+		CommitTime, HeldTime      string
 	}
 	out := h.Stele("inspect", "--log-stats")
 	if err := json.Unmarshal([]byte(out), &told); err != nil {
+		b.Fatalf("stele inspect --log-stats: %v: %s", err, out)
+	}
+	committing, err := time.ParseDuration(told.CommitTime)
+	if err != nil {
 		b.Fatalf("stele inspect --log-stats: %v: %s", err, out)
 	}
 	held, err := time.ParseDuration(told.HeldTime)
 	if err != nil {
 		b.Fatalf("stele inspect --log-stats: %v: %s", err, out)
 	}
-	return stats{told.Records, told.Appends, told.Commits, held}
+	return stats{told.Records, told.Appends, told.Commits, committing, held}
 }
 
 // stats are what the log did since the daemon's start: records, the appends that
-// carried them and the commits that made them durable, and how long pods and containers
-// that were ready to go on waited for these.
+// carried them and the commits that made them durable, how long these took, and how
+// long pods and containers that were ready to go on waited for them.
 type stats struct {
 	records, appends, commits int64
-	held                      time.Duration
+	committing, held          time.Duration
 }
 
 func (s stats) minus(before stats) stats {
-	return stats{s.records - before.records, s.appends - before.appends, s.commits - before.commits, s.held - before.held}
+	return stats{
+		s.records - before.records, s.appends - before.appends, s.commits - before.commits,
+		s.committing - before.committing, s.held - before.held,
+	}
 }
 
 // live takes one pod through its life.
