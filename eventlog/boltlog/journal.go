@@ -75,6 +75,8 @@ type journal struct {
 
 	frame []byte // room for one, used again
 	write func(f *os.File, frame []byte, at int64) error
+
+	urgency urgency
 }
 
 // journalPath is where the journal of a log is.
@@ -158,7 +160,10 @@ func (j *journal) put(values [][]byte) (done bool, err error) {
 	if j.at+int64(len(frame)) > journalSize {
 		return false, nil
 	}
-	if err := j.write(j.file, frame, j.at); err != nil {
+	lower := j.urgency.raise()
+	err = j.write(j.file, frame, j.at)
+	lower()
+	if err != nil {
 		return false, fmt.Errorf("write %d bytes to %s at %d: %w", len(frame), j.file.Name(), j.at, err)
 	}
 	j.at += int64(len(frame))
