@@ -26,14 +26,14 @@ type Options struct {
 
 const defaultLockWait = 5 * time.Second
 
-// Limits of what waits for the writer, and of one transaction.
+// Limits of what waits for the writer, and of one commit.
 const (
 	maxWaitingBytes = 128 << 20
 	maxBatch        = 1024
 	maxBatchBytes   = 16 << 20
 )
 
-// Log is an event log in one bbolt file. Make it with Open.
+// Log is an event log in a bbolt file with a journal. Make it with Open.
 type Log struct {
 	Reader
 

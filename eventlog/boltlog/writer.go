@@ -248,6 +248,11 @@ func (w *writer) toFile(b *batch) (culprit *request, err error) {
 	}
 	began := time.Now()
 	err = guard(func() error { return w.commit(tx) })
+	if err == nil && pass != (passID{}) {
+		// Both meta pages are to know the pass: without the newer one, the file would
+		// be as it was before all that is now overwritten in the journal.
+		err = w.change(func(*bolt.Bucket) error { return nil })
+	}
 	w.committing(began)
 	if err != nil {
 		w.rollback(tx)
