@@ -66,8 +66,8 @@
 // versions are checked by it, so a refused append costs the others nothing.
 //
 // A transaction of bbolt writes some eight pages all over the file, and syncs twice. In
-// the journal the same records take one page and one sync, which is half of what an
-// append waits for; and they come to the bbolt file a thousand at a time, when the
+// the journal the same records take one page and one sync, which takes a third off what
+// an append waits for; and they come to the bbolt file a thousand at a time, when the
 // journal is full, or half full and nobody waits, when a snapshot is saved, and at the
 // end. What is in the journal is kept in memory as well, where reads find it.
 //
