@@ -40,8 +40,8 @@ func metrics(log *boltlog.Log, live *projections.Live, pulls *executors.Pulls) *
 	})
 	counter("image_pull_bytes_total", "Bytes that pulls have fetched since the daemon's start.", func() float64 { return float64(pulls.Fetched()) })
 	counter("event_log_records_total", "Records appended since the daemon's start.", func() float64 { return float64(log.Stats().Records) })
-	counter("event_log_commits_total", "Transactions that carried the records.", func() float64 { return float64(log.Stats().Commits) })
-	counter("event_log_commit_seconds_total", "Time spent in these transactions.", func() float64 { return log.Stats().CommitTime.Seconds() })
+	counter("event_log_commits_total", "Commits that made the records durable.", func() float64 { return float64(log.Stats().Commits) })
+	counter("event_log_commit_seconds_total", "Time spent in these commits.", func() float64 { return log.Stats().CommitTime.Seconds() })
 	counter("event_log_wait_seconds_total", "Time from the appends' arrival to their answers.", func() float64 { return log.Stats().WaitTime.Seconds() })
 	gauge("event_log_healthy", "1 if the event log can be written.", func() float64 {
 		if log.Health() != nil {

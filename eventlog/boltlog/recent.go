@@ -21,6 +21,11 @@ type recent struct {
 func (r *recent) add(records []eventlog.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.append(records)
+}
+
+// append is add, with the lock held.
+func (r *recent) append(records []eventlog.Record) {
 	r.records = append(r.records, records...)
 	if r.heads == nil {
 		r.heads = make(map[eventlog.Stream]eventlog.Version)
@@ -30,12 +35,12 @@ func (r *recent) add(records []eventlog.Record) {
 	}
 }
 
-// set takes the place of all that was there.
+// set takes the place of all that was there, at once.
 func (r *recent) set(records []eventlog.Record, damage error) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.records, r.heads, r.damage = nil, nil, damage
-	r.mu.Unlock()
-	r.add(records)
+	r.append(records)
 }
 
 // clear forgets what is in the bbolt file now.

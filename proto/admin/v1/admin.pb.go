@@ -541,7 +541,7 @@ type LogStatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sequence of the last record.
 	LastSequence uint64 `protobuf:"varint,1,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
-	// Since the daemon's start: records, the transactions that carried them, and
+	// Since the daemon's start: records, the commits that made them durable, and
 	// the time spent in those.
 	Records    uint64               `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
 	Commits    uint64               `protobuf:"varint,3,opt,name=commits,proto3" json:"commits,omitempty"`
