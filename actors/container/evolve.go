@@ -76,7 +76,8 @@ func Evolve(s State, e Event) State {
 		s.Retries.Failed(Kill{}.Key(), e.RetryAt)
 	case ContainerExited:
 		s.ExitSeen = true
-		if s.Phase != Exited {
+		// A start that failed has told already how the container ended.
+		if s.Exit.At.IsZero() {
 			s.Exit = e.Exit
 		}
 		if s.Phase == Created || s.Phase == Running {
