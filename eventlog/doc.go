@@ -20,7 +20,10 @@
 // # What is promised
 //
 //  1. What Append returned is durable: it is there after a crash of the
-//     process or the machine, as far as the disk keeps what it has synced.
+//     process or the machine, as far as the disk keeps what it has synced. An
+//     append that says it is volatile is there after a crash of the process; one
+//     of the machine may take the end of the log away, back to the last record
+//     that is not volatile or was appended VolatileFor ago.
 //  2. Records are read in the order of their sequences, each once, by Read,
 //     ReadStream and Subscribe alike. None changes, none goes away.
 //  3. Nobody who reads slows the writer or another reader.

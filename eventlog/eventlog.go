@@ -52,7 +52,16 @@ type Append struct {
 	Stream   Stream
 	Expected Version // the stream's version before; 0 if it must not exist
 	Entries  []Entry // 1 to MaxEntries
+	// Volatile says that the entries tell of what ends with the boot, so that they need
+	// to outlive the process only, and not the machine: the log answers before they are
+	// synced to the disk, which follows within VolatileFor. A power failure in between
+	// takes them away, with everything behind them.
+	Volatile bool
 }
+
+// VolatileFor is the longest time after which a volatile append is on its way to the
+// disk.
+const VolatileFor = 50 * time.Millisecond
 
 // Snapshot is a state that was derived from all records up to and including
 // Sequence. It is an optimization: whoever fails to load one replays instead.
@@ -102,7 +111,8 @@ type Log interface {
 
 	// Append puts the entries at the end of their stream and returns them as
 	// records, in order, when they are durable: from then on they are seen
-	// by Read, ReadStream and Last, also after a crash.
+	// by Read, ReadStream and Last, also after a crash. Volatile ones are durable
+	// as soon as the kernel has them.
 	//
 	// Errors: ErrInvalid, ErrWrongVersion, ErrClosed, ErrUnavailable and
 	// ErrCorrupt (the stream cannot be gone on with because of damage) mean

@@ -152,6 +152,26 @@ type RootfsReleaseFailed struct {
 // ContainerRemoved: the container is gone. Final.
 type ContainerRemoved struct{}
 
+// Volatile reports whether an event may be lost with the node's power, although it was
+// acted upon and its caller was answered. What must not be lost: that a container exists,
+// for it has things on the disk; how it ended, which is told once; that it is gone. What
+// may: how far it had come, for its processes end with the boot, and what is owed then
+// undoes the rest, whether or not it was begun.
+func Volatile(e Event) bool {
+	switch e.(type) {
+	case ContainerRequested, ContainerFailed, ContainerStartFailed, ContainerExited, ContainerRemoved:
+		return false
+	case RootfsPrepared, RootfsPrepareFailed, ContainerCreated, ContainerCreateFailed,
+		StartRequested, ContainerStarted,
+		StopRequested, StopWithdrawn, StopSignalled, StopSignalFailed, KillRequested, Killed, KillFailed,
+		ExecRequested, ExecEnded, ExecFailed,
+		LogReopenRequested, LogReopened, LogReopenFailed, OutputLost,
+		RemoveRequested, RuntimeDeleted, RuntimeDeleteFailed, RootfsReleased, RootfsReleaseFailed:
+		return true
+	}
+	return false
+}
+
 func (ContainerRequested) event()    {}
 func (RootfsPrepared) event()        {}
 func (RootfsPrepareFailed) event()   {}

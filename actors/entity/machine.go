@@ -31,6 +31,10 @@ type Machine[S, C, E any, F Effect] struct {
 	// one under way is done, and owes the undoing of both: then it need not wait
 	// until the outcome of that one is durable. It may be nil.
 	Announced func(S, F) bool
+	// Volatile reports whether an event needs to outlive the daemon only: should the
+	// node lose power right after it, what is owed then comes to the same end without
+	// it. It may be nil: then every event must outlive the node's boot.
+	Volatile func(E) bool
 	// Ended reports whether the actor may go: nothing is owed or awaited.
 	Ended func(S) bool
 	// Free reports whether the entity's name may be given to another one.

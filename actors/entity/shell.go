@@ -252,7 +252,7 @@ func (s *shell[S, C, E, F]) reject(w *work[S, C, E], err error) {
 }
 
 func (s *shell[S, C, E, F]) append(w *work[S, C, E]) {
-	a := eventlog.Append{Stream: s.stream, Expected: s.at.Version}
+	a := eventlog.Append{Stream: s.stream, Expected: s.at.Version, Volatile: s.machine.Volatile != nil}
 	cause := eventlog.Cause{Command: fmt.Sprintf("%T", w.command)}
 	if w.ask != nil {
 		cause.Trace = w.ask.Trace
@@ -266,6 +266,7 @@ func (s *shell[S, C, E, F]) append(w *work[S, C, E]) {
 			s.reject(w, fmt.Errorf("encode %T: %w", e, err))
 			return
 		}
+		a.Volatile = a.Volatile && s.machine.Volatile(e)
 		a.Entries = append(a.Entries, eventlog.Entry{Type: encoded.Type, Schema: encoded.Schema, Cause: cause, Payload: encoded.Payload})
 	}
 	send := s.send

@@ -91,7 +91,7 @@ func New(c Config) (*Node, error) {
 		return slog.New(warnings{c.Logger.With("component", "actors").Handler()})
 	}))
 	n.sandboxes = &entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
-		Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed, Announced: sandbox.Announced,
+		Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed, Announced: sandbox.Announced, Volatile: sandbox.Volatile,
 		Ended: sandbox.Ended, Free: sandbox.NameFree,
 		Encode: codec.EncodeSandbox, Decode: codec.DecodeSandbox,
 		Execute: func(ctx context.Context, f sandbox.Effect) sandbox.Command {
@@ -100,7 +100,7 @@ func New(c Config) (*Node, error) {
 		Failed: c.Executor.SandboxFailed,
 	}
 	n.containers = &entity.Machine[container.State, container.Command, container.Event, container.Effect]{
-		Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced,
+		Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced, Volatile: container.Volatile,
 		Ended: container.Ended, Free: container.NameFree,
 		Encode: codec.EncodeContainer, Decode: codec.DecodeContainer,
 		Execute: c.Executor.Container, Failed: c.Executor.ContainerFailed,

@@ -128,6 +128,25 @@ type SandboxReleaseFailed struct {
 // SandboxRemoved: the sandbox and its containers are gone. Final.
 type SandboxRemoved struct{}
 
+// Volatile reports whether an event may be lost with the node's power, although it was
+// acted upon and its caller was answered. What must not be lost: that a sandbox exists,
+// for it has an address, which plugins keep on the disk; that it is gone. What may: how
+// far it had come, for its namespaces and processes end with the boot, and what is owed
+// then undoes the rest, whether or not it was begun.
+func Volatile(e Event) bool {
+	switch e.(type) {
+	case SandboxRequested, SandboxFailed, SandboxRemoved:
+		return false
+	case SandboxPrepared, SandboxPrepareFailed, NetworkAttached, NetworkAttachFailed,
+		HolderStarted, HolderStartFailed, HolderEnded, SandboxReady, SandboxLost,
+		ContainerAdded, ContainerForgotten, ContainerStopped, ContainerStopFailed, ContainerRemoveFailed,
+		StopRequested, HolderStopped, HolderStopFailed, NetworkDetached, NetworkDetachFailed, SandboxStopped,
+		RemoveRequested, SandboxReleased, SandboxReleaseFailed:
+		return true
+	}
+	return false
+}
+
 func (SandboxRequested) event()      {}
 func (SandboxPrepared) event()       {}
 func (SandboxPrepareFailed) event()  {}

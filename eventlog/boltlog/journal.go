@@ -27,8 +27,8 @@ const (
 	// a page, let alone a sector, of one that was acknowledged.
 	journalPage = 4 << 10
 
-	// frameHeader is magic, pass, length of the body and CRC-32C.
-	frameHeader = 8 + len(passID{}) + 4 + crcSize
+	// frameHeader is magic, pass, synced, length of the body and CRC-32C.
+	frameHeader = 8 + len(passID{}) + sequenceSize + 4 + crcSize
 
 	// emptyAt is from where on the journal is emptied when nobody waits.
 	emptyAt = journalSize / 2
@@ -73,8 +73,12 @@ type journal struct {
 	pass passID   // under way; zero if there is none
 	at   int64    // where the next frame goes
 
+	// written is the last record that is in the file, synced the last one that is
+	// known to be on the disk, in this file or the other one.
+	written, synced eventlog.Sequence
+
 	frame []byte // room for one, used again
-	write func(f *os.File, frame []byte, at int64) error
+	disk  disk
 
 	urgency urgency
 }
@@ -82,14 +86,19 @@ type journal struct {
 // journalPath is where the journal of a log is.
 func journalPath(path string) string { return path + ".journal" }
 
-// openJournal opens a journal for writing. It makes and allocates it if need be.
-func openJournal(path string) (*os.File, error) {
+// openJournal opens a journal for writing. It makes and allocates it if need be, and
+// what is in it is on the disk afterwards: its last writer may have been killed before
+// it saw to that.
+func openJournal(path string, sync func(*os.File) error) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, fileMode)
 	if err != nil {
 		return nil, err
 	}
 	if err := allocate(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("allocate %s: %w", path, err), f.Close())
+	}
+	if err := sync(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("sync %s: %w", path, err), f.Close())
 	}
 	return f, nil
 }
@@ -135,24 +144,27 @@ func syncDir(path string) error {
 	return dir.Sync()
 }
 
-// writeFrame writes a frame so that it is on the disk.
+// writeFrame gives a frame to the kernel.
 func writeFrame(f *os.File, frame []byte, at int64) error {
-	if _, err := f.WriteAt(frame, at); err != nil {
-		return err
-	}
+	_, err := f.WriteAt(frame, at)
+	return err
+}
+
+// syncFrames returns when all frames that were written are on the disk.
+func syncFrames(f *os.File) error {
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return fmt.Errorf("fdatasync: %w", err)
 	}
 	return nil
 }
 
-// put writes records into one frame. It returns false, and no error, if there is no
-// room for them, or no pass under way.
-func (j *journal) put(values [][]byte) (done bool, err error) {
+// put writes a batch into one frame, and syncs it if it is lasting. It returns false,
+// and no error, if there is no room for it, or no pass under way.
+func (j *journal) put(b *batch) (done bool, err error) {
 	if j.file == nil || j.pass == (passID{}) {
 		return false, nil
 	}
-	frame := appendFrame(j.frame[:0], j.pass, values)
+	frame := appendFrame(j.frame[:0], j.pass, j.synced, b.values)
 	j.frame = frame
 	if cap(j.frame) > journalSize/4 {
 		j.frame = nil
@@ -160,18 +172,41 @@ func (j *journal) put(values [][]byte) (done bool, err error) {
 	if j.at+int64(len(frame)) > journalSize {
 		return false, nil
 	}
-	lower := j.urgency.raise()
-	err = j.write(j.file, frame, j.at)
-	lower()
-	if err != nil {
+	if b.lasting {
+		defer j.urgency.raise()()
+	}
+	if err := j.disk.write(j.file, frame, j.at); err != nil {
 		return false, fmt.Errorf("write %d bytes to %s at %d: %w", len(frame), j.file.Name(), j.at, err)
 	}
 	j.at += int64(len(frame))
+	j.written = b.next - 1
+	if b.lasting {
+		if err := j.sync(); err != nil {
+			return false, err
+		}
+	}
 	return true, nil
 }
 
-// begin begins a pass, which the bbolt file has to know.
-func (j *journal) begin(p passID) { j.pass, j.at = p, 0 }
+// behind says whether something was written and is not synced yet.
+func (j *journal) behind() bool { return j.written != j.synced }
+
+// sync returns when all that was written is on the disk.
+func (j *journal) sync() error {
+	if j.file == nil || !j.behind() {
+		return nil
+	}
+	if err := j.disk.sync(j.file); err != nil {
+		return fmt.Errorf("sync %s: %w", j.file.Name(), err)
+	}
+	j.synced = j.written
+	return nil
+}
+
+// begin begins a pass, which the bbolt file has to know, like all records up to last.
+func (j *journal) begin(p passID, last eventlog.Sequence) {
+	j.pass, j.at, j.written, j.synced = p, 0, last, last
+}
 
 // giveUp stops using the journal until it is opened again.
 func (j *journal) giveUp(log *slog.Logger) {
@@ -185,9 +220,10 @@ func (j *journal) giveUp(log *slog.Logger) {
 }
 
 // appendFrame appends a frame, up to the end of its last page, to b, which is empty.
-func appendFrame(b []byte, p passID, values [][]byte) []byte {
+func appendFrame(b []byte, p passID, synced eventlog.Sequence, values [][]byte) []byte {
 	b = append(b, frameMagic...)
 	b = append(b, p[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(synced))
 	b = append(b, make([]byte, frameHeader-len(b))...)
 	for _, v := range values {
 		b = binary.AppendUvarint(b, uint64(len(v)))
@@ -205,52 +241,75 @@ func frameSum(frame []byte) uint32 {
 	return crc32.Update(sum, castagnoli, frame[frameHeader:])
 }
 
-// parseFrame parses the frame at the start of b and returns how many bytes it
-// takes. ok is false if there is none of this pass, or no whole one.
-func parseFrame(b []byte, p passID, decoder *recordDecoder) (records []eventlog.Record, size int, ok bool) {
+// frame is what was read of one.
+type frame struct {
+	records []eventlog.Record // at least one
+	synced  eventlog.Sequence // the last record that was known to be on the disk
+	size    int               // bytes, in the file
+}
+
+func (f *frame) first() eventlog.Sequence { return f.records[0].Sequence }
+func (f *frame) last() eventlog.Sequence  { return f.records[len(f.records)-1].Sequence }
+
+// parseFrame parses the frame at the start of b. ok is false if there is none of this
+// pass, or no whole one.
+func parseFrame(b []byte, p passID, decoder *recordDecoder) (f frame, ok bool) {
 	if len(b) < frameHeader || !bytes.HasPrefix(b, frameMagic) || !bytes.Equal(b[len(frameMagic):][:len(p)], p[:]) {
-		return nil, 0, false
+		return f, false
 	}
 	length := int64(binary.BigEndian.Uint32(b[frameHeader-crcSize-4:]))
 	if length > int64(len(b)-frameHeader) {
-		return nil, 0, false
+		return f, false
 	}
 	end := frameHeader + int(length)
 	if binary.BigEndian.Uint32(b[frameHeader-crcSize:]) != frameSum(b[:end]) {
-		return nil, 0, false
+		return f, false
 	}
+	f.synced = eventlog.Sequence(binary.BigEndian.Uint64(b[len(frameMagic)+len(p):]))
+	f.size = end + -end&(journalPage-1)
 	values := parser{b: b[frameHeader:end]}
 	for len(values.b) > 0 {
 		record, err := decoder.decode(values.bytes(uint64(end)))
 		if err != nil {
-			return nil, 0, false
+			return f, false
 		}
-		records = append(records, record)
+		f.records = append(f.records, record)
 	}
-	return records, end + -end&(journalPage-1), values.err == nil
+	return f, values.err == nil && len(f.records) > 0
 }
 
 // recall reads what a pass has put into a journal, from the record after last on, and
 // where its next frame goes.
 //
-// A frame that is not whole at the end was never acknowledged. One before others is
-// damaged: its records are missing.
+// A frame that is not whole was never acknowledged, or it was not synced yet when the
+// power failed. Both are the end of the log, whatever the disk has of frames behind it;
+// the pass must not be gone on with then, since they are still there. But if a later
+// frame says that its records were synced, it is damaged, and they are missing.
 func recall(path string, p passID, last eventlog.Sequence) (records []eventlog.Record, next int64, err error) {
 	b, err := readJournal(path)
 	if err != nil {
 		return nil, 0, err
 	}
 	var decoder recordDecoder
+	var frames []frame
+	synced, reached := last, last
 	for at := 0; at < len(b); {
-		frame, size, ok := parseFrame(b[at:], p, &decoder)
-		if !ok || len(frame) == 0 || frame[0].Sequence <= last {
+		f, ok := parseFrame(b[at:], p, &decoder)
+		if !ok || f.first() <= reached {
 			at += journalPage
 			continue
 		}
-		records = append(records, frame...)
-		last = frame[len(frame)-1].Sequence
-		at += size
+		frames = append(frames, f)
+		synced, reached = max(synced, f.synced), f.last()
+		at += f.size
 		next = int64(at)
+	}
+	for _, f := range frames {
+		if f.first() > last+1 && last >= synced {
+			return records, journalSize, nil
+		}
+		records = append(records, f.records...)
+		last = f.last()
 	}
 	return records, next, nil
 }

@@ -125,6 +125,7 @@ func failures(t *testing.T, random *rand.Rand) (all []powerFailure, records []ev
 		write: func(f *os.File, frame []byte, at int64) error {
 			return around("frame", func() error { return writeFrame(f, frame, at) })
 		},
+		sync: syncFrames,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -575,6 +576,7 @@ func TestJournalFails(t *testing.T) {
 					}
 					return errors.New("who knows")
 				},
+				sync: syncFrames,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -615,27 +617,27 @@ func TestFrame(t *testing.T) {
 		r := eventlog.Record{Sequence: s + 1, Stream: "s", Version: eventlog.Version(s + 1), Time: time.Unix(0, 7).UTC(), Entry: eventlog.Entry{Type: "t", Payload: []byte("payload")}}
 		want, values = append(want, r), append(values, appendRecord(nil, &r))
 	}
-	frame := appendFrame(nil, pass, values)
+	frame := appendFrame(nil, pass, 0, values)
 	if len(frame) != journalPage {
 		t.Errorf("it has %d bytes", len(frame))
 	}
-	got, size, ok := parseFrame(append(bytes.Clone(frame), "more"...), pass, &recordDecoder{})
-	if !ok || size != len(frame) || !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, %d bytes, %v", got, size, ok)
+	got, ok := parseFrame(append(bytes.Clone(frame), "more"...), pass, &recordDecoder{})
+	if !ok || got.size != len(frame) || !reflect.DeepEqual(got.records, want) {
+		t.Errorf("%+v, %v", got, ok)
 	}
-	if _, _, ok := parseFrame(frame, newPass(), &recordDecoder{}); ok {
+	if _, ok := parseFrame(frame, newPass(), &recordDecoder{}); ok {
 		t.Error("it is taken for one of another pass")
 	}
 	used := len(inUse(frame))
 	for bit := range used * 8 {
 		frame[bit/8] ^= 1 << (bit % 8)
-		if _, _, ok := parseFrame(frame, pass, &recordDecoder{}); ok {
+		if _, ok := parseFrame(frame, pass, &recordDecoder{}); ok {
 			t.Errorf("bit %d of byte %d makes no difference", bit%8, bit/8)
 		}
 		frame[bit/8] ^= 1 << (bit % 8)
 	}
 	for n := range used {
-		if _, _, ok := parseFrame(frame[:n], pass, &recordDecoder{}); ok {
+		if _, ok := parseFrame(frame[:n], pass, &recordDecoder{}); ok {
 			t.Errorf("the first %d bytes are enough", n)
 		}
 	}
@@ -661,7 +663,7 @@ func TestJournalCannotBeMade(t *testing.T) {
 func TestConformanceWithoutJournal(t *testing.T) {
 	opened := func(t testing.TB, path string, c eventlog.Clock) eventlog.Log {
 		l, err := openWith(Options{Path: path, BootID: logtest.BootID, Clock: c},
-			disk{commit: commit, write: func(*os.File, []byte, int64) error { return errors.New("no journal here") }})
+			disk{commit: commit, write: func(*os.File, []byte, int64) error { return errors.New("no journal here") }, sync: syncFrames})
 		if err != nil {
 			t.Fatal(err)
 		}

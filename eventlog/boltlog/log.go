@@ -50,7 +50,7 @@ var _ eventlog.Log = (*Log)(nil)
 // saying what is damaged, if the file is not a log or its structure is
 // damaged. It leaves such a file as it is. Damage inside of records does not
 // keep the log from opening.
-func Open(o Options) (*Log, error) { return openWith(o, disk{commit: commit, write: writeFrame}) }
+func Open(o Options) (*Log, error) { return openWith(o, realDisk) }
 
 // openWith is Open with a disk that a test can make fail.
 func openWith(o Options, d disk) (*Log, error) {
@@ -193,7 +193,7 @@ func (l *Log) submit(r *request) {
 type Stats struct {
 	Records    uint64        // records that became durable
 	Appends    uint64        // requests that carried them
-	Commits    uint64        // groups in which these were made durable; each costs an fdatasync
+	Commits    uint64        // groups in which these were made durable; each costs an fdatasync, unless all of it is volatile
 	CommitTime time.Duration // time spent in making them durable
 	WaitTime   time.Duration // from the appends' arrival to their answers, all together
 }

@@ -70,9 +70,15 @@ func (r *Reader) recall() (pass passID, next int64, err error) {
 	if err != nil {
 		return pass, 0, err
 	}
-	var records []eventlog.Record
+	// What was answered counts, also if the disk that failed meanwhile had not got it.
+	records := r.recent.from(last + 1)
+	if n := len(records); n > 0 {
+		last = records[n-1].Sequence
+	}
 	if pass != (passID{}) {
-		records, next, err = recall(journalPath(o.path), pass, last)
+		var more []eventlog.Record
+		more, next, err = recall(journalPath(o.path), pass, last)
+		records = append(records, more...)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -131,7 +131,10 @@ func (w *writer) tryRepair() {
 	}
 	w.openJournal()
 	w.health.Store(nil)
-	w.log.Info("event log: it can be written again")
+	w.empty() // what is known to be nowhere but in memory, above all
+	if w.failure() == nil {
+		w.log.Info("event log: it can be written again")
+	}
 }
 
 // probe writes something, and deletes it.

@@ -44,7 +44,7 @@ func (f *failing) disk(path string) disk {
 			return syscall.EIO
 		}
 		return writeFrame(file, frame, at)
-	}}
+	}, sync: syncFrames}
 }
 
 func (f *failing) commit(path string) func(*bolt.Tx) error {

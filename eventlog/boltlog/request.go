@@ -64,6 +64,7 @@ type batch struct {
 	// What the batch does to the streams that it touches.
 	heads map[eventlog.Stream]eventlog.Version
 
+	lasting   bool              // something of it is not volatile
 	records   []eventlog.Record // of all requests
 	values    [][]byte          // the records, encoded
 	snapshots []*request        // those that are not refused
@@ -142,6 +143,7 @@ func (b *batch) stage(r *request, head eventlog.Version, stamp stamp) {
 		b.next++
 	}
 	b.heads[stream] = head
+	b.lasting = b.lasting || !r.append.Volatile
 	r.records = b.records[first:len(b.records):len(b.records)]
 }
 
@@ -150,7 +152,7 @@ func (b *batch) stageSnapshot(r *request) {
 		r.err = fmt.Errorf("%w: it is of record %d, but the last one is %d", eventlog.ErrInvalid, r.snapshot.Sequence, last)
 		return
 	}
-	b.snapshots = append(b.snapshots, r)
+	b.snapshots, b.lasting = append(b.snapshots, r), true
 }
 
 func (r *request) snapshotPut() put {

@@ -24,7 +24,7 @@ func TestUrgentForTheWaitAlone(t *testing.T) {
 			return err
 		}
 		return writeFrame(f, frame, at)
-	}})
+	}, sync: syncFrames})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 // that wait and makes them durable together; while that is synced to the
 // disk, the next ones gather. So one sync serves one append when the node is
 // quiet, and hundreds when it is not, and nothing ever waits for company.
+// If all of them are volatile, the sync comes later.
 //
 // They become durable in the journal. What is in there goes to the bbolt file when
 // the journal is full, or half full and nobody waits, or a snapshot is saved.
@@ -31,6 +32,7 @@ type writer struct {
 	log     *slog.Logger
 
 	next eventlog.Sequence // for the next record
+	late *time.Timer       // runs while the journal has something that is not synced
 	repair
 
 	counters counters
@@ -43,7 +45,11 @@ type writer struct {
 type disk struct {
 	commit func(*bolt.Tx) error
 	write  func(f *os.File, frame []byte, at int64) error
+	sync   func(f *os.File) error
 }
+
+// realDisk is the disk that doesn't fail on purpose.
+var realDisk = disk{commit: commit, write: writeFrame, sync: syncFrames}
 
 // commit commits a transaction of the bbolt file.
 func commit(tx *bolt.Tx) error {
@@ -57,11 +63,12 @@ func newWriter(l *Log, o Options, d disk) *writer {
 	return &writer{
 		queue:   l.queue,
 		reader:  &l.Reader,
-		journal: journal{write: d.write},
+		journal: journal{disk: d},
 		clock:   o.Clock,
 		boot:    o.BootID,
 		log:     o.Logger.With("path", o.Path),
 		next:    l.Last() + 1,
+		late:    stoppedTimer(),
 		ended:   make(chan struct{}),
 
 		repair: repair{timer: stoppedTimer()},
@@ -72,21 +79,25 @@ func newWriter(l *Log, o Options, d disk) *writer {
 // openJournal opens the journal to go on with its pass. Without it, appends go to the
 // bbolt file, which takes longer.
 func (w *writer) openJournal() {
-	f, err := openJournal(journalPath(w.reader.store.opener.path))
+	f, err := openJournal(journalPath(w.reader.store.opener.path), w.journal.disk.sync)
 	if err != nil {
 		w.log.Warn("event log: its journal cannot be used, so that appends take longer", "cause", err)
 	}
 	w.journal.file = f
+	w.journal.written, w.journal.synced = w.reader.Last(), w.reader.Last()
 }
 
 // run is the goroutine. It ends when the queue was closed and is empty.
 func (w *writer) run() {
 	defer close(w.ended)
 	defer w.timer.Stop()
+	defer w.late.Stop()
 	for {
 		select {
 		case <-w.timer.C:
 			w.tryRepair()
+		case <-w.late.C:
+			w.sync()
 		case <-w.queue.Ready():
 			requests, closed := w.queue.Take(maxBatch, maxBatchBytes)
 			w.serve(requests)
@@ -107,6 +118,19 @@ func (w *writer) end() {
 		w.journal.giveUp(w.log)
 		w.empty()
 	}
+	w.journal.giveUp(w.log)
+}
+
+// sync brings to the disk what the journal has of volatile appends.
+func (w *writer) sync() {
+	if err := w.journal.sync(); err != nil {
+		w.giveUpJournal(err)
+		w.empty()
+	}
+}
+
+func (w *writer) giveUpJournal(cause error) {
+	w.log.Warn("event log: its journal is given up, so that appends take longer", "cause", cause)
 	w.journal.giveUp(w.log)
 }
 
@@ -204,17 +228,22 @@ func (w *writer) toJournal(b *batch) bool {
 	if len(b.values) == 0 || len(b.snapshots) > 0 {
 		return false
 	}
-	began := time.Now()
-	done, err := w.journal.put(b.values)
+	began, behind := time.Now(), w.journal.behind()
+	done, err := w.journal.put(b)
 	if err != nil {
-		w.log.Warn("event log: its journal is given up, so that appends take longer", "cause", err)
-		w.journal.giveUp(w.log)
+		w.giveUpJournal(err)
 		b.doubt = err
 	}
 	if !done {
 		return false
 	}
 	w.committing(began)
+	switch {
+	case b.lasting:
+		w.late.Stop()
+	case !behind:
+		w.late.Reset(eventlog.VolatileFor)
+	}
 	w.reader.recent.add(b.records)
 	w.committed(b)
 	return true
@@ -259,7 +288,7 @@ func (w *writer) toFile(b *batch) (culprit *request, err error) {
 		w.settle(b, err)
 		return nil, nil
 	}
-	w.journal.begin(pass)
+	w.journal.begin(pass, b.next-1)
 	w.reader.recent.clear()
 	w.committed(b)
 	return nil, nil

@@ -36,7 +36,7 @@ func testModel(t *testing.T, m Maker) {
 }
 
 func (m *model) append(rt *rapid.T, t *testing.T, l eventlog.Log, s eventlog.Stream) {
-	a := eventlog.Append{Stream: s, Expected: m.heads[s]}
+	a := eventlog.Append{Stream: s, Expected: m.heads[s], Volatile: rapid.Bool().Draw(rt, "volatile")}
 	if rapid.IntRange(0, 4).Draw(rt, "wrong") == 0 {
 		a.Expected = eventlog.Version(rapid.IntRange(0, 5).Draw(rt, "expected"))
 	}

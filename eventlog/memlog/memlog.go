@@ -39,6 +39,9 @@ type state struct {
 	records   []eventlog.Record // records[i] has the sequence i+1
 	streams   map[eventlog.Stream][]eventlog.Sequence
 	snapshots map[string]eventlog.Snapshot
+	// volatile says for each append since the last one that lasts how many records
+	// were there before.
+	volatile []int
 }
 
 // New returns an empty log.
@@ -56,6 +59,30 @@ func Reopen(l *Log, o Options) *Log {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return start(o, l.state)
+}
+
+// Volatile returns how many appends a power failure could take away.
+func (l *Log) Volatile() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.state.volatile)
+}
+
+// PowerFailure is Reopen after one that took the last so many volatile appends away.
+func PowerFailure(l *Log, o Options, lost int) *Log {
+	_ = l.Close() // it cannot fail
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.state
+	if kept := len(s.volatile) - lost; lost > 0 {
+		s.records = slices.Clone(s.records[:s.volatile[kept]])
+	}
+	s.volatile = nil
+	s.streams = make(map[eventlog.Stream][]eventlog.Sequence)
+	for _, r := range s.records {
+		s.streams[r.Stream] = append(s.streams[r.Stream], r.Sequence)
+	}
+	return start(o, s)
 }
 
 func start(o Options, s state) *Log {
@@ -158,6 +185,11 @@ func (l *Log) append(a eventlog.Append) ([]eventlog.Record, error) {
 	wall := time.Unix(0, l.options.Clock.Now().UnixNano()).UTC()
 	sinceBoot := max(l.options.Clock.SinceBoot(), 0)
 	first := len(l.state.records)
+	if a.Volatile {
+		l.state.volatile = append(l.state.volatile, first)
+	} else {
+		l.state.volatile = nil
+	}
 	for _, entry := range a.Entries {
 		entry.Payload = copyOf(entry.Payload)
 		sequence := eventlog.Sequence(len(l.state.records) + 1)
@@ -264,7 +296,7 @@ func (l *Log) SaveSnapshot(ctx context.Context, name string, s eventlog.Snapshot
 		return fmt.Errorf("%w: snapshot %q is of record %d, but the last one is %d", eventlog.ErrInvalid, name, s.Sequence, last)
 	}
 	s.Payload = copyOf(s.Payload)
-	l.state.snapshots[name] = s
+	l.state.snapshots[name], l.state.volatile = s, nil
 	return nil
 }
 

@@ -60,12 +60,12 @@ func newDaemon(r *run) *daemon {
 		barred: map[id.Container]bool{}, execs: map[id.Exec]bool{},
 	}
 	d.sandboxMachine = &machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
-		decide: sandbox.Decide, evolve: sandbox.Evolve, owed: sandbox.Owed, announced: sandbox.Announced,
+		decide: sandbox.Decide, evolve: sandbox.Evolve, owed: sandbox.Owed, announced: sandbox.Announced, volatile: sandbox.Volatile,
 		encode: codec.EncodeSandbox, decode: codec.DecodeSandbox,
 		issue: d.issueSandbox, evolved: func(string, sandbox.State, sandbox.Event) {},
 	}
 	d.boxMachine = &machine[container.State, container.Command, container.Event, container.Effect]{
-		decide: container.Decide, evolve: container.Evolve, owed: container.Owed, announced: container.Announced,
+		decide: container.Decide, evolve: container.Evolve, owed: container.Owed, announced: container.Announced, volatile: container.Volatile,
 		encode: codec.EncodeContainer, decode: codec.DecodeContainer,
 		issue: d.issueContainer, evolved: d.containerEvolved,
 	}

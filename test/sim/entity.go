@@ -25,6 +25,7 @@ type machine[S, C, E any, F effect] struct {
 	owed   func(S) []F
 	// announced: see actors/entity.
 	announced func(S, F) bool
+	volatile  func(E) bool
 	encode    func(E) (codec.Encoded, error)
 	decode    decoder[E]
 	// issue carries out an effect in the world and calls outcome with the next
@@ -94,12 +95,14 @@ func (e *entity[S, C, E, F]) ask(c C, until answer[S, E], reply func(error)) {
 // append makes the events durable, and only then true.
 func (e *entity[S, C, E, F]) append(events []E) error {
 	var encoded []codec.Encoded
+	volatile := true
 	for _, event := range events {
+		volatile = volatile && e.machine.volatile(event)
 		x, err := e.machine.encode(event)
 		must(err)
 		encoded = append(encoded, x)
 	}
-	at, err := e.daemon.log.append(e.stream, e.place, encoded)
+	at, err := e.daemon.log.append(e.stream, e.place, encoded, volatile)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/stele-runtime/stele/actors/codec"
@@ -36,6 +37,15 @@ func (h *history) reopen(boot int) {
 	h.fill(h.full)
 }
 
+// powerFails takes away some of what was not yet on the disk, and returns how many
+// appends.
+func (h *history) powerFails(boot int, random *rand.Rand) (lost int) {
+	lost = random.IntN(h.log.Volatile() + 1)
+	h.log = memlog.PowerFailure(h.log, memlog.Options{BootID: bootID(boot)}, lost)
+	h.fill(h.full)
+	return lost
+}
+
 func (h *history) close() { _ = h.log.Close() }
 
 // fill makes the disk full, or not.
@@ -56,8 +66,8 @@ type place struct {
 }
 
 // append makes events durable behind a place.
-func (h *history) append(stream eventlog.Stream, after place, events []codec.Encoded) (place, error) {
-	a := eventlog.Append{Stream: stream, Expected: after.version}
+func (h *history) append(stream eventlog.Stream, after place, events []codec.Encoded, volatile bool) (place, error) {
+	a := eventlog.Append{Stream: stream, Expected: after.version, Volatile: volatile}
 	for _, e := range events {
 		a.Entries = append(a.Entries, eventlog.Entry{Type: e.Type, Schema: e.Schema, Payload: e.Payload})
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/machinetest"
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
@@ -41,6 +42,10 @@ type run struct {
 	// stops are the stops that the kubelet could withdraw; gone those it withdrew.
 	stops []stopCall
 	gone  map[string]bool
+	// exits and over are what was known of containers and pods and must not be otherwise
+	// later: how they ended, and that they are gone.
+	exits map[id.Container]container.Exit
+	over  map[string]bool
 	notes []string
 }
 
@@ -54,7 +59,8 @@ type move struct {
 }
 
 func newRun(o options) *run {
-	r := &run{options: o, rand: rand.New(rand.NewPCG(o.seed, 1)), now: machinetest.Epoch, gone: map[string]bool{}}
+	r := &run{options: o, rand: rand.New(rand.NewPCG(o.seed, 1)), now: machinetest.Epoch, gone: map[string]bool{},
+		exits: map[id.Container]container.Exit{}, over: map[string]bool{}}
 	r.world = newWorld(r.rand)
 	r.world.broken = o.broken
 	r.log = newHistory(r.world.boot)
@@ -76,9 +82,7 @@ func (r *run) play() []string {
 	r.log.fill(false)
 	r.drain("after the last call")
 	r.endPods("StopPodSandbox", sandbox.Stop{}, sandbox.StopAnswer)
-	r.drain("after every pod was stopped")
 	r.endPods("RemovePodSandbox", sandbox.Remove{}, sandbox.RemoveAnswer)
-	r.drain("after every pod was removed")
 	r.checkEnd()
 	return r.world.wrong
 }
@@ -143,9 +147,10 @@ func (r *run) restart() {
 // rebootNode leaves room on the disk: a daemon waits for that before it tells the
 // entities of a reboot.
 func (r *run) rebootNode() {
-	r.note("--- the node is rebooted")
 	r.log.fill(false)
 	r.world.reboot()
+	lost := r.log.powerFails(r.world.boot, r.rand)
+	r.note("--- the node loses power, and the log its last %d appends", lost)
 }
 
 // work are the moves that the daemon is about to make.
@@ -267,7 +272,17 @@ func (r *run) next() (next time.Time) {
 	return next
 }
 
+// endPods has the kubelet ask for the end of every pod. If the node loses power, so does
+// the kubelet: then it begins anew.
 func (r *run) endPods(what string, c sandbox.Command, until answer[sandbox.State, sandbox.Event]) {
+	for boot := 0; boot != r.world.boot; {
+		boot = r.world.boot
+		r.askAll(what, c, until)
+		r.drain("after a " + what + " for each pod")
+	}
+}
+
+func (r *run) askAll(what string, c sandbox.Command, until answer[sandbox.State, sandbox.Event]) {
 	for _, s := range sortedKeys(r.daemon.sandboxes) {
 		if r.failed() {
 			return
@@ -291,6 +306,7 @@ func (r *run) check() {
 	names := map[sandbox.Name]bool{}
 	for _, s := range sortedKeys(r.daemon.sandboxes) {
 		state, p := r.daemon.sandboxes[s].state, r.world.pod(s)
+		r.remember(string(s), state.Phase == sandbox.Removed || state.Phase == sandbox.Failed)
 		if !sandbox.NameFree(state) {
 			if names[state.Name] {
 				r.world.violation("two sandboxes are called %s", state.Name.Name)
@@ -316,6 +332,13 @@ func (r *run) check() {
 	}
 	for _, c := range sortedKeys(r.daemon.containers) {
 		state, b := r.daemon.containers[c].state, r.world.box(c)
+		r.remember(string(c), state.Phase == container.Removed || state.Phase == container.Failed)
+		if known, ended := r.exits[c]; ended && state.Exit != known {
+			r.world.violation("%s had ended with %+v, and now with %+v", c, known, state.Exit)
+		}
+		if state.ExitSeen || state.Phase == container.Exited {
+			r.exits[c] = state.Exit
+		}
 		switch state.Phase {
 		case container.Running:
 			if !(b.init != nil && b.init.alive) && !r.reported(c) {
@@ -327,6 +350,14 @@ func (r *run) check() {
 			}
 		}
 	}
+}
+
+// remember finds pods and containers that were gone and are back.
+func (r *run) remember(name string, over bool) {
+	if r.over[name] && !over {
+		r.world.violation("%s was gone, and is back", name)
+	}
+	r.over[name] = over
 }
 
 // reported: the monitor's journal holds the exit of the container.

@@ -1,0 +1,333 @@
+package boltlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// appendVolatile appends one entry that is volatile.
+func appendVolatile(t testing.TB, l *Log, s eventlog.Stream, expected eventlog.Version, payload []byte) []eventlog.Record {
+	t.Helper()
+	records, err := l.Append(t.Context(), eventlog.Append{
+		Stream: s, Expected: expected, Volatile: true,
+		Entries: []eventlog.Entry{{Type: "test.Happened", Payload: payload}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records
+}
+
+// TestVolatileDoesNotWait: the answer to a volatile append comes before the sync, which
+// comes by itself. One that is not volatile waits for it, also behind others.
+func TestVolatileDoesNotWait(t *testing.T) {
+	syncing, goOn := make(chan struct{}), make(chan struct{})
+	d := realDisk
+	opened := false
+	d.sync = func(f *os.File) error {
+		if !opened {
+			opened = true
+			return syncFrames(f)
+		}
+		syncing <- struct{}{}
+		<-goOn
+		return syncFrames(f)
+	}
+	l, err := openWith(Options{Path: filepath.Join(t.TempDir(), "events.db")}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, l, "s", 0) // to the bbolt file
+	appendVolatile(t, l, "s", 1, nil)
+	<-syncing // late
+	if checkWhole(t, l, 2); l.Stats().Appends != 2 {
+		t.Errorf("%+v", l.Stats())
+	}
+	goOn <- struct{}{}
+
+	appendVolatile(t, l, "s", 2, nil)
+	var lasting sync.WaitGroup
+	answered := false
+	lasting.Go(func() {
+		mustAppend(t, l, "s", 3)
+		answered = true
+	})
+	<-syncing // for both
+	if l.Last() != 3 {
+		t.Errorf("the log ends with record %d, which nobody knows to be durable", l.Last())
+	}
+	goOn <- struct{}{}
+	lasting.Wait()
+	if !answered || l.Last() != 4 {
+		t.Error("the append has no answer")
+	}
+	if l.writer.journal.behind() {
+		t.Error("the sync of the last append was not one of what came before it")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// blackout is a log whose machine can lose power at any moment: it knows what the disk
+// has for certain.
+type blackout struct {
+	l    *Log
+	path string
+	last eventlog.Sequence // when the log was opened
+
+	mu     sync.Mutex // the writer syncs when it likes
+	synced images
+}
+
+func (b *blackout) open(t *testing.T) {
+	t.Helper()
+	path := b.path
+	remember := func(err error) error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if err == nil && path == b.path {
+			b.synced = takeImages(t, path)
+		}
+		return err
+	}
+	var err error
+	b.l, err = openWith(Options{Path: path, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, disk{
+		commit: func(tx *bolt.Tx) error { return remember(commit(tx)) },
+		write:  writeFrame,
+		sync:   func(f *os.File) error { return remember(syncFrames(f)) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.last = b.l.Last() // which are on the disk: the journal was synced
+}
+
+// strike lets some pages of what was not synced reach the disk, and opens the log again.
+func (b *blackout) strike(t *testing.T, random *rand.Rand) {
+	t.Helper()
+	b.mu.Lock()
+	before, now := b.path, takeImages(t, b.path)
+	torn := images{now.file, tear(random, b.synced.journal, now.journal, 0, []int{512, 4096, 4096}[random.IntN(3)])}
+	b.path = torn.place(t)
+	b.mu.Unlock()
+	b.l.Close()
+	if err := os.RemoveAll(filepath.Dir(before)); err != nil {
+		t.Fatal(err)
+	}
+	b.open(t)
+}
+
+// TestPowerFailureTakesTheEnd: of volatile appends a power failure takes the last ones,
+// all that came behind any that it takes, and none before one that was synced. What it
+// took stays away, and is no damage.
+func TestPowerFailureTakesTheEnd(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	b := &blackout{path: filepath.Join(t.TempDir(), "events.db")}
+	b.open(t)
+	var all []eventlog.Record // as appended
+	heads := map[eventlog.Stream]eventlog.Version{}
+	outcomes := map[string]int{}
+	for range 60 {
+		lasting := eventlog.Sequence(0)
+		for range random.IntN(12) {
+			s := eventlog.Stream(fmt.Sprint("s/", random.IntN(3)))
+			a := eventlog.Append{Stream: s, Expected: heads[s], Volatile: random.IntN(5) > 0}
+			for range 1 + random.IntN(3) {
+				a.Entries = append(a.Entries, eventlog.Entry{Type: "t", Payload: randomBytes(random, []int{100, 1500, 20_000}[random.IntN(3)])})
+			}
+			records, err := b.l.Append(t.Context(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, records...)
+			heads[s] += eventlog.Version(len(records))
+			if !a.Volatile {
+				lasting = b.l.Last()
+			}
+		}
+		known := max(lasting, b.last)
+		b.strike(t, random)
+		n := 0
+		for r, err := range b.l.Read(t.Context(), 1) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(r, all[n]) {
+				t.Fatalf("record %d is not what was appended", n+1)
+			}
+			n++
+		}
+		switch last := eventlog.Sequence(n); {
+		case last < known:
+			t.Fatalf("the log ends with record %d, but %d was synced", last, known)
+		case n == len(all):
+			outcomes["all"]++
+		case last == known:
+			outcomes["none"]++
+		default:
+			outcomes["some"]++
+		}
+		checkWhole(t, b.l, n)
+		all = all[:n]
+		clear(heads)
+		for _, r := range all {
+			heads[r.Stream] = r.Version
+		}
+	}
+	t.Log(outcomes)
+	for _, outcome := range []string{"all", "some", "none"} {
+		if outcomes[outcome] == 0 {
+			t.Errorf("the test shows only a part: %v", outcomes)
+		}
+	}
+	if err := b.l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLostFrameStaysLost: a frame that reached the disk without its predecessor doesn't
+// come back when another one takes that one's place.
+func TestLostFrameStaysLost(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	d := realDisk
+	d.sync = func(*os.File) error { return nil } // also the late ones
+	l, err := openWith(Options{Path: path}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	mustAppend(t, l, "s", 0)
+	for v := range eventlog.Version(3) {
+		appendVolatile(t, l, "s", v+1, nil)
+	}
+	files := takeImages(t, path)
+	clear(files.journal[:journalPage])
+	if l, err = openWith(Options{Path: files.place(t)}, realDisk); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	checkWhole(t, l, 1)
+	// In the place of record 2, and its stream as well.
+	appendVolatile(t, l, "s", 1, nil)
+	again := open(t, Options{Path: takeImages(t, l.store.opener.path).place(t)})
+	checkWhole(t, again, 2)
+	mustAppend(t, again, "s", 2)
+}
+
+// TestSyncedFrameIsDamaged: what was synced and is missing is damage, however much that
+// is volatile came behind it.
+func TestSyncedFrameIsDamaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	l := open(t, Options{Path: path})
+	mustAppend(t, l, "s", 0)
+	appendVolatile(t, l, "s", 1, nil)
+	mustAppend(t, l, "s", 2) // syncs both
+	appendVolatile(t, l, "s", 3, nil)
+	files := takeImages(t, path)
+	for frame := range 2 {
+		damaged := images{files.file, bytes.Clone(files.journal)}
+		clear(damaged.journal[frame*journalPage:][:journalPage])
+		l := open(t, Options{Path: damaged.place(t)})
+		if report, err := l.Verify(t.Context()); err != nil || report.OK() || l.Last() != 4 {
+			t.Errorf("without frame %d: it ends with record %d, %+v, %v", frame, l.Last(), report, err)
+		}
+	}
+}
+
+// TestLateSyncFails: what was answered and then cannot be synced goes to the bbolt file.
+// If that fails as well, it is in memory until it can be written.
+func TestLateSyncFails(t *testing.T) {
+	for _, commits := range []bool{true, false} {
+		t.Run(fmt.Sprintf("commits=%t", commits), func(t *testing.T) {
+			var mu sync.Mutex
+			working, tried := true, make(chan struct{}, 1)
+			path := filepath.Join(t.TempDir(), "events.db")
+			l, err := openWith(Options{Path: path}, disk{
+				commit: func(tx *bolt.Tx) error {
+					mu.Lock()
+					defer mu.Unlock()
+					if !working && !commits {
+						return syscall.EIO
+					}
+					return commit(tx)
+				},
+				write: writeFrame,
+				sync: func(f *os.File) error {
+					mu.Lock()
+					defer mu.Unlock()
+					if working {
+						return syncFrames(f)
+					}
+					// The kernel could not write it, and lets go of it.
+					if _, err := f.WriteAt(make([]byte, 3*journalPage), 0); err != nil {
+						return err
+					}
+					select {
+					case tried <- struct{}{}:
+					default:
+					}
+					return syscall.EIO
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			mustAppend(t, l, "s", 0)
+			mu.Lock()
+			working = false
+			mu.Unlock()
+			for v := range eventlog.Version(3) {
+				appendVolatile(t, l, "s", v+1, nil)
+			}
+			<-tried
+			if !commits {
+				for deadline := time.Now().Add(time.Minute); l.Health() == nil; time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatal("the log says that all is well")
+					}
+				}
+				if _, err := appendTo(l, "s", 4); !errors.Is(err, eventlog.ErrUnavailable) {
+					t.Errorf("an append meanwhile: %v", err)
+				}
+			}
+			if n, err := drain(l.Read(t.Context(), 1)); err != nil || n != 4 {
+				t.Errorf("%d records, %v", n, err)
+			}
+			mu.Lock()
+			working = true
+			mu.Unlock()
+			waitHealthy(t, l)
+			// Without another append, and without what is in the journal.
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+				again := open(t, Options{Path: images{pagesInUse(t, path), []byte{}}.place(t)})
+				if again.Last() == 4 {
+					checkWhole(t, again, 4)
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("the bbolt file ends with record %d", again.Last())
+				}
+			}
+			mustAppend(t, l, "s", 4)
+			checkWhole(t, l, 5)
+		})
+	}
+}
