@@ -82,6 +82,40 @@ func TestNothingBeforeTheAppend(t *testing.T) {
 	}
 }
 
+// An append is volatile only if every event in it is.
+func TestVolatile(t *testing.T) {
+	volatile := func(e event) bool {
+		_, is := e.(jobPut)
+		return is
+	}
+	for name, c := range map[string]struct {
+		volatile func(event) bool
+		events   []event
+		want     bool
+	}{
+		"all of it":    {volatile, []event{jobPut{job{Name: "a"}}, jobPut{job{Name: "b"}}}, true},
+		"the first":    {volatile, []event{jobPut{}, withdrawn{}}, false},
+		"the last":     {volatile, []event{withdrawn{}, jobPut{}}, false},
+		"nothing is":   {volatile, []event{withdrawn{}}, false},
+		"no such word": {nil, []event{jobPut{}}, false},
+	} {
+		log := newLog()
+		o := newOffice(t, log)
+		o.machine.Decide = func(desk, command) ([]event, error) { return c.events, nil }
+		o.machine.Owed = func(desk) []doJob { return nil }
+		o.machine.Volatile = c.volatile
+		got := make(chan bool, 1)
+		log.then(func(a eventlog.Append, done func([]eventlog.Record, error)) {
+			got <- a.Volatile
+			log.Log.AppendAsync(a, done)
+		})
+		o.openNew().must(simple("a"), nil)
+		if got := <-got; got != c.want {
+			t.Errorf("%s: the append's Volatile is %t", name, got)
+		}
+	}
+}
+
 // What an event has announced does not wait until the outcome of what comes before it
 // is durable, whether the log takes that at once or not; and it is done once.
 func TestAnnouncedEffectGoesAhead(t *testing.T) {
