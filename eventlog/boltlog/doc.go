@@ -52,13 +52,16 @@
 //
 //	magic        "stele/j1"
 //	pass         16 bytes
+//	synced       8 bytes, sequence of the last record that was on the disk by then
 //	length       4 bytes, of the body
 //	CRC-32C      4 bytes, of all the rest of the frame
 //	body         for each record: uvarint length, record
 //
 // A frame is one group commit. Those of another pass than the bbolt file names are in
-// that file already. A frame that is not whole counts for nothing: the last one was never
-// acknowledged, and of one before others the records are missing, which is reported.
+// that file already. A frame that is not whole counts for nothing. If a later one says that
+// it was synced, its records are missing, which is reported. If none does, it was being
+// written, or volatile, when the power failed: there the log ends, with whatever is
+// behind, and goes on in another pass.
 //
 // # Writing
 //
@@ -71,11 +74,16 @@
 // journal is full, or half full and nobody waits, when a snapshot is saved, and at the
 // end. What is in the journal is kept in memory as well, where reads find it.
 //
+// A commit of which everything is volatile is answered when the frame is written. The
+// next one that is not volatile syncs it as well; if none comes, the writer does, after
+// eventlog.VolatileFor.
+//
 // # A commit that fails
 //
 // After an error the journal may have the frame or not. It is given up, and the
 // records go to the bbolt file, with those before them; the next pass is another one,
-// to which the frame does not belong. That works without a journal just as well.
+// to which the frame does not belong. That works without a journal just as well. A late sync
+// that fails is met in the same way: what was answered is in memory still.
 //
 // If that fails, too, the records may be in either file, or not. The files are
 // closed, the kernel's copy of them dropped (after a failed sync it may hold
