@@ -2,6 +2,7 @@ package entity_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -364,14 +365,25 @@ func TestFreed(t *testing.T) {
 	}
 }
 
-// What was refused at its very beginning gives its name back.
+// What was refused at its very beginning, by the machine or by the log, gives its name
+// back before its caller learns that.
 func TestFreedUnbegun(t *testing.T) {
-	o := newOffice(t, newLog())
-	c := o.openNew()
-	if c.ask("nonsense", nil).Err == nil {
-		t.Error("an unknown command was accepted")
+	for name, c := range map[string]struct {
+		command command
+		log     error
+	}{"machine": {"nonsense", nil}, "log": {simple("a"), errors.New("no space left on device")}} {
+		log := newLog()
+		log.Fail(c.log)
+		o := newOffice(t, log)
+		free := make(chan bool, 1)
+		o.system.Root.Send(o.openNew().pid, &ask{Command: c.command, Reply: func(r reply) {
+			free <- r.Err != nil && o.told(func() bool { return o.freed == 1 })
+		}})
+		if !<-free {
+			t.Errorf("refused by the %s: the caller learned it before the owner, or not at all", name)
+		}
+		o.until(func() bool { return o.freed == 1 && slices.Contains(o.rested, 1) })
 	}
-	o.until(func() bool { return o.freed == 1 && slices.Contains(o.rested, 1) })
 }
 
 // An outcome that comes after the end is no event: the projections have forgotten

@@ -242,8 +242,8 @@ func (s *shell[S, C, E, F]) late(w *work[S, C, E]) bool {
 // reject ends a command that cannot become events, whatever is done. An outcome of
 // that kind would be owed again at once, and so without end.
 func (s *shell[S, C, E, F]) reject(w *work[S, C, E], err error) {
-	s.refuse(w, err)
 	s.announceFree()
+	s.refuse(w, err)
 	if w.effect != nil {
 		s.quarantine(fmt.Errorf("the outcome of %q cannot be recorded: %w", w.effect.key, err))
 		return
@@ -360,8 +360,8 @@ func (s *shell[S, C, E, F]) held(w *work[S, C, E], moved uint64) {
 func (s *shell[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
 	refused := s.unavailable(err)
 	if w.ask != nil {
-		s.refuse(w, refused)
 		s.announceFree()
+		s.refuse(w, refused)
 		return
 	}
 	kept := []*work[S, C, E]{w}

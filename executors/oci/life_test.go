@@ -76,11 +76,13 @@ func TestStartOfWhatDied(t *testing.T) {
 // again, must not be waited for.
 func TestStartWithAForeignPid(t *testing.T) {
 	n := newNode(t)
-	p := n.create(n.input("c1", "true"))
-	n.must(n.driver.Kill(t.Context(), n.container("c1"), unix.SIGKILL, false))
+	// As long as real ids are: the name of this process's own cgroup can contain a short one.
+	id := strings.Repeat("c1", 32)
+	p := n.create(n.input(id, "true"))
+	n.must(n.driver.Kill(t.Context(), n.container(id), unix.SIGKILL, false))
 	n.eventually("the process is gone", func() bool { return gone(p.PID) })
-	n.must(os.WriteFile(filepath.Join(n.container("c1").Bundle, "init.pid"), fmt.Append(nil, os.Getpid()), 0o600))
-	if _, err := n.driver.Start(t.Context(), n.container("c1")); fault.KindOf(err) != fault.Precondition {
+	n.must(os.WriteFile(filepath.Join(n.container(id).Bundle, "init.pid"), fmt.Append(nil, os.Getpid()), 0o600))
+	if _, err := n.driver.Start(t.Context(), n.container(id)); fault.KindOf(err) != fault.Precondition {
 		t.Errorf("error %v", err)
 	}
 }
