@@ -23,9 +23,12 @@
 //     process or the machine, as far as the disk keeps what it has synced. An
 //     append that says it is volatile is there after a crash of the process; one
 //     of the machine may take the end of the log away, back to the last record
-//     that is not volatile or was appended VolatileFor ago.
+//     that is not volatile or was synced since, which a log that is open and
+//     healthy does every VolatileFor.
 //  2. Records are read in the order of their sequences, each once, by Read,
-//     ReadStream and Subscribe alike. None changes, none goes away.
+//     ReadStream and Subscribe alike. None changes, none goes away, but for the
+//     end that a power failure takes: its sequences are given again, in another
+//     boot.
 //  3. Nobody who reads slows the writer or another reader.
 //  4. An error of Append is the truth: nothing was appended, except with
 //     ErrOutcomeUnknown, which says that even a second look didn't tell.
@@ -49,6 +52,8 @@
 //     everybody does at the start.
 //   - The machine loses power during the commit: the file is as before or as
 //     after; bbolt's two meta pages see to that.
+//   - It loses power after volatile appends: they are there up to some one of
+//     them, and what reached the disk behind it is dropped.
 //   - It is killed while the log is created: there is no log, or a whole one.
 //     So a file that is there but empty, or isn't a log, is always damage
 //     (ErrCorrupt) and never silently taken for a new log.

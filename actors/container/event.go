@@ -154,15 +154,17 @@ type ContainerRemoved struct{}
 
 // Volatile reports whether an event may be lost with the node's power, although it was
 // acted upon and its caller was answered. What must not be lost: that a container exists,
-// for it has things on the disk; how it ended, which is told once; that it is gone. What
-// may: how far it had come, for its processes end with the boot, and what is owed then
-// undoes the rest, whether or not it was begun.
+// for it has things on the disk; that its program may have run, since the kubelet runs
+// that of a pod with restartPolicy Never once only, and knows by the container that it
+// did; how it ended, which is told once; that it is gone. What may: how far it had come
+// otherwise, for its processes end with the boot, and what is owed then undoes the rest,
+// whether or not it was begun.
 func Volatile(e Event) bool {
 	switch e.(type) {
-	case ContainerRequested, ContainerFailed, ContainerStartFailed, ContainerExited, ContainerRemoved:
+	case ContainerRequested, ContainerFailed, StartRequested, ContainerStartFailed, ContainerExited, ContainerRemoved:
 		return false
 	case RootfsPrepared, RootfsPrepareFailed, ContainerCreated, ContainerCreateFailed,
-		StartRequested, ContainerStarted,
+		ContainerStarted,
 		StopRequested, StopWithdrawn, StopSignalled, StopSignalFailed, KillRequested, Killed, KillFailed,
 		ExecRequested, ExecEnded, ExecFailed,
 		LogReopenRequested, LogReopened, LogReopenFailed, OutputLost,

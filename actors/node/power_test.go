@@ -29,19 +29,20 @@ func TestPowerFailure(t *testing.T) {
 	if _, err := n.Container(t.Context(), c.ID, container.Start{}, container.StartAnswer); err != nil {
 		t.Fatal(err)
 	}
+	other := create(t, n, createOf(s.ID, "other"))
 	if d.log.Volatile() == 0 {
 		t.Error("each step of a pod waits for the disk")
 	}
 	n.Close(t.Context())
 	d = blackout(t, d)
-	// The creation was synced, and nothing after it: it is undone as one that was under
-	// way, and the pod ends.
+	// The one whose program may have run says so. Of the other one, the request was synced
+	// and nothing after it: it is undone, like a creation that was under way.
 	eventually(t, func() bool {
 		past := restore(t, d.log)
-		_, there := past.Containers[c.ID]
-		return !there && past.Sandboxes[s.ID].State.Phase != sandbox.Ready
+		_, there := past.Containers[other.ID]
+		return !there && past.Containers[c.ID].State.Exit.Unknown != "" && past.Sandboxes[s.ID].State.Phase == sandbox.Stopped
 	})
-	for _, undone := range []string{"c-web: delete", "c-web: release rootfs", "s-pod: detach network"} {
+	for _, undone := range []string{"c-other: delete", "c-other: release rootfs", "s-pod: detach network"} {
 		if d.times(undone) == 0 {
 			t.Errorf("not after the boot: %s", undone)
 		}

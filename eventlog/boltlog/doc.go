@@ -50,7 +50,7 @@
 // concerns no metadata. It is a sequence of frames, each at the start of a page of
 // 4096 bytes, with zeros up to the end of its last page:
 //
-//	magic        "stele/j1"
+//	magic        "stele/j2"
 //	pass         16 bytes
 //	synced       8 bytes, sequence of the last record that was on the disk by then
 //	length       4 bytes, of the body
@@ -60,8 +60,8 @@
 // A frame is one group commit. Those of another pass than the bbolt file names are in
 // that file already. A frame that is not whole counts for nothing. If a later one says that
 // it was synced, its records are missing, which is reported. If none does, it was being
-// written, or volatile, when the power failed: there the log ends, with whatever is
-// behind, and goes on in another pass.
+// written, or volatile, when the power failed: there the log ends. What is behind it in
+// the file is dropped, and the log goes on in another pass.
 //
 // # Writing
 //

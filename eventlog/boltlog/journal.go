@@ -35,7 +35,7 @@ const (
 )
 
 // frameMagic begins each frame.
-var frameMagic = []byte("stele/j1")
+var frameMagic = []byte("stele/j2")
 
 // passID names one pass through the journal, from its start. The bbolt file says
 // which one is under way: frames of others are in it already.
@@ -278,17 +278,32 @@ func parseFrame(b []byte, p passID, decoder *recordDecoder) (f frame, ok bool) {
 	return f, values.err == nil && len(f.records) > 0
 }
 
-// recall reads what a pass has put into a journal, from the record after last on, and
-// where its next frame goes.
+// recalled is what a journal has of a pass.
+type recalled struct {
+	records []eventlog.Record
+	next    int64 // where the next frame goes
+	dropped int   // records that are there, behind the end
+}
+
+// last is the sequence of the last record, 0 if there is none.
+func (r *recalled) last() eventlog.Sequence {
+	if len(r.records) == 0 {
+		return 0
+	}
+	return r.records[len(r.records)-1].Sequence
+}
+
+// recall reads what a pass has put into a journal, from the record after last on.
 //
-// A frame that is not whole was never acknowledged, or it was not synced yet when the
-// power failed. Both are the end of the log, whatever the disk has of frames behind it;
-// the pass must not be gone on with then, since they are still there. But if a later
-// frame says that its records were synced, it is damaged, and they are missing.
-func recall(path string, p passID, last eventlog.Sequence) (records []eventlog.Record, next int64, err error) {
-	b, err := readJournal(path)
+// A frame that is not whole was never acknowledged, or it was volatile and not synced
+// when the power failed. Both are the end of the log, whatever the disk has of frames
+// behind it; the pass must not be gone on with then, since they are still there. But if a
+// later frame says that its records were synced, or the disk cannot be read, they are
+// damaged, and missing.
+func recall(path string, p passID, last eventlog.Sequence) (r recalled, err error) {
+	b, unreadable, err := readJournal(path)
 	if err != nil {
-		return nil, 0, err
+		return r, err
 	}
 	var decoder recordDecoder
 	var frames []frame
@@ -302,32 +317,37 @@ func recall(path string, p passID, last eventlog.Sequence) (records []eventlog.R
 		frames = append(frames, f)
 		synced, reached = max(synced, f.synced), f.last()
 		at += f.size
-		next = int64(at)
+		r.next = int64(at)
 	}
 	for _, f := range frames {
-		if f.first() > last+1 && last >= synced {
-			return records, journalSize, nil
+		if r.dropped > 0 || f.first() > last+1 && last >= synced && !unreadable {
+			r.dropped += len(f.records)
+			r.next = journalSize
+			continue
 		}
-		records = append(records, f.records...)
+		r.records = append(r.records, f.records...)
 		last = f.last()
 	}
-	return records, next, nil
+	return r, nil
 }
 
 // readJournal reads the file, page by page: one that the disk cannot read is
 // damage like any other.
-func readJournal(path string) ([]byte, error) {
+func readJournal(path string) (b []byte, unreadable bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer f.Close()
-	b := make([]byte, journalSize)
+	b = make([]byte, journalSize)
 	for at := 0; at < len(b); at += journalPage {
 		_, err := f.ReadAt(b[at:at+journalPage], int64(at))
-		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.EIO) {
-			return nil, err
+		switch {
+		case errors.Is(err, unix.EIO):
+			unreadable = true
+		case err != nil && !errors.Is(err, io.EOF):
+			return nil, false, err
 		}
 	}
-	return b, nil
+	return b, unreadable, nil
 }

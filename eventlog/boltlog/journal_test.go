@@ -608,6 +608,15 @@ func TestJournalFails(t *testing.T) {
 	}
 }
 
+// TestFrameHeader: other versions of this program have to find their way.
+func TestFrameHeader(t *testing.T) {
+	pass := passID([]byte("0123456789abcdef"))
+	got := fmt.Sprintf("%q", inUse(appendFrame(nil, pass, 258, [][]byte{[]byte("record")})))
+	if want := `"stele/j20123456789abcdef\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00\x00\a\xf0\x8f\xd5\xc4\x06record"`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 // TestFrame: a frame is read as it was written or not at all.
 func TestFrame(t *testing.T) {
 	pass := newPass()

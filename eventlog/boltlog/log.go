@@ -63,12 +63,12 @@ func openWith(o Options, d disk) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{queue: queue.New[*request](maxWaitingBytes)}
-	pass, next, err := l.Reader.open(opener)
+	f, err := l.Reader.open(opener)
 	if err != nil {
 		return nil, err
 	}
 	l.writer = newWriter(l, o, d)
-	l.writer.journal.pass, l.writer.journal.at = pass, next
+	l.writer.journal.pass, l.writer.journal.at = f.pass, f.next
 	l.writer.openJournal()
 	l.close = sync.OnceValue(l.shutDown)
 	go l.writer.run()
@@ -194,7 +194,7 @@ type Stats struct {
 	Records    uint64        // records that became durable
 	Appends    uint64        // requests that carried them
 	Commits    uint64        // groups in which these were made durable; each costs an fdatasync, unless all of it is volatile
-	CommitTime time.Duration // time spent in making them durable
+	CommitTime time.Duration // time spent in making them durable, without late syncs of volatile ones
 	WaitTime   time.Duration // from the appends' arrival to their answers, all together
 }
 

@@ -35,70 +35,84 @@ const readOnlyLockWait = 2 * time.Second
 // ErrCorrupt, naming pages, if the file's structure is damaged.
 func OpenReadOnly(path string) (*Reader, error) {
 	r := &Reader{}
-	_, _, err := r.open(opener{path: path, readOnly: true, lockWait: readOnlyLockWait, log: slog.New(slog.DiscardHandler)})
+	_, err := r.open(opener{path: path, readOnly: true, lockWait: readOnlyLockWait, log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// open opens the files, and returns what recall does.
-func (r *Reader) open(o opener) (pass passID, next int64, err error) {
-	if r.store, err = newStore(o); err != nil {
-		return pass, 0, err
-	}
-	if pass, next, err = r.recall(); err != nil {
-		_ = r.store.close() // it was only read
-		return pass, 0, fmt.Errorf("open event log %s: %w", o.path, err)
-	}
-	return pass, next, nil
+// found is what the files turned out to have.
+type found struct {
+	pass passID // of the journal; zero if there is none that counts
+	next int64  // where its next frame goes
+	// ahead: records that were answered are in memory only, for the disk has failed.
+	ahead bool
 }
 
-// recall finds out what the files have, and returns the journal's pass with the
-// place of its next frame.
-func (r *Reader) recall() (pass passID, next int64, err error) {
+// open opens the files.
+func (r *Reader) open(o opener) (f found, err error) {
+	if r.store, err = newStore(o); err != nil {
+		return f, err
+	}
+	if f, err = r.recall(); err != nil {
+		_ = r.store.close() // it was only read
+		return f, fmt.Errorf("open event log %s: %w", o.path, err)
+	}
+	return f, nil
+}
+
+// recall finds out what the files have, and makes it what is read.
+func (r *Reader) recall() (f found, err error) {
 	last, err := r.store.last()
 	if err != nil {
-		return pass, 0, err
+		return f, err
 	}
 	o := r.store.opener
 	var damage error
 	err = r.store.view(context.Background(), false, func(tx *bolt.Tx) error {
-		pass, damage = parsePass(tx.Bucket(bucketMeta).Get(keyJournal))
+		f.pass, damage = parsePass(tx.Bucket(bucketMeta).Get(keyJournal))
 		return nil
 	})
 	if err != nil {
-		return pass, 0, err
+		return f, err
 	}
-	// What was answered counts, also if the disk that failed meanwhile had not got it.
-	records := r.recent.from(last + 1)
-	if n := len(records); n > 0 {
-		last = records[n-1].Sequence
-	}
-	if pass != (passID{}) {
-		var more []eventlog.Record
-		more, next, err = recall(journalPath(o.path), pass, last)
-		records = append(records, more...)
+	var journal recalled
+	if f.pass != (passID{}) {
+		journal, err = recall(journalPath(o.path), f.pass, last)
+		f.next = journal.next
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		damage = errors.New("the journal is gone, and what came after the last record with it")
 	case err != nil:
-		return pass, 0, fmt.Errorf("read the journal: %w", err)
+		return f, fmt.Errorf("read the journal: %w", err)
+	}
+	// What was answered counts, also if the disk has it no more.
+	records, reached := r.recent.from(last+1), last
+	if n := len(records); n > 0 {
+		reached = records[n-1].Sequence
+	}
+	f.ahead = reached > max(last, journal.last())
+	for _, record := range journal.records {
+		if record.Sequence > reached {
+			records, reached = append(records, record), record.Sequence
+		}
+	}
+	if journal.dropped > 0 {
+		o.log.Warn("event log: its end had not reached the disk when the node lost power",
+			"path", o.path, "last", uint64(reached), "found behind", journal.dropped)
 	}
 	if damage != nil {
-		pass, next = passID{}, 0
-		o.log.Error("event log: records may be missing", "path", o.path, "last", uint64(last), "cause", damage)
+		f.pass, f.next = passID{}, 0
+		o.log.Error("event log: records may be missing", "path", o.path, "last", uint64(reached), "cause", damage)
 	}
-	if n := len(records); n > 0 {
-		last = records[n-1].Sequence
-	}
-	if known := r.tail.Last(); last < known {
-		return pass, 0, fmt.Errorf("%w: it ends with record %d, but %d was durable", eventlog.ErrCorrupt, last, known)
+	if known := r.tail.Last(); reached < known {
+		return f, fmt.Errorf("%w: it ends with record %d, but %d was durable", eventlog.ErrCorrupt, reached, known)
 	}
 	r.recent.set(records, damage)
-	r.tail.Advance(last)
-	return pass, next, nil
+	r.tail.Advance(reached)
+	return f, nil
 }
 
 // last returns the sequence of the newest record in the bbolt file. Sequences have no gaps, so

@@ -67,10 +67,10 @@ func (w *writer) fail(cause error) error {
 func (w *writer) settle(b *batch, cause error) {
 	cause = fmt.Errorf("commit: %w", cause)
 	failure := w.fail(cause)
-	err := w.reopen()
+	_, err := w.reopen()
 	for try := 1; err != nil && try < reopenTries; try++ {
 		time.Sleep(firstPause)
-		err = w.reopen()
+		_, err = w.reopen()
 	}
 	durable := false
 	if err == nil && !b.empty() {
@@ -105,23 +105,23 @@ func (w *writer) has(p put) (found bool, err error) {
 // reopen opens the files again and goes on from what is in them. Records whose
 // outcome was unknown become known here. The journal is not written until all is well:
 // making it needs room on the disk, which the other file is to have first.
-func (w *writer) reopen() error {
+func (w *writer) reopen() (found, error) {
 	w.journal.giveUp(w.log)
 	if err := w.reader.store.reopen(); err != nil {
-		return err
+		return found{}, err
 	}
-	pass, next, err := w.reader.recall()
+	f, err := w.reader.recall()
 	if err != nil {
-		return err
+		return found{}, err
 	}
 	w.next = w.reader.tail.Last() + 1
-	w.journal.pass, w.journal.at = pass, next
-	return nil
+	w.journal.pass, w.journal.at = f.pass, f.next
+	return f, nil
 }
 
 // tryRepair opens the file again and, if a probe can be written, is well.
 func (w *writer) tryRepair() {
-	err := w.reopen()
+	f, err := w.reopen()
 	if err == nil {
 		err = w.probe()
 	}
@@ -130,11 +130,14 @@ func (w *writer) tryRepair() {
 		return
 	}
 	w.openJournal()
-	w.health.Store(nil)
-	w.empty() // what is known to be nowhere but in memory, above all
-	if w.failure() == nil {
-		w.log.Info("event log: it can be written again")
+	if f.ahead {
+		w.empty()
+		if len(w.reader.recent.all()) > 0 {
+			return // it has failed again
+		}
 	}
+	w.health.Store(nil)
+	w.log.Info("event log: it can be written again")
 }
 
 // probe writes something, and deletes it.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -330,4 +331,45 @@ func TestLateSyncFails(t *testing.T) {
 			checkWhole(t, l, 5)
 		})
 	}
+}
+
+// TestLastingBehindWhatIsLost: a frame that reached the disk without a volatile one before
+// it is no proof that its append is durable: the next daemon will not find it.
+func TestLastingBehindWhatIsLost(t *testing.T) {
+	var failing atomic.Bool
+	path := filepath.Join(t.TempDir(), "events.db")
+	l, err := openWith(Options{Path: path}, disk{
+		commit: func(tx *bolt.Tx) error {
+			if failing.Load() {
+				return syscall.EIO
+			}
+			return commit(tx)
+		},
+		write: writeFrame,
+		sync: func(f *os.File) error {
+			if !failing.Load() {
+				return syncFrames(f)
+			}
+			if _, err := f.WriteAt(make([]byte, journalPage), 0); err != nil {
+				return err
+			}
+			return syscall.EIO
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	mustAppend(t, l, "s", 0)
+	failing.Store(true)
+	appendVolatile(t, l, "s", 1, nil)
+	if _, err := appendTo(l, "s", 2); !errors.Is(err, eventlog.ErrUnavailable) {
+		t.Errorf("the answer is %v", err)
+	}
+	checkWhole(t, l, 2) // what was answered
+	checkWhole(t, open(t, Options{Path: takeImages(t, path).place(t)}), 1)
+	failing.Store(false)
+	waitHealthy(t, l)
+	mustAppend(t, l, "s", 2)
+	checkWhole(t, open(t, Options{Path: takeImages(t, path).place(t)}), 3)
 }

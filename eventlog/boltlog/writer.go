@@ -92,6 +92,9 @@ func (w *writer) run() {
 	defer close(w.ended)
 	defer w.timer.Stop()
 	defer w.late.Stop()
+	if w.journal.file == nil && w.journal.pass != (passID{}) {
+		w.empty() // what cannot be synced there
+	}
 	for {
 		select {
 		case <-w.timer.C:
@@ -112,13 +115,15 @@ func (w *writer) run() {
 	}
 }
 
-// end leaves a bbolt file that needs no journal, if it can.
+// end leaves a bbolt file that needs no journal, or else a journal that is on the disk.
 func (w *writer) end() {
-	if w.journal.pass != (passID{}) && w.failure() == nil {
-		w.journal.giveUp(w.log)
-		w.empty()
+	if err := w.journal.sync(); err != nil {
+		w.log.Warn("event log: sync its journal", "cause", err)
 	}
 	w.journal.giveUp(w.log)
+	if w.journal.pass != (passID{}) || len(w.reader.recent.all()) > 0 {
+		w.empty()
+	}
 }
 
 // sync brings to the disk what the journal has of volatile appends.

@@ -333,6 +333,9 @@ func (r *run) check() {
 	for _, c := range sortedKeys(r.daemon.containers) {
 		state, b := r.daemon.containers[c].state, r.world.box(c)
 		r.remember(string(c), state.Phase == container.Removed || state.Phase == container.Failed)
+		if b.started && (state.Phase == container.Unwinding || state.Phase == container.Failed) {
+			r.world.violation("the program of %s has run, and is said to be none: it is %s", c, state.Phase)
+		}
 		if known, ended := r.exits[c]; ended && state.Exit != known {
 			r.world.violation("%s had ended with %+v, and now with %+v", c, known, state.Exit)
 		}

@@ -8,7 +8,7 @@ import (
 
 var (
 	seed  = flag.Uint64("sim.seed", 0, "run the simulator with this seed only")
-	runs  = flag.Int("sim.runs", 400, "how many lives TestChaos plays")
+	runs  = flag.Int("sim.runs", 250, "how many lives TestChaos plays")
 	steps = flag.Int("sim.steps", 400, "how many things happen in a life before it ends")
 )
 
