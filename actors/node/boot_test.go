@@ -107,6 +107,27 @@ func TestCloseIsQuiet(t *testing.T) {
 	}
 }
 
+// A daemon that is told to end while it still spawns what is there ends nevertheless.
+func TestCloseInTheMiddleOfBoot(t *testing.T) {
+	d := crashDuring(t)
+	for range 20 {
+		d = reopened(t, d, thisBoot)
+		var said strings.Builder
+		n, err := node.New(node.Config{Log: d.log, Executor: d, Logger: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.node = n
+		if err := n.Boot(t.Context(), restore(t, d.log), startOf(thisBoot)); err != nil {
+			t.Fatal(err)
+		}
+		n.Close(atOnce())
+		if said.Len() > 0 {
+			t.Fatalf("this was said:\n%s", said.String())
+		}
+	}
+}
+
 // crashDuring boots a node that has a pod with a running container and another pod
 // in the middle of its creation, and ends it.
 func crashDuring(t *testing.T) *drivers {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -127,7 +128,9 @@ func New(c Config) (*Node, error) {
 	}
 	n.shutDown = sync.OnceFunc(func() {
 		// Stopping the root stops its children; Shutdown alone would stop nobody.
-		_ = n.system.Root.StopFuture(n.router).Wait()
+		if err := n.system.Root.StopFuture(n.router).Wait(); err != nil {
+			n.logger.Warn("the node's actors have not ended", "error", err)
+		}
 		n.system.Shutdown()
 	})
 	return n, nil
@@ -416,7 +419,11 @@ func (n *Node) spawn(stream eventlog.Stream, props *actor.Props) {
 	n.system.Root.Send(n.router, &deliver{
 		stream: stream,
 		spawn:  func() *actor.Props { return props },
-		refuse: func(err error) { n.logger.Error("entity not restored", "stream", string(stream), "error", err) },
+		refuse: func(err error) {
+			if !errors.Is(err, errStopping) {
+				n.logger.Error("entity not restored", "stream", string(stream), "error", err)
+			}
+		},
 	})
 }
 

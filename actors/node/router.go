@@ -153,6 +153,11 @@ func (r *router) deliver(ctx actor.Context, msg *deliver) {
 			msg.refuse(fault.New(fault.NotFound, "find", string(msg.stream), "there is none"))
 			return
 		}
+		if r.stopping {
+			// Everybody who is there was told to stop; nobody would tell this one.
+			msg.refuse(errStopping)
+			return
+		}
 		r.generation++
 		name := string(msg.stream) + "@" + strconv.FormatUint(r.generation, 10)
 		pid, err := ctx.SpawnNamed(msg.spawn(), name)
