@@ -156,19 +156,20 @@ type ContainerRemoved struct{}
 // acted upon and its caller was answered. What must not be lost: that a container exists,
 // for it has things on the disk; that its program may have run, since the kubelet runs
 // that of a pod with restartPolicy Never once only, and knows by the container that it
-// did; how it ended, which is told once; that it is gone. What may: how far it had come
-// otherwise, for its processes end with the boot, and what is owed then undoes the rest,
-// whether or not it was begun.
+// did; how it ended, which is told once. What may: how far it had come otherwise, for its
+// processes end with the boot, and what is owed then undoes the rest, whether or not it
+// was begun. One that was removed may come back as one that has ended, for the kubelet to
+// remove again; so may its files, whose removal is not synced either.
 func Volatile(e Event) bool {
 	switch e.(type) {
-	case ContainerRequested, ContainerFailed, StartRequested, ContainerStartFailed, ContainerExited, ContainerRemoved:
+	case ContainerRequested, StartRequested, ContainerStartFailed, ContainerExited:
 		return false
-	case RootfsPrepared, RootfsPrepareFailed, ContainerCreated, ContainerCreateFailed,
+	case RootfsPrepared, RootfsPrepareFailed, ContainerCreated, ContainerCreateFailed, ContainerFailed,
 		ContainerStarted,
 		StopRequested, StopWithdrawn, StopSignalled, StopSignalFailed, KillRequested, Killed, KillFailed,
 		ExecRequested, ExecEnded, ExecFailed,
 		LogReopenRequested, LogReopened, LogReopenFailed, OutputLost,
-		RemoveRequested, RuntimeDeleted, RuntimeDeleteFailed, RootfsReleased, RootfsReleaseFailed:
+		RemoveRequested, RuntimeDeleted, RuntimeDeleteFailed, RootfsReleased, RootfsReleaseFailed, ContainerRemoved:
 		return true
 	}
 	return false

@@ -130,18 +130,19 @@ type SandboxRemoved struct{}
 
 // Volatile reports whether an event may be lost with the node's power, although it was
 // acted upon and its caller was answered. What must not be lost: that a sandbox exists,
-// for it has an address, which plugins keep on the disk; that it is gone. What may: how
-// far it had come, for its namespaces and processes end with the boot, and what is owed
-// then undoes the rest, whether or not it was begun.
+// for it has an address, which plugins keep on the disk. What may: how far it had come,
+// for its namespaces and processes end with the boot, and what is owed then undoes the
+// rest, whether or not it was begun. One that was removed may come back as one that has
+// stopped, for the kubelet to remove again.
 func Volatile(e Event) bool {
 	switch e.(type) {
-	case SandboxRequested, SandboxFailed, SandboxRemoved:
+	case SandboxRequested:
 		return false
 	case SandboxPrepared, SandboxPrepareFailed, NetworkAttached, NetworkAttachFailed,
-		HolderStarted, HolderStartFailed, HolderEnded, SandboxReady, SandboxLost,
+		HolderStarted, HolderStartFailed, HolderEnded, SandboxReady, SandboxFailed, SandboxLost,
 		ContainerAdded, ContainerForgotten, ContainerStopped, ContainerStopFailed, ContainerRemoveFailed,
 		StopRequested, HolderStopped, HolderStopFailed, NetworkDetached, NetworkDetachFailed, SandboxStopped,
-		RemoveRequested, SandboxReleased, SandboxReleaseFailed:
+		RemoveRequested, SandboxReleased, SandboxReleaseFailed, SandboxRemoved:
 		return true
 	}
 	return false

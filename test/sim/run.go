@@ -42,9 +42,10 @@ type run struct {
 	// stops are the stops that the kubelet could withdraw; gone those it withdrew.
 	stops []stopCall
 	gone  map[string]bool
-	// exits and over are what was known of containers and pods and must not be otherwise
-	// later: how they ended, and that they are gone.
+	// exits is how containers have ended, which must not be otherwise later.
 	exits map[id.Container]container.Exit
+	// over are the pods and containers that are gone, and must not come back before the
+	// node loses power.
 	over  map[string]bool
 	notes []string
 }
@@ -150,6 +151,7 @@ func (r *run) rebootNode() {
 	r.log.fill(false)
 	r.world.reboot()
 	lost := r.log.powerFails(r.world.boot, r.rand)
+	clear(r.over)
 	r.note("--- the node loses power, and the log its last %d appends", lost)
 }
 
