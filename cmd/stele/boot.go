@@ -33,6 +33,9 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *exe
 	}
 	// Before anything is attached or detached: the CNI specification has GC alone.
 	collectNetworks(ctx, d, feed.Live, logger)
+	if past.Host.State.BootID != bootID {
+		collectRootfses(ctx, d, feed.Live, logger)
+	}
 	err = actors.Boot(ctx, node.Restored(past), host.StartDaemon{
 		BootID: bootID, Version: version, PID: os.Getpid(), At: time.Now().UTC(),
 	})
@@ -99,6 +102,27 @@ func collectNetworks(ctx context.Context, d *drivers, live *projections.Live, lo
 	// Leaked addresses are a nuisance; pods that cannot start are worse.
 	if err := d.Network.GC(ctx, keep); err != nil {
 		logger.Warn("networks not garbage-collected", "error", err)
+	}
+}
+
+// collectRootfses releases what a power failure brought back of containers that had been
+// removed. One whose stream is damaged is left alone.
+func collectRootfses(ctx context.Context, d *drivers, live *projections.Live, logger *slog.Logger) {
+	known := map[string]bool{}
+	for _, c := range live.Containers() {
+		known[string(c.State.ID)] = true
+	}
+	for stream := range live.Damaged() {
+		if c, is := strings.CutPrefix(string(stream), "container/"); is {
+			known[c] = true
+		}
+	}
+	released, err := d.Store.CollectRootfses(ctx, func(id string) bool { return known[id] })
+	if len(released) > 0 {
+		logger.Warn("root file systems of unknown containers were removed", "containers", released)
+	}
+	if err != nil {
+		logger.Warn("not all root file systems of unknown containers were removed", "error", err)
 	}
 }
 

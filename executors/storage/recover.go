@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	library "go.podman.io/storage"
@@ -139,6 +140,44 @@ func imagesWithoutLayers(records library.MultiListResult) []string {
 		}
 	}
 	return damaged
+}
+
+// CollectRootfses releases, at the start of a boot, the root filesystems of containers that
+// nobody knows, and says of which. A removal is not synced: if the node loses power right
+// after one, the files, or the library's record of them, may be there again. What is
+// mounted was made in this boot, by whoever shares the store, and is left alone.
+func (s *Store) CollectRootfses(ctx context.Context, known func(id string) bool) (released []string, err error) {
+	ids, err := s.Rootfses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := s.volumes()
+	if err != nil {
+		return nil, err
+	}
+	for _, volume := range volumes {
+		ids = append(ids, volume.ContainerID)
+	}
+	slices.Sort(ids)
+	var failed error
+	for _, id := range slices.Compact(ids) {
+		if known(id) {
+			continue
+		}
+		mounted, err := s.isMounted(s.layout.rootfsMount(id))
+		if mounted {
+			continue
+		}
+		if err == nil {
+			err = s.ReleaseRootfs(ctx, id)
+		}
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		released = append(released, id)
+	}
+	return released, failed
 }
 
 // CollectOrphans removes layers that are older than the given age and that no

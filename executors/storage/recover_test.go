@@ -16,6 +16,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	library "go.podman.io/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/test/images"
 )
@@ -61,6 +62,53 @@ func TestKillDuringPrepareAndRelease(t *testing.T) {
 		t.Error(err)
 	}
 	expectEmpty(t, s)
+}
+
+// TestCollectRootfses: after a boot, what nobody knows goes, and nothing else.
+func TestCollectRootfses(t *testing.T) {
+	s, image := pulled(t)
+	ctx := context.Background()
+	for _, container := range []string{"known", "back", "back with a volume", "of another daemon"} {
+		prepare(t, s, id(container), image)
+	}
+	mountVolume(t, s, MountImageRequest{ID: VolumeID(id("back with a volume"), 0), Image: image.ID})
+	mountVolume(t, s, MountImageRequest{ID: VolumeID(id("only its volume is back"), 0), Image: image.ID})
+	// As after a boot, but for the last one.
+	for _, mount := range mountsBelow(t, s.options.RunRoot) {
+		if err := unix.Unmount(mount, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, mount := range mountsBelow(t, s.options.GraphRoot) {
+		if strings.Contains(mount, id("of another daemon")) {
+			continue
+		}
+		if err := unix.Unmount(mount, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	released, err := s.CollectRootfses(ctx, func(container string) bool { return container == id("known") })
+	want := []string{id("back"), id("back with a volume"), id("only its volume is back")}
+	slices.Sort(want)
+	if err != nil || !slices.Equal(released, want) {
+		t.Errorf("released %q, %v; want %q", released, err, want)
+	}
+	left, err := s.Rootfses(ctx)
+	slices.Sort(left)
+	kept := []string{id("known"), id("of another daemon")}
+	slices.Sort(kept)
+	if err != nil || !slices.Equal(left, kept) {
+		t.Errorf("left are %q, %v; want %q", left, err, kept)
+	}
+	if volumes, err := s.Volumes(ctx); err != nil || len(volumes) > 0 {
+		t.Errorf("left are the volumes %q, %v", volumes, err)
+	}
+	for _, container := range want {
+		expectNothing(t, s, container)
+	}
+	for _, container := range kept {
+		release(t, s, container)
+	}
 }
 
 func TestKillDuringPullAndRemove(t *testing.T) {
