@@ -16,7 +16,7 @@ import (
 )
 
 // logShareGoal is what the event log should take at most of the time that callers
-// wait. Each step of a pod's life waits for a sync, so that it depends on the disk.
+// wait. Four steps of a pod's life wait for a sync, so that it depends on the disk.
 const logShareGoal = 0.03
 
 // BenchmarkPodLives takes pods through their lives, one and eight at a time:
