@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,11 +17,15 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/audit"
 )
 
 // daemon is the process, and its log, which goes on when it is started again.
 type daemon struct {
 	log string
+	// boot is a file that the daemon takes for the kernel's boot id; empty for that itself.
+	boot string
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -132,6 +137,43 @@ func (h *Harness) Stop() {
 	}
 }
 
+// PowerFailure does to a daemon with OwnBoot what one does to a node: nothing is left of
+// what the kernel had, and of the log what it was when KeepLog returned.
+func (h *Harness) PowerFailure(log map[string][]byte) {
+	h.t.Helper()
+	h.Kill9()
+	if err := audit.Clear(h.Scope); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.RemoveAll(h.State); err != nil {
+		h.t.Fatal(err)
+	}
+	for path, content := range log {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	h.newBoot()
+	h.Start()
+}
+
+func (h *Harness) newBoot() { h.write(h.daemon.boot, rand.Text()+"\n") }
+
+// KeepLog reads the files of the event log.
+func (h *Harness) KeepLog() map[string][]byte {
+	h.t.Helper()
+	kept := map[string][]byte{}
+	for _, name := range []string{"events.db", "events.db.journal"} {
+		path := filepath.Join(h.Root, name)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		kept[path] = content
+	}
+	return kept
+}
+
 // PID is the daemon's.
 func (h *Harness) PID() int {
 	h.daemon.mu.Lock()
@@ -146,6 +188,11 @@ func (d *daemon) start(program string, args []string) error {
 	}
 	defer log.Close()
 	cmd := exec.Command(program, args...)
+	if d.boot != "" {
+		cmd = exec.Command("sh", append([]string{"-c", `mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"`, d.boot, program}, args...)...)
+		// Its mounts are the daemon's and the monitor's alone, and go with them.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	// The log tells of races; the daemon goes on, so that the test can.
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=0 exitcode=0", "GOTRACEBACK=all")

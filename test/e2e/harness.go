@@ -42,6 +42,8 @@ type Options struct {
 	Handlers map[string]string
 	// LogLevel is the daemon's, "info" if empty.
 	LogLevel string
+	// OwnBoot gives the daemon a boot of its own, which PowerFailure can end.
+	OwnBoot bool
 }
 
 // Harness is a daemon and everything around it.
@@ -109,6 +111,10 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 	h.WriteNetwork(options.Plugins...)
 
 	h.daemon.log = filepath.Join(base, "daemon.log")
+	if options.OwnBoot {
+		h.daemon.boot = filepath.Join(base, "boot_id")
+		h.newBoot()
+	}
 	h.connect()
 	t.Cleanup(h.finish)
 	h.Start()
