@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -220,11 +221,15 @@ func TestLostFrameStaysLost(t *testing.T) {
 	}
 	files := takeImages(t, path)
 	clear(files.journal[:journalPage])
-	if l, err = openWith(Options{Path: files.place(t)}, realDisk); err != nil {
+	var said bytes.Buffer
+	if l, err = openWith(Options{Path: files.place(t), Logger: slog.New(slog.NewTextHandler(&said, nil))}, realDisk); err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	checkWhole(t, l, 1)
+	if got := said.String(); !strings.Contains(got, "lost power") || !strings.Contains(got, `"found behind"=2`) {
+		t.Errorf("it says %q", got)
+	}
 	// In the place of record 2, and its stream as well.
 	appendVolatile(t, l, "s", 1, nil)
 	again := open(t, Options{Path: takeImages(t, l.store.opener.path).place(t)})
