@@ -109,7 +109,12 @@ func TestFindsProcesses(t *testing.T) {
 				cmd.Wait()
 			})
 			detail := fmt.Sprintf("pid %d, ", cmd.Process.Pid)
+			// What it starts has the same traces, for a moment.
 			leak := eventually(t, scope, Process)
+			for try := 0; !strings.HasPrefix(leak.Detail, detail) && try < 500; try++ {
+				time.Sleep(10 * time.Millisecond)
+				leak = eventually(t, scope, Process)
+			}
 			if !strings.HasPrefix(leak.Detail, detail) {
 				t.Errorf("found %s, want one with %s", leak, detail)
 			}
