@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
@@ -332,6 +334,31 @@ func (x *Executor) releaseRootfs(ctx context.Context, c container.Spec) error {
 		}
 	}
 	return nil
+}
+
+// CollectContainers removes, at the start of a boot, what the disk has of containers that
+// nobody knows, and says of which: their root file systems (see storage.CollectRootfses)
+// and what they wrote to the volumes of their images.
+func (x *Executor) CollectContainers(ctx context.Context, known func(id string) bool) (removed []string, err error) {
+	removed, err = x.Store.CollectRootfses(ctx, known)
+	volumes, listErr := os.ReadDir(x.volumesDir(""))
+	if errors.Is(listErr, fs.ErrNotExist) {
+		return removed, err
+	}
+	err = errors.Join(err, listErr)
+	for _, dir := range volumes {
+		const idLength = 64
+		if len(dir.Name()) != idLength || known(dir.Name()) {
+			continue // somebody else's: it may be a file system of its own, with its lost+found
+		}
+		if rmErr := os.RemoveAll(x.volumesDir(id.Container(dir.Name()))); rmErr != nil {
+			err = errors.Join(err, fmt.Errorf("remove the volumes of a container that is gone: %w", rmErr))
+			continue
+		}
+		removed = append(removed, dir.Name())
+	}
+	slices.Sort(removed)
+	return slices.Compact(removed), err
 }
 
 // execute runs a command for a caller that still waits. A command whose caller

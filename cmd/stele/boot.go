@@ -34,7 +34,7 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *exe
 	// Before anything is attached or detached: the CNI specification has GC alone.
 	collectNetworks(ctx, d, feed.Live, logger)
 	if past.Host.State.BootID != bootID {
-		collectRootfses(ctx, d, feed.Live, logger)
+		collectContainers(ctx, x, feed.Live, logger)
 	}
 	err = actors.Boot(ctx, node.Restored(past), host.StartDaemon{
 		BootID: bootID, Version: version, PID: os.Getpid(), At: time.Now().UTC(),
@@ -105,9 +105,9 @@ func collectNetworks(ctx context.Context, d *drivers, live *projections.Live, lo
 	}
 }
 
-// collectRootfses releases what a power failure brought back of containers that had been
+// collectContainers removes what a power failure brought back of containers that had been
 // removed. One whose stream is damaged is left alone.
-func collectRootfses(ctx context.Context, d *drivers, live *projections.Live, logger *slog.Logger) {
+func collectContainers(ctx context.Context, x *executors.Executor, live *projections.Live, logger *slog.Logger) {
 	known := map[string]bool{}
 	for _, c := range live.Containers() {
 		known[string(c.State.ID)] = true
@@ -117,12 +117,12 @@ func collectRootfses(ctx context.Context, d *drivers, live *projections.Live, lo
 			known[c] = true
 		}
 	}
-	released, err := d.Store.CollectRootfses(ctx, func(id string) bool { return known[id] })
-	if len(released) > 0 {
-		logger.Warn("root file systems of unknown containers were removed", "containers", released)
+	removed, err := x.CollectContainers(ctx, func(id string) bool { return known[id] })
+	if len(removed) > 0 {
+		logger.Warn("files of unknown containers were removed", "containers", removed)
 	}
 	if err != nil {
-		logger.Warn("not all root file systems of unknown containers were removed", "error", err)
+		logger.Warn("not all files of unknown containers were removed", "error", err)
 	}
 }
 

@@ -13,9 +13,9 @@ const (
 	urgentSlice = 100 * time.Microsecond // the shortest there is; Linux 6.12 and later
 )
 
-// urgency lets the writer go on as soon as the disk is done. Each step of each pod waits
-// for it, and on a busy node it would wait for the CPU several times a commit, behind the
-// very programs that it holds up. It is urgent for the wait alone, in the kernel's fair
+// urgency lets the writer go on as soon as the disk is done. Everything that is not
+// volatile waits for it, and what comes meanwhile does, too; on a busy node it would wait
+// for the CPU several times a commit, behind the very programs that it holds up. It is urgent for the wait alone, in the kernel's fair
 // class: what it computes takes its turn, and nobody starves.
 //
 // It takes CAP_SYS_NICE. Without, or if somebody chose another scheduling policy for the

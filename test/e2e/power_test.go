@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,6 +29,9 @@ func TestPowerFailure(t *testing.T) {
 	h.RemoveContainer(created)
 	stopped.Stop()
 	back := pod.Create(h.ContainerConfig("back"))
+	if err := os.MkdirAll(filepath.Join(h.Root, "volumes", back, "0"), 0o755); err != nil { // as of an image with a volume
+		t.Fatal(err)
+	}
 	h.PowerFailure(kept)
 
 	for id, code := range map[string]int32{ended: 5, running: -1} {
