@@ -22,6 +22,7 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/storage"
 )
@@ -77,7 +78,7 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 		Image: rootfs.Config, ImageName: config.GetImage().GetImage(),
 		ImageMounts: images,
 		Rootfs:      rootfs.Mountpoint, VolumesDir: x.volumesDir(c.ID),
-		Namespaces: paths, Files: x.sandboxFiles(c, pod),
+		Namespaces: paths, Files: x.podFiles(c, pod),
 		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
 		Options: spec.Options{OwnDirs: []string{x.RootDir, x.StateDir}},
 	})
@@ -180,15 +181,10 @@ func (x *Executor) containerNamespaces(ctx context.Context, c container.Spec, co
 		"linux.security_context.namespace_options: the process whose PID namespace is to be joined, %s, is not running", of)
 }
 
-func (x *Executor) sandboxFiles(c container.Spec, pod *runtimeapi.PodSandboxConfig) spec.Files {
-	dir := x.sandboxDir(c.Sandbox)
-	files := spec.Files{
-		ResolvConf: filepath.Join(dir, "resolv.conf"),
-		Hostname:   filepath.Join(dir, "hostname"),
-		Hosts:      filepath.Join(dir, "hosts"),
-	}
-	if !ipcOfNode(pod) {
-		files.Shm = x.shmDir(c.Sandbox)
+func (x *Executor) podFiles(c container.Spec, pod *runtimeapi.PodSandboxConfig) spec.Files {
+	files := spec.Files(podfiles.In(x.sandboxDir(c.Sandbox)))
+	if ipcOfNode(pod) {
+		files.Shm = ""
 	}
 	return files
 }

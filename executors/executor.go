@@ -195,8 +195,6 @@ func (x *Executor) namespacesDir(s id.Sandbox) string {
 	return filepath.Join(x.sandboxDir(s), "ns")
 }
 
-func (x *Executor) shmDir(s id.Sandbox) string { return filepath.Join(x.sandboxDir(s), "shm") }
-
 // bundleDir is the OCI bundle of a container.
 func (x *Executor) bundleDir(c id.Container) string {
 	return filepath.Join(x.StateDir, "containers", string(c))

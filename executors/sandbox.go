@@ -12,6 +12,7 @@ import (
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/namespaces"
 	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
 )
 
@@ -38,13 +39,13 @@ func (x *Executor) prepareSandbox(ctx context.Context, pod sandbox.Pod) error {
 	if err != nil {
 		return err
 	}
-	if _, err := spec.WriteSandboxFiles(x.sandboxDir(pod.ID), config); err != nil {
+	if err := podfiles.Write(x.sandboxDir(pod.ID), config); err != nil {
 		return err
 	}
 	if ipcOfNode {
 		return nil
 	}
-	return spec.MountShm(x.shmDir(pod.ID), spec.DefaultShmSize)
+	return podfiles.MountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm, spec.DefaultShmSize)
 }
 
 func ipcOfNode(config *runtimeapi.PodSandboxConfig) bool {
@@ -158,7 +159,7 @@ func (x *Executor) releaseSandbox(ctx context.Context, pod sandbox.Pod) error {
 	if err := decode(pod.Config, config); err != nil {
 		return err
 	}
-	if err := spec.UnmountShm(x.shmDir(pod.ID)); err != nil {
+	if err := podfiles.UnmountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm); err != nil {
 		return err
 	}
 	if err := namespaces.Unpin(ctx, x.namespacesDir(pod.ID)); err != nil {

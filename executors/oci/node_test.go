@@ -21,6 +21,7 @@ import (
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
 )
 
@@ -83,10 +84,9 @@ func newNode(t testing.TB) *node {
 	n.host, err = spec.DetectHost()
 	n.must(err)
 	n.driver = n.newDriver(oci.Runtime{Name: "runc", Path: tools.runc, StateRoot: n.path("runc")})
-	n.files, err = spec.WriteSandboxFiles(n.path("pod"), n.pod)
-	n.must(err)
-	n.files.Shm = n.path("pod/shm")
-	n.must(spec.MountShm(n.files.Shm, 0))
+	n.files = spec.Files(podfiles.In(n.path("pod")))
+	n.must(podfiles.Write(n.path("pod"), n.pod))
+	n.must(podfiles.MountShm(n.files.Shm, spec.DefaultShmSize))
 	return n
 }
 
@@ -123,7 +123,7 @@ func (n *node) end() {
 		n.noCgroups("stele-" + filepath.Base(n.dir))
 	}
 	if n.files.Shm != "" {
-		if err := spec.UnmountShm(n.files.Shm); err != nil {
+		if err := podfiles.UnmountShm(n.files.Shm); err != nil {
 			n.t.Error(err)
 		}
 	}

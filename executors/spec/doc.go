@@ -1,7 +1,6 @@
 // Package spec turns what the CRI asks for into what an OCI runtime needs: the
-// runtime spec of a container (Container), of the process that holds a pod's
-// shared PID namespace (Holder), and the few files and mounts of a pod that
-// containers see (WriteSandboxFiles, MountShm).
+// runtime spec of a container (Container) and of the process that holds a pod's
+// shared PID namespace (Holder).
 //
 // Everything that comes in is hostile: the kubelet passes on what users wrote,
 // and images hold what anybody built. Files of a root file system are opened

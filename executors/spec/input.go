@@ -44,8 +44,11 @@ type Namespaces struct {
 	PID string
 }
 
-// Files are the pod's files on the node, as WriteSandboxFiles and MountShm make
-// them. An empty path is not mounted.
+// DefaultShmSize is the size of a pod's /dev/shm, in bytes.
+const DefaultShmSize = 64 << 20
+
+// Files are the pod's files on the node, as package podfiles makes them. An empty
+// path is not mounted.
 type Files struct {
 	ResolvConf, Hostname, Hosts string
 	// Shm is the tmpfs that the pod's containers see as /dev/shm.

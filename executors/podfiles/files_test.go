@@ -1,4 +1,4 @@
-package spec
+package podfiles
 
 import (
 	"os"
@@ -11,16 +11,20 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-func TestWriteSandboxFiles(t *testing.T) {
-	in := fixture(t)
-	in.Sandbox.DnsConfig = &cri.DNSConfig{
+func TestWrite(t *testing.T) {
+	config := &cri.PodSandboxConfig{Hostname: "web-0", DnsConfig: &cri.DNSConfig{
 		Servers: []string{"10.0.0.10", "fd00::a"}, Searches: []string{"shop.svc", "svc"}, Options: []string{"ndots:5"},
-	}
+	}}
 	dir := filepath.Join(t.TempDir(), "pod1")
-	writeFiles(t, dir, map[string]string{"hostname.new": "half a li"})
-	for range 2 {
-		files, err := WriteSandboxFiles(dir, in.Sandbox)
+	files := In(dir)
+	// A try that was killed left this.
+	for _, err := range []error{os.Mkdir(dir, 0o711), os.WriteFile(files.Hostname+".new", []byte("half a li"), 0o600)} {
 		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := Write(dir, config); err != nil {
 			t.Fatal(err)
 		}
 		for path, want := range map[string]string{
@@ -42,12 +46,13 @@ func TestWriteSandboxFiles(t *testing.T) {
 	}
 }
 
-func TestSandboxFilesOfTheNode(t *testing.T) {
-	in := fixture(t)
-	in.Sandbox.Hostname = ""
-	in.Sandbox.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}
-	files, err := WriteSandboxFiles(t.TempDir(), in.Sandbox)
-	if err != nil {
+func TestFilesOfTheNode(t *testing.T) {
+	config := &cri.PodSandboxConfig{Linux: &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{
+		NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE},
+	}}}
+	dir := t.TempDir()
+	files := In(dir)
+	if err := Write(dir, config); err != nil {
 		t.Fatal(err)
 	}
 	name, err := os.Hostname()

@@ -1,4 +1,4 @@
-package spec
+package podfiles
 
 import (
 	"errors"
@@ -10,15 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultShmSize is the size of a pod's /dev/shm, in bytes.
-const DefaultShmSize = 64 << 20
-
 // MountShm mounts the tmpfs that a pod's containers share as /dev/shm. One that
-// is mounted already is left as it is. size is in bytes; 0 means DefaultShmSize.
+// is mounted already is left as it is. size is in bytes.
 func MountShm(dir string, size int64) error {
-	if size == 0 {
-		size = DefaultShmSize
-	}
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return fmt.Errorf("mount shm: %w", err)
 	}

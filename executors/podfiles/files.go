@@ -1,8 +1,9 @@
-package spec
+package podfiles
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,43 +15,53 @@ import (
 // maxHostFile bounds what is read of the node's resolv.conf and hosts, in bytes.
 const maxHostFile = 1 << 20
 
-// WriteSandboxFiles makes the files that containers of a pod see in /etc, in a
-// directory of the sandbox's own, and returns their paths. Files that are there
-// are replaced. Shm is left to MountShm.
-func WriteSandboxFiles(dir string, config *cri.PodSandboxConfig) (Files, error) {
+// Files are the paths, on the node, of what a pod's containers see.
+type Files struct {
+	ResolvConf, Hostname, Hosts string
+	// Shm is the tmpfs that they see as /dev/shm.
+	Shm string
+}
+
+// In names the files of the pod whose directory is dir.
+func In(dir string) Files {
+	return Files{
+		ResolvConf: filepath.Join(dir, "resolv.conf"),
+		Hostname:   filepath.Join(dir, "hostname"),
+		Hosts:      filepath.Join(dir, "hosts"),
+		Shm:        filepath.Join(dir, "shm"),
+	}
+}
+
+// Write makes the files of /etc in a pod's directory, dir, and replaces those that
+// are there. Shm is left to MountShm.
+func Write(dir string, config *cri.PodSandboxConfig) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return Files{}, fmt.Errorf("write the sandbox's files: %w", err)
+		return fmt.Errorf("write the pod's files: %w", err)
 	}
 	resolv, err := resolvConf(config.GetDnsConfig())
 	if err != nil {
-		return Files{}, err
+		return err
 	}
 	hostname := config.GetHostname()
 	if hostname == "" {
 		if hostname, err = os.Hostname(); err != nil {
-			return Files{}, fmt.Errorf("write the sandbox's files: host name: %w", err)
+			return fmt.Errorf("write the pod's files: host name: %w", err)
 		}
 	}
 	hosts, err := hostsFile(config)
 	if err != nil {
-		return Files{}, err
+		return err
 	}
-	var files Files
+	files := In(dir)
 	for _, f := range []struct {
-		name string
-		path *string
+		path string
 		data []byte
-	}{
-		{"resolv.conf", &files.ResolvConf, resolv},
-		{"hostname", &files.Hostname, []byte(hostname + "\n")},
-		{"hosts", &files.Hosts, hosts},
-	} {
-		*f.path = filepath.Join(dir, f.name)
-		if err := replaceFile(*f.path, f.data); err != nil {
-			return Files{}, fmt.Errorf("write the sandbox's files: %w", err)
+	}{{files.ResolvConf, resolv}, {files.Hostname, []byte(hostname + "\n")}, {files.Hosts, hosts}} {
+		if err := replaceFile(f.path, f.data); err != nil {
+			return fmt.Errorf("write the pod's files: %w", err)
 		}
 	}
-	return files, nil
+	return nil
 }
 
 // replaceFile leaves the old or the new content, whatever happens.
@@ -106,9 +117,12 @@ func hostFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("copy the node's file: %w", err)
 	}
 	defer f.Close()
-	data, err := readBounded(f, maxHostFile)
+	data, err := io.ReadAll(io.LimitReader(f, maxHostFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("copy the node's %s: %w", path, err)
+	}
+	if len(data) > maxHostFile {
+		return nil, fmt.Errorf("copy the node's %s: larger than %d bytes", path, maxHostFile)
 	}
 	return data, nil
 }
