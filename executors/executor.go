@@ -77,30 +77,7 @@ func (x *Executor) Sandbox(ctx context.Context, f sandbox.Effect) sandbox.Comman
 		return sandbox.ReleaseSandboxDone{Err: x.releaseSandbox(ctx, f.Pod), At: now()}
 	case sandbox.StopContainer, sandbox.RemoveContainer:
 	}
-	return x.SandboxFailed(f, fmt.Errorf("%T is not an effect on the sandbox itself", f))
-}
-
-// SandboxFailed is the outcome of an effect whose execution ended without one.
-func (x *Executor) SandboxFailed(f sandbox.Effect, err error) sandbox.Command {
-	switch f := f.(type) {
-	case sandbox.PrepareSandbox:
-		return sandbox.PrepareSandboxDone{Err: err}
-	case sandbox.AttachNetwork:
-		return sandbox.AttachNetworkDone{Err: err}
-	case sandbox.StartHolder:
-		return sandbox.StartHolderDone{Err: err}
-	case sandbox.StopContainer:
-		return sandbox.StopContainerDone{Container: f.Container, Err: err, At: now()}
-	case sandbox.RemoveContainer:
-		return sandbox.RemoveContainerDone{Container: f.Container, Err: err, At: now()}
-	case sandbox.StopHolder:
-		return sandbox.StopHolderDone{Err: err, At: now()}
-	case sandbox.DetachNetwork:
-		return sandbox.DetachNetworkDone{Err: err, At: now()}
-	case sandbox.ReleaseSandbox:
-		return sandbox.ReleaseSandboxDone{Err: err, At: now()}
-	}
-	panic(fmt.Sprintf("no outcome for %T", f)) // the set of effects is sealed
+	return f.Failed(fmt.Errorf("%T is not an effect on the sandbox itself", f), now())
 }
 
 // Container carries out an effect of a container.
@@ -133,33 +110,6 @@ func (x *Executor) Container(ctx context.Context, f container.Effect) container.
 	panic(fmt.Sprintf("no execution for %T", f)) // the set of effects is sealed
 }
 
-// ContainerFailed is the outcome of an effect whose execution ended without one.
-func (x *Executor) ContainerFailed(f container.Effect, err error) container.Command {
-	switch f := f.(type) {
-	case container.PrepareRootfs:
-		return container.PrepareRootfsDone{Err: err}
-	case container.CreateRuntime:
-		return container.CreateRuntimeDone{Err: err}
-	case container.StartRuntime:
-		return container.StartRuntimeDone{Err: err, At: now()}
-	case container.SignalStop:
-		return container.SignalStopDone{Err: err, At: now()}
-	case container.AwaitGrace:
-		return container.AwaitGraceDone{Deadline: f.Deadline}
-	case container.Kill:
-		return container.KillDone{Err: err, At: now()}
-	case container.Execute:
-		return container.ExecuteDone{Exec: f.Exec, Err: err}
-	case container.RotateLog:
-		return container.RotateLogDone{Reopen: f.Reopen, Err: err}
-	case container.DeleteRuntime:
-		return container.DeleteRuntimeDone{Err: err, At: now()}
-	case container.ReleaseRootfs:
-		return container.ReleaseRootfsDone{Err: err, At: now()}
-	}
-	panic(fmt.Sprintf("no outcome for %T", f)) // the set of effects is sealed
-}
-
 // Image carries out an effect of an image reference.
 func (x *Executor) Image(ctx context.Context, f image.Effect) image.Command {
 	switch f := f.(type) {
@@ -171,19 +121,6 @@ func (x *Executor) Image(ctx context.Context, f image.Effect) image.Command {
 		return image.DeleteImageDone{Err: x.deleteImage(ctx, f.Ref)}
 	}
 	panic(fmt.Sprintf("no execution for %T", f)) // the set of effects is sealed
-}
-
-// ImageFailed is the outcome of an effect whose execution ended without one.
-func (x *Executor) ImageFailed(f image.Effect, err error) image.Command {
-	switch f := f.(type) {
-	case image.FetchImage:
-		return image.FetchImageDone{Pull: f.Pull, Err: err}
-	case image.LoadImages:
-		return image.LoadImagesDone{Load: f.Load, Err: err}
-	case image.DeleteImage:
-		return image.DeleteImageDone{Err: err}
-	}
-	panic(fmt.Sprintf("no outcome for %T", f)) // the set of effects is sealed
 }
 
 // sandboxDir holds everything of a sandbox that a reboot ends.

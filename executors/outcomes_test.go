@@ -6,58 +6,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
-	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/registry"
 )
 
 var errBroken = errors.New("it is broken")
-
-// The outcome of an effect that ended without one is of the effect's own kind,
-// belongs to it, and says why.
-func TestFailedOutcomes(t *testing.T) {
-	x := New(Config{})
-	deadline := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	var outcomes []any
-	var effects []any
-	for _, f := range []sandbox.Effect{
-		sandbox.PrepareSandbox{}, sandbox.AttachNetwork{}, sandbox.StartHolder{}, sandbox.StopContainer{Container: "c"},
-		sandbox.RemoveContainer{Container: "c"}, sandbox.StopHolder{}, sandbox.DetachNetwork{}, sandbox.ReleaseSandbox{},
-	} {
-		effects, outcomes = append(effects, f), append(outcomes, x.SandboxFailed(f, errBroken))
-	}
-	for _, f := range []container.Effect{
-		container.PrepareRootfs{}, container.CreateRuntime{}, container.StartRuntime{}, container.SignalStop{}, container.AwaitGrace{Deadline: deadline},
-		container.Kill{}, container.Execute{Exec: "x"}, container.RotateLog{Reopen: 7}, container.DeleteRuntime{}, container.ReleaseRootfs{},
-	} {
-		effects, outcomes = append(effects, f), append(outcomes, x.ContainerFailed(f, errBroken))
-	}
-	for _, f := range []image.Effect{image.FetchImage{Pull: "p"}, image.DeleteImage{}, image.LoadImages{Load: "l"}} {
-		effects, outcomes = append(effects, f), append(outcomes, x.ImageFailed(f, errBroken))
-	}
-	for i, f := range effects {
-		effect, outcome := reflect.ValueOf(f), reflect.ValueOf(outcomes[i])
-		if want := effect.Type().Name() + "Done"; outcome.Type().Name() != want {
-			t.Errorf("%T ended as %T", f, outcomes[i])
-			continue
-		}
-		if err := outcome.FieldByName("Err"); err.IsValid() && err.Interface() != any(errBroken) {
-			t.Errorf("%T lost its cause: %+v", f, outcomes[i])
-		}
-		for _, field := range []string{"Container", "Exec", "Reopen", "Pull", "Deadline"} {
-			if own := effect.FieldByName(field); own.IsValid() && !reflect.DeepEqual(outcome.FieldByName(field).Interface(), own.Interface()) {
-				t.Errorf("%T is not the outcome of %+v", outcomes[i], f)
-			}
-		}
-		if at := outcome.FieldByName("At"); at.IsValid() && at.IsZero() {
-			t.Errorf("%T has no time, and a machine has no clock to retry by", outcomes[i])
-		}
-	}
-}
 
 // The effects on a pod's containers are commands to them and not for drivers.
 func TestEffectsOnContainersAreNotForDrivers(t *testing.T) {

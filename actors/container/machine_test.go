@@ -11,6 +11,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 	Decide:   container.Decide,
 	Evolve:   container.Evolve,
 	Owed:     container.Owed,
+	Failed:   container.Effect.Failed,
 	Describe: describe,
 	Answer:   answer,
 	Commands: []container.Command{
@@ -69,3 +70,5 @@ func answer(c container.Command) machinetest.Answer[container.State, container.E
 }
 
 func TestTraces(t *testing.T) { machinetest.Traces(t, underTest) }
+
+func TestOutcomes(t *testing.T) { machinetest.Outcomes(t, underTest) }

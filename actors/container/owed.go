@@ -18,6 +18,9 @@ type Effect interface {
 	Resource() string
 	// NotBefore is when the effect may be issued; the zero time means now.
 	NotBefore() time.Time
+	// Failed is the effect's outcome when it failed, or panicked, at a time. With
+	// no error it is that of a success with nothing to report.
+	Failed(err error, at time.Time) Command
 	effect()
 }
 
@@ -120,6 +123,27 @@ func (Execute) NotBefore() time.Time         { return time.Time{} }
 func (RotateLog) NotBefore() time.Time       { return time.Time{} }
 func (e DeleteRuntime) NotBefore() time.Time { return e.After }
 func (e ReleaseRootfs) NotBefore() time.Time { return e.After }
+
+func (PrepareRootfs) Failed(err error, _ time.Time) Command { return PrepareRootfsDone{Err: err} }
+func (CreateRuntime) Failed(err error, _ time.Time) Command { return CreateRuntimeDone{Err: err} }
+func (StartRuntime) Failed(err error, at time.Time) Command {
+	return StartRuntimeDone{Err: err, At: at}
+}
+func (SignalStop) Failed(err error, at time.Time) Command { return SignalStopDone{Err: err, At: at} }
+
+// Failed is also the outcome of a success: the time passes by itself.
+func (e AwaitGrace) Failed(error, time.Time) Command    { return AwaitGraceDone{Deadline: e.Deadline} }
+func (Kill) Failed(err error, at time.Time) Command     { return KillDone{Err: err, At: at} }
+func (e Execute) Failed(err error, _ time.Time) Command { return ExecuteDone{Exec: e.Exec, Err: err} }
+func (e RotateLog) Failed(err error, _ time.Time) Command {
+	return RotateLogDone{Reopen: e.Reopen, Err: err}
+}
+func (DeleteRuntime) Failed(err error, at time.Time) Command {
+	return DeleteRuntimeDone{Err: err, At: at}
+}
+func (ReleaseRootfs) Failed(err error, at time.Time) Command {
+	return ReleaseRootfsDone{Err: err, At: at}
+}
 
 func (PrepareRootfs) effect() {}
 func (CreateRuntime) effect() {}

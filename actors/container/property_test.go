@@ -1,7 +1,6 @@
 package container_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -66,33 +65,11 @@ func call(t *rapid.T, w *walk) container.Command {
 	return rapid.SampledFrom(calls).Draw(t, "call")
 }
 
-func outcome(f container.Effect, err error, now time.Time) container.Command {
-	switch f := f.(type) {
-	case container.PrepareRootfs:
-		return container.PrepareRootfsDone{Err: err}
-	case container.CreateRuntime:
-		if err != nil {
-			return container.CreateRuntimeDone{Err: err}
-		}
+func outcome(f container.Effect, now time.Time) container.Command {
+	if _, create := f.(container.CreateRuntime); create {
 		return container.CreateRuntimeDone{Process: container.Process{PID: 4711, StartTime: 99}}
-	case container.StartRuntime:
-		return container.StartRuntimeDone{Err: err, At: now}
-	case container.SignalStop:
-		return container.SignalStopDone{Err: err, At: now}
-	case container.AwaitGrace:
-		return container.AwaitGraceDone{Deadline: f.Deadline}
-	case container.Kill:
-		return container.KillDone{Err: err, At: now}
-	case container.Execute:
-		return container.ExecuteDone{Exec: f.Exec, Err: err}
-	case container.RotateLog:
-		return container.RotateLogDone{Reopen: f.Reopen, Err: err}
-	case container.DeleteRuntime:
-		return container.DeleteRuntimeDone{Err: err, At: now}
-	case container.ReleaseRootfs:
-		return container.ReleaseRootfsDone{Err: err, At: now}
 	}
-	panic(fmt.Sprintf("unknown effect %T", f))
+	return f.Failed(nil, now)
 }
 
 // nature: what was killed ends, and the monitor sees it.

@@ -14,6 +14,7 @@ var underTest = machinetest.Machine[image.State, image.Command, image.Event, ima
 	Decide:   image.Decide,
 	Evolve:   image.Evolve,
 	Owed:     image.Owed,
+	Failed:   image.Effect.Failed,
 	Describe: describe,
 	Answer:   answer,
 	Commands: []image.Command{image.RequestPull{}, image.RequestLoad{}, image.LoadImagesDone{}, image.Remove{}, image.NoteResolved{}, image.NoteLayer{}, image.FetchImageDone{}, image.DeleteImageDone{}},
@@ -52,3 +53,5 @@ func answer(c image.Command) machinetest.Answer[image.State, image.Event] {
 }
 
 func TestTraces(t *testing.T) { machinetest.Traces(t, underTest) }
+
+func TestOutcomes(t *testing.T) { machinetest.Outcomes(t, underTest) }

@@ -17,6 +17,9 @@ type Effect interface {
 	Resource() string
 	// NotBefore is when the effect may be issued; the zero time means now.
 	NotBefore() time.Time
+	// Failed is the effect's outcome when it failed, or panicked, at a time. With
+	// no error it is that of a success with nothing to report.
+	Failed(err error, at time.Time) Command
 	effect()
 }
 
@@ -48,6 +51,14 @@ func (DeleteImage) Resource() string  { return "delete" }
 func (FetchImage) NotBefore() time.Time  { return time.Time{} }
 func (LoadImages) NotBefore() time.Time  { return time.Time{} }
 func (DeleteImage) NotBefore() time.Time { return time.Time{} }
+
+func (e FetchImage) Failed(err error, _ time.Time) Command {
+	return FetchImageDone{Pull: e.Pull, Err: err}
+}
+func (e LoadImages) Failed(err error, _ time.Time) Command {
+	return LoadImagesDone{Load: e.Load, Err: err}
+}
+func (DeleteImage) Failed(err error, _ time.Time) Command { return DeleteImageDone{Err: err} }
 
 func (FetchImage) effect()  {}
 func (LoadImages) effect()  {}

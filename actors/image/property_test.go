@@ -1,7 +1,6 @@
 package image_test
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -56,22 +55,14 @@ func news(t *rapid.T, w *walk) (image.Command, bool) {
 	return image.NoteLayer{Pull: pull, Layer: image.Layer{Digest: "sha256:1a", Bytes: 500}}, true
 }
 
-func outcome(f image.Effect, err error, _ time.Time) image.Command {
+func outcome(f image.Effect, now time.Time) image.Command {
 	switch f := f.(type) {
 	case image.FetchImage:
-		if err != nil {
-			return image.FetchImageDone{Pull: f.Pull, Err: err}
-		}
 		return image.FetchImageDone{Pull: f.Pull, ImageID: "sha256:ab", Digest: "sha256:cd", Bytes: 1000}
 	case image.LoadImages:
-		if err != nil {
-			return image.LoadImagesDone{Load: f.Load, Err: err}
-		}
 		return image.LoadImagesDone{Load: f.Load, Images: []image.Loaded{{Name: "localhost/a:1", ImageID: "sha256:ab"}}}
-	case image.DeleteImage:
-		return image.DeleteImageDone{Err: err}
 	}
-	panic(fmt.Sprintf("unknown effect %T", f))
+	return f.Failed(nil, now)
 }
 
 func hold(t machinetest.TB, w *walk) {

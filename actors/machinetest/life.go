@@ -41,8 +41,10 @@ type Answer[S, E any] func(S, E) (done bool, err error)
 type Machine[S, C, E any, F Effect] struct {
 	Decide func(S, C) ([]E, error)
 	Evolve func(S, E) S
-	// Owed is nil for a machine that owes nothing.
-	Owed func(S) []F
+	// Owed is nil for a machine that owes nothing, and so is Failed, the Failed
+	// method of its effects.
+	Owed   func(S) []F
+	Failed func(f F, err error, at time.Time) C
 	// Describe says in a few words where the state is.
 	Describe func(S) string
 	// Answer returns what the caller of a command waits for; nil means that the

@@ -13,8 +13,8 @@ type Rules[S, C, E any, F Effect] struct {
 	Machine Machine[S, C, E, F]
 	// Call draws a command that somebody outside could send now.
 	Call func(t *rapid.T, w *Walk[S, C, E, F]) C
-	// Outcome is what comes back from an effect, with the error or without.
-	Outcome func(f F, err error, now time.Time) C
+	// Outcome is what comes back from an effect that succeeded.
+	Outcome func(f F, now time.Time) C
 	// Nature is what happens by itself once nothing is owed or under way, such as
 	// the exit of a process that was killed; false if nothing does.
 	Nature func(s S, now time.Time) (C, bool)
@@ -155,7 +155,11 @@ func (w *Walk[S, C, E, F]) end(t TB, i int, err error) {
 	t.Helper()
 	f := w.running[i]
 	w.running = slices.Delete(w.running, i, i+1)
-	_ = w.do(t, w.Outcome(f, err, w.Now))
+	if err != nil {
+		_ = w.do(t, w.Machine.Failed(f, err, w.Now))
+	} else {
+		_ = w.do(t, w.Outcome(f, w.Now))
+	}
 	w.progress(t, f, err)
 	w.hold(t)
 }

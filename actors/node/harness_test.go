@@ -106,7 +106,7 @@ func (d *drivers) Sandbox(ctx context.Context, f sandbox.Effect) sandbox.Command
 			return sandbox.StartHolderDone{PID: 7}
 		}
 	}
-	return d.SandboxFailed(f, err)
+	return f.Failed(err, time.Now())
 }
 
 func podOf(f sandbox.Effect) sandbox.Pod {
@@ -127,29 +127,6 @@ func podOf(f sandbox.Effect) sandbox.Pod {
 	panic(fmt.Sprintf("%T is not for drivers", f))
 }
 
-// SandboxFailed is the outcome with an error, or without.
-func (d *drivers) SandboxFailed(f sandbox.Effect, err error) sandbox.Command {
-	switch f := f.(type) {
-	case sandbox.PrepareSandbox:
-		return sandbox.PrepareSandboxDone{Err: err}
-	case sandbox.AttachNetwork:
-		return sandbox.AttachNetworkDone{Err: err}
-	case sandbox.StartHolder:
-		return sandbox.StartHolderDone{Err: err}
-	case sandbox.StopHolder:
-		return sandbox.StopHolderDone{Err: err, At: time.Now()}
-	case sandbox.DetachNetwork:
-		return sandbox.DetachNetworkDone{Err: err, At: time.Now()}
-	case sandbox.ReleaseSandbox:
-		return sandbox.ReleaseSandboxDone{Err: err, At: time.Now()}
-	case sandbox.StopContainer:
-		return sandbox.StopContainerDone{Container: f.Container, Err: err, At: time.Now()}
-	case sandbox.RemoveContainer:
-		return sandbox.RemoveContainerDone{Container: f.Container, Err: err, At: time.Now()}
-	}
-	panic(fmt.Sprintf("unknown effect %T", f))
-}
-
 func (d *drivers) Container(ctx context.Context, f container.Effect) container.Command {
 	spec := specOf(f)
 	err := d.carryOut(ctx, eventlog.Stream("container/"+spec.ID), string(spec.ID), f)
@@ -163,7 +140,7 @@ func (d *drivers) Container(ctx context.Context, f container.Effect) container.C
 			}()
 		}
 	}
-	return d.ContainerFailed(f, err)
+	return f.Failed(err, time.Now())
 }
 
 func specOf(f container.Effect) container.Spec {
@@ -190,47 +167,12 @@ func specOf(f container.Effect) container.Spec {
 	return container.Spec{}
 }
 
-// ContainerFailed is the outcome with an error, or without.
-func (d *drivers) ContainerFailed(f container.Effect, err error) container.Command {
-	switch f := f.(type) {
-	case container.PrepareRootfs:
-		return container.PrepareRootfsDone{Err: err}
-	case container.CreateRuntime:
-		return container.CreateRuntimeDone{Err: err}
-	case container.StartRuntime:
-		return container.StartRuntimeDone{Err: err, At: time.Now()}
-	case container.SignalStop:
-		return container.SignalStopDone{Err: err, At: time.Now()}
-	case container.AwaitGrace:
-		return container.AwaitGraceDone{Deadline: f.Deadline}
-	case container.Kill:
-		return container.KillDone{Err: err, At: time.Now()}
-	case container.Execute:
-		return container.ExecuteDone{Exec: f.Exec, Err: err}
-	case container.RotateLog:
-		return container.RotateLogDone{Reopen: f.Reopen, Err: err}
-	case container.DeleteRuntime:
-		return container.DeleteRuntimeDone{Err: err, At: time.Now()}
-	case container.ReleaseRootfs:
-		return container.ReleaseRootfsDone{Err: err, At: time.Now()}
-	}
-	panic(fmt.Sprintf("unknown effect %T", f))
-}
-
 func (d *drivers) Image(ctx context.Context, f image.Effect) image.Command {
 	err := d.carryOut(ctx, "", "image", f)
 	if fetch, is := f.(image.FetchImage); is && err == nil {
 		return image.FetchImageDone{Pull: fetch.Pull, ImageID: "of " + fetch.Ref}
 	}
-	return d.ImageFailed(f, err)
-}
-
-// ImageFailed is the outcome with an error, or without.
-func (d *drivers) ImageFailed(f image.Effect, err error) image.Command {
-	if fetch, is := f.(image.FetchImage); is {
-		return image.FetchImageDone{Pull: fetch.Pull, Err: err}
-	}
-	return image.DeleteImageDone{Err: err}
+	return f.Failed(err, time.Now())
 }
 
 const thisBoot = "boot-1"

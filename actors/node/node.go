@@ -30,11 +30,6 @@ type Executor interface {
 	Sandbox(context.Context, sandbox.Effect) sandbox.Command
 	Container(context.Context, container.Effect) container.Command
 	Image(context.Context, image.Effect) image.Command
-	// SandboxFailed, ContainerFailed and ImageFailed are the outcomes of effects
-	// whose execution ended without one.
-	SandboxFailed(sandbox.Effect, error) sandbox.Command
-	ContainerFailed(container.Effect, error) container.Command
-	ImageFailed(image.Effect, error) image.Command
 }
 
 // Config is what a node is made of.
@@ -98,19 +93,21 @@ func New(c Config) (*Node, error) {
 		Execute: func(ctx context.Context, f sandbox.Effect) sandbox.Command {
 			return n.executeSandbox(ctx, c.Executor, f)
 		},
-		Failed: c.Executor.SandboxFailed,
+		Failed: func(f sandbox.Effect, err error) sandbox.Command { return f.Failed(err, time.Now().UTC()) },
 	}
 	n.containers = &entity.Machine[container.State, container.Command, container.Event, container.Effect]{
 		Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced, Volatile: container.Volatile,
 		Ended: container.Ended, Free: container.NameFree,
 		Encode: codec.EncodeContainer, Decode: codec.DecodeContainer,
-		Execute: c.Executor.Container, Failed: c.Executor.ContainerFailed,
+		Execute: c.Executor.Container,
+		Failed:  func(f container.Effect, err error) container.Command { return f.Failed(err, time.Now().UTC()) },
 	}
 	n.images = &entity.Machine[image.State, image.Command, image.Event, image.Effect]{
 		Kind: "image", Decide: image.Decide, Evolve: image.Evolve, Owed: image.Owed,
 		Ended: image.Ended, Free: func(image.State) bool { return false },
 		Encode: codec.EncodeImage, Decode: codec.DecodeImage,
-		Execute: c.Executor.Image, Failed: c.Executor.ImageFailed,
+		Execute: c.Executor.Image,
+		Failed:  func(f image.Effect, err error) image.Command { return f.Failed(err, time.Now().UTC()) },
 	}
 	n.host = &entity.Machine[host.State, host.Command, host.Event, noEffect]{
 		Kind: "node", Decide: host.Decide, Evolve: host.Evolve,

@@ -11,6 +11,7 @@ var underTest = machinetest.Machine[sandbox.State, sandbox.Command, sandbox.Even
 	Decide:   sandbox.Decide,
 	Evolve:   sandbox.Evolve,
 	Owed:     sandbox.Owed,
+	Failed:   sandbox.Effect.Failed,
 	Describe: describe,
 	Answer:   answer,
 	Commands: []sandbox.Command{
@@ -56,3 +57,5 @@ func answer(c sandbox.Command) machinetest.Answer[sandbox.State, sandbox.Event] 
 }
 
 func TestTraces(t *testing.T) { machinetest.Traces(t, underTest) }
+
+func TestOutcomes(t *testing.T) { machinetest.Outcomes(t, underTest) }

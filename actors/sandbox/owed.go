@@ -18,6 +18,9 @@ type Effect interface {
 	Resource() string
 	// NotBefore is when the effect may be issued; the zero time means now.
 	NotBefore() time.Time
+	// Failed is the effect's outcome when it failed, or panicked, at a time. With
+	// no error it is that of a success with nothing to report.
+	Failed(err error, at time.Time) Command
 	effect()
 }
 
@@ -96,6 +99,23 @@ func (e RemoveContainer) NotBefore() time.Time { return e.After }
 func (e StopHolder) NotBefore() time.Time      { return e.After }
 func (e DetachNetwork) NotBefore() time.Time   { return e.After }
 func (e ReleaseSandbox) NotBefore() time.Time  { return e.After }
+
+func (PrepareSandbox) Failed(err error, _ time.Time) Command { return PrepareSandboxDone{Err: err} }
+func (AttachNetwork) Failed(err error, _ time.Time) Command  { return AttachNetworkDone{Err: err} }
+func (StartHolder) Failed(err error, _ time.Time) Command    { return StartHolderDone{Err: err} }
+func (e StopContainer) Failed(err error, at time.Time) Command {
+	return StopContainerDone{Container: e.Container, Err: err, At: at}
+}
+func (e RemoveContainer) Failed(err error, at time.Time) Command {
+	return RemoveContainerDone{Container: e.Container, Err: err, At: at}
+}
+func (StopHolder) Failed(err error, at time.Time) Command { return StopHolderDone{Err: err, At: at} }
+func (DetachNetwork) Failed(err error, at time.Time) Command {
+	return DetachNetworkDone{Err: err, At: at}
+}
+func (ReleaseSandbox) Failed(err error, at time.Time) Command {
+	return ReleaseSandboxDone{Err: err, At: at}
+}
 
 func (PrepareSandbox) effect()  {}
 func (AttachNetwork) effect()   {}

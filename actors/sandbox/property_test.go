@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -52,32 +51,14 @@ func call(t *rapid.T, w *walk) sandbox.Command {
 	}).Draw(t, "call")
 }
 
-func outcome(f sandbox.Effect, err error, now time.Time) sandbox.Command {
-	switch f := f.(type) {
-	case sandbox.PrepareSandbox:
-		return sandbox.PrepareSandboxDone{Err: err}
+func outcome(f sandbox.Effect, now time.Time) sandbox.Command {
+	switch f.(type) {
 	case sandbox.AttachNetwork:
-		if err != nil {
-			return sandbox.AttachNetworkDone{Err: err}
-		}
 		return sandbox.AttachNetworkDone{IPs: []string{"10.1.0.2"}, Result: []byte("result")}
 	case sandbox.StartHolder:
-		if err != nil {
-			return sandbox.StartHolderDone{Err: err}
-		}
 		return sandbox.StartHolderDone{PID: 4711}
-	case sandbox.StopContainer:
-		return sandbox.StopContainerDone{Container: f.Container, Err: err, At: now}
-	case sandbox.RemoveContainer:
-		return sandbox.RemoveContainerDone{Container: f.Container, Err: err, At: now}
-	case sandbox.StopHolder:
-		return sandbox.StopHolderDone{Err: err, At: now}
-	case sandbox.DetachNetwork:
-		return sandbox.DetachNetworkDone{Err: err, At: now}
-	case sandbox.ReleaseSandbox:
-		return sandbox.ReleaseSandboxDone{Err: err, At: now}
 	}
-	panic(fmt.Sprintf("unknown effect %T", f))
+	return f.Failed(nil, now)
 }
 
 // hold checks what the phases promise.
