@@ -34,23 +34,23 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 		Id:          string(x.State.ID),
 		Metadata:    x.Config.GetMetadata(),
 		State:       containerState(x),
-		CreatedAt:   x.State.CreatedAt.UnixNano(),
-		StartedAt:   nanoseconds(x.State.StartedAt),
+		CreatedAt:   x.State.Request.At.UnixNano(),
+		StartedAt:   nanoseconds(x.State.Run.StartedAt),
 		Image:       shownImage(x),
-		ImageRef:    x.State.Image,
-		ImageId:     x.State.Image,
+		ImageRef:    x.State.Request.Image,
+		ImageId:     x.State.Request.Image,
 		Labels:      x.Config.GetLabels(),
 		Annotations: x.Config.GetAnnotations(),
 		Mounts:      x.Config.GetMounts(),
-		LogPath:     x.State.LogPath,
-		StopSignal:  shownSignal(x.State.StopSignal),
+		LogPath:     x.State.Request.LogPath,
+		StopSignal:  shownSignal(x.State.Request.StopSignal),
 	}
 	if limits := x.Config.GetLinux().GetResources(); limits != nil {
 		status.Resources = &runtimeapi.ContainerResources{Linux: limits}
 	}
 	if status.State == runtimeapi.ContainerState_CONTAINER_EXITED {
-		status.FinishedAt = nanoseconds(x.State.Exit.At)
-		status.ExitCode = int32(x.State.Exit.Code)
+		status.FinishedAt = nanoseconds(x.State.Run.Exit.At)
+		status.ExitCode = int32(x.State.Run.Exit.Code)
 		status.Reason, status.Message = exitReason(x.State)
 	}
 	return status
@@ -70,16 +70,16 @@ func shownSignal(name string) runtimeapi.Signal {
 // container ended.
 func exitReason(s container.State) (reason, message string) {
 	switch {
-	case s.Exit.Unknown != "":
-		return "Unknown", s.Exit.Unknown
+	case s.Run.Exit.Unknown != "":
+		return "Unknown", s.Run.Exit.Unknown
 	case s.Failure.Failed():
 		return "StartError", s.Failure.Error()
-	case s.Exit.OOMKilled:
-		return "OOMKilled", s.Exit.Note
-	case s.Exit.Code == 0:
-		return "Completed", s.Exit.Note
+	case s.Run.Exit.OOMKilled:
+		return "OOMKilled", s.Run.Exit.Note
+	case s.Run.Exit.Code == 0:
+		return "Completed", s.Run.Exit.Note
 	}
-	return "Error", s.Exit.Note
+	return "Error", s.Run.Exit.Note
 }
 
 func containerState(x *projections.Container) runtimeapi.ContainerState {

@@ -24,10 +24,10 @@ func (s *Service) ListContainers(_ context.Context, req *runtimeapi.ListContaine
 			PodSandboxId: string(x.State.Sandbox),
 			Metadata:     x.Config.GetMetadata(),
 			Image:        shownImage(x),
-			ImageRef:     x.State.Image,
-			ImageId:      x.State.Image,
+			ImageRef:     x.State.Request.Image,
+			ImageId:      x.State.Request.Image,
 			State:        containerState(x),
-			CreatedAt:    x.State.CreatedAt.UnixNano(),
+			CreatedAt:    x.State.Request.At.UnixNano(),
 			Labels:       x.Config.GetLabels(),
 			Annotations:  x.Config.GetAnnotations(),
 		})

@@ -12,7 +12,7 @@ import (
 // KillContainer kills every process of a container that no monitor watches. What
 // is gone already is no error.
 func (x *Executor) KillContainer(ctx context.Context, s container.State) error {
-	return x.kill(ctx, container.Spec{ID: s.ID, Handler: s.Handler})
+	return x.kill(ctx, container.Spec{ID: s.ID, Handler: s.Request.Handler})
 }
 
 // KillHolder is KillContainer for the holder of a pod's PID namespace; with it,

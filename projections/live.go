@@ -185,7 +185,7 @@ func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {
 
 func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
 	config := &runtimeapi.ContainerConfig{}
-	if err := proto.Unmarshal(s.Config, config); err != nil {
+	if err := proto.Unmarshal(s.Request.Config, config); err != nil {
 		return nil, fmt.Errorf("decode the configuration of container %s: %w", s.ID, err)
 	}
 	return config, nil
@@ -223,7 +223,7 @@ func (l *Live) Containers() []*Container {
 	all := slices.Collect(maps.Values(l.containers))
 	l.mu.RUnlock()
 	slices.SortFunc(all, func(a, b *Container) int {
-		return firstOf(a.State.CreatedAt.Compare(b.State.CreatedAt), strings.Compare(string(a.State.ID), string(b.State.ID)))
+		return firstOf(a.State.Request.At.Compare(b.State.Request.At), strings.Compare(string(a.State.ID), string(b.State.ID)))
 	})
 	return all
 }

@@ -18,7 +18,7 @@ const (
 	snapshotName = "live"
 	// snapshotSchema changes whenever a machine's State or Evolve does, so that
 	// an older snapshot is passed over and the log is read instead.
-	snapshotSchema = 5
+	snapshotSchema = 6
 )
 
 // liveSnapshot is Live as a snapshot keeps it.

@@ -30,7 +30,7 @@ func StartAnswer(s State, _ Event) (done bool, err error) {
 	switch {
 	case s.Phase == Starting:
 		return false, nil
-	case !s.StartedAt.IsZero():
+	case !s.Run.StartedAt.IsZero():
 		return true, nil
 	case s.Failure.Failed():
 		return true, s.Failure.Err()
@@ -51,7 +51,7 @@ func StopAnswer(s State, e Event) (done bool, err error) {
 	}
 	// What is being undone may still be being made: the outcome comes later.
 	undoing := s.Phase == Unwinding || s.Phase == Removing
-	beingMade := undoing && !s.RuntimeDeleted && !s.ExitSeen
+	beingMade := undoing && !s.Removal.RuntimeDeleted && !s.Run.ExitSeen
 	return !s.stoppable() && !Alive(s) && !beingMade || s.final(), nil
 }
 
@@ -89,5 +89,5 @@ func ReopenAnswer(s State, e Event) (done bool, err error) {
 	if f, failed := e.(LogReopenFailed); failed {
 		return true, f.Fault.Err()
 	}
-	return s.LogReopensDone >= s.LogReopensAsked, nil
+	return s.Logs.ReopensDone >= s.Logs.ReopensAsked, nil
 }

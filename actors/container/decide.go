@@ -50,13 +50,13 @@ func decide(s State, c Command) ([]Event, error) {
 	case ReopenLog:
 		return decideReopen(s)
 	case RecordExit:
-		if s.ExitSeen || s.final() || s.Phase == Absent || s.isOther(c.Process) {
+		if s.Run.ExitSeen || s.final() || s.Phase == Absent || s.isOther(c.Process) {
 			return nil, nil
 		}
 		return []Event{ContainerExited{c.Exit}}, nil
 	case ReportLoss:
 		// The monitor counts up, and says it again when it is asked again.
-		if c.Bytes <= s.OutputLost || s.final() || s.Phase == Absent {
+		if c.Bytes <= s.Logs.Lost || s.final() || s.Phase == Absent {
 			return nil, nil
 		}
 		return []Event{OutputLost(c)}, nil
@@ -92,8 +92,8 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 		return []Event{StopSignalled{}}, nil
 	case AwaitGraceDone:
 		// Whoever was that impatient may have withdrawn meanwhile.
-		withdrawn := len(s.Stops) == 0 || s.patience().After(c.Deadline)
-		if withdrawn || s.Killing || !s.stoppable() {
+		withdrawn := len(s.Stopping.Requests) == 0 || s.patience().After(c.Deadline)
+		if withdrawn || s.Stopping.Killing || !s.stoppable() {
 			return nil, nil
 		}
 		return []Event{KillRequested{}}, nil
@@ -120,7 +120,7 @@ func decideOutcome(s State, c Command) ([]Event, error) {
 			return []Event{RuntimeDeleteFailed{failure(s, "delete container", c.Err), s.Retries.Next(DeleteRuntime{}.Key(), c.At)}}, nil
 		}
 		var events []Event
-		if c.Exited && !s.ExitSeen {
+		if c.Exited && !s.Run.ExitSeen {
 			events = append(events, ContainerExited{c.Exit})
 		}
 		return append(append(events, RuntimeDeleted{}), s.execsLost()...), nil
@@ -140,7 +140,7 @@ func decideCreate(s State, c Create) ([]Event, error) {
 	if s.Phase == Absent {
 		return []Event{ContainerRequested(c)}, nil
 	}
-	if s.ConfigDigest != c.ConfigDigest {
+	if s.Request.ConfigDigest != c.ConfigDigest {
 		return nil, fault.New(fault.Exists, "create container", string(s.ID),
 			"metadata: name %q, attempt %d, belongs to container %s, which has another configuration", c.Name.Name, c.Name.Attempt, s.ID)
 	}
@@ -156,7 +156,7 @@ func decideCreate(s State, c Create) ([]Event, error) {
 func decideStart(s State, c Start) ([]Event, error) {
 	switch s.Phase {
 	case Created:
-		if len(s.Stops) > 0 || s.Killing {
+		if len(s.Stopping.Requests) > 0 || s.Stopping.Killing {
 			return nil, fault.New(fault.Precondition, "start container", string(s.ID), "it is being stopped")
 		}
 		return []Event{StartRequested(c)}, nil
@@ -171,7 +171,7 @@ func decideStop(s State, c Stop) []Event {
 	if !s.stoppable() {
 		return nil
 	}
-	if s.Killing {
+	if s.Stopping.Killing {
 		// Who asks again wants it tried again.
 		if len(s.Retries) > 0 {
 			return []Event{KillRequested{}}
@@ -191,7 +191,7 @@ func decideStop(s State, c Stop) []Event {
 }
 
 func decideWithdraw(s State, c WithdrawStop) []Event {
-	if _, asked := s.Stops[c.Request]; !asked || s.Killing || !s.stoppable() {
+	if _, asked := s.Stopping.Requests[c.Request]; !asked || s.Stopping.Killing || !s.stoppable() {
 		return nil
 	}
 	return []Event{StopWithdrawn(c)}
@@ -208,7 +208,7 @@ func (s State) execsLost() []Event {
 }
 
 func decideExec(s State, c RunExec) ([]Event, error) {
-	if s.Phase != Running || s.ExitSeen {
+	if s.Phase != Running || s.Run.ExitSeen {
 		return nil, fault.New(fault.Precondition, "exec in container", string(s.ID), "it is %s, not running", s.Phase)
 	}
 	return []Event{ExecRequested(c)}, nil
@@ -218,7 +218,7 @@ func decideReopen(s State) ([]Event, error) {
 	if s.Phase != Running {
 		return nil, fault.New(fault.Precondition, "reopen log of container", string(s.ID), "it is %s, not running", s.Phase)
 	}
-	return []Event{LogReopenRequested{s.LogReopensAsked + 1}}, nil
+	return []Event{LogReopenRequested{s.Logs.ReopensAsked + 1}}, nil
 }
 
 func decideRebooted(s State, c NodeRebooted) []Event {
@@ -227,8 +227,8 @@ func decideRebooted(s State, c NodeRebooted) []Event {
 	case Creating:
 		return []Event{ContainerCreateFailed{*fault.New(fault.Interrupted, "create container", string(s.ID), reason)}}
 	case Starting:
-		if s.ExitSeen {
-			return []Event{ContainerStarted{At: s.Exit.At}}
+		if s.Run.ExitSeen {
+			return []Event{ContainerStarted{At: s.Run.Exit.At}}
 		}
 		// The exit comes first, so that it counts: the program may have run.
 		return []Event{
@@ -239,7 +239,7 @@ func decideRebooted(s State, c NodeRebooted) []Event {
 		return []Event{ContainerExited{Unknown(reason, c.At)}}
 	case Exited:
 		// The init that a failed start left waiting.
-		if !s.ExitSeen {
+		if !s.Run.ExitSeen {
 			return []Event{ContainerExited{Unknown(reason, c.At)}}
 		}
 	case Absent, Unwinding, Failed, Removing, Removed:
@@ -258,7 +258,7 @@ func Unknown(reason string, at time.Time) Exit {
 
 // milestone returns the fact that has become true by itself, or nil.
 func milestone(s State) Event {
-	undone := s.RuntimeDeleted && s.RootfsReleased && len(s.Execs) == 0
+	undone := s.Removal.RuntimeDeleted && s.Removal.RootfsReleased && len(s.Execs) == 0
 	switch {
 	case s.Phase == Unwinding && undone:
 		return ContainerFailed{}

@@ -18,19 +18,21 @@ func Evolve(s State, e Event) State {
 	switch e := e.(type) {
 	case ContainerRequested:
 		s = State{
-			ID: e.ID, Sandbox: e.Sandbox, Phase: Creating, Name: e.Name, Handler: e.Handler,
-			Config: e.Config, SandboxConfig: e.SandboxConfig, ConfigDigest: e.ConfigDigest,
-			Image: e.Image, LogPath: e.LogPath, StopSignal: e.StopSignal, CreatedAt: e.At,
+			ID: e.ID, Sandbox: e.Sandbox, Name: e.Name, Phase: Creating,
+			Request: Request{
+				At: e.At, Handler: e.Handler, Config: e.Config, SandboxConfig: e.SandboxConfig, ConfigDigest: e.ConfigDigest,
+				Image: e.Image, LogPath: e.LogPath, StopSignal: e.StopSignal,
+			},
 		}
 	case RootfsPrepared:
-		s.RootfsPrepared = true
+		s.Creation.RootfsPrepared = true
 	case RootfsPrepareFailed:
 		s = s.fail(e.Fault)
 	case ContainerCreated:
-		s.Process = e.Process
+		s.Creation.Process = e.Process
 		if s.Phase == Creating {
 			s.Phase = Created
-			if s.ExitSeen {
+			if s.Run.ExitSeen {
 				s.Phase = Exited
 			}
 		}
@@ -39,46 +41,46 @@ func Evolve(s State, e Event) State {
 	case ContainerFailed:
 		s.Phase = Failed
 	case StartRequested:
-		s.Phase, s.StartAskedAt = Starting, e.At
+		s.Phase, s.Run.RequestedAt = Starting, e.At
 	case ContainerStarted:
-		s.StartedAt = e.At
+		s.Run.StartedAt = e.At
 		if s.Phase == Starting {
 			s.Phase = Running
-			if s.ExitSeen {
+			if s.Run.ExitSeen {
 				s.Phase = Exited
 			}
 		}
 	case ContainerStartFailed:
-		s.Failure, s.Killing = e.Fault, true
+		s.Failure, s.Stopping.Killing = e.Fault, true
 		if s.Phase == Starting {
 			s.Phase = Exited
 		}
-		if !s.ExitSeen {
-			s.Exit = Exit{Code: startErrorCode, At: e.At}
+		if !s.Run.ExitSeen {
+			s.Run.Exit = Exit{Code: startErrorCode, At: e.At}
 		}
 	case StopRequested:
-		if s.Stops == nil {
-			s.Stops = map[string]time.Time{}
+		if s.Stopping.Requests == nil {
+			s.Stopping.Requests = map[string]time.Time{}
 		}
-		s.Stops[e.Request] = e.Deadline
+		s.Stopping.Requests[e.Request] = e.Deadline
 	case StopWithdrawn:
-		delete(s.Stops, e.Request)
+		delete(s.Stopping.Requests, e.Request)
 		// A stop that comes later is a new one and signals anew.
-		s.Signalled = s.Signalled && len(s.Stops) > 0
+		s.Stopping.Signalled = s.Stopping.Signalled && len(s.Stopping.Requests) > 0
 	case StopSignalled, StopSignalFailed:
-		s.Signalled = len(s.Stops) > 0
+		s.Stopping.Signalled = len(s.Stopping.Requests) > 0
 	case KillRequested:
-		s.Killing = true
+		s.Stopping.Killing = true
 		s.Retries.Now()
 	case Killed:
-		s.KillSent = true
+		s.Stopping.KillSent = true
 	case KillFailed:
 		s.Retries.Failed(Kill{}.Key(), e.RetryAt)
 	case ContainerExited:
-		s.ExitSeen = true
+		s.Run.ExitSeen = true
 		// A start that failed has told already how the container ended.
-		if s.Exit.At.IsZero() {
-			s.Exit = e.Exit
+		if s.Run.Exit.At.IsZero() {
+			s.Run.Exit = e.Exit
 		}
 		if s.Phase == Created || s.Phase == Running {
 			s.Phase = Exited
@@ -93,25 +95,25 @@ func Evolve(s State, e Event) State {
 	case ExecFailed:
 		delete(s.Execs, e.Exec)
 	case LogReopenRequested:
-		s.LogReopensAsked = e.Reopen
+		s.Logs.ReopensAsked = e.Reopen
 	case LogReopened:
-		s.LogReopensDone = max(s.LogReopensDone, e.Reopen)
+		s.Logs.ReopensDone = max(s.Logs.ReopensDone, e.Reopen)
 	case LogReopenFailed:
-		s.LogReopensDone = max(s.LogReopensDone, e.Reopen)
+		s.Logs.ReopensDone = max(s.Logs.ReopensDone, e.Reopen)
 	case OutputLost:
-		s.OutputLost = e.Bytes
+		s.Logs.Lost = e.Bytes
 	case RemoveRequested:
 		if s.Phase != Unwinding {
 			s.Phase = Removing
 		}
 		s.Retries.Now()
 	case RuntimeDeleted:
-		s.RuntimeDeleted = true
+		s.Removal.RuntimeDeleted = true
 		delete(s.Retries, DeleteRuntime{}.Key())
 	case RuntimeDeleteFailed:
 		s.Retries.Failed(DeleteRuntime{}.Key(), e.RetryAt)
 	case RootfsReleased:
-		s.RootfsReleased = true
+		s.Removal.RootfsReleased = true
 		delete(s.Retries, ReleaseRootfs{}.Key())
 	case RootfsReleaseFailed:
 		s.Retries.Failed(ReleaseRootfs{}.Key(), e.RetryAt)

@@ -46,7 +46,7 @@ func describe(s container.State) string {
 	case s.Phase == container.Absent:
 		return "absent"
 	case s.Phase == container.Exited:
-		return "exited (" + machinetest.Describe(s.Exit) + ")"
+		return "exited (" + machinetest.Describe(s.Run.Exit) + ")"
 	}
 	return string(s.Phase)
 }

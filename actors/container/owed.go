@@ -161,19 +161,19 @@ func Owed(s State) []Effect {
 	var owed []Effect
 	switch s.Phase {
 	case Creating:
-		if !s.RootfsPrepared {
+		if !s.Creation.RootfsPrepared {
 			owed = append(owed, PrepareRootfs{s.spec()})
 		} else {
 			owed = append(owed, CreateRuntime{s.spec()})
 		}
 	case Starting:
-		owed = append(owed, StartRuntime{Spec: s.spec(), Asked: s.StartAskedAt})
+		owed = append(owed, StartRuntime{Spec: s.spec(), Asked: s.Run.RequestedAt})
 		owed = append(owed, owedStopping(s)...)
 	case Created, Running:
 		owed = append(owed, owedStopping(s)...)
 	case Exited:
 		// A start that failed leaves an init that waits for ever.
-		if s.Process.PID != 0 && !s.ExitSeen && s.Killing && !s.KillSent {
+		if s.Creation.Process.PID != 0 && !s.Run.ExitSeen && s.Stopping.Killing && !s.Stopping.KillSent {
 			owed = append(owed, s.kill())
 		}
 	case Unwinding, Removing:
@@ -183,8 +183,8 @@ func Owed(s State) []Effect {
 	for _, x := range s.execIDs() {
 		owed = append(owed, Execute{Spec: s.spec(), Exec: x, Command: s.Execs[x].Command, Timeout: s.Execs[x].Timeout})
 	}
-	if s.LogReopensDone < s.LogReopensAsked && !s.final() {
-		owed = append(owed, RotateLog{Spec: s.spec(), Reopen: s.LogReopensAsked})
+	if s.Logs.ReopensDone < s.Logs.ReopensAsked && !s.final() {
+		owed = append(owed, RotateLog{Spec: s.spec(), Reopen: s.Logs.ReopensAsked})
 	}
 	return owed
 }
@@ -205,27 +205,27 @@ func Announced(s State, e Effect) bool {
 
 func owedStopping(s State) []Effect {
 	switch {
-	case s.ExitSeen, s.KillSent:
+	case s.Run.ExitSeen, s.Stopping.KillSent:
 		return nil
-	case s.Killing:
+	case s.Stopping.Killing:
 		return []Effect{s.kill()}
-	case len(s.Stops) == 0:
+	case len(s.Stopping.Requests) == 0:
 		return nil
 	}
 	owed := []Effect{AwaitGrace{s.patience()}}
-	if !s.Signalled && s.Phase != Starting {
-		owed = append(owed, SignalStop{Spec: s.spec(), Signal: s.StopSignal})
+	if !s.Stopping.Signalled && s.Phase != Starting {
+		owed = append(owed, SignalStop{Spec: s.spec(), Signal: s.Request.StopSignal})
 	}
 	return owed
 }
 
 func owedUndoing(s State) []Effect {
 	switch {
-	case !s.RuntimeDeleted:
+	case !s.Removal.RuntimeDeleted:
 		e := DeleteRuntime{Spec: s.spec()}
 		e.After = s.Retries[e.Key()].At
 		return []Effect{e}
-	case !s.RootfsReleased:
+	case !s.Removal.RootfsReleased:
 		e := ReleaseRootfs{Spec: s.spec()}
 		e.After = s.Retries[e.Key()].At
 		return []Effect{e}
@@ -241,8 +241,8 @@ func (s State) kill() Effect {
 
 func (s State) spec() Spec {
 	return Spec{
-		ID: s.ID, Sandbox: s.Sandbox, Name: s.Name, Handler: s.Handler,
-		Config: s.Config, SandboxConfig: s.SandboxConfig,
-		Image: s.Image, LogPath: s.LogPath, CreatedAt: s.CreatedAt,
+		ID: s.ID, Sandbox: s.Sandbox, Name: s.Name, Handler: s.Request.Handler,
+		Config: s.Request.Config, SandboxConfig: s.Request.SandboxConfig,
+		Image: s.Request.Image, LogPath: s.Request.LogPath, CreatedAt: s.Request.At,
 	}
 }

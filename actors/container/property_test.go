@@ -59,7 +59,7 @@ func call(t *rapid.T, w *walk) container.Command {
 		container.ReportLoss{Bytes: uint64(rapid.IntRange(0, 3).Draw(t, "lost")), Reason: "no space left on device"},
 	}
 	// The init can end as soon as the runtime was asked to make it.
-	if w.Life.State.RootfsPrepared {
+	if w.Life.State.Creation.RootfsPrepared {
 		calls = append(calls, container.RecordExit{Exit: container.Exit{Code: 3, At: w.Now}})
 	}
 	return rapid.SampledFrom(calls).Draw(t, "call")
@@ -74,7 +74,7 @@ func outcome(f container.Effect, now time.Time) container.Command {
 
 // nature: what was killed ends, and the monitor sees it.
 func nature(s container.State, now time.Time) (container.Command, bool) {
-	if !s.KillSent || !container.Alive(s) {
+	if !s.Stopping.KillSent || !container.Alive(s) {
 		return nil, false
 	}
 	return container.RecordExit{Exit: container.Exit{Code: 137, Signal: 9, At: now}}, true
@@ -91,27 +91,27 @@ func hold(t machinetest.TB, w *walk) {
 			t.Fatalf("the container lives although %s was answered\n%s", machinetest.Describe(a.Command), w.Life.History())
 		}
 		_, start := a.Command.(container.Start)
-		if start && a.Err == nil && s.StartedAt.IsZero() {
+		if start && a.Err == nil && s.Run.StartedAt.IsZero() {
 			t.Fatalf("Start was answered, but nothing was started\n%s", w.Life.History())
 		}
 	}
 	switch s.Phase {
 	case container.Created, container.Starting, container.Running:
-		if s.Process.PID == 0 || !s.RootfsPrepared || s.RuntimeDeleted {
+		if s.Creation.Process.PID == 0 || !s.Creation.RootfsPrepared || s.Removal.RuntimeDeleted {
 			t.Fatalf("%s without a process\n%s", s.Phase, w.Life.History())
 		}
-		if s.Phase != container.Starting && s.ExitSeen {
+		if s.Phase != container.Starting && s.Run.ExitSeen {
 			t.Fatalf("%s after its exit\n%s", s.Phase, w.Life.History())
 		}
 	case container.Exited:
-		if !s.ExitSeen && !s.Killing {
+		if !s.Run.ExitSeen && !s.Stopping.Killing {
 			t.Fatalf("exited, but nothing ended or will end\n%s", w.Life.History())
 		}
-		if s.Exit == (container.Exit{}) {
+		if s.Run.Exit == (container.Exit{}) {
 			t.Fatalf("exited without an exit\n%s", w.Life.History())
 		}
 	case container.Failed, container.Removed:
-		if !s.RootfsReleased || !s.RuntimeDeleted || len(s.Execs) > 0 {
+		if !s.Removal.RootfsReleased || !s.Removal.RuntimeDeleted || len(s.Execs) > 0 {
 			t.Fatalf("%s, but something is left\n%s", s.Phase, w.Life.History())
 		}
 	}
@@ -128,16 +128,16 @@ func holdOwed(t machinetest.TB, w *walk) {
 	for _, f := range container.Owed(s) {
 		switch f.(type) {
 		case container.Kill, container.SignalStop:
-			asked := len(s.Stops) > 0 || s.Killing
-			if !asked || s.ExitSeen {
+			asked := len(s.Stopping.Requests) > 0 || s.Stopping.Killing
+			if !asked || s.Run.ExitSeen {
 				t.Fatalf("%s is owed without a reason\n%s", machinetest.Describe(f), w.Life.History())
 			}
 		case container.ReleaseRootfs:
-			if !s.RuntimeDeleted {
+			if !s.Removal.RuntimeDeleted {
 				t.Fatalf("the root file system is owed its release under a container\n%s", w.Life.History())
 			}
 		case container.Execute:
-			if s.RuntimeDeleted {
+			if s.Removal.RuntimeDeleted {
 				t.Fatalf("a command is owed its run in a container that is gone\n%s", w.Life.History())
 			}
 		}

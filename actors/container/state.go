@@ -24,7 +24,7 @@ import (
 //
 // Remove leads to Removing from every phase but the final ones, Failed and
 // Removed. Being stopped is not a phase: a container runs until it exits, and
-// Stops says who wants it to end and when patience runs out.
+// Stopping says who wants it to end and when patience runs out.
 type Phase string
 
 const (
@@ -89,13 +89,30 @@ type Exec struct {
 	Timeout time.Duration
 }
 
-// State is everything that the container's decisions need. Its exported fields
-// are what a snapshot keeps.
+// State is everything that the container's decisions need, grouped by concept.
+// Its exported fields are what a snapshot keeps.
 type State struct {
-	ID      id.Container
-	Sandbox id.Sandbox
-	Phase   Phase
-	Name    Name
+	ID       id.Container
+	Sandbox  id.Sandbox
+	Name     Name
+	Phase    Phase
+	Request  Request
+	Creation Creation `json:",omitzero"`
+	Run      Run      `json:",omitzero"`
+	Stopping Stopping `json:",omitzero"`
+	// Execs are the commands that run beside the container, by id.
+	Execs   map[id.Exec]Exec `json:",omitempty"`
+	Logs    Logs             `json:",omitzero"`
+	Removal Removal          `json:",omitzero"`
+	// Failure is why the creation or the start failed.
+	Failure fault.Fault `json:",omitzero"`
+	// Retries holds the effects that failed.
+	Retries backoff.Schedule `json:",omitempty"`
+}
+
+// Request is what CreateContainer asked for. It never changes.
+type Request struct {
+	At      time.Time
 	Handler string
 	// Config and SandboxConfig are the CRI's ContainerConfig and the
 	// PodSandboxConfig that came with it, protobuf-encoded. The machine hands
@@ -110,37 +127,55 @@ type State struct {
 	// StopSignal is the signal that Stop begins with, as the CRI or the image
 	// names it ("SIGTERM" or a number).
 	StopSignal string
+}
 
-	CreatedAt, StartAskedAt, StartedAt time.Time
+// Creation is what was made of the container so far.
+type Creation struct {
 	// RootfsPrepared: the root file system is there.
 	RootfsPrepared bool `json:",omitempty"`
-	// RuntimeDeleted and RootfsReleased: nothing of it is left. From the request on,
-	// both are owed when the container has to go.
-	RuntimeDeleted, RootfsReleased bool `json:",omitempty"`
-	Process                        Process
-	// ExitSeen: the process ended. In Starting that alone doesn't end the phase:
-	// whether the start had succeeded is told by its outcome.
+	// Process is the container's init, zero before the runtime made it.
+	Process Process `json:",omitzero"`
+}
+
+// Run is how the container's program was started and how it ended.
+type Run struct {
+	// RequestedAt is when StartContainer was accepted, StartedAt when the program
+	// was started.
+	RequestedAt, StartedAt time.Time
+	// ExitSeen: the init ended. In Starting that alone doesn't end the phase:
+	// the outcome of the start says whether it had succeeded.
 	ExitSeen bool `json:",omitempty"`
 	Exit     Exit
-	// Stops maps each request to stop that was not withdrawn to the time at
+}
+
+// Stopping is who wants the container to end, and what was done about it.
+type Stopping struct {
+	// Requests maps each request to stop that was not withdrawn to the time at
 	// which its patience ends.
-	Stops map[string]time.Time `json:",omitempty"`
-	// Signalled: the stop signal was sent for the present Stops.
+	Requests map[string]time.Time `json:",omitempty"`
+	// Signalled: the stop signal was sent for the present Requests.
 	Signalled bool `json:",omitempty"`
 	// Killing: patience ended; the container is owed SIGKILL until it exits.
 	Killing bool `json:",omitempty"`
 	// KillSent: SIGKILL was delivered; only the exit is awaited.
 	KillSent bool `json:",omitempty"`
-	// Execs are the commands that run beside the container, by id.
-	Execs map[id.Exec]Exec `json:",omitempty"`
-	// LogReopensAsked and LogReopensDone count rotations of the log file.
-	LogReopensAsked, LogReopensDone uint64 `json:",omitempty"`
-	// OutputLost is how many bytes of output the log file has refused.
-	OutputLost uint64 `json:",omitempty"`
-	// Failure is why the creation or the start failed.
-	Failure fault.Fault `json:",omitzero"`
-	// Retries holds the effects that failed.
-	Retries backoff.Schedule `json:",omitempty"`
+}
+
+// Logs is the state of the container's log file.
+type Logs struct {
+	// ReopensAsked and ReopensDone count rotations.
+	ReopensAsked, ReopensDone uint64 `json:",omitempty"`
+	// Lost is how many bytes of output the file has refused.
+	Lost uint64 `json:",omitempty"`
+}
+
+// Removal is what was undone so far. From the request on, both are owed when the
+// container has to go.
+type Removal struct {
+	// RuntimeDeleted: no process is left, and runtime and monitor forgot it.
+	RuntimeDeleted bool `json:",omitempty"`
+	// RootfsReleased: the root file system and the bundle are gone.
+	RootfsReleased bool `json:",omitempty"`
 }
 
 // Ended reports whether the container is in a final phase and owes nothing more.
@@ -151,7 +186,7 @@ func NameFree(s State) bool { return s.final() || s.Phase == Absent }
 
 // Alive reports whether the container's init may be a live process.
 func Alive(s State) bool {
-	return s.Process.PID != 0 && !s.ExitSeen && !s.RuntimeDeleted
+	return s.Creation.Process.PID != 0 && !s.Run.ExitSeen && !s.Removal.RuntimeDeleted
 }
 
 func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
@@ -159,18 +194,18 @@ func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
 // isOther reports whether a process is known to be another than the container's
 // init.
 func (s State) isOther(p Process) bool {
-	return s.Process.PID != 0 && p.PID != 0 && (p.PID != s.Process.PID || p.StartTime != s.Process.StartTime)
+	return s.Creation.Process.PID != 0 && p.PID != 0 && (p.PID != s.Creation.Process.PID || p.StartTime != s.Creation.Process.StartTime)
 }
 
 // stoppable reports whether a stop can still change anything.
 func (s State) stoppable() bool {
-	return !s.ExitSeen && (s.Phase == Creating || s.Phase == Created || s.Phase == Starting || s.Phase == Running)
+	return !s.Run.ExitSeen && (s.Phase == Creating || s.Phase == Created || s.Phase == Starting || s.Phase == Running)
 }
 
 // patience returns the earliest time at which a stop's grace period ends.
 func (s State) patience() time.Time {
 	var earliest time.Time
-	for _, at := range s.Stops {
+	for _, at := range s.Stopping.Requests {
 		if earliest.IsZero() || at.Before(earliest) {
 			earliest = at
 		}
@@ -183,7 +218,7 @@ func (s State) execIDs() []id.Exec { return slices.Sorted(maps.Keys(s.Execs)) }
 // copied returns s with maps of its own, so that Evolve leaves its argument as
 // it was.
 func (s State) copied() State {
-	s.Stops = maps.Clone(s.Stops)
+	s.Stopping.Requests = maps.Clone(s.Stopping.Requests)
 	s.Execs = maps.Clone(s.Execs)
 	s.Retries = maps.Clone(s.Retries)
 	return s

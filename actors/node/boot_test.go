@@ -165,7 +165,7 @@ func TestBootAfterReboot(t *testing.T) {
 	told := func() bool {
 		past := restore(t, d.log)
 		_, halfway := past.Sandboxes["s-halfway"]
-		return past.Containers["c-web"].State.Exit.Unknown != "" && past.Sandboxes["s-ready"].State.Phase == sandbox.Stopped && !halfway
+		return past.Containers["c-web"].State.Run.Exit.Unknown != "" && past.Sandboxes["s-ready"].State.Phase == sandbox.Stopped && !halfway
 	}
 	eventually(t, told)
 	if d.times("s-halfway: prepare") > 0 {
@@ -191,7 +191,7 @@ func TestRebootIsToldAgain(t *testing.T) {
 	booted(t, d, "boot-2")
 	eventually(t, func() bool {
 		past := restore(t, d.log)
-		return past.Containers["c-web"].State.Exit.Unknown != "" && past.Sandboxes["s-ready"].State.Phase == sandbox.Stopped
+		return past.Containers["c-web"].State.Run.Exit.Unknown != "" && past.Sandboxes["s-ready"].State.Phase == sandbox.Stopped
 	})
 }
 

@@ -40,7 +40,7 @@ func TestPowerFailure(t *testing.T) {
 	eventually(t, func() bool {
 		past := restore(t, d.log)
 		_, there := past.Containers[other.ID]
-		return !there && past.Containers[c.ID].State.Exit.Unknown != "" && past.Sandboxes[s.ID].State.Phase == sandbox.Stopped
+		return !there && past.Containers[c.ID].State.Run.Exit.Unknown != "" && past.Sandboxes[s.ID].State.Phase == sandbox.Stopped
 	})
 	for _, undone := range []string{"c-other: delete", "c-other: release rootfs", "s-pod: detach network"} {
 		if d.times(undone) == 0 {
@@ -59,8 +59,8 @@ func TestPowerFailureAfterExit(t *testing.T) {
 	}
 	n.Close(t.Context())
 	d = blackout(t, d)
-	if got := restore(t, d.log).Containers[c.ID].State; got.Exit.Code != 3 || !got.ExitSeen {
-		t.Errorf("it ended with 3, and is %s with %+v", got.Phase, got.Exit)
+	if got := restore(t, d.log).Containers[c.ID].State; got.Run.Exit.Code != 3 || !got.Run.ExitSeen {
+		t.Errorf("it ended with 3, and is %s with %+v", got.Phase, got.Run.Exit)
 	}
 }
 

@@ -338,11 +338,11 @@ func (r *run) check() {
 		if b.started && (state.Phase == container.Unwinding || state.Phase == container.Failed) {
 			r.world.violation("the program of %s has run, and is said to be none: it is %s", c, state.Phase)
 		}
-		if known, ended := r.exits[c]; ended && state.Exit != known {
-			r.world.violation("%s had ended with %+v, and now with %+v", c, known, state.Exit)
+		if known, ended := r.exits[c]; ended && state.Run.Exit != known {
+			r.world.violation("%s had ended with %+v, and now with %+v", c, known, state.Run.Exit)
 		}
-		if state.ExitSeen || state.Phase == container.Exited {
-			r.exits[c] = state.Exit
+		if state.Run.ExitSeen || state.Phase == container.Exited {
+			r.exits[c] = state.Run.Exit
 		}
 		switch state.Phase {
 		case container.Running:
