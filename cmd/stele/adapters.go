@@ -7,6 +7,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
@@ -104,7 +105,7 @@ func refused(op string, err error) error {
 }
 
 // info is what a verbose Status tells.
-func info(c config, live *projections.Live, log *boltlog.Log) func() map[string]any {
+func info(c config.Config, live *projections.Live, log *boltlog.Log) func() map[string]any {
 	return func() map[string]any {
 		handlers := map[string]string{}
 		for name, h := range c.Runtime.Handlers {

@@ -19,6 +19,7 @@ import (
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/node"
+	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
@@ -54,7 +55,7 @@ type drivers struct {
 
 var errNotChecked = errors.New("the pod network was not checked yet")
 
-func openDrivers(ctx context.Context, c config, reports *reports, logger *slog.Logger) (_ *drivers, err error) {
+func openDrivers(ctx context.Context, c config.Config, reports *reports, logger *slog.Logger) (_ *drivers, err error) {
 	d := &drivers{logger: logger, network: errNotChecked}
 	defer func() {
 		if err != nil {
@@ -113,7 +114,7 @@ func openDrivers(ctx context.Context, c config, reports *reports, logger *slog.L
 }
 
 // openImages opens the image store and what fills it.
-func (d *drivers) openImages(c config, logger *slog.Logger) (err error) {
+func (d *drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 	imagesDir := filepath.Join(c.Root, "images")
 	options := storage.Options{
 		StorageConf: c.Storage.Conf, GraphRoot: c.Storage.Root, RunRoot: c.Storage.RunRoot, ImageStore: c.Storage.ImageStore,
@@ -137,7 +138,7 @@ func (d *drivers) openImages(c config, logger *slog.Logger) (err error) {
 		RegistriesDir: c.Image.RegistriesDir, CertsDir: c.Image.CertsDir,
 		PolicyPath: c.Image.SignaturePolicy, PolicyDir: c.Image.SignaturePolicyDir,
 		AuthFile: c.Image.GlobalAuthFile, NamespacedAuthDir: c.Image.NamespacedAuthDir,
-		DecryptionKeysPath: c.Image.DecryptionKeysPath, MaxParallelLayers: c.Image.ParallelLayers,
+		DecryptionKeysPath: c.Image.DecryptionKeysPath, MaxParallelLayers: uint(c.Image.ParallelLayers),
 		Retries: retries, StallTimeout: c.Image.PullProgressTimeout, Logger: logger,
 	})
 	return err

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
@@ -36,7 +37,7 @@ func (s *source) register(cmd *cobra.Command) {
 }
 
 func (s *source) registerListen(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.listen, "listen", defaultConfig().Listen, "`ADDRESS` of the daemon's socket")
+	cmd.Flags().StringVar(&s.listen, "listen", config.Default().Listen, "`ADDRESS` of the daemon's socket")
 }
 
 func (s *source) dial() (*grpc.ClientConn, error) {

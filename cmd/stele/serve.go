@@ -20,6 +20,7 @@ import (
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/node"
+	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
@@ -40,13 +41,13 @@ const (
 )
 
 func serveCommand() *cobra.Command {
-	var flags serveFlags
+	var flags config.Flags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := flags.load(cmd.Flags())
+			c, err := flags.Load(cmd.Flags())
 			if err != nil {
 				return err
 			}
@@ -55,18 +56,14 @@ func serveCommand() *cobra.Command {
 			return serve(ctx, c)
 		},
 	}
-	flags.register(cmd.Flags())
+	flags.Register(cmd.Flags())
 	return cmd
 }
 
 // serve runs the daemon until ctx is done. It reads as the list of the daemon's
 // parts, in the order in which each needs the one before.
-func serve(ctx context.Context, c config) error {
-	level, err := c.level()
-	if err != nil {
-		return err
-	}
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+func serve(ctx context.Context, c config.Config) error {
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level()}))
 	if err := makeDirs(c); err != nil {
 		return err
 	}
@@ -209,11 +206,8 @@ func halfOf(ctx context.Context) context.Context {
 
 // listenUnix makes the socket, in place of one that a daemon left that is gone:
 // the event log's lock says that no other daemon runs on this root.
-func listenUnix(c config) (net.Listener, error) {
-	path, err := c.socket()
-	if err != nil {
-		return nil, err
-	}
+func listenUnix(c config.Config) (net.Listener, error) {
+	path := c.Socket()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
 	}
@@ -233,7 +227,7 @@ func listenUnix(c config) (net.Listener, error) {
 	return listener, nil
 }
 
-func makeDirs(c config) error {
+func makeDirs(c config.Config) error {
 	for dir, mode := range map[string]fs.FileMode{
 		c.Root: 0o700,
 		// Container processes pass through to their bind mounts' sources only in

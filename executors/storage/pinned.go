@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -16,17 +17,25 @@ type pinnedPatterns []string
 
 func parsePinned(patterns []string) (pinnedPatterns, error) {
 	for _, pattern := range patterns {
-		text := strings.TrimSuffix(strings.TrimPrefix(pattern, "*"), "*")
-		switch {
-		case text == "":
-			return nil, fmt.Errorf("pinned image pattern %q would pin every image", pattern)
-		case strings.Contains(text, "*"):
-			return nil, fmt.Errorf("pinned image pattern %q: a * may stand only at the ends", pattern)
-		case strings.HasPrefix(pattern, "*") && !strings.HasSuffix(pattern, "*"):
-			return nil, fmt.Errorf("pinned image pattern %q begins with * and so must end with it", pattern)
+		if err := CheckPinned(pattern); err != nil {
+			return nil, fmt.Errorf("pinned image pattern %q %w", pattern, err)
 		}
 	}
 	return pinnedPatterns(patterns), nil
+}
+
+// CheckPinned returns what is wrong with a pattern of Options.Pinned.
+func CheckPinned(pattern string) error {
+	text := strings.TrimSuffix(strings.TrimPrefix(pattern, "*"), "*")
+	switch {
+	case text == "":
+		return errors.New("would pin every image")
+	case strings.Contains(text, "*"):
+		return errors.New("has a * that is not at an end")
+	case strings.HasPrefix(pattern, "*") && !strings.HasSuffix(pattern, "*"):
+		return errors.New("begins with * and so must end with it")
+	}
+	return nil
 }
 
 // IsPinned says whether something with one of these full names must not be garbage

@@ -84,6 +84,8 @@ var rules = []rule{
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
 	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "projections", "proto"}, nil, nil,
 		"the command is the parts list of the product, and the tests are no part of it"},
+	{"cmd/stele/internal/config", []string{"executors/registry", "executors/storage"}, nil, nil,
+		"a configuration is read and checked before there is anything that it could be applied to; of the drivers it needs their limits and defaults"},
 	{"test", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "cmd"}, nil, nil, "tests may know everything"},
 }
 

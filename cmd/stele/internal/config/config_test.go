@@ -1,0 +1,239 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// bench is a directory with what a complete configuration names.
+type bench struct {
+	dir string
+	t   *testing.T
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{dir: t.TempDir(), t: t}
+	for _, program := range []string{"stele-monitor", "runc", "crun"} {
+		b.write(program, "#!/bin/sh\n", 0o755)
+	}
+	b.write("plain", "", 0o644)
+	t.Setenv("PATH", b.dir)
+	return b
+}
+
+func (b *bench) write(name, content string, mode os.FileMode) string {
+	b.t.Helper()
+	path := filepath.Join(b.dir, name)
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		b.t.Fatal(err)
+	}
+	return path
+}
+
+// load returns what a file of that content and the flags say. DIR stands for the bench's
+// directory.
+func (b *bench) load(content string, args ...string) (Config, error) {
+	b.t.Helper()
+	path := b.write("config.toml", strings.ReplaceAll(content, "DIR", b.dir), 0o644)
+	return b.parse(append([]string{"--config", path}, args...)...)
+}
+
+func (b *bench) parse(args ...string) (Config, error) {
+	b.t.Helper()
+	var flags Flags
+	set := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	flags.Register(set)
+	if err := set.Parse(args); err != nil {
+		b.t.Fatal(err)
+	}
+	return flags.Load(set)
+}
+
+// refusals are values that cannot work, by key: what the file says, and the error.
+var refusals = []struct{ key, content, want string }{
+	{"root", `root = ""`, `root: "" is not a path`},
+	{"root", `root = "/"`, `root: "/" is the file system's root, and the directory must be the daemon's alone`},
+	{"state", `state = ""`, `state: "" is not a path`},
+	{"state", `state = "/var/lib/stele/"`, `state: "/var/lib/stele" is the same directory as root, which must survive a reboot`},
+	{"listen", `listen = "tcp://127.0.0.1:1"`, `listen: "tcp://127.0.0.1:1" is not unix:///PATH`},
+	{"listen", `listen = "unix://stele.sock"`, `listen: "unix://stele.sock" is not unix:///PATH`},
+	{"listen", `listen = "unix:///` + strings.Repeat("x", 107) + `"`,
+		`listen: "unix:///` + strings.Repeat("x", 107) + `" has a path of 108 bytes; a socket's path has at most 107`},
+	{"monitor", `monitor = "DIR/none"`, `monitor: "DIR/none" cannot be run: stat DIR/none: no such file or directory`},
+	{"monitor", `monitor = "DIR/plain"`, `monitor: "DIR/plain" cannot be run: permission denied`},
+	{"monitor_cgroup", `monitor_cgroup = "system.slice"`, `monitor_cgroup: "system.slice" is not an absolute, clean path`},
+	{"monitor_cgroup", `monitor_cgroup = "/../x"`, `monitor_cgroup: "/../x" is not an absolute, clean path`},
+	{"log_level", `log_level = "loud"`, `log_level: "loud" is not debug, info, warn or error`},
+
+	{"network.conf_dir", "[network]\nconf_dir = ''", `network.conf_dir: "" is not a path`},
+	{"network.plugin_dirs", "[network]\nplugin_dirs = []", `network.plugin_dirs: "[]" is empty, so that no plugin can be found`},
+	{"network.plugin_dirs", "[network]\nplugin_dirs = ['/opt/cni/bin', '']", `network.plugin_dirs[1]: "" is not a path`},
+	{"network.plugin_dirs", "[network]\nplugin_dirs = ['/a:/b']", `network.plugin_dirs[0]: "/a:/b" has a colon, which CNI_PATH cannot carry`},
+
+	{"runtime.default", "[runtime]\ndefault = 'kata'", `runtime.default: "kata" is not among the handlers`},
+	{"runtime.cgroup_driver", "[runtime]\ncgroup_driver = 'cgroupsv3'", `runtime.cgroup_driver: "cgroupsv3" is neither cgroupfs nor systemd`},
+	{"runtime.max_log_size", "[runtime]\nmax_log_size = -1", `runtime.max_log_size: -1 is negative`},
+	{"runtime.handlers", "[runtime.handlers.'../x']\npath = 'runc'",
+		`runtime.handlers: "../x" is not a handler's name: letters, digits, '_', '.' and '-', at most 63`},
+	{"runtime.handlers", "[runtime.handlers.'']\npath = 'runc'",
+		`runtime.handlers: "" is not a handler's name: letters, digits, '_', '.' and '-', at most 63`},
+	{"runtime.handlers.NAME.path", "[runtime.handlers.kata]\npath = 'kata'",
+		`runtime.handlers.kata.path: "kata" cannot be run: executable file not found in $PATH`},
+
+	{"image.pinned_images", "[image]\npinned_images = ['a*b']", `image.pinned_images: "a*b" has a * that is not at an end`},
+	{"image.registries_conf", "[image]\nregistries_conf = 'DIR/none'", `image.registries_conf: "DIR/none" cannot be read: no such file or directory`},
+	{"image.registries_conf", "[image]\nregistries_conf = 'DIR'", `image.registries_conf: "DIR" is a directory and not a file`},
+	{"image.registries_conf_dir", "[image]\nregistries_conf_dir = 'DIR/plain'", `image.registries_conf_dir: "DIR/plain" is not a directory`},
+	{"image.short_name_mode", "[image]\nshort_name_mode = 'on'", `image.short_name_mode: "on" is not enforcing, permissive or disabled`},
+	{"image.registries_dir", "[image]\nregistries_dir = 'here'", `image.registries_dir: "here" is not an absolute path`},
+	{"image.certs_dir", "[image]\ncerts_dir = 'here'", `image.certs_dir: "here" is not an absolute path`},
+	{"image.signature_policy", "[image]\nsignature_policy = 'DIR/none'", `image.signature_policy: "DIR/none" cannot be read: no such file or directory`},
+	{"image.signature_policy_dir", "[image]\nsignature_policy_dir = 'DIR/plain'", `image.signature_policy_dir: "DIR/plain" is not a directory`},
+	{"image.global_auth_file", "[image]\nglobal_auth_file = 'auth.json'", `image.global_auth_file: "auth.json" is not an absolute path`},
+	{"image.namespaced_auth_dir", "[image]\nnamespaced_auth_dir = 'DIR/plain'", `image.namespaced_auth_dir: "DIR/plain" is not a directory`},
+	{"image.decryption_keys_path", "[image]\ndecryption_keys_path = 'DIR/plain'", `image.decryption_keys_path: "DIR/plain" is not a directory`},
+	{"image.big_files_temporary_dir", "[image]\nbig_files_temporary_dir = 'DIR/plain'", `image.big_files_temporary_dir: "DIR/plain" is not a directory`},
+	{"image.pull_progress_timeout", "[image]\npull_progress_timeout = '-1s'", `image.pull_progress_timeout: -1s is negative`},
+	{"image.pull_progress_timeout", "[image]\npull_progress_timeout = 60",
+		`image.pull_progress_timeout: 60ns is too short for any registry; write a unit, as in "60s"`},
+	{"image.pull_retries", "[image]\npull_retries = -1", `image.pull_retries: -1 is negative`},
+	{"image.parallel_layers", "[image]\nparallel_layers = -1", `image.parallel_layers: -1 is negative`},
+
+	{"storage.conf", "[storage]\nconf = 'DIR/none'", `storage.conf: "DIR/none" cannot be read: no such file or directory`},
+	{"storage.root", "[storage]\nroot = '/a,b'", `storage.root: "/a,b" has a comma or a colon, which overlay mounts cannot carry`},
+	{"storage.runroot", "[storage]\nrunroot = 'DIR/plain'", `storage.runroot: "DIR/plain" is not a directory`},
+	{"storage.imagestore", "[storage]\nroot = '/a'\nimagestore = '/a'", `storage.imagestore: "/a" is the same directory as storage.root`},
+	{"storage.storage_driver", "[storage]\nstorage_driver = 'btrfs'", `storage.storage_driver: "btrfs" is neither overlay nor vfs`},
+	{"storage.storage_option", "[storage]\nstorage_option = ['a=b', 'nodev']", `storage.storage_option[1]: "nodev" is not KEY=VALUE`},
+
+	{"metrics.listen", "[metrics]\nlisten = '9090'", `metrics.listen: "9090" is not HOST:PORT`},
+	{"metrics.listen", "[metrics]\nlisten = 'localhost:99999'", `metrics.listen: "localhost:99999" is not HOST:PORT`},
+}
+
+func TestRefusals(t *testing.T) {
+	b := newBench(t)
+	for _, r := range refusals {
+		_, err := b.load(r.content)
+		want := "configuration: " + strings.ReplaceAll(r.want, "DIR", b.dir)
+		if err == nil || err.Error() != want {
+			t.Errorf("%s\nis refused with %v\nwant %s", r.content, err, want)
+		}
+	}
+}
+
+// Each key has a value that is refused, and is named.
+func TestEveryKeyIsChecked(t *testing.T) {
+	var keys []string
+	var walk func(prefix string, of reflect.Type)
+	walk = func(prefix string, of reflect.Type) {
+		for f := range of.Fields() {
+			key := prefix + f.Tag.Get("toml")
+			switch f.Type.Kind() {
+			case reflect.Struct:
+				walk(key+".", f.Type)
+			case reflect.Map:
+				keys = append(keys, key)
+				walk(key+".NAME.", f.Type.Elem())
+			default:
+				keys = append(keys, key)
+			}
+		}
+	}
+	walk("", reflect.TypeFor[Config]())
+	for _, key := range keys {
+		if !slices.ContainsFunc(refusals, func(r struct{ key, content, want string }) bool { return r.key == key }) {
+			t.Errorf("no value of %s is refused", key)
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	b := newBench(t)
+	c, err := b.load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Monitor = filepath.Join(b.dir, "stele-monitor")
+	want.Runtime = Runtime{Default: "runc", Handlers: map[string]Handler{"runc": {Path: filepath.Join(b.dir, "runc")}}}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("without a word in it, a file means\n%+v\nwant\n%+v", c, want)
+	}
+	if c.Socket() != "/run/stele/stele.sock" || c.Level().String() != "INFO" {
+		t.Errorf("socket %s, level %s", c.Socket(), c.Level())
+	}
+}
+
+// A flag counts before the file, and the file before the default.
+func TestPrecedence(t *testing.T) {
+	b := newBench(t)
+	c, err := b.load(`
+root = "/data/stele"
+state = "/run/other"
+log_level = "warn"
+[network]
+plugin_dirs = ["/plugins"]
+[runtime]
+default = "crun"
+[runtime.handlers.crun]
+path = "DIR/crun"
+`, "--state", "/run/flag", "--cni-conf-dir", "/etc/flag", "--log-level", "debug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Root != "/data/stele" || c.State != "/run/flag" || c.LogLevel != "debug" || c.Network.ConfDir != "/etc/flag" ||
+		!slices.Equal(c.Network.PluginDirs, []string{"/plugins"}) || c.Runtime.Default != "crun" || len(c.Runtime.Handlers) != 1 {
+		t.Errorf("%+v", c)
+	}
+	// Handlers on the command line take the place of those in the file.
+	c, err = b.load("[runtime.handlers.kata]\npath = '/none'\n", "--runtime", "z=runc", "--runtime", "a=crun")
+	if err != nil || c.Runtime.Default != "z" || len(c.Runtime.Handlers) != 2 || c.Runtime.Handlers["a"].Path != filepath.Join(b.dir, "crun") {
+		t.Errorf("%+v, %v", c.Runtime, err)
+	}
+	if _, err = b.load("", "--runtime", "runc"); err == nil || err.Error() != `--runtime "runc" is not NAME=PATH` {
+		t.Errorf("a handler without a path: %v", err)
+	}
+}
+
+// Whoever repairs a configuration sees everything that is wrong with it.
+func TestAllProblemsAtOnce(t *testing.T) {
+	b := newBench(t)
+	_, err := b.load("listen = ''\nlog_level = ''\n[runtime]\nmax_log_size = -1\n[metrics]\nlisten = 'x'\n")
+	for _, key := range []string{"listen: ", "log_level: ", "runtime.max_log_size: ", "metrics.listen: "} {
+		if err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%q is not in %v", key, err)
+		}
+	}
+}
+
+func TestFile(t *testing.T) {
+	b := newBench(t)
+	if _, err := b.load("colour = 'red'\n[image]\npul_retries = 1\n"); err == nil || !strings.HasSuffix(err.Error(), "config.toml: unknown keys: [colour image.pul_retries]") {
+		t.Errorf("unknown keys: %v", err)
+	}
+	if _, err := b.parse("--config", filepath.Join(b.dir, "none.toml")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that was named and is missing: %v", err)
+	}
+	if _, err := b.load("root ="); err == nil {
+		t.Error("a file that is no TOML is accepted")
+	}
+}
+
+// Without a monitor beside the program or in PATH the key says where it was looked for.
+func TestNoMonitor(t *testing.T) {
+	b := newBench(t)
+	if err := os.Remove(filepath.Join(b.dir, "stele-monitor")); err != nil {
+		t.Fatal(err)
+	}
+	const want = `configuration: monitor: "" is not set, and stele-monitor is neither beside this program nor in PATH`
+	if _, err := b.load(""); err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+}

@@ -1,0 +1,70 @@
+package config
+
+import (
+	"errors"
+	"maps"
+	"os/exec"
+	"regexp"
+	"slices"
+)
+
+// Runtime says which OCI runtimes there are, and what holds for all of them.
+type Runtime struct {
+	// Default is the handler of a pod that names none; empty: the first by name.
+	Default string `toml:"default"`
+	// CgroupDriver is cgroupfs or systemd; empty means cgroupfs.
+	CgroupDriver string `toml:"cgroup_driver"`
+	// MaxLogSize is the size in bytes at which a container's log starts anew, 0
+	// for no limit. The kubelet rotates logs by itself.
+	MaxLogSize int64 `toml:"max_log_size"`
+	// Handlers maps the name of each handler to its runtime; without any there is
+	// runc, from PATH.
+	Handlers map[string]Handler `toml:"handlers"`
+}
+
+// Handler is an OCI runtime.
+type Handler struct {
+	// Path is the OCI runtime, absolute or to be found in PATH.
+	Path string `toml:"path"`
+}
+
+// handlerName is what a directory can be called after without leaving its place.
+var handlerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
+
+func (r *Runtime) complete() error {
+	if len(r.Handlers) == 0 {
+		r.Handlers = map[string]Handler{"runc": {Path: "runc"}}
+	}
+	if r.Default == "" {
+		r.Default = slices.Min(slices.Collect(maps.Keys(r.Handlers)))
+	}
+	var problems []error
+	if _, ok := r.Handlers[r.Default]; !ok {
+		problems = append(problems, refuse("runtime.default", r.Default, "is not among the handlers"))
+	}
+	if !slices.Contains([]string{"", "cgroupfs", "systemd"}, r.CgroupDriver) {
+		problems = append(problems, refuse("runtime.cgroup_driver", r.CgroupDriver, "is neither cgroupfs nor systemd"))
+	}
+	if r.MaxLogSize < 0 {
+		problems = append(problems, refuse("runtime.max_log_size", r.MaxLogSize, "is negative"))
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Handlers)) {
+		h := r.Handlers[name]
+		problems = append(problems, h.complete(name))
+		r.Handlers[name] = h
+	}
+	return errors.Join(problems...)
+}
+
+func (h *Handler) complete(name string) error {
+	if !handlerName.MatchString(name) {
+		return refuse("runtime.handlers", name, "is not a handler's name: letters, digits, '_', '.' and '-', at most 63")
+	}
+	key := "runtime.handlers." + name + ".path"
+	path, err := exec.LookPath(h.Path)
+	if err != nil {
+		return refuse(key, h.Path, "cannot be run: %w", errors.Unwrap(err))
+	}
+	h.Path = path
+	return absolute(key, &h.Path)
+}
