@@ -28,7 +28,7 @@ import (
 )
 
 func (x *Executor) prepareRootfs(ctx context.Context, c container.Spec) error {
-	_, err := x.Store.PrepareRootfs(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	_, err := x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
 	if errors.Is(err, storage.ErrImageNotFound) {
 		return fault.New(fault.NotFound, "prepare root file system", string(c.ID), "config.image: %v", err)
 	}
@@ -56,7 +56,7 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 	if err != nil {
 		return process, err
 	}
-	rootfs, err := x.Store.PrepareRootfs(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	rootfs, err := x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
 	if err != nil {
 		return process, err
 	}
@@ -321,7 +321,7 @@ func ExitOf(e monitor.Exit) container.Exit {
 }
 
 func (x *Executor) releaseRootfs(ctx context.Context, c container.Spec) error {
-	if err := x.Store.ReleaseRootfs(ctx, string(c.ID)); err != nil {
+	if err := x.Store.Rootfses.Release(ctx, string(c.ID)); err != nil {
 		return err
 	}
 	for _, dir := range []string{x.bundleDir(c.ID), x.volumesDir(c.ID)} {
@@ -333,10 +333,10 @@ func (x *Executor) releaseRootfs(ctx context.Context, c container.Spec) error {
 }
 
 // CollectContainers removes, at the start of a boot, what the disk has of containers that
-// nobody knows, and says of which: their root file systems (see storage.CollectRootfses)
+// nobody knows, and says of which: their root file systems (see storage.Rootfses.Collect)
 // and what they wrote to the volumes of their images.
 func (x *Executor) CollectContainers(ctx context.Context, known func(id string) bool) (removed []string, err error) {
-	removed, err = x.Store.CollectRootfses(ctx, known)
+	removed, err = x.Store.Rootfses.Collect(ctx, known)
 	volumes, listErr := os.ReadDir(x.volumesDir(""))
 	if errors.Is(listErr, fs.ErrNotExist) {
 		return removed, err

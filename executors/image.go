@@ -103,9 +103,9 @@ func RegistryFault(op, ref string, err error) error {
 // deleteImage removes the image or the artifact that a reference means. What is gone
 // already is removed.
 func (x *Executor) deleteImage(ctx context.Context, ref string) error {
-	_, err := x.Store.Resolve(ctx, ref)
+	_, err := x.Store.Images.Resolve(ctx, ref)
 	if err == nil {
-		err = x.Store.Remove(ctx, ref)
+		err = x.Store.Images.Remove(ctx, ref)
 	} else if errors.Is(err, storage.ErrImageNotFound) {
 		err = x.deleteArtifact(ctx, ref)
 	}
@@ -117,7 +117,7 @@ func (x *Executor) deleteImage(ctx context.Context, ref string) error {
 
 func (x *Executor) deleteArtifact(ctx context.Context, ref string) error {
 	err := x.Registry.RemoveArtifact(ctx, ref, func(a registry.Artifact) error {
-		users, err := x.Store.DirectoryUsers(ctx, a.Path)
+		users, err := x.Store.Volumes.DirectoryUsers(ctx, a.Path)
 		if err == nil && len(users) > 0 {
 			err = &storage.ImageInUseError{ImageID: a.ID(), ContainerID: users[0]}
 		}

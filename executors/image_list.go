@@ -11,9 +11,9 @@ import (
 
 // Images returns the images, and after them the artifacts in the form of images, as
 // CRI-O lists them: the kubelet can then tell that they are there, and collect those
-// that nobody uses. It reads no more of the disk than storage.Store.Images.
+// that nobody uses. It reads no more of the disk than storage.Images.List.
 func (d *Drivers) Images(ctx context.Context) ([]storage.Image, error) {
-	images, err := d.Store.Images(ctx)
+	images, err := d.Store.Images.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -28,9 +28,9 @@ func (d *Drivers) Images(ctx context.Context) ([]storage.Image, error) {
 }
 
 // ResolveImage finds the image, or else the artifact, that a user means, by the rules of
-// storage.Store.Resolve and with its errors.
+// storage.Images.Resolve and with its errors.
 func (d *Drivers) ResolveImage(ctx context.Context, ref string) (storage.Image, error) {
-	found, err := d.Store.Resolve(ctx, ref)
+	found, err := d.Store.Images.Resolve(ctx, ref)
 	if !errors.Is(err, storage.ErrImageNotFound) {
 		return found, err
 	}
@@ -50,6 +50,6 @@ func (d *Drivers) artifactImage(a registry.Artifact) storage.Image {
 	tags, digests := a.Tags(), a.RepoDigests()
 	return storage.Image{
 		ID: a.ID(), Names: tags, Digests: digests, Size: a.Size(),
-		Pinned: d.Store.IsPinned(tags...) || d.Store.IsPinned(digests...),
+		Pinned: d.Store.Images.IsPinned(tags...) || d.Store.Images.IsPinned(digests...),
 	}
 }

@@ -57,7 +57,7 @@ func imageExecutor(t *testing.T, server *images.Server, pinned ...string) *Execu
 	}
 	t.Cleanup(store.Close)
 	puller, err := registry.New(registry.Options{
-		Store: store, Dir: dir, RegistriesConf: server.RegistriesConf, RegistriesConfDir: server.RegistriesConfDir,
+		Store: store.Images, Dir: dir, RegistriesConf: server.RegistriesConf, RegistriesConfDir: server.RegistriesConfDir,
 		AuthFile: filepath.Join(root, "auth.json"), Logger: quiet,
 	})
 	if err != nil {
@@ -176,14 +176,14 @@ func TestArtifactInUseStays(t *testing.T) {
 	}
 	user := strings.Repeat("a", 64)
 	volume := storage.VolumeID(user, 0)
-	if _, err := x.Store.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifact.Path}); err != nil {
+	if _, err := x.Store.Volumes.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifact.Path}); err != nil {
 		t.Fatal(err)
 	}
 	err = x.deleteImage(ctx, ref)
 	if fault.KindOf(err) != fault.Precondition || !strings.Contains(err.Error(), user) {
 		t.Errorf("removal of what is in use: %v", err)
 	}
-	if err := x.Store.UnmountImage(ctx, volume); err != nil {
+	if err := x.Store.Volumes.Unmount(ctx, volume); err != nil {
 		t.Fatal(err)
 	}
 	if err := x.deleteImage(ctx, ref); err != nil {

@@ -32,7 +32,7 @@ func (x *Executor) imageMounts(ctx context.Context, c container.Spec, mounts []*
 }
 
 func (x *Executor) imageMount(ctx context.Context, volume string, m *runtimeapi.Mount) (string, error) {
-	path, err := x.Store.MountImage(ctx, storage.MountImageRequest{ID: volume, Image: m.GetImage().GetImage(), SubPath: m.GetImageSubPath()})
+	path, err := x.Store.Volumes.MountImage(ctx, storage.MountImageRequest{ID: volume, Image: m.GetImage().GetImage(), SubPath: m.GetImageSubPath()})
 	if !errors.Is(err, storage.ErrImageNotFound) {
 		return path, err
 	}
@@ -43,7 +43,7 @@ func (x *Executor) imageMount(ctx context.Context, volume string, m *runtimeapi.
 	if artifactErr != nil {
 		return "", artifactErr
 	}
-	return x.Store.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifact.Path, SubPath: m.GetImageSubPath()})
+	return x.Store.Volumes.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifact.Path, SubPath: m.GetImageSubPath()})
 }
 
 // imageMountFault begins with the word by which the kubelet knows the failure.

@@ -45,7 +45,7 @@ func (s imageStore) Resolve(ctx context.Context, ref string) (cri.Image, error) 
 }
 
 func (s imageStore) Usage(ctx context.Context) (cri.Usage, error) {
-	images, containers, err := s.drivers.Store.FsInfo(ctx)
+	images, containers, err := s.drivers.Store.Usage.Filesystems(ctx)
 	if err != nil {
 		return cri.Usage{}, err
 	}

@@ -133,7 +133,7 @@ func (d *drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 		retries = -1 // to the registry driver 0 means its default
 	}
 	d.Registry, err = registry.New(registry.Options{
-		Store: d.Store, Dir: imagesDir, TempDir: c.Image.BigFilesTemporaryDir,
+		Store: d.Store.Images, Dir: imagesDir, TempDir: c.Image.BigFilesTemporaryDir,
 		RegistriesConf: c.Image.RegistriesConf, RegistriesConfDir: c.Image.RegistriesConfDir, ShortNameMode: c.Image.ShortNameMode,
 		RegistriesDir: c.Image.RegistriesDir, CertsDir: c.Image.CertsDir,
 		PolicyPath: c.Image.SignaturePolicy, PolicyDir: c.Image.SignaturePolicyDir,

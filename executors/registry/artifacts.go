@@ -334,7 +334,7 @@ func (p *Puller) Artifacts() ([]Artifact, error) {
 	return all, nil
 }
 
-// ResolveArtifact finds the artifact that a user means, as storage.Store.Resolve finds
+// ResolveArtifact finds the artifact that a user means, as storage.Images.Resolve finds
 // an image: by its id, with or without "sha256:"; by a name; by the beginning of an id.
 // The error is ErrNotFound or ErrInvalidReference.
 func (p *Puller) ResolveArtifact(ref string) (Artifact, error) {
@@ -399,7 +399,7 @@ func (p *Puller) artifactNames(name string) ([]reference.Named, error) {
 	return names, nil
 }
 
-// RemoveArtifact makes ref no longer point to an artifact, as storage.Store.Remove does
+// RemoveArtifact makes ref no longer point to an artifact, as storage.Images.Remove does
 // with images: a name is taken from it, and it goes with the last one; by its id it goes
 // with all its names; a name with a digest stands for all names in that repository.
 // Before it goes, may is asked, and can refuse with an error. One that is not there is

@@ -28,7 +28,7 @@ func BenchmarkPull(b *testing.B) {
 	for b.Loop() {
 		pulled := n.pull(b, ref)
 		b.StopTimer()
-		if err := n.store.Remove(ctx, pulled.ImageID); err != nil {
+		if err := n.store.Images.Remove(ctx, pulled.ImageID); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()

@@ -117,7 +117,7 @@ pull-from-mirror = "tag-only"
 				if pulled := n.pull(t, ref); pulled.Name != ref || pulled.Digest != digest.String() {
 					t.Errorf("%s was pulled as %s with %s", ref, pulled.Name, pulled.Digest)
 				}
-				if err := n.store.Remove(context.Background(), ref); err != nil {
+				if err := n.store.Images.Remove(context.Background(), ref); err != nil {
 					t.Error(err)
 				}
 			}
@@ -201,7 +201,7 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		"credentials":     func(o *Options) { o.NamespacedAuthDir = "relative" },
 		"keys":            func(o *Options) { o.DecryptionKeysPath = "relative" },
 	} {
-		options := Options{Store: n.store, Dir: t.TempDir()}
+		options := Options{Store: n.store.Images, Dir: t.TempDir()}
 		change(&options)
 		if _, err := New(options); err == nil {
 			t.Errorf("a bad option is accepted: %s", name)
@@ -267,7 +267,7 @@ func TestNamespacedCredentials(t *testing.T) {
 
 	// What a crash leaves is removed at the start.
 	write(t, filepath.Join(dir, inUseDir, "shop-abc.json"), "{}")
-	if _, err := New(Options{Store: n.store, Dir: t.TempDir(), NamespacedAuthDir: dir, PolicyPath: acceptAll(t)}); err != nil {
+	if _, err := New(Options{Store: n.store.Images, Dir: t.TempDir(), NamespacedAuthDir: dir, PolicyPath: acceptAll(t)}); err != nil {
 		t.Fatal(err)
 	}
 	expectNoCredentials(t, dir)

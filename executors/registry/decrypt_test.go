@@ -72,7 +72,7 @@ func TestEncryptedLayers(t *testing.T) {
 			}
 			n := newNode(t, server, with(func(o *Options) { o.DecryptionKeysPath = keys }))
 			n.pull(t, plain)
-			if err := n.store.Remove(context.Background(), plain); err != nil {
+			if err := n.store.Images.Remove(context.Background(), plain); err != nil {
 				t.Fatal(err)
 			}
 			pulled, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref})
@@ -106,7 +106,7 @@ func TestBadDecryptionKeys(t *testing.T) {
 			if err := spoil(dir); err != nil {
 				t.Fatal(err)
 			}
-			_, err := New(Options{Store: n.store, Dir: t.TempDir(), PolicyPath: acceptAll(t), DecryptionKeysPath: dir})
+			_, err := New(Options{Store: n.store.Images, Dir: t.TempDir(), PolicyPath: acceptAll(t), DecryptionKeysPath: dir})
 			if err == nil || !strings.Contains(err.Error(), "decryption keys") || strings.Contains(err.Error(), "s3cr") {
 				t.Errorf("error is %v", err)
 			}

@@ -35,7 +35,7 @@ func TestPullThatLostALayerToARemovalIsRepeated(t *testing.T) {
 	server.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, upper.String()) {
 			once.Do(func() {
-				if err := n.store.Remove(context.Background(), base.ImageID); err != nil {
+				if err := n.store.Images.Remove(context.Background(), base.ImageID); err != nil {
 					t.Error(err)
 				}
 			})
@@ -46,7 +46,7 @@ func TestPullThatLostALayerToARemovalIsRepeated(t *testing.T) {
 	if pulled.Bytes == 0 {
 		t.Error("nothing was fetched")
 	}
-	all, err := n.store.Images(context.Background())
+	all, err := n.store.Images.List(context.Background())
 	if err != nil || len(all) != 1 || all[0].ID != pulled.ImageID {
 		t.Errorf("images are %+v, %v", all, err)
 	}
@@ -88,7 +88,7 @@ func TestPullOntoAFullDiskLeavesNothing(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	n.expectNoImages(t)
-	if used, _, err := n.store.FsInfo(context.Background()); err != nil || used.Inodes > 0 {
+	if used, _, err := n.store.Usage.Filesystems(context.Background()); err != nil || used.Inodes > 0 {
 		t.Errorf("layers are left: %+v, %v", used, err)
 	}
 	if _, err := os.Stat(kept); err == nil {

@@ -251,7 +251,7 @@ func TestPolicy(t *testing.T) {
 	if _, err := n.puller.Pull(context.Background(), PullRequest{Ref: allowed}); err == nil {
 		t.Error("a pull with an unreadable policy succeeded")
 	}
-	if _, err := New(Options{Store: n.store, Dir: t.TempDir(), PolicyPath: path}); err == nil {
+	if _, err := New(Options{Store: n.store.Images, Dir: t.TempDir(), PolicyPath: path}); err == nil {
 		t.Error("an unreadable policy is accepted at the start")
 	}
 }

@@ -83,12 +83,12 @@ func (n *node) expectFiles(t *testing.T, imageID string, files map[string]string
 func (n *node) inRootfs(t *testing.T, imageID string, look func(root string)) {
 	t.Helper()
 	container := strings.Repeat("c1", 32)
-	rootfs, err := n.store.PrepareRootfs(context.Background(), storage.RootfsRequest{ContainerID: container, ImageID: imageID})
+	rootfs, err := n.store.Rootfses.Prepare(context.Background(), storage.RootfsRequest{ContainerID: container, ImageID: imageID})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := n.store.ReleaseRootfs(context.Background(), container); err != nil {
+		if err := n.store.Rootfses.Release(context.Background(), container); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -282,7 +282,7 @@ func TestConfigurationsAreKept(t *testing.T) {
 	} {
 		image := images.Build(t, images.Spec{Config: config, Layers: [][]images.File{{{Path: "f", Mode: 0o644, Content: []byte(fmt.Sprint(i))}}}})
 		pulled := n.pull(t, server.Push(t, fmt.Sprintf("config:v%d", i), image))
-		stored, err := n.store.Resolve(context.Background(), pulled.ImageID)
+		stored, err := n.store.Images.Resolve(context.Background(), pulled.ImageID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -99,7 +99,7 @@ func openNode(options nodeOptions) (*node, error) {
 		return nil, err
 	}
 	pullerOptions := Options{
-		Store:             store,
+		Store:             store.Images,
 		Dir:               dir,
 		RegistriesConf:    options.RegistriesConf,
 		RegistriesConfDir: options.RegistriesConfDir,
@@ -145,7 +145,7 @@ func (n *node) expectNoImages(t *testing.T) {
 	if left := n.temporary(t); len(left) > 0 {
 		t.Errorf("temporary files are left: %q", left)
 	}
-	listed, err := n.store.Images(context.Background())
+	listed, err := n.store.Images.List(context.Background())
 	if err != nil || len(listed) > 0 {
 		t.Errorf("images are %+v, %v; want none", listed, err)
 	}
@@ -202,7 +202,7 @@ func pullForEver(text string) {
 		if job.Once {
 			return
 		}
-		if err := n.store.Remove(context.Background(), pulled.ImageID); err != nil {
+		if err := n.store.Images.Remove(context.Background(), pulled.ImageID); err != nil {
 			panic(err)
 		}
 	}

@@ -119,7 +119,7 @@ func TestLoad(t *testing.T) {
 			var names []string
 			for _, image := range loaded {
 				names = append(names, image.Name)
-				stored, err := n.store.Resolve(context.Background(), image.Name)
+				stored, err := n.store.Images.Resolve(context.Background(), image.Name)
 				if err != nil || stored.ID != image.ImageID {
 					t.Errorf("%s is in the store as %q, %v; want %s", image.Name, stored.ID, err, image.ImageID)
 				}

@@ -83,7 +83,7 @@ insecure = true
 	if pulled.Name != ref {
 		t.Errorf("pulled as %s, want %s", pulled.Name, ref)
 	}
-	if image, err := n.store.Resolve(context.Background(), "app:v1"); err != nil || image.ID != pulled.ImageID {
+	if image, err := n.store.Images.Resolve(context.Background(), "app:v1"); err != nil || image.ID != pulled.ImageID {
 		t.Errorf("the short name stands for %q, %v", image.ID, err)
 	}
 	_, err := n.puller.Pull(context.Background(), PullRequest{Ref: "none:v1"})

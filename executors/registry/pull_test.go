@@ -55,7 +55,7 @@ func TestPullFormats(t *testing.T) {
 				if pulled.Bytes == 0 {
 					t.Error("no bytes were fetched")
 				}
-				image, err := n.store.Resolve(context.Background(), test.ref)
+				image, err := n.store.Images.Resolve(context.Background(), test.ref)
 				if err != nil || image.ID != config.Hex {
 					t.Errorf("the name stands for %q, %v", image.ID, err)
 				}
@@ -78,12 +78,12 @@ func TestPulledImageCanBeRun(t *testing.T) {
 	n := newNode(t, server)
 	pulled := n.pull(t, ref)
 	container := strings.Repeat("c0", 32)
-	rootfs, err := n.store.PrepareRootfs(context.Background(), storage.RootfsRequest{ContainerID: container, ImageID: pulled.ImageID})
+	rootfs, err := n.store.Rootfses.Prepare(context.Background(), storage.RootfsRequest{ContainerID: container, ImageID: pulled.ImageID})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := n.store.ReleaseRootfs(context.Background(), container); err != nil {
+		if err := n.store.Rootfses.Release(context.Background(), container); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -142,7 +142,7 @@ func TestConcurrentPulls(t *testing.T) {
 		})
 	}
 	pulls.Wait()
-	listed, err := n.store.Images(context.Background())
+	listed, err := n.store.Images.List(context.Background())
 	if err != nil || len(listed) != len(refs) {
 		t.Errorf("%d images, %v; want %d", len(listed), err, len(refs))
 	}
@@ -199,10 +199,10 @@ func TestKillDuringPull(t *testing.T) {
 			t.Errorf("temporary files are left: %q", left)
 		}
 		pulled := n.pull(t, ref)
-		if err := n.store.Remove(context.Background(), pulled.ImageID); err != nil {
+		if err := n.store.Images.Remove(context.Background(), pulled.ImageID); err != nil {
 			t.Error(err)
 		}
-		if _, err := n.store.CollectOrphans(context.Background(), 0); err != nil {
+		if _, err := n.store.Images.CollectOrphans(context.Background(), 0); err != nil {
 			t.Error(err)
 		}
 		for _, directory := range []string{"l", "tempdirs", "staging"} {

@@ -176,7 +176,7 @@ func TestSignedBy(t *testing.T) {
 // manifest may not be changed on the way.
 func (n *trust) expectSignatureKept(t *testing.T, ref string) {
 	t.Helper()
-	image, err := n.store.Resolve(context.Background(), ref)
+	image, err := n.store.Images.Resolve(context.Background(), ref)
 	if err != nil || len(image.Digests) == 0 {
 		t.Errorf("image is %+v, %v", image, err)
 	}

@@ -44,21 +44,21 @@ func BenchmarkRootfs(b *testing.B) {
 		for i := range b.N {
 			request := MountImageRequest{ID: VolumeID(id(fmt.Sprint(i)), 0), Image: image.ID}
 			mountVolume(b, s, request)
-			if err := s.UnmountImage(ctx, request.ID); err != nil {
+			if err := s.Volumes.Unmount(ctx, request.ID); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("resolve", func(b *testing.B) {
 		for range b.N {
-			if _, err := s.Resolve(ctx, ref); err != nil {
+			if _, err := s.Images.Resolve(ctx, ref); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	fsinfo := func(b *testing.B) {
 		for range b.N {
-			if _, _, err := s.FsInfo(ctx); err != nil {
+			if _, _, err := s.Usage.Filesystems(ctx); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -69,7 +69,7 @@ func BenchmarkRootfs(b *testing.B) {
 		clock := time.Now()
 		s.now = func() time.Time { clock = clock.Add(rootfsUsageAge); return clock }
 		fsinfo(b)
-		s.beside.wait()
+		s.Usage.beside.wait()
 		s.now = time.Now
 	})
 }

@@ -56,12 +56,12 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 		for {
 			for _, container := range arguments[1:] {
 				request := RootfsRequest{ContainerID: container, ImageID: arguments[0]}
-				if _, err := s.PrepareRootfs(context.Background(), request); err != nil {
+				if _, err := s.Rootfses.Prepare(context.Background(), request); err != nil {
 					return err
 				}
 			}
 			for _, container := range arguments[1:] {
-				if err := s.ReleaseRootfs(context.Background(), container); err != nil {
+				if err := s.Rootfses.Release(context.Background(), container); err != nil {
 					return err
 				}
 			}
@@ -71,7 +71,7 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 		if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
 			return fmt.Errorf("make mounts shared: %w", err)
 		}
-		rootfs, err := s.PrepareRootfs(context.Background(), RootfsRequest{ContainerID: arguments[1], ImageID: arguments[0]})
+		rootfs, err := s.Rootfses.Prepare(context.Background(), RootfsRequest{ContainerID: arguments[1], ImageID: arguments[0]})
 		if err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 		if mounts[0].Optional != "" {
 			return fmt.Errorf("the mount is %q, want private", mounts[0].Optional)
 		}
-		return s.ReleaseRootfs(context.Background(), arguments[1])
+		return s.Rootfses.Release(context.Background(), arguments[1])
 	},
 	// volumes mounts an image for a container and lets go of it until it is killed.
 	"volumes": func(s *Store, arguments []string) error {
@@ -96,11 +96,11 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 				if i == 0 {
 					request.SubPath = ""
 				}
-				if _, err := s.MountImage(context.Background(), request); err != nil {
+				if _, err := s.Volumes.MountImage(context.Background(), request); err != nil {
 					return err
 				}
 			}
-			if err := s.ReleaseRootfs(context.Background(), arguments[1]); err != nil {
+			if err := s.Rootfses.Release(context.Background(), arguments[1]); err != nil {
 				return err
 			}
 		}
@@ -118,7 +118,7 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 			if err != nil {
 				return err
 			}
-			if err := s.Remove(context.Background(), image.ID); err != nil {
+			if err := s.Images.Remove(context.Background(), image.ID); err != nil {
 				return err
 			}
 		}

@@ -20,9 +20,9 @@ import (
 // image that was pulled is over it.
 const maxConfigSize = 4 << 20
 
-// readConfig reads an image's configuration whatever its manifest's format is, and
+// config reads an image's configuration whatever its manifest's format is, and
 // the annotations of the manifest if it has any.
-func (s *Store) readConfig(ctx context.Context, record *library.Image) (*imagespec.Image, map[string]string, error) {
+func (c *catalog) config(ctx context.Context, record *library.Image) (*imagespec.Image, map[string]string, error) {
 	for name, size := range record.BigDataSizes {
 		if digest.Digest(name).Validate() == nil || name == library.ImageDigestBigDataKey {
 			if size > maxConfigSize {
@@ -30,7 +30,7 @@ func (s *Store) readConfig(ctx context.Context, record *library.Image) (*imagesp
 			}
 		}
 	}
-	ref, err := istorage.Transport.NewStoreReference(s.lib, nil, record.ID)
+	ref, err := istorage.Transport.NewStoreReference(c.lib, nil, record.ID)
 	if err != nil {
 		return nil, nil, fmt.Errorf("name the image: %w", err)
 	}

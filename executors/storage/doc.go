@@ -8,14 +8,21 @@
 // may be interrupted anywhere and asked for again.
 //
 // It must not know registries (package registry fetches images and writes them
-// through a reference that Store.Reference gives), sandboxes, the CRI's messages,
-// or the event log. It is told what to do and reports what happened.
+// through a reference that Images.Reference gives), sandboxes, the CRI's messages,
+// or the event log. It does what it is asked to do and reports what happened.
 //
-// Read store.go first, then rootfs.go and release.go: a container's root
-// filesystem is a record, a layer and a mount, all three named by the container's
-// id, and every function there starts by asking which of the three exist. A volume
-// (volume.go) is the same once more, with a read-only view of its mount. Where all that
-// is, and with which settings, is decided by options.go and storageconf.go.
+// Read store.go first, which puts a Store together from its parts:
+//
+//   - Images (images.go, resolve.go, remove.go; catalog.go reads their records) has names
+//     and configurations, and takes in what a pull brings (gate.go, orphans.go).
+//   - Rootfses (rootfs.go) and Volumes (volume.go, volume_dir.go) are made of layers
+//     (layers.go): a record, a layer and a mount, all three named by one id. Every method
+//     starts by asking which of the three exist.
+//   - Usage (usage.go) measures.
+//   - recover.go clears up what a crash left, when a Store is opened.
+//
+// All of them work on one disk (disk.go): the library's store and where things are in it.
+// Where that is, and with which settings, is decided by options.go and storageconf.go.
 //
 // Three rules hold throughout:
 //

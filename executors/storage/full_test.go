@@ -76,7 +76,7 @@ func TestPullOntoAFullDiskFailsAndLeavesNothing(t *testing.T) {
 	if !IsFull(err) || !strings.Contains(err.Error(), "no space left on device") {
 		t.Errorf("the error does not tell that the disk is full: %v", err)
 	}
-	if _, err := s.CollectOrphans(ctx, 0); err != nil {
+	if _, err := s.Images.CollectOrphans(ctx, 0); err != nil {
 		t.Error(err)
 	}
 	expectEmpty(t, s)
@@ -103,7 +103,7 @@ func TestPullsThatFilledTheDiskLeaveNothing(t *testing.T) {
 	}
 	begin := func() (end func(error)) {
 		t.Helper()
-		end, err := s.BeginPull(ctx)
+		end, err := s.Images.BeginPull(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,12 +141,12 @@ func TestContainersOnAFullDisk(t *testing.T) {
 	prepare(t, s, living, image)
 
 	free := fill(t, s)
-	_, err := s.PrepareRootfs(ctx, RootfsRequest{ContainerID: failing, ImageID: image.ID})
+	_, err := s.Rootfses.Prepare(ctx, RootfsRequest{ContainerID: failing, ImageID: image.ID})
 	if !IsFull(err) {
 		t.Errorf("preparing a root filesystem: %v, want that the disk is full", err)
 	}
 	expectNothing(t, s, failing)
-	_, err = s.MountImage(ctx, MountImageRequest{ID: VolumeID(failing, 0), Image: image.ID})
+	_, err = s.Volumes.MountImage(ctx, MountImageRequest{ID: VolumeID(failing, 0), Image: image.ID})
 	if !IsFull(err) {
 		t.Errorf("mounting an image: %v, want that the disk is full", err)
 	}
@@ -154,7 +154,7 @@ func TestContainersOnAFullDisk(t *testing.T) {
 	// What frees space must work without any.
 	release(t, s, living)
 	expectNothing(t, s, living)
-	if err := s.Remove(ctx, image.ID); err != nil {
+	if err := s.Images.Remove(ctx, image.ID); err != nil {
 		t.Errorf("removing an image when the disk is full: %v", err)
 	}
 	expectEmpty(t, s)
@@ -172,10 +172,10 @@ func TestStoreOnAFullDiskCanBeOpened(t *testing.T) {
 	free := fill(t, s)
 	s.Close()
 	s = open(t, s.options)
-	if _, err := s.Resolve(t.Context(), ref); err != nil {
+	if _, err := s.Images.Resolve(t.Context(), ref); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := s.FsInfo(t.Context()); err != nil {
+	if _, _, err := s.Usage.Filesystems(t.Context()); err != nil {
 		t.Error(err)
 	}
 	free()

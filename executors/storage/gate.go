@@ -83,15 +83,15 @@ func (g *gate) doneCollecting(whole bool) {
 // the disk is full, those go that were made since it and the pulls beside it began, as
 // everybody needs the room. (A pull of another program in this very time may lose
 // layers, too. It fails then, as it would have on a full disk.)
-func (s *Store) BeginPull(ctx context.Context) (end func(failed error), err error) {
-	if err := s.pulls.enter(ctx, s.now()); err != nil {
+func (m *Images) BeginPull(ctx context.Context) (end func(failed error), err error) {
+	if err := m.pulls.enter(ctx, m.now()); err != nil {
 		return nil, err
 	}
 	return func(failed error) {
-		s.pulls.leave(IsFull(failed))
-		if _, err := s.CollectOrphans(context.WithoutCancel(ctx), s.options.OrphanGrace); err != nil {
-			s.log.Warn("layers of unfinished pulls could not be removed", "error", err)
+		m.pulls.leave(IsFull(failed))
+		if _, err := m.CollectOrphans(context.WithoutCancel(ctx), m.orphanGrace); err != nil {
+			m.log.Warn("layers of unfinished pulls could not be removed", "error", err)
 		}
-		s.beside.do(s.measureNewLayers)
+		m.usage.measureSoon()
 	}, nil
 }

@@ -108,7 +108,7 @@ func tryPull(ctx context.Context, s *Store, conf, confDir, from, as string) (Ima
 	if err != nil {
 		return Image{}, err
 	}
-	target, err := s.Reference(reference.TagNameOnly(named))
+	target, err := s.Images.Reference(reference.TagNameOnly(named))
 	if err != nil {
 		return Image{}, err
 	}
@@ -130,11 +130,11 @@ func tryPull(ctx context.Context, s *Store, conf, confDir, from, as string) (Ima
 	}); err != nil {
 		return Image{}, err
 	}
-	id, err := s.ImageIDAt(ctx, copied)
+	id, err := s.Images.ImageIDAt(ctx, copied)
 	if err != nil {
 		return Image{}, err
 	}
-	return s.Resolve(ctx, id)
+	return s.Images.Resolve(ctx, id)
 }
 
 // id makes a container id that is the same for the same text.
@@ -142,7 +142,7 @@ func id(text string) string { return digest.FromString(text).Encoded() }
 
 func prepare(t testing.TB, s *Store, container string, image Image) Rootfs {
 	t.Helper()
-	rootfs, err := s.PrepareRootfs(context.Background(), RootfsRequest{
+	rootfs, err := s.Rootfses.Prepare(context.Background(), RootfsRequest{
 		ContainerID: container,
 		ImageID:     image.ID,
 		Labels:      map[string]string{"name": "test"},
@@ -155,7 +155,7 @@ func prepare(t testing.TB, s *Store, container string, image Image) Rootfs {
 
 func release(t testing.TB, s *Store, container string) {
 	t.Helper()
-	if err := s.ReleaseRootfs(context.Background(), container); err != nil {
+	if err := s.Rootfses.Release(context.Background(), container); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -22,7 +22,7 @@ func TestImagesDescribesWhatWasPulled(t *testing.T) {
 	s := open(t, options)
 
 	pull(t, s, server, ref, ref)
-	listed, err := s.Images(context.Background())
+	listed, err := s.Images.List(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,15 +62,15 @@ func TestImagesSeesWhatAnotherProcessChanges(t *testing.T) {
 	s := open(t, options)
 	image := pull(t, s, server, ref, ref)
 
-	index, err := s.currentIndex(context.Background())
+	index, err := s.Images.catalog.current(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := s.currentIndex(context.Background()); err != nil || again != index {
+	if again, err := s.Images.catalog.current(context.Background()); err != nil || again != index {
 		t.Errorf("the index was read again without a change (error %v)", err)
 	}
 	runChild(t, "rename", options, image.ID, "other.example/name:new")
-	found, err := s.Resolve(context.Background(), "other.example/name:new")
+	found, err := s.Images.Resolve(context.Background(), "other.example/name:new")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestResolve(t *testing.T) {
 		{name: "path", ref: "../../etc/passwd", err: ErrInvalidReference},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			found, err := s.Resolve(context.Background(), test.ref)
+			found, err := s.Images.Resolve(context.Background(), test.ref)
 			if !errors.Is(err, test.err) || found.ID != test.want {
 				t.Errorf("Resolve(%q) = %q, %v; want %q, %v", test.ref, found.ID, err, test.want, test.err)
 			}
@@ -146,12 +146,12 @@ func TestTagThatMovesLeavesTheOldImageUntagged(t *testing.T) {
 	before := pull(t, s, server, server.Push(t, "app:latest", older), server.Host+"/app:latest")
 	after := pull(t, s, server, server.Push(t, "app:latest", small(t, "newer", v1.Config{})), server.Host+"/app:latest")
 
-	found, err := s.Resolve(context.Background(), server.Host+"/app:latest")
+	found, err := s.Images.Resolve(context.Background(), server.Host+"/app:latest")
 	if err != nil || found.ID != after.ID {
 		t.Errorf("the tag stands for %q, %v; want %q", found.ID, err, after.ID)
 	}
 	manifest, _ := older.Digest()
-	old, err := s.Resolve(context.Background(), server.Host+"/app@"+manifest.String())
+	old, err := s.Images.Resolve(context.Background(), server.Host+"/app@"+manifest.String())
 	if err != nil || old.ID != before.ID {
 		t.Errorf("the old image's digest stands for %q, %v; want %q", old.ID, err, before.ID)
 	}
@@ -209,7 +209,7 @@ func TestDigestsOfIndexAndOfItsPlatformAreBothNames(t *testing.T) {
 		t.Errorf("digests are %q, want %q", image.Digests, want)
 	}
 	for _, name := range want {
-		if found, err := s.Resolve(t.Context(), name); err != nil || found.ID != image.ID {
+		if found, err := s.Images.Resolve(t.Context(), name); err != nil || found.ID != image.ID {
 			t.Errorf("Resolve(%s) = %q, %v", name, found.ID, err)
 		}
 	}

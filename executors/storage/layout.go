@@ -2,6 +2,7 @@ package storage
 
 import (
 	"path/filepath"
+	"strings"
 )
 
 // The graph drivers that are supported. With overlay a root filesystem is a mount
@@ -77,3 +78,8 @@ func (l layout) records(root, kind string) string {
 
 // mounts says whether a root filesystem is a mount.
 func (l layout) mounts() bool { return l.driver != vfsDriver }
+
+func (l layout) volumePath(id string) string {
+	container, index, _ := strings.Cut(id, "-")
+	return filepath.Join(l.runRoot, volumesDir, container, index)
+}

@@ -134,11 +134,11 @@ func removeDanglingLinks(dir string) error {
 // removeLostLinks makes up for the driver, which looks for the short name of an
 // image's layer among those of the containers' and, if there is a separate image
 // store, leaves it behind.
-func (s *Store) removeLostLinks() {
-	if s.layout.imageRoot == s.layout.graphRoot {
+func (d *disk) removeLostLinks() {
+	if d.layout.imageRoot == d.layout.graphRoot {
 		return
 	}
-	if err := removeDanglingLinks(filepath.Join(s.layout.driverDir(s.layout.imageRoot), linksDir)); err != nil {
-		s.log.Warn("links of removed layers are left", "store", s.layout.imageRoot, "error", err)
+	if err := removeDanglingLinks(filepath.Join(d.layout.driverDir(d.layout.imageRoot), linksDir)); err != nil {
+		d.log.Warn("links of removed layers are left", "store", d.layout.imageRoot, "error", err)
 	}
 }

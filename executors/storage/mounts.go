@@ -114,15 +114,15 @@ func (s *Store) expectedMounts() (map[string]Mount, error) {
 		if record, ours := ownVolume(&containers[i]); ours {
 			mount := Mount{ContainerID: record.ContainerID, ImageID: record.ImageID, VolumeID: record.VolumeID}
 			expected[s.layout.rootfsMount(containers[i].ID)] = mount
-			expected[s.volumePath(record.VolumeID)] = mount
+			expected[s.layout.volumePath(record.VolumeID)] = mount
 		}
 	}
-	directories, err := s.directoryVolumes()
+	directories, err := s.Volumes.directories()
 	if err != nil {
 		return nil, err
 	}
 	for _, volume := range directories {
-		expected[s.volumePath(volume.volumeID)] = Mount{ContainerID: volume.containerID(), VolumeID: volume.volumeID}
+		expected[s.layout.volumePath(volume.volumeID)] = Mount{ContainerID: volume.containerID(), VolumeID: volume.volumeID}
 	}
 	return expected, nil
 }

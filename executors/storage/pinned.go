@@ -40,7 +40,7 @@ func CheckPinned(pattern string) error {
 
 // IsPinned says whether something with one of these full names must not be garbage
 // collected. Images say so of themselves; this is for what is kept elsewhere.
-func (s *Store) IsPinned(names ...string) bool { return s.pinned.match(names...) }
+func (m *Images) IsPinned(names ...string) bool { return m.catalog.pinned.match(names...) }
 
 func (p pinnedPatterns) match(names ...string) bool {
 	for _, pattern := range p {

@@ -47,15 +47,15 @@ func TestImagesNeverVanishUnderContainers(t *testing.T) {
 
 	var lived, withVolume, pulled, disturbed atomic.Int64
 	fetch := func(i int, as string) error {
-		end, err := s.BeginPull(ctx)
+		end, err := s.Images.BeginPull(ctx)
 		if err != nil {
 			return err
 		}
 		defer end(nil)
 		for {
-			removals := s.Removals()
+			removals := s.Images.Removals()
 			_, err := tryPull(ctx, s, server.RegistriesConf, server.RegistriesConfDir, refs[i], refs[i]+"-"+as)
-			if err != nil && s.Removals() != removals {
+			if err != nil && s.Images.Removals() != removals {
 				disturbed.Add(1)
 				continue
 			}
@@ -65,18 +65,18 @@ func TestImagesNeverVanishUnderContainers(t *testing.T) {
 	}
 	// live is what one worker does for a container of image i.
 	live := func(container string, i int) error {
-		rootfs, err := s.PrepareRootfs(ctx, RootfsRequest{ContainerID: container, ImageID: ids[i]})
+		rootfs, err := s.Rootfses.Prepare(ctx, RootfsRequest{ContainerID: container, ImageID: ids[i]})
 		if errors.Is(err, ErrImageNotFound) {
-			return errors.Join(s.ReleaseRootfs(ctx, container), fetch(i, container[:8]))
+			return errors.Join(s.Rootfses.Release(ctx, container), fetch(i, container[:8]))
 		}
 		if err != nil {
 			return err
 		}
-		volume, volumeErr := s.MountImage(ctx, MountImageRequest{ID: VolumeID(container, 0), Image: ids[1-i]})
+		volume, volumeErr := s.Volumes.MountImage(ctx, MountImageRequest{ID: VolumeID(container, 0), Image: ids[1-i]})
 		if volumeErr != nil && !errors.Is(volumeErr, ErrImageNotFound) {
 			return volumeErr
 		}
-		err = s.Remove(ctx, ids[i])
+		err = s.Images.Remove(ctx, ids[i])
 		if !errors.Is(err, ErrImageInUse) {
 			return fmt.Errorf("removing the image of a container: %w", err)
 		}
@@ -93,11 +93,11 @@ func TestImagesNeverVanishUnderContainers(t *testing.T) {
 				return fmt.Errorf("%s of a live container is %q, %w", path, content, err)
 			}
 		}
-		if _, err := s.Resolve(ctx, ids[i]); err != nil {
+		if _, err := s.Images.Resolve(ctx, ids[i]); err != nil {
 			return fmt.Errorf("the image of a live container: %w", err)
 		}
 		lived.Add(1)
-		return s.ReleaseRootfs(ctx, container)
+		return s.Rootfses.Release(ctx, container)
 	}
 	disturbers := []func(random *rand.Rand, worker int) error{
 		func(random *rand.Rand, worker int) error { // pulls
@@ -105,14 +105,14 @@ func TestImagesNeverVanishUnderContainers(t *testing.T) {
 		},
 		func(random *rand.Rand, worker int) error { // removes
 			i := random.Intn(len(refs))
-			err := s.Remove(ctx, []string{ids[i], refs[i], fmt.Sprintf("%s-%d", refs[i], random.Intn(8))}[random.Intn(3)])
+			err := s.Images.Remove(ctx, []string{ids[i], refs[i], fmt.Sprintf("%s-%d", refs[i], random.Intn(8))}[random.Intn(3)])
 			if errors.Is(err, ErrImageInUse) {
 				return nil
 			}
 			return err
 		},
 		func(random *rand.Rand, _ int) error { // collects what others have just left
-			_, err := s.CollectOrphans(ctx, 0)
+			_, err := s.Images.CollectOrphans(ctx, 0)
 			return err
 		},
 	}
@@ -153,11 +153,11 @@ func TestImagesNeverVanishUnderContainers(t *testing.T) {
 	}
 
 	for _, image := range ids {
-		if err := s.Remove(ctx, image); err != nil {
+		if err := s.Images.Remove(ctx, image); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := s.CollectOrphans(ctx, 0); err != nil {
+	if _, err := s.Images.CollectOrphans(ctx, 0); err != nil {
 		t.Error(err)
 	}
 	expectEmpty(t, s)

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"time"
 
 	library "go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
@@ -83,7 +81,7 @@ func (s *Store) recover() error {
 			s.log.Warn("links that a crash left in the image store could not be removed", "store", root, "error", err)
 		}
 	}
-	_, err = s.CollectOrphans(context.Background(), s.options.OrphanGrace)
+	_, err = s.Images.CollectOrphans(context.Background(), s.options.OrphanGrace)
 	return err
 }
 
@@ -140,135 +138,4 @@ func imagesWithoutLayers(records library.MultiListResult) []string {
 		}
 	}
 	return damaged
-}
-
-// CollectRootfses releases, at the start of a boot, the root filesystems of containers that
-// nobody knows, and says of which. A removal is not synced: if the node loses power right
-// after one, the files, or the library's record of them, may be there again. What is
-// mounted was made in this boot, by whoever shares the store, and is left alone.
-func (s *Store) CollectRootfses(ctx context.Context, known func(id string) bool) (released []string, err error) {
-	ids, err := s.Rootfses(ctx)
-	if err != nil {
-		return nil, err
-	}
-	volumes, err := s.volumes()
-	if err != nil {
-		return nil, err
-	}
-	for _, volume := range volumes {
-		ids = append(ids, volume.ContainerID)
-	}
-	slices.Sort(ids)
-	var failed error
-	for _, id := range slices.Compact(ids) {
-		if known(id) {
-			continue
-		}
-		mounted, err := s.isMounted(s.layout.rootfsMount(id))
-		if mounted {
-			continue
-		}
-		if err == nil {
-			err = s.ReleaseRootfs(ctx, id)
-		}
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		released = append(released, id)
-	}
-	return released, failed
-}
-
-// CollectOrphans removes layers that are older than the given age and that no
-// image, container or name refers to, and says how many. Such layers come from
-// pulls that were cut off, and from a removal that was. It does nothing while a
-// pull is under way, which may be about to use them. Of pulls that filled the disk it
-// removes also younger ones: see BeginPull.
-func (s *Store) CollectOrphans(ctx context.Context, age time.Duration) (removed int, err error) {
-	full, may := s.pulls.tryCollect()
-	if !may {
-		return 0, nil
-	}
-	defer func() { s.pulls.doneCollecting(err == nil) }()
-	records, err := s.lib.MultiList(library.MultiListOptions{Images: true, Layers: true, Containers: true})
-	if err != nil {
-		return 0, fmt.Errorf("collect orphaned layers: read the records: %w", err)
-	}
-	for _, id := range orphans(records, lifetime{before: s.now().Add(-age), since: full}) {
-		if ctx.Err() != nil {
-			return removed, fmt.Errorf("collect orphaned layers: %w", ctx.Err())
-		}
-		// DeleteLayer looks again, under the store's locks, whether it is needed.
-		if err := s.freeing(func() error { return s.lib.DeleteLayer(id) }); err != nil {
-			s.log.Debug("an orphaned layer was not removed", "layer", id, "error", err)
-			continue
-		}
-		removed++
-	}
-	if removed > 0 {
-		s.removeLostLinks()
-	}
-	return removed, nil
-}
-
-// A lifetime says when layers were made that may be collected: before a time, or also
-// since another, unless that is zero.
-type lifetime struct{ before, since time.Time }
-
-func (l lifetime) has(created time.Time) bool {
-	return !created.After(l.before) || !l.since.IsZero() && !created.Before(l.since)
-}
-
-// orphans lists layers that nothing needs, children before their parents.
-func orphans(records library.MultiListResult, made lifetime) []string {
-	layers := make(map[string]*library.Layer, len(records.Layers))
-	for i := range records.Layers {
-		layers[records.Layers[i].ID] = &records.Layers[i]
-	}
-	needed := map[string]bool{}
-	need := func(id string) {
-		for id != "" && !needed[id] {
-			needed[id] = true
-			if layer := layers[id]; layer != nil {
-				id = layer.Parent
-			} else {
-				return
-			}
-		}
-	}
-	for _, image := range records.Images {
-		need(image.TopLayer)
-		for _, mapped := range image.MappedTopLayers {
-			need(mapped)
-		}
-	}
-	for _, container := range records.Containers {
-		need(container.LayerID)
-	}
-	for id, layer := range layers {
-		if layer.ReadOnly || len(layer.Names) > 0 || layer.MountCount > 0 || !made.has(layer.Created) {
-			need(id)
-		}
-	}
-	var ordered []string
-	var visit func(id string)
-	children := map[string][]string{}
-	for id, layer := range layers {
-		children[layer.Parent] = append(children[layer.Parent], id)
-	}
-	visit = func(id string) {
-		for _, child := range children[id] {
-			visit(child)
-		}
-		if !needed[id] {
-			ordered = append(ordered, id)
-		}
-	}
-	for id, layer := range layers {
-		if !needed[id] && (layer.Parent == "" || needed[layer.Parent] || layers[layer.Parent] == nil) {
-			visit(id)
-		}
-	}
-	return ordered
 }

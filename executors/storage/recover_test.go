@@ -52,20 +52,20 @@ func TestKillDuringPrepareAndRelease(t *testing.T) {
 			release(t, s, container)
 			expectNothing(t, s, container)
 		}
-		if ids, err := s.Rootfses(context.Background()); err != nil || len(ids) > 0 {
+		if ids, err := s.Rootfses.List(context.Background()); err != nil || len(ids) > 0 {
 			t.Errorf("Rootfses() = %q, %v", ids, err)
 		}
 		s.Close()
 	}
 	s = open(t, options)
-	if err := s.Remove(context.Background(), image.ID); err != nil {
+	if err := s.Images.Remove(context.Background(), image.ID); err != nil {
 		t.Error(err)
 	}
 	expectEmpty(t, s)
 }
 
-// TestCollectRootfses: after a boot, what nobody knows goes, and nothing else.
-func TestCollectRootfses(t *testing.T) {
+// TestRootfsesCollect: after a boot, what nobody knows goes, and nothing else.
+func TestRootfsesCollect(t *testing.T) {
 	s, image := pulled(t)
 	ctx := context.Background()
 	for _, container := range []string{"known", "back", "back with a volume", "of another daemon"} {
@@ -87,20 +87,20 @@ func TestCollectRootfses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	released, err := s.CollectRootfses(ctx, func(container string) bool { return container == id("known") })
+	released, err := s.Rootfses.Collect(ctx, func(container string) bool { return container == id("known") })
 	want := []string{id("back"), id("back with a volume"), id("only its volume is back")}
 	slices.Sort(want)
 	if err != nil || !slices.Equal(released, want) {
 		t.Errorf("released %q, %v; want %q", released, err, want)
 	}
-	left, err := s.Rootfses(ctx)
+	left, err := s.Rootfses.List(ctx)
 	slices.Sort(left)
 	kept := []string{id("known"), id("of another daemon")}
 	slices.Sort(kept)
 	if err != nil || !slices.Equal(left, kept) {
 		t.Errorf("left are %q, %v; want %q", left, err, kept)
 	}
-	if volumes, err := s.Volumes(ctx); err != nil || len(volumes) > 0 {
+	if volumes, err := s.Volumes.List(ctx); err != nil || len(volumes) > 0 {
 		t.Errorf("left are the volumes %q, %v", volumes, err)
 	}
 	for _, container := range want {
@@ -130,7 +130,7 @@ func TestKillDuringPullAndRemove(t *testing.T) {
 		time.Sleep(2 * pause)
 		kill()
 		s := open(t, options)
-		if _, err := s.CollectOrphans(context.Background(), 0); err != nil {
+		if _, err := s.Images.CollectOrphans(context.Background(), 0); err != nil {
 			t.Error(err)
 		}
 		expectOnlyWhatRecordsExplain(t, s)
@@ -140,10 +140,10 @@ func TestKillDuringPullAndRemove(t *testing.T) {
 			t.Errorf("the pulled image is not whole: %v", err)
 		}
 		release(t, s, id("container"))
-		if err := s.Remove(context.Background(), ref); err != nil {
+		if err := s.Images.Remove(context.Background(), ref); err != nil {
 			t.Error(err)
 		}
-		if _, err := s.CollectOrphans(context.Background(), 0); err != nil {
+		if _, err := s.Images.CollectOrphans(context.Background(), 0); err != nil {
 			t.Error(err)
 		}
 		expectEmpty(t, s)
@@ -259,12 +259,12 @@ func TestOrphanedLayersGoWhenTheyAreOldAndNoPullIsUnderWay(t *testing.T) {
 	}
 	collect := func(age time.Duration, want int) {
 		t.Helper()
-		if removed, err := s.CollectOrphans(ctx, age); err != nil || removed != want {
+		if removed, err := s.Images.CollectOrphans(ctx, age); err != nil || removed != want {
 			t.Errorf("CollectOrphans(%s) = %d, %v; want %d", age, removed, err, want)
 		}
 	}
 	collect(time.Hour, 0)
-	end, err := s.BeginPull(ctx)
+	end, err := s.Images.BeginPull(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func TestOrphanedLayersGoWhenTheyAreOldAndNoPullIsUnderWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if end, err = s.BeginPull(ctx); err != nil {
+	if end, err = s.Images.BeginPull(ctx); err != nil {
 		t.Fatal(err)
 	}
 	end(nil)

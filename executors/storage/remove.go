@@ -15,8 +15,8 @@ import (
 // stands for all names that the image has in that repository. Given an id it
 // removes the image with all its names. An image that a container stands on stays
 // whole, and the error is an *ImageInUseError. What is gone already is removed.
-func (s *Store) Remove(ctx context.Context, ref string) error {
-	found, err := s.resolve(ctx, ref)
+func (m *Images) Remove(ctx context.Context, ref string) error {
+	found, err := m.resolve(ctx, ref)
 	if errors.Is(err, ErrImageNotFound) {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 	if found.image.readOnly {
 		return fmt.Errorf("remove image %q: %w", ref, ErrReadOnlyImage)
 	}
-	record, err := s.lib.Image(found.image.ID)
+	record, err := m.lib.Image(found.image.ID)
 	if errors.Is(err, library.ErrImageUnknown) {
 		return nil
 	}
@@ -35,9 +35,9 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 	}
 	dropped := namesMeant(record.Names, found.name)
 	if found.name == nil || len(dropped) == len(record.Names) {
-		return s.deleteImage(record.ID)
+		return m.delete(record.ID)
 	}
-	err = s.freeing(func() error { return s.lib.RemoveNames(record.ID, dropped) })
+	err = m.freeing(func() error { return m.lib.RemoveNames(record.ID, dropped) })
 	if err != nil && !errors.Is(err, library.ErrImageUnknown) {
 		return fmt.Errorf("remove image %q: take its name from %s: %w", ref, record.ID, err)
 	}
@@ -62,40 +62,40 @@ func namesMeant(names []string, meant reference.Named) []string {
 // again from their end. A pull that fails while the count changes may have lost what it
 // had found in the store, or just written there, to a removal: it should be tried
 // again. (A removal cannot wait for pulls, which take as long as a registry likes.)
-func (s *Store) Removals() uint64 { return s.removals.Load() }
+func (m *Images) Removals() uint64 { return m.removals.Load() }
 
-func (s *Store) deleteImage(id string) error {
-	s.removals.Add(1)
-	defer s.removals.Add(1)
-	err := s.freeing(func() error {
-		_, err := s.lib.DeleteImage(id, true)
+func (m *Images) delete(id string) error {
+	m.removals.Add(1)
+	defer m.removals.Add(1)
+	err := m.freeing(func() error {
+		_, err := m.lib.DeleteImage(id, true)
 		return err
 	})
 	switch {
 	case errors.Is(err, library.ErrNotAnImage), errors.Is(err, library.ErrImageUnknown):
 		return nil
 	case errors.Is(err, library.ErrImageUsedByContainer):
-		return s.inUse(id, err)
+		return m.inUse(id, err)
 	case err == nil:
-		s.removeLostLinks()
+		m.removeLostLinks()
 		return nil
 	}
-	record, gone := s.lib.Image(id)
+	record, gone := m.lib.Image(id)
 	if errors.Is(gone, library.ErrImageUnknown) || gone == nil && record.ReadOnly {
 		// The record goes first. A layer that could not be removed after it belongs
 		// to nobody now, and is collected with the other orphans; or it was never
-		// ours, but an additional image store's.
+		// ours, but an additional image store'm.
 		if !errors.Is(err, library.ErrLayerUnknown) {
-			s.log.Warn("an image was removed, but not all of its layers", "image", id, "error", err)
+			m.log.Warn("an image was removed, but not all of its layers", "image", id, "error", err)
 		}
-		s.removeLostLinks()
+		m.removeLostLinks()
 		return nil
 	}
 	return fmt.Errorf("remove image %s: %w", id, err)
 }
 
-func (s *Store) inUse(imageID string, cause error) error {
-	containers, err := s.lib.Containers()
+func (m *Images) inUse(imageID string, cause error) error {
+	containers, err := m.lib.Containers()
 	if err != nil {
 		return fmt.Errorf("remove image %s: %w: %w", imageID, ErrImageInUse, cause)
 	}

@@ -42,11 +42,11 @@ func TestRemove(t *testing.T) {
 				image = pull(t, s, server, ref, name)
 			}
 			for range 2 { // the second time it is gone, which is as good
-				if err := s.Remove(ctx, test.remove(image)); err != nil {
+				if err := s.Images.Remove(ctx, test.remove(image)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			found, err := s.Resolve(ctx, image.ID)
+			found, err := s.Images.Resolve(ctx, image.ID)
 			if test.left == nil {
 				if !errors.Is(err, ErrImageNotFound) {
 					t.Errorf("the image is still there: %v", err)
@@ -76,17 +76,17 @@ func TestRemoveKeepsAnImageInUse(t *testing.T) {
 	prepare(t, s, container, image)
 
 	for _, remove := range []string{ref, image.ID} {
-		err := s.Remove(ctx, remove)
+		err := s.Images.Remove(ctx, remove)
 		var inUse *ImageInUseError
 		if !errors.As(err, &inUse) || !errors.Is(err, ErrImageInUse) || inUse.ContainerID != container {
 			t.Errorf("Remove(%q) = %v, want that %s uses it", remove, err, container)
 		}
 	}
-	if found, err := s.Resolve(ctx, ref); err != nil || found.ID != image.ID {
+	if found, err := s.Images.Resolve(ctx, ref); err != nil || found.ID != image.ID {
 		t.Errorf("the name stands for %q, %v after a refused removal", found.ID, err)
 	}
 	release(t, s, container)
-	if err := s.Remove(ctx, ref); err != nil {
+	if err := s.Images.Remove(ctx, ref); err != nil {
 		t.Error(err)
 	}
 }

@@ -21,29 +21,29 @@ const (
 // copy of an index before it removes what the index had. On a full disk not even the
 // container that filled it could be removed. So it is tried again without the reserve,
 // which is put back as soon as there is room for it.
-func (s *Store) freeing(do func() error) error {
+func (d *disk) freeing(do func() error) error {
 	err := do()
 	if !IsFull(err) {
 		return err
 	}
-	for _, root := range s.layout.writableRoots() {
+	for _, root := range d.layout.writableRoots() {
 		if err := os.Remove(filepath.Join(root, reserveFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			s.log.Warn("the room that was reserved for removals cannot be given up", "store", root, "error", err)
+			d.log.Warn("the room that was reserved for removals cannot be given up", "store", root, "error", err)
 		}
 	}
 	err = do()
-	s.keepReserves()
+	d.keepReserves()
 	return err
 }
 
 // keepReserves sees to it that there are reserves, where there is room for them and the
 // filesystem can promise it.
-func (s *Store) keepReserves() {
-	for _, root := range s.layout.writableRoots() {
+func (d *disk) keepReserves() {
+	for _, root := range d.layout.writableRoots() {
 		path := filepath.Join(root, reserveFile)
 		if err := reserve(path); err != nil {
 			_ = os.Remove(path)
-			s.log.Debug("there is no room to reserve for removals", "store", root, "error", err)
+			d.log.Debug("there is no room to reserve for removals", "store", root, "error", err)
 		}
 	}
 }

@@ -31,13 +31,13 @@ type match struct {
 //
 // A name goes before the beginning of an id, so that an image called "cafe" cannot
 // be hidden by whoever pushes an image whose id begins so.
-func (s *Store) Resolve(ctx context.Context, ref string) (Image, error) {
-	found, err := s.resolve(ctx, ref)
+func (m *Images) Resolve(ctx context.Context, ref string) (Image, error) {
+	found, err := m.resolve(ctx, ref)
 	return found.image, err
 }
 
-func (s *Store) resolve(ctx context.Context, ref string) (match, error) {
-	index, err := s.currentIndex(ctx)
+func (m *Images) resolve(ctx context.Context, ref string) (match, error) {
+	index, err := m.catalog.current(ctx)
 	if err != nil {
 		return match{}, fmt.Errorf("look up image %q: %w", ref, err)
 	}
@@ -47,7 +47,7 @@ func (s *Store) resolve(ctx context.Context, ref string) (match, error) {
 		}
 		return match{}, fmt.Errorf("image %q: %w", ref, ErrImageNotFound)
 	}
-	names, err := s.completeName(ref)
+	names, err := m.completeName(ref)
 	if err != nil && !partOfID.MatchString(ref) {
 		return match{}, fmt.Errorf("image %q: %w: %w", ref, ErrInvalidReference, err)
 	}
@@ -76,11 +76,11 @@ func (x *imageIndex) byPartOfID(part string) (match, error) {
 }
 
 // completeName gives the full names that a user's name may stand for.
-func (s *Store) completeName(name string) ([]reference.Named, error) {
+func (m *Images) completeName(name string) ([]reference.Named, error) {
 	candidates := []string{name}
-	if s.options.ShortNames != nil {
+	if m.shortNames != nil {
 		var err error
-		if candidates, err = s.options.ShortNames(name); err != nil {
+		if candidates, err = m.shortNames(name); err != nil {
 			return nil, err
 		}
 	}

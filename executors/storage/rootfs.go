@@ -5,21 +5,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
+	"slices"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	library "go.podman.io/storage"
-	"go.podman.io/storage/types"
-	"golang.org/x/sys/unix"
 )
-
-// rootfsOwner marks the container records that are Stele's among those of other
-// programs that use the store. It is on disk: do not change it.
-const rootfsOwner = "stele.rootfs.v1"
 
 // containerID is what a container's id must look like; it becomes a directory's name.
 var containerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// Rootfses are the root filesystems of containers: each is a record, a layer and a mount,
+// and every method starts by asking which of the three exist.
+type Rootfses struct {
+	*disk
+	layers  *layers
+	images  *Images
+	volumes *Volumes
+}
 
 // RootfsRequest asks for a container's root filesystem.
 type RootfsRequest struct {
@@ -44,14 +47,7 @@ type Rootfs struct {
 	Config     *imagespec.Image
 }
 
-// rootfsRecord is the metadata of a container record, on disk as JSON.
-type rootfsRecord struct {
-	Owner   string            `json:"owner"`
-	ImageID string            `json:"image"`
-	Labels  map[string]string `json:"labels,omitempty"`
-}
-
-// PrepareRootfs makes a writable layer on top of an image and mounts it. It can be
+// Prepare makes a writable layer on top of an image and mounts it. It can be
 // repeated after success and after a crash at any point: what exists of record,
 // layer and mount is kept if it is whole and replaced if it is not. It fails with
 // ErrImageNotFound, or with ErrRootfsConflict if the id is taken by another root
@@ -60,11 +56,11 @@ type rootfsRecord struct {
 // The record and the layer are volatile: written without syncing, since after a
 // power failure no container is there that could need them. For the same reason
 // fsync inside a container doesn't wait for the disk, as with CRI-O.
-func (s *Store) PrepareRootfs(ctx context.Context, request RootfsRequest) (Rootfs, error) {
+func (r *Rootfses) Prepare(ctx context.Context, request RootfsRequest) (Rootfs, error) {
 	if !containerID.MatchString(request.ContainerID) {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem: container id %q is not 64 hexadecimal digits", request.ContainerID)
 	}
-	image, err := s.imageByID(ctx, request.ImageID)
+	image, err := r.images.byID(ctx, request.ImageID)
 	if err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
@@ -72,29 +68,29 @@ func (s *Store) PrepareRootfs(ctx context.Context, request RootfsRequest) (Rootf
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: image %s has no readable configuration",
 			request.ContainerID, image.ID)
 	}
-	if err := s.ensureRecord(request); err != nil {
+	if err := r.ensure(request); err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
-	mountpoint, err := s.ensureMounted(request.ContainerID, request.MountLabel)
+	mountpoint, err := r.layers.mount(request.ContainerID, request.MountLabel)
 	if err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
 	return Rootfs{Mountpoint: mountpoint, ImageID: image.ID, Config: image.Config}, nil
 }
 
-// ensureRecord sees to it that the container's record and layer are there and
+// ensure sees to it that the container's record and layer are there and
 // belong together.
-func (s *Store) ensureRecord(request RootfsRequest) error {
-	record, err := s.rootfsRecord(request.ContainerID)
+func (r *Rootfses) ensure(request RootfsRequest) error {
+	record, err := r.rootfsRecord(request.ContainerID)
 	switch {
 	case errors.Is(err, ErrRootfsNotFound):
-		return s.createRootfs(request)
+		return r.create(request)
 	case err != nil:
 		return err
 	case record.ImageID != request.ImageID:
 		return fmt.Errorf("%w: it stands on image %s, not on %s", ErrRootfsConflict, record.ImageID, request.ImageID)
 	}
-	_, err = s.lib.Layer(request.ContainerID)
+	_, err = r.lib.Layer(request.ContainerID)
 	if err == nil {
 		return nil
 	}
@@ -102,143 +98,24 @@ func (s *Store) ensureRecord(request RootfsRequest) error {
 		return fmt.Errorf("read the record of its layer: %w", err)
 	}
 	// A removal was cut off after the layer and before the record.
-	if err := s.lib.DeleteContainer(request.ContainerID); err != nil && !isGone(err) {
+	if err := r.lib.DeleteContainer(request.ContainerID); err != nil && !isGone(err) {
 		return fmt.Errorf("remove a record without a layer: %w", err)
 	}
-	return s.createRootfs(request)
+	return r.create(request)
 }
 
-func (s *Store) createRootfs(request RootfsRequest) error {
+func (r *Rootfses) create(request RootfsRequest) error {
 	metadata, err := json.Marshal(rootfsRecord{Owner: rootfsOwner, ImageID: request.ImageID, Labels: request.Labels})
 	if err != nil {
 		return fmt.Errorf("encode its record: %w", err)
 	}
-	return s.createLayer(request.ContainerID, request.ImageID, request.MountLabel, string(metadata))
+	return r.layers.create(request.ContainerID, request.ImageID, request.MountLabel, string(metadata))
 }
 
-// createLayer makes a record, and a writable layer on top of an image, both of the
-// given id. What a creation that was cut off left of the layer is replaced, and what
-// this one leaves when it fails is removed.
-func (s *Store) createLayer(id, imageID, label, metadata string) error {
-	options := &library.ContainerOptions{
-		IDMappingOptions: types.IDMappingOptions{HostUIDMapping: true, HostGIDMapping: true},
-		LabelOpts:        []string{"disable"}, // the caller chooses labels, not the library
-		Flags:            map[string]any{},
-		Volatile:         true,
-	}
-	if label != "" {
-		// The library wants both or none, and uses only the first.
-		options.Flags["MountLabel"] = label
-		options.Flags["ProcessLabel"] = label
-	}
-	create := func() error {
-		_, err := s.lib.CreateContainer(id, nil, imageID, id, metadata, options)
-		return err
-	}
-	err := create()
-	if errors.Is(err, library.ErrDuplicateID) {
-		if record, recordErr := s.lib.Container(id); recordErr == nil {
-			if record.Metadata != metadata {
-				return fmt.Errorf("%w: another record of that id was made meanwhile", ErrRootfsConflict)
-			}
-			return nil // made meanwhile by another call for the same container
-		}
-		// A creation was cut off after the layer and before the record.
-		if err := s.removeLayer(id); err != nil {
-			return err
-		}
-		err = create()
-	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, library.ErrImageUnknown):
-		return fmt.Errorf("%w: image %s was removed", ErrImageNotFound, imageID)
-	}
-	err = fmt.Errorf("create its layer: %w", err)
-	if _, recordErr := s.lib.Container(id); errors.Is(recordErr, library.ErrContainerUnknown) {
-		err = errors.Join(err, s.freeing(func() error { return s.removeLayer(id) }))
-	}
-	return err
-}
-
-// rootfsRecord reads the record of a container. It fails with ErrRootfsNotFound, or
-// with ErrRootfsConflict when the record is another program's.
-func (s *Store) rootfsRecord(id string) (rootfsRecord, error) {
-	container, err := s.lib.Container(id)
-	if errors.Is(err, library.ErrContainerUnknown) || err == nil && container.ID != id {
-		return rootfsRecord{}, ErrRootfsNotFound
-	}
-	if err != nil {
-		return rootfsRecord{}, fmt.Errorf("read its record: %w", err)
-	}
-	record, ours := ownRecord(container)
-	if !ours {
-		return rootfsRecord{}, fmt.Errorf("%w: the record of that id in the store is another program's", ErrRootfsConflict)
-	}
-	return record, nil
-}
-
-func ownRecord(container *library.Container) (rootfsRecord, bool) {
-	var record rootfsRecord
-	err := json.Unmarshal([]byte(container.Metadata), &record)
-	return record, err == nil && record.Owner == rootfsOwner && container.LayerID == container.ID
-}
-
-// ensureMounted mounts a container's layer unless it is, and says where. The library
-// counts mounts in its run root, and the kernel knows what is mounted; after a crash
-// they may differ. The library mounts when its count says nothing and the kernel
-// agrees, and adopts a mount that it had not counted; only a count that is right must
-// be kept from growing with every repetition.
-func (s *Store) ensureMounted(id, label string) (string, error) {
-	layer, err := s.lib.Layer(id)
-	if err != nil {
-		return "", fmt.Errorf("read the record of its layer: %w", err)
-	}
-	mountpoint := layer.MountPoint
-	mounted := false
-	if layer.MountCount > 0 {
-		if mounted, err = s.isMounted(mountpoint); err != nil {
-			return "", err
-		}
-	}
-	if !mounted {
-		if mountpoint, err = s.lib.Mount(id, label); err != nil {
-			return "", fmt.Errorf("mount its layer: %w", err)
-		}
-		if mounted, err = s.isMounted(mountpoint); err != nil {
-			return "", err
-		}
-		if !mounted {
-			return "", fmt.Errorf("mount its layer: the library reports success, but nothing is mounted on %s", mountpoint)
-		}
-	}
-	if !s.layout.mounts() {
-		return mountpoint, nil
-	}
-	if err := unix.Mount("", mountpoint, "", unix.MS_PRIVATE, ""); err != nil {
-		return "", fmt.Errorf("make the mount on %s private: %w", mountpoint, err)
-	}
-	return mountpoint, nil
-}
-
-// isMounted says whether a root filesystem is usable at the path: mounted there or,
-// with a driver that doesn't mount, there.
-func (s *Store) isMounted(path string) (bool, error) {
-	if s.layout.mounts() {
-		return isMountpoint(path)
-	}
-	_, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// Rootfses gives the ids of the containers whose root filesystems the store has
+// List gives the ids of the containers whose root filesystems the store has
 // and Stele made, whole or not.
-func (s *Store) Rootfses(ctx context.Context) ([]string, error) {
-	containers, err := s.lib.Containers()
+func (r *Rootfses) List(ctx context.Context) ([]string, error) {
+	containers, err := r.lib.Containers()
 	if err != nil {
 		return nil, fmt.Errorf("list root filesystems: %w", err)
 	}
@@ -249,4 +126,63 @@ func (s *Store) Rootfses(ctx context.Context) ([]string, error) {
 		}
 	}
 	return ids, ctx.Err()
+}
+
+// Release unmounts a container's root filesystem and removes its layer and
+// record, and so its image volumes. It can be repeated, and clears whatever a crash
+// left: a mount that nobody counted, a layer without a record, a record without a
+// layer, files without either. What is gone already is removed.
+//
+// The container must have ended. If something holds a mount nevertheless, it is
+// detached after some tries, and goes when it is let go of.
+func (r *Rootfses) Release(ctx context.Context, id string) error {
+	if !containerID.MatchString(id) {
+		return fmt.Errorf("release root filesystem: container id %q is not 64 hexadecimal digits", id)
+	}
+	_, err := r.rootfsRecord(id)
+	if err != nil && !errors.Is(err, ErrRootfsNotFound) {
+		return fmt.Errorf("release root filesystem of %s: %w", id, err)
+	}
+	if err := errors.Join(r.volumes.release(ctx, id), r.layers.release(ctx, id)); err != nil {
+		return fmt.Errorf("release root filesystem of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Collect releases, at the start of a boot, the root filesystems of containers that
+// nobody knows, and says of which. A removal is not synced: if the node loses power right
+// after one, the files, or the library's record of them, may be there again. What is
+// mounted was made in this boot, by whoever shares the store, and is left alone.
+func (r *Rootfses) Collect(ctx context.Context, known func(id string) bool) (released []string, err error) {
+	ids, err := r.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := r.volumeRecords()
+	if err != nil {
+		return nil, err
+	}
+	for _, volume := range volumes {
+		ids = append(ids, volume.ContainerID)
+	}
+	slices.Sort(ids)
+	var failed error
+	for _, id := range slices.Compact(ids) {
+		if known(id) {
+			continue
+		}
+		mounted, err := r.layers.isMounted(r.layout.rootfsMount(id))
+		if mounted {
+			continue
+		}
+		if err == nil {
+			err = r.Release(ctx, id)
+		}
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		released = append(released, id)
+	}
+	return released, failed
 }

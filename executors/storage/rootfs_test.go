@@ -57,7 +57,7 @@ func TestRootfsLife(t *testing.T) {
 	if mounts, err := s.lib.Mounted(one); err != nil || mounts != 1 {
 		t.Errorf("after repetitions the library counts %d mounts, %v", mounts, err)
 	}
-	ids, err := s.Rootfses(context.Background())
+	ids, err := s.Rootfses.List(context.Background())
 	if want := []string{one, two}; err != nil || !slices.Equal(slices.Sorted(slices.Values(ids)), slices.Sorted(slices.Values(want))) {
 		t.Errorf("Rootfses() = %q, %v", ids, err)
 	}
@@ -188,7 +188,7 @@ func TestPrepareAndReleaseInEveryHalfDoneState(t *testing.T) {
 
 				release(t, broken(), container)
 				expectNothing(t, s, container)
-				if _, err := s.Resolve(context.Background(), image.ID); err != nil {
+				if _, err := s.Images.Resolve(context.Background(), image.ID); err != nil {
 					t.Errorf("the image was harmed: %v", err)
 				}
 			})
@@ -298,19 +298,19 @@ func TestPrepareRefuses(t *testing.T) {
 		{"driver's own directory as id", RootfsRequest{ContainerID: "l", ImageID: image.ID}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := s.PrepareRootfs(ctx, test.request)
+			_, err := s.Rootfses.Prepare(ctx, test.request)
 			if err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("error is %v, want %v", err, test.want)
 			}
 		})
 	}
-	if err := s.ReleaseRootfs(ctx, foreign); !errors.Is(err, ErrRootfsConflict) {
+	if err := s.Rootfses.Release(ctx, foreign); !errors.Is(err, ErrRootfsConflict) {
 		t.Errorf("another program's container: error is %v", err)
 	}
 	if _, err := s.lib.Container(foreign); err != nil {
 		t.Errorf("another program's container was touched: %v", err)
 	}
-	if ids, err := s.Rootfses(ctx); err != nil || !slices.Equal(ids, []string{container}) {
+	if ids, err := s.Rootfses.List(ctx); err != nil || !slices.Equal(ids, []string{container}) {
 		t.Errorf("Rootfses() = %q, %v", ids, err)
 	}
 }
@@ -322,7 +322,7 @@ func TestConcurrentRootfses(t *testing.T) {
 		go func() {
 			// Two calls at a time for each container.
 			container := id(fmt.Sprint(i / 2))
-			_, err := s.PrepareRootfs(context.Background(), RootfsRequest{ContainerID: container, ImageID: image.ID})
+			_, err := s.Rootfses.Prepare(context.Background(), RootfsRequest{ContainerID: container, ImageID: image.ID})
 			errs <- err
 		}()
 	}
@@ -332,7 +332,7 @@ func TestConcurrentRootfses(t *testing.T) {
 		}
 	}
 	for i := range cap(errs) {
-		go func() { errs <- s.ReleaseRootfs(context.Background(), id(fmt.Sprint(i/2))) }()
+		go func() { errs <- s.Rootfses.Release(context.Background(), id(fmt.Sprint(i/2))) }()
 	}
 	for range cap(errs) {
 		if err := <-errs; err != nil {

@@ -74,11 +74,11 @@ func TestImagesGoToAndFroBetweenSkopeoAndStele(t *testing.T) {
 	// Theirs is seen at once, and ours can be read by them.
 	pushed := small(t, "theirs", v1.Config{User: "12", Env: []string{"A=b"}})
 	ref := server.Push(t, "theirs:v1", pushed)
-	if _, err := s.Resolve(ctx, "shared.example/theirs:v1"); !errors.Is(err, ErrImageNotFound) {
+	if _, err := s.Images.Resolve(ctx, "shared.example/theirs:v1"); !errors.Is(err, ErrImageNotFound) {
 		t.Fatalf("before it was copied: %v", err)
 	}
 	skopeo(t, s, "copy", "--src-tls-verify=false", "docker://"+ref, "store:shared.example/theirs:v1")
-	found, err := s.Resolve(ctx, "shared.example/theirs:v1")
+	found, err := s.Images.Resolve(ctx, "shared.example/theirs:v1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,18 +98,18 @@ func TestImagesGoToAndFroBetweenSkopeoAndStele(t *testing.T) {
 		t.Errorf("skopeo's copy of our image: %q, %v", content, err)
 	}
 	skopeo(t, s, "copy", "oci:"+layoutDir+":out", "store:shared.example/back:v1")
-	if back, err := s.Resolve(ctx, "shared.example/back:v1"); err != nil || back.ID != image.ID || len(back.Names) != 2 {
+	if back, err := s.Images.Resolve(ctx, "shared.example/back:v1"); err != nil || back.ID != image.ID || len(back.Names) != 2 {
 		t.Errorf("the image that came back is %+v, %v", back, err)
 	}
 
 	skopeo(t, s, "delete", "store:shared.example/theirs:v1")
-	if _, err := s.Resolve(ctx, "shared.example/theirs:v1"); !errors.Is(err, ErrImageNotFound) {
+	if _, err := s.Images.Resolve(ctx, "shared.example/theirs:v1"); !errors.Is(err, ErrImageNotFound) {
 		t.Errorf("after skopeo removed it: %v", err)
 	}
-	if err := s.Remove(ctx, "shared.example/back:v1"); err != nil {
+	if err := s.Images.Remove(ctx, "shared.example/back:v1"); err != nil {
 		t.Error(err)
 	}
-	if err := s.Remove(ctx, image.ID); err != nil {
+	if err := s.Images.Remove(ctx, image.ID); err != nil {
 		t.Error(err)
 	}
 	expectEmpty(t, s)
@@ -140,10 +140,10 @@ func TestContainersOfOthersAreLeftAlone(t *testing.T) {
 	// Everything that removes what nobody seems to need.
 	s.Close()
 	s = open(t, s.options)
-	if removed, err := s.CollectOrphans(ctx, 0); err != nil || removed != 0 {
+	if removed, err := s.Images.CollectOrphans(ctx, 0); err != nil || removed != 0 {
 		t.Errorf("CollectOrphans = %d, %v", removed, err)
 	}
-	if ids, err := s.Rootfses(ctx); err != nil || !slices.Equal(ids, []string{id("container")}) {
+	if ids, err := s.Rootfses.List(ctx); err != nil || !slices.Equal(ids, []string{id("container")}) {
 		t.Errorf("Rootfses() = %q, %v", ids, err)
 	}
 	release(t, s, id("container"))
@@ -151,8 +151,8 @@ func TestContainersOfOthersAreLeftAlone(t *testing.T) {
 		if container.ID == id("container") {
 			continue
 		}
-		if err := s.ReleaseRootfs(ctx, container.ID); !errors.Is(err, ErrRootfsConflict) {
-			t.Errorf("ReleaseRootfs of buildah's container: %v", err)
+		if err := s.Rootfses.Release(ctx, container.ID); !errors.Is(err, ErrRootfsConflict) {
+			t.Errorf("Rootfses.Release of buildah's container: %v", err)
 		}
 	}
 	expectFile(t, written, "theirs")
@@ -161,7 +161,7 @@ func TestContainersOfOthersAreLeftAlone(t *testing.T) {
 	}
 
 	var inUse *ImageInUseError
-	if err := s.Remove(ctx, ref); !errors.As(err, &inUse) {
+	if err := s.Images.Remove(ctx, ref); !errors.As(err, &inUse) {
 		t.Errorf("removing an image that buildah uses: %v", err)
 	} else if !slices.ContainsFunc(containers, func(c library.Container) bool { return c.ID == inUse.ContainerID && slices.Contains(c.Names, name) }) {
 		t.Errorf("it is used by %s, want buildah's container", inUse.ContainerID)
@@ -173,7 +173,7 @@ func TestContainersOfOthersAreLeftAlone(t *testing.T) {
 
 	buildah(t, s, "umount", name)
 	buildah(t, s, "rm", name, scratch)
-	if err := s.Remove(ctx, ref); err != nil {
+	if err := s.Images.Remove(ctx, ref); err != nil {
 		t.Error(err)
 	}
 	expectEmpty(t, s)

@@ -308,20 +308,20 @@ func TestSettingsUnderWhichContainersLive(t *testing.T) {
 				if rootfs.Mountpoint != s.layout.rootfsMount(container) {
 					t.Errorf("mounted on %s; release would look at %s", rootfs.Mountpoint, s.layout.rootfsMount(container))
 				}
-				if err := s.Remove(ctx, image.ID); err == nil {
+				if err := s.Images.Remove(ctx, image.ID); err == nil {
 					t.Error("an image in use was removed")
 				}
 				s.Close() // the daemon restarts
 				s = open(t, s.options)
 			}
-			used, containers, err := s.FsInfo(ctx)
+			used, containers, err := s.Usage.Filesystems(ctx)
 			if err != nil || used.Bytes < 4096 || used.Bytes > 64<<10 || used.Inodes != 2 ||
 				containers.Bytes < 1<<20 || used.Path != s.layout.driverDir(s.layout.imageRoot) {
-				t.Errorf("FsInfo = %+v, %+v, %v", used, containers, err)
+				t.Errorf("Filesystems = %+v, %+v, %v", used, containers, err)
 			}
 			release(t, s, container)
 			expectNothing(t, s, container)
-			if err := s.Remove(ctx, ref); err != nil {
+			if err := s.Images.Remove(ctx, ref); err != nil {
 				t.Error(err)
 			}
 			expectEmpty(t, s)
@@ -344,7 +344,7 @@ func TestImagesOfAnAdditionalStoreAreUsedAndNeverChanged(t *testing.T) {
 	before := tree(t, theirs.GraphRoot)
 
 	s, _ := openConf(t, "[storage]\ngraphroot='%s/graph'\nrunroot='%s/run'\n[storage.options]\nadditionalimagestores=['"+theirs.GraphRoot+"']\n")
-	found, err := s.Resolve(ctx, ref)
+	found, err := s.Images.Resolve(ctx, ref)
 	if err != nil || found.ID != imageID.Hex || found.User != "7" {
 		t.Fatalf("Resolve = %+v, %v", found, err)
 	}
@@ -357,24 +357,24 @@ func TestImagesOfAnAdditionalStoreAreUsedAndNeverChanged(t *testing.T) {
 	}
 	release(t, s, id("container"))
 	for _, name := range []string{ref, imageID.Hex} {
-		if err := s.Remove(ctx, name); err == nil || !strings.Contains(err.Error(), "read-only") {
+		if err := s.Images.Remove(ctx, name); err == nil || !strings.Contains(err.Error(), "read-only") {
 			t.Errorf("Remove(%s) = %v, want that the store is read-only", name, err)
 		}
 	}
-	if _, err := s.CollectOrphans(ctx, 0); err != nil {
+	if _, err := s.Images.CollectOrphans(ctx, 0); err != nil {
 		t.Error(err)
 	}
-	if used, _, err := s.FsInfo(ctx); err != nil || used.Inodes != 0 {
+	if used, _, err := s.Usage.Filesystems(ctx); err != nil || used.Inodes != 0 {
 		t.Errorf("what others own counts as ours: %+v, %v", used, err)
 	}
 	s.Close()
 	s = open(t, s.options)
 	// Pulled into our own store it is ours, and can be removed there.
 	pull(t, s, server, ref, ref)
-	if err := s.Remove(ctx, imageID.Hex); err != nil {
+	if err := s.Images.Remove(ctx, imageID.Hex); err != nil {
 		t.Error(err)
 	}
-	if found, err := s.Resolve(ctx, ref); err != nil || found.ID != imageID.Hex {
+	if found, err := s.Images.Resolve(ctx, ref); err != nil || found.ID != imageID.Hex {
 		t.Errorf("after removing our copy: %q, %v", found.ID, err)
 	}
 	if after := tree(t, theirs.GraphRoot); !slices.Equal(before, after) {

@@ -31,10 +31,10 @@ func TestOpenRefuses(t *testing.T) {
 func TestStoresAreIndependent(t *testing.T) {
 	one, image := pulled(t)
 	two := open(t, dirs(t))
-	if _, err := two.Resolve(t.Context(), image.ID); err == nil {
+	if _, err := two.Images.Resolve(t.Context(), image.ID); err == nil {
 		t.Error("an image of one store is in the other")
 	}
-	if _, err := one.Resolve(t.Context(), image.ID); err != nil {
+	if _, err := one.Images.Resolve(t.Context(), image.ID); err != nil {
 		t.Error(err)
 	}
 }

@@ -3,9 +3,11 @@ package storage
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	library "go.podman.io/storage"
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -16,6 +18,23 @@ const (
 	rootfsUsageAge    = 15 * time.Second
 	rootfsUsageTooOld = time.Minute
 )
+
+// Usage says what images and containers take on the disk.
+type Usage struct {
+	*disk
+	cache     *usageCache
+	measuring *semaphore.Weighted // one caller walks a layer, the others wait for it
+	beside    *background
+}
+
+func newUsage(disk *disk) *Usage {
+	return &Usage{
+		disk:      disk,
+		cache:     loadUsageCache(filepath.Join(disk.layout.graphRoot, usageCacheFile)),
+		measuring: semaphore.NewWeighted(1),
+		beside:    newBackground(),
+	}
+}
 
 // FsUsage is how much of a filesystem is used for one purpose.
 type FsUsage struct {
@@ -28,22 +47,22 @@ type FsUsage struct {
 	Timestamp time.Time
 }
 
-// FsInfo says how much disk the images and the containers' writable layers take: on
+// Filesystems says how much disk the images and the containers' writable layers take: on
 // two filesystems, possibly, if there is a separate image store.
 //
 // It is cheap to call often: what a layer takes is walked once, when its pull ends, and
 // what a container takes beside the calls. A call waits only for figures that there are
 // none of yet, as after a start, and then shares the walk with others.
-func (s *Store) FsInfo(ctx context.Context) (images, containers FsUsage, err error) {
+func (u *Usage) Filesystems(ctx context.Context) (images, containers FsUsage, err error) {
 	fail := func(err error) (FsUsage, FsUsage, error) {
 		return FsUsage{}, FsUsage{}, fmt.Errorf("measure the image store: %w", err)
 	}
-	records, err := s.lib.MultiList(library.MultiListOptions{Layers: true, Containers: true})
+	records, err := u.lib.MultiList(library.MultiListOptions{Layers: true, Containers: true})
 	if err != nil {
 		return fail(fmt.Errorf("read its records: %w", err))
 	}
-	images = FsUsage{Path: s.layout.driverDir(s.layout.imageRoot), Timestamp: s.now()}
-	containers = FsUsage{Path: s.layout.driverDir(s.layout.graphRoot), Timestamp: s.now()}
+	images = FsUsage{Path: u.layout.driverDir(u.layout.imageRoot), Timestamp: u.now()}
+	containers = FsUsage{Path: u.layout.driverDir(u.layout.graphRoot), Timestamp: u.now()}
 	writable := writableLayers(records)
 	present := make(map[string]bool, len(records.Layers))
 	for i := range records.Layers {
@@ -53,20 +72,20 @@ func (s *Store) FsInfo(ctx context.Context) (images, containers FsUsage, err err
 		}
 		present[layer.ID] = true
 		if writable[layer.ID] {
-			used, err := s.rootfsUsage(ctx, layer.ID)
+			used, err := u.rootfs(ctx, layer.ID)
 			if err != nil {
 				return fail(err)
 			}
 			containers.add(used)
 			continue
 		}
-		used, err := s.layerUsage(ctx, layer.ID)
+		used, err := u.layer(ctx, layer.ID)
 		if err != nil {
 			return fail(err)
 		}
-		images.add(measuredUsage{used, images.Timestamp})
+		images.add(measurement{used, images.Timestamp})
 	}
-	if err := s.keepUsage(ctx, present); err != nil {
+	if err := u.keep(ctx, present); err != nil {
 		return fail(err)
 	}
 	return images, containers, nil
@@ -80,25 +99,25 @@ func writableLayers(records library.MultiListResult) map[string]bool {
 	return writable
 }
 
-// RootfsUsage says what a container's writable layer takes, as of the time that it
-// tells. It is as cheap as FsInfo. It fails with ErrRootfsNotFound.
-func (s *Store) RootfsUsage(ctx context.Context, id string) (FsUsage, error) {
-	if _, err := s.rootfsRecord(id); err != nil {
+// Rootfs says what a container's writable layer takes, as of the time that it
+// tells. It is as cheap as Filesystems. It fails with ErrRootfsNotFound.
+func (u *Usage) Rootfs(ctx context.Context, id string) (FsUsage, error) {
+	if _, err := u.rootfsRecord(id); err != nil {
 		return FsUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
 	}
-	used, err := s.rootfsUsage(ctx, id)
+	used, err := u.rootfs(ctx, id)
 	if err != nil {
 		return FsUsage{}, err
 	}
 	return FsUsage{
-		Path:      s.layout.driverDir(s.layout.graphRoot),
+		Path:      u.layout.driverDir(u.layout.graphRoot),
 		Bytes:     used.Bytes,
 		Inodes:    used.Inodes,
 		Timestamp: used.at,
 	}, nil
 }
 
-func (f *FsUsage) add(used measuredUsage) {
+func (f *FsUsage) add(used measurement) {
 	f.Bytes += used.Bytes
 	f.Inodes += used.Inodes
 	if used.at.Before(f.Timestamp) {
@@ -106,71 +125,74 @@ func (f *FsUsage) add(used measuredUsage) {
 	}
 }
 
-func (s *Store) layerUsage(ctx context.Context, id string) (usage, error) {
-	if used, known := s.usage.layer(id); known {
+func (u *Usage) layer(ctx context.Context, id string) (amount, error) {
+	if used, known := u.cache.layer(id); known {
 		return used, nil
 	}
-	if err := s.measuring.Acquire(ctx, 1); err != nil {
-		return usage{}, fmt.Errorf("measure layer %s: %w", id, err)
+	if err := u.measuring.Acquire(ctx, 1); err != nil {
+		return amount{}, fmt.Errorf("measure layer %s: %w", id, err)
 	}
-	defer s.measuring.Release(1)
-	used, known := s.usage.layer(id)
+	defer u.measuring.Release(1)
+	used, known := u.cache.layer(id)
 	if known {
 		return used, nil // another caller has measured it meanwhile
 	}
 	// Whichever root has the layer: images that were pulled before there was a
 	// separate image store are still where they were.
-	for _, root := range s.layout.writableRoots() {
-		part, err := measure(ctx, s.layout.layerFiles(root, id))
+	for _, root := range u.layout.writableRoots() {
+		part, err := measure(ctx, u.layout.layerFiles(root, id))
 		if err != nil {
-			return usage{}, fmt.Errorf("measure layer %s: %w", id, err)
+			return amount{}, fmt.Errorf("measure layer %s: %w", id, err)
 		}
 		used.Bytes += part.Bytes
 		used.Inodes += part.Inodes
 	}
-	s.usage.setLayer(id, used)
+	u.cache.setLayer(id, used)
 	return used, nil
 }
 
-func (s *Store) rootfsUsage(ctx context.Context, id string) (measuredUsage, error) {
-	now := s.now()
-	used, state := s.usage.rootfs(id, now)
+func (u *Usage) rootfs(ctx context.Context, id string) (measurement, error) {
+	now := u.now()
+	used, state := u.cache.rootfs(id, now)
 	switch state {
 	case figureOld:
-		s.beside.do(func(closing context.Context) {
-			defer s.usage.endRefresh(id)
-			if _, err := s.measureRootfs(closing, id, now); err != nil && closing.Err() == nil {
-				s.log.Warn("a container's disk usage cannot be measured", "container", id, "error", err)
+		u.beside.do(func(closing context.Context) {
+			defer u.cache.endRefresh(id)
+			if _, err := u.measureRootfs(closing, id, now); err != nil && closing.Err() == nil {
+				u.log.Warn("a container's disk usage cannot be measured", "container", id, "error", err)
 			}
 		})
 	case figureMissing:
-		if err := s.measuring.Acquire(ctx, 1); err != nil {
-			return measuredUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
+		if err := u.measuring.Acquire(ctx, 1); err != nil {
+			return measurement{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
 		}
-		defer s.measuring.Release(1)
-		if used, state := s.usage.rootfs(id, now); state == figureGood {
+		defer u.measuring.Release(1)
+		if used, state := u.cache.rootfs(id, now); state == figureGood {
 			return used, nil // another caller has measured it meanwhile
 		}
-		return s.measureRootfs(ctx, id, now)
+		return u.measureRootfs(ctx, id, now)
 	case figureGood:
 	}
 	return used, nil
 }
 
-func (s *Store) measureRootfs(ctx context.Context, id string, now time.Time) (measuredUsage, error) {
-	used, err := measure(ctx, s.layout.layerFiles(s.layout.graphRoot, id))
+func (u *Usage) measureRootfs(ctx context.Context, id string, now time.Time) (measurement, error) {
+	used, err := measure(ctx, u.layout.layerFiles(u.layout.graphRoot, id))
 	if err != nil {
-		return measuredUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
+		return measurement{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
 	}
-	s.usage.setRootfs(id, measuredUsage{used, now})
-	return measuredUsage{used, now}, nil
+	u.cache.setRootfs(id, measurement{used, now})
+	return measurement{used, now}, nil
 }
 
-// measureNewLayers measures what a pull has brought, so that FsInfo need not.
-func (s *Store) measureNewLayers(ctx context.Context) {
-	records, err := s.lib.MultiList(library.MultiListOptions{Layers: true, Containers: true})
+// measureSoon measures, beside the calls, what a pull has brought.
+func (u *Usage) measureSoon() { u.beside.do(u.measureNewLayers) }
+
+// measureNewLayers measures what a pull has brought, so that Filesystems need not.
+func (u *Usage) measureNewLayers(ctx context.Context) {
+	records, err := u.lib.MultiList(library.MultiListOptions{Layers: true, Containers: true})
 	if err != nil {
-		return // FsInfo will say so
+		return // Filesystems will say so
 	}
 	writable := writableLayers(records)
 	for i := range records.Layers {
@@ -178,24 +200,24 @@ func (s *Store) measureNewLayers(ctx context.Context) {
 		if layer.ReadOnly || writable[layer.ID] {
 			continue
 		}
-		if _, err := s.layerUsage(ctx, layer.ID); err != nil {
+		if _, err := u.layer(ctx, layer.ID); err != nil {
 			return
 		}
 	}
 }
 
-// keepUsage forgets layers that are gone, and keeps the others' figures for the next
+// keep forgets layers that are gone, and keeps the others' figures for the next
 // start.
-func (s *Store) keepUsage(ctx context.Context, present map[string]bool) error {
-	if !s.usage.keepOnly(present) {
+func (u *Usage) keep(ctx context.Context, present map[string]bool) error {
+	if !u.cache.keepOnly(present) {
 		return nil
 	}
-	if err := s.measuring.Acquire(ctx, 1); err != nil {
+	if err := u.measuring.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer s.measuring.Release(1)
-	if err := s.usage.write(); err != nil {
-		s.log.Warn("layer sizes cannot be kept", "error", err)
+	defer u.measuring.Release(1)
+	if err := u.cache.write(); err != nil {
+		u.log.Warn("layer sizes cannot be kept", "error", err)
 	}
 	return nil
 }

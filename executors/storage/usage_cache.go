@@ -20,14 +20,14 @@ const (
 	maxUsageCacheSize = 16 << 20
 )
 
-// usage is what one layer takes on disk.
-type usage struct {
+// amount is what one layer takes on disk.
+type amount struct {
 	Bytes  uint64 `json:"bytes"`
 	Inodes uint64 `json:"inodes"`
 }
 
-type measuredUsage struct {
-	usage
+type measurement struct {
+	amount
 	at time.Time
 }
 
@@ -37,8 +37,8 @@ type usageCache struct {
 	path string
 
 	mu         sync.Mutex // is not held while something is measured, read or written
-	layers     map[string]usage
-	rootfses   map[string]measuredUsage
+	layers     map[string]amount
+	rootfses   map[string]measurement
 	refreshing map[string]bool // containers that are being measured again
 	dirty      bool            // the file lacks some figures, or has too many
 }
@@ -52,31 +52,31 @@ const (
 	figureGood                  // or somebody measures it again already
 )
 
-func (c *usageCache) layer(id string) (usage, bool) {
+func (c *usageCache) layer(id string) (amount, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	used, known := c.layers[id]
 	return used, known
 }
 
-func (c *usageCache) setLayer(id string, used usage) {
+func (c *usageCache) setLayer(id string, used amount) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.layers[id], c.dirty = used, true
 }
 
-func (c *usageCache) rootfs(id string, now time.Time) (measuredUsage, figure) {
+func (c *usageCache) rootfs(id string, now time.Time) (measurement, figure) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	used, known := c.rootfses[id]
 	age := now.Sub(used.at)
 	switch {
 	case !known:
-		return measuredUsage{}, figureMissing
+		return measurement{}, figureMissing
 	case age < rootfsUsageAge, c.refreshing[id]:
 		return used, figureGood
 	case age >= rootfsUsageTooOld:
-		return measuredUsage{}, figureMissing
+		return measurement{}, figureMissing
 	}
 	c.refreshing[id] = true
 	return used, figureOld
@@ -88,7 +88,7 @@ func (c *usageCache) endRefresh(id string) {
 	delete(c.refreshing, id)
 }
 
-func (c *usageCache) setRootfs(id string, used measuredUsage) {
+func (c *usageCache) setRootfs(id string, used measurement) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if used.at.After(c.rootfses[id].at) {
@@ -96,22 +96,28 @@ func (c *usageCache) setRootfs(id string, used measuredUsage) {
 	}
 }
 
-// load reads the figures that an earlier process kept. What cannot be read is
-// measured again. Nobody else may use the cache yet.
-func (c *usageCache) load(path string) {
-	c.path, c.layers, c.rootfses, c.refreshing = path, map[string]usage{}, map[string]measuredUsage{}, map[string]bool{}
+// loadUsageCache reads the figures that an earlier process kept. What cannot be read is
+// measured again.
+func loadUsageCache(path string) *usageCache {
+	c := &usageCache{
+		path:       path,
+		layers:     map[string]amount{},
+		rootfses:   map[string]measurement{},
+		refreshing: map[string]bool{},
+	}
 	info, err := os.Stat(path)
 	if err != nil || info.Size() > maxUsageCacheSize {
-		return
+		return c
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return
+		return c
 	}
-	var layers map[string]usage
+	var layers map[string]amount
 	if json.Unmarshal(content, &layers) == nil && layers != nil {
 		c.layers = layers
 	}
+	return c
 }
 
 // keepOnly forgets layers that are gone, and says whether there is something to write.
@@ -168,15 +174,15 @@ func (c *usageCache) encode() ([]byte, error) {
 
 // measure walks a directory whose contents may be hostile and changing: it follows
 // no links, cannot leave the directory, and what vanishes meanwhile doesn't count.
-func measure(ctx context.Context, dir string) (usage, error) {
+func measure(ctx context.Context, dir string) (amount, error) {
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return usage{}, nil // being removed
+		return amount{}, nil // being removed
 	}
 	if err != nil {
-		return usage{}, err
+		return amount{}, err
 	}
-	var used usage
+	var used amount
 	linked := map[uint64]bool{}
 	err = fs.WalkDir(root.FS(), ".", func(_ string, entry fs.DirEntry, err error) error {
 		if ctx.Err() != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestFsInfo(t *testing.T) {
+func TestFilesystems(t *testing.T) {
 	ctx := context.Background()
 	s, image := pulled(t)
 	clock := time.Now()
@@ -18,7 +18,7 @@ func TestFsInfo(t *testing.T) {
 	rootfs := prepare(t, s, container, image)
 	defer func() { release(t, s, container) }()
 
-	images, containers, err := s.FsInfo(ctx)
+	images, containers, err := s.Usage.Filesystems(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,16 +42,16 @@ func TestFsInfo(t *testing.T) {
 	if err := os.Symlink("/", filepath.Join(rootfs.Mountpoint, "outside")); err != nil {
 		t.Fatal(err)
 	}
-	if _, again, err := s.FsInfo(ctx); err != nil || again != containers {
+	if _, again, err := s.Usage.Filesystems(ctx); err != nil || again != containers {
 		t.Errorf("a figure of the same moment differs: %+v, %v", again, err)
 	}
 	clock = clock.Add(rootfsUsageAge)
 	// The old figure is told, and a new one made beside it.
-	if _, again, err := s.FsInfo(ctx); err != nil || again != containers {
+	if _, again, err := s.Usage.Filesystems(ctx); err != nil || again != containers {
 		t.Errorf("the call measured: %+v, %v", again, err)
 	}
-	s.beside.wait()
-	_, containers, err = s.FsInfo(ctx)
+	s.Usage.beside.wait()
+	_, containers, err = s.Usage.Filesystems(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,19 +61,19 @@ func TestFsInfo(t *testing.T) {
 	if !containers.Timestamp.Equal(clock) {
 		t.Errorf("containers were measured at %v, want %v", containers.Timestamp, clock)
 	}
-	own, err := s.RootfsUsage(ctx, container)
+	own, err := s.Usage.Rootfs(ctx, container)
 	if err != nil || own != containers {
-		t.Errorf("RootfsUsage = %+v, %v; want %+v", own, err, containers)
+		t.Errorf("Usage.Rootfs = %+v, %v; want %+v", own, err, containers)
 	}
 	// Nobody has asked for long.
 	if err := os.Remove(filepath.Join(rootfs.Mountpoint, "outside")); err != nil {
 		t.Fatal(err)
 	}
 	clock = clock.Add(rootfsUsageTooOld)
-	if own, err = s.RootfsUsage(ctx, container); err != nil || own.Inodes != 2 || !own.Timestamp.Equal(clock) {
-		t.Errorf("RootfsUsage = %+v, %v; want 2 inodes at %v", own, err, clock)
+	if own, err = s.Usage.Rootfs(ctx, container); err != nil || own.Inodes != 2 || !own.Timestamp.Equal(clock) {
+		t.Errorf("Usage.Rootfs = %+v, %v; want 2 inodes at %v", own, err, clock)
 	}
-	if _, err := s.RootfsUsage(ctx, id("unknown")); !errors.Is(err, ErrRootfsNotFound) {
+	if _, err := s.Usage.Rootfs(ctx, id("unknown")); !errors.Is(err, ErrRootfsNotFound) {
 		t.Errorf("unknown container: %v", err)
 	}
 }
@@ -81,16 +81,16 @@ func TestFsInfo(t *testing.T) {
 func TestLayerSizesAreKeptOverRestarts(t *testing.T) {
 	ctx := context.Background()
 	s, _ := pulled(t)
-	first, _, err := s.FsInfo(ctx)
+	first, _, err := s.Usage.Filesystems(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
 	s = open(t, s.options)
-	if len(s.usage.layers) != 1 {
-		t.Errorf("%d layer sizes were kept, want 1", len(s.usage.layers))
+	if len(s.Usage.cache.layers) != 1 {
+		t.Errorf("%d layer sizes were kept, want 1", len(s.Usage.cache.layers))
 	}
-	again, _, err := s.FsInfo(ctx)
+	again, _, err := s.Usage.Filesystems(ctx)
 	if err != nil || again.Bytes != first.Bytes || again.Inodes != first.Inodes {
 		t.Errorf("after a restart %+v, %v; before %+v", again, err, first)
 	}
@@ -99,7 +99,7 @@ func TestLayerSizesAreKeptOverRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, s.options)
-	if again, _, err := s.FsInfo(ctx); err != nil || again.Bytes != first.Bytes {
+	if again, _, err := s.Usage.Filesystems(ctx); err != nil || again.Bytes != first.Bytes {
 		t.Errorf("with a damaged cache %+v, %v", again, err)
 	}
 }
@@ -107,16 +107,16 @@ func TestLayerSizesAreKeptOverRestarts(t *testing.T) {
 // After a pull no call has to walk its layers.
 func TestPulledLayersAreMeasuredBesideTheCalls(t *testing.T) {
 	s, image := pulled(t)
-	if _, known := s.usage.layer(image.Config.RootFS.DiffIDs[0].Encoded()); known {
+	if _, known := s.Usage.cache.layer(image.Config.RootFS.DiffIDs[0].Encoded()); known {
 		t.Fatal("the layer was measured by the pull itself")
 	}
-	end, err := s.BeginPull(context.Background())
+	end, err := s.Images.BeginPull(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	end(nil)
-	s.beside.wait()
-	if _, known := s.usage.layer(image.Config.RootFS.DiffIDs[0].Encoded()); !known {
-		t.Errorf("the layer is not measured; known are %v", s.usage.layers)
+	s.Usage.beside.wait()
+	if _, known := s.Usage.cache.layer(image.Config.RootFS.DiffIDs[0].Encoded()); !known {
+		t.Errorf("the layer is not measured; known are %v", s.Usage.cache.layers)
 	}
 }

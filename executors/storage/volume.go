@@ -10,15 +10,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 
-	"github.com/opencontainers/go-digest"
 	library "go.podman.io/storage"
 )
-
-// volumeOwner marks the container records that stand for image volumes of Stele. It is
-// on disk: do not change it.
-const volumeOwner = "stele.volume.v1"
 
 // volumesDir, in the run root, has a directory for each container with the mounts of
 // its image volumes.
@@ -32,6 +26,13 @@ var errVolumeID = errors.New("the id is not a container's id, a hyphen and a num
 // container's mounts. It is what MountImageRequest.ID must look like.
 func VolumeID(containerID string, index int) string {
 	return containerID + "-" + strconv.Itoa(index)
+}
+
+// Volumes are read-only views of images, and of directories of the host, for containers.
+type Volumes struct {
+	*disk
+	layers *layers
+	images *Images
 }
 
 // MountImageRequest asks for an image's files as a volume of a container (the CRI's
@@ -49,16 +50,6 @@ type MountImageRequest struct {
 	MountLabel string
 }
 
-// volumeRecord is the metadata of an image volume's record, on disk as JSON.
-type volumeRecord struct {
-	Owner       string `json:"owner"`
-	VolumeID    string `json:"volume"`
-	ContainerID string `json:"container"`
-	ImageID     string `json:"image"`
-	Ref         string `json:"ref"` // as it was asked for
-	SubPath     string `json:"subPath,omitempty"`
-}
-
 // MountImage mounts an image's root filesystem, or a directory of it, read-only, and
 // says where. Nothing in it can be executed, no device opened, no set-user-id bit
 // counts; a container's own mount of the path may allow less, and only an
@@ -67,7 +58,7 @@ type volumeRecord struct {
 // It can be repeated after success, also of a daemon that has gone since, and after a
 // crash at any point: the volume stays of the image that it was first made of, although
 // the name may stand for another one now. While there is the volume, the image is in
-// use. UnmountImage takes it away, and ReleaseRootfs all volumes of its container.
+// use. Unmount takes it away, and Rootfses.Release all volumes of its container.
 //
 // It fails with ErrImageNotFound, with ErrSubPath if there is no such directory in the
 // image, or with ErrVolumeConflict if the id is that of another volume.
@@ -75,7 +66,7 @@ type volumeRecord struct {
 // Each volume has a layer of its own on top of the image, which stays empty: if a
 // privileged container finds a way to write nevertheless, it writes there, and neither
 // the image nor another container sees it.
-func (s *Store) MountImage(ctx context.Context, request MountImageRequest) (path string, err error) {
+func (v *Volumes) MountImage(ctx context.Context, request MountImageRequest) (path string, err error) {
 	fail := func(err error) (string, error) {
 		return "", fmt.Errorf("mount image %q as volume %s: %w", request.Image, request.ID, err)
 	}
@@ -88,51 +79,51 @@ func (s *Store) MountImage(ctx context.Context, request MountImageRequest) (path
 	}
 	// The directory goes first: by it the volume is found should a crash leave a layer
 	// without a record.
-	path = s.volumePath(request.ID)
+	path = v.layout.volumePath(request.ID)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fail(err)
 	}
-	if _, taken, err := s.directoryVolume(request.ID); err != nil || taken {
+	if _, taken, err := v.directory(request.ID); err != nil || taken {
 		return fail(cmp.Or(err, fmt.Errorf("%w: it is of a directory", ErrVolumeConflict)))
 	}
-	record, err := s.ensureVolume(ctx, request, parts[1])
+	record, err := v.ensure(ctx, request, parts[1])
 	if errors.Is(err, ErrVolumeConflict) {
 		return fail(err)
 	}
 	if err != nil {
-		return fail(errors.Join(err, s.UnmountImage(context.WithoutCancel(ctx), request.ID)))
+		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
 	}
-	if err := s.mountVolume(request, record.SubPath, path); err != nil {
+	if err := v.mount(request, record.SubPath, path); err != nil {
 		// Nothing stays in anybody's way: the image is not in use by a volume that
 		// there isn't.
-		return fail(errors.Join(err, s.UnmountImage(context.WithoutCancel(ctx), request.ID)))
+		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
 	}
 	return path, nil
 }
 
-// mountVolume mounts a volume's layer, and of that what was asked for on path, unless
+// mount mounts a volume's layer, and of that what was asked for on path, unless
 // it is there.
-func (s *Store) mountVolume(request MountImageRequest, subPath, path string) error {
+func (v *Volumes) mount(request MountImageRequest, subPath, path string) error {
 	mounted, err := isMountpoint(path)
 	if mounted || err != nil {
 		return err
 	}
-	root, err := s.ensureMounted(volumeLayer(request.ID), request.MountLabel)
+	root, err := v.layers.mount(volumeLayer(request.ID), request.MountLabel)
 	if err != nil {
 		return err
 	}
 	return mountDirectory(root, subPath, path)
 }
 
-// ensureVolume sees to it that the volume's record and layer are there.
-func (s *Store) ensureVolume(ctx context.Context, request MountImageRequest, owner string) (volumeRecord, error) {
+// ensure sees to it that the volume's record and layer are there.
+func (v *Volumes) ensure(ctx context.Context, request MountImageRequest, owner string) (volumeRecord, error) {
 	id := volumeLayer(request.ID)
-	record, err := s.volumeRecord(id)
+	record, err := v.volumeRecord(id)
 	if err == nil {
 		if record.Ref != request.Image || record.SubPath != request.SubPath {
 			return volumeRecord{}, fmt.Errorf("%w: it is of image %q with sub path %q", ErrVolumeConflict, record.Ref, record.SubPath)
 		}
-		_, err := s.lib.Layer(id)
+		_, err := v.lib.Layer(id)
 		if err == nil {
 			return record, nil
 		}
@@ -140,13 +131,13 @@ func (s *Store) ensureVolume(ctx context.Context, request MountImageRequest, own
 			return volumeRecord{}, fmt.Errorf("read the record of its layer: %w", err)
 		}
 		// A removal was cut off after the layer and before the record.
-		if err := s.lib.DeleteContainer(id); err != nil && !isGone(err) {
+		if err := v.lib.DeleteContainer(id); err != nil && !isGone(err) {
 			return volumeRecord{}, fmt.Errorf("remove a record without a layer: %w", err)
 		}
 	} else if !errors.Is(err, library.ErrContainerUnknown) {
 		return volumeRecord{}, err
 	} else {
-		image, err := s.Resolve(ctx, request.Image)
+		image, err := v.images.Resolve(ctx, request.Image)
 		if err != nil {
 			return volumeRecord{}, err
 		}
@@ -159,24 +150,24 @@ func (s *Store) ensureVolume(ctx context.Context, request MountImageRequest, own
 	if err != nil {
 		return volumeRecord{}, fmt.Errorf("encode its record: %w", err)
 	}
-	return record, s.createLayer(id, record.ImageID, request.MountLabel, string(metadata))
+	return record, v.layers.create(id, record.ImageID, request.MountLabel, string(metadata))
 }
 
-// UnmountImage takes a volume away, of an image or of a directory. It can be repeated, and clears whatever a
+// Unmount takes a volume away, of an image or of a directory. It can be repeated, and clears whatever a
 // crash left. What is gone already is removed.
-func (s *Store) UnmountImage(ctx context.Context, id string) error {
+func (v *Volumes) Unmount(ctx context.Context, id string) error {
 	if !volumeID.MatchString(id) {
 		return fmt.Errorf("unmount image volume %q: %w", id, errVolumeID)
 	}
-	path := s.volumePath(id)
+	path := v.layout.volumePath(id)
 	lazily, err := unmount(ctx, path)
 	if err != nil {
 		return fmt.Errorf("unmount image volume %s: %w", id, err)
 	}
 	if lazily {
-		s.log.Warn("an image volume was still in use when it was released", "volume", id, "mountpoint", path)
+		v.log.Warn("an image volume was still in use when it was released", "volume", id, "mountpoint", path)
 	}
-	if err := s.releaseLayer(ctx, volumeLayer(id)); err != nil {
+	if err := v.layers.release(ctx, volumeLayer(id)); err != nil {
 		return fmt.Errorf("unmount image volume %s: %w", id, err)
 	}
 	// The directory last: by it the volume is found.
@@ -190,10 +181,10 @@ func (s *Store) UnmountImage(ctx context.Context, id string) error {
 	return nil
 }
 
-// releaseVolumes takes all image volumes of a container away: those that there are
+// release takes all image volumes of a container away: those that there are
 // records of, and those of which there is but a directory.
-func (s *Store) releaseVolumes(ctx context.Context, containerID string) error {
-	volumes, err := s.volumes()
+func (v *Volumes) release(ctx context.Context, containerID string) error {
+	volumes, err := v.volumeRecords()
 	if err != nil {
 		return err
 	}
@@ -203,7 +194,7 @@ func (s *Store) releaseVolumes(ctx context.Context, containerID string) error {
 			ids[volume.VolumeID] = true
 		}
 	}
-	begun, err := os.ReadDir(filepath.Join(s.layout.runRoot, volumesDir, containerID))
+	begun, err := os.ReadDir(filepath.Join(v.layout.runRoot, volumesDir, containerID))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("look for image volumes: %w", err)
 	}
@@ -214,18 +205,18 @@ func (s *Store) releaseVolumes(ctx context.Context, containerID string) error {
 	}
 	var failed error
 	for id := range ids {
-		failed = errors.Join(failed, s.UnmountImage(ctx, id))
+		failed = errors.Join(failed, v.Unmount(ctx, id))
 	}
 	return failed
 }
 
-// Volumes gives the ids of the volumes that the store has, mounted or not.
-func (s *Store) Volumes(ctx context.Context) ([]string, error) {
-	volumes, err := s.volumes()
+// List gives the ids of the volumes that the store has, mounted or not.
+func (v *Volumes) List(ctx context.Context) ([]string, error) {
+	volumes, err := v.volumeRecords()
 	if err != nil {
 		return nil, fmt.Errorf("list image volumes: %w", err)
 	}
-	directories, err := s.directoryVolumes()
+	directories, err := v.directories()
 	if err != nil {
 		return nil, fmt.Errorf("list image volumes: %w", err)
 	}
@@ -237,52 +228,4 @@ func (s *Store) Volumes(ctx context.Context) ([]string, error) {
 		ids = append(ids, volume.volumeID)
 	}
 	return ids, ctx.Err()
-}
-
-func (s *Store) volumes() ([]volumeRecord, error) {
-	containers, err := s.lib.Containers()
-	if err != nil {
-		return nil, fmt.Errorf("read the container records: %w", err)
-	}
-	var volumes []volumeRecord
-	for i := range containers {
-		if record, ours := ownVolume(&containers[i]); ours {
-			volumes = append(volumes, record)
-		}
-	}
-	return volumes, nil
-}
-
-// volumeRecord reads the record of a volume's layer. It fails with the library's
-// ErrContainerUnknown, or with ErrVolumeConflict when the record is something else's.
-func (s *Store) volumeRecord(id string) (volumeRecord, error) {
-	container, err := s.lib.Container(id)
-	if err != nil {
-		return volumeRecord{}, fmt.Errorf("read its record: %w", err)
-	}
-	record, ours := ownVolume(container)
-	if !ours {
-		return volumeRecord{}, fmt.Errorf("%w: the record of its layer's id in the store is another program's", ErrVolumeConflict)
-	}
-	return record, nil
-}
-
-func ownVolume(container *library.Container) (volumeRecord, bool) {
-	if !strings.Contains(container.Metadata, volumeOwner) {
-		return volumeRecord{}, false
-	}
-	var record volumeRecord
-	err := json.Unmarshal([]byte(container.Metadata), &record)
-	return record, err == nil && record.Owner == volumeOwner && volumeLayer(record.VolumeID) == container.ID
-}
-
-// volumeLayer is the id of a volume's record and layer. It looks like any other, as
-// the library wants it, and cannot be a container's.
-func volumeLayer(id string) string {
-	return digest.FromString("image volume " + id).Encoded()
-}
-
-func (s *Store) volumePath(id string) string {
-	container, index, _ := strings.Cut(id, "-")
-	return filepath.Join(s.layout.runRoot, volumesDir, container, index)
 }

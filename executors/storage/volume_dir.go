@@ -35,10 +35,10 @@ type directoryVolume struct {
 const directoryRecord = ".json"
 
 // MountDirectory mounts a directory as MountImage mounts an image, and with the same
-// promises; UnmountImage and ReleaseRootfs undo it. What is in the directory may be an
+// promises; Unmount and Rootfses.Release undo it. What is in the directory may be an
 // artifact's, and is trusted as little as an image. That it stays while the volume is
 // there is up to its owner: see DirectoryUsers.
-func (s *Store) MountDirectory(ctx context.Context, request MountDirectoryRequest) (path string, err error) {
+func (v *Volumes) MountDirectory(ctx context.Context, request MountDirectoryRequest) (path string, err error) {
 	fail := func(err error) (string, error) {
 		return "", fmt.Errorf("mount directory %s as volume %s: %w", request.Dir, request.ID, err)
 	}
@@ -51,18 +51,18 @@ func (s *Store) MountDirectory(ctx context.Context, request MountDirectoryReques
 	if err := checkSubPath(request.SubPath); err != nil {
 		return fail(err)
 	}
-	if _, err := s.lib.Container(volumeLayer(request.ID)); err == nil {
+	if _, err := v.lib.Container(volumeLayer(request.ID)); err == nil {
 		return fail(fmt.Errorf("%w: it is of an image", ErrVolumeConflict))
 	}
 	wanted := directoryVolume{Dir: request.Dir, SubPath: request.SubPath, volumeID: request.ID}
-	known, exists, err := s.directoryVolume(request.ID)
+	known, exists, err := v.directory(request.ID)
 	if err != nil {
 		return fail(err)
 	}
 	if exists && known != wanted {
 		return fail(fmt.Errorf("%w: it is of directory %s with sub path %q", ErrVolumeConflict, known.Dir, known.SubPath))
 	}
-	path = s.volumePath(request.ID)
+	path = v.layout.volumePath(request.ID)
 	mounted, err := isMountpoint(path)
 	if err != nil {
 		return fail(err)
@@ -74,7 +74,7 @@ func (s *Store) MountDirectory(ctx context.Context, request MountDirectoryReques
 		return fail(err)
 	}
 	if err := mountDirectory(request.Dir, request.SubPath, path); err != nil {
-		return fail(errors.Join(err, s.UnmountImage(context.WithoutCancel(ctx), request.ID)))
+		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
 	}
 	return path, nil
 }
@@ -82,8 +82,8 @@ func (s *Store) MountDirectory(ctx context.Context, request MountDirectoryReques
 // DirectoryUsers gives the containers that have a volume of the directory, or of one
 // below it. There is no lock: whoever removes a directory must see to it that no volume
 // of it is made meanwhile.
-func (s *Store) DirectoryUsers(ctx context.Context, dir string) ([]string, error) {
-	volumes, err := s.directoryVolumes()
+func (v *Volumes) DirectoryUsers(ctx context.Context, dir string) ([]string, error) {
+	volumes, err := v.directories()
 	if err != nil {
 		return nil, fmt.Errorf("look for volumes of %s: %w", dir, err)
 	}
@@ -115,10 +115,10 @@ func (v directoryVolume) write(path string) error {
 	return os.Rename(next, path)
 }
 
-// directoryVolume reads what is remembered of a volume; exists is false if it is not
+// directory reads what is remembered of a volume; exists is false if it is not
 // one of a directory.
-func (s *Store) directoryVolume(id string) (volume directoryVolume, exists bool, err error) {
-	path := s.volumePath(id) + directoryRecord
+func (v *Volumes) directory(id string) (volume directoryVolume, exists bool, err error) {
+	path := v.layout.volumePath(id) + directoryRecord
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return directoryVolume{}, false, nil
@@ -133,8 +133,8 @@ func (s *Store) directoryVolume(id string) (volume directoryVolume, exists bool,
 	return volume, true, nil
 }
 
-func (s *Store) directoryVolumes() ([]directoryVolume, error) {
-	paths, err := filepath.Glob(filepath.Join(s.layout.runRoot, volumesDir, "*", "*"+directoryRecord))
+func (v *Volumes) directories() ([]directoryVolume, error) {
+	paths, err := filepath.Glob(filepath.Join(v.layout.runRoot, volumesDir, "*", "*"+directoryRecord))
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (s *Store) directoryVolumes() ([]directoryVolume, error) {
 		if !volumeID.MatchString(id) {
 			continue
 		}
-		volume, exists, err := s.directoryVolume(id)
+		volume, exists, err := v.directory(id)
 		if err != nil {
 			return nil, err
 		}

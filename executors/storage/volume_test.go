@@ -47,7 +47,7 @@ func volumeImage(t testing.TB, s *Store) Image {
 
 func mountVolume(t testing.TB, s *Store, request MountImageRequest) string {
 	t.Helper()
-	path, err := s.MountImage(context.Background(), request)
+	path, err := s.Volumes.MountImage(context.Background(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,12 +57,12 @@ func mountVolume(t testing.TB, s *Store, request MountImageRequest) string {
 func unmountVolume(t testing.TB, s *Store, id string) {
 	t.Helper()
 	for range 2 { // the second time it is gone, which is as good
-		if err := s.UnmountImage(context.Background(), id); err != nil {
+		if err := s.Volumes.Unmount(context.Background(), id); err != nil {
 			t.Fatal(err)
 		}
 	}
 	expectNothing(t, s, volumeLayer(id))
-	if _, err := os.Lstat(s.volumePath(id)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(s.layout.volumePath(id)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the mountpoint of volume %s: %v", id, err)
 	}
 }
@@ -95,14 +95,14 @@ func TestImageVolumeLife(t *testing.T) {
 
 	for _, remove := range []string{image.Names[0], image.ID} {
 		var inUse *ImageInUseError
-		if err := s.Remove(ctx, remove); !errors.As(err, &inUse) || inUse.ContainerID != id("container") {
+		if err := s.Images.Remove(ctx, remove); !errors.As(err, &inUse) || inUse.ContainerID != id("container") {
 			t.Errorf("Remove(%q) = %v, want that the container uses it", remove, err)
 		}
 	}
-	if ids, err := s.Rootfses(ctx); err != nil || len(ids) > 0 {
+	if ids, err := s.Rootfses.List(ctx); err != nil || len(ids) > 0 {
 		t.Errorf("a volume is taken for a root filesystem: %q, %v", ids, err)
 	}
-	if ids, err := s.Volumes(ctx); err != nil || !slices.Equal(ids, []string{request.ID}) {
+	if ids, err := s.Volumes.List(ctx); err != nil || !slices.Equal(ids, []string{request.ID}) {
 		t.Errorf("Volumes() = %q, %v", ids, err)
 	}
 
@@ -119,7 +119,7 @@ func TestImageVolumeLife(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(s.layout.runRoot, volumesDir, "*")); err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
 	}
-	if err := s.Remove(ctx, image.ID); err != nil {
+	if err := s.Images.Remove(ctx, image.ID); err != nil {
 		t.Error(err)
 	}
 	expectEmpty(t, s)
@@ -157,7 +157,7 @@ func TestSubPaths(t *testing.T) {
 		{strings.Repeat("x", 5000), "", "", "cannot be found"},
 	} {
 		request := MountImageRequest{ID: VolumeID(id("container"), i), Image: image.ID, SubPath: test.subPath}
-		path, err := s.MountImage(t.Context(), request)
+		path, err := s.Volumes.MountImage(t.Context(), request)
 		if test.file == "" {
 			if !errors.Is(err, ErrSubPath) || !strings.Contains(err.Error(), test.why) {
 				t.Errorf("sub path %q: %v, want that it %s", test.subPath, err, test.why)
@@ -172,7 +172,7 @@ func TestSubPaths(t *testing.T) {
 		expectFile(t, filepath.Join(path, test.file), test.content)
 		unmountVolume(t, s, request.ID)
 	}
-	if err := s.Remove(t.Context(), image.ID); err != nil {
+	if err := s.Images.Remove(t.Context(), image.ID); err != nil {
 		t.Errorf("what was refused keeps the image: %v", err)
 	}
 }
@@ -195,11 +195,11 @@ func TestMountImageRefuses(t *testing.T) {
 		"path as id":     {MountImageRequest{ID: id("container") + "-0/../../x", Image: image.ID}, nil},
 		"negative":       {MountImageRequest{ID: VolumeID(id("container"), -1), Image: image.ID}, nil},
 	} {
-		if _, err := s.MountImage(ctx, test.request); err == nil || test.want != nil && !errors.Is(err, test.want) {
+		if _, err := s.Volumes.MountImage(ctx, test.request); err == nil || test.want != nil && !errors.Is(err, test.want) {
 			t.Errorf("%s: error is %v, want %v", name, err, test.want)
 		}
 	}
-	if err := s.UnmountImage(ctx, "../x"); err == nil {
+	if err := s.Volumes.Unmount(ctx, "../x"); err == nil {
 		t.Error("a path is accepted as the id of a volume")
 	}
 }
@@ -236,7 +236,7 @@ func TestVolumeStaysOfItsImage(t *testing.T) {
 	if err := s.lib.RemoveNames(image.ID, image.Names); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Unmount(s.volumePath(request.ID), 0); err != nil {
+	if err := unix.Unmount(s.layout.volumePath(request.ID), 0); err != nil {
 		t.Fatal(err)
 	}
 	expectFile(t, filepath.Join(mountVolume(t, s, request), "data/file"), "data")
@@ -345,7 +345,7 @@ func TestKillDuringMountAndUnmountOfVolumes(t *testing.T) {
 		s := open(t, options)
 		expectFile(t, filepath.Join(mountVolume(t, s, MountImageRequest{ID: VolumeID(container, 0), Image: image.ID}), "data/file"), "data")
 		release(t, s, container)
-		if ids, err := s.Volumes(context.Background()); err != nil || len(ids) > 0 {
+		if ids, err := s.Volumes.List(context.Background()); err != nil || len(ids) > 0 {
 			t.Errorf("Volumes() = %q, %v", ids, err)
 		}
 		if mounts, err := s.Mounts(context.Background()); err != nil || len(mounts) > 0 {
@@ -357,7 +357,7 @@ func TestKillDuringMountAndUnmountOfVolumes(t *testing.T) {
 		s.Close()
 	}
 	s = open(t, options)
-	if err := s.Remove(context.Background(), image.ID); err != nil {
+	if err := s.Images.Remove(context.Background(), image.ID); err != nil {
 		t.Error(err)
 	}
 	expectEmpty(t, s)
@@ -379,7 +379,7 @@ func TestDirectoryVolumes(t *testing.T) {
 	var path string
 	for range 2 {
 		var err error
-		if path, err = s.MountDirectory(ctx, request); err != nil {
+		if path, err = s.Volumes.MountDirectory(ctx, request); err != nil {
 			t.Fatal(err)
 		}
 		s.Close() // the daemon restarts
@@ -396,7 +396,7 @@ func TestDirectoryVolumes(t *testing.T) {
 	for dir, want := range map[string][]string{
 		artifact: {container}, filepath.Dir(artifact): {container}, artifact + "x": nil, filepath.Join(artifact, "sub"): nil,
 	} {
-		if users, err := s.DirectoryUsers(ctx, dir); err != nil || !slices.Equal(users, want) {
+		if users, err := s.Volumes.DirectoryUsers(ctx, dir); err != nil || !slices.Equal(users, want) {
 			t.Errorf("DirectoryUsers(%s) = %q, %v; want %q", dir, users, err, want)
 		}
 	}
@@ -409,23 +409,23 @@ func TestDirectoryVolumes(t *testing.T) {
 		"other sub path": {MountDirectoryRequest{ID: request.ID, Dir: artifact}, ErrVolumeConflict},
 		"not there":      {MountDirectoryRequest{ID: VolumeID(container, 2), Dir: artifact + "x"}, fs.ErrNotExist},
 	} {
-		if _, err := s.MountDirectory(ctx, refused.request); !errors.Is(err, refused.want) {
+		if _, err := s.Volumes.MountDirectory(ctx, refused.request); !errors.Is(err, refused.want) {
 			t.Errorf("%s: %v, want %v", name, err, refused.want)
 		}
 	}
 	image := volumeImage(t, s)
-	if _, err := s.MountImage(ctx, MountImageRequest{ID: request.ID, Image: image.ID}); !errors.Is(err, ErrVolumeConflict) {
+	if _, err := s.Volumes.MountImage(ctx, MountImageRequest{ID: request.ID, Image: image.ID}); !errors.Is(err, ErrVolumeConflict) {
 		t.Errorf("an image as the same volume: %v", err)
 	}
 	mountVolume(t, s, MountImageRequest{ID: VolumeID(container, 3), Image: image.ID})
-	if _, err := s.MountDirectory(ctx, MountDirectoryRequest{ID: VolumeID(container, 3), Dir: artifact}); !errors.Is(err, ErrVolumeConflict) {
+	if _, err := s.Volumes.MountDirectory(ctx, MountDirectoryRequest{ID: VolumeID(container, 3), Dir: artifact}); !errors.Is(err, ErrVolumeConflict) {
 		t.Errorf("a directory as an image's volume: %v", err)
 	}
-	if ids, err := s.Volumes(ctx); err != nil || !slices.Equal(ids, []string{VolumeID(container, 3), request.ID}) {
+	if ids, err := s.Volumes.List(ctx); err != nil || !slices.Equal(ids, []string{VolumeID(container, 3), request.ID}) {
 		t.Errorf("Volumes() = %q, %v", ids, err)
 	}
 	release(t, s, container)
-	if ids, err := s.Volumes(ctx); err != nil || len(ids) > 0 {
+	if ids, err := s.Volumes.List(ctx); err != nil || len(ids) > 0 {
 		t.Errorf("Volumes() = %q, %v", ids, err)
 	}
 	if left, err := filepath.Glob(filepath.Join(s.layout.runRoot, volumesDir, "*")); err != nil || len(left) > 0 {

@@ -1,0 +1,69 @@
+package storage
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	library "go.podman.io/storage"
+	"go.podman.io/storage/types"
+)
+
+// A disk is what all parts of a Store work on: the library's store, and where things are
+// in it.
+type disk struct {
+	lib    library.Store
+	layout layout
+	log    *slog.Logger
+	now    func() time.Time
+}
+
+// librarySessions guards the library's own list of open stores, which its Free
+// changes without a lock.
+var librarySessions sync.Mutex
+
+func openDisk(settings types.StoreOptions, log *slog.Logger) (*disk, error) {
+	librarySessions.Lock()
+	lib, err := library.GetStore(settings)
+	librarySessions.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	d := &disk{lib: lib, log: log, now: time.Now}
+	if d.layout, err = layoutOf(lib); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *disk) close() {
+	librarySessions.Lock()
+	defer librarySessions.Unlock()
+	d.lib.Free()
+}
+
+func layoutOf(lib library.Store) (layout, error) {
+	driver, err := lib.GraphDriver()
+	if err != nil {
+		return layout{}, fmt.Errorf("reach the graph driver: %w", err)
+	}
+	l := layout{
+		driver:        driver.String(),
+		graphRoot:     lib.GraphRoot(),
+		imageRoot:     cmp.Or(lib.ImageStore(), lib.GraphRoot()),
+		runRoot:       lib.RunRoot(),
+		readOnlyRoots: driver.AdditionalImageStores(),
+	}
+	// The kernel tells of mounts by their real paths.
+	for _, root := range []*string{&l.graphRoot, &l.imageRoot, &l.runRoot} {
+		if *root, err = filepath.EvalSymlinks(*root); err != nil {
+			return layout{}, err
+		}
+	}
+	// The library chooses by itself if it was given a list to choose from.
+	return l, isDriver(l.driver)
+}
