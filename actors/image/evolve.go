@@ -7,7 +7,7 @@ func Evolve(s State, e Event) State {
 	s = s.copied()
 	switch e := e.(type) {
 	case PullRequested:
-		s.Ref = e.Ref
+		s = s.begin(e.Ref)
 		if s.Pulls == nil {
 			s.Pulls = map[id.Pull]Pull{}
 		}
@@ -30,7 +30,7 @@ func Evolve(s State, e Event) State {
 		delete(s.Pulls, e.Pull)
 		s.Last = Result{Pull: e.Pull, Bytes: e.Bytes, Fault: e.Fault}
 	case LoadRequested:
-		s.Ref = e.Ref
+		s = s.begin(e.Ref)
 		if s.Loads == nil {
 			s.Loads = map[id.Load]Load{}
 		}
@@ -42,7 +42,8 @@ func Evolve(s State, e Event) State {
 		delete(s.Loads, e.Load)
 		s.LastLoad = LoadResult(e)
 	case RemoveRequested:
-		s.Ref, s.Removing = e.Ref, true
+		s = s.begin(e.Ref)
+		s.Removing = true
 	case ImageRemoved, RemoveFailed:
 		s.Removing = false
 	}

@@ -1,7 +1,9 @@
 package image_test
 
 import (
+	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -77,6 +79,45 @@ func hold(t machinetest.TB, w *walk) {
 				machinetest.Describe(a.Command), a.Err, machinetest.Describe(a.At.Last), w.Life.History())
 		}
 	}
+}
+
+// Projections forget what was of an idle reference: whatever comes later must be as if
+// it had never been.
+func TestIdleIsForgotten(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		commands := rapid.Custom(func(t *rapid.T) image.Command {
+			pull := id.Pull(rapid.SampledFrom([]string{"p1", "p2"}).Draw(t, "pull"))
+			load := id.Load(rapid.SampledFrom([]string{"l1", "l2"}).Draw(t, "load"))
+			var err error
+			if rapid.Bool().Draw(t, "fails") {
+				err = errors.New("broken")
+			}
+			return rapid.SampledFrom([]image.Command{
+				image.RequestPull{Ref: "r", Pull: pull}, image.RequestLoad{Ref: "r", Load: load}, image.Remove{Ref: "r"},
+				image.NoteResolved{Pull: pull, Resolved: image.Resolved{Layers: 2}}, image.NoteLayer{Pull: pull},
+				image.FetchImageDone{Pull: pull, ImageID: "i", Err: err}, image.DeleteImageDone{Err: err},
+				image.LoadImagesDone{Load: load, Images: []image.Loaded{{ImageID: "i"}}, Err: err},
+			}).Draw(t, "command")
+		})
+		var whole, forgotten image.State
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			c := commands.Draw(t, "command")
+			events, err := image.Decide(whole, c)
+			again, errAgain := image.Decide(forgotten, c)
+			if !reflect.DeepEqual(events, again) || !reflect.DeepEqual(err, errAgain) {
+				t.Fatalf("%T leads to %+v, %v, and without what was before to %+v, %v", c, events, err, again, errAgain)
+			}
+			for _, e := range events {
+				whole, forgotten = image.Evolve(whole, e), image.Evolve(forgotten, e)
+			}
+			if !reflect.DeepEqual(whole, forgotten) && !image.Ended(whole) {
+				t.Fatalf("the state is %+v, and without what was before %+v", whole, forgotten)
+			}
+			if image.Ended(whole) {
+				forgotten = image.State{}
+			}
+		}
+	})
 }
 
 func TestLives(t *testing.T) {

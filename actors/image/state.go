@@ -104,6 +104,16 @@ type Result struct {
 // Ended reports whether nothing is under way.
 func Ended(s State) bool { return len(s.Pulls) == 0 && len(s.Loads) == 0 && !s.Removing }
 
+// begin is the state in which something new is requested. What was before an idle
+// moment has no part in it, so that an idle reference can be forgotten.
+func (s State) begin(ref string) State {
+	if Ended(s) {
+		s = State{}
+	}
+	s.Ref = ref
+	return s
+}
+
 func (s State) copied() State {
 	s.Pulls, s.Loads = maps.Clone(s.Pulls), maps.Clone(s.Loads)
 	return s
