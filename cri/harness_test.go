@@ -142,11 +142,11 @@ type desk struct {
 	credentials *credentials
 	execs       *execs
 	log         *memlog.Log
-	t           *testing.T
+	t           testing.TB
 }
 
 // newDesk returns a service over what the records hold that write appends.
-func newDesk(t *testing.T, write func(*desk)) *desk {
+func newDesk(t testing.TB, write func(*desk)) *desk {
 	t.Helper()
 	d := &desk{actors: &actors{}, credentials: &credentials{}, execs: &execs{}, log: memlog.New(memlog.Options{}), t: t}
 	t.Cleanup(func() { _ = d.log.Close() })

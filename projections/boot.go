@@ -26,18 +26,16 @@ func (l *Live) Past() Past {
 		Sandboxes:  map[id.Sandbox]entity.Restored[sandbox.State]{},
 		Containers: map[id.Container]entity.Restored[container.State]{},
 		Images:     map[string]entity.Restored[image.State]{},
-		Host:       l.host,
+		Host:       *l.host,
 	}
-	for name, s := range l.sandboxes {
+	for name, s := range l.sandboxes.byID {
 		past.Sandboxes[name] = s.Restored
 	}
-	for name, c := range l.containers {
+	for name, c := range l.containers.byID {
 		past.Containers[name] = c.Restored
 	}
-	for _, at := range l.images {
-		if !image.Ended(at.State) {
-			past.Images[at.State.Ref] = at
-		}
+	for _, at := range l.busy {
+		past.Images[at.State.Ref] = *at
 	}
 	return past
 }

@@ -5,5 +5,11 @@
 // answers; a snapshot only spares the reading of what is long past. Nothing here
 // decides or changes anything.
 //
-// Read live.go first.
+// feed.go brings the log's records into the models, fold.go says what one changes.
+// live.go is what lives, index.go its lists, images.go the image references;
+// history.go is what has ended; changes.go hands on each change, with what was before
+// and after. checkpoint.go spares the reading of what is long past, boot.go is for the
+// node's start.
+//
+// Read feed.go and live.go first.
 package projections

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +51,7 @@ func (a *actor[S, C, E]) do(log eventlog.Log, c C) error {
 	if err != nil || len(events) == 0 {
 		return nil // refused, or so already
 	}
-	request := eventlog.Append{Stream: a.stream, Expected: a.at.Version}
+	request := eventlog.Append{Stream: a.stream, Expected: a.at.Version, Volatile: true}
 	for _, e := range events {
 		encoded, err := a.encode(e)
 		if err != nil {
@@ -127,9 +126,17 @@ func (n *town) walk(t *rapid.T, steps int) {
 		var err error
 		switch rapid.SampledFrom([]string{"sandbox", "sandbox", "container", "container", "image", "node"}).Draw(t, "kind") {
 		case "sandbox":
-			err = n.sandboxes[i].do(n.log, rapid.SampledFrom(sandboxCommands(i, now, failure)).Draw(t, "command"))
+			commands := sandboxCommands(i, now, failure)
+			if n.sandboxes[i].at.Version == 0 {
+				commands = commands[:1]
+			}
+			err = n.sandboxes[i].do(n.log, rapid.SampledFrom(commands).Draw(t, "command"))
 		case "container":
-			err = n.containers[i].do(n.log, rapid.SampledFrom(containerCommands(i, now, failure)).Draw(t, "command"))
+			commands := containerCommands(i, now, failure)
+			if n.containers[i].at.Version == 0 {
+				commands = commands[:1]
+			}
+			err = n.containers[i].do(n.log, rapid.SampledFrom(commands).Draw(t, "command"))
 		case "image":
 			err = n.images[i].do(n.log, rapid.SampledFrom([]image.Command{
 				image.RequestPull{Ref: fmt.Sprint("ref", i), Pull: "p", At: now}, image.Remove{Ref: fmt.Sprint("ref", i)},
@@ -146,6 +153,8 @@ func (n *town) walk(t *rapid.T, steps int) {
 	}
 }
 
+// sandboxCommands are those that can come to a sandbox; to one that is not there, only
+// the first.
 func sandboxCommands(i int, now time.Time, err error) []sandbox.Command {
 	c := id.Container(fmt.Sprint("c", i))
 	return []sandbox.Command{
@@ -240,7 +249,8 @@ func opened(t fatal, log eventlog.Log) *Feed {
 }
 
 // answers are what a model says, apart from Past.
-func answers(l *Live) map[string]any {
+func answers(f *Feed) map[string]any {
+	l := f.Live
 	all := map[string]any{"sequence": l.Sequence(), "damaged": l.Damaged()}
 	for _, s := range l.Sandboxes() {
 		all["sandbox "+string(s.State.ID)] = fmt.Sprint(s.State.Phase, s.Version, s.Config.GetHostname())
@@ -251,10 +261,13 @@ func answers(l *Live) map[string]any {
 	for _, p := range l.Pulls() {
 		all["pull "+p.Ref] = len(p.Pulls)
 	}
-	return maps.Clone(all)
+	for _, e := range f.History.Ended() {
+		all["ended "+string(e.Stream)] = e
+	}
+	return all
 }
 
-func newMemlog(t *testing.T) *memlog.Log {
+func newMemlog(t testing.TB) *memlog.Log {
 	log := memlog.New(memlog.Options{})
 	t.Cleanup(func() { _ = log.Close() })
 	return log

@@ -1,18 +1,13 @@
 package projections
 
 import (
-	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/host"
@@ -29,6 +24,8 @@ type Sandbox struct {
 	Config *runtimeapi.PodSandboxConfig
 }
 
+func (s *Sandbox) rank() rank { return rank{s.State.CreatedAt, string(s.State.ID)} }
+
 // Container is a container as of some record of the log. It is never modified.
 type Container struct {
 	entity.Restored[container.State]
@@ -36,215 +33,97 @@ type Container struct {
 	Config *runtimeapi.ContainerConfig
 }
 
-// Live is the model of everything that has not ended: the states of the
-// machines. It answers List and Status, and the node boots from it.
+func (c *Container) rank() rank { return rank{c.State.Request.At, string(c.State.ID)} }
+
+// Image is an image reference as of some record of the log. It is never modified. An
+// idle one has the zero State: nothing that comes later depends on more.
+type Image = entity.Restored[image.State]
+
+// Host is the node itself as of some record of the log.
+type Host = entity.Restored[host.State]
+
+// Live is the model of everything that has not ended: the states of the machines. It
+// answers List and Status, and the node boots from it. Only the feed changes it. Its
+// lists belong to all readers and must not be modified.
 type Live struct {
 	logger *slog.Logger
 
+	// mu is held for single steps in memory: decoding and folding happen outside.
 	mu         sync.RWMutex
 	sequence   eventlog.Sequence
-	sandboxes  map[id.Sandbox]*Sandbox
-	containers map[id.Container]*Container
-	// images maps a stream to the state of its reference.
-	images map[eventlog.Stream]entity.Restored[image.State]
-	host   entity.Restored[host.State]
+	sandboxes  index[id.Sandbox, *Sandbox]
+	containers index[id.Container, *Container]
+	// members are the containers of each sandbox that has any.
+	members map[id.Sandbox]*sorted[*Container]
+	// busy are the image references that something is under way for; of idle ones
+	// only the place is kept, since there may be many.
+	busy map[eventlog.Stream]*Image
+	idle map[eventlog.Stream]place
+	host *Host
 	// damaged maps the streams that cannot be followed to the reason.
 	damaged map[eventlog.Stream]string
 }
 
-// NewLive returns the model of an empty log.
-func NewLive(logger *slog.Logger) *Live {
+// newLive returns the model of an empty log.
+func newLive(logger *slog.Logger) *Live {
 	return &Live{
 		logger:     logger,
-		sandboxes:  map[id.Sandbox]*Sandbox{},
-		containers: map[id.Container]*Container{},
-		images:     map[eventlog.Stream]entity.Restored[image.State]{},
+		sandboxes:  newIndex[id.Sandbox, *Sandbox](),
+		containers: newIndex[id.Container, *Container](),
+		members:    map[id.Sandbox]*sorted[*Container]{},
+		busy:       map[eventlog.Stream]*Image{},
+		idle:       map[eventlog.Stream]place{},
+		host:       &Host{},
 		damaged:    map[eventlog.Stream]string{},
 	}
-}
-
-// apply takes in the next record of the log. A record that cannot be understood
-// puts its stream aside; the others go on.
-func (l *Live) apply(record eventlog.Record) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sequence = record.Sequence
-	if _, damaged := l.damaged[record.Stream]; damaged {
-		return
-	}
-	if err := l.fold(record); err != nil {
-		l.putAside(record.Stream, err)
-	}
-}
-
-func (l *Live) putAside(stream eventlog.Stream, err error) {
-	l.damaged[stream] = err.Error()
-	kind, name, _ := strings.Cut(string(stream), "/")
-	switch kind {
-	case "sandbox":
-		delete(l.sandboxes, id.Sandbox(name))
-	case "container":
-		delete(l.containers, id.Container(name))
-	case "image":
-		delete(l.images, stream)
-	}
-	l.logger.Error("stream cannot be followed", "stream", string(stream), "error", err)
-}
-
-func (l *Live) fold(record eventlog.Record) error {
-	kind, name, _ := strings.Cut(string(record.Stream), "/")
-	switch kind {
-	case "sandbox":
-		return l.foldSandbox(id.Sandbox(name), record)
-	case "container":
-		return l.foldContainer(id.Container(name), record)
-	case "image":
-		next, err := follow(l.images[record.Stream], record, codec.DecodeImage, image.Evolve)
-		if err != nil {
-			return err
-		}
-		l.images[record.Stream] = next
-	case "node":
-		next, err := follow(l.host, record, codec.DecodeHost, host.Evolve)
-		if err != nil {
-			return err
-		}
-		l.host = next
-	default:
-		return fmt.Errorf("unknown kind of stream %q", kind)
-	}
-	return nil
-}
-
-func (l *Live) foldSandbox(name id.Sandbox, record eventlog.Record) error {
-	was := l.sandboxes[name]
-	if was == nil {
-		was = &Sandbox{}
-	}
-	next, err := follow(was.Restored, record, codec.DecodeSandbox, sandbox.Evolve)
-	if err != nil {
-		return err
-	}
-	if sandbox.Ended(next.State) {
-		delete(l.sandboxes, name)
-		return nil
-	}
-	now := &Sandbox{Restored: next, Config: was.Config}
-	if now.Config == nil {
-		if now.Config, err = sandboxConfig(next.State); err != nil {
-			return err
-		}
-	}
-	l.sandboxes[name] = now
-	return nil
-}
-
-func (l *Live) foldContainer(name id.Container, record eventlog.Record) error {
-	was := l.containers[name]
-	if was == nil {
-		was = &Container{}
-	}
-	next, err := follow(was.Restored, record, codec.DecodeContainer, container.Evolve)
-	if err != nil {
-		return err
-	}
-	if container.Ended(next.State) {
-		delete(l.containers, name)
-		return nil
-	}
-	now := &Container{Restored: next, Config: was.Config}
-	if now.Config == nil {
-		if now.Config, err = containerConfig(next.State); err != nil {
-			return err
-		}
-	}
-	l.containers[name] = now
-	return nil
-}
-
-// follow evolves a state by one record, which must be the stream's next: a gap
-// would make a past that never was.
-func follow[S, E any](was entity.Restored[S], record eventlog.Record, decode func(string, uint32, []byte) (E, error), evolve func(S, E) S) (entity.Restored[S], error) {
-	if record.Version != was.Version+1 {
-		return was, fmt.Errorf("version %d follows version %d", record.Version, was.Version)
-	}
-	event, err := decode(record.Type, record.Schema, record.Payload)
-	if err != nil {
-		return was, fmt.Errorf("version %d: %w", record.Version, err)
-	}
-	return entity.As(record, evolve(was.State, event)), nil
-}
-
-func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {
-	config := &runtimeapi.PodSandboxConfig{}
-	if err := proto.Unmarshal(s.Config, config); err != nil {
-		return nil, fmt.Errorf("decode the configuration of sandbox %s: %w", s.ID, err)
-	}
-	return config, nil
-}
-
-func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
-	config := &runtimeapi.ContainerConfig{}
-	if err := proto.Unmarshal(s.Request.Config, config); err != nil {
-		return nil, fmt.Errorf("decode the configuration of container %s: %w", s.ID, err)
-	}
-	return config, nil
 }
 
 // Sandbox returns the sandbox with that id, or nil.
 func (l *Live) Sandbox(name id.Sandbox) *Sandbox {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.sandboxes[name]
+	return l.sandboxes.byID[name]
 }
 
 // Container returns the container with that id, or nil.
 func (l *Live) Container(name id.Container) *Container {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.containers[name]
+	return l.containers.byID[name]
 }
 
 // Sandboxes returns every sandbox that has not ended, in the order of creation.
 func (l *Live) Sandboxes() []*Sandbox {
 	l.mu.RLock()
-	all := slices.Collect(maps.Values(l.sandboxes))
-	l.mu.RUnlock()
-	slices.SortFunc(all, func(a, b *Sandbox) int {
-		return firstOf(a.State.CreatedAt.Compare(b.State.CreatedAt), strings.Compare(string(a.State.ID), string(b.State.ID)))
-	})
-	return all
+	defer l.mu.RUnlock()
+	return l.sandboxes.sorted.all()
 }
 
-// Containers returns every container that has not ended, in the order of
-// creation.
+// Containers returns every container that has not ended, in the order of creation.
 func (l *Live) Containers() []*Container {
 	l.mu.RLock()
-	all := slices.Collect(maps.Values(l.containers))
-	l.mu.RUnlock()
-	slices.SortFunc(all, func(a, b *Container) int {
-		return firstOf(a.State.Request.At.Compare(b.State.Request.At), strings.Compare(string(a.State.ID), string(b.State.ID)))
-	})
-	return all
+	defer l.mu.RUnlock()
+	return l.containers.sorted.all()
 }
 
-func firstOf(a, b int) int {
-	if a != 0 {
-		return a
+// ContainersOf returns the containers of a sandbox that have not ended, in the order
+// of creation.
+func (l *Live) ContainersOf(name id.Sandbox) []*Container {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if members := l.members[name]; members != nil {
+		return members.all()
 	}
-	return b
+	return nil
 }
 
-// Pulls returns the states of the image references that something is under way
-// for.
+// Pulls returns the states of the image references that something is under way for.
 func (l *Live) Pulls() []image.State {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var busy []image.State
-	for _, at := range l.images {
-		if !image.Ended(at.State) {
-			busy = append(busy, at.State)
-		}
+	for _, at := range l.busy {
+		busy = append(busy, at.State)
 	}
 	return busy
 }
@@ -261,4 +140,76 @@ func (l *Live) Sequence() eventlog.Sequence {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.sequence
+}
+
+// reached notes that the model has taken in everything up to a record.
+func (l *Live) reached(s eventlog.Sequence) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sequence = s
+}
+
+// apply takes in what a record changed.
+func (l *Live) apply(c Change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sequence = c.Record.Sequence
+	switch what := c.What.(type) {
+	case SandboxChanged:
+		if what.Ended {
+			l.sandboxes.remove(what.After.State.ID)
+			break
+		}
+		l.sandboxes.put(what.After.State.ID, what.After)
+	case ContainerChanged:
+		if what.Ended {
+			l.removeContainer(what.After.State.ID)
+			break
+		}
+		l.putContainer(what.After)
+	case ImageChanged:
+		l.putImage(c.Record.Stream, what.After, what.Idle)
+	case HostChanged:
+		l.host = what.After
+	case StreamPutAside:
+		l.putAside(c.Record.Stream, what.Reason)
+	}
+}
+
+func (l *Live) putContainer(c *Container) {
+	l.containers.put(c.State.ID, c)
+	members := l.members[c.State.Sandbox]
+	if members == nil {
+		members = &sorted[*Container]{}
+		l.members[c.State.Sandbox] = members
+	}
+	members.put(c)
+}
+
+func (l *Live) removeContainer(name id.Container) {
+	was := l.containers.byID[name]
+	if was == nil {
+		return
+	}
+	l.containers.remove(name)
+	members := l.members[was.State.Sandbox]
+	members.remove(was)
+	if len(members.items) == 0 {
+		delete(l.members, was.State.Sandbox)
+	}
+}
+
+func (l *Live) putAside(stream eventlog.Stream, reason string) {
+	l.damaged[stream] = reason
+	kind, name, _ := strings.Cut(string(stream), "/")
+	switch kind {
+	case "sandbox":
+		l.sandboxes.remove(id.Sandbox(name))
+	case "container":
+		l.removeContainer(id.Container(name))
+	case "image":
+		delete(l.busy, stream)
+		delete(l.idle, stream)
+	}
+	l.logger.Error("stream cannot be followed", "stream", string(stream), "error", reason)
 }

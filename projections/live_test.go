@@ -30,14 +30,12 @@ func TestModelIsFold(t *testing.T) {
 		for range 3 {
 			n.walk(t, 60)
 			f := opened(t, log) // from the last snapshot
-			if diff := cmp.Diff(fold(t, log), f.Live.Past(), cmpopts.EquateEmpty()); diff != "" {
-				t.Fatalf("the model is not the fold of the streams (-fold +model):\n%s", diff)
-			}
-			whole := NewLive(quiet)
+			samePast(t, fold(t, log), f.Live.Past())
+			whole := newFeed(log, quiet)
 			for r := range log.Read(context.Background(), 1) {
-				whole.apply(r)
+				whole.take(r)
 			}
-			if diff := cmp.Diff(answers(whole), answers(f.Live)); diff != "" {
+			if diff := cmp.Diff(answers(whole), answers(f)); diff != "" {
 				t.Fatalf("a snapshot and the rest are not the whole log (-whole +snapshot):\n%s", diff)
 			}
 			if len(f.Live.Damaged()) > 0 {
@@ -48,6 +46,12 @@ func TestModelIsFold(t *testing.T) {
 			}
 		}
 	})
+}
+
+func samePast(t *rapid.T, want, got Past) {
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("the model is not the fold of the streams (-fold +model):\n%s", diff)
+	}
 }
 
 func TestOrder(t *testing.T) {
@@ -77,6 +81,34 @@ func TestOrder(t *testing.T) {
 	}
 	if live.Sandbox("a") == nil || live.Sandbox("c") != nil || live.Container("b") == nil || live.Container("c") != nil {
 		t.Error("not found by id, or found what is not there")
+	}
+}
+
+// A machine that panics over a record puts its stream aside, and keeps no daemon from
+// starting.
+func TestPanicInFold(t *testing.T) {
+	log := newMemlog(t)
+	for _, name := range []string{"sick", "well"} {
+		if err := newSandbox(name).do(log, runOf(name, epoch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := newFeed(log, quiet)
+	fold := f.folds["sandbox"]
+	f.folds["sandbox"] = func(l *Live, name string, r eventlog.Record) (What, error) {
+		if name == "sick" {
+			panic("out of its mind")
+		}
+		return fold(l, name, r)
+	}
+	for r := range log.Read(t.Context(), 1) {
+		f.take(r)
+	}
+	if f.Live.Sandbox("sick") != nil || !strings.Contains(f.Live.Damaged()["sandbox/sick"], "version 1: panic: out of its mind") {
+		t.Errorf("damaged: %v", f.Live.Damaged())
+	}
+	if f.Live.Sandbox("well") == nil {
+		t.Error("another stream suffers")
 	}
 }
 

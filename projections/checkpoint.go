@@ -3,11 +3,9 @@ package projections
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
-	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
@@ -18,28 +16,32 @@ const (
 	snapshotName = "live"
 	// snapshotSchema changes whenever a machine's State or Evolve does, so that
 	// an older snapshot is passed over and the log is read instead.
-	snapshotSchema = 6
+	snapshotSchema = 7
 )
 
-// liveSnapshot is Live as a snapshot keeps it.
-type liveSnapshot struct {
+// modelSnapshot is the models as a snapshot keeps them.
+type modelSnapshot struct {
 	Sandboxes  map[id.Sandbox]entity.Restored[sandbox.State]
 	Containers map[id.Container]entity.Restored[container.State]
-	Images     map[eventlog.Stream]entity.Restored[image.State]
-	Host       entity.Restored[host.State]
+	Images     map[eventlog.Stream]*Image
+	Host       *Host
 	Damaged    map[eventlog.Stream]string
+	Ended      []Ended
 }
 
-// snapshot returns the model as of its sequence.
-func (l *Live) snapshot() (eventlog.Snapshot, error) {
-	past := l.Past()
-	l.mu.RLock()
-	s := liveSnapshot{
-		Sandboxes: past.Sandboxes, Containers: past.Containers, Host: past.Host,
-		Images: maps.Clone(l.images), Damaged: maps.Clone(l.damaged),
+// snapshot returns the models as of their sequence.
+func (f *Feed) snapshot() (eventlog.Snapshot, error) {
+	past, sequence := f.Live.Past(), f.Live.Sequence()
+	s := modelSnapshot{
+		Sandboxes: past.Sandboxes, Containers: past.Containers, Host: &past.Host,
+		Images: map[eventlog.Stream]*Image{}, Damaged: f.Live.Damaged(), Ended: f.History.Ended(),
 	}
-	sequence := l.sequence
-	l.mu.RUnlock()
+	for stream := range f.Live.busy {
+		s.Images[stream] = f.Live.image(stream)
+	}
+	for stream := range f.Live.idle {
+		s.Images[stream] = f.Live.image(stream)
+	}
 	payload, err := json.Marshal(s)
 	if err != nil {
 		return eventlog.Snapshot{}, fmt.Errorf("encode the snapshot at %d: %w", sequence, err)
@@ -47,36 +49,36 @@ func (l *Live) snapshot() (eventlog.Snapshot, error) {
 	return eventlog.Snapshot{Sequence: sequence, Schema: snapshotSchema, Payload: payload}, nil
 }
 
-// restore fills an empty model from a snapshot.
-func (l *Live) restore(from eventlog.Snapshot) error {
+// restore fills empty models from a snapshot.
+func (f *Feed) restore(from eventlog.Snapshot) error {
 	if from.Schema != snapshotSchema {
 		return fmt.Errorf("the snapshot has schema %d, not %d", from.Schema, snapshotSchema)
 	}
-	var s liveSnapshot
+	var s modelSnapshot
 	if err := json.Unmarshal(from.Payload, &s); err != nil {
 		return fmt.Errorf("decode the snapshot at %d: %w", from.Sequence, err)
 	}
-	filled := NewLive(l.logger)
-	filled.host, filled.sequence = s.Host, from.Sequence
-	maps.Copy(filled.images, s.Images)
-	maps.Copy(filled.damaged, s.Damaged)
+	l := f.Live
+	for stream, reason := range s.Damaged {
+		l.damaged[stream] = reason
+	}
+	for stream, at := range s.Images {
+		l.putImage(stream, at, image.Ended(at.State))
+	}
 	for name, at := range s.Sandboxes {
 		config, err := sandboxConfig(at.State)
 		if err != nil {
 			return err
 		}
-		filled.sandboxes[name] = &Sandbox{Restored: at, Config: config}
+		l.sandboxes.put(name, &Sandbox{Restored: at, Config: config})
 	}
-	for name, at := range s.Containers {
+	for _, at := range s.Containers {
 		config, err := containerConfig(at.State)
 		if err != nil {
 			return err
 		}
-		filled.containers[name] = &Container{Restored: at, Config: config}
+		l.putContainer(&Container{Restored: at, Config: config})
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sequence, l.host, l.damaged = filled.sequence, filled.host, filled.damaged
-	l.sandboxes, l.containers, l.images = filled.sandboxes, filled.containers, filled.images
+	l.host, l.sequence, f.History.ended = s.Host, from.Sequence, s.Ended
 	return nil
 }

@@ -1,0 +1,156 @@
+package projections
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// folds maps each kind of stream to what folds a record into the state of the entity
+// that the stream's name goes on with.
+type folds map[string]func(l *Live, name string, record eventlog.Record) (What, error)
+
+func newFolds() folds {
+	return folds{"sandbox": foldSandbox, "container": foldContainer, "image": foldImage, "node": foldHost}
+}
+
+// change says what the log's next record changes, and nothing yet does. A record that
+// cannot be understood puts its stream aside; a record of such a stream changes
+// nothing. Only the feed may call it: it reads the model without a lock.
+func (f folds) change(l *Live, record eventlog.Record) (c Change, changes bool) {
+	if _, damaged := l.damaged[record.Stream]; damaged {
+		return Change{}, false
+	}
+	what, err := f.fold(l, record)
+	if err != nil {
+		what = StreamPutAside{Reason: fmt.Sprintf("version %d: %v", record.Version, err)}
+	}
+	record.Payload = nil // the event says the same
+	return Change{Record: record, What: what}, true
+}
+
+// fold turns a panic of a machine or a decoder into an error: one stream must not keep
+// the daemon from starting.
+func (f folds) fold(l *Live, record eventlog.Record) (what What, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			what, err = nil, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	kind, name, _ := strings.Cut(string(record.Stream), "/")
+	fold, known := f[kind]
+	if !known {
+		return nil, fmt.Errorf("unknown kind of stream %q", kind)
+	}
+	return fold(l, name, record)
+}
+
+// errBeginsAgain keeps an entity's place in the lists for life.
+var errBeginsAgain = errors.New("it begins the stream a second time")
+
+func foldSandbox(l *Live, name string, record eventlog.Record) (What, error) {
+	before := l.sandboxes.byID[id.Sandbox(name)]
+	after := &Sandbox{}
+	if before != nil {
+		*after = *before
+	}
+	event, err := follow(&after.Restored, record, codec.DecodeSandbox, sandbox.Evolve)
+	switch {
+	case err != nil:
+		return nil, err
+	case after.State.ID != id.Sandbox(name):
+		return nil, fmt.Errorf("it is about sandbox %q", after.State.ID)
+	case before != nil && before.rank() != after.rank():
+		return nil, errBeginsAgain
+	case after.Config == nil:
+		if after.Config, err = sandboxConfig(after.State); err != nil {
+			return nil, err
+		}
+	}
+	return SandboxChanged{Event: event, Before: before, After: after, Ended: sandbox.Ended(after.State)}, nil
+}
+
+func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
+	before := l.containers.byID[id.Container(name)]
+	after := &Container{}
+	if before != nil {
+		*after = *before
+	}
+	event, err := follow(&after.Restored, record, codec.DecodeContainer, container.Evolve)
+	switch {
+	case err != nil:
+		return nil, err
+	case after.State.ID != id.Container(name):
+		return nil, fmt.Errorf("it is about container %q", after.State.ID)
+	case before != nil && (before.rank() != after.rank() || before.State.Sandbox != after.State.Sandbox):
+		return nil, errBeginsAgain
+	case after.Config == nil:
+		if after.Config, err = containerConfig(after.State); err != nil {
+			return nil, err
+		}
+	}
+	return ContainerChanged{Event: event, Before: before, After: after, Ended: container.Ended(after.State)}, nil
+}
+
+func foldImage(l *Live, _ string, record eventlog.Record) (What, error) {
+	before := l.image(record.Stream)
+	after := *before
+	event, err := follow(&after, record, codec.DecodeImage, image.Evolve)
+	if err != nil {
+		return nil, err
+	}
+	return ImageChanged{Event: event, Before: before, After: &after, Idle: image.Ended(after.State)}, nil
+}
+
+func foldHost(l *Live, _ string, record eventlog.Record) (What, error) {
+	before := l.host
+	after := *before
+	event, err := follow(&after, record, codec.DecodeHost, host.Evolve)
+	if err != nil {
+		return nil, err
+	}
+	return HostChanged{Event: event, Before: before, After: &after}, nil
+}
+
+// follow evolves a state by one record, which must be the stream's next: a gap would
+// make a past that never was.
+func follow[S, E any](at *entity.Restored[S], record eventlog.Record, decode func(string, uint32, []byte) (E, error), evolve func(S, E) S) (E, error) {
+	var none E
+	if record.Version != at.Version+1 {
+		return none, fmt.Errorf("follows version %d", at.Version)
+	}
+	event, err := decode(record.Type, record.Schema, record.Payload)
+	if err != nil {
+		return none, err
+	}
+	*at = entity.As(record, evolve(at.State, event))
+	return event, nil
+}
+
+func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {
+	config := &runtimeapi.PodSandboxConfig{}
+	if err := proto.Unmarshal(s.Config, config); err != nil {
+		return nil, fmt.Errorf("decode the configuration of sandbox %s: %w", s.ID, err)
+	}
+	return config, nil
+}
+
+func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
+	config := &runtimeapi.ContainerConfig{}
+	if err := proto.Unmarshal(s.Request.Config, config); err != nil {
+		return nil, fmt.Errorf("decode the configuration of container %s: %w", s.ID, err)
+	}
+	return config, nil
+}

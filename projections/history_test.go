@@ -1,0 +1,109 @@
+package projections
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog/memlog"
+)
+
+// lived lets a pod with one container live, and end.
+func lived(t fatal, log *memlog.Log, pod, name string) {
+	s, c := newSandbox(pod), newContainer(name)
+	run := runOf(pod, epoch)
+	run.Name = sandbox.Name{Name: "web-" + pod, Namespace: "shop", UID: "u", Attempt: 2}
+	run.SharedPID = false
+	create := createOf(name, pod, epoch.Add(time.Second))
+	create.Name = container.Name{Name: "app", Attempt: 3}
+	steps := []error{
+		s.do(log, run), s.do(log, sandbox.PrepareSandboxDone{}), s.do(log, sandbox.AttachNetworkDone{}),
+		s.do(log, sandbox.AddContainer{Container: id.Container(name)}),
+		c.do(log, create), c.do(log, container.PrepareRootfsDone{}),
+		c.do(log, container.CreateRuntimeDone{Process: container.Process{PID: 42}}),
+		c.do(log, container.Remove{}), c.do(log, container.KillDone{}), c.do(log, container.RecordExit{Exit: container.Exit{Code: 137}}),
+		c.do(log, container.DeleteRuntimeDone{}), c.do(log, container.ReleaseRootfsDone{}),
+		s.do(log, sandbox.ForgetContainer{Container: id.Container(name)}),
+		s.do(log, sandbox.Stop{}), s.do(log, sandbox.DetachNetworkDone{}), s.do(log, sandbox.Remove{}), s.do(log, sandbox.ReleaseSandboxDone{}),
+	}
+	for i, err := range steps {
+		if err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if !sandbox.Ended(s.at.State) || !container.Ended(c.at.State) {
+		t.Fatal("the pod has not ended", s.at.State.Phase, c.at.State.Phase)
+	}
+}
+
+func TestHistory(t *testing.T) {
+	log := newMemlog(t)
+	lived(t, log, "p1", "c1")
+	lived(t, log, "p2", "c2")
+	if err := newSandbox("alive").do(log, runOf("alive", epoch)); err != nil {
+		t.Fatal(err)
+	}
+	failed := newSandbox("failed")
+	for _, c := range []sandbox.Command{sandbox.Run{ID: "failed", HostNetwork: true, At: epoch}, sandbox.PrepareSandboxDone{Err: errBroken}, sandbox.ReleaseSandboxDone{}} {
+		if err := failed.do(log, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(when string) {
+		f := opened(t, log)
+		defer f.save(t.Context())
+		var streams []string
+		for _, e := range f.History.Ended() {
+			streams = append(streams, string(e.Stream))
+		}
+		if !slices.Equal(streams, []string{"container/c1", "sandbox/p1", "container/c2", "sandbox/p2", "sandbox/failed"}) {
+			t.Fatalf("%s: ended are %v", when, streams)
+		}
+		all := f.History.Ended()
+		pod := sandbox.Name{Name: "web-p1", Namespace: "shop", UID: "u", Attempt: 2}
+		if c := all[0]; c.Container != "c1" || c.Sandbox != "p1" || c.Pod != pod || c.ContainerName != (container.Name{Name: "app", Attempt: 3}) ||
+			c.Failed || !c.CreatedAt.Equal(epoch.Add(time.Second)) || c.EndedAt.IsZero() {
+			t.Errorf("%s: the container was %+v", when, c)
+		}
+		if s := all[1]; s.Container != "" || s.Sandbox != "p1" || s.Pod != pod || s.Failed || !s.CreatedAt.Equal(epoch) {
+			t.Errorf("%s: the sandbox was %+v", when, s)
+		}
+		if !all[4].Failed {
+			t.Errorf("%s: the failed sandbox was %+v", when, all[4])
+		}
+		for _, e := range all {
+			last := e
+			for r := range log.ReadStream(t.Context(), e.Stream, 1) {
+				last.Version, last.Sequence, last.EndedAt = r.Version, r.Sequence, r.Time
+			}
+			if last != e {
+				t.Errorf("%s: %s ends at %+v, not %+v", when, e.Stream, last, e)
+			}
+		}
+		for name, want := range map[string]int{"p1": 2, "c1": 1, "web-p2": 2, "p": 4, "web": 0, "alive": 0, "": 0} {
+			if got := f.History.Find(name); len(got) != want {
+				t.Errorf("%s: %q means %v", when, name, got)
+			}
+		}
+	}
+	check("from the log")
+	check("from a checkpoint")
+}
+
+// Only so much is remembered, and what was handed out stays as it was.
+func TestHistoryIsBounded(t *testing.T) {
+	h := &History{}
+	for i := range historyKept {
+		h.add(Ended{Sandbox: id.Sandbox(fmt.Sprint(i))})
+	}
+	full := h.Ended()
+	h.add(Ended{Sandbox: "one more"})
+	now := h.Ended()
+	if len(full) != historyKept || full[0].Sandbox != "0" || len(now) != historyKept || now[0].Sandbox != "1" || now[historyKept-1].Sandbox != "one more" {
+		t.Errorf("%d and %d are remembered, from %s and %s on", len(full), len(now), full[0].Sandbox, now[0].Sandbox)
+	}
+}
