@@ -25,6 +25,17 @@ type Actors interface {
 	Image(ctx context.Context, ref string, c image.Command, until func(image.State, image.Event) (bool, error)) (image.State, error)
 }
 
+// Views shows what lives, from memory. What it returns is shared and must not be
+// modified. Lists are in the order of creation.
+type Views interface {
+	// Sandbox and Container return nil if there is none with that id.
+	Sandbox(id.Sandbox) *projections.Sandbox
+	Container(id.Container) *projections.Container
+	Sandboxes() []*projections.Sandbox
+	Containers() []*projections.Container
+	ContainersOf(id.Sandbox) []*projections.Container
+}
+
 // Images reads the image store.
 type Images interface {
 	// List returns all images.
@@ -94,7 +105,7 @@ type Health struct {
 // Parts is what the services are made of.
 type Parts struct {
 	Actors      Actors
-	Views       *projections.Live
+	Views       Views
 	Images      Images
 	Credentials Credentials
 	Execs       Execs

@@ -24,8 +24,8 @@ func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandbox
 		// What follows is as the projections have it at this moment.
 		Timestamp: time.Now().UnixNano(),
 	}
-	for _, c := range s.Views.Containers() {
-		if c.State.Sandbox == found.State.ID && containerShown(c) {
+	for _, c := range s.Views.ContainersOf(found.State.ID) {
+		if containerShown(c) {
 			answer.ContainersStatuses = append(answer.ContainersStatuses, containerStatus(c))
 		}
 	}
