@@ -60,6 +60,8 @@ func (f doJob) Key() string          { return f.job.Name }
 func (f doJob) Resource() string     { return f.job.Resource }
 func (f doJob) NotBefore() time.Time { return f.job.NotBefore }
 
+func (f doJob) Failed(err error, _ time.Time) command { return jobDone{f.job.Name, err} }
+
 type (
 	machine  = entity.Machine[desk, command, event, doJob]
 	restored = entity.Restored[desk]
@@ -199,15 +201,17 @@ func newOffice(t *testing.T, log eventlog.Log) *office {
 		Free:   func(s desk) bool { return s.Closed || !s.Open },
 		Encode: encode, Decode: decode,
 		Execute: func(_ context.Context, f doJob) command { return jobDone{Name: f.job.Name} },
-		Failed:  func(f doJob, err error) command { return jobDone{f.job.Name, err} },
 	}
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	o.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }))
 	ctx, stop := context.WithCancel(context.Background())
 	o.stop = stop
 	o.around = entity.Surroundings{
-		Log: log, Logger: quiet, Context: ctx, Go: o.running.Go,
-		Ended: func(_ eventlog.Stream, _ *actor.PID, handled uint64) {
+		Log: log, Logger: quiet, Context: ctx, Now: time.Now,
+		Go:    func(_ string, f func()) { o.running.Go(f) },
+		After: func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
+		Held:  func(time.Duration) {},
+		Ended: func(_ eventlog.Stream, handled uint64) {
 			o.note(func() { o.rested = append(o.rested, handled) })
 		},
 		Freed: func(eventlog.Stream) { o.note(func() { o.freed++ }) },
@@ -250,7 +254,9 @@ func (o *office) told(what func() bool) bool {
 // log.
 func (o *office) open(stream eventlog.Stream, start *restored, first ...command) *clerk {
 	o.t.Helper()
-	pid := o.system.Root.Spawn(entity.Props(&o.machine, o.around, stream, start, first...))
+	pid := o.system.Root.Spawn(entity.Props(func() entity.Actor {
+		return entity.New(&o.machine, o.around, stream, start, first...)
+	}))
 	o.t.Cleanup(func() { _ = o.system.Root.StopFuture(pid).Wait() })
 	return &clerk{o, pid}
 }

@@ -8,31 +8,33 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Effect is what the shell needs to know of an effect.
-type Effect interface {
+// Effect is what a core needs to know of an effect. C is the machine's Command.
+type Effect[C any] interface {
 	// Key tells the effect from all others that the same state can owe.
 	Key() string
 	// Resource names what it works on; effects on one resource never overlap.
 	Resource() string
 	// NotBefore is when it may be issued; the zero time means now.
 	NotBefore() time.Time
+	// Failed is its outcome when it ended with an error, at that time.
+	Failed(err error, at time.Time) C
 }
 
 // Machine is a kind of entity: its pure functions, how its events are stored,
 // and who carries out its effects. S, C, E and F are the machine's State,
 // Command, Event and Effect.
-type Machine[S, C, E any, F Effect] struct {
+type Machine[S, C, E any, F Effect[C]] struct {
 	// Kind is the first part of the names of this machine's streams.
 	Kind   string
 	Decide func(S, C) ([]E, error)
 	Evolve func(S, E) S
 	Owed   func(S) []F
-	// Announced reports whether a state says already that an effect comes once the
-	// one under way is done, and owes the undoing of both: then it need not wait
-	// until the outcome of that one is durable. It may be nil.
+	// Announced reports whether a state already says that an effect follows the one
+	// under way, and owes the undoing of both. Such an effect need not wait until the
+	// outcome before it is durable. It may be nil.
 	Announced func(S, F) bool
 	// Volatile reports whether an event needs to outlive the daemon only: should the
-	// node lose power right after it, what is owed then comes to the same end without
+	// node lose power right after it, what is owed then leads to the same end without
 	// it. It may be nil: then every event must outlive the node's boot.
 	Volatile func(E) bool
 	// Ended reports whether the actor may go: nothing is owed or awaited.
@@ -44,8 +46,10 @@ type Machine[S, C, E any, F Effect] struct {
 	// Execute carries out an effect and returns its outcome, which is the
 	// machine's next command. It may block, and must end when ctx does.
 	Execute func(ctx context.Context, f F) C
-	// Failed is the outcome of an effect whose execution panicked.
-	Failed func(f F, err error) C
+	// Route takes over effects that are commands to other entities, and reports
+	// whether f is one. It must not block; it calls done once, from anywhere. It may
+	// be nil.
+	Route func(f F, done func(C)) bool
 }
 
 // Stream returns the name of the stream of the entity with the given id.

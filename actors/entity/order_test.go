@@ -319,7 +319,7 @@ func TestBegin(t *testing.T) {
 	c := before.openNew()
 	c.must(simple("a"), nil)
 	c.must(simple("b"), nil)
-	at, err := entity.Replay(t.Context(), &before.machine, log, stream)
+	at, err := entity.Restore(t.Context(), &before.machine, log, stream)
 	if err != nil {
 		t.Fatal(err)
 	}

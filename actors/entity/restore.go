@@ -7,43 +7,58 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Replay reads a stream and folds it into a state. A damaged or unknown record
-// is an error: to go on without it would be to invent a past.
-func Replay[S, C, E any, F Effect](ctx context.Context, m *Machine[S, C, E, F], log eventlog.Reader, stream eventlog.Stream) (Restored[S], error) {
-	r, _, err := replay(ctx, m, log, stream, allSeen)
-	return r, err
+// Replay says how a stream is to be read.
+type Replay struct {
+	// Behind is the version behind which each event is wanted, too.
+	Behind eventlog.Version
 }
 
-// allSeen is the version of one who wants to hear of no event.
+// allSeen is the version of a reader that wants no event.
 const allSeen = ^eventlog.Version(0)
 
-// step is an event with the state that it led to.
-type step[S, E any] struct {
-	event E
-	at    Restored[S]
+// Replayed is what reading a stream brought.
+type Replayed[S, E any] struct {
+	At Restored[S]
+	// Missed are the events behind Replay.Behind.
+	Missed []Step[S, E]
+	Err    error
 }
 
-// replay is Replay, and returns the events behind the version that was seen.
-func replay[S, C, E any, F Effect](ctx context.Context, m *Machine[S, C, E, F], log eventlog.Reader, stream eventlog.Stream, seen eventlog.Version) (r Restored[S], missed []step[S, E], err error) {
+// Step is an event with the state that it led to.
+type Step[S, E any] struct {
+	Event E
+	At    Restored[S]
+}
+
+// Restore reads a stream and folds it into a state. A damaged or unknown record
+// is an error: to go on without it would be to invent a past.
+func Restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, F], log eventlog.Reader, stream eventlog.Stream) (Restored[S], error) {
+	r := restore(ctx, m, log, stream, Replay{Behind: allSeen})
+	return r.At, r.Err
+}
+
+func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, F], log eventlog.Reader, stream eventlog.Stream, how Replay) (r Replayed[S, E]) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("replay %s after version %d: panic: %v", stream, r.Version, p)
+			r.Err = fmt.Errorf("replay %s after version %d: panic: %v", stream, r.At.Version, p)
 		}
 	}()
 	for record, err := range log.ReadStream(ctx, stream, 1) {
 		if err != nil {
-			return r, nil, fmt.Errorf("replay %s after version %d: %w", stream, r.Version, err)
+			r.Err = fmt.Errorf("replay %s after version %d: %w", stream, r.At.Version, err)
+			return r
 		}
 		event, err := m.Decode(record.Type, record.Schema, record.Payload)
 		if err != nil {
-			return r, nil, fmt.Errorf("replay %s, version %d: %w", stream, record.Version, err)
+			r.Err = fmt.Errorf("replay %s, version %d: %w", stream, record.Version, err)
+			return r
 		}
-		r = As(record, m.Evolve(r.State, event))
-		if r.Version > seen {
-			missed = append(missed, step[S, E]{event, r})
+		r.At = As(record, m.Evolve(r.At.State, event))
+		if r.At.Version > how.Behind {
+			r.Missed = append(r.Missed, Step[S, E]{event, r.At})
 		}
 	}
-	return r, missed, nil
+	return r
 }
 
 // As is the place of a record, with the state that it led to.

@@ -2,11 +2,20 @@
 // are for, spawns and retires entities, guards the names that must be unique,
 // and boots everything from the log.
 //
-// One root actor owns the routing table. Every command passes through it, so
-// that two commands for one entity keep their order and a decision such as "this
-// container must never come to be" (its sandbox is being stopped) cannot be
-// overtaken. The root does nothing slow.
+// Every command passes through one Router, so that two commands for one entity keep
+// their order and a decision such as "this container must never come to be" (its sandbox
+// is being stopped) cannot be overtaken. It does nothing slow.
+//
+// Core and Router know neither actors nor contexts: the simulator runs them on a stage of
+// its own. Node puts them on the actor library and gives calls a context.
+//
+//	core.go              the machines, and how their entities are made
+//	calls.go, create_container.go   what can be asked
+//	boot.go              what a start does
+//	asking.go            a command on its way, and its answer
+//	router.go, names.go  who is where, who has which name
+//	node.go, actors.go   on the actor library, with contexts
 //
 // It must not know the CRI, gRPC or any driver: effects are carried out by
-// functions that it is given. Read node.go first, then router.go.
+// functions that it is given. Read calls.go first, then router.go.
 package node

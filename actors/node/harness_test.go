@@ -52,7 +52,13 @@ var announcedBy = map[string]string{
 	"kill": "container.KillRequested.v1", "delete": "container.ContainerRequested.v1", "release rootfs": "container.ContainerRequested.v1",
 }
 
-func (d *drivers) carryOut(ctx context.Context, stream eventlog.Stream, owner string, f entity.Effect) error {
+// effect is what the drivers look at in every effect.
+type effect interface {
+	Key() string
+	Resource() string
+}
+
+func (d *drivers) carryOut(ctx context.Context, stream eventlog.Stream, owner string, f effect) error {
 	if want := announcedBy[f.Key()]; want != "" && !slices.Contains(types(d.t, d.log, stream), want) {
 		d.t.Errorf("%s of %s was begun without %s in the log", f.Key(), stream, want)
 	}

@@ -5,11 +5,23 @@ import (
 	"log/slog"
 	"strconv"
 
-	"github.com/asynkron/protoactor-go/actor"
-
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/eventlog"
 )
+
+// Ref is an actor on a stage. It can be compared.
+type Ref any
+
+// Stage is where the router's actors run.
+type Stage interface {
+	// Spawn begins the life of an actor. Its name is new.
+	Spawn(name string, a entity.Actor) (Ref, error)
+	// Send puts a message into an actor's mailbox.
+	Send(to Ref, message any)
+	// Stop ends an actor's life once it has received what was sent to it.
+	Stop(Ref)
+}
 
 // Messages of the router.
 type (
@@ -17,15 +29,14 @@ type (
 	deliver struct {
 		stream  eventlog.Stream
 		message any
-		// spawn describes the entity if it is not there yet; nil means that only
+		// spawn makes the entity if it is not there yet; nil means that only
 		// an entity that is there may get the message.
-		spawn func() *actor.Props
+		spawn func(generation uint64) entity.Actor
 		// refuse is called instead when the message cannot be delivered.
 		refuse func(error)
-		// creates: the message begins the entity's life, which a bar forbids.
+		// creates: the message begins the life of what has a name, which a bar forbids.
+		// Refused, it gives the name back.
 		creates bool
-		// accepted is the message's; nil for none.
-		accepted func()
 		// joins: the message is for what another call began.
 		joins bool
 		// barFor is the sandbox on whose behalf an entity that is not there is
@@ -42,29 +53,37 @@ type (
 	freed struct{ stream eventlog.Stream }
 	// ended says that an entity has nothing under way after that many messages. An
 	// actor may say so more than once, and be gone when the last word arrives: it
-	// names itself, so that its successor is not taken for it.
+	// names its generation, so that its successor is not taken for it.
 	ended struct {
-		stream  eventlog.Stream
-		who     *actor.PID
-		handled uint64
+		stream     eventlog.Stream
+		generation uint64
+		handled    uint64
 	}
 	// find tells which of the streams has an entity.
 	find struct {
 		streams []eventlog.Stream
 		found   func(eventlog.Stream)
 	}
+	// saga is a step of a call over several streams: it runs here, where such calls
+	// have their state.
+	saga func()
+	// lost says that an actor ended although nobody had stopped it.
+	lost struct{ who Ref }
+	// stopping says that all actors end.
+	stopping struct{}
 )
 
-// router is the root actor. Its fields belong to its mailbox.
-type router struct {
+// Router knows which actor is whose, and who has which name. Every command passes
+// through it, one at a time.
+type Router struct {
 	logger   *slog.Logger
+	stage    Stage
 	entities map[eventlog.Stream]*entityRef
 	// generation makes the name of each actor new: protoactor frees a name
 	// before the old actor has ended.
 	generation uint64
-	names      map[string]eventlog.Stream
-	named      map[eventlog.Stream]string
-	// joining holds what came for a stream whose name was claimed a moment ago and
+	names      names
+	// joining holds what arrived for a stream whose name was claimed a moment ago and
 	// whose entity is still to be spawned.
 	joining map[eventlog.Stream][]*deliver
 	// barred maps containers that must not come to be to the sandbox that was
@@ -75,120 +94,136 @@ type router struct {
 }
 
 type entityRef struct {
-	pid *actor.PID
+	ref        Ref
+	generation uint64
 	// sent counts the messages that were routed to it.
 	sent uint64
 }
 
-func newRouter(logger *slog.Logger) *router {
-	return &router{
-		logger:   logger,
+// NewRouter returns a router without actors.
+func NewRouter(logger *slog.Logger, stage Stage) *Router {
+	return &Router{
+		logger: logger, stage: stage, names: newNames(),
 		entities: map[eventlog.Stream]*entityRef{},
-		names:    map[string]eventlog.Stream{},
-		named:    map[eventlog.Stream]string{},
 		joining:  map[eventlog.Stream][]*deliver{},
 		barred:   map[eventlog.Stream]eventlog.Stream{},
 	}
 }
 
-// Receive handles one message. The routing table must outlive a panic.
-func (r *router) Receive(ctx actor.Context) {
+// Receive handles one message. The routing table outlives a panic.
+func (r *Router) Receive(message any) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.logger.Error("router panicked", "panic", p, "message", fmt.Sprintf("%T", ctx.Message()))
+			r.logger.Error("router panicked", "panic", p, "message", fmt.Sprintf("%T", message))
 		}
 	}()
-	switch msg := ctx.Message().(type) {
+	switch msg := message.(type) {
 	case *deliver:
-		r.deliver(ctx, msg)
+		r.deliver(msg)
 	case *claim:
-		owner, taken := r.names[msg.name]
-		if !taken {
-			owner = msg.stream
-			r.names[msg.name] = owner
-			r.named[owner] = msg.name
-		}
-		msg.owner(owner)
+		msg.owner(r.names.claim(msg.name, msg.stream))
 	case *freed:
-		if name, has := r.named[msg.stream]; has {
-			delete(r.named, msg.stream)
-			delete(r.names, name)
-		}
-		r.release(ctx, msg.stream)
+		r.free(msg.stream)
 	case *ended:
-		r.retire(ctx, msg)
+		r.retire(msg)
 	case *find:
-		for _, stream := range msg.streams {
-			if r.entities[stream] != nil {
-				msg.found(stream)
-				return
-			}
-		}
-		msg.found("")
-	case *actor.Stopping:
+		msg.found(r.find(msg.streams))
+	case saga:
+		msg()
+	case *lost:
+		r.forget(msg.who)
+	case stopping:
 		r.stopping = true
-	case *actor.Terminated:
-		if !r.stopping {
-			r.lost(msg.Who)
-		}
 	}
 }
 
-func (r *router) deliver(ctx actor.Context, msg *deliver) {
+func (r *Router) deliver(msg *deliver) {
 	ref := r.entities[msg.stream]
 	if ref == nil {
-		if msg.barFor != "" {
-			r.barred[msg.stream] = msg.barFor
-		}
-		if _, barred := r.barred[msg.stream]; barred && msg.creates {
-			delete(r.barred, msg.stream)
-			msg.refuse(fault.New(fault.Precondition, "create", string(msg.stream), "its pod sandbox is being stopped"))
+		if ref = r.begin(msg); ref == nil {
 			return
 		}
-		if _, claimed := r.named[msg.stream]; claimed && msg.joins {
-			r.joining[msg.stream] = append(r.joining[msg.stream], msg)
-			return
-		}
-		if msg.spawn == nil {
-			msg.refuse(fault.New(fault.NotFound, "find", string(msg.stream), "there is none"))
-			return
-		}
-		if r.stopping {
-			// Everybody who is there was told to stop; nobody would tell this one.
-			msg.refuse(errStopping)
-			return
-		}
-		r.generation++
-		name := string(msg.stream) + "@" + strconv.FormatUint(r.generation, 10)
-		pid, err := ctx.SpawnNamed(msg.spawn(), name)
-		if err != nil {
-			msg.refuse(fault.New(fault.Internal, "spawn actor", name, "%v", err))
-			return
-		}
-		ref = &entityRef{pid: pid}
-		r.entities[msg.stream] = ref
 	}
 	if msg.message != nil {
 		ref.sent++
-		ctx.Send(ref.pid, msg.message)
+		r.stage.Send(ref.ref, msg.message)
 	}
-	r.release(ctx, msg.stream)
+	r.release(msg.stream)
+}
+
+// begin makes the entity that a message is for, or refuses the message or keeps it.
+func (r *Router) begin(msg *deliver) *entityRef {
+	if msg.barFor != "" {
+		r.barred[msg.stream] = msg.barFor
+	}
+	_, barred := r.barred[msg.stream]
+	switch {
+	case barred && msg.creates:
+		delete(r.barred, msg.stream)
+		r.refuse(msg, fault.New(fault.Precondition, "create", string(msg.stream), "its pod sandbox is being stopped"))
+	case msg.joins && r.names.has(msg.stream):
+		r.joining[msg.stream] = append(r.joining[msg.stream], msg)
+	case msg.spawn == nil:
+		r.refuse(msg, fault.New(fault.NotFound, "find", string(msg.stream), "there is none"))
+	case r.stopping:
+		// Everybody who is there was told to stop; nobody would tell this one.
+		r.refuse(msg, errStopping)
+	default:
+		return r.spawn(msg)
+	}
+	return nil
+}
+
+func (r *Router) spawn(msg *deliver) *entityRef {
+	r.generation++
+	name := string(msg.stream) + "@" + strconv.FormatUint(r.generation, 10)
+	actor, err := r.stage.Spawn(name, msg.spawn(r.generation))
+	if err != nil {
+		r.refuse(msg, fault.New(fault.Internal, "spawn actor", name, "%v", err))
+		return nil
+	}
+	ref := &entityRef{ref: actor, generation: r.generation}
+	r.entities[msg.stream] = ref
+	return ref
+}
+
+// refuse answers a message that is not delivered. A name that was claimed for what it
+// should begin is free before its caller learns that.
+func (r *Router) refuse(msg *deliver, err error) {
+	if msg.creates {
+		r.free(msg.stream)
+	}
+	msg.refuse(err)
+}
+
+func (r *Router) free(stream eventlog.Stream) {
+	r.names.free(stream)
+	r.release(stream)
 }
 
 // release delivers what waited for a stream's entity, or for its name to be freed
 // without one.
-func (r *router) release(ctx actor.Context, stream eventlog.Stream) {
+func (r *Router) release(stream eventlog.Stream) {
 	waited := r.joining[stream]
 	delete(r.joining, stream)
 	for _, msg := range waited {
-		r.deliver(ctx, msg)
+		r.deliver(msg)
 	}
 }
 
+func (r *Router) find(streams []eventlog.Stream) eventlog.Stream {
+	for _, stream := range streams {
+		if r.entities[stream] != nil {
+			return stream
+		}
+	}
+	return ""
+}
+
 // retire lets an entity go, unless a message is on its way to it.
-func (r *router) retire(ctx actor.Context, msg *ended) {
+func (r *Router) retire(msg *ended) {
 	ref := r.entities[msg.stream]
-	if ref == nil || !ref.pid.Equal(msg.who) || ref.sent != msg.handled {
+	if ref == nil || ref.generation != msg.generation || ref.sent != msg.handled {
 		return
 	}
 	delete(r.entities, msg.stream)
@@ -197,14 +232,17 @@ func (r *router) retire(ctx actor.Context, msg *ended) {
 			delete(r.barred, container)
 		}
 	}
-	ctx.Stop(ref.pid)
+	r.stage.Stop(ref.ref)
 }
 
-// lost forgets an entity whose shell itself failed, so that the next message
-// spawns it anew from its stream.
-func (r *router) lost(who *actor.PID) {
+// forget forgets an entity that failed itself, so that the next message spawns it anew
+// from its stream.
+func (r *Router) forget(who Ref) {
+	if r.stopping {
+		return
+	}
 	for stream, ref := range r.entities {
-		if ref.pid.Equal(who) {
+		if ref.ref == who {
 			r.logger.Error("actor ended unexpectedly", "stream", string(stream))
 			delete(r.entities, stream)
 			return

@@ -2,43 +2,101 @@ package node
 
 import (
 	"log/slog"
+	"slices"
 	"testing"
 
-	"github.com/asynkron/protoactor-go/actor"
-
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/eventlog"
 )
+
+// boards is a stage on which nobody plays: it remembers what was done.
+type boards struct {
+	spawned, stopped []string
+	sent             []any
+}
+
+func (b *boards) Spawn(name string, _ entity.Actor) (Ref, error) {
+	b.spawned = append(b.spawned, name)
+	return name, nil
+}
+
+func (b *boards) Send(_ Ref, message any) { b.sent = append(b.sent, message) }
+func (b *boards) Stop(ref Ref)            { b.stopped = append(b.stopped, ref.(string)) }
+
+func newBoards() (*boards, *Router) {
+	b := &boards{}
+	return b, NewRouter(slog.New(slog.DiscardHandler), b)
+}
+
+func noActor(uint64) entity.Actor { return nil }
 
 // A container whose sandbox is stopped before its creation arrives never comes to be,
 // once; a message that creates nothing is not there to be barred.
 func TestBarred(t *testing.T) {
-	quiet := slog.New(slog.DiscardHandler)
-	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }))
-	defer system.Shutdown()
-	router := system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return newRouter(quiet) }))
-	defer func() { _ = system.Root.StopFuture(router).Wait() }()
-	refused := make(chan error, 1)
-	send := func(d deliver) {
-		d.stream, d.refuse = "container/c", func(err error) { refused <- err }
-		system.Root.Send(router, &d)
+	b, r := newBoards()
+	var refused error
+	deliverOne := func(d deliver) error {
+		refused = nil
+		d.stream, d.refuse = "container/c", func(err error) { refused = err }
+		r.Receive(&d)
+		return refused
 	}
-	born := make(chan struct{})
-	spawn := func() *actor.Props {
-		return actor.PropsFromFunc(func(ctx actor.Context) {
-			if _, started := ctx.Message().(*actor.Started); started {
-				close(born)
-			}
-		})
-	}
-
-	send(deliver{message: "stop", barFor: "sandbox/s"})
-	if err := <-refused; fault.KindOf(err) != fault.NotFound {
+	if err := deliverOne(deliver{message: "stop", barFor: "sandbox/s"}); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("stopping what is not there gave %v", err)
 	}
-	send(deliver{message: "create", creates: true, spawn: spawn})
-	if err := <-refused; fault.KindOf(err) != fault.Precondition {
+	if err := deliverOne(deliver{message: "create", creates: true, spawn: noActor}); fault.KindOf(err) != fault.Precondition {
 		t.Errorf("creating what is barred gave %v", err)
 	}
-	send(deliver{message: "create", creates: true, spawn: spawn})
-	<-born
+	if err := deliverOne(deliver{message: "create", creates: true, spawn: noActor}); err != nil || len(b.spawned) != 1 {
+		t.Errorf("the bar holds for ever: %v", err)
+	}
+}
+
+// What is refused at its beginning gives its name back before its caller learns that, and
+// before those who wanted to join it.
+func TestRefusedFreesItsName(t *testing.T) {
+	_, r := newBoards()
+	owner := func(stream eventlog.Stream) (owner eventlog.Stream) {
+		r.Receive(&claim{name: "web", stream: stream, owner: func(o eventlog.Stream) { owner = o }})
+		return owner
+	}
+	if got := owner("container/c"); got != "container/c" {
+		t.Fatalf("the name belongs to %q", got)
+	}
+	joined := false
+	r.Receive(&deliver{stream: "container/c", joins: true, refuse: func(error) { joined = true }})
+	r.Receive(&deliver{stream: "container/c", barFor: "sandbox/s", refuse: func(error) {}})
+	var free eventlog.Stream
+	r.Receive(&deliver{stream: "container/c", creates: true, spawn: noActor, refuse: func(error) {
+		if !joined {
+			t.Error("those who wait to join are not answered")
+		}
+		free = owner("container/d")
+	}})
+	if free != "container/d" {
+		t.Errorf("the caller learned of the refusal while the name belonged to %q", free)
+	}
+}
+
+// An actor that has nothing left to do is stopped, unless a message is on its way to it
+// or it was replaced since.
+func TestRetire(t *testing.T) {
+	b, r := newBoards()
+	send := func() { r.Receive(&deliver{stream: "s", message: "m", spawn: noActor, refuse: func(error) {}}) }
+	send()
+	send()
+	r.Receive(&ended{stream: "s", generation: 1, handled: 1})
+	if len(b.stopped) != 0 {
+		t.Error("stopped with a message on its way")
+	}
+	r.Receive(&ended{stream: "s", generation: 1, handled: 2})
+	if !slices.Equal(b.stopped, []string{"s@1"}) {
+		t.Errorf("stopped: %v", b.stopped)
+	}
+	send()
+	r.Receive(&ended{stream: "s", generation: 1, handled: 1})
+	if len(b.stopped) != 1 || !slices.Equal(b.spawned, []string{"s@1", "s@2"}) {
+		t.Errorf("spawned %v, stopped %v", b.spawned, b.stopped)
+	}
 }

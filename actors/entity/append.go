@@ -1,0 +1,197 @@
+package entity
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// appendRetry is how long an outcome waits when the log refuses it, and a replay when
+// the log cannot be read.
+const appendRetry = 500 * time.Millisecond
+
+// appending is what a core knows of its append.
+type appending[S, C, E any] struct {
+	// work is what is being decided or appended.
+	work *work[S, C, E]
+	// underWay: the log has not answered yet.
+	underWay bool
+	// unsure is why nobody can say whether work was appended: the stream is being read
+	// to find out.
+	unsure error
+	// stalled is why the log refused the head of the queue, which is tried again.
+	stalled error
+}
+
+func (a *appending[S, C, E]) idle() bool {
+	return a.work == nil && !a.underWay && a.stalled == nil
+}
+
+// submit gives events to the log. An error says that they cannot be encoded.
+func (c *Core[S, C, E, F]) submit(w *work[S, C, E], events []E) error {
+	a := &eventlog.Append{Stream: c.stream, Expected: c.at.Version, Volatile: c.machine.Volatile != nil}
+	cause := eventlog.Cause{Command: fmt.Sprintf("%T", w.command)}
+	if w.ask != nil {
+		cause.Trace = w.ask.Trace
+	} else {
+		cause.Event = c.at.Sequence
+	}
+	for _, e := range events {
+		encoded, err := c.machine.Encode(e)
+		if err != nil {
+			return fmt.Errorf("encode %T: %w", e, err)
+		}
+		a.Volatile = a.Volatile && c.machine.Volatile(e)
+		a.Entries = append(a.Entries, eventlog.Entry{Type: encoded.Type, Schema: encoded.Schema, Cause: cause, Payload: encoded.Payload})
+	}
+	w.events, w.sent = events, c.now
+	c.append.underWay, c.out.Append = true, a
+	c.accepted(w)
+	c.anticipate(w)
+	return nil
+}
+
+// accepted tells the caller that the command was not refused, once.
+func (c *Core[S, C, E, F]) accepted(w *work[S, C, E]) {
+	if w.ask != nil && w.ask.Accepted != nil {
+		c.out.Accepted = append(c.out.Accepted, w.ask.Accepted)
+		w.ask.Accepted, w.ahead = nil, true
+	}
+}
+
+func (c *Core[S, C, E, F]) appended(m Appended) {
+	c.append.underWay = false
+	w := c.append.work
+	if w == nil {
+		// A panic gave it up. The stream tells what became of it.
+		c.replay()
+		return
+	}
+	if m.Err == nil {
+		c.panics = 0
+		moved := c.moved()
+		c.evolve(w, m.Records)
+		c.append.work = nil
+		c.wait(w)
+		c.finished(w)
+		c.held(w, moved)
+		c.next()
+		return
+	}
+	c.notAppended(w, m.Err)
+	c.next()
+}
+
+func (c *Core[S, C, E, F]) notAppended(w *work[S, C, E], err error) {
+	if errors.Is(err, eventlog.ErrOutcomeUnknown) {
+		// Only the stream can say what is true now.
+		c.append.unsure, c.append.stalled = err, err
+		c.replay()
+		return
+	}
+	c.append.work = nil
+	switch {
+	case errors.Is(err, eventlog.ErrClosed):
+		c.refuse(w, c.unavailable(err))
+	case errors.Is(err, eventlog.ErrUnavailable):
+		c.refusedByLog(w, err)
+	case errors.Is(err, eventlog.ErrWrongVersion):
+		c.logger.Error("two writers on one stream", "error", err)
+		c.refusedByLog(w, err)
+		c.replay()
+	case errors.Is(err, eventlog.ErrCorrupt):
+		c.refuse(w, err)
+		c.quarantine(err)
+	default:
+		c.logger.Error("append refused", "error", err)
+		c.reject(w, err)
+	}
+}
+
+// evolve takes in what is durable now and answers whom it concerns.
+func (c *Core[S, C, E, F]) evolve(w *work[S, C, E], records []eventlog.Record) {
+	for i, e := range w.events {
+		c.take(Step[S, E]{e, As(records[i], c.machine.Evolve(c.at.State, e))})
+	}
+}
+
+// take goes on to the state that an event led to.
+func (c *Core[S, C, E, F]) take(now Step[S, E]) {
+	c.at = now.At
+	c.announceFree()
+	c.answerWaiters(now.Event)
+}
+
+// refusedByLog keeps an outcome until the log takes it, and turns callers away,
+// who can ask again.
+func (c *Core[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
+	refused := c.unavailable(err)
+	if w.ask != nil {
+		c.announceFree()
+		c.refuse(w, refused)
+		return
+	}
+	kept := []*work[S, C, E]{w}
+	for _, waits := range c.queue {
+		if waits.ask != nil {
+			c.refuse(waits, refused)
+			continue
+		}
+		kept = append(kept, waits)
+	}
+	c.queue, c.append.stalled = kept, err
+	c.out.RetryAfter = appendRetry
+}
+
+// retry goes on with what waited for the log.
+func (c *Core[S, C, E, F]) retry() {
+	if c.append.unsure == nil {
+		c.append.stalled = nil
+	}
+	if !c.ready {
+		c.replay()
+		return
+	}
+	c.next()
+}
+
+// settle goes on with an append whose outcome was unknown until the stream was
+// read. Nobody else writes there: what is new in it is what was appended.
+func (c *Core[S, C, E, F]) settle(there bool) {
+	w, err := c.append.work, c.append.unsure
+	if err == nil {
+		return
+	}
+	c.append = appending[S, C, E]{}
+	if !there {
+		c.refusedByLog(w, err)
+		return
+	}
+	c.wait(w)
+	c.finished(w)
+}
+
+// moved counts answers and effects of this step: what goes on after an append.
+func (c *Core[S, C, E, F]) moved() int { return len(c.out.Answers) + len(c.out.Issue) }
+
+// held counts how long something waited for an append: what went on with it, or else
+// what arrived meanwhile. A caller that went on ahead did not wait.
+func (c *Core[S, C, E, F]) held(w *work[S, C, E], before int) {
+	moved := c.moved() - before
+	if w.ahead && w.ask.Until == nil && w.ask.Reply != nil {
+		moved--
+	}
+	switch {
+	case moved > 0:
+		c.out.Held = c.now.Sub(w.sent)
+	case len(c.queue) > 0:
+		c.out.Held = c.now.Sub(c.queue[0].arrived)
+	}
+}
+
+func (c *Core[S, C, E, F]) unavailable(err error) error {
+	return fault.New(fault.Unavailable, "append to the event log", string(c.stream), "%v", err)
+}

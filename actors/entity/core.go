@@ -1,0 +1,290 @@
+package entity
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// Core is one entity as a pure state machine: Step takes a message and returns what is
+// to be done. It has no goroutine, no clock and no I/O, so production, the simulator
+// and the property tests run the same one.
+//
+//	          Begin, Replayed                  *Ask, Outcome
+//	Replaying ───────────────► Ready: decide ◄────────────── queue
+//	    ▲                        │    ▲
+//	    │ panic, doubt           ▼    │ Appended: evolve, answer, issue
+//	    └──────────────────── Appending
+//
+// While an append is under way, commands wait in the queue. A stream that cannot be
+// used is broken: everything is refused.
+type Core[S, C, E any, F Effect[C]] struct {
+	machine *Machine[S, C, E, F]
+	stream  eventlog.Stream
+	logger  *slog.Logger
+
+	// now and out belong to the step under way.
+	now time.Time
+	out Ready[S, F]
+
+	at Restored[S]
+	// ready: at is the stream's state. Otherwise a replay is under way, or due.
+	ready bool
+	// replaying: the stream is being read.
+	replaying bool
+	// broken is why the stream is not used any more.
+	broken error
+	// ending: the daemon stops. Nothing begins any more, and outcomes are dropped: they
+	// say something about that end, not about the effect, which stays owed.
+	ending bool
+
+	queue   []*work[S, C, E]
+	append  appending[S, C, E]
+	effects effects
+	waiters waiters[S, E]
+	// panics counts those in a row, without an append in between.
+	panics int
+	// freed: the owner knows that the name may be taken.
+	freed bool
+	// handled counts the Asks.
+	handled uint64
+}
+
+// work is a command with where it came from: a caller or an effect.
+type work[S, C, E any] struct {
+	command C
+	ask     *Ask[S, C, E]
+	// effect is what the command is the outcome of; the zero value if it is none.
+	effect effect
+	events []E
+	// arrived is when the command did, sent when its events were given to the log.
+	arrived, sent time.Time
+	// ahead: the caller went on when the events were given to the log.
+	ahead bool
+}
+
+// Messages of a core, beside *Ask.
+type (
+	// Begin is the first message.
+	Begin struct{}
+	// Outcome is an effect's.
+	Outcome[C any] struct {
+		Key, Resource string
+		Command       C
+	}
+	// Appended is what became of Ready.Append.
+	Appended struct {
+		Records []eventlog.Record
+		Err     error
+	}
+	// Fired says that the time of a Timer has passed.
+	Fired Timer
+	// Retry says that the time of Ready.RetryAfter has passed.
+	Retry struct{}
+	// End says that the daemon stops.
+	End struct{}
+)
+
+// Ready is what a step calls for. It must be carried out in the order of its fields:
+// the owner learns what became of a stream before any caller does, and a caller is
+// accepted once its events are on their way.
+type Ready[S any, F any] struct {
+	// Freed: the entity's name may be taken.
+	Freed bool
+	// Quarantined is why the stream cannot be used.
+	Quarantined error
+	Answers     []Given[S]
+	// Append goes to the log; its result is an Appended. There is one at a time.
+	Append *eventlog.Append
+	// Accepted are called once Append is on its way.
+	Accepted []func()
+	// Issue are the effects to begin; each result is an Outcome.
+	Issue []F
+	Arm   []Timer
+	// Disarm are timers that need not fire any more.
+	Disarm []string
+	// RetryAfter, if not 0, is when to send a Retry.
+	RetryAfter time.Duration
+	// Replay is how to read the stream; the result is a Replayed. There is one at a time.
+	Replay *Replay
+	// Held is how long something was ready to go on and waited for the log.
+	Held time.Duration
+	// Rested: nothing is under way in this entity, after Handled Asks.
+	Rested  bool
+	Handled uint64
+}
+
+// Given is an answer on its way to a caller.
+type Given[S any] struct {
+	To    func(Reply[S])
+	Reply Reply[S]
+}
+
+// Timer is a time to wait for on behalf of an effect.
+type Timer struct {
+	Key string
+	// At is the wall time that is waited for, After how long that is.
+	At    time.Time
+	After time.Duration
+}
+
+// NewCore returns the core of a stream. With start it begins from that state; without,
+// it replays the stream first. The commands in first are decided before anything is
+// issued that the state owes.
+func NewCore[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], stream eventlog.Stream, logger *slog.Logger, start *Restored[S], first ...C) *Core[S, C, E, F] {
+	c := &Core[S, C, E, F]{machine: m, stream: stream, logger: logger.With("stream", string(stream)), effects: newEffects()}
+	if start != nil {
+		c.at, c.ready = *start, true
+		// What has not begun was given its name a moment ago.
+		c.freed = start.Version > 0 && m.Free(start.State)
+	}
+	for _, command := range first {
+		c.queue = append(c.queue, &work[S, C, E]{command: command})
+	}
+	return c
+}
+
+// Step handles one message at that time. A panic of the machine ends here.
+func (c *Core[S, C, E, F]) Step(now time.Time, message any) Ready[S, F] {
+	c.now, c.out = now, Ready[S, F]{}
+	if p, stack := caught(func() { c.handle(message) }); p != nil {
+		c.panicked(p, stack)
+	}
+	c.rest()
+	return c.out
+}
+
+func caught(f func()) (p any, stack []byte) {
+	defer func() {
+		if p = recover(); p != nil {
+			stack = debug.Stack()
+		}
+	}()
+	f()
+	return nil, nil
+}
+
+func (c *Core[S, C, E, F]) handle(message any) {
+	switch m := message.(type) {
+	case Begin:
+		if c.ready {
+			c.begin()
+		} else {
+			c.replay()
+		}
+	case *Ask[S, C, E]:
+		c.handled++
+		c.enqueue(&work[S, C, E]{command: m.Command, ask: m})
+	case Outcome[C]:
+		if !c.ending {
+			c.enqueue(&work[S, C, E]{command: m.Command, effect: effect{m.Key, m.Resource}})
+		}
+	case Appended:
+		c.appended(m)
+	case Replayed[S, E]:
+		c.replayed(m)
+	case Retry:
+		c.retry()
+	case Fired:
+		c.effects.fired(Timer(m))
+		c.dispatch()
+	case End:
+		c.ending = true
+	}
+}
+
+// begin goes on from a state that was just restored. What waits in the queue is
+// decided first, for it may change what is owed.
+func (c *Core[S, C, E, F]) begin() {
+	c.next()
+	if c.append.work == nil {
+		c.dispatch()
+	}
+}
+
+func (c *Core[S, C, E, F]) enqueue(w *work[S, C, E]) {
+	w.arrived = c.now
+	switch {
+	case c.broken != nil:
+		c.refuse(w, c.broken)
+		return
+	case c.append.stalled != nil && w.ask != nil:
+		c.refuse(w, c.unavailable(c.append.stalled))
+		return
+	}
+	c.queue = append(c.queue, w)
+	c.next()
+}
+
+// next works on the queue until an append is under way or nothing is left.
+func (c *Core[S, C, E, F]) next() {
+	for c.ready && c.append.idle() && len(c.queue) > 0 {
+		w := c.queue[0]
+		c.queue = c.queue[1:]
+		c.append.work = w
+		var events []E
+		err := c.pointless(w)
+		if err == nil && !c.late(w) {
+			events, err = c.machine.Decide(c.at.State, w.command)
+		}
+		if err == nil && len(events) > 0 {
+			if err = c.submit(w, events); err == nil {
+				return
+			}
+		}
+		c.append.work = nil
+		if err != nil {
+			c.reject(w, err)
+			continue
+		}
+		c.accepted(w)
+		c.wait(w)
+		c.finished(w)
+	}
+}
+
+// pointless refuses a command that joins what never came to be: decided here, it
+// would begin another entity's life in this one's stream.
+func (c *Core[S, C, E, F]) pointless(w *work[S, C, E]) error {
+	if w.ask == nil || !w.ask.Joins || c.at.Version > 0 {
+		return nil
+	}
+	return fault.New(fault.NotFound, "find", string(c.stream), "it did not come to be")
+}
+
+// late reports whether an outcome comes after the end. It changes nothing any more,
+// and must not be recorded: the projections have forgotten the stream.
+func (c *Core[S, C, E, F]) late(w *work[S, C, E]) bool {
+	return w.effect.is() && c.machine.Ended(c.at.State)
+}
+
+// reject ends a command that cannot become events, whatever is done. An outcome of
+// that kind would be owed again at once, and so without end.
+func (c *Core[S, C, E, F]) reject(w *work[S, C, E], err error) {
+	c.announceFree()
+	c.refuse(w, err)
+	if w.effect.is() {
+		c.quarantine(fmt.Errorf("the outcome of %q cannot be recorded: %w", w.effect.key, err))
+		return
+	}
+	c.finished(w)
+}
+
+// finished ends an effect once its outcome is part of the state.
+func (c *Core[S, C, E, F]) finished(w *work[S, C, E]) {
+	c.effects.end(w.effect)
+	c.dispatch()
+}
+
+// rest tells the owner when the entity has nothing to live for.
+func (c *Core[S, C, E, F]) rest() {
+	if c.ready && c.append.idle() && len(c.queue) == 0 && len(c.waiters.all) == 0 && c.effects.none() {
+		if p, _ := caught(func() { c.out.Rested = c.machine.Ended(c.at.State) }); p == nil {
+			c.out.Handled = c.handled
+		}
+	}
+}

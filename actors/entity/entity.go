@@ -1,0 +1,160 @@
+package entity
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// Surroundings is what an entity needs beside its machine.
+type Surroundings struct {
+	Log    Log
+	Logger *slog.Logger
+	// Context is done when the daemon stops. Effects get it.
+	Context context.Context
+	// Now is the wall clock.
+	Now func() time.Time
+	// Go runs an effect or a replay, which the name describes; the daemon's end waits
+	// for it. Once the daemon is ending it may drop the function.
+	Go func(name string, f func())
+	// After calls a function later, unless it is stopped before.
+	After func(d time.Duration, f func()) (stop func() bool)
+	// Held counts the time in which something was ready to go on and waited for the
+	// log.
+	Held func(time.Duration)
+	// Ended tells the owner that nothing is under way in this entity, after `handled`
+	// Asks.
+	Ended func(stream eventlog.Stream, handled uint64)
+	// Freed tells the owner that the entity's name may be taken. It is called
+	// before any caller learns it.
+	Freed func(stream eventlog.Stream)
+	// Quarantined tells the owner that the stream cannot be used.
+	Quarantined func(stream eventlog.Stream, reason error)
+}
+
+// Log is what an entity needs of the event log.
+type Log interface {
+	eventlog.Reader
+	AppendAsync(a eventlog.Append, done func([]eventlog.Record, error))
+}
+
+// Entity carries out what a core calls for. It receives one message at a time, and
+// never blocks.
+type Entity[S, C, E any, F Effect[C]] struct {
+	core    *Core[S, C, E, F]
+	machine *Machine[S, C, E, F]
+	around  Surroundings
+	stream  eventlog.Stream
+	// send brings a message to this entity's own mailbox.
+	send   func(message any)
+	ending bool
+	// timers stops what was armed, by the effect's key.
+	timers map[string]func() bool
+}
+
+// New returns the entity of a stream; see NewCore for start and first.
+func New[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], around Surroundings, stream eventlog.Stream, start *Restored[S], first ...C) *Entity[S, C, E, F] {
+	return &Entity[S, C, E, F]{
+		core:    NewCore(m, stream, around.Logger, start, first...),
+		machine: m, around: around, stream: stream, timers: map[string]func() bool{},
+	}
+}
+
+// Start begins the entity's life. Send brings a message to its mailbox, from anywhere.
+func (e *Entity[S, C, E, F]) Start(send func(message any)) {
+	e.send = send
+	e.Receive(Begin{})
+}
+
+// Receive handles one message.
+func (e *Entity[S, C, E, F]) Receive(message any) {
+	if !e.ending && e.around.Context.Err() != nil {
+		e.ending = true
+		e.carryOut(e.core.Step(e.around.Now(), End{}))
+	}
+	e.carryOut(e.core.Step(e.around.Now(), message))
+}
+
+// Stop ends the entity's life.
+func (e *Entity[S, C, E, F]) Stop() {
+	for _, stop := range e.timers {
+		stop()
+	}
+}
+
+// carryOut does what a step calls for, in its order.
+func (e *Entity[S, C, E, F]) carryOut(r Ready[S, F]) {
+	send := e.send
+	if r.Freed {
+		e.around.Freed(e.stream)
+	}
+	if r.Quarantined != nil {
+		e.around.Quarantined(e.stream, r.Quarantined)
+	}
+	for _, a := range r.Answers {
+		a.To(a.Reply)
+	}
+	if r.Append != nil {
+		e.around.Log.AppendAsync(*r.Append, func(records []eventlog.Record, err error) {
+			send(Appended{records, err})
+		})
+	}
+	for _, accepted := range r.Accepted {
+		accepted()
+	}
+	for _, f := range r.Issue {
+		e.issue(f)
+	}
+	for _, key := range r.Disarm {
+		e.timers[key]()
+		delete(e.timers, key)
+	}
+	for _, t := range r.Arm {
+		e.timers[t.Key] = e.around.After(t.After, func() { send(Fired(t)) })
+	}
+	if r.RetryAfter > 0 {
+		e.around.After(r.RetryAfter, func() { send(Retry{}) })
+	}
+	if r.Replay != nil {
+		e.replay(*r.Replay)
+	}
+	if r.Held > 0 {
+		e.around.Held(r.Held)
+	}
+	if r.Rested {
+		e.around.Ended(e.stream, r.Handled)
+	}
+}
+
+// issue begins an effect. A panic of a driver is the failure of its effect.
+func (e *Entity[S, C, E, F]) issue(f F) {
+	send, machine, around, stream := e.send, e.machine, e.around, e.stream
+	done := func(outcome C) { send(Outcome[C]{f.Key(), f.Resource(), outcome}) }
+	if machine.Route != nil && machine.Route(f, done) {
+		return
+	}
+	around.Go(f.Key()+" of "+string(stream), func() {
+		var outcome C
+		defer func() {
+			if p := recover(); p != nil {
+				around.Logger.Error("effect panicked", "stream", string(stream), "effect", f.Key(), "panic", p, "stack", string(debug.Stack()))
+				outcome = f.Failed(fault.New(fault.Internal, f.Key(), string(stream), "panic: %v", p), around.Now())
+			}
+			done(outcome)
+		}()
+		around.Logger.Debug("effect", "stream", string(stream), "effect", f.Key())
+		outcome = machine.Execute(around.Context, f)
+	})
+}
+
+// replay reads the stream.
+func (e *Entity[S, C, E, F]) replay(how Replay) {
+	send, machine, around, stream := e.send, e.machine, e.around, e.stream
+	around.Go("replay of "+string(stream), func() {
+		send(restore(around.Context, machine, around.Log, stream, how))
+	})
+}

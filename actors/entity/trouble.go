@@ -1,0 +1,83 @@
+package entity
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// panicsMost is how many panics in a row, without an append in between, make a core
+// give up on a stream.
+const panicsMost = 5
+
+// panicked answers the command that led to a panic and rebuilds the state from what is
+// durable. Effects that are under way stay under way; that of an outcome which panicked
+// is owed again.
+func (c *Core[S, C, E, F]) panicked(p any, stack []byte) {
+	c.panics++
+	err := fault.New(fault.Internal, "decide", string(c.stream), "panic: %v", p)
+	c.logger.Error("machine panicked", "panic", p, "stack", string(stack))
+	if w := c.append.work; w != nil {
+		c.refuse(w, err)
+		c.effects.end(w.effect)
+	}
+	if c.append.unsure != nil {
+		c.append.unsure, c.append.stalled = nil, nil
+	}
+	c.append.work = nil
+	c.refuseWaiters(err)
+	if c.panics >= panicsMost {
+		c.quarantine(fmt.Errorf("%d panics in a row, the last one: %w", c.panics, err))
+		return
+	}
+	c.replay()
+}
+
+// replay has the stream read. An append under way is waited for: the stream would not
+// show it yet.
+func (c *Core[S, C, E, F]) replay() {
+	c.ready = false
+	if c.replaying || c.append.underWay || c.broken != nil {
+		return
+	}
+	c.replaying = true
+	c.out.Replay = &Replay{Behind: allSeen}
+	if c.append.unsure != nil || len(c.waiters.all) > 0 {
+		c.out.Replay.Behind = c.at.Version
+	}
+}
+
+func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
+	c.replaying = false
+	switch {
+	case c.broken != nil:
+	case c.ending:
+		c.broken = c.unavailable(errors.New("the daemon is stopping"))
+		c.refuseAll(c.broken)
+	case errors.Is(m.Err, eventlog.ErrUnavailable):
+		c.logger.Warn("replay is tried again", "error", m.Err)
+		c.out.RetryAfter = appendRetry
+	case m.Err != nil:
+		c.quarantine(m.Err)
+	default:
+		for _, missed := range m.Missed {
+			c.take(missed)
+		}
+		c.at, c.ready = m.At, true
+		c.settle(len(m.Missed) > 0)
+		c.announceFree()
+		c.begin()
+	}
+}
+
+// quarantine leaves the stream alone: nothing is decided on a state that may
+// not be the true one.
+func (c *Core[S, C, E, F]) quarantine(reason error) {
+	c.logger.Error("stream is quarantined", "error", reason)
+	c.ready = false
+	c.broken = fault.New(fault.Internal, "use", string(c.stream), "the stream is quarantined: %v", reason)
+	c.out.Quarantined = reason
+	c.refuseAll(c.broken)
+}

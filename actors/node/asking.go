@@ -1,0 +1,71 @@
+package node
+
+import (
+	"context"
+
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// Caller is who waits for an answer.
+type Caller[S, E any] struct {
+	// Until is when to answer; nil means as soon as the command is durable.
+	Until entity.Answer[S, E]
+	// Reply receives the answer, at most once. It must not block. It may be nil.
+	Reply func(entity.Reply[S])
+	// Gone is closed when the caller no longer waits; it may be nil.
+	Gone <-chan struct{}
+	// accepted: see entity.Ask.
+	accepted func()
+}
+
+// send brings a command along d to the entity that it is for.
+func send[S, C, E any, F entity.Effect[C]](c *Core, _ *entity.Machine[S, C, E, F], command C, from Caller[S, E], d deliver) {
+	reply := from.Reply
+	if reply == nil {
+		reply = func(entity.Reply[S]) {}
+	}
+	if d.joins {
+		answer := reply
+		reply = func(r entity.Reply[S]) {
+			if r.Sequence == 0 && fault.KindOf(r.Err) == fault.NotFound {
+				r.Err = notBegun(d.stream)
+			}
+			answer(r)
+		}
+	}
+	d.message = &entity.Ask[S, C, E]{
+		Command: command, Joins: d.joins, Until: from.Until, Gone: from.Gone, Reply: reply, Accepted: from.accepted,
+	}
+	d.refuse = func(err error) { reply(entity.Reply[S]{Err: err}) }
+	c.post(&d)
+}
+
+// notBegun tells a call that wanted to join another one that there is nothing to
+// join: the other one has not got that far, or has just failed.
+func notBegun(stream eventlog.Stream) error {
+	return fault.New(fault.Unavailable, "join the call that has the name", string(stream), "it has not begun, or has just failed; ask again")
+}
+
+var errStopping = fault.New(fault.Unavailable, "reach the node's actors", "", "the daemon is stopping")
+
+// await makes a call and waits for its answer, on a channel of its own: a future of the
+// actor library would lose the answer of an actor that failed. It returns once the
+// projections show the answer's state, too.
+func await[S, E any](ctx context.Context, n *Node, until entity.Answer[S, E], call func(Caller[S, E])) (S, error) {
+	answer := make(chan entity.Reply[S], 1)
+	call(Caller[S, E]{Until: until, Gone: ctx.Done(), Reply: func(r entity.Reply[S]) { answer <- r }})
+	var none S
+	select {
+	case r := <-answer:
+		if r.Err != nil {
+			return r.State, r.Err
+		}
+		return r.State, n.await(ctx, r.Sequence)
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	case <-n.context.Done():
+		return none, errStopping
+	}
+}

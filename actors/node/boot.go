@@ -1,0 +1,120 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// Restored holds the states of everything that has not ended, as a projection
+// read them from the log. The states are those at the end of the log.
+type Restored struct {
+	Sandboxes  map[id.Sandbox]entity.Restored[sandbox.State]
+	Containers map[id.Container]entity.Restored[container.State]
+	Images     map[string]entity.Restored[image.State]
+	Host       entity.Restored[host.State]
+}
+
+// Boot records the start of the daemon and calls recorded, upon which Resume is due.
+func (c *Core) Boot(past Restored, start host.StartDaemon, recorded func(error)) {
+	c.restore(HostStream, made(c, making[host.State, host.Command, host.Event, noEffect]{machine: c.host, stream: HostStream, start: &past.Host}))
+	c.Host(start, Caller[host.State, host.Event]{Reply: func(r entity.Reply[host.State]) { recorded(r.Err) }})
+}
+
+// Resume claims the names of everything that has not ended, and spawns it; whatever it
+// owes is issued at once. What has its last event from an earlier boot of the node learns
+// first that the node was rebooted. (That the daemon before was of this boot says nothing:
+// it may have ended before it had told everything.)
+func (c *Core) Resume(past Restored, start host.StartDaemon) {
+	for s, at := range sorted(past.Sandboxes) {
+		stream := c.sandboxes.Stream(string(s))
+		if !sandbox.NameFree(at.State) {
+			c.reclaim(sandboxName(at.State.Name), stream)
+		}
+		var first []sandbox.Command
+		if at.BootID != start.BootID {
+			first = append(first, sandbox.NodeRebooted{})
+		}
+		c.restore(stream, c.sandboxActor(s, &at, first...))
+	}
+	for x, at := range sorted(past.Containers) {
+		stream := c.containers.Stream(string(x))
+		if !container.NameFree(at.State) {
+			c.reclaim(containerName(at.State.Sandbox, at.State.Name), stream)
+		}
+		var first []container.Command
+		if at.BootID != start.BootID {
+			first = append(first, container.NodeRebooted{At: start.At})
+		}
+		c.restore(stream, c.containerActor(at.State.Sandbox, x, &at, first...))
+	}
+	for _, at := range sorted(past.Images) {
+		c.restore(c.images.Stream(imageKey(at.State.Ref)), c.imageActor(at.State.Ref, &at))
+	}
+	c.forgetGone(past)
+	c.removeStrays(past)
+}
+
+func (c *Core) restore(stream eventlog.Stream, spawn func(uint64) entity.Actor) {
+	c.post(&deliver{stream: stream, spawn: spawn, refuse: func(err error) {
+		if !errors.Is(err, errStopping) {
+			c.logger.Error("entity not restored", "stream", string(stream), "error", err)
+		}
+	}})
+}
+
+func (c *Core) reclaim(name string, stream eventlog.Stream) {
+	c.claim(name, stream, func(owner eventlog.Stream) {
+		if owner != stream {
+			c.logger.Error("two entities have one name", "name", name, "stream", string(stream), "owner", string(owner))
+		}
+	})
+}
+
+// forgetGone tells sandboxes which of their containers are gone already, in
+// case the daemon ended between the two appends.
+func (c *Core) forgetGone(past Restored) {
+	for s, at := range sorted(past.Sandboxes) {
+		for _, x := range at.State.ContainerIDs() {
+			if was, there := past.Containers[x]; !there || container.NameFree(was.State) {
+				c.forget(s, x)
+			}
+		}
+	}
+}
+
+// removeStrays removes containers that their sandboxes don't know, in case the daemon
+// ended when the log had refused the sandbox's append and not the container's. A
+// sandbox that is not there may be one whose stream is damaged: it is left alone.
+func (c *Core) removeStrays(past Restored) {
+	for x, at := range sorted(past.Containers) {
+		pod, there := past.Sandboxes[at.State.Sandbox]
+		_, known := pod.State.Containers[x]
+		if !there || known || container.NameFree(at.State) {
+			continue
+		}
+		c.logger.Warn("a container that its sandbox does not know is removed", "container", string(x), "sandbox", string(at.State.Sandbox))
+		c.removeStray(x)
+	}
+}
+
+// sorted walks a map in the order of its keys, so that a boot can be repeated exactly.
+func sorted[K cmp.Ordered, V any](m map[K]V) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// Executor carries out the effects of the machines. Each method blocks until
+// the effect is done and returns its outcome.
+type Executor interface {
+	Sandbox(context.Context, sandbox.Effect) sandbox.Command
+	Container(context.Context, container.Effect) container.Command
+	Image(context.Context, image.Effect) image.Command
+}
+
+// HostStream is the stream of the node's own events.
+const HostStream eventlog.Stream = "node"
+
+// Core is the node without actors and contexts: calls that take a function for their
+// answer, and never block. Production runs it on protoactor, the simulator on its own
+// stage.
+type Core struct {
+	// post brings a message to the router.
+	post   func(message any)
+	logger *slog.Logger
+	around entity.Surroundings
+
+	sandboxes  *entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]
+	containers *entity.Machine[container.State, container.Command, container.Event, container.Effect]
+	images     *entity.Machine[image.State, image.Command, image.Event, image.Effect]
+	host       *entity.Machine[host.State, host.Command, host.Event, noEffect]
+}
+
+// NewCore returns a node without any entity. Post brings a message to the Router that
+// serves it. Of around, Ended, Freed and Quarantined are set here.
+func NewCore(post func(message any), x Executor, around entity.Surroundings) *Core {
+	c := &Core{post: post, logger: around.Logger, around: around}
+	c.sandboxes = &entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
+		Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed, Announced: sandbox.Announced, Volatile: sandbox.Volatile,
+		Ended: sandbox.Ended, Free: sandbox.NameFree,
+		Encode: codec.EncodeSandbox, Decode: codec.DecodeSandbox,
+		Execute: x.Sandbox, Route: c.routeSandbox,
+	}
+	c.containers = &entity.Machine[container.State, container.Command, container.Event, container.Effect]{
+		Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced, Volatile: container.Volatile,
+		Ended: container.Ended, Free: container.NameFree,
+		Encode: codec.EncodeContainer, Decode: codec.DecodeContainer,
+		Execute: x.Container,
+	}
+	c.images = &entity.Machine[image.State, image.Command, image.Event, image.Effect]{
+		Kind: "image", Decide: image.Decide, Evolve: image.Evolve, Owed: image.Owed,
+		Ended: image.Ended, Free: func(image.State) bool { return false },
+		Encode: codec.EncodeImage, Decode: codec.DecodeImage,
+		Execute: x.Image,
+	}
+	c.host = &entity.Machine[host.State, host.Command, host.Event, noEffect]{
+		Kind: "node", Decide: host.Decide, Evolve: host.Evolve,
+		Owed:  func(host.State) []noEffect { return nil },
+		Ended: func(host.State) bool { return false }, Free: func(host.State) bool { return false },
+		Encode: codec.EncodeHost, Decode: codec.DecodeHost,
+	}
+	return c
+}
+
+// noEffect is the effect of a machine that has none.
+type noEffect struct{}
+
+func (noEffect) Key() string                          { return "" }
+func (noEffect) Resource() string                     { return "" }
+func (noEffect) NotBefore() time.Time                 { return time.Time{} }
+func (noEffect) Failed(error, time.Time) host.Command { return nil }
+
+// making makes the entity of a stream once the router wants it.
+type making[S, C, E any, F entity.Effect[C]] struct {
+	machine *entity.Machine[S, C, E, F]
+	stream  eventlog.Stream
+	// start is where it begins; nil: from its stream.
+	start *entity.Restored[S]
+	first []C
+	// onFreed, if not nil, is called when the entity's name becomes free.
+	onFreed func()
+}
+
+func (c *Core) sandboxActor(s id.Sandbox, start *entity.Restored[sandbox.State], first ...sandbox.Command) func(uint64) entity.Actor {
+	return made(c, making[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
+		machine: c.sandboxes, stream: c.sandboxes.Stream(string(s)), start: start, first: first,
+	})
+}
+
+// containerActor returns what makes a container's entity; its sandbox forgets it when it
+// is gone.
+func (c *Core) containerActor(of id.Sandbox, x id.Container, start *entity.Restored[container.State], first ...container.Command) func(uint64) entity.Actor {
+	return made(c, making[container.State, container.Command, container.Event, container.Effect]{
+		machine: c.containers, stream: c.containers.Stream(string(x)), start: start, first: first,
+		onFreed: func() { c.forget(of, x) },
+	})
+}
+
+func (c *Core) imageActor(ref string, start *entity.Restored[image.State]) func(uint64) entity.Actor {
+	return made(c, making[image.State, image.Command, image.Event, image.Effect]{
+		machine: c.images, stream: c.images.Stream(imageKey(ref)), start: start,
+	})
+}
+
+func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) func(uint64) entity.Actor {
+	return func(generation uint64) entity.Actor {
+		around := c.around
+		around.Ended = func(stream eventlog.Stream, handled uint64) { c.post(&ended{stream, generation, handled}) }
+		around.Freed = func(stream eventlog.Stream) {
+			c.post(&freed{stream})
+			if m.onFreed != nil {
+				m.onFreed()
+			}
+		}
+		around.Quarantined = func(stream eventlog.Stream, reason error) {
+			c.tell(HostStream, &entity.Ask[host.State, host.Command, host.Event]{
+				Command: host.ReportQuarantine{Stream: string(stream), Reason: reason.Error()},
+			})
+		}
+		return entity.New(m.machine, around, m.stream, m.start, m.first...)
+	}
+}
+
+// tell brings a message to an entity, if it is there.
+func (c *Core) tell(stream eventlog.Stream, message any) {
+	c.post(&deliver{stream: stream, message: message, refuse: func(error) {}})
+}
+
+// forget tells a sandbox that one of its containers is gone. A sandbox that is gone has
+// forgotten.
+func (c *Core) forget(s id.Sandbox, x id.Container) {
+	c.tell(c.sandboxes.Stream(string(s)), &entity.Ask[sandbox.State, sandbox.Command, sandbox.Event]{Command: sandbox.ForgetContainer{Container: x}})
+}
+
+// removeStray removes a container that its sandbox does not know.
+func (c *Core) removeStray(x id.Container) {
+	c.tell(c.containers.Stream(string(x)), &entity.Ask[container.State, container.Command, container.Event]{Command: container.Remove{}})
+}
+
+// routeSandbox takes over a sandbox's duties towards its containers: they are commands.
+func (c *Core) routeSandbox(f sandbox.Effect, done func(sandbox.Command)) bool {
+	switch f := f.(type) {
+	case sandbox.StopContainer:
+		c.stopContainer(f, func(err error) {
+			done(sandbox.StopContainerDone{Container: f.Container, Err: unlessGone(err), At: c.around.Now()})
+		})
+	case sandbox.RemoveContainer:
+		c.Container(f.Container, container.Remove{}, Caller[container.State, container.Event]{
+			Until: container.RemoveAnswer,
+			Reply: func(r entity.Reply[container.State]) {
+				done(sandbox.RemoveContainerDone{Container: f.Container, Err: unlessGone(r.Err), At: c.around.Now()})
+			},
+		})
+	default:
+		return false
+	}
+	return true
+}
+
+// stopContainer stops a container at once, or bars it if it is not there yet.
+func (c *Core) stopContainer(f sandbox.StopContainer, done func(error)) {
+	send(c, c.containers, container.Command(container.Stop{Request: "sandbox", At: c.around.Now()}), Caller[container.State, container.Event]{
+		Until: container.StopAnswer,
+		Reply: func(r entity.Reply[container.State]) { done(r.Err) },
+	}, deliver{stream: c.containers.Stream(string(f.Container)), barFor: c.sandboxes.Stream(string(f.Sandbox))})
+}
+
+func unlessGone(err error) error {
+	if err != nil && fault.KindOf(err) == fault.NotFound {
+		return nil
+	}
+	return err
+}
