@@ -1,42 +1,13 @@
 package server
 
 import (
-	"slices"
-
 	"google.golang.org/protobuf/proto"
 
-	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
-	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
 // unseen is why nobody knows how a container ended that no monitor had.
 const unseen = "the process ended while no monitor ran, and nobody held a pidfd of it"
-
-// belongings are the descriptors by which a container is followed; -1 for those
-// that are not there.
-type belongings struct{ pidfd, stdin, stdout, stderr, terminal int }
-
-func noBelongings() belongings { return belongings{-1, -1, -1, -1, -1} }
-
-// takeBelongings takes what came with a request.
-func takeBelongings(from *descriptors) belongings {
-	return belongings{
-		pidfd:    from.take(pb.Role_ROLE_PIDFD),
-		stdin:    from.take(pb.Role_ROLE_STDIN),
-		stdout:   from.take(pb.Role_ROLE_STDOUT),
-		stderr:   from.take(pb.Role_ROLE_STDERR),
-		terminal: from.take(pb.Role_ROLE_TERMINAL),
-	}
-}
-
-// list returns those that are there.
-func (b belongings) list() []int {
-	all := []int{b.pidfd, b.stdin, b.stdout, b.stderr, b.terminal}
-	return slices.DeleteFunc(all, func(fd int) bool { return fd < 0 })
-}
-
-func (b belongings) close() { closeAll(b.list()...) }
 
 // resume takes up what the journal says, with the descriptors that are left from
 // before an upgrade. A container that lives is found by its pid and known by its
@@ -132,18 +103,6 @@ func (s *Server) takeUp(c *container, b belongings) error {
 	return s.follow(c, pidfd)
 }
 
-// logAgain opens the log of a container that another monitor began. Where that is
-// refused, the output is dropped and counted until ReopenContainerLog is asked for,
-// rather than the container held up.
-func (s *Server) logAgain(c *container) *crilog.File {
-	log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
-	if err != nil {
-		s.logger.Error("open the log of a container again", "container", c.id, "error", err)
-		return crilog.Closed(c.record.LogPath, c.record.MaxLogSize)
-	}
-	return log
-}
-
 // adopt goes on with a container of a monitor that is gone, with the descriptors
 // that the daemon kept.
 func (s *Server) adopt(req *pb.Adopt, from *descriptors) error {
@@ -214,62 +173,6 @@ func (s *Server) complete(c *container, b belongings) error {
 		s.drain(c)
 	}
 	return nil
-}
-
-// reading returns what is read of a container, of which there may be nothing yet.
-func (s *Server) reading(c *container) (*pump.Output, error) {
-	if output := c.outputs(); output != nil {
-		return output, nil
-	}
-	output, err := s.pump.Attach(pump.Pipes{Stdout: -1, Stderr: -1}, s.logAgain(c))
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	other := c.output
-	if other == nil {
-		c.output = output
-	}
-	c.mu.Unlock()
-	if other != nil {
-		return other, output.Close()
-	}
-	s.watchLosses(c)
-	return output, nil
-}
-
-// attachPump begins to read what a container writes. The log is the pump's from
-// then on, also with an error.
-func (s *Server) attachPump(b belongings, log *crilog.File) (*pump.Output, error) {
-	pipes, err := sources(b.stdout, b.stderr, b.terminal)
-	if err != nil {
-		closeLog(log)
-		return nil, err
-	}
-	return s.pump.Attach(pipes, log)
-}
-
-// settleOutput writes what the monitor before this one had read and not written of
-// pipes that are gone.
-func (s *Server) settleOutput() {
-	for _, c := range s.all() {
-		gone := pump.Gone{Stdout: c.record.StdoutInode, Stderr: c.record.StderrInode}
-		if !c.resumed || c.record.LogPath == "" || !s.pump.Holds(gone) {
-			continue
-		}
-		log := s.logAgain(c)
-		if err := s.pump.Finish(gone, log); err != nil {
-			s.logger.Error("write the end of a container's output", "container", c.id, "error", err)
-			continue
-		}
-		if bytes, reason := log.Lost(); bytes > 0 && c.outputs() == nil {
-			s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: c.record.LogLost + uint64(bytes), Reason: reason.Error()})
-		}
-	}
-	dropped, err := s.pump.Settle()
-	if err != nil || dropped > 0 {
-		s.logger.Error("output of containers that nobody knows was dropped", "bytes", dropped, "error", err)
-	}
 }
 
 // settle gives up on what nobody could tell anything of.

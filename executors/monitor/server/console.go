@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
 const (
@@ -137,28 +135,6 @@ func checkTerminal(fd int) error {
 	}
 	if _, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN); err != nil {
 		return fmt.Errorf("it is not the master of a pseudoterminal: %w", err)
-	}
-	return nil
-}
-
-// resize sets the size of a container's terminal.
-func (s *Server) resize(req *pb.Resize) error {
-	c, err := s.find(req.ContainerId)
-	if err != nil {
-		return err
-	}
-	const most = 1<<16 - 1
-	if !c.record.Terminal || req.Width > most || req.Height > most {
-		return fail(pb.Failure_CODE_INVALID, "resize container %q to %d by %d: it has no terminal, or that is out of range", c.id, req.Width, req.Height)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.terminal < 0 {
-		return nil // Ended, or hung up.
-	}
-	size := unix.Winsize{Col: uint16(req.Width), Row: uint16(req.Height)}
-	if err := unix.IoctlSetWinsize(c.terminal, unix.TIOCSWINSZ, &size); err != nil {
-		return fmt.Errorf("resize the terminal of container %s: %w", c.id, err)
 	}
 	return nil
 }

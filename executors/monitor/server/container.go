@@ -1,8 +1,7 @@
 package server
 
 import (
-	"cmp"
-	"slices"
+	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -145,56 +144,33 @@ func (c *container) signal(signal unix.Signal) error {
 	return nil
 }
 
-// reserve returns the container with the id; fresh when there was none and the
-// caller has to make it.
-func (s *Server) reserve(id string) (c *container, fresh bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c, ok := s.containers[id]; ok {
-		return c, false
+// signal sends a signal to a container's first process.
+func (s *Server) signal(req *pb.Signal) error {
+	c, err := s.find(req.ContainerId)
+	if err != nil {
+		return err
 	}
-	c = newContainer(id)
-	s.containers[id] = c
-	return c, true
+	return c.signal(unix.Signal(req.Signal))
 }
 
-// find returns a container that was created.
-func (s *Server) find(id string) (*container, error) {
-	s.mu.Lock()
-	c, ok := s.containers[id]
-	s.mu.Unlock()
-	if !ok {
-		return nil, notFound(id)
+// resize sets the size of a container's terminal.
+func (s *Server) resize(req *pb.Resize) error {
+	c, err := s.find(req.ContainerId)
+	if err != nil {
+		return err
 	}
-	<-c.ready
-	if c.err != nil {
-		return nil, notFound(id)
+	const most = 1<<16 - 1
+	if !c.record.Terminal || req.Width > most || req.Height > most {
+		return fail(pb.Failure_CODE_INVALID, "resize container %q to %d by %d: it has no terminal, or that is out of range", c.id, req.Width, req.Height)
 	}
-	return c, nil
-}
-
-func (s *Server) drop(c *container) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.containers[c.id] == c {
-		delete(s.containers, c.id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.terminal < 0 {
+		return nil // Ended, or hung up.
 	}
-}
-
-// all returns the containers that are ready, by id.
-func (s *Server) all() []*container {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []*container
-	for _, c := range s.containers {
-		select {
-		case <-c.ready:
-			if c.err == nil {
-				all = append(all, c)
-			}
-		default:
-		}
+	size := unix.Winsize{Col: uint16(req.Width), Row: uint16(req.Height)}
+	if err := unix.IoctlSetWinsize(c.terminal, unix.TIOCSWINSZ, &size); err != nil {
+		return fmt.Errorf("resize the terminal of container %s: %w", c.id, err)
 	}
-	slices.SortFunc(all, func(a, b *container) int { return cmp.Compare(a.id, b.id) })
-	return all
+	return nil
 }

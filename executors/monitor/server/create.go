@@ -5,27 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/proc"
-	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
-)
-
-const (
-	// defaultDeadline is how long a runtime may take if nobody says otherwise.
-	defaultDeadline = 2 * time.Minute
-	// killWait is how long a killed process may take to be gone. One that hangs
-	// in the kernel takes longer, and is then left alone.
-	killWait = 10 * time.Second
-	// stderrTail is how much of a runtime's complaint is passed on, in bytes.
-	stderrTail = 4 << 10
 )
 
 // create makes a container, or returns the one that is there.
@@ -108,20 +95,6 @@ func (s *Server) createFresh(c *container, req *pb.Create) error {
 	c.record = record
 	s.watchLosses(c)
 	return nil
-}
-
-// openLog opens a container's log; nil for an empty path.
-func openLog(path string, max int64) (*crilog.File, error) {
-	if path == "" {
-		return nil, nil
-	}
-	return crilog.Open(path, max)
-}
-
-func closeLog(log *crilog.File) {
-	if log != nil {
-		log.Close()
-	}
 }
 
 // runCreate runs the runtime and follows the process that it leaves behind.
@@ -219,32 +192,6 @@ func (s *Server) followCreated(c *container, req *pb.Create, io *stdio) (*pb.Con
 	}, pidfd, nil
 }
 
-var (
-	errDeadline = errors.New("the deadline passed")
-	errCanceled = errors.New("nobody waits for it any more")
-)
-
-// await waits for a child until the deadline or cancel, and then kills it and
-// everything that it has started.
-func await(child *reaper.Child, deadline <-chan time.Time, cancel <-chan struct{}) (reaper.Status, error) {
-	var why error
-	select {
-	case status := <-child.Done:
-		return status, nil
-	case <-deadline:
-		why = errDeadline
-	case <-cancel:
-		why = errCanceled
-	}
-	child.Kill()
-	select {
-	case status := <-child.Done:
-		return status, why
-	case <-time.After(killWait):
-		return reaper.Status{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)}, why
-	}
-}
-
 // complaint returns the end of what a runtime that failed wrote to standard
 // error, or else to standard output. Its processes are gone or stuck, so this
 // doesn't wait.
@@ -260,36 +207,4 @@ func complaint(io *stdio) []byte {
 		}
 	}
 	return nil
-}
-
-// readPidFile reads the pid that a runtime left.
-func readPidFile(path string) (int, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return 0, fmt.Errorf("read the pid that the runtime left: %w", err)
-	}
-	defer file.Close()
-	text := make([]byte, 32)
-	n, err := file.Read(text)
-	if err != nil {
-		return 0, fmt.Errorf("read the pid that the runtime left in %s: %w", path, err)
-	}
-	pid, err := strconv.Atoi(string(bytes.TrimSpace(text[:n])))
-	if err != nil {
-		return 0, fmt.Errorf("read the pid that the runtime left in %s: %w", path, err)
-	}
-	return pid, nil
-}
-
-// killLeft kills what a runtime, which was killed itself, may have left behind: a
-// child of the monitor by now.
-func killLeft(pidFile string) {
-	pid, err := readPidFile(pidFile)
-	if err != nil {
-		return
-	}
-	identity := proc.Identity{PID: pid, StartTime: proc.StartTime(pid)}
-	if proc.Parent(pid) == os.Getpid() {
-		proc.KillTree(identity)
-	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -106,3 +107,28 @@ func inode(fd int) uint64 {
 	}
 	return st.Ino
 }
+
+// belongings are the descriptors by which a container is followed; -1 for those
+// that are not there.
+type belongings struct{ pidfd, stdin, stdout, stderr, terminal int }
+
+func noBelongings() belongings { return belongings{-1, -1, -1, -1, -1} }
+
+// takeBelongings takes what came with a request.
+func takeBelongings(from *descriptors) belongings {
+	return belongings{
+		pidfd:    from.take(pb.Role_ROLE_PIDFD),
+		stdin:    from.take(pb.Role_ROLE_STDIN),
+		stdout:   from.take(pb.Role_ROLE_STDOUT),
+		stderr:   from.take(pb.Role_ROLE_STDERR),
+		terminal: from.take(pb.Role_ROLE_TERMINAL),
+	}
+}
+
+// list returns those that are there.
+func (b belongings) list() []int {
+	all := []int{b.pidfd, b.stdin, b.stdout, b.stderr, b.terminal}
+	return slices.DeleteFunc(all, func(fd int) bool { return fd < 0 })
+}
+
+func (b belongings) close() { closeAll(b.list()...) }

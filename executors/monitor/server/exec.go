@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -209,13 +208,4 @@ func (s *Server) endExecRecord(id string) {
 	if err := s.journal.ExecEnded(id); err != nil {
 		s.logger.Error("note that an exec has ended", "exec", id, "error", err)
 	}
-}
-
-// removePidFile removes what an earlier try left: it must not be taken for an
-// answer.
-func removePidFile(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove the old pid file: %w", err)
-	}
-	return nil
 }

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"os"
-
 	"github.com/stele-runtime/stele/executors/monitor/proc"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
@@ -13,11 +11,4 @@ func fromIdentity(id proc.Identity) *pb.Process {
 
 func toIdentity(p *pb.Process) proc.Identity {
 	return proc.Identity{PID: int(p.GetPid()), StartTime: p.GetStartTime(), Inode: p.GetInode()}
-}
-
-// isOwnChild reports whether a process is there and is a child of this one, so
-// that its status comes from the reaper.
-func isOwnChild(p *pb.Process) bool {
-	pid := int(p.GetPid())
-	return proc.Parent(pid) == os.Getpid() && proc.StartTime(pid) == p.GetStartTime()
 }

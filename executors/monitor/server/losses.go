@@ -57,23 +57,6 @@ func (l *losses) list(known map[string]uint64) ([]*pb.Loss, <-chan struct{}) {
 	return news, l.grown
 }
 
-// watchLosses notes what the log of a container refuses, on top of what was lost
-// before.
-func (s *Server) watchLosses(c *container) {
-	output := c.outputs()
-	if output == nil {
-		return
-	}
-	before := c.record.LogLost
-	if before > 0 {
-		s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before, Reason: c.record.LogError})
-	}
-	// Without the pump there is nothing to lose.
-	_ = output.NotifyLost(func(bytes int64, reason error) {
-		s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before + uint64(bytes), Reason: reason.Error()})
-	})
-}
-
 // tellLosses sends losses until ctx ends. What it has sent is journaled, so that
 // the next monitor goes on counting from there.
 func (n *session) tellLosses(ctx context.Context, id uint64) error {

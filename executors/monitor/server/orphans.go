@@ -1,9 +1,6 @@
 package server
 
 import (
-	"os"
-
-	"github.com/stele-runtime/stele/executors/monitor/proc"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -30,21 +27,6 @@ func (s *Server) resumeExecs() {
 			continue
 		}
 		s.orphans[record.Id] = p
-	}
-}
-
-// killStarting kills a runtime that another monitor has started, and what it has
-// left behind already.
-func killStarting(record *pb.Started) {
-	runtime := toIdentity(record.Process)
-	proc.KillTree(runtime)
-	pid, err := readPidFile(record.PidFile)
-	if err != nil || pid == os.Getpid() {
-		return
-	}
-	// A process that was there before the runtime is another.
-	if started := proc.StartTime(pid); started >= runtime.StartTime {
-		proc.KillTree(proc.Identity{PID: pid, StartTime: started})
 	}
 }
 

@@ -1,0 +1,104 @@
+package server
+
+import (
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// input copies what a client types to a container.
+type input struct {
+	from, to *os.File
+	// ended is closed when there is nothing more to copy, or nobody who takes it.
+	ended chan struct{}
+}
+
+// openInput begins to copy to the container's standard input or terminal, if there
+// is one. The descriptor is its own from then on.
+func (c *container) openInput(from int) (*input, error) {
+	// Non-blocking, so that closing it ends a read.
+	if err := unix.SetNonblock(from, true); err != nil {
+		closeAll(from)
+		return nil, err
+	}
+	in := &input{from: os.NewFile(uintptr(from), "a client's input"), ended: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	target := c.stdin
+	if c.terminal >= 0 {
+		target = c.terminal
+	}
+	if target < 0 {
+		// What is typed has nowhere to go, and the client is told so by its pipe.
+		in.from.Close()
+		close(in.ended)
+		return in, nil
+	}
+	to, err := duplicate(target)
+	if err != nil {
+		in.from.Close()
+		return nil, err
+	}
+	in.to = os.NewFile(uintptr(to), "a container's input")
+	c.inputs[in] = struct{}{}
+	go in.copy()
+	return in, nil
+}
+
+// copy copies until the client's end, or until nobody reads any more, or close.
+func (in *input) copy() {
+	defer close(in.ended)
+	_, _ = io.Copy(in.to, in.from)
+	in.from.Close()
+	in.to.Close()
+}
+
+// closeInput ends the copying, if it has not ended.
+func (c *container) closeInput(in *input) {
+	if in == nil {
+		return
+	}
+	c.mu.Lock()
+	delete(c.inputs, in)
+	c.mu.Unlock()
+	in.close()
+}
+
+func (in *input) close() {
+	in.from.Close()
+	if in.to != nil {
+		in.to.Close()
+	}
+	<-in.ended
+}
+
+// leaveInput is called when a client has nothing more to type: with stdin_once
+// that is the end of the container's standard input, for all clients, which it
+// reports. A terminal stays.
+func (s *Server) leaveInput(c *container) bool {
+	if !c.record.StdinOnce || c.record.Terminal {
+		return false
+	}
+	c.mu.Lock()
+	already, stdin, inputs := c.stdinClosed, c.stdin, c.inputs
+	c.stdinClosed, c.stdin, c.inputs = true, -1, map[*input]struct{}{}
+	c.mu.Unlock()
+	closeAll(stdin)
+	for in := range inputs {
+		in.close()
+	}
+	if already {
+		return true
+	}
+	if err := s.journal.StdinClosed(c.id); err != nil {
+		s.logger.Error("note that a container's input was closed", "container", c.id, "error", err)
+	}
+	return true
+}
+
+func (c *container) isStdinClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stdinClosed
+}
