@@ -253,12 +253,6 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	}
 }
 
-func (c *Client) setLeaving(leaving bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.leaving = leaving
-}
-
 // do sends a request that can be repeated and has no result.
 func (c *Client) do(ctx context.Context, what string, req *pb.Request) error {
 	if err := c.retry(ctx, func(s *session) error { return s.do(ctx, req) }); err != nil {

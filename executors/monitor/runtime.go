@@ -2,29 +2,9 @@ package monitor
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"strings"
-
-	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
-
-// nextRuntime is next for a request that executes the runtime: it makes a
-// *RuntimeError of what that said.
-func (c *call) nextRuntime(ctx context.Context, op string, args []string) (frame, error) {
-	f, err := c.next(ctx)
-	failure := c.failure
-	if failure.GetCode() != pb.Failure_CODE_RUNTIME {
-		return f, err
-	}
-	return frame{}, &RuntimeError{
-		Op:       op,
-		ExitCode: int(failure.Runtime.GetExitCode()),
-		TimedOut: failure.Runtime.GetTimedOut(),
-		Message:  logMessage(args),
-		Stderr:   string(failure.Runtime.GetStderr()),
-	}
-}
 
 // logMessage returns the last error in the file that a runtime was told to log
 // to: the `msg` of a line in JSON, or the last line as it is.

@@ -33,71 +33,6 @@ type session struct {
 	pending map[uint64]*mailbox
 }
 
-// frame is a reply with the descriptors that came with it.
-type frame struct {
-	reply *pb.Reply
-	fds   []int
-}
-
-func (f frame) close() { closeAll(f.fds) }
-
-// mailbox holds the replies to one request. It has no bound, so that a caller
-// that is slow to take its replies doesn't hold up those of others.
-type mailbox struct {
-	mu     sync.Mutex
-	frames []frame
-	closed bool
-	// mail has an element when frames may have one.
-	mail chan struct{}
-}
-
-func newMailbox() *mailbox { return &mailbox{mail: make(chan struct{}, 1)} }
-
-func (m *mailbox) put(f frame) {
-	m.mu.Lock()
-	closed := m.closed
-	if !closed {
-		m.frames = append(m.frames, f)
-	}
-	m.mu.Unlock()
-	if closed {
-		f.close()
-		return
-	}
-	select {
-	case m.mail <- struct{}{}:
-	default:
-	}
-}
-
-// take returns the next frame, if there is one.
-func (m *mailbox) take() (frame, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.frames) == 0 {
-		return frame{}, false
-	}
-	f := m.frames[0]
-	m.frames = m.frames[1:]
-	return f, true
-}
-
-func (m *mailbox) has() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.frames) > 0
-}
-
-func (m *mailbox) close() {
-	m.mu.Lock()
-	frames := m.frames
-	m.frames, m.closed = nil, true
-	m.mu.Unlock()
-	for _, f := range frames {
-		f.close()
-	}
-}
-
 // openSession connects to a monitor and agrees on a version, until ctx ends: what
 // listens may not answer.
 func openSession(ctx context.Context, path string, hello *pb.Hello) (*session, error) {
@@ -171,15 +106,6 @@ func (s *session) run() {
 	}
 }
 
-// call is a request whose replies are awaited.
-type call struct {
-	session *session
-	id      uint64
-	box     *mailbox
-	// failure is that of the last reply; nil for none.
-	failure *pb.Failure
-}
-
 // start sends a request. The call must be closed.
 func (s *session) start(req *pb.Request, fds ...int) (*call, error) {
 	c := &call{session: s, box: newMailbox()}
@@ -198,39 +124,6 @@ func (s *session) start(req *pb.Request, fds ...int) (*call, error) {
 		return nil, fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	return c, nil
-}
-
-// next waits for a reply. A failure is an error. The frame is the caller's to
-// close.
-func (c *call) next(ctx context.Context) (frame, error) {
-	for {
-		f, ok := c.box.take()
-		if ok {
-			if c.failure = f.reply.Failure; c.failure != nil {
-				f.close()
-				return frame{}, failureError(c.failure)
-			}
-			return f, nil
-		}
-		select {
-		case <-c.box.mail:
-		case <-ctx.Done():
-			return frame{}, ctx.Err()
-		case <-c.session.lost:
-			// What came before the end counts.
-			if c.box.has() {
-				continue
-			}
-			return frame{}, fmt.Errorf("%w: %w", ErrLost, c.session.err)
-		}
-	}
-}
-
-func (c *call) close() {
-	c.session.mu.Lock()
-	delete(c.session.pending, c.id)
-	c.session.mu.Unlock()
-	c.box.close()
 }
 
 // roundTrip sends a request and returns its first reply.

@@ -64,34 +64,3 @@ func (c *Client) upgradeOther(ctx context.Context, s *session) {
 		c.config.Logger.Warn("the monitor is of another version", "monitor", running, "daemon", c.config.Build, "error", err)
 	}
 }
-
-// wasUpgraded waits for the session after one that was lost, and reports whether
-// that was because the monitor's program was replaced: then no Create was cut in
-// two, and no exec that was not answered was begun.
-func (c *Client) wasUpgraded(ctx context.Context, lost *session) bool {
-	c.depart(lost)
-	ctx, cancel := context.WithTimeout(ctx, startWait)
-	defer cancel()
-	next, err := c.current(ctx)
-	return err == nil && next.welcome.Pid == lost.welcome.Pid && next.welcome.Instance != lost.welcome.Instance
-}
-
-func (c *Client) setUpgrading(upgrading bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.upgrading = upgrading
-}
-
-func (c *Client) isUpgrading() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.upgrading
-}
-
-// meetInstance notes the instance of a session and returns that of the one before.
-func (c *Client) meetInstance(instance string) (before string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before, c.instance = c.instance, instance
-	return before
-}
