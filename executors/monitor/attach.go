@@ -44,7 +44,7 @@ type Attachment struct {
 // container's output does, when ctx does, and when the monitor does: then it can be
 // made anew. A client that is too slow is detached. The attachment must be closed.
 func (c *Client) Attach(ctx context.Context, r AttachRequest) (*Attachment, error) {
-	s, err := c.current(ctx)
+	s, err := c.link.current(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (a *Attachment) run(ctx context.Context) {
 	err := a.awaitEnd(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		a.detach()
-		late, cancel := context.WithTimeout(a.client.ctx, killAnswer)
+		late, cancel := context.WithTimeout(a.client.link.ctx, killAnswer)
 		defer cancel()
 		// It was asked for, so that only ctx has something to say.
 		_ = a.awaitEnd(late)
@@ -140,7 +140,7 @@ func (a *Attachment) awaitEnd(ctx context.Context) error {
 		}
 		f.close()
 		if f.reply.GetAttachStdinClosed() != nil {
-			a.client.releaseStdin(a.container)
+			a.client.held.releaseStdin(a.container)
 		}
 		if !f.reply.More {
 			return a.ended(f.reply.GetAttachEnded())
@@ -150,7 +150,7 @@ func (a *Attachment) awaitEnd(ctx context.Context) error {
 
 // detach asks the monitor to end the attachment.
 func (a *Attachment) detach() {
-	ctx, cancel := context.WithTimeout(a.client.ctx, killAnswer)
+	ctx, cancel := context.WithTimeout(a.client.link.ctx, killAnswer)
 	defer cancel()
 	// When that fails the connection has ended, and the attachment with it.
 	_ = a.call.session.do(ctx, &pb.Request{Call: &pb.Request_DetachClient{DetachClient: &pb.DetachClient{AttachId: a.id}}})
@@ -159,7 +159,7 @@ func (a *Attachment) detach() {
 // ended returns why the attachment ended; nil if it was as it should be.
 func (a *Attachment) ended(end *pb.AttachEnded) error {
 	if end.GetStdinClosed() {
-		a.client.releaseStdin(a.container)
+		a.client.held.releaseStdin(a.container)
 	}
 	switch end.GetReason() {
 	case pb.AttachEnded_REASON_TOO_SLOW:

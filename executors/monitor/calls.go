@@ -61,12 +61,12 @@ func toProcess(p *pb.Process) Process {
 // A caller that goes away doesn't stop it.
 func (c *Client) Create(ctx context.Context, r CreateRequest) (Process, error) {
 	for {
-		s, err := c.current(ctx)
+		s, err := c.link.current(ctx)
 		if err != nil {
 			return Process{}, err
 		}
 		process, err := c.create(ctx, s, r)
-		if !errors.Is(err, ErrLost) || !c.wasUpgraded(ctx, s) {
+		if !errors.Is(err, ErrLost) || !c.link.wasUpgraded(ctx, s) {
 			return process, err
 		}
 	}
@@ -104,19 +104,19 @@ func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Proce
 		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)
 	}
 	process := toProcess(f.reply.GetContainer().GetProcess())
-	c.hold(f)
+	c.held.hold(f)
 	return process, nil
 }
 
 // awaitCreate keeps the descriptors of a container whose caller has gone.
 func (c *Client) awaitCreate(create *call) {
 	defer create.close()
-	f, err := create.next(c.ctx)
+	f, err := create.next(c.link.ctx)
 	if err != nil {
 		c.config.Logger.Warn("a container that nobody waited for was not created", "error", err)
 		return
 	}
-	c.hold(f)
+	c.held.hold(f)
 }
 
 func environment(env []string) []string {
@@ -139,7 +139,7 @@ func (c *Client) ReopenLog(ctx context.Context, id string) error {
 // Resize sets the size of a container's terminal, in characters.
 func (c *Client) Resize(ctx context.Context, id string, width, height uint16) error {
 	req := &pb.Request{Call: &pb.Request_Resize{Resize: &pb.Resize{ContainerId: id, Width: uint32(width), Height: uint32(height)}}}
-	err := c.retry(ctx, func(s *session) error {
+	err := c.link.retry(ctx, func(s *session) error {
 		if !s.speaks(versionTerminals) {
 			return s.tooOld()
 		}
@@ -169,7 +169,7 @@ func (c *Client) Forget(ctx context.Context, id string) error {
 // doesn't know. Exits yields that exit as well, until it is acknowledged.
 func (c *Client) ForgetEnded(ctx context.Context, id string) (*Exit, error) {
 	var exit *Exit
-	err := c.retry(ctx, func(s *session) error {
+	err := c.link.retry(ctx, func(s *session) error {
 		f, err := s.roundTrip(ctx, &pb.Request{Call: &pb.Request_Forget{Forget: &pb.Forget{ContainerId: id}}})
 		defer f.close()
 		if e := f.reply.GetExit(); err == nil && e != nil {
@@ -181,7 +181,7 @@ func (c *Client) ForgetEnded(ctx context.Context, id string) (*Exit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("forget container %s: %w", id, err)
 	}
-	c.release(id)
+	c.held.release(id)
 	return exit, nil
 }
 
@@ -206,7 +206,7 @@ type Container struct {
 // List returns the containers that the monitor has, by id.
 func (c *Client) List(ctx context.Context) ([]Container, error) {
 	var all []Container
-	err := c.retry(ctx, func(s *session) error {
+	err := c.link.retry(ctx, func(s *session) error {
 		containers, err := s.list(ctx)
 		all = nil
 		for _, container := range containers {
@@ -239,14 +239,14 @@ func toContainer(c *pb.Container) Container {
 // Shutdown ends the monitor, and with it the Client: it can only be closed
 // afterwards. It fails with ErrRunning while a container runs.
 func (c *Client) Shutdown(ctx context.Context) error {
-	c.setLeaving(true)
+	c.link.setLeaving(true)
 	err := c.do(ctx, "shut the monitor down", &pb.Request{Call: &pb.Request_Shutdown{Shutdown: &pb.Shutdown{}}})
 	if err != nil {
-		c.setLeaving(false)
+		c.link.setLeaving(false)
 		return err
 	}
 	select {
-	case <-c.done:
+	case <-c.link.done:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the monitor's end: %w", ctx.Err())
@@ -255,7 +255,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 
 // do sends a request that can be repeated and has no result.
 func (c *Client) do(ctx context.Context, what string, req *pb.Request) error {
-	if err := c.retry(ctx, func(s *session) error { return s.do(ctx, req) }); err != nil {
+	if err := c.link.retry(ctx, func(s *session) error { return s.do(ctx, req) }); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
 // Config is what a Client needs.
@@ -44,29 +46,13 @@ type Config struct {
 // any time and by any number of goroutines.
 type Client struct {
 	config Config
-	// ctx ends with Close.
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{}
+	link   *link
+	held   *duplicates
+	execs  *execs
 	// late are the Creates whose callers have gone, and what watches attachments.
 	late sync.WaitGroup
 	// attachments numbers them.
 	attachments atomic.Uint64
-
-	mu sync.Mutex
-	// session is nil while there is none; arrived is closed when there is.
-	session *session
-	arrived chan struct{}
-	// leaving says that the monitor was asked to end, upgrading that it was asked
-	// to replace its program.
-	leaving, upgrading bool
-	// instance is that of the last session.
-	instance string
-	held     map[string]held
-	// execs are those that run.
-	execs map[*Exec]struct{}
-	// lastExit is the highest number that is known here.
-	lastExit uint64
 }
 
 // Start meets the monitor that serves the state directory, or starts one. ctx
@@ -78,29 +64,35 @@ func Start(ctx context.Context, config Config) (*Client, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	c := &Client{config: config, done: make(chan struct{}), arrived: make(chan struct{}), held: map[string]held{}, execs: map[*Exec]struct{}{}, lastExit: config.LastExit}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	if len(c.socket()) > maxSocketPath {
-		c.cancel()
-		return nil, fmt.Errorf("start the monitor's client: the socket's path %s is longer than %d bytes", c.socket(), maxSocketPath)
-	}
-	s, p, err := c.connect(ctx)
+	c := &Client{config: config, held: newDuplicates(), execs: newExecs()}
+	link, s, err := openLink(ctx, config, c.greet)
 	if err != nil {
-		c.cancel()
-		c.releaseAll()
+		c.held.releaseAll()
 		return nil, err
 	}
-	c.arrive(s)
-	go c.run(s, p)
+	c.link = link
 	c.upgradeOther(ctx, s)
 	return c, nil
 }
 
+// greet brings a monitor and the daemon to hold the same, before calls reach it.
+func (c *Client) greet(ctx context.Context, s *session) error {
+	if err := c.held.handTo(ctx, s); err != nil {
+		return err
+	}
+	for _, failed := range c.execs.handTo(s) {
+		c.config.Logger.Warn("hand an exec to the monitor", "exec", failed.id, "error", failed.err)
+	}
+	if err := s.do(ctx, &pb.Request{Call: &pb.Request_Settle{Settle: &pb.Settle{}}}); err != nil {
+		return fmt.Errorf("settle what the monitor has: %w", err)
+	}
+	return c.held.borrow(ctx, s)
+}
+
 // Close ends the connection and leaves the monitor and the containers running.
 func (c *Client) Close() error {
-	c.cancel()
-	<-c.done
+	c.link.close()
 	c.late.Wait()
-	c.releaseAll()
+	c.held.releaseAll()
 	return nil
 }

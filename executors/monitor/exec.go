@@ -99,12 +99,12 @@ func (c *Client) Exec(ctx context.Context, r ExecRequest) (ExecResult, error) {
 // called; ctx and the timeout are for both.
 func (c *Client) StartExec(ctx context.Context, r ExecRequest) (*Exec, error) {
 	for {
-		s, err := c.current(ctx)
+		s, err := c.link.current(ctx)
 		if err != nil {
 			return nil, err
 		}
 		e, err := c.startExec(ctx, s, r)
-		if !errors.Is(err, ErrLost) || !s.speaks(versionTerminals) || !c.wasUpgraded(ctx, s) {
+		if !errors.Is(err, ErrLost) || !s.speaks(versionTerminals) || !c.link.wasUpgraded(ctx, s) {
 			return e, err
 		}
 	}
@@ -182,9 +182,7 @@ func (e *Exec) started(f frame) {
 		}
 	}
 	f.close()
-	e.client.mu.Lock()
-	e.client.execs[e] = struct{}{}
-	e.client.mu.Unlock()
+	e.client.execs.add(e)
 }
 
 // Process returns the exec's first process; zero from a monitor of the version
@@ -221,7 +219,7 @@ func (e *Exec) Wait() (ExecResult, error) {
 		f.close()
 		return toExecResult(f.reply.GetExecEnded()), nil
 	}
-	if errors.Is(err, ErrLost) && e.pidfd >= 0 && e.client.ctx.Err() == nil {
+	if errors.Is(err, ErrLost) && e.pidfd >= 0 && e.client.link.ctx.Err() == nil {
 		return e.goOn()
 	}
 	return ExecResult{}, e.failed(err)
@@ -238,7 +236,7 @@ func (e *Exec) failed(err error) error {
 
 // kill ends an exec whose caller has gone, and waits until it is dead.
 func (e *Exec) kill() error {
-	ctx, cancel := context.WithTimeout(e.client.ctx, killAnswer)
+	ctx, cancel := context.WithTimeout(e.client.link.ctx, killAnswer)
 	defer cancel()
 	id := e.request.ExecID
 	err := e.call.session.do(ctx, &pb.Request{Call: &pb.Request_KillExec{KillExec: &pb.KillExec{ExecId: id}}})
@@ -259,9 +257,7 @@ func (e *Exec) kill() error {
 }
 
 func (e *Exec) release() {
-	e.client.mu.Lock()
-	delete(e.client.execs, e)
-	e.client.mu.Unlock()
+	e.client.execs.remove(e)
 	e.call.close()
 	e.mu.Lock()
 	closeAll([]int{e.pidfd})

@@ -66,7 +66,7 @@ func (w *goingOn) wait(timeout <-chan time.Time) (ExecResult, error) {
 			canceled = nil
 			proc.KillTree(w.process)
 			killed = time.After(killAnswer)
-		case <-w.client.ctx.Done():
+		case <-w.client.link.ctx.Done():
 			proc.KillTree(w.process)
 			return ExecResult{}, fmt.Errorf("exec %s: %w", w.request.ExecID, ErrClosed)
 		case <-killed:
@@ -188,27 +188,6 @@ func wasReaped(pidfd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd)}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
-}
-
-// handExecs asks a monitor to follow the execs of those before it, so that they
-// end with the daemon. It is asked before Settle, which kills the others.
-func (c *Client) handExecs(s *session) {
-	if !s.speaks(versionTerminals) {
-		return
-	}
-	c.mu.Lock()
-	var execs []*Exec
-	for e := range c.execs {
-		if e.call.session != s {
-			execs = append(execs, e)
-		}
-	}
-	c.mu.Unlock()
-	for _, e := range execs {
-		if err := e.handTo(s); err != nil {
-			c.config.Logger.Warn("hand an exec to the monitor", "exec", e.request.ExecID, "error", err)
-		}
-	}
 }
 
 // handTo asks a monitor to follow the process.

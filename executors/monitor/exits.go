@@ -58,7 +58,7 @@ func toExit(e *pb.Exit) Exit {
 func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
 	return func(yield func(Exit) bool) {
 		for {
-			s, err := c.current(ctx)
+			s, err := c.link.current(ctx)
 			if err != nil {
 				return
 			}
@@ -66,7 +66,7 @@ func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
 			err = s.exits(ctx, after, func(e Exit) bool {
 				if e.Seq > after {
 					after = e.Seq
-					c.sawExit(e.Seq)
+					c.link.sawExit(e.Seq)
 					more = yield(e)
 				}
 				return more
@@ -85,7 +85,7 @@ func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
 				}
 				continue
 			}
-			c.depart(s)
+			c.link.depart(s)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -18,28 +19,43 @@ type held struct {
 	fds    []int
 }
 
+// duplicates are what the daemon holds of all containers, by their ids.
+type duplicates struct {
+	mu   sync.Mutex
+	held map[string]held
+}
+
+func newDuplicates() *duplicates { return &duplicates{held: map[string]held{}} }
+
 // hold keeps the descriptors that came with a container.
-func (c *Client) hold(f frame) {
+func (d *duplicates) hold(f frame) {
 	record := f.reply.GetContainer()
 	if record == nil || len(f.fds) != len(f.reply.Descriptors) {
 		f.close()
 		return
 	}
-	c.mu.Lock()
-	before, ok := c.held[record.Id]
-	c.held[record.Id] = held{record: record, roles: f.reply.Descriptors, fds: f.fds}
-	c.mu.Unlock()
+	d.mu.Lock()
+	before, ok := d.held[record.Id]
+	d.held[record.Id] = held{record: record, roles: f.reply.Descriptors, fds: f.fds}
+	d.mu.Unlock()
 	if ok {
 		closeAll(before.fds)
 	}
 }
 
+func (d *duplicates) has(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.held[id]
+	return ok
+}
+
 // release lets go of a container's descriptors.
-func (c *Client) release(id string) {
-	c.mu.Lock()
-	h, ok := c.held[id]
-	delete(c.held, id)
-	c.mu.Unlock()
+func (d *duplicates) release(id string) {
+	d.mu.Lock()
+	h, ok := d.held[id]
+	delete(d.held, id)
+	d.mu.Unlock()
 	if ok {
 		closeAll(h.fds)
 	}
@@ -47,9 +63,9 @@ func (c *Client) release(id string) {
 
 // releaseStdin lets go of a container's standard input, which is closed once
 // nobody holds it.
-func (c *Client) releaseStdin(id string) {
-	c.mu.Lock()
-	h, ok := c.held[id]
+func (d *duplicates) releaseStdin(id string) {
+	d.mu.Lock()
+	h, ok := d.held[id]
 	var closing []int
 	if ok {
 		kept := held{record: h.record}
@@ -60,17 +76,17 @@ func (c *Client) releaseStdin(id string) {
 			}
 			kept.roles, kept.fds = append(kept.roles, role), append(kept.fds, h.fds[i])
 		}
-		c.held[id] = kept
+		d.held[id] = kept
 	}
-	c.mu.Unlock()
+	d.mu.Unlock()
 	closeAll(closing)
 }
 
-func (c *Client) releaseAll() {
-	c.mu.Lock()
-	all := c.held
-	c.held = map[string]held{}
-	c.mu.Unlock()
+func (d *duplicates) releaseAll() {
+	d.mu.Lock()
+	all := d.held
+	d.held = map[string]held{}
+	d.mu.Unlock()
 	for _, h := range all {
 		closeAll(h.fds)
 	}
@@ -78,11 +94,11 @@ func (c *Client) releaseAll() {
 
 // copies returns what is held, with duplicates of its own, since a container may
 // be forgotten at any time.
-func (c *Client) copies() ([]held, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (d *duplicates) copies() ([]held, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var all []held
-	for _, h := range c.held {
+	for _, h := range d.held {
 		twin := held{record: proto.CloneOf(h.record), roles: h.roles}
 		for _, fd := range h.fds {
 			dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
@@ -100,10 +116,9 @@ func (c *Client) copies() ([]held, error) {
 	return all, nil
 }
 
-// backUp brings monitor and client to hold the same: a monitor that is new gets
-// what the client holds, and the client what the monitor has.
-func (c *Client) backUp(ctx context.Context, s *session) error {
-	all, err := c.copies()
+// handTo gives a monitor what is held: one that is new needs it.
+func (d *duplicates) handTo(ctx context.Context, s *session) error {
+	all, err := d.copies()
 	if err != nil {
 		return err
 	}
@@ -119,35 +134,27 @@ func (c *Client) backUp(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("hand the containers to the monitor: %w", err)
 	}
-	c.handExecs(s)
-	if err := s.do(ctx, &pb.Request{Call: &pb.Request_Settle{Settle: &pb.Settle{}}}); err != nil {
-		return fmt.Errorf("settle what the monitor has: %w", err)
-	}
-	return c.borrow(ctx, s)
+	return nil
 }
 
-// borrow asks for the descriptors of the containers that the client doesn't
-// hold yet.
-func (c *Client) borrow(ctx context.Context, s *session) error {
+// borrow asks for the descriptors of the containers that are not held yet.
+func (d *duplicates) borrow(ctx context.Context, s *session) error {
 	containers, err := s.list(ctx)
 	if err != nil {
 		return fmt.Errorf("list the monitor's containers: %w", err)
 	}
 	for _, container := range containers {
 		if container.StdinClosed {
-			c.releaseStdin(container.Id)
+			d.releaseStdin(container.Id)
 		}
-		c.mu.Lock()
-		_, ok := c.held[container.Id]
-		c.mu.Unlock()
-		if ok || container.Exit != nil {
+		if d.has(container.Id) || container.Exit != nil {
 			continue
 		}
 		f, err := s.roundTrip(ctx, &pb.Request{Call: &pb.Request_Lend{Lend: &pb.Lend{ContainerId: container.Id}}})
 		if err != nil {
 			return fmt.Errorf("borrow the descriptors of container %s: %w", container.Id, err)
 		}
-		c.hold(f)
+		d.hold(f)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,21 +21,30 @@ const (
 	// maxLog is the size from which on the monitor's log is emptied when
 	// another monitor starts, in bytes.
 	maxLog = 1 << 20
+	// maxSocketPath is how long the path of a Unix socket can be: sun_path in
+	// unix(7) less the zero.
+	maxSocketPath = 107
 )
+
+// launcher knows where the monitor of a state directory is, and starts one.
+type launcher struct {
+	// binary and dir, the monitor's directory, are absolute; see Config for cgroup.
+	binary, dir, cgroup string
+}
 
 // meet connects to the monitor of the directory, or starts one and returns its
 // process too.
-func (c *Client) meet(ctx context.Context) (*session, *process, error) {
+func (l launcher) meet(ctx context.Context, hello func() *pb.Hello) (*session, *process, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	var started *process
 	for {
-		s, err := openSession(ctx, c.socket(), c.hello())
+		s, err := openSession(ctx, l.socket(), hello())
 		if err == nil {
 			return s, started, nil
 		}
 		if started == nil && nobodyListens(err) {
-			if started, err = c.start(); err != nil {
+			if started, err = l.start(); err != nil {
 				return nil, nil, err
 			}
 			continue
@@ -50,10 +60,10 @@ func (c *Client) meet(ctx context.Context) (*session, *process, error) {
 		select {
 		case <-gone:
 			// Another may have been faster. If not, that is the reason.
-			if s, err := openSession(ctx, c.socket(), c.hello()); err == nil {
+			if s, err := openSession(ctx, l.socket(), hello()); err == nil {
 				return s, nil, nil
 			}
-			return nil, nil, fmt.Errorf("start the monitor: %w; it said: %s", started.ending, c.lastWords())
+			return nil, nil, fmt.Errorf("start the monitor: %w; it said: %s", started.ending, l.lastWords())
 		case <-ctx.Done():
 			started.kill()
 			return nil, nil, fmt.Errorf("meet the monitor: %w: %w", ctx.Err(), err)
@@ -73,17 +83,16 @@ func soon(err error) bool {
 	return errors.Is(err, unix.EAGAIN) || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET)
 }
 
-func (c *Client) dir() string    { return filepath.Join(c.config.StateDir, "monitor") }
-func (c *Client) socket() string { return filepath.Join(c.dir(), "monitor.sock") }
-func (c *Client) log() string    { return filepath.Join(c.dir(), "monitor.log") }
+func (l launcher) socket() string { return filepath.Join(l.dir, "monitor.sock") }
+func (l launcher) log() string    { return filepath.Join(l.dir, "monitor.log") }
 
 // start starts a monitor, which is in a session of its own so that nothing that
 // ends the daemon ends it.
-func (c *Client) start() (*process, error) {
-	if err := os.MkdirAll(c.dir(), 0o700); err != nil {
+func (l launcher) start() (*process, error) {
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start the monitor: %w", err)
 	}
-	log, err := os.OpenFile(c.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(l.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start the monitor: %w", err)
 	}
@@ -93,7 +102,7 @@ func (c *Client) start() (*process, error) {
 			return nil, fmt.Errorf("start the monitor: empty its log: %w", err)
 		}
 	}
-	cmd := exec.Command(c.config.Binary, c.args()...)
+	cmd := exec.Command(l.binary, l.args()...)
 	cmd.Dir = "/"
 	// What runtimes need of an environment comes with each request.
 	cmd.Env = []string{}
@@ -105,17 +114,17 @@ func (c *Client) start() (*process, error) {
 	return watch(cmd.Process.Pid, cmd)
 }
 
-func (c *Client) args() []string {
-	args := []string{"-dir", c.dir()}
-	if c.config.Cgroup != "" {
-		args = append(args, "-cgroup", c.config.Cgroup)
+func (l launcher) args() []string {
+	args := []string{"-dir", l.dir}
+	if l.cgroup != "" {
+		args = append(args, "-cgroup", l.cgroup)
 	}
 	return args
 }
 
 // lastWords returns the end of the monitor's log.
-func (c *Client) lastWords() string {
-	data, err := readTail(c.log(), 1<<10)
+func (l launcher) lastWords() string {
+	data, err := readTail(l.log(), 1<<10)
 	if err != nil {
 		return err.Error()
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"sync"
 	"time"
 
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
@@ -16,28 +18,81 @@ const (
 	// retryMin and retryMax bound the pause between attempts to have a monitor.
 	retryMin = 10 * time.Millisecond
 	retryMax = time.Second
-	// maxSocketPath is how long the path of a Unix socket can be: sun_path in
-	// unix(7) less the zero.
-	maxSocketPath = 107
 )
 
+// link keeps a connection to the monitor. It finds or starts a monitor, and another
+// when that one is lost.
+type link struct {
+	config   Config
+	launcher launcher
+	// greet is called with each session before calls can use it.
+	greet func(context.Context, *session) error
+	// ctx ends with close, and when there won't be a monitor any more.
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu sync.Mutex
+	// session is nil while there is none; arrived is closed when there is.
+	session *session
+	arrived chan struct{}
+	// leaving says that the monitor was asked to end, upgrading that it was asked
+	// to replace its program.
+	leaving, upgrading bool
+	// instance is that of the last session.
+	instance string
+	// lastExit is the highest number that is known here.
+	lastExit uint64
+}
+
+// openLink meets a monitor or starts one, until ctx ends, and returns the first
+// session too.
+func openLink(ctx context.Context, config Config, greet func(context.Context, *session) error) (*link, *session, error) {
+	l := &link{
+		config:   config,
+		launcher: launcher{binary: config.Binary, dir: filepath.Join(config.StateDir, "monitor"), cgroup: config.Cgroup},
+		greet:    greet,
+		done:     make(chan struct{}),
+		arrived:  make(chan struct{}),
+		lastExit: config.LastExit,
+	}
+	if socket := l.launcher.socket(); len(socket) > maxSocketPath {
+		return nil, nil, fmt.Errorf("start the monitor's client: the socket's path %s is longer than %d bytes", socket, maxSocketPath)
+	}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	s, p, err := l.connect(ctx)
+	if err != nil {
+		l.cancel()
+		return nil, nil, err
+	}
+	l.arrive(s)
+	go l.run(s, p)
+	return l, s, nil
+}
+
+// close ends the connection, and leaves the monitor as it is.
+func (l *link) close() {
+	l.cancel()
+	<-l.done
+}
+
 // hello is what the client opens connections with.
-func (c *Client) hello() *pb.Hello {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return &pb.Hello{Build: c.config.Build, LastSeq: c.lastExit}
+func (l *link) hello() *pb.Hello {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &pb.Hello{Build: l.config.Build, LastSeq: l.lastExit}
 }
 
 // sawExit notes a number that was given.
-func (c *Client) sawExit(seq uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lastExit = max(c.lastExit, seq)
+func (l *link) sawExit(seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastExit = max(l.lastExit, seq)
 }
 
 // connect meets or starts a monitor and shares descriptors with it.
-func (c *Client) connect(ctx context.Context) (*session, *process, error) {
-	s, p, err := c.meet(ctx)
+func (l *link) connect(ctx context.Context) (*session, *process, error) {
+	s, p, err := l.launcher.meet(ctx, l.hello)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -50,41 +105,41 @@ func (c *Client) connect(ctx context.Context) (*session, *process, error) {
 	}
 	go s.run()
 	if damage := s.welcome.JournalDamage; damage != "" {
-		c.config.Logger.Error("the monitor found its journal damaged", "damage", damage)
+		l.config.Logger.Error("the monitor found its journal damaged", "damage", damage)
 	}
-	if err := c.backUp(ctx, s); err != nil {
+	if err := l.greet(ctx, s); err != nil {
 		s.conn.Close()
 		<-s.lost
 		p.close()
 		return nil, nil, err
 	}
-	before := c.meetInstance(s.welcome.Instance)
-	if (started || before != "" && before != s.welcome.Instance) && c.config.OnStarted != nil {
-		c.config.OnStarted(int(s.welcome.Pid), s.welcome.Build)
+	before := l.meetInstance(s.welcome.Instance)
+	if (started || before != "" && before != s.welcome.Instance) && l.config.OnStarted != nil {
+		l.config.OnStarted(int(s.welcome.Pid), s.welcome.Build)
 	}
 	return s, p, nil
 }
 
 // run keeps a connection until Close.
-func (c *Client) run(s *session, p *process) {
-	defer close(c.done)
+func (l *link) run(s *session, p *process) {
+	defer close(l.done)
 	for s != nil {
 		select {
 		case <-s.lost:
 		case <-p.gone:
-		case <-c.ctx.Done():
+		case <-l.ctx.Done():
 		}
-		c.depart(s)
-		c.part(s, p)
-		s, p = c.reconnect()
+		l.depart(s)
+		l.part(s, p)
+		s, p = l.reconnect()
 	}
 }
 
 // part ends a session whose connection or process has ended, or both, and
 // reports the latter.
-func (c *Client) part(s *session, p *process) {
+func (l *link) part(s *session, p *process) {
 	defer p.close()
-	if c.ctx.Err() == nil {
+	if l.ctx.Err() == nil {
 		// What the monitor said before it ended is still to be read, and an end
 		// of the connection is mostly that of the process.
 		select {
@@ -100,67 +155,67 @@ func (c *Client) part(s *session, p *process) {
 	<-s.lost
 	select {
 	case <-p.gone:
-		if !c.isLeaving() && c.config.OnLost != nil {
-			c.config.OnLost(p.ending)
+		if !l.isLeaving() && l.config.OnLost != nil {
+			l.config.OnLost(p.ending)
 		}
 	default:
-		if c.ctx.Err() == nil && !c.isLeaving() && !c.isUpgrading() {
-			c.config.Logger.Warn("lost the connection to the monitor", "pid", p.pid, "error", s.err)
+		if l.ctx.Err() == nil && !l.isLeaving() && !l.isUpgrading() {
+			l.config.Logger.Warn("lost the connection to the monitor", "pid", p.pid, "error", s.err)
 		}
 	}
 }
 
 // reconnect tries until there is a session, or returns nil when there won't be.
-func (c *Client) reconnect() (*session, *process) {
-	for pause := retryMin; c.ctx.Err() == nil && !c.isLeaving(); pause = min(2*pause, retryMax) {
-		s, p, err := c.connect(c.ctx)
+func (l *link) reconnect() (*session, *process) {
+	for pause := retryMin; l.ctx.Err() == nil && !l.isLeaving(); pause = min(2*pause, retryMax) {
+		s, p, err := l.connect(l.ctx)
 		if err == nil {
-			c.arrive(s)
+			l.arrive(s)
 			return s, p
 		}
-		if c.ctx.Err() != nil {
+		if l.ctx.Err() != nil {
 			break
 		}
-		c.config.Logger.Error("there is no monitor", "error", err, "retry", pause)
+		l.config.Logger.Error("there is no monitor", "error", err, "retry", pause)
 		select {
 		case <-time.After(pause):
-		case <-c.ctx.Done():
+		case <-l.ctx.Done():
 		}
 	}
-	c.cancel()
+	l.cancel()
 	return nil, nil
 }
 
 // arrive lets calls use a session.
-func (c *Client) arrive(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.session = s
-	close(c.arrived)
+func (l *link) arrive(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.session = s
+	close(l.arrived)
 }
 
 // depart makes calls wait for the next session.
-func (c *Client) depart(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session == s {
-		c.session = nil
-		c.arrived = make(chan struct{})
+func (l *link) depart(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == s {
+		l.session = nil
+		l.arrived = make(chan struct{})
 	}
 }
 
-func (c *Client) isLeaving() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.leaving
+func (l *link) isLeaving() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaving
 }
 
 // current returns the session, and waits for one if need be.
-func (c *Client) current(ctx context.Context) (*session, error) {
+func (l *link) current(ctx context.Context) (*session, error) {
 	for {
-		c.mu.Lock()
-		s, arrived := c.session, c.arrived
-		c.mu.Unlock()
+		l.mu.Lock()
+		s, arrived := l.session, l.arrived
+		l.mu.Unlock()
 		if s != nil {
 			return s, nil
 		}
@@ -168,7 +223,7 @@ func (c *Client) current(ctx context.Context) (*session, error) {
 		case <-arrived:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("wait for a monitor: %w", ctx.Err())
-		case <-c.ctx.Done():
+		case <-l.ctx.Done():
 			return nil, ErrClosed
 		}
 	}
@@ -176,9 +231,9 @@ func (c *Client) current(ctx context.Context) (*session, error) {
 
 // retry calls f with a session, and again with the next one if that is lost
 // meanwhile. It is for what can be done twice.
-func (c *Client) retry(ctx context.Context, f func(*session) error) error {
+func (l *link) retry(ctx context.Context, f func(*session) error) error {
 	for {
-		s, err := c.current(ctx)
+		s, err := l.current(ctx)
 		if err != nil {
 			return err
 		}
@@ -186,43 +241,43 @@ func (c *Client) retry(ctx context.Context, f func(*session) error) error {
 			return err
 		}
 		// The session may still be the current one for a moment.
-		c.depart(s)
+		l.depart(s)
 	}
 }
 
-func (c *Client) setLeaving(leaving bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.leaving = leaving
+func (l *link) setLeaving(leaving bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaving = leaving
 }
 
 // wasUpgraded waits for the session after one that was lost, and reports whether
 // that was because the monitor's program was replaced: then no Create was cut in
 // two, and no exec that was not answered was begun.
-func (c *Client) wasUpgraded(ctx context.Context, lost *session) bool {
-	c.depart(lost)
+func (l *link) wasUpgraded(ctx context.Context, lost *session) bool {
+	l.depart(lost)
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	next, err := c.current(ctx)
+	next, err := l.current(ctx)
 	return err == nil && next.welcome.Pid == lost.welcome.Pid && next.welcome.Instance != lost.welcome.Instance
 }
 
-func (c *Client) setUpgrading(upgrading bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.upgrading = upgrading
+func (l *link) setUpgrading(upgrading bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.upgrading = upgrading
 }
 
-func (c *Client) isUpgrading() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.upgrading
+func (l *link) isUpgrading() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.upgrading
 }
 
 // meetInstance notes the instance of a session and returns that of the one before.
-func (c *Client) meetInstance(instance string) (before string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before, c.instance = c.instance, instance
+func (l *link) meetInstance(instance string) (before string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, l.instance = l.instance, instance
 	return before
 }

@@ -26,7 +26,7 @@ func (c *Client) Losses(ctx context.Context) iter.Seq[Loss] {
 	return func(yield func(Loss) bool) {
 		known := map[string]uint64{}
 		for {
-			s, err := c.current(ctx)
+			s, err := c.link.current(ctx)
 			if err != nil {
 				return
 			}
@@ -42,7 +42,7 @@ func (c *Client) Losses(ctx context.Context) iter.Seq[Loss] {
 				return
 			}
 			if errors.Is(err, ErrLost) {
-				c.depart(s)
+				c.link.depart(s)
 				continue
 			}
 			c.config.Logger.Error("the subscription to losses ended", "error", err)

@@ -14,15 +14,15 @@ import (
 // process: containers, execs, logs and exits go on. It returns when the new
 // program answers. With an error that is not ErrLost the monitor is as it was.
 func (c *Client) Upgrade(ctx context.Context) error {
-	s, err := c.current(ctx)
+	s, err := c.link.current(ctx)
 	if err != nil {
 		return err
 	}
 	if !s.speaks(versionTerminals) {
 		return fmt.Errorf("upgrade the monitor: %w", s.tooOld())
 	}
-	c.setUpgrading(true)
-	defer c.setUpgrading(false)
+	c.link.setUpgrading(true)
+	defer c.link.setUpgrading(false)
 	f, err := s.roundTrip(ctx, &pb.Request{Call: &pb.Request_Upgrade{Upgrade: &pb.Upgrade{Binary: c.config.Binary}}})
 	f.close()
 	if err == nil {
@@ -32,8 +32,8 @@ func (c *Client) Upgrade(ctx context.Context) error {
 		return fmt.Errorf("upgrade the monitor to %s: %w", c.config.Binary, err)
 	}
 	// The session may still be the current one for a moment.
-	c.depart(s)
-	next, err := c.current(ctx)
+	c.link.depart(s)
+	next, err := c.link.current(ctx)
 	switch {
 	case err != nil:
 		return fmt.Errorf("upgrade the monitor to %s: %w", c.config.Binary, err)
