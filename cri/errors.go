@@ -10,6 +10,7 @@ import (
 	crierrors "k8s.io/cri-api/pkg/errors"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/redact"
 )
 
 // UnaryErrors turns the errors of every call into gRPC statuses. It is the one
@@ -27,7 +28,7 @@ func Status(err error) error {
 	if _, is := status.FromError(err); is {
 		return err
 	}
-	return status.Error(codeOf(err), err.Error())
+	return status.Error(codeOf(err), redact.Text(err.Error()))
 }
 
 func codeOf(err error) codes.Code {

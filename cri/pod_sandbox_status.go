@@ -2,12 +2,11 @@ package cri
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/stele-runtime/stele/actors/redact"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/projections"
 )
@@ -66,22 +65,11 @@ func sandboxState(x *projections.Sandbox) runtimeapi.PodSandboxState {
 	return runtimeapi.PodSandboxState_SANDBOX_NOTREADY
 }
 
-// verbose returns a machine's state as the info of a status. The CRI's
-// configurations stay out of it: they hold what users put into environments.
+// verbose returns a machine's state as the info of a status.
 func verbose(state any) (map[string]string, error) {
-	raw, err := json.Marshal(state)
+	shown, err := redact.State(state)
 	if err != nil {
-		return nil, fmt.Errorf("encode the state: %w", err)
-	}
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		return nil, fmt.Errorf("encode the state: %w", err)
-	}
-	delete(fields, "Config")
-	delete(fields, "SandboxConfig")
-	shown, err := json.Marshal(fields)
-	if err != nil {
-		return nil, fmt.Errorf("encode the state: %w", err)
+		return nil, err
 	}
 	return map[string]string{"info": string(shown)}, nil
 }

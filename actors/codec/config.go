@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/redact"
 )
 
 // configJSON returns a CRI configuration as JSON if the field of that name holds
@@ -34,9 +36,7 @@ func toJSON(m proto.Message, config []byte, environment bool) (string, error) {
 		return "", err
 	}
 	if c, has := m.(*cri.ContainerConfig); has && !environment {
-		for _, variable := range c.GetEnvs() {
-			variable.Value = nil
-		}
+		redact.Environment(c)
 	}
 	spaced, err := protojson.Marshal(m)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stele-runtime/stele/actors/redact"
 )
 
 // Description is an event as people read it.
@@ -124,7 +126,7 @@ func (d *describer) value(f protoreflect.FieldDescriptor, v protoreflect.Value) 
 		}
 		return size(v.Bytes())
 	}
-	return bounded(printable(v.String()))
+	return bounded(printable(redact.Text(v.String())))
 }
 
 // moment is a time or a duration as people read it.

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/node"
+	"github.com/stele-runtime/stele/actors/redact"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
@@ -133,17 +133,7 @@ type owed interface {
 }
 
 func toEntity[F owed](stream string, state any, effects []F) (*adminv1.Entity, error) {
-	shown, err := json.Marshal(state)
-	if err == nil {
-		fields := map[string]json.RawMessage{}
-		err = json.Unmarshal(shown, &fields)
-		// The CRI's configurations hold what users put into environments.
-		delete(fields, "Config")
-		delete(fields, "SandboxConfig")
-		if err == nil {
-			shown, err = json.Marshal(fields)
-		}
-	}
+	shown, err := redact.State(state)
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "encode the state of %s: %v", stream, err)
 	}

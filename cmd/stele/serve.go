@@ -20,6 +20,7 @@ import (
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/node"
+	"github.com/stele-runtime/stele/actors/redact"
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
@@ -63,7 +64,7 @@ func serveCommand() *cobra.Command {
 // serve runs the daemon until ctx is done. It reads as the list of the daemon's
 // parts, in the order in which each needs the one before.
 func serve(ctx context.Context, c config.Config) error {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level()}))
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level(), ReplaceAttr: redact.Attr}))
 	if err := makeDirs(c); err != nil {
 		return err
 	}

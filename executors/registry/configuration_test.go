@@ -16,6 +16,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/stele-runtime/stele/actors/redact"
 	"github.com/stele-runtime/stele/test/images"
 )
 
@@ -322,7 +323,7 @@ func TestConfiguredSecretsAreHidden(t *testing.T) {
 			t.Errorf("the error shows %q: %v", hidden, err)
 		}
 	}
-	if !strings.Contains(err.Error(), redacted) {
+	if !strings.Contains(err.Error(), redact.Mark) {
 		t.Errorf("the registry's echo is not in the error, so that this test shows nothing: %v", err)
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -13,9 +11,9 @@ import (
 	"go.podman.io/image/v5/pkg/docker/config"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	imagetypes "go.podman.io/image/v5/types"
-)
 
-const redacted = "[redacted]"
+	"github.com/stele-runtime/stele/actors/redact"
+)
 
 // Credentials are what a pull may identify itself with: the fields of the CRI's
 // AuthConfig. They print and log as "[redacted]".
@@ -39,7 +37,7 @@ func (c Credentials) String() string {
 	if c == (Credentials{}) {
 		return ""
 	}
-	return redacted
+	return redact.Mark
 }
 
 // GoString hides the credentials.
@@ -119,25 +117,6 @@ func (j *job) configuredSecrets() []string {
 		}
 	}
 	return secrets
-}
-
-// redactor gives a replacer that hides each secret in all the spellings in which it
-// can get into an error's text: a hostile registry may send back what it was sent.
-func redactor(secrets ...[]string) *strings.Replacer {
-	var spellings []string
-	for _, secret := range slices.Concat(secrets...) {
-		if secret != "" {
-			quoted := strconv.Quote(secret)
-			spellings = append(spellings, secret, url.QueryEscape(secret), url.PathEscape(secret), quoted[1:len(quoted)-1])
-		}
-	}
-	// Long ones first, so that a secret that begins with another is hidden whole.
-	slices.SortFunc(spellings, func(a, b string) int { return len(b) - len(a) })
-	var pairs []string
-	for _, spelling := range spellings {
-		pairs = append(pairs, spelling, redacted)
-	}
-	return strings.NewReplacer(pairs...)
 }
 
 // sameRegistry compares a server address, which may be a URL, with a registry's

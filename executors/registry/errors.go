@@ -15,6 +15,8 @@ import (
 	v2 "github.com/docker/distribution/registry/api/v2"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/signature"
+
+	"github.com/stele-runtime/stele/actors/redact"
 )
 
 // The kinds of failure that a caller can act on. A failure of another kind (a full
@@ -83,27 +85,15 @@ type failure struct {
 	op, subject string
 	cause       error
 	ended       error // the caller's context's, if it has ended
-	redact      *strings.Replacer
+	secrets     redact.Secrets
 }
 
 func newError(f failure) *Error {
-	detail := address.ReplaceAllStringFunc(f.redact.Replace(f.cause.Error()), withoutQuery)
-	e := &Error{Op: f.op, Ref: cut(f.redact.Replace(f.subject)), Detail: cut(detail), ended: f.ended}
+	e := &Error{Op: f.op, Ref: cut(f.secrets.Text(f.subject)), Detail: cut(f.secrets.Text(f.cause.Error())), ended: f.ended}
 	if f.ended == nil {
 		e.Kind = kindOf(f.cause)
 	}
 	return e
-}
-
-var address = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+`)
-
-// withoutQuery hides an address's query. Registries send clients to places that are open
-// to whoever knows it. (User and password of an address are hidden by the library.)
-func withoutQuery(address string) string {
-	if place, _, found := strings.Cut(address, "?"); found {
-		return place + "?" + redacted
-	}
-	return address
 }
 
 // cut bounds a text that others wrote in part.

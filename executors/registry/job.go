@@ -12,6 +12,8 @@ import (
 	"go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/signature"
 	imagetypes "go.podman.io/image/v5/types"
+
+	"github.com/stele-runtime/stele/actors/redact"
 )
 
 // A job is one pull, inspection or load, with the configuration as it is when it
@@ -95,7 +97,7 @@ func (j *job) end() {
 func (j *job) fail(ctx context.Context, cause error) error {
 	return newError(failure{
 		op: j.request.op, subject: j.request.subject, cause: cause, ended: ctx.Err(),
-		redact: redactor(j.request.credentials.secrets(), j.configuredSecrets()),
+		secrets: redact.Known(append(j.request.credentials.secrets(), j.configuredSecrets()...)...),
 	})
 }
 

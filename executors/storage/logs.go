@@ -4,11 +4,11 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/stele-runtime/stele/actors/redact"
 )
 
 // maxLogged bounds a message of the libraries, in bytes: others write a part of it.
@@ -58,26 +58,14 @@ const (
 	warningNotShown   = "a registry sent a warning, which is not shown: it can contain anything"
 )
 
-var address = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+`)
-
 // discreet makes a message that can be logged.
 func discreet(message string) string {
 	if strings.HasPrefix(message, warningOfRegistry) {
 		return warningNotShown
 	}
-	message = address.ReplaceAllStringFunc(message, withoutSecrets)
+	message = redact.Text(message)
 	if len(message) > maxLogged {
 		message = strings.ToValidUTF8(message[:maxLogged], "") + "…"
 	}
 	return message
-}
-
-// withoutSecrets takes user, password, query and fragment from an address. Registries
-// send clients to places that are open to whoever knows the query.
-func withoutSecrets(text string) string {
-	parsed, err := url.Parse(text)
-	if err != nil {
-		return "(an address)"
-	}
-	return (&url.URL{Scheme: parsed.Scheme, Host: parsed.Host, Path: parsed.Path}).String()
 }

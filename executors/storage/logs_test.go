@@ -29,10 +29,10 @@ func TestWhatTheLibraryCallsInformationIsDebugging(t *testing.T) {
 func TestWhatOthersSayIsNotLogged(t *testing.T) {
 	for message, want := range map[string]string{
 		`Warning from registry (first encountered at "https://lab.test/v2/x?token=secret"): "your password is secret"`: "a registry sent a warning, which is not shown: it can contain anything",
-		"Reading blob body from https://user:secret@lab.test/a/b?sign=secret&x=1#secret failed (EOF), reconnecting…":   "Reading blob body from https://lab.test/a/b failed (EOF), reconnecting…",
+		"Reading blob body from https://user:secret@lab.test/a/b?sign=secret&x=1#secret failed (EOF), reconnecting…":   "Reading blob body from https://[redacted]@lab.test/a/b?[redacted] failed (EOF), reconnecting…",
 		`Trying to access "lab.test/app:v1"`:                         `Trying to access "lab.test/app:v1"`,
-		`both "https://a.test/?secret" and 'https://b.test/?secret'`: `both "https://a.test/" and 'https://b.test/'`,
-		"not an address: https://%zz/secret":                         "not an address: (an address)",
+		`both "https://a.test/?secret" and 'https://b.test/?secret'`: `both "https://a.test/?[redacted]" and 'https://b.test/?[redacted]'`,
+		"not an address: https://%zz/secret":                         "not an address: [redacted address]",
 		strings.Repeat("é", maxLogged):                               strings.Repeat("é", maxLogged/2) + "…",
 	} {
 		if got := discreet(message); got != want || strings.Contains(got, "secret") {

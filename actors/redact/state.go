@@ -1,0 +1,52 @@
+package redact
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// configurations are the names of the fields, at any depth, that hold one of the CRI's.
+var configurations = []string{"Config", "SandboxConfig"}
+
+// State returns a machine's state as JSON, without the CRI's configurations: users put
+// secrets into environments and annotations.
+func State(state any) ([]byte, error) {
+	whole, err := json.Marshal(state)
+	if err != nil {
+		return nil, fmt.Errorf("encode the state: %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(whole))
+	decoder.UseNumber() // a float has no room for the inode of a pidfd
+	var fields any
+	if err := decoder.Decode(&fields); err != nil {
+		return nil, fmt.Errorf("encode the state: %w", err)
+	}
+	strip(fields)
+	return json.Marshal(fields)
+}
+
+func strip(value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		for _, name := range configurations {
+			delete(value, name)
+		}
+		for _, inner := range value {
+			strip(inner)
+		}
+	case []any:
+		for _, inner := range value {
+			strip(inner)
+		}
+	}
+}
+
+// Environment takes the values of environment variables out of a configuration.
+func Environment(config *runtimeapi.ContainerConfig) {
+	for _, variable := range config.GetEnvs() {
+		variable.Value = nil
+	}
+}
