@@ -38,9 +38,10 @@
 //
 // # Limits
 //
-// Names (streams, types, commands, traces, snapshots) have up to 255 bytes of
+// Names (streams, types, commands, traces, checkpoints, keys) have up to 255 bytes of
 // printable ASCII, payloads up to 32 MiB, an append up to 1024 entries and
-// 64 MiB, a snapshot up to 256 MiB; see limits.go. At most 128 MiB wait for
+// 64 MiB, a value of a checkpoint up to 64 MiB and a delta up to 256 MiB; see
+// limits.go. At most 128 MiB wait for
 // the writer of a boltlog; more is refused as ErrUnavailable.
 //
 // # Crash cases
@@ -57,6 +58,8 @@
 //   - It is killed while the log is created: there is no log, or a whole one.
 //     So a file that is there but empty, or isn't a log, is always damage
 //     (ErrCorrupt) and never silently taken for a new log.
+//   - It is killed, or the machine loses power, while a checkpoint is saved: the
+//     checkpoint is the old one or the new one.
 //   - The disk is full or fails: appends are refused with ErrUnavailable,
 //     reads go on, Health has the reason, and when writing works again so do
 //     appends, by themselves.

@@ -31,6 +31,10 @@ var (
 	// DamageError for damage that has a place.
 	ErrCorrupt = errors.New("the event log is damaged")
 
+	// ErrStale: a checkpoint is not of the record that a delta expects, or it was
+	// saved anew while its values were read.
+	ErrStale = errors.New("the checkpoint has changed")
+
 	// ErrLocked: another process has the log open.
 	ErrLocked = errors.New("the event log is in use by another process")
 )
@@ -53,20 +57,20 @@ func (e *WrongVersionError) Is(target error) bool { return target == ErrWrongVer
 // DamageError is one place in the log where something is wrong. It is an
 // ErrCorrupt. Fields that are not known, or do not apply, are zero.
 type DamageError struct {
-	Sequence Sequence // the record, or the first of the range Sequence..Through
-	Through  Sequence // the last of a range of missing records
-	Stream   Stream
-	Version  Version
-	Snapshot string // name of a damaged snapshot
-	Page     uint64 // page of the file, for damage to the file's structure
-	Problem  string // what is wrong, for people
+	Sequence   Sequence // the record, or the first of the range Sequence..Through
+	Through    Sequence // the last of a range of missing records
+	Stream     Stream
+	Version    Version
+	Checkpoint string // name of a damaged checkpoint
+	Page       uint64 // page of the file, for damage to the file's structure
+	Problem    string // what is wrong, for people
 }
 
 func (e *DamageError) Error() string {
 	var where string
 	switch {
-	case e.Snapshot != "":
-		where = fmt.Sprintf("snapshot %q", e.Snapshot)
+	case e.Checkpoint != "":
+		where = fmt.Sprintf("checkpoint %q", e.Checkpoint)
 	case e.Page != 0:
 		where = fmt.Sprintf("page %d", e.Page)
 	case e.Through > e.Sequence:

@@ -63,14 +63,6 @@ type Append struct {
 // disk.
 const VolatileFor = 50 * time.Millisecond
 
-// Snapshot is a state that was derived from all records up to and including
-// Sequence. It is an optimization: whoever fails to load one replays instead.
-type Snapshot struct {
-	Sequence Sequence
-	Schema   uint32 // version of the payload's encoding
-	Payload  []byte // opaque; at most MaxSnapshot bytes
-}
-
 // Reader is the half of a log that changes nothing. It is all that can be had
 // of the file of a daemon that is not running.
 type Reader interface {
@@ -91,9 +83,9 @@ type Reader interface {
 	// It never goes back, and is answered from memory.
 	Last() Sequence
 
-	// LoadSnapshot returns what SaveSnapshot stored last under the name, and
-	// false if there is nothing. A damaged snapshot is an ErrCorrupt.
-	LoadSnapshot(ctx context.Context, name string) (Snapshot, bool, error)
+	// LoadCheckpoint returns the newest checkpoint of a name, and false if there is
+	// none. A damaged one is an ErrCorrupt: replay the log instead, and replace it.
+	LoadCheckpoint(ctx context.Context, name string) (Saved, bool, error)
 
 	// Verify reads everything and says what is damaged. The error says that
 	// the walk itself could not be made or finished; damage is not an error
@@ -141,10 +133,15 @@ type Log interface {
 	// subscription reads at its own pace and none slows the writer.
 	Subscribe(ctx context.Context, from Sequence) iter.Seq2[Record, error]
 
-	// SaveSnapshot stores a snapshot under a name, in place of an earlier one
-	// of that name. It is durable on return. The name follows the rules of a
-	// Stream; the sequence must not be beyond Last.
-	SaveSnapshot(ctx context.Context, name string, s Snapshot) error
+	// SaveCheckpoint changes the checkpoint of a name, or makes it. The change is
+	// durable on return. After a crash the checkpoint is the old one or the new one.
+	// A large change is written in pieces between the appends, so that none of them
+	// waits for more than a piece.
+	//
+	// Errors: ErrInvalid, also for a sequence beyond Last; ErrStale; ErrCorrupt
+	// (the checkpoint is damaged: replace it); and those of Append that concern
+	// the log. ErrOutcomeUnknown means that the change may or may not be made.
+	SaveCheckpoint(ctx context.Context, name string, d Delta) error
 
 	// Health is nil, or says why appends are refused now. The log tries by
 	// itself to get well again; there is nothing to call.

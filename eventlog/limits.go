@@ -6,8 +6,8 @@ import (
 
 // Limits, so that no writer can make a record that a reader must refuse.
 const (
-	// MaxName bounds, in bytes, the names of streams, types, commands, traces
-	// and snapshots. A container's stream needs 74.
+	// MaxName bounds, in bytes, the names of streams, types, commands,
+	// traces, checkpoints and their keys. A container's stream needs 74.
 	MaxName = 255
 
 	// MaxPayload bounds the payload of one entry, in bytes. The first event
@@ -21,8 +21,11 @@ const (
 	// MaxAppend bounds the payloads of one append together, in bytes.
 	MaxAppend = 64 << 20
 
-	// MaxSnapshot bounds the payload of a snapshot, in bytes.
-	MaxSnapshot = 256 << 20
+	// MaxValue bounds one value of a checkpoint, in bytes.
+	MaxValue = 64 << 20
+
+	// MaxDelta bounds the keys and values of one delta together, in bytes.
+	MaxDelta = 256 << 20
 )
 
 // Check returns an ErrInvalid that names the field if the append breaks a
@@ -67,17 +70,44 @@ func (e Entry) check() error {
 	return nil
 }
 
-// Check returns an ErrInvalid that names the field if the snapshot or its
+// Check returns an ErrInvalid that names the field if the delta or the checkpoint's
 // name break a rule of this package. Every log checks; callers need not.
-func (s Snapshot) Check(name string) error {
-	if err := checkName("snapshot name", name); err != nil {
+func (d Delta) Check(name string) error {
+	if err := CheckCheckpointName(name); err != nil {
 		return err
 	}
-	if len(s.Payload) > MaxSnapshot {
-		return fmt.Errorf("%w: snapshot %q has %d bytes, want at most %d", ErrInvalid, name, len(s.Payload), MaxSnapshot)
+	total := 0
+	for key, value := range d.Put {
+		if err := checkName("key", key); err != nil {
+			return fmt.Errorf("checkpoint %q: %w", name, err)
+		}
+		if len(value) > MaxValue {
+			return fmt.Errorf("%w: checkpoint %q: the value of %q has %d bytes, want at most %d", ErrInvalid, name, key, len(value), MaxValue)
+		}
+		total += len(key) + len(value)
+	}
+	for _, key := range d.Delete {
+		if err := checkName("key", key); err != nil {
+			return fmt.Errorf("checkpoint %q: %w", name, err)
+		}
+		if _, both := d.Put[key]; both {
+			return fmt.Errorf("%w: checkpoint %q: %q is to be put and to be deleted", ErrInvalid, name, key)
+		}
+		total += len(key)
+	}
+	switch {
+	case total > MaxDelta:
+		return fmt.Errorf("%w: checkpoint %q: the delta has %d bytes, want at most %d", ErrInvalid, name, total, MaxDelta)
+	case d.Replace && (len(d.Delete) > 0 || d.After != 0):
+		return fmt.Errorf("%w: checkpoint %q: what is replaced needs no keys to delete and no sequence before", ErrInvalid, name)
+	case !d.Replace && d.Sequence < d.After:
+		return fmt.Errorf("%w: checkpoint %q goes back from record %d to %d", ErrInvalid, name, d.After, d.Sequence)
 	}
 	return nil
 }
+
+// CheckCheckpointName returns an ErrInvalid if the name cannot be that of a checkpoint.
+func CheckCheckpointName(name string) error { return checkName("checkpoint name", name) }
 
 // checkName accepts 1 to MaxName bytes of printable ASCII without spaces:
 // such names can be keys, can be printed anywhere, and have one spelling.

@@ -6,12 +6,12 @@ const MaxDamage = 1000
 
 // Report is what Verify found.
 type Report struct {
-	Records   uint64   // readable records
-	Streams   uint64   // streams that have a record
-	Snapshots uint64   // readable snapshots
-	First     Sequence // first record that was seen, 0 if none
-	Last      Sequence // last record that was seen, 0 if none
-	Bytes     int64    // size of the file; 0 for a log in memory
+	Records     uint64   // readable records
+	Streams     uint64   // streams that have a record
+	Checkpoints uint64   // readable checkpoints
+	First       Sequence // first record that was seen, 0 if none
+	Last        Sequence // last record that was seen, 0 if none
+	Bytes       int64    // size of the file; 0 for a log in memory
 
 	Damaged uint64         // how many damages were found
 	Damage  []*DamageError // the first MaxDamage of them

@@ -14,6 +14,7 @@ import (
 
 const (
 	snapshotName = "live"
+	snapshotKey  = "live" // of the one value that there is
 	// snapshotSchema changes whenever a machine's State or Evolve does, so that
 	// an older snapshot is passed over and the log is read instead.
 	snapshotSchema = 7
@@ -30,7 +31,7 @@ type modelSnapshot struct {
 }
 
 // snapshot returns the models as of their sequence.
-func (f *Feed) snapshot() (eventlog.Snapshot, error) {
+func (f *Feed) snapshot() (eventlog.Delta, error) {
 	past, sequence := f.Live.Past(), f.Live.Sequence()
 	s := modelSnapshot{
 		Sandboxes: past.Sandboxes, Containers: past.Containers, Host: &past.Host,
@@ -44,19 +45,28 @@ func (f *Feed) snapshot() (eventlog.Snapshot, error) {
 	}
 	payload, err := json.Marshal(s)
 	if err != nil {
-		return eventlog.Snapshot{}, fmt.Errorf("encode the snapshot at %d: %w", sequence, err)
+		return eventlog.Delta{}, fmt.Errorf("encode the snapshot at %d: %w", sequence, err)
 	}
-	return eventlog.Snapshot{Sequence: sequence, Schema: snapshotSchema, Payload: payload}, nil
+	return eventlog.Delta{
+		Checkpoint: eventlog.Checkpoint{Sequence: sequence, Schema: snapshotSchema},
+		Replace:    true,
+		Put:        map[string][]byte{snapshotKey: payload},
+	}, nil
 }
 
 // restore fills empty models from a snapshot.
-func (f *Feed) restore(from eventlog.Snapshot) error {
+func (f *Feed) restore(from eventlog.Saved) error {
 	if from.Schema != snapshotSchema {
 		return fmt.Errorf("the snapshot has schema %d, not %d", from.Schema, snapshotSchema)
 	}
 	var s modelSnapshot
-	if err := json.Unmarshal(from.Payload, &s); err != nil {
-		return fmt.Errorf("decode the snapshot at %d: %w", from.Sequence, err)
+	for pair, err := range from.Pairs {
+		if err == nil {
+			err = json.Unmarshal(pair.Value, &s)
+		}
+		if err != nil {
+			return fmt.Errorf("decode the snapshot at %d: %w", from.Sequence, err)
+		}
 	}
 	l := f.Live
 	for stream, reason := range s.Damaged {

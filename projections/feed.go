@@ -37,7 +37,7 @@ func newFeed(log eventlog.Log, logger *slog.Logger) *Feed {
 // complete when it returns.
 func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, error) {
 	f := newFeed(log, logger)
-	snapshot, found, err := log.LoadSnapshot(ctx, snapshotName)
+	snapshot, found, err := log.LoadCheckpoint(ctx, snapshotName)
 	if err == nil && found {
 		err = f.restore(snapshot)
 	}
@@ -113,7 +113,7 @@ func (f *Feed) follow(ctx context.Context) error {
 func (f *Feed) save(ctx context.Context) {
 	snapshot, err := f.snapshot()
 	if err == nil {
-		err = f.log.SaveSnapshot(ctx, snapshotName, snapshot)
+		err = f.log.SaveCheckpoint(ctx, snapshotName, snapshot)
 	}
 	f.saved = f.Live.Sequence()
 	if err != nil {

@@ -200,18 +200,24 @@ func TestDamagedRecord(t *testing.T) {
 
 // A snapshot that does not fit is passed over.
 func TestUnusableSnapshot(t *testing.T) {
-	for name, snapshot := range map[string]eventlog.Snapshot{
-		"other schema": {Schema: snapshotSchema + 1, Payload: []byte("{}")},
-		"no JSON":      {Schema: snapshotSchema, Payload: []byte("{")},
-		"no config":    {Schema: snapshotSchema, Payload: []byte(`{"Sandboxes":{"s":{"State":{"Config":"/w=="}}}}`)},
+	for name, c := range map[string]struct {
+		schema  uint32
+		payload string
+	}{
+		"other schema": {snapshotSchema + 1, "{}"},
+		"no JSON":      {snapshotSchema, "{"},
+		"no config":    {snapshotSchema, `{"Sandboxes":{"s":{"State":{"Config":"/w=="}}}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemlog(t)
 			if err := newSandbox("s").do(log, runOf("s", epoch)); err != nil {
 				t.Fatal(err)
 			}
-			snapshot.Sequence = log.Last()
-			if err := log.SaveSnapshot(t.Context(), snapshotName, snapshot); err != nil {
+			d := eventlog.Delta{
+				Checkpoint: eventlog.Checkpoint{Sequence: log.Last(), Schema: c.schema},
+				Put:        map[string][]byte{snapshotKey: []byte(c.payload)},
+			}
+			if err := log.SaveCheckpoint(t.Context(), snapshotName, d); err != nil {
 				t.Fatal(err)
 			}
 			if s := opened(t, log).Live.Sandbox("s"); s == nil || s.State.Phase != sandbox.Creating {
@@ -296,7 +302,7 @@ func TestSnapshotsWhileRunning(t *testing.T) {
 	if err := f.Await(t.Context(), log.Last()); err != nil {
 		t.Fatal(err)
 	}
-	s, found, err := log.LoadSnapshot(t.Context(), snapshotName)
+	s, found, err := log.LoadCheckpoint(t.Context(), snapshotName)
 	if err != nil || !found || s.Sequence != snapshotEvery {
 		t.Fatalf("snapshot of %d, found %t, %v", s.Sequence, found, err)
 	}

@@ -11,12 +11,9 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// recordFormat and snapshotFormat are the first byte of what they describe.
-// Another layout gets another number; numbers are never reused.
-const (
-	recordFormat   = 0x01
-	snapshotFormat = 0x01
-)
+// recordFormat is the first byte of a record. Another layout gets another number;
+// numbers are never reused.
+const recordFormat = 0x01
 
 const crcSize = 4
 
@@ -103,45 +100,6 @@ func (d *recordDecoder) share(b []byte) string {
 	s := string(b)
 	d.shared[s] = s
 	return s
-}
-
-// encodeSnapshot puts the name in as well: it is the key, and nothing else
-// would tell that a key is damaged.
-func encodeSnapshot(name string, s eventlog.Snapshot) []byte {
-	b := make([]byte, 0, 1+4*binary.MaxVarintLen64+len(name)+len(s.Payload)+crcSize)
-	b = append(b, snapshotFormat)
-	b = appendString(b, name)
-	b = binary.AppendUvarint(b, uint64(s.Sequence))
-	b = binary.AppendUvarint(b, uint64(s.Schema))
-	b = binary.AppendUvarint(b, uint64(len(s.Payload)))
-	b = append(b, s.Payload...)
-	return appendCRC(b, 0)
-}
-
-// decodeSnapshot decodes what is stored under a name, copying, and trusting
-// nothing.
-func decodeSnapshot(name string, b []byte) (eventlog.Snapshot, error) {
-	body, err := checkCRC(b)
-	if err != nil {
-		return eventlog.Snapshot{}, err
-	}
-	p := parser{b: body}
-	if format := p.byte(); format != snapshotFormat {
-		return eventlog.Snapshot{}, fmt.Errorf("snapshot format %d is not known", format)
-	}
-	var s eventlog.Snapshot
-	written := string(p.bytes(eventlog.MaxName))
-	s.Sequence = eventlog.Sequence(p.uvarint(math.MaxUint64))
-	s.Schema = uint32(p.uvarint(math.MaxUint32))
-	payload := p.bytes(eventlog.MaxSnapshot)
-	if err := p.end(); err != nil {
-		return eventlog.Snapshot{}, err
-	}
-	if written != name {
-		return eventlog.Snapshot{}, fmt.Errorf("it says that it is snapshot %q", written)
-	}
-	s.Payload = append(make([]byte, 0, len(payload)), payload...)
-	return s, nil
 }
 
 func appendString(b []byte, s string) []byte {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -38,13 +37,23 @@ func goldenRecord() eventlog.Record {
 	}
 }
 
+// goldenHead has another value in every field.
+func goldenHead() head {
+	return head{
+		Checkpoint: eventlog.Checkpoint{Sequence: 70000, Schema: 2}, edition: 1 << 40,
+		base: 3, overlay: 4, loose: 5, tally: tally{pairs: 600, sum: 0x0102030405060708},
+	}
+}
+
 // TestGoldenBytes pins the formats: logs in the field have these bytes.
 func TestGoldenBytes(t *testing.T) {
 	record := goldenRecord()
-	snapshot := eventlog.Snapshot{Sequence: 70000, Schema: 2, Payload: []byte("a projection")}
+	head := goldenHead()
+	value := encodeEntry("pods", "sandbox/1", entryValue, []byte("a state"))
 	for name, got := range map[string][]byte{
-		"record_v1":   appendRecord(nil, &record),
-		"snapshot_v1": encodeSnapshot("pods", snapshot),
+		"record_v1":           appendRecord(nil, &record),
+		"checkpoint_head_v1":  encodeHead("pods", head),
+		"checkpoint_entry_v1": value.value,
 	} {
 		path := filepath.Join("testdata", name+".hex")
 		if *update {
@@ -64,8 +73,11 @@ func TestGoldenBytes(t *testing.T) {
 	if got, err := d.decode(appendRecord(nil, &record)); err != nil || !reflect.DeepEqual(got, record) {
 		t.Errorf("record: got %+v, %v", got, err)
 	}
-	if got, err := decodeSnapshot("pods", encodeSnapshot("pods", snapshot)); err != nil || !reflect.DeepEqual(got, snapshot) {
-		t.Errorf("snapshot: got %+v, %v", got, err)
+	if got, err := decodeHead("pods", encodeHead("pods", head)); err != nil || got != head {
+		t.Errorf("head: got %+v, %v", got, err)
+	}
+	if got, err := checkEntry("pods", []byte("sandbox/1"), value.value); err != nil || !reflect.DeepEqual(got, value) {
+		t.Errorf("entry: got %+v, %v", got, err)
 	}
 }
 
@@ -181,17 +193,17 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-// FuzzDecodeSnapshot is FuzzDecodeRecord for snapshots.
-func FuzzDecodeSnapshot(f *testing.F) {
-	good := encodeSnapshot("pods", eventlog.Snapshot{Sequence: 300, Schema: math.MaxUint32, Payload: []byte("x")})
+// FuzzDecodeHead is FuzzDecodeRecord for the heads of checkpoints.
+func FuzzDecodeHead(f *testing.F) {
+	good := encodeHead("pods", goldenHead())
 	f.Add(good[:len(good)-crcSize])
-	f.Add([]byte{snapshotFormat, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07})
+	f.Add([]byte{headFormat, 4, 'p', 'o', 'd', 's', 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07})
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s, err := decodeSnapshot("pods", withCRC(body))
+		h, err := decodeHead("pods", withCRC(body))
 		if err != nil {
 			return
 		}
-		if again := encodeSnapshot("pods", s); !bytes.Equal(again, withCRC(body)) {
+		if again := encodeHead("pods", h); !bytes.Equal(again, withCRC(body)) {
 			t.Fatalf("accepted %x\nencodes  %x", withCRC(body), again)
 		}
 	})

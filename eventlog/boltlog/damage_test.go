@@ -19,10 +19,10 @@ import (
 
 // original is a log before something happens to it.
 type original struct {
-	bytes     []byte // of the file, as far as it is in use
-	records   []eventlog.Record
-	streams   map[eventlog.Stream][]eventlog.Record
-	snapshots map[string]eventlog.Snapshot
+	bytes       []byte // of the file, as far as it is in use
+	records     []eventlog.Record
+	streams     map[eventlog.Stream][]eventlog.Record
+	checkpoints map[string]eventlog.Delta
 }
 
 // makeOriginal writes a log that has what can be damaged: branch pages,
@@ -31,7 +31,7 @@ func makeOriginal(t testing.TB) *original {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "events.db")
 	l := open(t, Options{Path: path})
-	o := &original{streams: make(map[eventlog.Stream][]eventlog.Record), snapshots: make(map[string]eventlog.Snapshot)}
+	o := &original{streams: make(map[eventlog.Stream][]eventlog.Record), checkpoints: make(map[string]eventlog.Delta)}
 	for i := range 240 {
 		s := eventlog.Stream(fmt.Sprintf("container/%02d-%s", i%6, strings.Repeat("x", 60)))
 		payload := bytes.Repeat([]byte{byte(i)}, i)
@@ -48,10 +48,14 @@ func makeOriginal(t testing.TB) *original {
 		o.records = append(o.records, records...)
 		o.streams[s] = append(o.streams[s], records...)
 	}
-	o.snapshots["small"] = eventlog.Snapshot{Sequence: 7, Payload: []byte("x")}
-	o.snapshots["large"] = eventlog.Snapshot{Sequence: 240, Payload: make([]byte, 20000)}
-	for name, s := range o.snapshots {
-		if err := l.SaveSnapshot(t.Context(), name, s); err != nil {
+	o.checkpoints["small"] = eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 7}, Put: map[string][]byte{"x": []byte("y")}}
+	large := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 240}, Put: map[string][]byte{"large": make([]byte, 20000)}}
+	for i := range 300 {
+		large.Put[fmt.Sprint("sandbox/", i)] = bytes.Repeat([]byte{byte(i)}, i)
+	}
+	o.checkpoints["large"] = large
+	for name, d := range o.checkpoints {
+		if err := l.SaveCheckpoint(t.Context(), name, d); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -142,54 +146,16 @@ func (o *original) checkDamaged(t testing.TB, path string) (sound *bool, err err
 		return nil, nil
 	}
 	defer l.Close()
-	var lost []string // what differs from the original, for people
-	judge := func(what string, got iter.Seq2[eventlog.Record, error], want []eventlog.Record) error {
-		seen := 0
-		for r, err := range got {
-			var damage *eventlog.DamageError
-			switch {
-			case errors.As(err, &damage), errors.Is(err, eventlog.ErrCorrupt):
-				lost = append(lost, fmt.Sprintf("%s: %v", what, err))
-			case err != nil:
-				return fmt.Errorf("%s: %w", what, err)
-			default:
-				seen++
-				if int(r.Sequence) > len(o.records) || !reflect.DeepEqual(r, o.records[r.Sequence-1]) {
-					return fmt.Errorf("%s: record %d was never written: %+v", what, r.Sequence, r)
-				}
-			}
-		}
-		if seen != len(want) {
-			lost = append(lost, fmt.Sprintf("%s: %d of %d records", what, seen, len(want)))
-		}
-		return nil
-	}
-	if err := judge("read", l.Read(t.Context(), 1), o.records); err != nil {
+	e := examination{original: o, t: t}
+	if err := e.examine(l); err != nil {
 		return nil, err
-	}
-	for s, want := range o.streams {
-		if err := judge("read "+string(s), l.ReadStream(t.Context(), s, 1), want); err != nil {
-			return nil, err
-		}
-	}
-	for name, want := range o.snapshots {
-		got, found, err := l.LoadSnapshot(t.Context(), name)
-		switch {
-		case err != nil && !errors.Is(err, eventlog.ErrCorrupt):
-			return nil, fmt.Errorf("load snapshot: %w", err)
-		case found && !reflect.DeepEqual(got, want):
-			return nil, fmt.Errorf("snapshot %q was never saved", name)
-		}
-		if !found {
-			lost = append(lost, fmt.Sprintf("snapshot %q: found %v, %v", name, found, err))
-		}
 	}
 	report, err := l.Verify(t.Context())
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	if len(lost) > 0 && report.OK() {
-		return nil, fmt.Errorf("lost (%s), but the report is good: %+v", strings.Join(lost, "; "), report)
+	if len(e.lost) > 0 && report.OK() {
+		return nil, fmt.Errorf("lost (%s), but the report is good: %+v", strings.Join(e.lost, "; "), report)
 	}
 	// Whatever is damaged, other streams go on.
 	records, err := l.Append(t.Context(), eventlog.Append{Stream: "other", Entries: []eventlog.Entry{{Type: "t"}}})
@@ -199,8 +165,89 @@ func (o *original) checkDamaged(t testing.TB, path string) (sound *bool, err err
 	if err == nil && records[0].Sequence != l.Last() {
 		return nil, fmt.Errorf("appended record %d, but the last is %d", records[0].Sequence, l.Last())
 	}
-	whole := len(lost) == 0
+	whole := len(e.lost) == 0
 	return &whole, nil
+}
+
+// examination compares a damaged log with what it was.
+type examination struct {
+	*original
+	t    testing.TB
+	lost []string // what differs, for people
+}
+
+// examine reads everything. The error says what was read that was never written.
+func (e *examination) examine(l eventlog.Reader) error {
+	if err := e.records(l.Read(e.t.Context(), 1), "read", e.original.records); err != nil {
+		return err
+	}
+	for s, want := range e.streams {
+		if err := e.records(l.ReadStream(e.t.Context(), s, 1), "read "+string(s), want); err != nil {
+			return err
+		}
+	}
+	for name, want := range e.checkpoints {
+		if err := e.checkpoint(l, name, want); err != nil {
+			return fmt.Errorf("checkpoint %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (e *examination) records(got iter.Seq2[eventlog.Record, error], what string, want []eventlog.Record) error {
+	seen := 0
+	for r, err := range got {
+		var damage *eventlog.DamageError
+		switch {
+		case errors.As(err, &damage), errors.Is(err, eventlog.ErrCorrupt):
+			e.lost = append(e.lost, fmt.Sprintf("%s: %v", what, err))
+		case err != nil:
+			return fmt.Errorf("%s: %w", what, err)
+		default:
+			seen++
+			if int(r.Sequence) > len(e.original.records) || !reflect.DeepEqual(r, e.original.records[r.Sequence-1]) {
+				return fmt.Errorf("%s: record %d was never written: %+v", what, r.Sequence, r)
+			}
+		}
+	}
+	if seen != len(want) {
+		e.lost = append(e.lost, fmt.Sprintf("%s: %d of %d records", what, seen, len(want)))
+	}
+	return nil
+}
+
+func (e *examination) checkpoint(l eventlog.Reader, name string, want eventlog.Delta) error {
+	saved, found, err := l.LoadCheckpoint(e.t.Context(), name)
+	if found && saved.Checkpoint != want.Checkpoint {
+		return fmt.Errorf("it was never at %+v", saved.Checkpoint)
+	}
+	if found {
+		err = e.pairs(saved, want)
+	}
+	switch {
+	case err != nil && !errors.Is(err, eventlog.ErrCorrupt):
+		return err
+	case err != nil || !found:
+		e.lost = append(e.lost, fmt.Sprintf("checkpoint %q: found %v, %v", name, found, err))
+	}
+	return nil
+}
+
+func (e *examination) pairs(saved eventlog.Saved, want eventlog.Delta) error {
+	seen := 0
+	for pair, err := range saved.Pairs {
+		if err != nil {
+			return err
+		}
+		if value, ok := want.Put[pair.Key]; !ok || !bytes.Equal(pair.Value, value) {
+			return fmt.Errorf("%q never had %x", pair.Key, pair.Value)
+		}
+		seen++
+	}
+	if seen != len(want.Put) {
+		return fmt.Errorf("%d of %d pairs, and no error", seen, len(want.Put))
+	}
+	return nil
 }
 
 func TestTruncated(t *testing.T) {
@@ -266,7 +313,7 @@ func TestNotALog(t *testing.T) {
 		"zeros":              {make([]byte, len(o.bytes)), "magic number"},
 		"another bbolt file": {foreignBytes, "free list"},
 		"a later format":     {bytes.ReplaceAll(o.bytes, fileFormat, []byte("stele event log 9")), "format"},
-		"without a bucket":   {bytes.ReplaceAll(o.bytes, bucketSnapshots, []byte("snapshotz")), "snapshots"},
+		"without a bucket":   {bytes.ReplaceAll(o.bytes, bucketCheckpoints, []byte("checkpointz")), "checkpoints"},
 	} {
 		path := write(t, c.bytes)
 		for how, open := range openers(path) {
@@ -339,7 +386,8 @@ func TestDamageIsPrecise(t *testing.T) {
 	corrupt(t, path, bucketRecords, recordKey(52), remove)
 	corrupt(t, path, bucketIndex, indexKey(o.records[199].Stream, o.records[199].Version), remove)
 	corrupt(t, path, bucketIndex, indexKey(o.records[150].Stream, o.records[150].Version), func([]byte) []byte { return recordKey(3) })
-	corrupt(t, path, bucketSnapshots, []byte("small"), flipFirstBit)
+	corrupt(t, path, bucketCheckpoints, headKey("small"), flipFirstBit)
+	corrupt(t, path, bucketCheckpoints, append(area(1).prefix("large"), "sandbox/7"...), flipFirstBit)
 
 	for how, l := range map[string]eventlog.Reader{"Open": open(t, Options{Path: path}), "OpenReadOnly": nil} {
 		if l == nil {
@@ -373,7 +421,9 @@ func TestDamageIsPrecise(t *testing.T) {
 			"index leads to no record", "index leads to no record",
 			"index leads to version 1 of stream",
 			"versions 34 to 34 are not in the index",
-			`snapshot "small": CRC-32C is`,
+			`checkpoint "small": CRC-32C is`,
+			`checkpoint "small": there are pairs of area 1`,
+			`checkpoint "large": key "sandbox/7": CRC-32C is`,
 		}
 		var all []string
 		for _, d := range report.Damage {

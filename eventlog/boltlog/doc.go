@@ -2,20 +2,22 @@
 // promises is in package eventlog; here is how.
 //
 // Read log.go first, then writer.go (group commit), journal.go, repair.go (what
-// happens when a commit fails), reader.go, and file.go (what must be true of a file
-// before bbolt may see it). It must not know what is in the payloads.
+// happens when a commit fails), reader.go, checkpoint.go and saving.go,
+// and file.go (what must be true of a file before bbolt may see it). It must not know what is in the payloads.
 //
 // # The bbolt file
 //
 // Four buckets. All integers are big endian, so that bbolt's key order is the
 // log's order.
 //
-//	meta       "format" → "stele event log 1"
+//	meta       "format" → "stele event log 2"
 //	           "last" → transaction (8 bytes), its last record's sequence (8 bytes)
 //	           "journal" → pass (16 bytes), CRC-32C (4 bytes); missing if it is empty
 //	records    sequence (8 bytes) → record
 //	index      stream, 0x00, version (8 bytes) → sequence (8 bytes)
-//	snapshots  name → snapshot
+//	checkpoints
+//	           name, 0x00 → head
+//	           name, 0x00, area (8 bytes), key → entry
 //
 // A record, format 1, where uvarint is the base-128 encoding of
 // encoding/binary in its shortest form, and string is a uvarint length and as
@@ -31,16 +33,18 @@
 //	boot id, stream, type, cause command, cause trace, payload   strings
 //	CRC-32C      4 bytes, of everything before
 //
-// A snapshot, format 1:
+// A checkpoint's head, format 1:
 //
 //	format       1 byte, 0x01
 //	name         string
-//	sequence     uvarint
-//	schema       uvarint
-//	payload      string
+//	sequence, schema, edition, base, overlay, loose, pairs   uvarints
+//	sum          8 bytes, sum of the CRCs of its pairs
 //	CRC-32C      4 bytes, of everything before
 //
-// A record repeats its key and its place in the index, a snapshot its name:
+// An entry is 1 byte (0x01: a value, 0x02: the key is gone), the value, and the CRC-32C
+// of name, 0x00, key, 0x00 and these.
+//
+// A record repeats its key and its place in the index, a head its name:
 // bbolt has no checksums, so a damaged key can only be told by what it leads
 // to. The decoders trust nothing and accept exactly what the encoders write.
 //
@@ -71,12 +75,18 @@
 // A transaction of bbolt writes some eight pages all over the file, and syncs twice. In
 // the journal the same records take one page and one sync, which takes a third off what
 // an append waits for; and they come to the bbolt file a thousand at a time, when the
-// journal is full, or half full and nobody waits, when a snapshot is saved, and at the
+// journal is full, or half full and nobody waits, when a checkpoint is saved, and at the
 // end. What is in the journal is kept in memory as well, where reads find it.
 //
 // A commit of which everything is volatile is answered when the frame is written. The
 // next one that is not volatile syncs it as well; if none comes, the writer does, after
 // eventlog.VolatileFor.
+//
+// A small change of a checkpoint is part of a commit. A large one is written in pieces of
+// 256 KiB, in turn with the commits, to an area that no reader looks at; then one commit
+// changes the head, and the checkpoint is the new one. A change has an area that is laid
+// over the base and afterwards merged into it, also in pieces; a replacement becomes the
+// base. What a crash leaves over, the next saving removes.
 //
 // # A commit that fails
 //

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/eventlog"
@@ -181,19 +182,57 @@ func readThrough(f *os.File, size int64) error {
 	return nil
 }
 
-// checkFormat makes sure that the file is a log, and one of this layout.
+// checkFormat makes sure that the file is a log, and one of this layout or of the first.
 func (h *handle) checkFormat() error {
-	return guard(func() error {
+	var format string
+	err := guard(func() error {
 		return h.db.View(func(tx *bolt.Tx) error {
-			for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketSnapshots} {
+			if meta := tx.Bucket(bucketMeta); meta != nil {
+				format = string(meta.Get(keyFormat))
+			}
+			for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex} {
 				if tx.Bucket(name) == nil {
 					return fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, name)
 				}
 			}
-			if got := tx.Bucket(bucketMeta).Get(keyFormat); string(got) != string(fileFormat) {
-				return fmt.Errorf("%w: its format is %q, want %q", eventlog.ErrCorrupt, got, fileFormat)
+			return nil
+		})
+	})
+	switch {
+	case err != nil:
+		return err
+	case format == string(firstFormat):
+		return h.upgrade()
+	case format != string(fileFormat):
+		return fmt.Errorf("%w: its format is %q, want %q", eventlog.ErrCorrupt, format, fileFormat)
+	}
+	return guard(func() error {
+		return h.db.View(func(tx *bolt.Tx) error {
+			if tx.Bucket(bucketCheckpoints) == nil {
+				return fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, bucketCheckpoints)
 			}
 			return nil
+		})
+	})
+}
+
+// upgrade brings a log of the first format to the present one, if it may be written.
+func (h *handle) upgrade() error {
+	if h.db.IsReadOnly() {
+		return nil
+	}
+	return guard(func() error {
+		return h.db.Update(func(tx *bolt.Tx) error {
+			if err := tx.DeleteBucket(bucketSnapshots); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
+				return err
+			}
+			if _, err := tx.CreateBucket(bucketCheckpoints); err != nil {
+				return err
+			}
+			if err := tx.Bucket(bucketMeta).Put(keyFormat, fileFormat); err != nil {
+				return err
+			}
+			return sign(tx)
 		})
 	})
 }
@@ -251,7 +290,7 @@ func build(path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketSnapshots} {
+		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketCheckpoints} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return fmt.Errorf("bucket %q: %w", name, err)
 			}

@@ -131,6 +131,7 @@ func failures(t *testing.T, random *rand.Rand) (all []powerFailure, records []ev
 		t.Fatal(err)
 	}
 	versions := map[eventlog.Stream]eventlog.Version{}
+	var saved eventlog.Sequence
 	for i := range 400 {
 		s := eventlog.Stream(fmt.Sprintf("sandbox/%d", random.IntN(20)))
 		var entries []eventlog.Entry
@@ -144,9 +145,11 @@ func failures(t *testing.T, random *rand.Rand) (all []powerFailure, records []ev
 		versions[s] += eventlog.Version(len(entries))
 		records = append(records, got...)
 		if i%97 == 96 {
-			if err := l.SaveSnapshot(t.Context(), "live", eventlog.Snapshot{Sequence: l.Last(), Payload: randomBytes(random, 30_000)}); err != nil {
+			d := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: l.Last()}, After: saved, Put: map[string][]byte{"live": randomBytes(random, 30_000)}}
+			if err := l.SaveCheckpoint(t.Context(), "live", d); err != nil {
 				t.Fatal(err)
 			}
+			saved = d.Sequence
 		}
 	}
 	if err := l.Close(); err != nil {

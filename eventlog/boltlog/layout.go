@@ -11,17 +11,22 @@ import (
 
 // The buckets of the file (what is in them: doc.go).
 var (
-	bucketMeta      = []byte("meta")
-	bucketRecords   = []byte("records")
-	bucketIndex     = []byte("index")
-	bucketSnapshots = []byte("snapshots")
+	bucketMeta        = []byte("meta")
+	bucketRecords     = []byte("records")
+	bucketIndex       = []byte("index")
+	bucketCheckpoints = []byte("checkpoints")
 )
 
 // keyFormat in bucketMeta holds fileFormat, so that neither another program's
-// bbolt file nor a later layout is taken for ours.
+// bbolt file nor a later layout is taken for a log.
 var (
 	keyFormat  = []byte("format")
-	fileFormat = []byte("stele event log 1")
+	fileFormat = []byte("stele event log 2")
+
+	// firstFormat had snapshots in place of checkpoints. It can be read, and is brought
+	// to fileFormat when it is opened for writing.
+	firstFormat     = []byte("stele event log 1")
+	bucketSnapshots = []byte("snapshots")
 )
 
 // keyProbe in bucketMeta is written and deleted by the repair (repair.go).

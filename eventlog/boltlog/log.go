@@ -139,15 +139,6 @@ func (l *Log) AppendAsync(a eventlog.Append, done func([]eventlog.Record, error)
 	l.submit(&request{append: a, arrived: time.Now(), done: done})
 }
 
-// SaveSnapshot implements eventlog.Log.
-func (l *Log) SaveSnapshot(ctx context.Context, name string, s eventlog.Snapshot) error {
-	_, err := l.ask(ctx, &request{snapshot: &s, name: name})
-	if err != nil {
-		return fmt.Errorf("save snapshot %q: %w", name, err)
-	}
-	return nil
-}
-
 // ask submits a request and waits for its answer.
 func (l *Log) ask(ctx context.Context, r *request) ([]eventlog.Record, error) {
 	if err := ctx.Err(); err != nil {

@@ -432,27 +432,6 @@ func streamHead(tx *bolt.Tx, s eventlog.Stream) (eventlog.Version, eventlog.Sequ
 	return eventlog.Version(binary.BigEndian.Uint64(k[len(s)+1:])), sequence
 }
 
-// LoadSnapshot implements eventlog.Reader.
-func (r *Reader) LoadSnapshot(ctx context.Context, name string) (s eventlog.Snapshot, found bool, err error) {
-	if err := s.Check(name); err != nil {
-		return s, false, err
-	}
-	err = r.view(ctx, func(tx *bolt.Tx) (err error) {
-		v := tx.Bucket(bucketSnapshots).Get([]byte(name))
-		if found = v != nil; !found {
-			return nil
-		}
-		if s, err = decodeSnapshot(name, v); err != nil {
-			return &eventlog.DamageError{Snapshot: name, Problem: err.Error()}
-		}
-		return nil
-	})
-	if err != nil {
-		return eventlog.Snapshot{}, false, fmt.Errorf("load snapshot %q: %w", name, err)
-	}
-	return s, found, nil
-}
-
 // view is the store's, unless the context is already done.
 func (r *Reader) view(ctx context.Context, fn func(*bolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {

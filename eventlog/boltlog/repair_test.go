@@ -233,20 +233,20 @@ func TestCommitFailsForABatch(t *testing.T) {
 	}
 }
 
-// TestSnapshotCommitFails: snapshots get the truth, too.
-func TestSnapshotCommitFails(t *testing.T) {
+// TestCheckpointCommitFails: savings get the truth, too.
+func TestCheckpointCommitFails(t *testing.T) {
 	l, f, _ := openFailing(t)
 	f.mode.Store(commitsAreLost)
-	if err := l.SaveSnapshot(t.Context(), "x", eventlog.Snapshot{Payload: []byte("1")}); !errors.Is(err, eventlog.ErrUnavailable) {
+	if err := l.SaveCheckpoint(t.Context(), "x", eventlog.Delta{Put: map[string][]byte{"a": []byte("1")}}); !errors.Is(err, eventlog.ErrUnavailable) {
 		t.Errorf("lost: %v", err)
 	}
 	f.mode.Store(commitsWork)
 	waitHealthy(t, l)
-	if _, found, err := l.LoadSnapshot(t.Context(), "x"); found || err != nil {
+	if _, found, err := l.LoadCheckpoint(t.Context(), "x"); found || err != nil {
 		t.Errorf("lost, but: %v, %v", found, err)
 	}
 	f.mode.Store(commitsAreThere)
-	if err := l.SaveSnapshot(t.Context(), "x", eventlog.Snapshot{Payload: []byte("2")}); err != nil {
+	if err := l.SaveCheckpoint(t.Context(), "x", eventlog.Delta{Put: map[string][]byte{"a": []byte("2")}}); err != nil {
 		t.Errorf("there: %v", err)
 	}
 	f.mode.Store(commitsWork)
@@ -306,7 +306,7 @@ func TestLostRecordsAreNoticed(t *testing.T) {
 	l, f, path := openFailing(t)
 	f.noJournal.Store(true)
 	mustAppend(t, l, "s", 0)
-	if err := l.SaveSnapshot(t.Context(), "x", eventlog.Snapshot{}); err != nil { // so that both meta pages know the record
+	if err := l.SaveCheckpoint(t.Context(), "x", eventlog.Delta{}); err != nil { // so that both meta pages know the record
 		t.Fatal(err)
 	}
 	old := readFile(t, path)
@@ -342,7 +342,7 @@ func TestDamagedStreamInABatch(t *testing.T) {
 		}
 		if s == "bad" {
 			// What bbolt can't take stands for what it panics at.
-			r.snapshot, r.name = &eventlog.Snapshot{}, ""
+			r.saving = newSaving("x", eventlog.Delta{Put: map[string][]byte{strings.Repeat("k", bolt.MaxKeySize): nil}})
 		}
 		b.requests = append(b.requests, r)
 	}
@@ -352,7 +352,7 @@ func TestDamagedStreamInABatch(t *testing.T) {
 		close(done)
 	})
 	<-done
-	if err := b.requests[1].err; !errors.Is(err, bolterrors.ErrKeyRequired) {
+	if err := b.requests[1].err; !errors.Is(err, bolterrors.ErrKeyTooLarge) {
 		t.Errorf("the bad one: %v", err)
 	}
 	for i, want := range map[int]eventlog.Sequence{0: 3, 2: 4} {

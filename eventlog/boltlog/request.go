@@ -10,12 +10,11 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// request is an append, or a snapshot to be saved, on its way to the writer.
+// request is an append, or the saving of a checkpoint, on its way to the writer.
 type request struct {
-	append   eventlog.Append
-	arrived  time.Time
-	snapshot *eventlog.Snapshot // instead of append
-	name     string             // of the snapshot
+	append  eventlog.Append
+	arrived time.Time
+	saving  *saving // instead of append
 
 	done func([]eventlog.Record, error)
 
@@ -37,8 +36,8 @@ func (r *request) withdraw() bool { return r.owner.CompareAndSwap(ownedByQueue, 
 func (r *request) take() bool { return r.owner.CompareAndSwap(ownedByQueue, ownedByWriter) }
 
 func (r *request) check() error {
-	if r.snapshot != nil {
-		return r.snapshot.Check(r.name)
+	if r.saving != nil {
+		return nil // it was checked before it was encoded
 	}
 	return r.append.Check()
 }
@@ -47,8 +46,8 @@ func (r *request) check() error {
 func (r *request) size() int {
 	const overhead = 256
 	size := overhead
-	if r.snapshot != nil {
-		size += len(r.snapshot.Payload)
+	if r.saving != nil {
+		size += r.saving.size()
 	}
 	for i := range r.append.Entries {
 		size += overhead + len(r.append.Entries[i].Payload)
@@ -64,26 +63,25 @@ type batch struct {
 	// What the batch does to the streams that it touches.
 	heads map[eventlog.Stream]eventlog.Version
 
-	lasting   bool              // something of it is not volatile
-	records   []eventlog.Record // of all requests
-	values    [][]byte          // the records, encoded
-	snapshots []*request        // those that are not refused
+	lasting bool              // something of it is not volatile
+	records []eventlog.Record // of all requests
+	values  [][]byte          // the records, encoded
+	savings []*request        // those that are not refused
 
 	// doubt is why nobody knows whether the batch is in the journal.
 	doubt error
 }
 
 // empty says whether all requests were refused.
-func (b *batch) empty() bool { return len(b.records) == 0 && len(b.snapshots) == 0 }
+func (b *batch) empty() bool { return len(b.records) == 0 && len(b.savings) == 0 }
 
 // proof is something that the batch puts into the file: it tells afterwards whether the
-// batch is there. A record is a better proof than a snapshot, since an equal snapshot
-// may have been there before.
+// batch is there.
 func (b *batch) proof() put {
 	if n := len(b.records); n > 0 {
 		return put{bucketRecords, recordKey(b.records[n-1].Sequence), b.values[n-1]}
 	}
-	return b.snapshots[0].snapshotPut()
+	return b.savings[0].saving.put
 }
 
 // put is a value that is put under a key of a bucket.
@@ -147,16 +145,12 @@ func (b *batch) stage(r *request, head eventlog.Version, stamp stamp) {
 	r.records = b.records[first:len(b.records):len(b.records)]
 }
 
-func (b *batch) stageSnapshot(r *request) {
-	if last := b.next - 1; r.snapshot.Sequence > last {
-		r.err = fmt.Errorf("%w: it is of record %d, but the last one is %d", eventlog.ErrInvalid, r.snapshot.Sequence, last)
+func (b *batch) stageSaving(r *request) {
+	if sequence, last := r.saving.delta.Sequence, b.next-1; sequence > last {
+		r.err = fmt.Errorf("%w: it is of record %d, but the last one is %d", eventlog.ErrInvalid, sequence, last)
 		return
 	}
-	b.snapshots, b.lasting = append(b.snapshots, r), true
-}
-
-func (r *request) snapshotPut() put {
-	return put{bucketSnapshots, []byte(r.name), encodeSnapshot(r.name, *r.snapshot)}
+	b.savings, b.lasting = append(b.savings, r), true
 }
 
 // into puts the batch into a transaction. The error is bbolt's, and then the
@@ -168,8 +162,8 @@ func (b *batch) into(tx *bolt.Tx) (culprit *request, err error) {
 			continue
 		}
 		err := guard(func() error {
-			if r.snapshot != nil {
-				return r.snapshotPut().into(tx)
+			if r.saving != nil {
+				return r.saving.into(tx)
 			}
 			for i := range r.records {
 				if err := putRecord(tx, &r.records[i], values[i]); err != nil {

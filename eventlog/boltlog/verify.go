@@ -54,7 +54,7 @@ func (v *verifier) verify(tx *bolt.Tx) error {
 
 // content checks what is in the pages, which are sound.
 func (v *verifier) content() error {
-	for _, part := range []func() error{v.records, v.index, v.journal, v.snapshots, v.signature} {
+	for _, part := range []func() error{v.records, v.index, v.journal, v.checkpoints, v.signature} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -188,20 +188,6 @@ func (v *verifier) journal() error {
 		}
 	}
 	return nil
-}
-
-func (v *verifier) snapshots() error {
-	return v.each(bucketSnapshots, func(k, value []byte) {
-		s, err := decodeSnapshot(string(k), value)
-		if err == nil && s.Sequence > v.report.Last {
-			err = fmt.Errorf("it is of record %d, beyond the last one", s.Sequence)
-		}
-		if err != nil {
-			v.damage(eventlog.DamageError{Snapshot: string(k), Problem: err.Error()})
-			return
-		}
-		v.report.Snapshots++
-	})
 }
 
 // signature checks that the trees are those of the transaction.

@@ -22,7 +22,7 @@ import (
 // If all of them are volatile, the sync comes later.
 //
 // They become durable in the journal. What is in there goes to the bbolt file when
-// the journal is full, or half full and nobody waits, or a snapshot is saved.
+// the journal is full, or half full and nobody waits, or a checkpoint is saved.
 type writer struct {
 	queue   *queue.Queue[*request]
 	reader  *Reader // whose files it writes
@@ -34,6 +34,8 @@ type writer struct {
 	next eventlog.Sequence // for the next record
 	late *time.Timer       // runs while the journal has something that is not synced
 	repair
+
+	savings savings
 
 	counters counters
 	ended    chan struct{} // closed when the goroutine is over
@@ -71,8 +73,9 @@ func newWriter(l *Log, o Options, d disk) *writer {
 		late:    stoppedTimer(),
 		ended:   make(chan struct{}),
 
-		repair: repair{timer: stoppedTimer()},
-		commit: d.commit,
+		repair:  repair{timer: stoppedTimer()},
+		savings: newSavings(),
+		commit:  d.commit,
 	}
 }
 
@@ -101,10 +104,14 @@ func (w *writer) run() {
 			w.tryRepair()
 		case <-w.late.C:
 			w.sync()
+		case <-w.pieces():
+			w.piece()
 		case <-w.queue.Ready():
+			w.savings.yielded = false
 			requests, closed := w.queue.Take(maxBatch, maxBatchBytes)
 			w.serve(requests)
 			if closed {
+				w.endSavings()
 				w.end()
 				return
 			}
@@ -145,7 +152,7 @@ func (w *writer) empty() { w.write(&batch{}) }
 func (w *writer) serve(requests []*request) {
 	b := &batch{}
 	for _, r := range requests {
-		if r.take() {
+		if r.take() && !w.lineUp(r) {
 			b.requests = append(b.requests, r)
 		}
 	}
@@ -184,8 +191,8 @@ func (w *writer) stage(b *batch) {
 	for _, r := range b.requests {
 		switch {
 		case r.err != nil:
-		case r.snapshot != nil:
-			b.stageSnapshot(r)
+		case r.saving != nil:
+			b.stageSaving(r)
 		default:
 			head, err := w.head(b, r.append.Stream)
 			if err != nil {
@@ -230,7 +237,7 @@ func (w *writer) stamp() stamp {
 // toJournal writes the batch to the journal, if there is room for it and if it is
 // something for a journal.
 func (w *writer) toJournal(b *batch) bool {
-	if len(b.values) == 0 || len(b.snapshots) > 0 {
+	if len(b.values) == 0 || len(b.savings) > 0 {
 		return false
 	}
 	began, behind := time.Now(), w.journal.behind()
@@ -342,7 +349,7 @@ func (w *writer) committing(since time.Time) {
 func (w *writer) committed(b *batch) {
 	w.counters.records.Add(uint64(b.next - w.next))
 	for _, r := range b.requests {
-		if r.snapshot == nil && r.err == nil {
+		if r.saving == nil && r.err == nil {
 			w.counters.appends.Add(1)
 			w.counters.waiting.Add(int64(time.Since(r.arrived)))
 		}

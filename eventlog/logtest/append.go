@@ -25,8 +25,8 @@ func testEmpty(t *testing.T, m Maker) {
 	if got := collect(t, l.ReadStream(t.Context(), "nobody", 0)); len(got) != 0 {
 		t.Errorf("ReadStream: %v", got)
 	}
-	if _, found, err := l.LoadSnapshot(t.Context(), "none"); found || err != nil {
-		t.Errorf("LoadSnapshot: %v, %v", found, err)
+	if _, found, err := l.LoadCheckpoint(t.Context(), "none"); found || err != nil {
+		t.Errorf("LoadCheckpoint: %v, %v", found, err)
 	}
 }
 
@@ -286,15 +286,12 @@ func testBadRequests(t *testing.T, m Maker) {
 		}
 	}
 	for _, name := range []string{"", long, "a b", "a\x00b"} {
-		if err := l.SaveSnapshot(t.Context(), name, eventlog.Snapshot{}); !errors.Is(err, eventlog.ErrInvalid) {
-			t.Errorf("SaveSnapshot(%q): %v", name, err)
+		if err := l.SaveCheckpoint(t.Context(), name, eventlog.Delta{}); !errors.Is(err, eventlog.ErrInvalid) {
+			t.Errorf("SaveCheckpoint(%q): %v", name, err)
 		}
-		if _, _, err := l.LoadSnapshot(t.Context(), name); !errors.Is(err, eventlog.ErrInvalid) {
-			t.Errorf("LoadSnapshot(%q): %v", name, err)
+		if _, _, err := l.LoadCheckpoint(t.Context(), name); !errors.Is(err, eventlog.ErrInvalid) {
+			t.Errorf("LoadCheckpoint(%q): %v", name, err)
 		}
-	}
-	if err := l.SaveSnapshot(t.Context(), "future", eventlog.Snapshot{Sequence: 1}); !errors.Is(err, eventlog.ErrInvalid) {
-		t.Errorf("a snapshot of the future: %v", err)
 	}
 	if l.Last() != 0 {
 		t.Errorf("Last() = %d after bad requests only", l.Last())
@@ -332,8 +329,8 @@ func testAppendContext(t *testing.T, m Maker) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Append: %v", err)
 	}
-	if err := l.SaveSnapshot(ctx, "s", eventlog.Snapshot{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("SaveSnapshot: %v", err)
+	if err := l.SaveCheckpoint(ctx, "s", eventlog.Delta{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("SaveCheckpoint: %v", err)
 	}
 	if l.Last() != 0 {
 		t.Errorf("Last() = %d", l.Last())

@@ -9,44 +9,6 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-func testSnapshots(t *testing.T, m Maker) {
-	l := m.open(t)
-	fill(t, l, 5, "s")
-	snapshots := map[string]eventlog.Snapshot{
-		"empty":  {Payload: []byte{}},
-		"pods":   {Sequence: 3, Schema: 7, Payload: []byte("three")},
-		"large":  {Sequence: 5, Payload: make([]byte, 3<<20)},
-		"sbx/12": {Sequence: 5, Schema: ^uint32(0), Payload: []byte{0}},
-	}
-	for name, s := range snapshots {
-		if err := l.SaveSnapshot(t.Context(), name, s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	snapshots["pods"] = eventlog.Snapshot{Sequence: 4, Schema: 8, Payload: []byte("four")}
-	if err := l.SaveSnapshot(t.Context(), "pods", snapshots["pods"]); err != nil {
-		t.Fatal(err)
-	}
-	check := func(when string) {
-		t.Helper()
-		for name, want := range snapshots {
-			got, found, err := l.LoadSnapshot(t.Context(), name)
-			if err != nil || !found || !reflect.DeepEqual(got, want) {
-				t.Errorf("%s: %q: found %v, err %v, schema %d, sequence %d, %d bytes", when, name, found, err, got.Schema, got.Sequence, len(got.Payload))
-			}
-		}
-		if _, found, err := l.LoadSnapshot(t.Context(), "none"); found || err != nil {
-			t.Errorf("%s: found one that wasn't saved: %v, %v", when, found, err)
-		}
-	}
-	check("saved")
-	l = m.Reopen(t, l, NewClock())
-	check("after a restart")
-	if l.Last() != 5 {
-		t.Errorf("Last() = %d; snapshots are no records", l.Last())
-	}
-}
-
 func testClose(t *testing.T, m Maker) {
 	l := m.open(t)
 	fill(t, l, 5, "s")
@@ -76,11 +38,11 @@ func testClose(t *testing.T, m Maker) {
 	_, readErr := end(l.Read(t.Context(), 1))
 	_, streamErr := end(l.ReadStream(t.Context(), "s", 1))
 	_, subscribeErr := end(l.Subscribe(t.Context(), 1))
-	_, _, loadErr := l.LoadSnapshot(t.Context(), "x")
+	_, _, loadErr := l.LoadCheckpoint(t.Context(), "x")
 	_, verifyErr := l.Verify(t.Context())
 	for name, err := range map[string]error{
 		"Append": appendErr, "AppendAsync": asyncErr, "Read": readErr, "ReadStream": streamErr, "Subscribe": subscribeErr,
-		"LoadSnapshot": loadErr, "Verify": verifyErr, "SaveSnapshot": l.SaveSnapshot(t.Context(), "x", eventlog.Snapshot{}),
+		"LoadCheckpoint": loadErr, "Verify": verifyErr, "SaveCheckpoint": l.SaveCheckpoint(t.Context(), "x", eventlog.Delta{}),
 	} {
 		if !errors.Is(err, eventlog.ErrClosed) {
 			t.Errorf("%s after Close: %v", name, err)
@@ -133,7 +95,7 @@ func testVerify(t *testing.T, m Maker) {
 		t.Errorf("empty: %+v, %v", report, err)
 	}
 	fill(t, l, 50, "a", "b", "c")
-	if err := l.SaveSnapshot(t.Context(), "x", eventlog.Snapshot{Sequence: 50}); err != nil {
+	if err := l.SaveCheckpoint(t.Context(), "x", eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 50}}); err != nil {
 		t.Fatal(err)
 	}
 	report, err = l.Verify(t.Context())
@@ -141,7 +103,7 @@ func testVerify(t *testing.T, m Maker) {
 		t.Fatal(err)
 	}
 	report.Bytes = 0
-	want := eventlog.Report{Records: 50, Streams: 3, Snapshots: 1, First: 1, Last: 50}
+	want := eventlog.Report{Records: 50, Streams: 3, Checkpoints: 1, First: 1, Last: 50}
 	if !reflect.DeepEqual(report, want) {
 		t.Errorf("got %+v, want %+v", report, want)
 	}

@@ -11,11 +11,11 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// model is what a log is: a list of records and a map of snapshots.
+// model is what a log is: a list of records and a map of checkpoints.
 type model struct {
-	records   []eventlog.Record
-	heads     map[eventlog.Stream]eventlog.Version
-	snapshots map[string]eventlog.Snapshot
+	records     []eventlog.Record
+	heads       map[eventlog.Stream]eventlog.Version
+	checkpoints map[string]savedPairs
 }
 
 // testModel compares the log with the model under random operations.
@@ -23,14 +23,14 @@ func testModel(t *testing.T, m Maker) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := m.open(t)
 		defer func() { l.Close() }()
-		want := model{heads: make(map[eventlog.Stream]eventlog.Version), snapshots: make(map[string]eventlog.Snapshot)}
+		want := model{heads: make(map[eventlog.Stream]eventlog.Version), checkpoints: make(map[string]savedPairs)}
 		streams := rapid.SampledFrom([]eventlog.Stream{"a", "ab", "a/b", "b", "node"})
 		names := rapid.SampledFrom([]string{"x", "y"})
 		rt.Repeat(map[string]func(*rapid.T){
-			"append":   func(rt *rapid.T) { want.append(rt, t, l, streams.Draw(rt, "stream")) },
-			"snapshot": func(rt *rapid.T) { want.snapshot(rt, t, l, names.Draw(rt, "name")) },
-			"reopen":   func(*rapid.T) { l = m.Reopen(t, l, NewClock()) },
-			"":         func(rt *rapid.T) { want.check(rt, t, l) },
+			"append": func(rt *rapid.T) { want.append(rt, t, l, streams.Draw(rt, "stream")) },
+			"save":   func(rt *rapid.T) { want.save(rt, t, l, names.Draw(rt, "name")) },
+			"reopen": func(*rapid.T) { l = m.Reopen(t, l, NewClock()) },
+			"":       func(rt *rapid.T) { want.check(rt, t, l) },
 		})
 	})
 }
@@ -67,16 +67,31 @@ func (m *model) append(rt *rapid.T, t *testing.T, l eventlog.Log, s eventlog.Str
 	m.heads[s] += eventlog.Version(len(a.Entries))
 }
 
-func (m *model) snapshot(rt *rapid.T, t *testing.T, l eventlog.Log, name string) {
-	s := eventlog.Snapshot{
-		Sequence: eventlog.Sequence(rapid.IntRange(0, len(m.records)).Draw(rt, "sequence")),
+func (m *model) save(rt *rapid.T, t *testing.T, l eventlog.Log, name string) {
+	before := m.checkpoints[name]
+	d := eventlog.Delta{Checkpoint: eventlog.Checkpoint{
+		Sequence: eventlog.Sequence(rapid.IntRange(int(before.Sequence), len(m.records)).Draw(rt, "sequence")),
 		Schema:   rapid.Uint32().Draw(rt, "schema"),
-		Payload:  rapid.SliceOfN(rapid.Byte(), 0, 10000).Draw(rt, "payload"),
+	}}
+	keys := rapid.StringMatching(`[ab/]{1,3}`)
+	d.Put = rapid.MapOfN(keys, rapid.SliceOfN(rapid.Byte(), 0, 3000), 0, 8).Draw(rt, "put")
+	if rapid.IntRange(0, 9).Draw(rt, "large") == 0 { // more than one piece
+		for i := range 300 {
+			d.Put[fmt.Sprintf("n/%d", i)] = fmt.Append(nil, i, len(m.records))
+		}
 	}
-	if err := l.SaveSnapshot(t.Context(), name, s); err != nil {
+	if d.Replace = rapid.IntRange(0, 3).Draw(rt, "replace") == 0; !d.Replace {
+		d.After = before.Sequence
+		for _, key := range rapid.SliceOfN(keys, 0, 4).Draw(rt, "delete") {
+			if _, put := d.Put[key]; !put {
+				d.Delete = append(d.Delete, key)
+			}
+		}
+	}
+	if err := l.SaveCheckpoint(t.Context(), name, d); err != nil {
 		rt.Fatal(err)
 	}
-	m.snapshots[name] = s
+	m.checkpoints[name] = before.with(d)
 }
 
 func (m *model) check(rt *rapid.T, t *testing.T, l eventlog.Log) {
@@ -92,13 +107,14 @@ func (m *model) check(rt *rapid.T, t *testing.T, l eventlog.Log) {
 			rt.Fatalf("stream %q has %s\nwant %s", s, list(got), list(want))
 		}
 	}
-	for name, want := range m.snapshots {
-		if got, found, err := l.LoadSnapshot(t.Context(), name); err != nil || !found || !reflect.DeepEqual(got, want) {
-			rt.Fatalf("snapshot %q: %v, %v, %+v", name, found, err, got)
+	for name, want := range m.checkpoints {
+		if got := load(t, l, name); !reflect.DeepEqual(got, want) {
+			rt.Fatalf("checkpoint %q: %v\nwant %v", name, got, want)
 		}
 	}
 	report, err := l.Verify(t.Context())
-	if err != nil || !report.OK() || report.Records != uint64(len(m.records)) || report.Streams != uint64(len(perStream)) {
+	if err != nil || !report.OK() || report.Records != uint64(len(m.records)) || report.Streams != uint64(len(perStream)) ||
+		report.Checkpoints != uint64(len(m.checkpoints)) {
 		rt.Fatalf("verify: %+v, %v", report, err)
 	}
 }

@@ -97,8 +97,8 @@ func testReadContext(t *testing.T, m Maker) {
 	if _, err := l.Verify(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Verify: %v", err)
 	}
-	if _, _, err := l.LoadSnapshot(ctx, "s"); !errors.Is(err, context.Canceled) {
-		t.Errorf("LoadSnapshot: %v", err)
+	if _, _, err := l.LoadCheckpoint(ctx, "s"); !errors.Is(err, context.Canceled) {
+		t.Errorf("LoadCheckpoint: %v", err)
 	}
 }
 

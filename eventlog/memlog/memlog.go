@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -36,24 +37,30 @@ var _ eventlog.Log = (*Log)(nil)
 
 // state is what would be on a disk.
 type state struct {
-	records   []eventlog.Record // records[i] has the sequence i+1
-	streams   map[eventlog.Stream][]eventlog.Sequence
-	snapshots map[string]eventlog.Snapshot
+	records     []eventlog.Record // records[i] has the sequence i+1
+	streams     map[eventlog.Stream][]eventlog.Sequence
+	checkpoints map[string]checkpoint
 	// volatile says for each append since the last one that lasts how many records
 	// were there before.
 	volatile []int
 }
 
+// checkpoint is never changed, only replaced.
+type checkpoint struct {
+	eventlog.Checkpoint
+	pairs map[string][]byte
+}
+
 // New returns an empty log.
 func New(o Options) *Log {
 	return start(o, state{
-		streams:   make(map[eventlog.Stream][]eventlog.Sequence),
-		snapshots: make(map[string]eventlog.Snapshot),
+		streams:     make(map[eventlog.Stream][]eventlog.Sequence),
+		checkpoints: make(map[string]checkpoint),
 	})
 }
 
 // Reopen closes a log and returns a new one that has the same records and
-// snapshots, as a daemon finds them after a restart.
+// checkpoints, as a daemon finds them after a restart.
 func Reopen(l *Log, o Options) *Log {
 	_ = l.Close() // it cannot fail
 	l.mu.Lock()
@@ -127,7 +134,7 @@ func (l *Log) shutDown() {
 	l.tail.End(eventlog.ErrClosed)
 }
 
-// Fail makes the log refuse appends and snapshots as if the disk had failed
+// Fail makes the log refuse appends and checkpoints as if the disk had failed
 // with this cause, until it is called with nil.
 func (l *Log) Fail(cause error) {
 	l.mu.Lock()
@@ -279,43 +286,64 @@ func (l *Log) Subscribe(ctx context.Context, from eventlog.Sequence) iter.Seq2[e
 	}
 }
 
-// SaveSnapshot implements eventlog.Log.
-func (l *Log) SaveSnapshot(ctx context.Context, name string, s eventlog.Snapshot) error {
+// SaveCheckpoint implements eventlog.Log.
+func (l *Log) SaveCheckpoint(ctx context.Context, name string, d eventlog.Delta) error {
 	if err := l.alive(ctx); err != nil {
 		return err
 	}
-	if err := s.Check(name); err != nil {
+	if err := d.Check(name); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := l.state.checkpoints[name]
 	switch last := eventlog.Sequence(len(l.state.records)); {
 	case l.fail != nil:
 		return l.fail
-	case s.Sequence > last:
-		return fmt.Errorf("%w: snapshot %q is of record %d, but the last one is %d", eventlog.ErrInvalid, name, s.Sequence, last)
+	case d.Sequence > last:
+		return fmt.Errorf("%w: checkpoint %q is of record %d, but the last one is %d", eventlog.ErrInvalid, name, d.Sequence, last)
+	case !d.Replace && before.Sequence != d.After:
+		return fmt.Errorf("%w: checkpoint %q is of record %d, not of %d", eventlog.ErrStale, name, before.Sequence, d.After)
 	}
-	s.Payload = copyOf(s.Payload)
-	l.state.snapshots[name], l.state.volatile = s, nil
+	after := checkpoint{d.Checkpoint, make(map[string][]byte)}
+	if !d.Replace {
+		maps.Copy(after.pairs, before.pairs)
+	}
+	for key, value := range d.Put {
+		after.pairs[key] = copyOf(value)
+	}
+	for _, key := range d.Delete {
+		delete(after.pairs, key)
+	}
+	l.state.checkpoints[name], l.state.volatile = after, nil
 	return nil
 }
 
-// LoadSnapshot implements eventlog.Reader.
-func (l *Log) LoadSnapshot(ctx context.Context, name string) (eventlog.Snapshot, bool, error) {
-	var none eventlog.Snapshot
+// LoadCheckpoint implements eventlog.Reader.
+func (l *Log) LoadCheckpoint(ctx context.Context, name string) (eventlog.Saved, bool, error) {
 	if err := l.alive(ctx); err != nil {
-		return none, false, err
+		return eventlog.Saved{}, false, err
 	}
-	if err := none.Check(name); err != nil {
-		return none, false, err
+	if err := eventlog.CheckCheckpointName(name); err != nil {
+		return eventlog.Saved{}, false, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s, ok := l.state.snapshots[name]
-	if ok {
-		s.Payload = copyOf(s.Payload)
+	c, found := l.state.checkpoints[name]
+	if !found {
+		return eventlog.Saved{}, false, nil
 	}
-	return s, ok, nil
+	return eventlog.Saved{Checkpoint: c.Checkpoint, Pairs: func(yield func(eventlog.Pair, error) bool) {
+		for _, key := range slices.Sorted(maps.Keys(c.pairs)) {
+			if err := l.alive(ctx); err != nil {
+				yield(eventlog.Pair{}, err)
+				return
+			}
+			if !yield(eventlog.Pair{Key: key, Value: copyOf(c.pairs[key])}, nil) {
+				return
+			}
+		}
+	}}, true, nil
 }
 
 // copyOf returns a copy that is not nil, as if it had been read from a disk.
@@ -329,10 +357,10 @@ func (l *Log) Verify(ctx context.Context) (eventlog.Report, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := eventlog.Report{
-		Records:   uint64(len(l.state.records)),
-		Streams:   uint64(len(l.state.streams)),
-		Snapshots: uint64(len(l.state.snapshots)),
-		Last:      eventlog.Sequence(len(l.state.records)),
+		Records:     uint64(len(l.state.records)),
+		Streams:     uint64(len(l.state.streams)),
+		Checkpoints: uint64(len(l.state.checkpoints)),
+		Last:        eventlog.Sequence(len(l.state.records)),
 	}
 	r.First = min(r.Last, 1)
 	return r, nil

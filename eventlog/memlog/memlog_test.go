@@ -34,8 +34,8 @@ func TestFail(t *testing.T) {
 	if _, err := l.Append(t.Context(), a); !errors.Is(err, eventlog.ErrUnavailable) || !errors.Is(err, full) {
 		t.Errorf("Append: %v", err)
 	}
-	if err := l.SaveSnapshot(t.Context(), "x", eventlog.Snapshot{}); !errors.Is(err, full) {
-		t.Errorf("SaveSnapshot: %v", err)
+	if err := l.SaveCheckpoint(t.Context(), "x", eventlog.Delta{}); !errors.Is(err, full) {
+		t.Errorf("SaveCheckpoint: %v", err)
 	}
 	if err := l.Health(); !errors.Is(err, full) {
 		t.Errorf("Health: %v", err)

@@ -119,7 +119,11 @@ type snapshot[S any] struct {
 func save[S any](h *history, stream eventlog.Stream, s S, at place) {
 	payload, err := json.Marshal(snapshot[S]{s, at.version, at.boot})
 	must(err)
-	err = h.log.SaveSnapshot(context.Background(), string(stream), eventlog.Snapshot{Sequence: at.sequence, Payload: payload})
+	err = h.log.SaveCheckpoint(context.Background(), string(stream), eventlog.Delta{
+		Checkpoint: eventlog.Checkpoint{Sequence: at.sequence},
+		Replace:    true,
+		Put:        map[string][]byte{"state": payload},
+	})
 	if !errors.Is(err, eventlog.ErrUnavailable) {
 		must(err)
 	}
@@ -128,10 +132,13 @@ func save[S any](h *history, stream eventlog.Stream, s S, at place) {
 // restore folds a stream into a state, beginning with its snapshot if it has one.
 func restore[S, E any](h *history, stream eventlog.Stream, decode decoder[E], evolve func(S, E) S) (S, place) {
 	var from snapshot[S]
-	saved, _, err := h.log.LoadSnapshot(context.Background(), string(stream))
+	saved, found, err := h.log.LoadCheckpoint(context.Background(), string(stream))
 	must(err)
-	if saved.Payload != nil {
-		must(json.Unmarshal(saved.Payload, &from))
+	if found {
+		for pair, err := range saved.Pairs {
+			must(err)
+			must(json.Unmarshal(pair.Value, &from))
+		}
 	}
 	at := place{version: from.Version, sequence: saved.Sequence, boot: from.Boot}
 	events(h, stream, saved.Sequence, decode, func(e E, p place) {

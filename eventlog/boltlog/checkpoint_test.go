@@ -1,0 +1,263 @@
+package boltlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// pairsOf reads a checkpoint, with its sequence under the key "".
+func pairsOf(t testing.TB, l eventlog.Reader, name string) (map[string]string, error) {
+	t.Helper()
+	saved, found, err := l.LoadCheckpoint(t.Context(), name)
+	if err != nil || !found {
+		return nil, err
+	}
+	all := map[string]string{"": fmt.Sprint(saved.Sequence)}
+	for pair, err := range saved.Pairs {
+		if err != nil {
+			return nil, err
+		}
+		all[pair.Key] = string(pair.Value)
+	}
+	return all, nil
+}
+
+// largeDelta puts n pairs that differ from those of another sequence.
+func largeDelta(sequence, after eventlog.Sequence, n int) eventlog.Delta {
+	d := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: sequence}, After: after, Put: make(map[string][]byte)}
+	for i := range n {
+		d.Put[fmt.Sprint("key/", i)] = fmt.Append(nil, "value ", i, " of ", sequence)
+	}
+	return d
+}
+
+// TestCheckpointIsOldOrNew stops a saving after each of its transactions, as a kill
+// does: the checkpoint is the old one or the new one, the log is sound, and the next
+// saving tidies up.
+func TestCheckpointIsOldOrNew(t *testing.T) {
+	for name, change := range map[string]func(*eventlog.Delta){
+		"changed":  func(d *eventlog.Delta) { d.Delete = []string{"key/999", "key/998"} },
+		"replaced": func(d *eventlog.Delta) { d.Replace, d.After = true, 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			states := map[string]int{}
+			for stop := 1; ; stop++ {
+				d := largeDelta(2, 1, 900)
+				change(&d)
+				path, commits := stoppedSaving(t, d, stop)
+				state, err := stateAfter(t, path)
+				if err != nil {
+					t.Fatalf("stopped after commit %d: %v", stop, err)
+				}
+				states[state]++
+				if commits < stop {
+					break
+				}
+			}
+			if states["old"] < 3 || states["new"] < 3 {
+				t.Errorf("the test does not reach all cases: %v", states)
+			}
+		})
+	}
+}
+
+// stoppedSaving makes a log with a checkpoint, and changes that. It returns the path of a
+// copy of the file as it was after so many commits of the change, and how many there were.
+func stoppedSaving(t *testing.T, d eventlog.Delta, stop int) (path string, commits int) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "events.db")
+	counting := false
+	disk := realDisk
+	disk.commit = func(tx *bolt.Tx) error {
+		db := tx.DB().Path()
+		err := commit(tx)
+		if counting {
+			if commits++; commits <= stop {
+				for _, of := range []func(string) string{func(p string) string { return p }, journalPath} {
+					b, err := os.ReadFile(of(db))
+					if err == nil {
+						err = os.WriteFile(of(path), b, 0o600)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}
+		return err
+	}
+	l, err := openWith(Options{Path: filepath.Join(t.TempDir(), "original.db")}, disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	mustAppend(t, l, "s", 0)
+	mustAppend(t, l, "s", 1)
+	if err := l.SaveCheckpoint(t.Context(), "x", largeDelta(1, 0, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	l.AppendAsync(eventlog.Append{Stream: "s", Expected: 2, Entries: []eventlog.Entry{{Type: "t"}}}, func([]eventlog.Record, error) {
+		counting = true // this is the writer's goroutine
+		close(done)
+	})
+	<-done
+	if err := l.SaveCheckpoint(t.Context(), "x", d); err != nil {
+		t.Fatal(err)
+	}
+	l.AppendAsync(eventlog.Append{Stream: "s", Expected: 3, Entries: []eventlog.Entry{{Type: "t"}}}, func([]eventlog.Record, error) { counting = false })
+	return path, commits
+}
+
+// stateAfter opens a log that was stopped, and says which of two checkpoints it has. Then it
+// saves the next one.
+func stateAfter(t *testing.T, path string) (state string, err error) {
+	l := open(t, Options{Path: path})
+	defer l.Close()
+	got, err := pairsOf(t, l, "x")
+	if err != nil {
+		return "", err
+	}
+	old, changed := largeDelta(1, 0, 1000), largeDelta(2, 1, 900)
+	both := maps.Clone(old.Put)
+	maps.Copy(both, changed.Put)
+	delete(both, "key/998")
+	delete(both, "key/999")
+	var after eventlog.Sequence
+	switch {
+	case got[""] == "1" && same(got, old.Put):
+		state, after = "old", 1
+	case got[""] == "2" && (same(got, both) || same(got, changed.Put)):
+		state, after = "new", 2
+	default:
+		return "", fmt.Errorf("%d pairs at %s are neither the old ones nor the new ones", len(got)-1, got[""])
+	}
+	if report, err := l.Verify(t.Context()); err != nil || !report.OK() {
+		return "", fmt.Errorf("verify: %+v, %v", report, err)
+	}
+	next := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 2}, After: after, Put: map[string][]byte{"key/0": nil}}
+	if err := l.SaveCheckpoint(t.Context(), "x", next); err != nil {
+		return "", err
+	}
+	return state, l.view(t.Context(), func(tx *bolt.Tx) error {
+		c, err := checkpointOf(tx, "x")
+		if err == nil && (c.overlay != 0 || c.loose != 0 || len(c.strays()) > 0) {
+			err = fmt.Errorf("%s: not tidied: %+v", state, c.head)
+		}
+		return err
+	})
+}
+
+// same compares pairs with what was put.
+func same(got map[string]string, put map[string][]byte) bool {
+	if len(got) != len(put)+1 {
+		return false
+	}
+	for key, value := range put {
+		if got[key] != string(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestDamagedCheckpoint: damage makes the whole checkpoint unusable, deltas on it are
+// refused, and it can be replaced.
+func TestDamagedCheckpoint(t *testing.T) {
+	key := append(area(1).prefix("x"), "key/5"...)
+	for name, damage := range map[string]struct {
+		key    []byte
+		change func([]byte) []byte
+	}{
+		"the head":         {headKey("x"), flipFirstBit},
+		"a value":          {key, flipFirstBit},
+		"a value's end":    {key, func(b []byte) []byte { return b[:len(b)-1] }},
+		"a value's key":    {append(area(1).prefix("x"), "key/6"...), func([]byte) []byte { return encodeEntry("x", "key/7", entryValue, nil).value }},
+		"a missing value":  {key, remove},
+		"an older value":   {key, func([]byte) []byte { return encodeEntry("x", "key/5", entryValue, []byte("older")).value }},
+		"a value too many": {append(area(1).prefix("x"), "new"...), func([]byte) []byte { return encodeEntry("x", "new", entryValue, nil).value }},
+		"of another record": {headKey("x"), func([]byte) []byte {
+			return encodeHead("x", head{Checkpoint: eventlog.Checkpoint{Sequence: 9}, base: 1})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "events.db")
+			l := open(t, Options{Path: path})
+			mustAppend(t, l, "s", 0)
+			if err := l.SaveCheckpoint(t.Context(), "x", largeDelta(1, 0, 20)); err != nil {
+				t.Fatal(err)
+			}
+			l.Close()
+			corrupt(t, path, bucketCheckpoints, damage.key, damage.change)
+			l = open(t, Options{Path: path})
+			if got, err := pairsOf(t, l, "x"); !errors.Is(err, eventlog.ErrCorrupt) {
+				t.Errorf("%d pairs, %v", len(got), err)
+			}
+			if report, err := l.Verify(t.Context()); err != nil || report.OK() {
+				t.Errorf("verify: %+v, %v", report, err)
+			}
+			d := largeDelta(1, 0, 300)
+			d.Replace = true
+			if err := l.SaveCheckpoint(t.Context(), "x", d); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := pairsOf(t, l, "x"); err != nil || !same(got, d.Put) {
+				t.Errorf("replaced: %d pairs, %v", len(got), err)
+			}
+			if report, err := l.Verify(t.Context()); err != nil || !report.OK() {
+				t.Errorf("replaced: verify: %+v, %v", report, err)
+			}
+		})
+	}
+}
+
+// TestFirstFormat: a log of the first format, which had snapshots, is read, and
+// brought to the present one when it is written.
+func TestFirstFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	l := open(t, Options{Path: path})
+	mustAppend(t, l, "s", 0)
+	l.Close()
+	db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		snapshots, err := tx.CreateBucket(bucketSnapshots)
+		if err == nil {
+			err = snapshots.Put([]byte("live"), bytes.Repeat([]byte("{}"), 10000))
+		}
+		return errors.Join(err, tx.DeleteBucket(bucketCheckpoints), tx.Bucket(bucketMeta).Put(keyFormat, firstFormat), sign(tx))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenReadOnly(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, r, 1)
+	if _, found, err := r.LoadCheckpoint(t.Context(), "live"); found || err != nil {
+		t.Errorf("found %v, %v", found, err)
+	}
+	r.Close()
+	for v := range eventlog.Version(2) {
+		l = open(t, Options{Path: path})
+		mustAppend(t, l, "s", v+1)
+		d := eventlog.Delta{Replace: true, Put: map[string][]byte{"a": nil}}
+		if err := l.SaveCheckpoint(t.Context(), "live", d); err != nil {
+			t.Fatal(err)
+		}
+		checkWhole(t, l, int(v)+2)
+		l.Close()
+	}
+}
