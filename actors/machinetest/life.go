@@ -201,7 +201,7 @@ func diff(a, b any) string {
 	if reflect.DeepEqual(a, b) {
 		return ""
 	}
-	return cmp.Diff(a, b, cmpopts.EquateEmpty())
+	return cmp.Diff(a, b, cmpopts.EquateEmpty(), cmp.Exporter(func(reflect.Type) bool { return true }))
 }
 
 // dump shows every bit of a value, to see whether it was changed.

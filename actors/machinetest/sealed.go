@@ -12,8 +12,8 @@ import (
 )
 
 // sealed returns the names of the types in the package under test that have a
-// method of the given name: the members of a sealed interface, which reflection
-// cannot list.
+// method of the given name of their own: the members of a sealed interface, which
+// reflection cannot list.
 func sealed(t *testing.T, method string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(".")

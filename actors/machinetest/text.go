@@ -52,16 +52,7 @@ func fields(path string, v reflect.Value) []string {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		var words []string
-		for i := range v.NumField() {
-			name := v.Type().Field(i).Name
-			// What an effect carries of its owner is the same in all of them.
-			if name == "Pod" || name == "Spec" {
-				continue
-			}
-			words = append(words, fields(join(path, name), v.Field(i))...)
-		}
-		return words
+		return structFields(path, v)
 	case reflect.Slice:
 		var words []string
 		for i := range v.Len() {
@@ -82,6 +73,21 @@ func fields(path string, v reflect.Value) []string {
 	default:
 		return []string{path + "=" + quote(fmt.Sprint(v.Interface()))}
 	}
+}
+
+func structFields(path string, v reflect.Value) []string {
+	var words []string
+	for i := range v.NumField() {
+		switch field := v.Type().Field(i); {
+		case field.Name == "Pod" || field.Name == "Spec":
+			// What an effect carries of its owner is the same in all of them.
+		case field.Anonymous && !field.IsExported():
+			words = append(words, structFields(path, v.Field(i))...)
+		default:
+			words = append(words, fields(join(path, field.Name), v.Field(i))...)
+		}
+	}
+	return words
 }
 
 func join(path, name string) string {

@@ -58,12 +58,12 @@ func Traces[S, C, E any, F Effect](t *testing.T, m Machine[S, C, E, F]) {
 		})
 	}
 	for _, sum := range []struct {
-		what string
-		all  []string
+		what, method string
+		all          []string
 	}{
-		{"command", typeNames(m.Commands)}, {"event", typeNames(m.Events)}, {"effect", typeNames(m.Effects)},
+		{"command", "command", typeNames(m.Commands)}, {"event", "event", typeNames(m.Events)}, {"effect", "Failed", typeNames(m.Effects)},
 	} {
-		for _, name := range missing(sealed(t, sum.what), sum.all) {
+		for _, name := range missing(sealed(t, sum.method), sum.all) {
 			t.Errorf("the Machine of this test doesn't list the %s %s", sum.what, name)
 		}
 		for _, name := range sum.all {

@@ -1,0 +1,85 @@
+package container
+
+import "github.com/stele-runtime/stele/actors/fault"
+
+// Creation is what was made of the container so far.
+type Creation struct {
+	// RootfsPrepared: the root file system is there.
+	RootfsPrepared bool `json:",omitempty"`
+	// Process is the container's init, zero before the runtime made it.
+	Process Process `json:",omitzero"`
+}
+
+// Process tells the container's init from every other process, also after its
+// pid was used again.
+type Process struct {
+	PID int
+	// StartTime is field 22 of /proc/PID/stat, in clock ticks since boot.
+	StartTime uint64
+	// Inode is the process's inode in pidfs, 0 where the kernel has none.
+	Inode uint64
+}
+
+// decideCreate joins a request that is under way and repeats the answer of one
+// that was completed; a different configuration under the same name is refused.
+func decideCreate(s State, c Create) ([]Event, error) {
+	if s.Phase == Absent {
+		return []Event{ContainerRequested(c)}, nil
+	}
+	if s.Request.ConfigDigest != c.ConfigDigest {
+		return nil, fault.New(fault.Exists, "create container", string(s.ID),
+			"metadata: name %q, attempt %d, belongs to container %s, which has another configuration", c.Name.Name, c.Name.Attempt, s.ID)
+	}
+	if s.Phase == Unwinding || s.Phase == Removing || s.final() {
+		return nil, fault.New(fault.Exists, "create container", string(s.ID),
+			"metadata: name %q, attempt %d, belongs to container %s, which is %s", c.Name.Name, c.Name.Attempt, s.ID, s.Phase)
+	}
+	return nil, nil
+}
+
+func decidePrepared(s State, c PrepareRootfsDone) []Event {
+	if c.Err != nil {
+		return []Event{RootfsPrepareFailed{failure(s, "prepare root file system", c.Err)}}
+	}
+	return []Event{RootfsPrepared{}}
+}
+
+func decideCreated(s State, c CreateRuntimeDone) []Event {
+	if c.Err != nil {
+		return []Event{ContainerCreateFailed{failure(s, "create container", c.Err)}}
+	}
+	return []Event{ContainerCreated{c.Process}}
+}
+
+func requested(e ContainerRequested) State {
+	return State{
+		ID: e.ID, Sandbox: e.Sandbox, Name: e.Name, Phase: Creating,
+		Request: Request{
+			At: e.At, Handler: e.Handler, Config: e.Config, SandboxConfig: e.SandboxConfig, ConfigDigest: e.ConfigDigest,
+			Image: e.Image, LogPath: e.LogPath, StopSignal: e.StopSignal,
+		},
+	}
+}
+
+func (s *State) created(e ContainerCreated) {
+	s.Creation.Process = e.Process
+	if s.Phase == Creating {
+		s.Phase = Created
+		if s.Run.ExitSeen {
+			s.Phase = Exited
+		}
+	}
+}
+
+func (s *State) createFailed(f fault.Fault) {
+	if s.Phase == Creating {
+		s.Phase, s.Failure = Unwinding, f
+	}
+}
+
+func owedCreation(s State) []Effect {
+	if !s.Creation.RootfsPrepared {
+		return []Effect{PrepareRootfs{Spec: s.spec()}}
+	}
+	return []Effect{CreateRuntime{Spec: s.spec()}}
+}

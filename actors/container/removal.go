@@ -1,0 +1,81 @@
+package container
+
+// Removal is what was undone so far. From the request on, both are owed when the
+// container has to go, whether because it is removed or because its creation failed.
+type Removal struct {
+	// RuntimeDeleted: no process is left, and runtime and monitor forgot it.
+	RuntimeDeleted bool `json:",omitempty"`
+	// RootfsReleased: the root file system and the bundle are gone.
+	RootfsReleased bool `json:",omitempty"`
+}
+
+func decideRemove(s State) []Event {
+	switch s.Phase {
+	case Creating, Created, Starting, Running, Exited:
+		return []Event{RemoveRequested{}}
+	case Unwinding, Removing:
+		// Who asks again wants it tried again.
+		if len(s.Retries) > 0 {
+			return []Event{RemoveRequested{}}
+		}
+	case Absent, Failed, Removed:
+	}
+	return nil
+}
+
+func decideDeleted(s State, c DeleteRuntimeDone) []Event {
+	if c.Err != nil {
+		return []Event{RuntimeDeleteFailed{failure(s, "delete container", c.Err), s.Retries.Next(DeleteRuntime{}.Key(), c.At)}}
+	}
+	var events []Event
+	if c.Exited && !s.Run.ExitSeen {
+		events = append(events, ContainerExited{c.Exit})
+	}
+	return append(append(events, RuntimeDeleted{}), execsLost(s)...)
+}
+
+func decideReleased(s State, c ReleaseRootfsDone) []Event {
+	if c.Err != nil {
+		return []Event{RootfsReleaseFailed{failure(s, "release root file system", c.Err), s.Retries.Next(ReleaseRootfs{}.Key(), c.At)}}
+	}
+	return []Event{RootfsReleased{}}
+}
+
+// milestone returns the fact that has become true by itself, or nil.
+func milestone(s State) Event {
+	undone := s.Removal.RuntimeDeleted && s.Removal.RootfsReleased && len(s.Execs) == 0
+	switch {
+	case s.Phase == Unwinding && undone:
+		return ContainerFailed{}
+	case s.Phase == Removing && undone:
+		return ContainerRemoved{}
+	}
+	return nil
+}
+
+func (s *State) removeRequested() {
+	if s.Phase != Unwinding {
+		s.Phase = Removing
+	}
+	s.Retries.Now()
+}
+
+func (s *State) runtimeDeleted() {
+	s.Removal.RuntimeDeleted = true
+	delete(s.Retries, DeleteRuntime{}.Key())
+}
+
+func (s *State) rootfsReleased() {
+	s.Removal.RootfsReleased = true
+	delete(s.Retries, ReleaseRootfs{}.Key())
+}
+
+func owedRemoval(s State) []Effect {
+	switch {
+	case !s.Removal.RuntimeDeleted:
+		return []Effect{DeleteRuntime{s.spec(), s.retry(DeleteRuntime{})}}
+	case !s.Removal.RootfsReleased:
+		return []Effect{ReleaseRootfs{s.spec(), s.retry(ReleaseRootfs{})}}
+	}
+	return nil
+}

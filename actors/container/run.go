@@ -1,0 +1,120 @@
+package container
+
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// Run is how the container's program was started and how it ended.
+type Run struct {
+	// RequestedAt is when StartContainer was accepted, StartedAt when the program
+	// was started.
+	RequestedAt, StartedAt time.Time
+	// ExitSeen: the init ended. In Starting that alone doesn't end the phase:
+	// the outcome of the start says whether it had succeeded.
+	ExitSeen bool `json:",omitempty"`
+	Exit     Exit
+}
+
+// Exit is how a container ended.
+type Exit struct {
+	// Code is what the kernel reported: the exit code, or 128 and the signal.
+	Code int
+	// Signal is the signal that ended it, 0 if none did.
+	Signal int `json:",omitempty"`
+	// OOMKilled: the kernel ended a process of the container for want of memory.
+	OOMKilled bool      `json:",omitempty"`
+	At        time.Time // wall time of the exit
+	// Unknown is why nobody can say how it ended; empty when the code is real.
+	Unknown string `json:",omitempty"`
+	// Note is what else is to be known of the end, such as that the container's
+	// terminal had hung up.
+	Note string `json:",omitempty"`
+}
+
+// startErrorCode is the exit code of a container whose program could not be
+// started: 128, as users of other runtimes know it. It is not a guess about a
+// process, for there was none.
+const startErrorCode = 128
+
+// unknownCode stands in the CRI's exit_code when nobody can know the real one.
+// No process can have it, unlike 0 or 255.
+const unknownCode = -1
+
+// Unknown is the exit of a container whose real one nobody saw.
+func Unknown(reason string, at time.Time) Exit {
+	return Exit{Code: unknownCode, At: at, Unknown: reason}
+}
+
+// decideStart treats a second start as the first one asked again, because the
+// kubelet repeats a call whose answer it did not get.
+func decideStart(s State, c Start) ([]Event, error) {
+	switch s.Phase {
+	case Created:
+		if len(s.Stopping.Requests) > 0 || s.Stopping.Killing {
+			return nil, fault.New(fault.Precondition, "start container", string(s.ID), "it is being stopped")
+		}
+		return []Event{StartRequested(c)}, nil
+	case Starting, Running:
+		return nil, nil
+	case Absent, Creating, Unwinding, Failed, Exited, Removing, Removed:
+	}
+	return nil, fault.New(fault.Precondition, "start container", string(s.ID), "it is %s, not created", s.Phase)
+}
+
+func decideStarted(s State, c StartRuntimeDone) []Event {
+	if c.Err != nil {
+		return []Event{ContainerStartFailed{failure(s, "start container", c.Err), c.At}}
+	}
+	return []Event{ContainerStarted{c.At}}
+}
+
+func decideExit(s State, c RecordExit) []Event {
+	if s.Run.ExitSeen || s.final() || s.Phase == Absent || s.isOther(c.Process) {
+		return nil
+	}
+	return []Event{ContainerExited{c.Exit}}
+}
+
+// isOther reports whether a process is known to be another than the container's
+// init.
+func (s State) isOther(p Process) bool {
+	init := s.Creation.Process
+	return init.PID != 0 && p.PID != 0 && (p.PID != init.PID || p.StartTime != init.StartTime)
+}
+
+func (s *State) started(e ContainerStarted) {
+	s.Run.StartedAt = e.At
+	if s.Phase == Starting {
+		s.Phase = Running
+		if s.Run.ExitSeen {
+			s.Phase = Exited
+		}
+	}
+}
+
+func (s *State) startFailed(e ContainerStartFailed) {
+	s.Failure, s.Stopping.Killing = e.Fault, true
+	if s.Phase == Starting {
+		s.Phase = Exited
+	}
+	if !s.Run.ExitSeen {
+		s.Run.Exit = Exit{Code: startErrorCode, At: e.At}
+	}
+}
+
+func (s *State) exited(e ContainerExited) {
+	s.Run.ExitSeen = true
+	// A start that failed has told already how the container ended.
+	if s.Run.Exit.At.IsZero() {
+		s.Run.Exit = e.Exit
+	}
+	if s.Phase == Created || s.Phase == Running {
+		s.Phase = Exited
+	}
+}
+
+func owedStart(s State) []Effect {
+	return []Effect{StartRuntime{Spec: s.spec(), Asked: s.Run.RequestedAt}}
+}

@@ -1,0 +1,123 @@
+package container
+
+import "time"
+
+// Stopping is who wants the container to end, and what was done about it.
+type Stopping struct {
+	// Requests maps each request to stop that was not withdrawn to the time at
+	// which its patience ends.
+	Requests map[string]time.Time `json:",omitempty"`
+	// Signalled: the stop signal was sent for the present Requests.
+	Signalled bool `json:",omitempty"`
+	// Killing: patience ended; the container is owed SIGKILL until it exits.
+	Killing bool `json:",omitempty"`
+	// KillSent: SIGKILL was delivered; only the exit is awaited.
+	KillSent bool `json:",omitempty"`
+}
+
+// stoppable reports whether a stop can still change anything.
+func (s State) stoppable() bool {
+	return !s.Run.ExitSeen && (s.Phase == Creating || s.Phase == Created || s.Phase == Starting || s.Phase == Running)
+}
+
+// patience returns the earliest time at which a stop's grace period ends.
+func (x Stopping) patience() time.Time {
+	var earliest time.Time
+	for _, at := range x.Requests {
+		if earliest.IsZero() || at.Before(earliest) {
+			earliest = at
+		}
+	}
+	return earliest
+}
+
+func decideStop(s State, c Stop) []Event {
+	if !s.stoppable() {
+		return nil
+	}
+	if s.Stopping.Killing {
+		// Who asks again wants it tried again.
+		if len(s.Retries) > 0 {
+			return []Event{KillRequested{}}
+		}
+		return nil
+	}
+	if c.Grace <= 0 {
+		return []Event{KillRequested{}}
+	}
+	// A container that was never started has nothing to end in good order. One
+	// that is being created is killed as soon as it is there: its pod may be
+	// ending, and nothing must come to life in it.
+	if s.Phase == Creating || s.Phase == Created {
+		return []Event{StopRequested{c.Request, c.At}, KillRequested{}}
+	}
+	return []Event{StopRequested{c.Request, c.At.Add(c.Grace)}}
+}
+
+func decideWithdraw(s State, c WithdrawStop) []Event {
+	if _, asked := s.Stopping.Requests[c.Request]; !asked || s.Stopping.Killing || !s.stoppable() {
+		return nil
+	}
+	return []Event{StopWithdrawn(c)}
+}
+
+func decideSignalled(s State, c SignalStopDone) []Event {
+	if c.Err != nil {
+		return []Event{StopSignalFailed{failure(s, "signal container", c.Err)}}
+	}
+	return []Event{StopSignalled{}}
+}
+
+func decideGraceOver(s State, c AwaitGraceDone) []Event {
+	// Whoever was that impatient may have withdrawn meanwhile.
+	withdrawn := len(s.Stopping.Requests) == 0 || s.Stopping.patience().After(c.Deadline)
+	if withdrawn || s.Stopping.Killing || !s.stoppable() {
+		return nil
+	}
+	return []Event{KillRequested{}}
+}
+
+func decideKilled(s State, c KillDone) []Event {
+	if c.Err != nil {
+		return []Event{KillFailed{failure(s, "kill container", c.Err), s.Retries.Next(Kill{}.Key(), c.At)}}
+	}
+	return []Event{Killed{}}
+}
+
+func (x *Stopping) requested(e StopRequested) {
+	if x.Requests == nil {
+		x.Requests = map[string]time.Time{}
+	}
+	x.Requests[e.Request] = e.Deadline
+}
+
+func (x *Stopping) withdrawn(e StopWithdrawn) {
+	delete(x.Requests, e.Request)
+	// A stop that comes later is a new one and signals anew.
+	x.Signalled = x.Signalled && len(x.Requests) > 0
+}
+
+func owedStopping(s State) []Effect {
+	switch {
+	case s.Run.ExitSeen, s.Stopping.KillSent:
+		return nil
+	case s.Stopping.Killing:
+		return []Effect{Kill{s.spec(), s.retry(Kill{})}}
+	case len(s.Stopping.Requests) == 0:
+		return nil
+	}
+	owed := []Effect{AwaitGrace{Deadline: s.Stopping.patience()}}
+	if !s.Stopping.Signalled && s.Phase != Starting {
+		owed = append(owed, SignalStop{Spec: s.spec(), Signal: s.Request.StopSignal})
+	}
+	return owed
+}
+
+// owedKill is for a container that counts as exited because its start failed:
+// its init waits for ever.
+func owedKill(s State) []Effect {
+	if !Alive(s) || !s.Stopping.Killing || s.Stopping.KillSent {
+		return nil
+	}
+	return []Effect{Kill{s.spec(), s.retry(Kill{})}}
+}
