@@ -149,7 +149,7 @@ func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {
 
 func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
 	config := &runtimeapi.ContainerConfig{}
-	if err := proto.Unmarshal(s.Request.Config, config); err != nil {
+	if err := proto.Unmarshal(container.Config(s), config); err != nil {
 		return nil, fmt.Errorf("decode the configuration of container %s: %w", s.ID, err)
 	}
 	return config, nil

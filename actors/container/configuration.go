@@ -28,6 +28,6 @@ type Request struct {
 // does (UpdateContainerResources, NRI) keeps a ContainerConfig with the changed
 // fields alone in the State, and Config returns the request followed by it: the
 // concatenation of two protobuf messages is their merge, in which the later one's
-// fields win. The machine need not read either, and a repeated CreateRuntime gets
-// the change.
+// fields win and repeated fields add up. The machine need not read either, and a
+// repeated CreateRuntime gets the change.
 func Config(s State) []byte { return s.Request.Config }

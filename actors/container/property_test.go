@@ -1,6 +1,8 @@
 package container_test
 
 import (
+	"bytes"
+	"reflect"
 	"testing"
 	"time"
 
@@ -41,7 +43,7 @@ var rules = machinetest.Rules[container.State, container.Command, container.Even
 
 func call(t *rapid.T, w *walk) container.Command {
 	create := container.Create{
-		ID: "c1", Sandbox: "p1", Name: container.Name{Name: "web"}, ConfigDigest: "d1", StopSignal: "SIGTERM", At: w.Now,
+		ID: "c1", Sandbox: "p1", Name: container.Name{Name: "web"}, Config: []byte("config"), ConfigDigest: "d1", StopSignal: "SIGTERM", At: w.Now,
 	}
 	if w.Life.State.Phase == container.Absent {
 		return create
@@ -126,6 +128,10 @@ func holdOwed(t machinetest.TB, w *walk) {
 	t.Helper()
 	s := w.Life.State
 	for _, f := range container.Owed(s) {
+		// Whatever is done to the container follows the configuration in force.
+		if spec := reflect.ValueOf(f).FieldByName("Spec"); spec.IsValid() && !bytes.Equal(spec.Interface().(container.Spec).Config, container.Config(s)) {
+			t.Fatalf("%s has another configuration\n%s", machinetest.Describe(f), w.Life.History())
+		}
 		switch f.(type) {
 		case container.Kill, container.SignalStop:
 			asked := len(s.Stopping.Requests) > 0 || s.Stopping.Killing

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"time"
 
-	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 )
 
@@ -112,7 +111,3 @@ func (RemoveContainerDone) command() {}
 func (StopHolderDone) command()      {}
 func (DetachNetworkDone) command()   {}
 func (ReleaseSandboxDone) command()  {}
-
-func failure(s State, op string, err error) fault.Fault {
-	return fault.From(err, op, string(s.ID))
-}

@@ -1,8 +1,6 @@
 package sandbox
 
-import (
-	"github.com/stele-runtime/stele/actors/fault"
-)
+import "github.com/stele-runtime/stele/actors/fault"
 
 // Decide says which facts follow from a command. No events and no error means
 // that the command asks for what is already so. An error is a *fault.Fault and
@@ -32,84 +30,34 @@ func decide(s State, c Command) ([]Event, error) {
 	case Run:
 		return decideRun(s, c)
 	case AddContainer:
-		if s.Phase != Ready {
-			return nil, fault.New(fault.Precondition, "create container", string(s.ID), "the pod sandbox is %s, not ready", s.Phase)
-		}
-		if _, known := s.Containers[c.Container]; known {
-			return nil, nil
-		}
-		return []Event{ContainerAdded{c.Container}}, nil
+		return decideAdd(s, c)
 	case ForgetContainer:
-		if _, known := s.Containers[c.Container]; !known {
-			return nil, nil
-		}
-		return []Event{ContainerForgotten{c.Container}}, nil
+		return decideForget(s, c), nil
 	case Stop:
-		if s.Phase == Creating || s.Phase == Ready {
-			return []Event{StopRequested{}}, nil
-		}
-		// Who asks again wants it tried again.
-		if s.Phase == Stopping && len(s.Retries) > 0 {
-			return []Event{StopRequested{}}, nil
-		}
-		return nil, nil
+		return decideStop(s), nil
 	case Remove:
 		return decideRemove(s), nil
 	case HolderExited:
 		return decideHolderExited(s, c), nil
 	case NodeRebooted:
-		if s.Phase == Creating || s.Phase == Ready {
-			return []Event{SandboxLost{*fault.New(fault.Interrupted, "run pod sandbox", string(s.ID), "the node was rebooted")}}, nil
-		}
-		return nil, nil
+		return decideRebooted(s), nil
+
 	case PrepareSandboxDone:
-		if c.Err != nil {
-			return []Event{SandboxPrepareFailed{failure(s, "prepare sandbox", c.Err)}}, nil
-		}
-		return []Event{SandboxPrepared{}}, nil
+		return decidePrepared(s, c), nil
 	case AttachNetworkDone:
-		if c.Err != nil {
-			return []Event{NetworkAttachFailed{failure(s, "attach network", c.Err)}}, nil
-		}
-		return []Event{NetworkAttached{IPs: c.IPs, Result: c.Result}}, nil
+		return decideAttached(s, c), nil
 	case StartHolderDone:
-		if c.Err != nil {
-			return []Event{HolderStartFailed{failure(s, "start the pod's init", c.Err)}}, nil
-		}
-		return []Event{HolderStarted{c.PID}}, nil
+		return decideHolderStarted(s, c), nil
 	case StopContainerDone:
-		if _, known := s.Containers[c.Container]; !known {
-			return nil, nil
-		}
-		if c.Err != nil {
-			f := fault.From(c.Err, "stop container", string(c.Container))
-			return []Event{ContainerStopFailed{c.Container, f, s.Retries.Next(StopContainer{Container: c.Container}.Key(), c.At)}}, nil
-		}
-		return []Event{ContainerStopped{c.Container}}, nil
+		return decideContainerStopped(s, c), nil
 	case RemoveContainerDone:
-		if _, known := s.Containers[c.Container]; !known {
-			return nil, nil
-		}
-		if c.Err != nil {
-			f := fault.From(c.Err, "remove container", string(c.Container))
-			return []Event{ContainerRemoveFailed{c.Container, f, s.Retries.Next(RemoveContainer{Container: c.Container}.Key(), c.At)}}, nil
-		}
-		return []Event{ContainerForgotten{c.Container}}, nil
+		return decideContainerRemoved(s, c), nil
 	case StopHolderDone:
-		if c.Err != nil {
-			return []Event{HolderStopFailed{failure(s, "stop the pod's init", c.Err), s.Retries.Next(StopHolder{}.Key(), c.At)}}, nil
-		}
-		return []Event{HolderStopped{}}, nil
+		return decideHolderStopped(s, c), nil
 	case DetachNetworkDone:
-		if c.Err != nil {
-			return []Event{NetworkDetachFailed{failure(s, "detach network", c.Err), s.Retries.Next(DetachNetwork{}.Key(), c.At)}}, nil
-		}
-		return []Event{NetworkDetached{}}, nil
+		return decideDetached(s, c), nil
 	case ReleaseSandboxDone:
-		if c.Err != nil {
-			return []Event{SandboxReleaseFailed{failure(s, "release sandbox", c.Err), s.Retries.Next(ReleaseSandbox{}.Key(), c.At)}}, nil
-		}
-		return []Event{SandboxReleased{}}, nil
+		return decideReleased(s, c), nil
 	}
 	return nil, fault.New(fault.Internal, "decide", string(s.ID), "unknown command %T", c)
 }
@@ -132,6 +80,32 @@ func decideRun(s State, c Run) ([]Event, error) {
 			c.Name.Name, c.Name.Namespace, c.Name.Attempt, s.ID, s.Phase)
 	}
 	return nil, nil
+}
+
+func decideAdd(s State, c AddContainer) ([]Event, error) {
+	if s.Phase != Ready {
+		return nil, fault.New(fault.Precondition, "create container", string(s.ID), "the pod sandbox is %s, not ready", s.Phase)
+	}
+	if _, known := s.Containers[c.Container]; known {
+		return nil, nil
+	}
+	return []Event{ContainerAdded{c.Container}}, nil
+}
+
+func decideForget(s State, c ForgetContainer) []Event {
+	if _, known := s.Containers[c.Container]; !known {
+		return nil
+	}
+	return []Event{ContainerForgotten{c.Container}}
+}
+
+func decideStop(s State) []Event {
+	// Who asks again wants it tried again.
+	again := s.Phase == Stopping && len(s.Retries) > 0
+	if s.Phase == Creating || s.Phase == Ready || again {
+		return []Event{StopRequested{}}
+	}
+	return nil
 }
 
 func decideRemove(s State) []Event {
@@ -162,6 +136,13 @@ func decideHolderExited(s State, c HolderExited) []Event {
 		events = append(events, SandboxLost{*f})
 	}
 	return events
+}
+
+func decideRebooted(s State) []Event {
+	if s.Phase == Creating || s.Phase == Ready {
+		return []Event{SandboxLost{*fault.New(fault.Interrupted, "run pod sandbox", string(s.ID), "the node was rebooted")}}
+	}
+	return nil
 }
 
 // milestone returns the fact that has become true by itself, or nil.

@@ -17,7 +17,7 @@ func TestTheTableOfCallsIsTrue(t *testing.T) {
 	root := filepath.Join("..", "..")
 	declared := map[string]bool{}
 	for _, machine := range []string{"sandbox", "container", "image"} {
-		for _, file := range []string{"command.go", "event.go", "owed.go"} {
+		for _, file := range []string{"command.go", "event.go", "effect.go"} {
 			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "actors", machine, file), nil, 0)
 			if err != nil {
 				t.Fatal(err)
