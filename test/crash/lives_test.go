@@ -75,13 +75,13 @@ func (r *run) noteBoth(s span) {
 // killDaemon kills the daemon. That may be before it has got another monitor for one
 // that was killed: then both are dead.
 func (r *run) killDaemon() {
-	s := r.killed("daemon", r.h.Kill9)
+	s := r.killed("daemon", r.h.Daemon.Kill9)
 	if !r.monitorKilled.IsZero() {
 		// At first nobody can ask what the daemon had got to, nor look at a log.
 		r.noteBoth(span{r.monitorKilled, s.to})
 	}
-	r.h.Launch()
-	r.h.WaitReady()
+	r.h.Daemon.Launch()
+	r.h.Daemon.WaitReady()
 	if r.monitorKilled.IsZero() || !r.hadMonitor(r.monitorKilled, s.from) {
 		return
 	}
@@ -110,7 +110,7 @@ func (r *run) hadMonitor(from, to time.Time) bool {
 
 // story is what became of a container, for a life that went wrong.
 func (r *run) story(c *runtimeapi.ContainerStatus) string {
-	r.h.WaitReady()
+	r.h.Daemon.WaitReady()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := func(nanos int64) string { return time.Unix(0, nanos).UTC().Format("15:04:05.000000") }
@@ -134,7 +134,7 @@ func (r *run) alone(c *runtimeapi.ContainerStatus) bool {
 
 // kill9Both kills both, in either order, with next to nothing in between.
 func (r *run) kill9Both(daemonFirst bool) {
-	first, second := r.killMonitor, r.h.Kill9
+	first, second := r.killMonitor, r.h.Daemon.Kill9
 	if daemonFirst {
 		first, second = second, first
 	}
@@ -173,7 +173,7 @@ func TestLives(t *testing.T) {
 		workers.Wait()
 	}()
 	kills := r.kill(rand.New(rand.NewPCG(seed, 0)), done)
-	r.h.WaitReady()
+	r.h.Daemon.WaitReady()
 	t.Logf("%v; %d ends that nobody could see", kills, r.unseen.Load())
 	for _, what := range []string{"daemon", "monitor", "both"} {
 		if kills[what] == 0 {
@@ -218,10 +218,10 @@ func (r *run) kill(random *rand.Rand, done <-chan struct{}) map[string]int {
 			kills["monitor"]++
 		case 3:
 			r.kill9Both(random.IntN(2) == 0)
-			r.h.Launch()
+			r.h.Daemon.Launch()
 			kills["both"]++
 		}
-		r.h.WaitReady()
+		r.h.Daemon.WaitReady()
 	}
 }
 

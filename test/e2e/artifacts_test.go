@@ -66,8 +66,8 @@ func TestArtifacts(t *testing.T) {
 	}
 	_, err = h.Images.RemoveImage(h.Context(), &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: id}})
 	h.Refused(err, codes.FailedPrecondition, "in use")
-	h.Kill9()
-	h.Start()
+	h.Daemon.Kill9()
+	h.Daemon.Start()
 	if got := status(name).GetId(); got != id {
 		t.Errorf("after a restart it is %q", got)
 	}

@@ -53,11 +53,11 @@ func (p *Pod) report(h *Harness, config *runtimeapi.ContainerConfig) testerRepor
 }
 
 // reportOf asks a container that runs the tester about itself.
-func (h *Harness) reportOf(id string) testerReport {
-	h.t.Helper()
+func (c *Client) reportOf(id string) testerReport {
+	c.t.Helper()
 	var r testerReport
-	if out := h.Exec(id, "/tester", "report"); json.Unmarshal([]byte(out), &r) != nil {
-		h.t.Fatalf("the tester's report is %q", out)
+	if out := c.Exec(id, "/tester", "report"); json.Unmarshal([]byte(out), &r) != nil {
+		c.t.Fatalf("the tester's report is %q", out)
 	}
 	return r
 }

@@ -10,5 +10,6 @@
 // The package must not know how Stele works inside: it speaks the CRI, runs the
 // commands that a user runs, and looks at the node.
 //
-// Read harness.go first, then client.go; life_test.go is the shortest story.
+// Read harness.go first, then daemon.go (the process), client.go (the calls) and pod.go;
+// life_test.go is the shortest story.
 package e2e

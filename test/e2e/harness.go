@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/test/audit"
 	"github.com/stele-runtime/stele/test/images"
@@ -70,12 +70,11 @@ type Harness struct {
 	Scope  audit.Scope
 	Before audit.Snapshot
 
-	Runtime runtimeapi.RuntimeServiceClient
-	Images  runtimeapi.ImageServiceClient
+	// Client speaks with the daemon, Daemon is its process.
+	*Client
+	Daemon *Daemon
 
-	t       testing.TB
 	options Options
-	daemon  *daemon
 	serial  *atomic.Int64
 }
 
@@ -85,11 +84,14 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 	if os.Geteuid() != 0 {
 		t.Fatal("these tests need root")
 	}
-	h := &Harness{Programs: programs, t: t, options: options, serial: &atomic.Int64{}, daemon: &daemon{}}
-	base := h.claim()
+	h := &Harness{Programs: programs, options: options, serial: &atomic.Int64{}}
+	number, base := claim(t)
+	h.Number = number
 	h.Root, h.State = filepath.Join(base, "root"), filepath.Join("/run", filepath.Base(base))
 	h.Logs, h.Share, h.ConfDir = filepath.Join(base, "logs"), filepath.Join(base, "share"), filepath.Join(base, "cni")
 	h.Socket = filepath.Join(h.State, "stele.sock")
+	h.Client = connect(t, h.Socket)
+	h.Daemon = &Daemon{t: t, client: h.Client, program: programs.Stele, process: &process{log: filepath.Join(base, "daemon.log")}}
 	h.Bridge = fmt.Sprintf("stlt%d", h.Number)
 	h.CgroupParent = "/" + filepath.Base(base)
 	h.Scope = audit.Scope{
@@ -110,14 +112,13 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 	h.writeConfig(base)
 	h.WriteNetwork(options.Plugins...)
 
-	h.daemon.log = filepath.Join(base, "daemon.log")
+	h.Daemon.args = h.arguments()
 	if options.OwnBoot {
-		h.daemon.boot = filepath.Join(base, "boot_id")
+		h.Daemon.process.boot = filepath.Join(base, "boot_id")
 		h.newBoot()
 	}
-	h.connect()
 	t.Cleanup(h.finish)
-	h.Start()
+	h.Daemon.Start()
 	h.Pull(h.Busybox)
 	h.Pull(h.Tester)
 	var err error
@@ -131,26 +132,43 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 // that it runs are removed at its end.
 func (h *Harness) In(t testing.TB) *Harness {
 	inner := *h
-	inner.t = t
+	inner.Client, inner.Daemon = h.Client.in(t), h.Daemon.in(t)
 	return &inner
 }
 
 // claim finds a number that no other harness on the machine has, and makes its
 // directory, in which the daemon's persistent files are.
-func (h *Harness) claim() string {
-	h.t.Helper()
-	for h.Number = 1; h.Number < 255; h.Number++ {
-		dir := fmt.Sprintf("/var/tmp/stele-e2e-%d", h.Number)
+func claim(t testing.TB) (number int, dir string) {
+	t.Helper()
+	for number = 1; number < 255; number++ {
+		dir := fmt.Sprintf("/var/tmp/stele-e2e-%d", number)
 		err := os.Mkdir(dir, 0o755)
 		if err == nil {
-			return dir
+			return number, dir
 		}
 		if !errors.Is(err, fs.ErrExist) {
-			h.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	h.t.Fatal("254 other daemons are under test, or their directories were left: see /var/tmp/stele-e2e-*")
-	return ""
+	t.Fatal("254 other daemons are under test, or their directories were left: see /var/tmp/stele-e2e-*")
+	return 0, ""
+}
+
+// arguments are the daemon's.
+func (h *Harness) arguments() []string {
+	args := []string{
+		"serve", "--config", filepath.Join(filepath.Dir(h.Root), "config.toml"), "--root", h.Root, "--state", h.State,
+		"--listen", "unix://" + h.Socket, "--cni-conf-dir", h.ConfDir,
+		"--cni-plugin-dirs", strings.Join(h.Programs.PluginDirs, ","), "--monitor", h.Programs.Monitor,
+		"--runtime", "runc=" + h.Programs.Runc,
+	}
+	for name, path := range h.options.Handlers {
+		args = append(args, "--runtime", name+"="+path)
+	}
+	if h.options.LogLevel != "" {
+		args = append(args, "--log-level", h.options.LogLevel)
+	}
+	return args
 }
 
 func (h *Harness) writeConfig(base string) {
@@ -229,17 +247,17 @@ func (h *Harness) Audit() {
 // again: then nothing at all may be there.
 func (h *Harness) finish() {
 	h.t.Helper()
-	if !h.daemon.running() {
-		h.t.Errorf("the daemon is not running at the end: %v", h.daemon.ended())
+	if !h.Daemon.process.running() {
+		h.t.Errorf("the daemon is not running at the end: %v", h.Daemon.process.ended())
 	} else {
-		h.removeAll()
+		h.removePods()
 		if h.Before != nil {
 			audit.Check(h.t, h.Scope, h.Before)
 		}
 		if h.t.Failed() {
 			h.tell()
 		}
-		h.Stop()
+		h.Daemon.Stop()
 		h.stopMonitor()
 		if h.options.StorageSize != "" {
 			if err := unix.Unmount(h.storage(), 0); err != nil {
@@ -248,23 +266,8 @@ func (h *Harness) finish() {
 		}
 		audit.Check(h.t, h.Scope, nil)
 	}
-	for _, trouble := range h.daemon.trouble() {
+	for _, trouble := range h.Daemon.process.trouble() {
 		h.t.Errorf("the daemon reported:\n%s", trouble)
-	}
-}
-
-// removeAll stops and removes every pod.
-func (h *Harness) removeAll() {
-	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	pods, err := h.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
-	if err != nil {
-		h.t.Errorf("list pods: %v", err)
-		return
-	}
-	for _, pod := range pods.Items {
-		h.removePod(pod.Id)
 	}
 }
 
@@ -310,7 +313,7 @@ func (h *Harness) MonitorPIDs() []int {
 // common cgroup parent and the directories.
 func (h *Harness) wipe(base string) {
 	h.t.Helper()
-	h.daemon.kill()
+	h.Daemon.process.kill()
 	if err := audit.Clear(h.Scope); err != nil {
 		h.t.Error(err)
 	}
@@ -324,7 +327,7 @@ func (h *Harness) wipe(base string) {
 // tell shows what is known of a failure: the daemon's log, and the history.
 func (h *Harness) tell() {
 	h.t.Helper()
-	h.t.Logf("the daemon's log:\n%s", tail(h.daemon.log, 200))
+	h.t.Logf("the daemon's log:\n%s", tail(h.Daemon.process.log, 200))
 	if events, err := h.stele("events"); err == nil {
 		h.t.Logf("events:\n%s", lastLines(events, 300))
 	} else {
@@ -360,20 +363,6 @@ func (h *Harness) write(path, content string) {
 	}
 }
 
-// patience is how long anything may take before a test gives up on it. The race
-// detector and a busy machine make slow what is fast elsewhere.
-const patience = 2 * time.Minute
-
-// Eventually waits until the condition holds.
-func (h *Harness) Eventually(what string, condition func() bool) {
-	h.t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
 // Reachable dials a TCP address until somebody answers.
 func (h *Harness) Reachable(address string) net.Conn {
 	h.t.Helper()
@@ -397,4 +386,41 @@ func tail(path string, lines int) string {
 func lastLines(text string, lines int) string {
 	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// PowerFailure does to a daemon with OwnBoot what one does to a node: nothing is left of
+// what the kernel had, and of the log what it was when KeepLog returned.
+func (h *Harness) PowerFailure(log map[string][]byte) {
+	h.t.Helper()
+	h.Daemon.Kill9()
+	if err := audit.Clear(h.Scope); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.RemoveAll(h.State); err != nil {
+		h.t.Fatal(err)
+	}
+	for path, content := range log {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	h.newBoot()
+	h.Daemon.Start()
+}
+
+func (h *Harness) newBoot() { h.write(h.Daemon.process.boot, rand.Text()+"\n") }
+
+// KeepLog reads the files of the event log.
+func (h *Harness) KeepLog() map[string][]byte {
+	h.t.Helper()
+	kept := map[string][]byte{}
+	for _, name := range []string{"events.db", "events.db.journal"} {
+		path := filepath.Join(h.Root, name)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		kept[path] = content
+	}
+	return kept
 }

@@ -9,20 +9,20 @@ import (
 )
 
 // ImageStatus asks for the status of an image; nil if it is not there.
-func (h *Harness) ImageStatus(ref string) *runtimeapi.Image {
-	h.t.Helper()
-	answer, err := h.Images.ImageStatus(h.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
+func (c *Client) ImageStatus(ref string) *runtimeapi.Image {
+	c.t.Helper()
+	answer, err := c.Images.ImageStatus(c.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
 	if err != nil {
-		h.t.Fatalf("status of image %s: %v", ref, err)
+		c.t.Fatalf("status of image %s: %v", ref, err)
 	}
 	return answer.Image
 }
 
 // RemoveImage removes an image.
-func (h *Harness) RemoveImage(ref string) {
-	h.t.Helper()
-	if _, err := h.Images.RemoveImage(h.Context(), &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}}); err != nil {
-		h.t.Fatalf("remove image %s: %v", ref, err)
+func (c *Client) RemoveImage(ref string) {
+	c.t.Helper()
+	if _, err := c.Images.RemoveImage(c.Context(), &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}}); err != nil {
+		c.t.Fatalf("remove image %s: %v", ref, err)
 	}
 }
 
@@ -52,13 +52,13 @@ func sha256Of(content []byte) []byte {
 }
 
 // removeContainers removes all containers of a pod.
-func (h *Harness) removeContainers(pod *Pod) {
-	h.t.Helper()
-	all, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: pod.ID}})
+func (c *Client) removeContainers(pod *Pod) {
+	c.t.Helper()
+	all, err := c.Runtime.ListContainers(c.Context(), &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: pod.ID}})
 	if err != nil {
-		h.t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	for _, c := range all.Containers {
-		h.RemoveContainer(c.Id)
+	for _, listed := range all.Containers {
+		c.RemoveContainer(listed.Id)
 	}
 }

@@ -72,7 +72,7 @@ func TestSecretsOfPulls(t *testing.T) {
 		}
 	}
 
-	s.texts["the log"] = tail(h.daemon.log, 1_000_000)
+	s.texts["the log"] = tail(h.Daemon.process.log, 1_000_000)
 	for _, command := range []string{
 		"events", "events --json", "events --json --environment", "image ls", "image inspect " + s.ref(s.basic), "inspect image " + s.ref(s.basic), "inspect --log-stats",
 	} {
@@ -82,11 +82,11 @@ func TestSecretsOfPulls(t *testing.T) {
 		s.texts[name] = answer
 	}
 	s.texts["the metrics"] = get(t, "http://"+metrics+"/metrics")
-	h.Stop()
+	h.Daemon.Stop()
 	for _, dir := range []string{h.Root, h.State} {
 		s.addFiles(t, dir)
 	}
-	h.Start()
+	h.Daemon.Start()
 	s.expectNowhere(t)
 	h.RemoveImage(s.ref(s.basic))
 	h.RemoveImage(s.ref(s.bearer))
@@ -217,19 +217,19 @@ func (s *secrets) pull(t *testing.T, h *Harness, at *images.Proxy, auth *runtime
 }
 
 // verboseAnswers are what the services say when asked for all they know.
-func (h *Harness) verboseAnswers(image string) map[string]string {
-	h.t.Helper()
-	status, err := h.Runtime.Status(h.Context(), &runtimeapi.StatusRequest{Verbose: true})
+func (c *Client) verboseAnswers(image string) map[string]string {
+	c.t.Helper()
+	status, err := c.Runtime.Status(c.Context(), &runtimeapi.StatusRequest{Verbose: true})
 	if err != nil {
-		h.t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	found, err := h.Images.ImageStatus(h.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: image}, Verbose: true})
+	found, err := c.Images.ImageStatus(c.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: image}, Verbose: true})
 	if err != nil {
-		h.t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	all, err := h.Images.ListImages(h.Context(), &runtimeapi.ListImagesRequest{})
+	all, err := c.Images.ListImages(c.Context(), &runtimeapi.ListImagesRequest{})
 	if err != nil {
-		h.t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	return map[string]string{"Status": status.String(), "ImageStatus": found.String(), "ListImages": all.String()}
 }

@@ -144,8 +144,8 @@ func TestNetworkTeardownFails(t *testing.T) {
 	h.write(failures, "")
 	h.WriteNetwork(map[string]any{"type": "flaky", "failures": failures})
 	// The daemon reads its configuration at its start at the latest.
-	h.Stop()
-	h.Start()
+	h.Daemon.Stop()
+	h.Daemon.Start()
 	config := h.PodConfig("sticky")
 	pod := h.RunPod(config)
 	ip := pod.IP()
@@ -175,11 +175,11 @@ func TestForeignAttachmentsAreCollected(t *testing.T) {
 	h.WriteNetwork(map[string]any{"type": "flaky", "collected": collected})
 	pod, gone := h.RunPod(h.PodConfig("known")), h.RunPod(h.PodConfig("gone"))
 	gone.Remove()
-	h.Kill9()
+	h.Daemon.Kill9()
 	if err := os.RemoveAll(collected); err != nil {
 		t.Fatal(err)
 	}
-	h.Start()
+	h.Daemon.Start()
 	var told struct {
 		Valid []struct{ ContainerID, IfName string } `json:"cni.dev/valid-attachments"`
 	}

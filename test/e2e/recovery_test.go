@@ -52,7 +52,7 @@ func TestKillWhilePodsRun(t *testing.T) {
 	}
 	before := h.everything()
 
-	h.Kill9()
+	h.Daemon.Kill9()
 	h.write(trigger, "")
 	killed := time.Now()
 	for _, pod := range pods {
@@ -62,7 +62,7 @@ func TestKillWhilePodsRun(t *testing.T) {
 		h.Eventually("the log grows while no daemon runs", func() bool { return len(h.ReadLog(log)) > had+20 })
 	}
 	restarted := time.Now()
-	h.Start()
+	h.Daemon.Start()
 
 	for i, id := range ending {
 		got := h.WaitExit(id)
@@ -119,26 +119,26 @@ func TestKillWhilePodsRun(t *testing.T) {
 
 // everything is the status of every pod and container, by id, without what
 // differs from one moment to the next.
-func (h *Harness) everything() map[string]proto.Message {
-	h.t.Helper()
+func (c *Client) everything() map[string]proto.Message {
+	c.t.Helper()
 	all := map[string]proto.Message{}
-	pods, err := h.Runtime.ListPodSandbox(h.Context(), &runtimeapi.ListPodSandboxRequest{})
+	pods, err := c.Runtime.ListPodSandbox(c.Context(), &runtimeapi.ListPodSandboxRequest{})
 	if err != nil {
-		h.t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	for _, listed := range pods.Items {
-		answer, err := h.Runtime.PodSandboxStatus(h.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: listed.Id})
+		answer, err := c.Runtime.PodSandboxStatus(c.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: listed.Id})
 		if err != nil {
-			h.t.Fatal(err)
+			c.t.Fatal(err)
 		}
 		all[listed.Id], all["list "+listed.Id] = answer.Status, listed
 	}
-	containers, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{})
+	containers, err := c.Runtime.ListContainers(c.Context(), &runtimeapi.ListContainersRequest{})
 	if err != nil {
-		h.t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	for _, listed := range containers.Containers {
-		all[listed.Id] = h.ContainerStatus(listed.Id)
+		all[listed.Id] = c.ContainerStatus(listed.Id)
 	}
 	return all
 }
@@ -158,11 +158,11 @@ func TestKillDuringStop(t *testing.T) {
 		result <- err
 	}()
 	h.Eventually("the signal came", func() bool { return len(pod.Log(config)) > 1 })
-	h.Kill9()
+	h.Daemon.Kill9()
 	if err := <-result; err == nil {
 		t.Error("StopContainer succeeded without a daemon")
 	}
-	h.Start()
+	h.Daemon.Start()
 	h.StopContainer(id, 1)
 	if code := h.ContainerStatus(id).ExitCode; code != 137 {
 		t.Errorf("exit code %d, want 137", code)
@@ -215,10 +215,10 @@ func TestKillAtAnyMoment(t *testing.T) {
 			interrupted := make(chan error, 1)
 			go func() { interrupted <- step.call() }()
 			time.Sleep(delay)
-			h.Kill9()
+			h.Daemon.Kill9()
 			err := <-interrupted
 			t.Logf("round %d: killed %s into %s: %v", round, delay.Round(100*time.Microsecond), step.name, err)
-			h.Start()
+			h.Daemon.Start()
 			if !again {
 				break
 			}
@@ -230,7 +230,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 		// Whatever is there can be found and removed. A pod that nobody asked for
 		// again comes to be all the same, and shows once it has.
 		h.Eventually("nothing is left", func() bool {
-			h.removeAll()
+			h.removePods()
 			leaks, err := audit.Lasting(h.Scope, h.Before, 0)
 			return err == nil && len(leaks) == 0
 		})
@@ -332,10 +332,10 @@ func TestKillUnderLoad(t *testing.T) {
 	}
 	for range kills {
 		time.Sleep(time.Duration(200+random.IntN(800)) * time.Millisecond)
-		h.Kill9()
-		h.Launch()
+		h.Daemon.Kill9()
+		h.Daemon.Launch()
 	}
-	h.WaitReady()
+	h.Daemon.WaitReady()
 	for range pods {
 		if err := <-done; err != nil {
 			t.Error(err)

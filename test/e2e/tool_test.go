@@ -150,8 +150,8 @@ func TestImageVolume(t *testing.T) {
 		_, err := pod.TryCreate(bad)
 		h.Refused(err, code, "mounts[0].image")
 	}
-	h.Kill9()
-	h.Start()
+	h.Daemon.Kill9()
+	h.Daemon.Start()
 	if got := h.Exec(id, "cat", "/part/weights"); got != "heavy" {
 		t.Errorf("after a restart the volume has %q", got)
 	}
