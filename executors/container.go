@@ -20,11 +20,13 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/facts"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/storage"
+	"github.com/stele-runtime/stele/executors/volumes"
 )
 
 func (x *Executor) prepareRootfs(ctx context.Context, c container.Spec) error {
@@ -72,7 +74,7 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 	if err != nil {
 		return process, err
 	}
-	s, err := spec.Container(spec.Input{
+	in := spec.Input{
 		SandboxID: string(c.Sandbox), ContainerID: string(c.ID),
 		Sandbox: pod, Container: config,
 		Image: rootfs.Config, ImageName: config.GetImage().GetImage(),
@@ -81,12 +83,20 @@ func (x *Executor) createRuntime(ctx context.Context, c container.Spec) (contain
 		Namespaces: paths, Files: x.podFiles(c, pod),
 		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
 		Options: spec.Options{OwnDirs: []string{x.RootDir, x.StateDir}},
-	})
+	}
+	questions, err := spec.Ask(in)
 	if err != nil {
 		return process, err
 	}
+	plan, err := spec.Container(in, facts.Answer(questions))
+	if err != nil {
+		return process, err
+	}
+	if err := volumes.Make(plan.Steps); err != nil {
+		return process, err
+	}
 	made, err := runtime.Create(ctx, oci.Bundle{
-		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: s,
+		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec,
 		LogPath: logPath, MaxLogSize: x.MaxLogSize,
 		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})

@@ -23,10 +23,10 @@ import (
 	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
+	"github.com/stele-runtime/stele/executors/facts"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/registry"
-	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
@@ -69,7 +69,7 @@ func openDrivers(ctx context.Context, c config.Config, reports *reports, logger 
 	if d.Cgroups, err = cgroups.NewManager(layout, cgroupDriver(c.Runtime.CgroupDriver), ""); err != nil {
 		return nil, err
 	}
-	if d.Host, err = spec.DetectHost(); err != nil {
+	if d.Host, err = facts.DetectHost(); err != nil {
 		return nil, err
 	}
 	storage.RouteLibraryLogs(logger)

@@ -300,7 +300,7 @@ func TestLinkedEtc(t *testing.T) {
 		in.Rootfs = rootfs
 		in.Container.WorkingDir = "/etc/work"
 		in.Image.Config.Volumes = map[string]struct{}{"/etc/volume": {}}
-		s, err := spec.Container(in)
+		s, err := n.plan(in)
 		if err == nil {
 			_, err = n.driver.Create(t.Context(), n.bundleOf(id, s))
 		}

@@ -19,10 +19,12 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/executors/cgroups"
+	"github.com/stele-runtime/stele/executors/facts"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/volumes"
 )
 
 // patience bounds how long a test waits for what must happen.
@@ -81,7 +83,7 @@ func newNode(t testing.TB) *node {
 	n.must(err)
 	n.cgroups, err = cgroups.NewManager(found, cgroups.Cgroupfs, "/stele-"+filepath.Base(dir))
 	n.must(err)
-	n.host, err = spec.DetectHost()
+	n.host, err = facts.DetectHost()
 	n.must(err)
 	n.driver = n.newDriver(oci.Runtime{Name: "runc", Path: tools.runc, StateRoot: n.path("runc")})
 	n.files = spec.Files(podfiles.In(n.path("pod")))
@@ -246,9 +248,22 @@ func (n *node) container(id string) oci.Container {
 // bundle makes a container's spec and what to create it from.
 func (n *node) bundle(in spec.Input) oci.Bundle {
 	n.t.Helper()
-	s, err := spec.Container(in)
+	s, err := n.plan(in)
 	n.must(err)
 	return n.bundleOf(in.ContainerID, s)
+}
+
+// plan makes a container's spec, and what it needs on the disk.
+func (n *node) plan(in spec.Input) (*specs.Spec, error) {
+	questions, err := spec.Ask(in)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := spec.Container(in, facts.Answer(questions))
+	if err != nil {
+		return nil, err
+	}
+	return plan.Spec, volumes.Make(plan.Steps)
 }
 
 func (n *node) bundleOf(id string, s *specs.Spec) oci.Bundle {

@@ -20,26 +20,26 @@ const (
 	AnnotationHolder = "io.github.stele-runtime.holder"
 )
 
-// annotations names the container, and passes on those annotations of the pod
+// planAnnotations names the container, and passes on those annotations of the pod
 // and the container that the node's administrator lists by their exact keys.
 // Runtimes take orders from annotations (CVE-2024-3154), so all others stay
 // behind; labels of the image always do (CVE-2026-53488).
-func (b *builder) annotations() error {
-	out := podAnnotations(b.in.SandboxID, b.in.Sandbox)
-	allowed := b.in.Options.Annotations
-	for _, from := range []map[string]string{b.in.Sandbox.GetAnnotations(), b.in.Container.GetAnnotations()} {
+func planAnnotations(r *request, plan *Plan) error {
+	out := podAnnotations(r.SandboxID, r.Sandbox)
+	allowed := r.Options.Annotations
+	for _, from := range []map[string]string{r.Sandbox.GetAnnotations(), r.Container.GetAnnotations()} {
 		for key, value := range from {
 			if slices.Contains(allowed, key) {
 				out[key] = value
 			}
 		}
 	}
-	out[AnnotationContainerName] = b.in.Container.GetMetadata().GetName()
-	if b.in.ImageName != "" {
-		out[AnnotationImageName] = b.in.ImageName
+	out[AnnotationContainerName] = r.Container.GetMetadata().GetName()
+	if r.ImageName != "" {
+		out[AnnotationImageName] = r.ImageName
 	}
 	maps.DeleteFunc(out, func(_, value string) bool { return value == "" })
-	b.spec.Annotations = out
+	plan.Spec.Annotations = out
 	return nil
 }
 

@@ -18,21 +18,21 @@ func DefaultCapabilities() []string {
 
 const fieldCapabilities = "linux.security_context.capabilities"
 
-// capabilities sets what the process may do. Its inheritable and ambient sets
+// planCapabilities sets what the process may do. Its inheritable and ambient sets
 // are empty (CVE-2022-24769, CVE-2022-27652), but for what
 // add_ambient_capabilities names. A node can't give what it hasn't got: defaults
 // and ALL give what is there, a name that isn't there is refused.
-func (b *builder) capabilities() error {
-	has := b.in.Host.Capabilities
-	if b.sec.Privileged {
-		b.setCapabilities(slices.Clone(has), nil)
+func planCapabilities(r *request, plan *Plan) error {
+	has := r.Host.Capabilities
+	if r.sec.Privileged {
+		setCapabilities(plan.Spec.Process, slices.Clone(has), nil)
 		return nil
 	}
-	defaults := b.in.Options.Capabilities
+	defaults := r.Options.Capabilities
 	if defaults == nil {
 		defaults = DefaultCapabilities()
 	}
-	want := b.sec.GetCapabilities()
+	want := r.sec.GetCapabilities()
 	granted := intersect(defaults, has)
 	if containsAll(want.GetAddCapabilities()) {
 		granted = slices.Clone(has)
@@ -52,17 +52,17 @@ func (b *builder) capabilities() error {
 		ambient = slices.Clone(has)
 	}
 	dropped := func(c string) bool {
-		return slices.ContainsFunc(want.GetDropCapabilities(), func(d string) bool { return capName(d) == c })
+		return slices.ContainsFunc(want.GetDropCapabilities(), func(d string) bool { return CapabilityName(d) == c })
 	}
 	granted = slices.DeleteFunc(slices.Concat(granted, add, ambient), dropped)
 	ambient = slices.DeleteFunc(ambient, dropped)
-	b.setCapabilities(granted, ambient)
+	setCapabilities(plan.Spec.Process, granted, ambient)
 	return nil
 }
 
-func (b *builder) setCapabilities(granted, ambient []string) {
+func setCapabilities(process *specs.Process, granted, ambient []string) {
 	granted, ambient = sortedSet(granted), sortedSet(ambient)
-	b.spec.Process.Capabilities = &specs.LinuxCapabilities{
+	process.Capabilities = &specs.LinuxCapabilities{
 		Bounding:    granted,
 		Effective:   granted,
 		Permitted:   granted,
@@ -75,7 +75,7 @@ func (b *builder) setCapabilities(granted, ambient []string) {
 func named(field string, names, has []string) ([]string, error) {
 	var out []string
 	for _, name := range names {
-		c := capName(name)
+		c := CapabilityName(name)
 		if c == "ALL" {
 			continue
 		}
@@ -87,8 +87,8 @@ func named(field string, names, has []string) ([]string, error) {
 	return out, nil
 }
 
-// capName returns the kernel's name of a capability, or ALL.
-func capName(name string) string {
+// CapabilityName returns the kernel's name of a capability, or ALL.
+func CapabilityName(name string) string {
 	name = strings.ToUpper(name)
 	if name == "ALL" || name == "CAP_ALL" {
 		return "ALL"
@@ -103,19 +103,19 @@ func capName(name string) string {
 func knownCapabilities() []string {
 	var names []string
 	for _, c := range capability.ListKnown() {
-		names = append(names, capName(c.String()))
+		names = append(names, CapabilityName(c.String()))
 	}
 	return names
 }
 
 func containsAll(names []string) bool {
-	return slices.ContainsFunc(names, func(n string) bool { return capName(n) == "ALL" })
+	return slices.ContainsFunc(names, func(n string) bool { return CapabilityName(n) == "ALL" })
 }
 
 func intersect(names, has []string) []string {
 	var out []string
 	for _, name := range names {
-		if c := capName(name); slices.Contains(has, c) {
+		if c := CapabilityName(name); slices.Contains(has, c) {
 			out = append(out, c)
 		}
 	}

@@ -2,8 +2,6 @@ package spec
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -30,10 +28,10 @@ func TestCommand(t *testing.T) {
 		{"empty word", []string{""}, []string{"c"}, nil, nil, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			in := fixture(t)
+			in := fixture()
 			in.Image.Config.Entrypoint, in.Image.Config.Cmd = tc.entrypoint, tc.cmd
 			in.Container.Command, in.Container.Args = tc.command, tc.args
-			got, err := Container(in)
+			got, err := in.container()
 			if tc.want == nil {
 				if fe, ok := errors.AsType[*FieldError](err); !ok || fe.Field != "command" {
 					t.Fatalf("error %v", err)
@@ -52,57 +50,39 @@ func TestCommand(t *testing.T) {
 
 func TestWorkingDir(t *testing.T) {
 	t.Run("made", func(t *testing.T) {
-		in := fixture(t)
+		in := fixture()
 		in.Image.Config.WorkingDir = "srv/../srv/app"
-		got, err := Container(in)
-		if err != nil || got.Process.Cwd != "/srv/app" {
+		got, err := in.plan()
+		if err != nil || got.Spec.Process.Cwd != "/srv/app" {
 			t.Fatalf("%v, %v", got, err)
 		}
-		if info, err := os.Stat(filepath.Join(in.Rootfs, "srv/app")); err != nil || !info.IsDir() {
-			t.Error(err)
+		want := []Step{MakeWorkingDir{Field: "the image's working directory", Rootfs: in.Rootfs, Path: "/srv/app"}}
+		if diff := cmp.Diff(want, got.Steps); diff != "" {
+			t.Error(diff)
 		}
 	})
 	t.Run("in a volume, left to the volume", func(t *testing.T) {
-		in := fixture(t)
+		in := fixture()
 		in.Container.WorkingDir = "/data/sub"
-		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/data", HostPath: t.TempDir()}}
-		if _, err := Container(in); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := os.Stat(filepath.Join(in.Rootfs, "data")); err == nil {
-			t.Error("made in the image")
+		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/data", HostPath: "/there"}}
+		if got, err := in.plan(); err != nil || len(got.Steps) > 0 {
+			t.Errorf("%v, %v", got.Steps, err)
 		}
 	})
-	t.Run("through a link, inside", func(t *testing.T) {
-		in := fixture(t)
-		outside := t.TempDir()
-		if err := os.Symlink(outside, filepath.Join(in.Rootfs, "out")); err != nil {
-			t.Fatal(err)
-		}
-		in.Container.WorkingDir = "/out/made"
-		_, err := Container(in)
-		if entries, _ := os.ReadDir(outside); len(entries) > 0 {
-			t.Errorf("made outside (%v)", err)
-		}
-	})
-	for name, dir := range map[string]string{
-		"a file":                "/etc/motd",
-		"below a file":          "/etc/motd/x",
-		"descriptor":            "/proc/self/fd/7",
-		"descriptor by dots":    "/x/../proc/1/fd/8/../8",
-		"descriptor by a link":  "/link",
-		"descriptor, short way": "/dev/fd/3",
-		"NUL":                   "/a\x00b",
+	for name, c := range map[string]struct{ dir, leadsTo string }{
+		"descriptor":            {"/proc/self/fd/7", "/proc/self/fd/7"},
+		"descriptor by dots":    {"/x/../proc/1/fd/8/../8", "/proc/1/fd/8"},
+		"descriptor by a link":  {"/link", "/proc/self/fd/7"},
+		"descriptor, short way": {"/dev/fd/3", "/dev/fd/3"},
+		"NUL":                   {"/a\x00b", "/a\x00b"},
 	} {
 		t.Run("refused: "+name, func(t *testing.T) {
-			in := fixture(t)
-			if err := os.Symlink("proc/self/fd/7", filepath.Join(in.Rootfs, "link")); err != nil {
-				t.Fatal(err)
-			}
-			in.Image.Config.WorkingDir = dir
-			got, err := Container(in)
+			in := fixture()
+			in.Image.Config.WorkingDir = c.dir
+			in.node.WorkingDir.Path = c.leadsTo
+			got, err := in.plan()
 			if _, ok := errors.AsType[*FieldError](err); !ok {
-				t.Errorf("cwd %+v, error %v", got, err)
+				t.Errorf("planned %+v, error %v", got, err)
 			}
 		})
 	}
@@ -110,19 +90,19 @@ func TestWorkingDir(t *testing.T) {
 
 // CVE-2022-4318, CVE-2026-15809: a line break in HOME.
 func TestEnvironmentRefused(t *testing.T) {
-	for name, change := range map[string]func(*Input){
-		"HOME of the pod, LF":   func(in *Input) { setEnv(in, "HOME", "/root\nx:x:0:0::/:/bin/sh") },
-		"HOME of the pod, CR":   func(in *Input) { setEnv(in, "HOME", "/root\r") },
-		"HOME of the image, LF": func(in *Input) { in.Image.Config.Env = []string{"HOME=/\nevil:x:0:0::/:"} },
-		"NUL in a value":        func(in *Input) { setEnv(in, "A", "x\x00y") },
-		"equals sign in a name": func(in *Input) { setEnv(in, "A=B", "x") },
-		"no name":               func(in *Input) { setEnv(in, "", "x") },
-		"not UTF-8":             func(in *Input) { setEnv(in, "A", "\xff") },
+	for name, change := range map[string]func(*scene){
+		"HOME of the pod, LF":   func(in *scene) { setEnv(in, "HOME", "/root\nx:x:0:0::/:/bin/sh") },
+		"HOME of the pod, CR":   func(in *scene) { setEnv(in, "HOME", "/root\r") },
+		"HOME of the image, LF": func(in *scene) { in.Image.Config.Env = []string{"HOME=/\nevil:x:0:0::/:"} },
+		"NUL in a value":        func(in *scene) { setEnv(in, "A", "x\x00y") },
+		"equals sign in a name": func(in *scene) { setEnv(in, "A=B", "x") },
+		"no name":               func(in *scene) { setEnv(in, "", "x") },
+		"not UTF-8":             func(in *scene) { setEnv(in, "A", "\xff") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := fixture(t)
-			change(&in)
-			_, err := Container(in)
+			in := fixture()
+			change(in)
+			_, err := in.container()
 			fe, ok := errors.AsType[*FieldError](err)
 			if !ok {
 				t.Fatalf("error %v", err)
@@ -132,14 +112,14 @@ func TestEnvironmentRefused(t *testing.T) {
 			}
 		})
 	}
-	in := fixture(t)
-	setEnv(&in, "HOME", `/root\nliteral`)
-	if _, err := Container(in); err != nil {
+	in := fixture()
+	setEnv(in, "HOME", `/root\nliteral`)
+	if _, err := in.container(); err != nil {
 		t.Errorf("a backslash and an n are no line break: %v", err)
 	}
 }
 
-func setEnv(in *Input, key, value string) {
+func setEnv(in *scene, key, value string) {
 	in.Container.Envs = []*cri.KeyValue{{Key: key, Value: []byte(value)}}
 }
 
@@ -147,14 +127,14 @@ func setEnv(in *Input, key, value string) {
 // for; and never more than the process has itself.
 func TestCapabilitySets(t *testing.T) {
 	known := append(knownCapabilities(), "ALL")
-	in := fixture(t)
+	in := fixture()
 	rapid.Check(t, func(t *rapid.T) {
 		list := func(label string) []string {
 			return rapid.SliceOfN(rapid.SampledFrom(known), 0, 4).Draw(t, label)
 		}
 		sec := security(in)
 		sec.Capabilities = &cri.Capability{AddCapabilities: list("add"), DropCapabilities: list("drop"), AddAmbientCapabilities: list("ambient")}
-		got, err := Container(in)
+		got, err := in.container()
 		if err != nil {
 			if fault.KindOf(err) != fault.Unsupported {
 				t.Fatal(err)
@@ -188,9 +168,9 @@ func TestCapabilitySets(t *testing.T) {
 }
 
 func TestCapabilityThatIsNotThere(t *testing.T) {
-	in := fixture(t)
+	in := fixture()
 	security(in).Capabilities = &cri.Capability{AddCapabilities: []string{"SYS_RESOURCE"}}
-	_, err := Container(in)
+	_, err := in.container()
 	if fault.KindOf(err) != fault.Unsupported || !strings.Contains(err.Error(), "SYS_RESOURCE") {
 		t.Errorf("error %v", err)
 	}
@@ -198,9 +178,9 @@ func TestCapabilityThatIsNotThere(t *testing.T) {
 
 // Sysctls and the host name are set where the namespaces are made.
 func TestJoinedNamespacesAreLeftAlone(t *testing.T) {
-	in := fixture(t)
+	in := fixture()
 	in.Sandbox.Linux.Sysctls = map[string]string{"net.core.somaxconn": "1"}
-	got, err := Container(in)
+	got, err := in.container()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,86 +188,99 @@ func TestJoinedNamespacesAreLeftAlone(t *testing.T) {
 		t.Errorf("sysctls %v, host name %q, hooks %v", got.Linux.Sysctl, got.Hostname, got.Hooks)
 	}
 	in.Namespaces.Net = ""
-	if _, err := Container(in); fault.KindOf(err) != fault.Internal {
+	if _, err := in.container(); fault.KindOf(err) != fault.Internal {
 		t.Errorf("a missing path: %v", err)
 	}
 }
 
 func TestPropagation(t *testing.T) {
-	// The mount namespaces of test machines differ: what is refused and what is
-	// granted must follow from the mount that the path is on.
-	in := fixture(t)
-	host := t.TempDir()
-	on, err := peersOf(host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for mode, want := range map[cri.MountPropagation]struct {
-		can            bool
-		option, rootfs string
-	}{
-		cri.MountPropagation_PROPAGATION_PRIVATE:           {true, "rprivate", ""},
-		cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER: {on.shared || on.slave, "rslave", "rslave"},
-		cri.MountPropagation_PROPAGATION_BIDIRECTIONAL:     {on.shared, "rshared", "rshared"},
+	type modes = map[cri.MountPropagation]string
+	const private, in, both = cri.MountPropagation_PROPAGATION_PRIVATE, cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER, cri.MountPropagation_PROPAGATION_BIDIRECTIONAL
+	for on, can := range map[Mount]modes{
+		{}:                          {private: "rprivate"},
+		{Slave: true}:               {private: "rprivate", in: "rslave"},
+		{Shared: true}:              {private: "rprivate", in: "rslave", both: "rshared"},
+		{Shared: true, Slave: true}: {private: "rprivate", in: "rslave", both: "rshared"},
 	} {
-		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: host, Propagation: mode}}
-		got, err := Container(in)
-		if (err == nil) != want.can {
-			t.Errorf("%s: error %v, the mount is %+v", mode, err, on)
-		}
-		if err != nil {
-			continue
-		}
-		i := slices.IndexFunc(got.Mounts, func(m specs.Mount) bool { return m.Destination == "/p" })
-		if !slices.Contains(got.Mounts[i].Options, want.option) || got.Linux.RootfsPropagation != want.rootfs {
-			t.Errorf("%s: options %v, root %q", mode, got.Mounts[i].Options, got.Linux.RootfsPropagation)
+		for _, mode := range []cri.MountPropagation{private, in, both} {
+			scene := fixture()
+			scene.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/h", Propagation: mode}}
+			scene.node.HostPaths = map[string]HostPath{"/h": {Path: "/h", Mount: on}}
+			got, err := scene.container()
+			if can[mode] == "" {
+				if fault.KindOf(err) != fault.Invalid {
+					t.Errorf("%s on %+v: %v", mode, on, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s on %+v: %v", mode, on, err)
+				continue
+			}
+			root := strings.TrimPrefix(can[mode], "rprivate")
+			i := slices.IndexFunc(got.Mounts, func(m specs.Mount) bool { return m.Destination == "/p" })
+			if !slices.Contains(got.Mounts[i].Options, can[mode]) || got.Linux.RootfsPropagation != root {
+				t.Errorf("%s on %+v: options %v, root %q", mode, on, got.Mounts[i].Options, got.Linux.RootfsPropagation)
+			}
 		}
 	}
 }
 
 func TestRecursiveReadOnlyNeedsSupport(t *testing.T) {
-	for name, change := range map[string]func(*Input){
-		"kernel":          func(in *Input) { in.Host.RecursiveReadOnly = false },
-		"runtime":         func(in *Input) { in.Features.MountOptions = []string{"ro"} },
-		"unknown runtime": func(in *Input) { in.Features = nil },
+	for name, change := range map[string]func(*scene){
+		"kernel":          func(in *scene) { in.Host.RecursiveReadOnly = false },
+		"runtime":         func(in *scene) { in.Features.MountOptions = []string{"ro"} },
+		"unknown runtime": func(in *scene) { in.Features = nil },
 	} {
-		in := fixture(t)
-		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: t.TempDir(), Readonly: true, RecursiveReadOnly: true}}
-		change(&in)
-		if _, err := Container(in); fault.KindOf(err) != fault.Unsupported {
+		in := fixture()
+		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/there", Readonly: true, RecursiveReadOnly: true}}
+		change(in)
+		if _, err := in.container(); fault.KindOf(err) != fault.Unsupported {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 // CVE-2021-43816: what belongs to the runtime keeps its label.
-func TestRelabelRefused(t *testing.T) {
-	in := fixture(t)
-	own := t.TempDir()
-	in.Options.OwnDirs = []string{filepath.Join(own, "root")}
-	for _, host := range []string{own, filepath.Join(own, "root"), filepath.Join(own, "root/pods/x")} {
-		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: host, SelinuxRelabel: true}}
-		if _, err := Container(in); fault.KindOf(err) != fault.Invalid {
+func TestRelabel(t *testing.T) {
+	in := fixture()
+	in.Host.SELinux = true
+	security(in).SelinuxOptions = &cri.SELinuxOption{Type: "t", Level: "s0:c1,c2"}
+	in.node.SELinux = Labels{Process: "u:r:t:s0:c1,c2", Mount: "u:r:f:s0:c1,c2"}
+	in.Options.OwnDirs = []string{"/own/root"}
+	for _, host := range []string{"/own", "/own/root", "/own/root/pods/x"} {
+		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/link", SelinuxRelabel: true}}
+		in.node.HostPaths = map[string]HostPath{"/link": {Path: host}}
+		if _, err := in.plan(); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
-	in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: filepath.Join(own, "rooted"), SelinuxRelabel: true}}
-	if _, err := Container(in); err != nil {
-		t.Errorf("a neighbour: %v", err)
+	in.node.HostPaths["/link"] = HostPath{Path: "/own/rooted", Missing: true}
+	got, err := in.plan()
+	if err != nil {
+		t.Fatalf("a neighbour: %v", err)
+	}
+	want := []Step{MakeHostDir{Field: "mounts[0].host_path", Path: "/own/rooted"}, Relabel{Path: "/own/rooted", Label: "u:r:f:s0:c1,c2"}}
+	if diff := cmp.Diff(want, got.Steps); diff != "" || got.Spec.Process.SelinuxLabel != "u:r:t:s0:c1,c2" {
+		t.Errorf("label %q, steps:\n%s", got.Spec.Process.SelinuxLabel, diff)
+	}
+	q, err := Ask(in.Input)
+	if want := []string{"type:t", "level:s0:c1,c2"}; err != nil || !slices.Equal(q.SELinux, want) {
+		t.Errorf("asked for the labels of %v, %v", q.SELinux, err)
 	}
 }
 
 // CVE-2024-3154, CVE-2023-6476, CVE-2026-53488: nothing but exact keys that the
 // administrator lists, and nothing at all from an image.
 func TestAnnotations(t *testing.T) {
-	in := fixture(t)
+	in := fixture()
 	in.Options.Annotations = []string{"io.example.ok"}
 	in.Container.Annotations = map[string]string{
 		"io.example.ok": "1", "io.example.ok2": "1", "io.example": "1", "org.systemd.property.X": "1",
 		AnnotationSandboxID: "forged", AnnotationContainerName: "forged",
 	}
 	in.Image.Config.Labels = map[string]string{"io.example.ok": "image", AnnotationHolder: "true"}
-	got, err := Container(in)
+	got, err := in.container()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,64 +294,93 @@ func TestAnnotations(t *testing.T) {
 }
 
 func TestForbidPrivileged(t *testing.T) {
-	in := fixture(t)
+	in := fixture()
 	privileged(in)
 	in.Options.ForbidPrivileged = true
-	if _, err := Container(in); fault.KindOf(err) != fault.Unsupported {
+	if _, err := in.container(); fault.KindOf(err) != fault.Unsupported {
 		t.Error(err)
 	}
 }
 
 func TestPrivilegedSeesTheNodesDevices(t *testing.T) {
-	in := fixture(t)
+	in := fixture()
 	privileged(in)
-	got, err := Container(in)
+	in.node.AllDevices.Nodes = []Device{charDevice("null", 1, 3), charDevice("net/tun", 10, 200)}
+	got, err := in.container()
 	if err != nil {
 		t.Fatal(err)
 	}
-	has := func(path string) bool {
-		return slices.ContainsFunc(got.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == path })
+	var paths []string
+	for _, d := range got.Linux.Devices {
+		paths = append(paths, d.Path)
 	}
-	if !has("/dev/null") || has("/dev/console") || has("/dev/pts/0") || has("/dev/pts/ptmx") {
-		t.Errorf("devices: %+v", got.Linux.Devices)
+	if want := []string{"/dev/null", "/dev/net/tun"}; !slices.Equal(paths, want) {
+		t.Errorf("devices %v, want %v", paths, want)
+	}
+	in.Options.NoHostDevices = true
+	if got, err = in.container(); err != nil || len(got.Linux.Devices) > 0 {
+		t.Errorf("devices %v, %v, although the node keeps its own", got.Linux.Devices, err)
 	}
 }
 
-func TestDeviceRefused(t *testing.T) {
-	in := fixture(t)
-	for _, host := range []string{"/dev/does-not-exist", "/etc/passwd", t.TempDir()} {
-		in.Container.Devices = []*cri.Device{{HostPath: host, ContainerPath: "/dev/x"}}
-		if _, err := Container(in); fault.KindOf(err) != fault.Invalid {
-			t.Errorf("%s: %v", host, err)
+func TestDirectoryOfDevices(t *testing.T) {
+	in := fixture()
+	in.Container.Devices = []*cri.Device{{HostPath: "/dev/a", ContainerPath: "/dev/x"}}
+	in.node.Devices = map[string]Devices{"/dev/a": {Nodes: []Device{charDevice("b/c", 1, 3), charDevice("../../d", 1, 5)}}}
+	got, err := in.container()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not even an answer leads out.
+	if d := got.Linux.Devices; len(d) != 2 || d[0].Path != "/dev/x/b/c" || d[1].Path != "/dev/x/d" {
+		t.Errorf("devices %+v", d)
+	}
+}
+
+func TestAnswerIsAnError(t *testing.T) {
+	broken := errors.New("it is broken")
+	for name, change := range map[string]func(*scene){
+		"device": func(in *scene) {
+			in.Container.Devices = []*cri.Device{{HostPath: "/d", ContainerPath: "/dev/x"}}
+			in.node.Devices = map[string]Devices{"/d": {Err: broken}}
+		},
+		"host path": func(in *scene) {
+			in.Container.Mounts = []*cri.Mount{{HostPath: "/h", ContainerPath: "/p"}}
+			in.node.HostPaths = map[string]HostPath{"/h": {Err: broken}}
+		},
+		"working directory": func(in *scene) {
+			in.Container.WorkingDir = "/w"
+			in.node.WorkingDir.Err = broken
+		},
+		"passwd": func(in *scene) { in.node.Passwd.Err = broken },
+		"group":  func(in *scene) { in.node.Group.Err = broken },
+		"SELinux": func(in *scene) {
+			in.Host.SELinux, in.node.SELinux.Err, security(in).SelinuxOptions = true, broken, &cri.SELinuxOption{}
+		},
+		"seccomp": func(in *scene) {
+			security(in).SeccompProfilePath, in.node.Seccomp.Err = "localhost//p", broken
+		},
+	} {
+		in := fixture()
+		change(in)
+		if _, err := in.plan(); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "it is broken") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-func TestUnifiedNeedsV2(t *testing.T) {
-	in := fixture(t)
-	in.Host.CgroupV2 = false
-	in.Container.Linux.Resources.Unified = map[string]string{"memory.high": "1"}
-	if _, err := Container(in); fault.KindOf(err) != fault.Unsupported {
+	// What is not needed may be broken: the group file, for a user without a name.
+	in := fixture()
+	security(in).RunAsUser = id(4242)
+	in.node.Group.Err = broken
+	if _, err := in.plan(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestDetectHost(t *testing.T) {
-	h, err := DetectHost()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !h.Has("CAP_CHOWN") {
-		t.Errorf("capabilities: %v", h.Capabilities)
-	}
-	if h.Has("CAP_SYS_RESOURCE") != (h.MaxRlimits == nil) {
-		t.Errorf("CAP_SYS_RESOURCE %v, limits %v", h.Has("CAP_SYS_RESOURCE"), h.MaxRlimits)
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if h.Seccomp != strings.Contains(string(status), "Seccomp_filters:") {
-		t.Errorf("seccomp %v", h.Seccomp)
+func TestUnifiedNeedsV2(t *testing.T) {
+	in := fixture()
+	in.Host.CgroupV2 = false
+	in.Container.Linux.Resources.Unified = map[string]string{"memory.high": "1"}
+	if _, err := in.container(); fault.KindOf(err) != fault.Unsupported {
+		t.Error(err)
 	}
 }

@@ -1,18 +1,21 @@
-// Package spec turns what the CRI asks for into what an OCI runtime needs: the
-// runtime spec of a container (Container) and of the process that holds a pod's
-// shared PID namespace (Holder).
+// Package spec plans containers: from the CRI's configuration, the image's and
+// facts about the node it makes the OCI runtime spec of a container and the list
+// of what must be made before the runtime gets it (Container), and the spec of
+// the process that holds a pod's shared PID namespace (Holder).
+//
+// It is a pure function over values: it has no access to the disk, the kernel or
+// a root file system. What a plan depends on there, Ask lists as Questions;
+// package facts looks, and hands the Answers in. What must be made are Steps,
+// which package volumes carries out.
 //
 // Everything that comes in is hostile: the kubelet passes on what users wrote,
-// and images hold what anybody built. Files of a root file system are opened
-// inside it and read up to a bound; numbers are checked against their range;
-// image labels reach nothing. ValidateSandbox and ValidateContainer do all the
-// checks that need no I/O, so that a request can be refused before anything is
-// recorded; Container makes them again.
+// and images hold what anybody built. Numbers are checked against their range,
+// paths of an image stay inside its root file system, image labels reach nothing.
+// ValidateSandbox and ValidateContainer need no answers, so that a request can be
+// refused before anything is recorded; Ask and Container repeat them.
 //
-// The package must not know how a container is run, named or stored: it gets
-// paths and returns a spec. Whatever it makes on disk (a working directory in
-// the root file system, copies of image volumes, missing host directories) is
-// found and left alone when it is asked again.
+// The package must not know how a container is run, named or stored.
 //
-// Read input.go first, then container.go, which lists the steps in order.
+// Read input.go first, then questions.go and plan.go, then container.go, which
+// lists the concepts in order.
 package spec

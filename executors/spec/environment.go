@@ -7,18 +7,18 @@ import (
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// environment merges, later ones replacing earlier ones: the node's defaults,
+// planEnvironment merges, later ones replacing earlier ones: the node's defaults,
 // the image's and the pod's.
-func (b *builder) environment() error {
+func planEnvironment(r *request, plan *Plan) error {
 	env := environment{at: map[string]int{}}
 	env.set("PATH", defaultPath)
-	if b.in.Container.Tty {
+	if r.Container.Tty {
 		env.set("TERM", "xterm")
 	}
-	if name := b.in.Sandbox.GetHostname(); name != "" {
+	if name := r.Sandbox.GetHostname(); name != "" {
 		env.set("HOSTNAME", name)
 	}
-	for _, kv := range append(append([]string{}, b.in.Options.Env...), b.image.Env...) {
+	for _, kv := range append(append([]string{}, r.Options.Env...), r.image.Env...) {
 		// An entry without a value sets nothing.
 		key, value, ok := strings.Cut(kv, "=")
 		if !ok || key == "" {
@@ -29,10 +29,10 @@ func (b *builder) environment() error {
 		}
 		env.set(key, value)
 	}
-	for _, kv := range b.in.Container.Envs {
+	for _, kv := range r.Container.Envs {
 		env.set(kv.Key, string(kv.Value))
 	}
-	b.spec.Process.Env = env.list
+	plan.Spec.Process.Env = env.list
 	return nil
 }
 

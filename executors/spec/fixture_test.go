@@ -2,11 +2,9 @@ package spec
 
 import (
 	"maps"
-	"os"
-	"path/filepath"
-	"testing"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -31,71 +29,92 @@ hugegroup:x:4294967296:badmember
 badmember:x:5:
 `
 
+// scene is a container to plan, on a node that is made up.
+type scene struct {
+	Input
+	// node is what the node says of itself, where it isn't ordinary: elsewhere host
+	// paths are there, and are what they are called.
+	node Answers
+}
+
+// tmp is where the container's own directories are.
+const tmp = "/run/tmp"
+
 // fixture returns an ordinary container of an ordinary pod, on a node with
-// everything. Paths are below a temporary directory.
-func fixture(t testing.TB) Input {
-	t.Helper()
-	dir := t.TempDir()
-	rootfs := filepath.Join(dir, "rootfs")
-	writeFiles(t, rootfs, map[string]string{
-		"etc/passwd": testPasswd,
-		"etc/group":  testGroup,
-		"app/data/a": "a",
-		"etc/motd":   "hello",
-	})
-	return Input{
-		SandboxID:   "pod1",
-		ContainerID: "c1",
-		Sandbox: &cri.PodSandboxConfig{
-			Metadata: &cri.PodSandboxMetadata{Name: "web", Namespace: "shop", Uid: "uid-1"},
-			Hostname: "web-0",
-			Linux:    &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{}},
-		},
-		Container: &cri.ContainerConfig{
-			Metadata: &cri.ContainerMetadata{Name: "server"},
-			Image:    &cri.ImageSpec{Image: "sha256:1234"},
-			Linux: &cri.LinuxContainerConfig{
-				Resources: &cri.LinuxContainerResources{},
-				SecurityContext: &cri.LinuxContainerSecurityContext{
-					NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER},
+// everything.
+func fixture() *scene {
+	return &scene{
+		Input: Input{
+			SandboxID:   "pod1",
+			ContainerID: "c1",
+			Sandbox: &cri.PodSandboxConfig{
+				Metadata: &cri.PodSandboxMetadata{Name: "web", Namespace: "shop", Uid: "uid-1"},
+				Hostname: "web-0",
+				Linux:    &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{}},
+			},
+			Container: &cri.ContainerConfig{
+				Metadata: &cri.ContainerMetadata{Name: "server"},
+				Image:    &cri.ImageSpec{Image: "sha256:1234"},
+				Linux: &cri.LinuxContainerConfig{
+					Resources: &cri.LinuxContainerResources{},
+					SecurityContext: &cri.LinuxContainerSecurityContext{
+						NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER},
+					},
 				},
 			},
+			Image: &imagespec.Image{Config: imagespec.ImageConfig{
+				Env: []string{"LANG=C", "MODE=image"}, Entrypoint: []string{"/bin/server"}, Cmd: []string{"--default"},
+			}},
+			ImageName:   "registry.example/server:1",
+			Rootfs:      tmp + "/rootfs",
+			VolumesDir:  tmp + "/volumes",
+			Namespaces:  Namespaces{Net: "/run/ns/net", IPC: "/run/ns/ipc", UTS: "/run/ns/uts", PID: "/proc/42/ns/pid"},
+			Files:       Files{ResolvConf: "/run/pod/resolv.conf", Hostname: "/run/pod/hostname", Hosts: "/run/pod/hosts", Shm: "/run/pod/shm"},
+			CgroupsPath: "/stele/pod1/stele-c1",
+			Host: &HostFacts{
+				Capabilities: append(DefaultCapabilities(), "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"),
+				Seccomp:      true, CgroupV2: true, Hugetlb: true, SwapLimit: true, RecursiveReadOnly: true,
+				MinOOMScoreAdj: -1000,
+			},
+			Features: &features.Features{MountOptions: []string{"ro", "rro"}},
 		},
-		Image: &imagespec.Image{Config: imagespec.ImageConfig{
-			Env: []string{"LANG=C", "MODE=image"}, Entrypoint: []string{"/bin/server"}, Cmd: []string{"--default"},
-		}},
-		ImageName:   "registry.example/server:1",
-		Rootfs:      rootfs,
-		VolumesDir:  filepath.Join(dir, "volumes"),
-		Namespaces:  Namespaces{Net: "/run/ns/net", IPC: "/run/ns/ipc", UTS: "/run/ns/uts", PID: "/proc/42/ns/pid"},
-		Files:       Files{ResolvConf: "/run/pod/resolv.conf", Hostname: "/run/pod/hostname", Hosts: "/run/pod/hosts", Shm: "/run/pod/shm"},
-		CgroupsPath: "/stele/pod1/stele-c1",
-		Host: &HostFacts{
-			Capabilities: append(DefaultCapabilities(), "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"),
-			Seccomp:      true, CgroupV2: true, Hugetlb: true, SwapLimit: true, RecursiveReadOnly: true,
-			MinOOMScoreAdj: -1000,
-		},
-		Features: &features.Features{MountOptions: []string{"ro", "rro"}},
+		node: Answers{Passwd: File{Data: []byte(testPasswd)}, Group: File{Data: []byte(testGroup)}},
 	}
 }
 
-// writeFiles makes files with their directories.
-func writeFiles(t testing.TB, dir string, files map[string]string) {
-	t.Helper()
-	for name := range maps.Keys(files) {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(files[name]), 0o644); err != nil {
-			t.Fatal(err)
-		}
+// plan asks the node and plans.
+func (s *scene) plan() (Plan, error) {
+	q, err := Ask(s.Input)
+	if err != nil {
+		return Plan{}, err
 	}
+	return Container(s.Input, s.answer(q))
 }
 
-func security(in Input) *cri.LinuxContainerSecurityContext { return in.Container.Linux.SecurityContext }
+// container returns the spec of the plan.
+func (s *scene) container() (*specs.Spec, error) {
+	plan, err := s.plan()
+	return plan.Spec, err
+}
 
-func privileged(in Input) {
-	in.Sandbox.Linux.SecurityContext.Privileged = true
-	security(in).Privileged = true
+func (s *scene) answer(q Questions) Answers {
+	found := s.node
+	found.HostPaths = map[string]HostPath{}
+	for _, p := range q.HostPaths {
+		found.HostPaths[p.Path] = HostPath{Path: p.Path}
+	}
+	maps.Copy(found.HostPaths, s.node.HostPaths)
+	if found.WorkingDir == (Place{}) {
+		found.WorkingDir.Path = q.WorkingDir
+	}
+	return found
+}
+
+func security(s *scene) *cri.LinuxContainerSecurityContext {
+	return s.Container.Linux.SecurityContext
+}
+
+func privileged(s *scene) {
+	s.Sandbox.Linux.SecurityContext.Privileged = true
+	security(s).Privileged = true
 }

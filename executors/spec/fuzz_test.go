@@ -2,54 +2,152 @@ package spec
 
 import (
 	"errors"
+	"fmt"
+	"path"
 	"slices"
+	"strings"
 	"testing"
 
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// FuzzContainer makes specs from messages of any content. What names files of
-// the node is left out: the fuzzer shall not make directories there.
+// FuzzContainer plans from messages, images and answers of any content. A plan
+// never panics, asks for all that it needs, and names nothing outside of the
+// container's root and its own directories but what the pod names.
 func FuzzContainer(f *testing.F) {
 	for _, change := range goldenCases() {
-		in := fixture(f)
-		change(f, &in)
+		in := fixture()
+		change(in)
 		c, errC := proto.Marshal(in.Container)
 		s, errS := proto.Marshal(in.Sandbox)
 		if err := errors.Join(errC, errS); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(c, s, "app", "/work")
+		f.Add(c, s, "app", "/work", "/app/data", "/elsewhere", []byte(testPasswd), []byte(testGroup))
 	}
-	in := fixture(f)
-	f.Fuzz(func(t *testing.T, container, sandbox []byte, user, dir string) {
-		c, s := &cri.ContainerConfig{}, &cri.PodSandboxConfig{}
-		if proto.Unmarshal(container, c) != nil || proto.Unmarshal(sandbox, s) != nil {
+	f.Add([]byte{}, []byte{}, "0:staff", "/proc/self/fd/7", "../..", "..", []byte("app:x:0:0"), []byte(":::"))
+	f.Fuzz(func(t *testing.T, container, sandbox []byte, user, dir, volume, leadsTo string, passwd, group []byte) {
+		in := fixture()
+		in.Container, in.Sandbox = &cri.ContainerConfig{}, &cri.PodSandboxConfig{}
+		if proto.Unmarshal(container, in.Container) != nil || proto.Unmarshal(sandbox, in.Sandbox) != nil {
 			return
 		}
-		c.Mounts, c.Devices = nil, nil
-		in := in
-		in.Container, in.Sandbox, in.Options.NoHostDevices = c, s, true
-		in.Image.Config.User, in.Image.Config.WorkingDir = user, dir
-		got, err := Container(in)
+		in.Image = &imagespec.Image{Config: imagespec.ImageConfig{
+			User: user, WorkingDir: dir, Volumes: map[string]struct{}{volume: {}, dir: {}},
+		}}
+		in.Host.SELinux, in.Host.AppArmor = true, true
+		in.Options.OwnDirs = []string{"/own"}
+		in.ImageMounts = map[int]string{0: "/run/images/0"}
+		in.node = Answers{
+			Passwd: File{Data: passwd}, Group: File{Data: group}, Seccomp: File{Data: passwd},
+			SELinux: Labels{Process: "process", Mount: "mount"}, AppArmor: Loaded{Is: len(user)%2 == 0},
+		}
+		_, _ = Container(in.Input, Answers{}) // no answers are no reason to panic
+		q, err := Ask(in.Input)
 		if err != nil {
+			if _, err := Container(in.Input, in.node); err == nil {
+				t.Fatal("planned, although the questions were refused")
+			}
 			return
 		}
-		p := got.Process
-		if p.User.UID > maxID || p.User.GID > maxID || !slices.Contains(p.User.AdditionalGids, p.User.GID) {
-			t.Fatalf("user %+v", p.User)
-		}
-		for _, name := range p.Capabilities.Bounding {
-			if !in.Host.Has(name) {
-				t.Fatalf("capability %s", name)
+		found := hostile(in.answer(q), q, leadsTo)
+		plan, err := Container(in.Input, found)
+		if err != nil {
+			if strings.Contains(err.Error(), "not answered") && path.IsAbs(leadsTo) {
+				t.Fatal(err)
 			}
+			return
 		}
-		if len(p.Capabilities.Inheritable) > 0 && len(c.GetLinux().GetSecurityContext().GetCapabilities().GetAddAmbientCapabilities()) == 0 {
-			t.Fatalf("inheritable capabilities %v", p.Capabilities.Inheritable)
-		}
-		if len(p.Args) == 0 || p.Cwd == "" || p.Cwd[0] != '/' || len(got.Linux.Sysctl) > 0 || got.Hooks != nil {
-			t.Fatalf("%+v", got)
-		}
+		checkProcess(t, in, plan.Spec)
+		checkMountSources(t, in, found, plan.Spec)
+		checkSteps(t, in, found, plan.Steps)
 	})
+}
+
+// hostile has all that is looked up lead to one place.
+func hostile(found Answers, q Questions, leadsTo string) Answers {
+	found.WorkingDir = Place{Path: leadsTo}
+	for i, p := range q.HostPaths {
+		found.HostPaths[p.Path] = HostPath{Path: leadsTo, Missing: i%2 == 0, Mount: Mount{Mountpoint: "/", Shared: i%3 == 0}}
+	}
+	found.Devices = map[string]Devices{}
+	for _, d := range q.Devices {
+		found.Devices[d] = Devices{Nodes: []Device{charDevice(leadsTo, 1, 3)}}
+	}
+	found.AllDevices.Nodes = []Device{charDevice(leadsTo, 1, 5)}
+	return found
+}
+
+func checkProcess(t *testing.T, in *scene, got *specs.Spec) {
+	p := got.Process
+	if p.User.UID > maxID || p.User.GID > maxID || !slices.Contains(p.User.AdditionalGids, p.User.GID) {
+		t.Fatalf("user %+v", p.User)
+	}
+	for _, name := range p.Capabilities.Bounding {
+		if !in.Host.Has(name) {
+			t.Fatalf("capability %s", name)
+		}
+	}
+	ambient := in.Container.GetLinux().GetSecurityContext().GetCapabilities().GetAddAmbientCapabilities()
+	if len(p.Capabilities.Inheritable) > 0 && len(ambient) == 0 {
+		t.Fatalf("inheritable capabilities %v", p.Capabilities.Inheritable)
+	}
+	if len(p.Args) == 0 || !isClean(p.Cwd) || !path.IsAbs(p.Cwd) || len(got.Linux.Sysctl) > 0 || got.Hooks != nil {
+		t.Fatalf("%+v", got)
+	}
+	if got.Root.Path != in.Rootfs {
+		t.Fatalf("root %s", got.Root.Path)
+	}
+}
+
+func checkMountSources(t *testing.T, in *scene, found Answers, got *specs.Spec) {
+	own := []string{in.Files.ResolvConf, in.Files.Hostname, in.Files.Hosts, in.Files.Shm, in.ImageMounts[0]}
+	for _, n := range []int{0, 1} {
+		own = append(own, fmt.Sprintf("%s/%d", in.VolumesDir, n))
+	}
+	asked := func(source string) bool {
+		return slices.ContainsFunc(in.Container.Mounts, func(m *cri.Mount) bool {
+			return m.Image.GetImage() == "" && found.HostPaths[path.Clean(m.HostPath)].Path == source
+		})
+	}
+	for _, m := range got.Mounts {
+		if !path.IsAbs(m.Destination) || path.Clean(m.Destination) != m.Destination || m.Destination == "/" {
+			t.Fatalf("a mount on %q", m.Destination)
+		}
+		nodesShm := m.Source == "/dev/shm" && m.Destination == "/dev/shm"
+		if m.Type == "bind" && !slices.Contains(own, m.Source) && !asked(m.Source) && !nodesShm {
+			t.Fatalf("%s is mounted on %s", m.Source, m.Destination)
+		}
+	}
+	for _, d := range got.Linux.Devices {
+		if !path.IsAbs(d.Path) || path.Clean(d.Path) != d.Path {
+			t.Fatalf("device %q", d.Path)
+		}
+	}
+}
+
+func checkSteps(t *testing.T, in *scene, found Answers, steps []Step) {
+	inside := func(p string) bool { return path.IsAbs(p) && path.Clean(p) == p && p != "/" }
+	for _, s := range steps {
+		ok := false
+		switch s := s.(type) {
+		case MakeHostDir:
+			for _, m := range in.Container.Mounts {
+				host := found.HostPaths[path.Clean(m.HostPath)]
+				ok = ok || host.Missing && host.Path == s.Path
+			}
+		case Relabel:
+			ok = !covers(s.Path, "/own") && !covers("/own", s.Path) && s.Label == found.SELinux.Mount
+		case FillVolume:
+			ok = s.Rootfs == in.Rootfs && inside(s.Path) && path.Dir(s.Dir) == in.VolumesDir
+		case MakeWorkingDir:
+			ok = s.Rootfs == in.Rootfs && inside(s.Path) && !covers("/proc", found.WorkingDir.Path)
+		}
+		if !ok {
+			t.Fatalf("step %T %+v", s, s)
+		}
+	}
 }

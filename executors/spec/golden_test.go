@@ -3,10 +3,14 @@ package spec
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,22 +21,23 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 // Each case changes the ordinary container; testdata/<name>.json is its spec.
-func goldenCases() map[string]func(testing.TB, *Input) {
-	return map[string]func(testing.TB, *Input){
-		"plain": func(t testing.TB, in *Input) {},
-		"pod_overrides_image": func(t testing.TB, in *Input) {
+// testdata/steps.txt has, for all of them, what is asked and what must be made.
+func goldenCases() map[string]func(*scene) {
+	return map[string]func(*scene){
+		"plain": func(in *scene) {},
+		"pod_overrides_image": func(in *scene) {
 			in.Container.Command = []string{"/bin/sh", "-c"}
 			in.Container.Args = []string{"echo $MODE"}
 			in.Container.WorkingDir = "/app"
 			in.Container.Envs = []*cri.KeyValue{{Key: "MODE", Value: []byte("pod")}, {Key: "TEXT", Value: []byte("two\nlines")}}
 			in.Container.Tty = true
-			security(*in).RunAsUser = &cri.Int64Value{Value: 1000}
-			security(*in).RunAsGroup = &cri.Int64Value{Value: 3000}
-			security(*in).SupplementalGroups = []int64{4000, 10}
-			security(*in).NoNewPrivs = true
-			security(*in).ReadonlyRootfs = true
+			security(in).RunAsUser = &cri.Int64Value{Value: 1000}
+			security(in).RunAsGroup = &cri.Int64Value{Value: 3000}
+			security(in).SupplementalGroups = []int64{4000, 10}
+			security(in).NoNewPrivs = true
+			security(in).ReadonlyRootfs = true
 		},
-		"resources": func(t testing.TB, in *Input) {
+		"resources": func(in *scene) {
 			in.Container.Linux.Resources = &cri.LinuxContainerResources{
 				CpuPeriod: 100000, CpuQuota: 50000, CpuShares: 512, CpusetCpus: "0-1", CpusetMems: "0",
 				MemoryLimitInBytes: 64 << 20, OomScoreAdj: 900,
@@ -40,7 +45,7 @@ func goldenCases() map[string]func(testing.TB, *Input) {
 				Unified:        map[string]string{"memory.high": "60000000", "memory.oom.group": "1"},
 			}
 		},
-		"resources_on_a_small_node": func(t testing.TB, in *Input) {
+		"resources_on_a_small_node": func(in *scene) {
 			in.Container.Linux.Resources = &cri.LinuxContainerResources{
 				MemoryLimitInBytes: 64 << 20, OomScoreAdj: -500,
 				HugepageLimits: []*cri.HugepageLimit{{PageSize: "2MB"}},
@@ -48,11 +53,11 @@ func goldenCases() map[string]func(testing.TB, *Input) {
 			in.Host = &HostFacts{Capabilities: []string{"CAP_CHOWN"}, MaxRlimits: map[string]uint64{"RLIMIT_NOFILE": 1000}}
 			in.Options.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 2000, Hard: 4000}, {Type: "RLIMIT_CORE"}}
 		},
-		"mounts": func(t testing.TB, in *Input) {
-			host := filepath.Join(filepath.Dir(in.Rootfs), "host")
-			writeFiles(t, host, map[string]string{"hosts": "", "log": "", "real/file": ""})
-			if err := os.Symlink("real", filepath.Join(host, "link")); err != nil {
-				t.Fatal(err)
+		"mounts": func(in *scene) {
+			const host = tmp + "/host"
+			in.node.HostPaths = map[string]HostPath{
+				host + "/link":    {Path: host + "/real"},
+				host + "/missing": {Path: host + "/missing", Missing: true},
 			}
 			in.Container.Mounts = []*cri.Mount{
 				{ContainerPath: "/data/deep/", HostPath: host + "/link"},
@@ -63,64 +68,68 @@ func goldenCases() map[string]func(testing.TB, *Input) {
 				{ContainerPath: "/safe", HostPath: host, MountOptions: []string{"noexec", "rnosuid"}},
 			}
 		},
-		"mounts_of_the_kernels_directories": func(t testing.TB, in *Input) {
-			privileged(*in)
+		"mounts_of_the_kernels_directories": func(in *scene) {
+			privileged(in)
 			in.Options.NoHostDevices = true
 			in.Container.Mounts = []*cri.Mount{
 				{ContainerPath: "/dev", HostPath: "/dev"},
 				{ContainerPath: "/sys", HostPath: "/sys"},
 			}
 		},
-		"image_volumes": func(t testing.TB, in *Input) {
+		"image_volumes": func(in *scene) {
 			in.Image.Config.Volumes = map[string]struct{}{
 				"/app/data": {}, "/var/cache/new/": {}, "relative": {}, "/user/sub": {}, "/user": {},
 				"/proc/x": {}, "/etc/resolv.conf": {},
 			}
 			in.Container.Mounts = []*cri.Mount{{ContainerPath: "/user", HostPath: in.Rootfs}}
 		},
-		"mounts_of_images": func(t testing.TB, in *Input) {
+		"mounts_of_images": func(in *scene) {
 			in.Container.Mounts = []*cri.Mount{
 				{ContainerPath: "/model/", Image: &cri.ImageSpec{Image: "sha256:ab"}},
 				{ContainerPath: "/other", Image: &cri.ImageSpec{Image: "sha256:cd"}, ImageSubPath: "a/b", MountOptions: []string{"noexec", "noatime"}},
 			}
 			in.ImageMounts = map[int]string{0: "/run/volumes/c1/0", 1: "/run/volumes/c1/1/a/b"}
 		},
-		"privileged": func(t testing.TB, in *Input) {
-			privileged(*in)
+		"privileged": func(in *scene) {
+			privileged(in)
 			in.Options.NoHostDevices = true
-			security(*in).Seccomp = &cri.SecurityProfile{}
-			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}}
-			security(*in).MaskedPaths = []string{"/proc/kcore"}
+			security(in).Seccomp = &cri.SecurityProfile{}
+			security(in).Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}}
+			security(in).MaskedPaths = []string{"/proc/kcore"}
 		},
-		"host_namespaces": func(t testing.TB, in *Input) {
+		"host_namespaces": func(in *scene) {
 			node := cri.NamespaceMode_NODE
-			security(*in).NamespaceOptions = &cri.NamespaceOption{Network: node, Pid: node, Ipc: node}
+			security(in).NamespaceOptions = &cri.NamespaceOption{Network: node, Pid: node, Ipc: node}
 			in.Namespaces = Namespaces{}
 		},
-		"shared_pid_namespace": func(t testing.TB, in *Input) {
-			security(*in).NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_POD}
+		"shared_pid_namespace": func(in *scene) {
+			security(in).NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_POD}
 		},
-		"ephemeral_container": func(t testing.TB, in *Input) {
-			security(*in).NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_TARGET, TargetId: "c0"}
+		"ephemeral_container": func(in *scene) {
+			security(in).NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_TARGET, TargetId: "c0"}
 		},
-		"cgroup_v1": func(t testing.TB, in *Input) { in.Host.CgroupV2 = false },
-		"capabilities_dropped": func(t testing.TB, in *Input) {
-			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"all"}, AddCapabilities: []string{"NET_BIND_SERVICE", "cap_chown"}}
+		"cgroup_v1": func(in *scene) { in.Host.CgroupV2 = false },
+		"capabilities_dropped": func(in *scene) {
+			security(in).Capabilities = &cri.Capability{DropCapabilities: []string{"all"}, AddCapabilities: []string{"NET_BIND_SERVICE", "cap_chown"}}
 		},
-		"capabilities_all_but": func(t testing.TB, in *Input) {
-			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"SYS_ADMIN"}, AddCapabilities: []string{"ALL"}}
+		"capabilities_all_but": func(in *scene) {
+			security(in).Capabilities = &cri.Capability{DropCapabilities: []string{"SYS_ADMIN"}, AddCapabilities: []string{"ALL"}}
 		},
-		"capabilities_ambient": func(t testing.TB, in *Input) {
-			security(*in).Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}, AddAmbientCapabilities: []string{"NET_RAW"}}
+		"capabilities_ambient": func(in *scene) {
+			security(in).Capabilities = &cri.Capability{DropCapabilities: []string{"ALL"}, AddAmbientCapabilities: []string{"NET_RAW"}}
 		},
-		"devices": func(t testing.TB, in *Input) {
+		"devices": func(in *scene) {
+			in.node.Devices = map[string]Devices{
+				"/dev/null": {Nodes: []Device{charDevice("", 1, 3)}},
+				"/dev/full": {Nodes: []Device{charDevice("", 1, 7)}},
+			}
 			in.Container.Devices = []*cri.Device{
 				{HostPath: "/dev/null", ContainerPath: "/dev/nothing", Permissions: "r"},
 				{HostPath: "/dev/full", ContainerPath: "/dev/full"},
 			}
 		},
-		"seccomp_and_annotations": func(t testing.TB, in *Input) {
-			security(*in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
+		"seccomp_and_annotations": func(in *scene) {
+			security(in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
 			in.Options.Annotations = []string{"allowed.example/key"}
 			in.Sandbox.Annotations = map[string]string{
 				"allowed.example/key": "pod", "allowed.example/key2": "no", "org.systemd.property.ExecStartPre": "no",
@@ -128,7 +137,7 @@ func goldenCases() map[string]func(testing.TB, *Input) {
 			in.Container.Annotations = map[string]string{"allowed.example/key": "container", "run.oci.handler": "no"}
 			in.Image.Config.Labels = map[string]string{"allowed.example/key": "image"}
 		},
-		"bare": func(t testing.TB, in *Input) {
+		"bare": func(in *scene) {
 			in.Image, in.Files, in.Namespaces.UTS, in.ImageName = nil, Files{}, "", ""
 			in.Container.Linux = nil
 			in.Container.Args = []string{"true"}
@@ -141,14 +150,14 @@ func goldenCases() map[string]func(testing.TB, *Input) {
 func TestGoldenSpecs(t *testing.T) {
 	for name, change := range goldenCases() {
 		t.Run(name, func(t *testing.T) {
-			in := fixture(t)
-			change(t, &in)
-			got, err := Container(in)
+			in := fixture()
+			change(in)
+			got, err := in.plan()
 			if err != nil {
 				t.Fatal(err)
 			}
-			compareGolden(t, name, got, filepath.Dir(in.Rootfs))
-			again, err := Container(in)
+			compareSpec(t, name, got.Spec)
+			again, err := in.plan()
 			if err != nil {
 				t.Fatalf("the second time: %v", err)
 			}
@@ -159,8 +168,34 @@ func TestGoldenSpecs(t *testing.T) {
 	}
 }
 
+func TestGoldenSteps(t *testing.T) {
+	var b bytes.Buffer
+	cases := goldenCases()
+	for _, name := range slices.Sorted(maps.Keys(cases)) {
+		in := fixture()
+		cases[name](in)
+		q, errQ := Ask(in.Input)
+		got, errP := in.plan()
+		if err := errors.Join(errQ, errP); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%s\n", name)
+		q.Rootfs = "" // in all of them
+		fields := reflect.ValueOf(q)
+		for i := range fields.NumField() {
+			if !fields.Field(i).IsZero() {
+				fmt.Fprintf(&b, "  ? %s %+v\n", fields.Type().Field(i).Name, fields.Field(i))
+			}
+		}
+		for _, s := range got.Steps {
+			fmt.Fprintf(&b, "  %s %+v\n", reflect.TypeOf(s).Name(), s)
+		}
+	}
+	compareGolden(t, "steps.txt", b.Bytes())
+}
+
 func TestGoldenHolder(t *testing.T) {
-	in := fixture(t)
+	in := fixture()
 	got, err := Holder(HolderInput{
 		SandboxID: in.SandboxID, Sandbox: in.Sandbox, Rootfs: "/run/pod/holder", Binary: "/usr/bin/stele-monitor",
 		Namespaces: in.Namespaces, CgroupsPath: "/stele/pod1/stele-pod1", Host: in.Host,
@@ -171,12 +206,17 @@ func TestGoldenHolder(t *testing.T) {
 	if got.Linux.Seccomp == nil {
 		t.Error("no seccomp")
 	}
-	compareGolden(t, "holder", got, "/nowhere")
+	compareSpec(t, "holder", got)
 }
 
-// compareGolden compares all but the system calls, which depend on the kernel
-// and the library, and the name of the temporary directory.
-func compareGolden(t *testing.T, name string, got *specs.Spec, tmp string) {
+func charDevice(path string, major, minor int64) Device {
+	mode, root := os.FileMode(0o666), uint32(0)
+	return Device{Path: path, Type: "c", Major: major, Minor: minor, FileMode: &mode, UID: &root, GID: &root}
+}
+
+// compareSpec compares all but the system calls, which depend on the kernel and the
+// library.
+func compareSpec(t *testing.T, name string, got *specs.Spec) {
 	t.Helper()
 	short := *got
 	if got.Linux.Seccomp != nil {
@@ -188,10 +228,15 @@ func compareGolden(t *testing.T, name string, got *specs.Spec, tmp string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = append(bytes.ReplaceAll(b, []byte(tmp), []byte("$TMP")), '\n')
-	file := filepath.Join("testdata", name+".json")
+	compareGolden(t, name+".json", append(b, '\n'))
+}
+
+func compareGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	got = bytes.ReplaceAll(got, []byte(tmp), []byte("$TMP"))
+	file := filepath.Join("testdata", name)
 	if *update {
-		if err := os.WriteFile(file, b, 0o644); err != nil {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -200,7 +245,7 @@ func compareGolden(t *testing.T, name string, got *specs.Spec, tmp string) {
 	if err != nil {
 		t.Fatal(fmt.Errorf("%w; run the test with -update", err))
 	}
-	if diff := cmp.Diff(string(want), string(b)); diff != "" {
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("%s (-want +got; -update rewrites it):\n%s", file, diff)
 	}
 }

@@ -1,18 +1,18 @@
 package spec
 
-// hiddenPaths masks what would tell of or change the node. The kubelet sends
+// planHiddenPaths masks what would show or change the node. The kubelet sends
 // both lists. It sends empty ones for procMount "Unmasked", which Kubernetes
 // allows in pods with a user namespace only; other clients mean the defaults by
 // them. A privileged container has none.
-func (b *builder) hiddenPaths() error {
-	if b.sec.Privileged {
+func planHiddenPaths(r *request, plan *Plan) error {
+	if r.sec.Privileged {
 		return nil
 	}
-	masked, readonly := b.sec.MaskedPaths, b.sec.ReadonlyPaths
+	masked, readonly := r.sec.MaskedPaths, r.sec.ReadonlyPaths
 	if len(masked) == 0 && len(readonly) == 0 {
 		masked, readonly = defaultMaskedPaths(), defaultReadonlyPaths()
 	}
-	b.spec.Linux.MaskedPaths, b.spec.Linux.ReadonlyPaths = masked, readonly
+	plan.Spec.Linux.MaskedPaths, plan.Spec.Linux.ReadonlyPaths = masked, readonly
 	return nil
 }
 

@@ -1,13 +1,15 @@
 package spec
 
 import (
+	"slices"
+
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Input is everything that a container's spec is made from.
+// Input is what a container is planned from, beside the Answers to its Questions.
 type Input struct {
 	SandboxID, ContainerID string
 	// Sandbox and Container are the CRI's messages, as they came.
@@ -79,3 +81,28 @@ type Options struct {
 	// state): they are never given a container's SELinux label.
 	OwnDirs []string
 }
+
+// HostFacts are what the node and this process can give a container. Package
+// facts finds them once, at start.
+type HostFacts struct {
+	// Capabilities that this process has and may pass on, sorted.
+	Capabilities []string
+	// Seccomp, AppArmor, SELinux: the kernel has it, and it is on.
+	Seccomp, AppArmor, SELinux bool
+	// CgroupV2: every controller is on v2.
+	CgroupV2 bool
+	// Hugetlb: there is a controller for huge pages.
+	Hugetlb bool
+	// SwapLimit: swap can be limited.
+	SwapLimit bool
+	// RecursiveReadOnly: a tree of mounts can be made read-only at once.
+	RecursiveReadOnly bool
+	// MinOOMScoreAdj is the least oom_score_adj that this process may set.
+	MinOOMScoreAdj int
+	// MaxRlimits are the highest hard limits that this process may set, by the
+	// OCI spec's names; a limit that isn't there has no bound.
+	MaxRlimits map[string]uint64
+}
+
+// Has reports whether the process has a capability, by its full name.
+func (h *HostFacts) Has(name string) bool { return slices.Contains(h.Capabilities, name) }

@@ -1,12 +1,8 @@
 package spec
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,35 +10,35 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// mounts lists what the container sees beside its root file system: the
+// planMounts lists what the container sees beside its root file system: the
 // kernel's file systems, the pod's files, the volumes that the pod asks for and
 // those that the image declares. In a conflict the pod's wish comes first, then
 // the defaults, then the image's.
-func (b *builder) mounts() error {
-	asked, err := b.askedMounts()
+func planMounts(r *request, plan *Plan) error {
+	asked, err := planAskedMounts(r, plan)
 	if err != nil {
 		return err
 	}
-	defaults := slices.DeleteFunc(b.defaultMounts(), func(d specs.Mount) bool {
+	defaults := slices.DeleteFunc(r.defaultMounts(), func(d specs.Mount) bool {
 		return slices.ContainsFunc(asked, func(a specs.Mount) bool {
 			return a.Destination == d.Destination || isKernelDir(a.Destination) && covers(a.Destination, d.Destination)
 		})
 	})
-	volumes, err := b.imageVolumes(slices.Concat(asked, defaults))
+	volumes, err := planVolumes(r, plan, slices.Concat(asked, defaults))
 	if err != nil {
 		return err
 	}
 	all := slices.Concat(defaults, volumes, asked)
 	// What is mounted below something else comes after it.
 	slices.SortStableFunc(all, func(a, b specs.Mount) int { return depth(a.Destination) - depth(b.Destination) })
-	b.spec.Mounts = all
+	plan.Spec.Mounts = all
 	return nil
 }
 
 // defaultMounts are what every container has.
-func (b *builder) defaultMounts() []specs.Mount {
+func (r *request) defaultMounts() []specs.Mount {
 	sys := "ro"
-	if b.sec.Privileged {
+	if r.sec.Privileged {
 		sys = "rw"
 	}
 	mounts := []specs.Mount{
@@ -52,16 +48,16 @@ func (b *builder) defaultMounts() []specs.Mount {
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", sys}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", sys}},
-		b.shmMount(),
+		r.shmMount(),
 	}
 	mode := "rw"
-	if b.sec.ReadonlyRootfs {
+	if r.sec.ReadonlyRootfs {
 		mode = "ro"
 	}
 	for _, file := range []struct{ dest, source string }{
-		{"/etc/resolv.conf", b.in.Files.ResolvConf},
-		{"/etc/hostname", b.in.Files.Hostname},
-		{"/etc/hosts", b.in.Files.Hosts},
+		{"/etc/resolv.conf", r.Files.ResolvConf},
+		{"/etc/hostname", r.Files.Hostname},
+		{"/etc/hosts", r.Files.Hosts},
 	} {
 		if file.source != "" {
 			mounts = append(mounts, bind(file.source, file.dest, mode, "rprivate"))
@@ -70,10 +66,10 @@ func (b *builder) defaultMounts() []specs.Mount {
 	return mounts
 }
 
-// shmMount shares /dev/shm with whom the IPC namespace is shared with.
-func (b *builder) shmMount() specs.Mount {
-	source := b.in.Files.Shm
-	switch b.ipcMode() {
+// shmMount shares /dev/shm with those that share the IPC namespace.
+func (r *request) shmMount() specs.Mount {
+	source := r.Files.Shm
+	switch r.ipcMode() {
 	case cri.NamespaceMode_NODE:
 		source = "/dev/shm"
 	case cri.NamespaceMode_CONTAINER:
@@ -92,20 +88,20 @@ func bind(source, dest string, options ...string) specs.Mount {
 	return specs.Mount{Destination: dest, Type: "bind", Source: source, Options: append([]string{"rbind"}, options...)}
 }
 
-// askedMounts are the CRI's.
-func (b *builder) askedMounts() ([]specs.Mount, error) {
+// planAskedMounts plans the mounts that the CRI lists.
+func planAskedMounts(r *request, plan *Plan) ([]specs.Mount, error) {
 	var out []specs.Mount
-	for i, m := range b.in.Container.Mounts {
+	for i, m := range r.Container.Mounts {
 		field := fmt.Sprintf("mounts[%d]", i)
 		if m.Image.GetImage() != "" {
-			source := b.in.ImageMounts[i]
+			source := r.ImageMounts[i]
 			if source == "" {
 				return nil, unsupported(field+".image", m.Image.Image, "is not mounted on the node")
 			}
 			out = append(out, imageMount(source, m))
 			continue
 		}
-		mount, err := b.askedMount(field, m)
+		mount, err := planMount(r, plan, field, m)
 		if err != nil {
 			return nil, err
 		}
@@ -126,19 +122,19 @@ func imageMount(source string, m *cri.Mount) specs.Mount {
 	return bind(source, path.Clean(m.ContainerPath), options...)
 }
 
-func (b *builder) askedMount(field string, m *cri.Mount) (specs.Mount, error) {
-	source, err := hostPath(field, m.HostPath)
+func planMount(r *request, plan *Plan, field string, m *cri.Mount) (specs.Mount, error) {
+	source, err := planHostPath(r, plan, field+".host_path", path.Clean(m.HostPath))
 	if err != nil {
 		return specs.Mount{}, err
 	}
-	propagation, err := b.propagation(field, m, source)
+	propagation, err := planPropagation(r, plan, field+".propagation", m)
 	if err != nil {
 		return specs.Mount{}, err
 	}
 	mode := "rw"
 	switch {
 	case m.RecursiveReadOnly:
-		if !b.hasMountOption("rro") || !b.in.Host.RecursiveReadOnly {
+		if !r.hasMountOption("rro") || !r.Host.RecursiveReadOnly {
 			return specs.Mount{}, unsupported(field+".recursive_read_only", nil, "needs Linux 5.12 and a runtime that knows the mount option rro")
 		}
 		mode = "rro"
@@ -146,7 +142,7 @@ func (b *builder) askedMount(field string, m *cri.Mount) (specs.Mount, error) {
 		mode = "ro"
 	}
 	if m.SelinuxRelabel {
-		if err := b.relabel(field, source); err != nil {
+		if err := planRelabel(r, plan, field, source); err != nil {
 			return specs.Mount{}, err
 		}
 	}
@@ -154,58 +150,50 @@ func (b *builder) askedMount(field string, m *cri.Mount) (specs.Mount, error) {
 	return bind(source, dest, append([]string{propagation, mode}, m.MountOptions...)...), nil
 }
 
-// hostPath follows links, as the CRI says, and makes a directory where nothing
-// is: the kubelet checks host paths by their type only if the pod gives one, and
-// counts on the runtime for the rest.
-func hostPath(field, host string) (string, error) {
-	host = filepath.Clean(host)
-	source, err := filepath.EvalSymlinks(host)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(host, 0o755); err != nil {
-			return "", invalid(field+".host_path", host, "doesn't exist and can't be made: %v", err)
-		}
-		source, err = filepath.EvalSymlinks(host)
+// planHostPath follows links, as the CRI says, and has a directory made where
+// nothing is.
+func planHostPath(r *request, plan *Plan, field, host string) (string, error) {
+	found, asked := r.found.HostPaths[host]
+	switch {
+	case found.Err != nil:
+		return "", invalid(field, host, "can't be resolved: %v", found.Err)
+	case !asked || !path.IsAbs(found.Path):
+		return "", unanswered(field)
+	case found.Missing:
+		plan.Steps = append(plan.Steps, MakeHostDir{Field: field, Path: found.Path})
 	}
-	if err != nil {
-		return "", invalid(field+".host_path", host, "can't be resolved: %v", err)
-	}
-	return source, nil
+	return found.Path, nil
 }
 
-// propagation returns the mount option, and makes the container's whole tree
+// planPropagation returns the mount option, and makes the container's whole tree
 // receive or send mounts if that is asked for.
-func (b *builder) propagation(field string, m *cri.Mount, source string) (string, error) {
-	field += ".propagation"
-	switch m.Propagation {
-	case cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER:
-		peers, err := peersOf(source)
-		if err != nil {
-			return "", err
-		}
-		if !peers.shared && !peers.slave {
-			return "", invalid(field, m.Propagation, "can't be had: %s is on the mount %s, which receives no mounts", source, peers.mountpoint)
-		}
-		if b.spec.Linux.RootfsPropagation != "rshared" {
-			b.spec.Linux.RootfsPropagation = "rslave"
-		}
-		return "rslave", nil
-	case cri.MountPropagation_PROPAGATION_BIDIRECTIONAL:
-		peers, err := peersOf(source)
-		if err != nil {
-			return "", err
-		}
-		if !peers.shared {
-			return "", invalid(field, m.Propagation, "can't be had: %s is on the mount %s, which is not shared", source, peers.mountpoint)
-		}
-		b.spec.Linux.RootfsPropagation = "rshared"
-		return "rshared", nil
-	default:
+func planPropagation(r *request, plan *Plan, field string, m *cri.Mount) (string, error) {
+	if m.Propagation == cri.MountPropagation_PROPAGATION_PRIVATE {
 		return "rprivate", nil
 	}
+	host := r.found.HostPaths[path.Clean(m.HostPath)]
+	on := host.Mount
+	if on.Err != nil {
+		return "", on.Err
+	}
+	if m.Propagation == cri.MountPropagation_PROPAGATION_BIDIRECTIONAL {
+		if !on.Shared {
+			return "", invalid(field, m.Propagation, "can't be had: %s is on the mount %s, which is not shared", host.Path, on.Mountpoint)
+		}
+		plan.Spec.Linux.RootfsPropagation = "rshared"
+		return "rshared", nil
+	}
+	if !on.Shared && !on.Slave {
+		return "", invalid(field, m.Propagation, "can't be had: %s is on the mount %s, which receives no mounts", host.Path, on.Mountpoint)
+	}
+	if plan.Spec.Linux.RootfsPropagation != "rshared" {
+		plan.Spec.Linux.RootfsPropagation = "rslave"
+	}
+	return "rslave", nil
 }
 
-func (b *builder) hasMountOption(option string) bool {
-	return b.in.Features != nil && slices.Contains(b.in.Features.MountOptions, option)
+func (r *request) hasMountOption(option string) bool {
+	return r.Features != nil && slices.Contains(r.Features.MountOptions, option)
 }
 
 // depth counts the elements of a clean, absolute path.

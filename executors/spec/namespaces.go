@@ -7,15 +7,15 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-// namespaces joins the pod's namespaces by their pinned paths and makes the
+// planNamespaces joins the pod's namespaces by their pinned paths and makes the
 // container's own. Sysctls and the host name belong to those who make a
 // namespace: a runtime that joins one must set neither.
-func (b *builder) namespaces() error {
-	opts := b.sec.GetNamespaceOptions()
+func planNamespaces(r *request, plan *Plan) error {
+	opts := r.sec.GetNamespaceOptions()
 	if opts == nil {
-		opts = b.in.Sandbox.GetLinux().GetSecurityContext().GetNamespaceOptions()
+		opts = r.Sandbox.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	}
-	paths := b.in.Namespaces
+	paths := r.Namespaces
 	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
 	for _, ns := range []struct {
 		kind specs.LinuxNamespaceType
@@ -42,17 +42,17 @@ func (b *builder) namespaces() error {
 	}
 	// On v1 a container sees its own cgroups alone, because the runtime mounts
 	// nothing else; on v2 it takes a namespace. A privileged container sees all.
-	if b.in.Host.CgroupV2 && !b.sec.Privileged {
+	if r.Host.CgroupV2 && !r.sec.Privileged {
 		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
-	b.spec.Linux.Namespaces = list
+	plan.Spec.Linux.Namespaces = list
 	return nil
 }
 
 // ipcMode is whose IPC namespace, and so whose /dev/shm, the container has.
-func (b *builder) ipcMode() cri.NamespaceMode {
-	if opts := b.sec.GetNamespaceOptions(); opts != nil {
+func (r *request) ipcMode() cri.NamespaceMode {
+	if opts := r.sec.GetNamespaceOptions(); opts != nil {
 		return opts.Ipc
 	}
-	return b.in.Sandbox.GetLinux().GetSecurityContext().GetNamespaceOptions().GetIpc()
+	return r.Sandbox.GetLinux().GetSecurityContext().GetNamespaceOptions().GetIpc()
 }

@@ -2,77 +2,78 @@ package spec
 
 import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// resources sets the limits. A zero means "not specified" throughout the CRI.
-func (b *builder) resources() error {
-	b.cpu()
-	b.memory()
-	out := b.spec.Linux.Resources
+// planResources sets the limits. A zero means "not specified" throughout the CRI.
+func planResources(r *request, plan *Plan) error {
+	out := plan.Spec.Linux.Resources
+	out.CPU, out.Memory = cpu(r.res), memory(r.res, r.Host.SwapLimit)
 	// Without the controller there are no huge pages to be had beyond what the
 	// node's administrator reserved, and nothing to limit them with; the kubelet
 	// sends a limit for each page size all the same.
-	if b.in.Host.Hugetlb {
-		for _, h := range b.res.HugepageLimits {
+	if r.Host.Hugetlb {
+		for _, h := range r.res.HugepageLimits {
 			out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: h.PageSize, Limit: h.Limit})
 		}
 	}
-	if len(b.res.Unified) > 0 {
-		if !b.in.Host.CgroupV2 {
+	if len(r.res.Unified) > 0 {
+		if !r.Host.CgroupV2 {
 			return unsupported("linux.resources.unified", nil, "needs cgroup v2")
 		}
-		out.Unified = b.res.Unified
+		out.Unified = r.res.Unified
 	}
 	// Always said, or else the container would have the monitor's, which is as
 	// low as can be. Without the capability to lower it, the node's own value is
 	// the least.
-	adj := max(int(b.res.OomScoreAdj), b.in.Host.MinOOMScoreAdj)
-	b.spec.Process.OOMScoreAdj = &adj
-	for _, r := range b.in.Options.Rlimits {
-		b.spec.Process.Rlimits = append(b.spec.Process.Rlimits, b.in.Host.clamp(r))
+	adj := max(int(r.res.OomScoreAdj), r.Host.MinOOMScoreAdj)
+	plan.Spec.Process.OOMScoreAdj = &adj
+	for _, limit := range r.Options.Rlimits {
+		plan.Spec.Process.Rlimits = append(plan.Spec.Process.Rlimits, r.Host.clamp(limit))
 	}
 	return nil
 }
 
-func (b *builder) cpu() {
-	r := b.res
-	cpu := &specs.LinuxCPU{Cpus: r.CpusetCpus, Mems: r.CpusetMems}
+// cpu returns the limits of CPU time and the CPUs to run on; nil if there are none.
+func cpu(r *cri.LinuxContainerResources) *specs.LinuxCPU {
+	limits := &specs.LinuxCPU{Cpus: r.CpusetCpus, Mems: r.CpusetMems}
 	if r.CpuShares > 0 {
 		shares := uint64(r.CpuShares)
-		cpu.Shares = &shares
+		limits.Shares = &shares
 	}
 	if r.CpuPeriod > 0 {
 		period := uint64(r.CpuPeriod)
-		cpu.Period = &period
+		limits.Period = &period
 	}
 	if r.CpuQuota != 0 {
-		cpu.Quota = &r.CpuQuota
+		limits.Quota = &r.CpuQuota
 	}
-	if *cpu != (specs.LinuxCPU{}) {
-		b.spec.Linux.Resources.CPU = cpu
+	if *limits == (specs.LinuxCPU{}) {
+		return nil
 	}
+	return limits
 }
 
 // memory limits memory, and swap to none unless the pod asks for some: a
-// container that swaps is slow, one that is killed is noticed.
-func (b *builder) memory() {
-	r := b.res
-	mem := &specs.LinuxMemory{}
+// container that swaps is slow, one that is killed is noticed. It returns nil if
+// there are no limits.
+func memory(r *cri.LinuxContainerResources, canLimitSwap bool) *specs.LinuxMemory {
+	limits := &specs.LinuxMemory{}
 	if r.MemoryLimitInBytes != 0 {
-		mem.Limit = &r.MemoryLimitInBytes
+		limits.Limit = &r.MemoryLimitInBytes
 	}
-	if b.in.Host.SwapLimit {
+	if canLimitSwap {
 		switch {
 		case r.MemorySwapLimitInBytes != 0:
-			mem.Swap = &r.MemorySwapLimitInBytes
-		case mem.Limit != nil:
-			mem.Swap = &r.MemoryLimitInBytes
+			limits.Swap = &r.MemorySwapLimitInBytes
+		case limits.Limit != nil:
+			limits.Swap = &r.MemoryLimitInBytes
 		}
 	}
-	if *mem != (specs.LinuxMemory{}) {
-		b.spec.Linux.Resources.Memory = mem
+	if *limits == (specs.LinuxMemory{}) {
+		return nil
 	}
+	return limits
 }
 
 // clamp lowers a limit to what this process may set.
@@ -82,16 +83,4 @@ func (h *HostFacts) clamp(r specs.POSIXRlimit) specs.POSIXRlimit {
 	}
 	r.Soft = min(r.Soft, r.Hard)
 	return r
-}
-
-// rlimitTypes are the limits of getrlimit(2), as the OCI spec names them.
-func rlimitTypes() map[string]int {
-	return map[string]int{
-		"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
-		"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
-		"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE,
-		"RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
-		"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
-		"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
-	}
 }

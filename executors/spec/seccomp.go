@@ -2,14 +2,11 @@ package spec
 
 import (
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
+	"path"
 	"strings"
 
 	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -18,29 +15,31 @@ const (
 	fieldSeccompDeprecated = "linux.security_context.seccomp_profile_path"
 )
 
-// maxSeccompProfile bounds a profile on the node, in bytes; the default profile
-// has 20 KiB.
-const maxSeccompProfile = 1 << 20
-
-// seccomp restricts system calls. Neither field set is unconfined, as the CRI
-// says; the kubelet always sets one.
-func (b *builder) seccomp() error {
-	profile, field := b.sec.Seccomp, fieldSeccomp
-	if profile == nil {
-		profile, field = deprecatedProfile(b.sec.SeccompProfilePath), fieldSeccompDeprecated
+// seccompProfile is the profile that the container asks for, and the field that it
+// is from. Neither field set is unconfined, as the CRI says; the kubelet always
+// sets one.
+func (r *request) seccompProfile() (*cri.SecurityProfile, string) {
+	if r.sec.Seccomp != nil {
+		return r.sec.Seccomp, fieldSeccomp
 	}
-	if b.sec.Privileged || profile.ProfileType == cri.SecurityProfile_Unconfined {
+	return deprecatedProfile(r.sec.SeccompProfilePath), fieldSeccompDeprecated
+}
+
+// planSeccomp restricts system calls.
+func planSeccomp(r *request, plan *Plan) error {
+	profile, field := r.seccompProfile()
+	if r.sec.Privileged || profile.ProfileType == cri.SecurityProfile_Unconfined {
 		return nil
 	}
-	if !b.canSeccomp() {
+	if !r.canSeccomp() {
 		return unsupported(field, profile.ProfileType, "can't be applied: the kernel or the runtime has no seccomp")
 	}
 	var err error
 	switch profile.ProfileType {
 	case cri.SecurityProfile_RuntimeDefault:
-		b.spec.Linux.Seccomp, err = seccomp.GetDefaultProfile(b.spec)
+		plan.Spec.Linux.Seccomp, err = seccomp.GetDefaultProfile(plan.Spec)
 	case cri.SecurityProfile_Localhost:
-		b.spec.Linux.Seccomp, err = loadSeccomp(profile.LocalhostRef, b.spec)
+		plan.Spec.Linux.Seccomp, err = loadSeccomp(r.found.Seccomp, plan.Spec)
 	}
 	if err != nil {
 		return invalid(field, profile.LocalhostRef, "can't be used: %v", err)
@@ -48,11 +47,24 @@ func (b *builder) seccomp() error {
 	return nil
 }
 
-func (b *builder) canSeccomp() bool {
-	if !b.in.Host.Seccomp {
+// loadSeccomp reads a profile. The spec's capabilities decide which of its rules
+// apply.
+func loadSeccomp(file File, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
+	if file.Err != nil {
+		return nil, file.Err
+	}
+	profile, err := seccomp.LoadProfile(string(file.Data), spec)
+	if err == nil && profile == nil {
+		err = errors.New("the profile is empty")
+	}
+	return profile, err
+}
+
+func (r *request) canSeccomp() bool {
+	if !r.Host.Seccomp {
 		return false
 	}
-	f := b.in.Features
+	f := r.Features
 	if f == nil || f.Linux == nil || f.Linux.Seccomp == nil || f.Linux.Seccomp.Enabled == nil {
 		// The runtime doesn't say. One that can't will fail to create.
 		return true
@@ -72,34 +84,10 @@ func deprecatedProfile(s string) *cri.SecurityProfile {
 	return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined}
 }
 
-func loadSeccomp(path string, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	body, err := readBounded(file, maxSeccompProfile)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	profile, err := seccomp.LoadProfile(string(body), spec)
-	if err == nil && profile == nil {
-		err = errors.New("the profile is empty")
-	}
-	return profile, err
-}
-
 // checkProfilePath checks the path of a profile on the node.
-func checkProfilePath(field, path string) error {
-	if !filepath.IsAbs(path) || filepath.Clean(path) != path || strings.Contains(path, "\x00") {
-		return invalid(field, path, "is not an absolute, clean path")
+func checkProfilePath(field, file string) error {
+	if !path.IsAbs(file) || path.Clean(file) != file || strings.Contains(file, "\x00") {
+		return invalid(field, file, "is not an absolute, clean path")
 	}
 	return nil
 }

@@ -1,10 +1,7 @@
 package spec
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -21,9 +18,9 @@ func allows(s *specs.LinuxSeccomp, call string) bool {
 }
 
 func TestSeccompFollowsCapabilities(t *testing.T) {
-	in := fixture(t)
+	in := fixture()
 	security(in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
-	got, err := Container(in)
+	got, err := in.container()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +28,7 @@ func TestSeccompFollowsCapabilities(t *testing.T) {
 		t.Error("openat must be allowed, mount must not")
 	}
 	security(in).Capabilities = &cri.Capability{AddCapabilities: []string{"SYS_ADMIN"}}
-	if got, err = Container(in); err != nil {
+	if got, err = in.container(); err != nil {
 		t.Fatal(err)
 	}
 	if !allows(got.Linux.Seccomp, "mount") {
@@ -40,10 +37,7 @@ func TestSeccompFollowsCapabilities(t *testing.T) {
 }
 
 func TestSeccompChoice(t *testing.T) {
-	profile := filepath.Join(t.TempDir(), "profile.json")
-	if err := os.WriteFile(profile, []byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["chmod"],"action":"SCMP_ACT_ERRNO"}]}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	const profile = "/profiles/one.json"
 	type sec = cri.LinuxContainerSecurityContext
 	for name, tc := range map[string]struct {
 		sec  *sec
@@ -60,11 +54,11 @@ func TestSeccompChoice(t *testing.T) {
 		"privileged, default asked for": {&sec{Privileged: true, Seccomp: &cri.SecurityProfile{}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := fixture(t)
+			in := fixture()
 			in.Sandbox.Linux.SecurityContext.Privileged = tc.sec.Privileged
-			in.Options.NoHostDevices = true
+			in.node.Seccomp.Data = []byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["chmod"],"action":"SCMP_ACT_ERRNO"}]}`)
 			in.Container.Linux.SecurityContext = tc.sec
-			got, err := Container(in)
+			got, err := in.container()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,37 +74,31 @@ func TestSeccompChoice(t *testing.T) {
 }
 
 func TestSeccompRefused(t *testing.T) {
-	dir := t.TempDir()
-	large := filepath.Join(dir, "large")
-	writeFiles(t, dir, map[string]string{"large": strings.Repeat(" ", maxSeccompProfile+1), "text": "no JSON", "empty": "{}"})
 	no := false
 	for name, tc := range map[string]struct {
 		profile *cri.SecurityProfile
-		change  func(*Input)
+		change  func(*scene)
 		kind    fault.Kind
 	}{
 		"relative":          {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "p.json"}, nil, fault.Invalid},
-		"dots":              {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: dir + "/../p.json"}, nil, fault.Invalid},
+		"dots":              {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "/profiles/../p.json"}, nil, fault.Invalid},
 		"no path":           {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost}, nil, fault.Invalid},
-		"missing":           {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: dir + "/none"}, nil, fault.Invalid},
-		"too large":         {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: large}, nil, fault.Invalid},
-		"a device":          {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "/dev/zero"}, nil, fault.Invalid},
-		"no JSON":           {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: dir + "/text"}, nil, fault.Invalid},
-		"empty":             {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: dir + "/empty"}, nil, fault.Invalid},
-		"path with default": {&cri.SecurityProfile{LocalhostRef: large}, nil, fault.Invalid},
+		"no JSON":           {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "/p"}, func(in *scene) { in.node.Seccomp.Data = []byte("no JSON") }, fault.Invalid},
+		"empty":             {&cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "/p"}, func(in *scene) { in.node.Seccomp.Data = []byte("{}") }, fault.Invalid},
+		"path with default": {&cri.SecurityProfile{LocalhostRef: "/p"}, nil, fault.Invalid},
 		"unknown type":      {&cri.SecurityProfile{ProfileType: 7}, nil, fault.Invalid},
-		"no kernel support": {&cri.SecurityProfile{}, func(in *Input) { in.Host.Seccomp = false }, fault.Unsupported},
-		"no runtime support": {&cri.SecurityProfile{}, func(in *Input) {
+		"no kernel support": {&cri.SecurityProfile{}, func(in *scene) { in.Host.Seccomp = false }, fault.Unsupported},
+		"no runtime support": {&cri.SecurityProfile{}, func(in *scene) {
 			in.Features.Linux = &features.Linux{Seccomp: &features.Seccomp{Enabled: &no}}
 		}, fault.Unsupported},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := fixture(t)
+			in := fixture()
 			security(in).Seccomp = tc.profile
 			if tc.change != nil {
-				tc.change(&in)
+				tc.change(in)
 			}
-			if _, err := Container(in); err == nil || fault.KindOf(err) != tc.kind {
+			if _, err := in.container(); err == nil || fault.KindOf(err) != tc.kind {
 				t.Errorf("error %v of kind %v, want %v", err, fault.KindOf(err), tc.kind)
 			}
 		})
@@ -118,29 +106,34 @@ func TestSeccompRefused(t *testing.T) {
 }
 
 func TestAppArmor(t *testing.T) {
-	in := fixture(t)
+	in := fixture()
 	in.Options.AppArmorProfile = "node-default"
-	got, err := Container(in)
+	got, err := in.container()
 	if err != nil || got.Process.ApparmorProfile != "" {
 		t.Errorf("a node without AppArmor: %q, %v", got.Process.ApparmorProfile, err)
 	}
 	security(in).Apparmor = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "mine"}
-	if _, err := Container(in); fault.KindOf(err) != fault.Unsupported {
+	if _, err := in.container(); fault.KindOf(err) != fault.Unsupported {
 		t.Errorf("a named profile on a node without AppArmor: %v", err)
 	}
 	in.Host.AppArmor = true
 	security(in).Apparmor = nil
-	if got, err = Container(in); err != nil || got.Process.ApparmorProfile != "node-default" {
+	if got, err = in.container(); err != nil || got.Process.ApparmorProfile != "node-default" {
 		t.Errorf("default: %q, %v", got.Process.ApparmorProfile, err)
 	}
 	security(in).ApparmorProfile = "unconfined"
-	if got, err = Container(in); err != nil || got.Process.ApparmorProfile != "" {
+	if got, err = in.container(); err != nil || got.Process.ApparmorProfile != "" {
 		t.Errorf("unconfined: %q, %v", got.Process.ApparmorProfile, err)
 	}
-	list := "docker-default (enforce)\nmy profile (complain)\n"
-	for name, want := range map[string]bool{"docker-default": true, "my profile": true, "docker": false, "my": false} {
-		if got, err := listsProfile(strings.NewReader(list), name); got != want || err != nil {
-			t.Errorf("%q: %v, %v", name, got, err)
-		}
+	security(in).ApparmorProfile = "localhost/mine"
+	if _, err = in.container(); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("a profile that is not loaded: %v", err)
+	}
+	in.node.AppArmor.Is = true
+	if got, err = in.container(); err != nil || got.Process.ApparmorProfile != "mine" {
+		t.Errorf("a profile that is loaded: %v", err)
+	}
+	if q, err := Ask(in.Input); err != nil || q.AppArmorProfile != "mine" {
+		t.Errorf("asked for %+v, %v", q, err)
 	}
 }

@@ -16,12 +16,12 @@ const (
 	fieldImageUser     = "the image's user"
 )
 
-// user decides who the container's process is. The pod's run_as_user or
+// planUser decides who the container's process is. The pod's run_as_user or
 // run_as_username replaces the image's user and group; run_as_group replaces the
 // group alone. Without either, the image's user counts, and without one root.
-func (b *builder) user() error {
-	names := &accounts{rootfs: b.in.Rootfs}
-	field, user, groupName := b.wantedUser()
+func planUser(r *request, plan *Plan) error {
+	names := accounts{passwd: r.found.Passwd, group: r.found.Group}
+	field, user, groupName := r.wantedUser()
 	id, err := names.resolveUser(field, user)
 	if err != nil {
 		return err
@@ -32,40 +32,40 @@ func (b *builder) user() error {
 			return err
 		}
 	}
-	if b.sec.RunAsGroup != nil {
-		gid = uint32(b.sec.RunAsGroup.Value)
+	if r.sec.RunAsGroup != nil {
+		gid = uint32(r.sec.RunAsGroup.Value)
 	}
 	// The primary group is among the supplementary ones: a process that changes
 	// its group must not lose what that group is denied (CVE-2022-2995,
 	// CVE-2023-25173).
 	groups := []uint32{gid}
-	if b.sec.SupplementalGroupsPolicy == cri.SupplementalGroupsPolicy_Merge && id.name != "" {
+	if r.sec.SupplementalGroupsPolicy == cri.SupplementalGroupsPolicy_Merge && id.name != "" {
 		more, err := names.groupsOf(id.name)
 		if err != nil {
 			return invalid(fieldImageUser, user, "can't be given its groups: %v", err)
 		}
 		groups = append(groups, more...)
 	}
-	for _, g := range b.sec.SupplementalGroups {
+	for _, g := range r.sec.SupplementalGroups {
 		groups = append(groups, uint32(g))
 	}
 	if groups = unique(groups); len(groups) > maxGroups {
 		return invalid(field, user, "is in %d groups, more than the kernel's limit of %d", len(groups), maxGroups)
 	}
-	b.spec.Process.User = specs.User{UID: id.uid, GID: gid, AdditionalGids: groups}
+	plan.Spec.Process.User = specs.User{UID: id.uid, GID: gid, AdditionalGids: groups}
 	return nil
 }
 
 // wantedUser returns the user's name or number, the group that the image gives
 // it, if any, and the field that they are from.
-func (b *builder) wantedUser() (field, user, groupName string) {
+func (r *request) wantedUser() (field, user, groupName string) {
 	switch {
-	case b.sec.RunAsUser != nil:
-		return fieldRunAsUser, show(b.sec.RunAsUser.Value), ""
-	case b.sec.RunAsUsername != "":
-		return fieldRunAsUsername, b.sec.RunAsUsername, ""
-	case b.image.User != "":
-		user, groupName, _ = strings.Cut(b.image.User, ":")
+	case r.sec.RunAsUser != nil:
+		return fieldRunAsUser, show(r.sec.RunAsUser.Value), ""
+	case r.sec.RunAsUsername != "":
+		return fieldRunAsUsername, r.sec.RunAsUsername, ""
+	case r.image.User != "":
+		user, groupName, _ = strings.Cut(r.image.User, ":")
 		if user == "" {
 			user = "0"
 		}
@@ -82,7 +82,7 @@ type identity struct {
 	uid, gid uint32
 }
 
-func (a *accounts) resolveUser(field, user string) (identity, error) {
+func (a accounts) resolveUser(field, user string) (identity, error) {
 	if isNumber(user) {
 		uid, err := parseID(user)
 		if err != nil {
@@ -122,7 +122,7 @@ func (a *accounts) resolveUser(field, user string) (identity, error) {
 	return identity{name: entry.name, uid: uid, gid: gid}, nil
 }
 
-func (a *accounts) resolveGroup(name string) (uint32, error) {
+func (a accounts) resolveGroup(name string) (uint32, error) {
 	if isNumber(name) {
 		gid, err := parseID(name)
 		if err != nil {

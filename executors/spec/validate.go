@@ -3,7 +3,6 @@ package spec
 import (
 	"fmt"
 	"path"
-	"path/filepath"
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -108,10 +107,17 @@ func checkLogPath(c *cri.ContainerConfig, s *cri.PodSandboxConfig) error {
 		// Without a directory to be relative to there is no log.
 		return nil
 	}
-	if filepath.IsAbs(c.LogPath) || filepath.Clean(c.LogPath) != c.LogPath || !filepath.IsLocal(c.LogPath) || c.LogPath == "." {
+	if !isBelow(c.LogPath) || path.Clean(c.LogPath) != c.LogPath || c.LogPath == "." {
 		return invalid("log_path", c.LogPath, "is not a path within the pod's log directory")
 	}
 	return checkPrintable("log_path", c.LogPath)
+}
+
+// isBelow reports whether a path is relative and leads nowhere but to or below the
+// place that it is relative to.
+func isBelow(p string) bool {
+	clean := path.Clean(p)
+	return p != "" && !path.IsAbs(p) && clean != ".." && !strings.HasPrefix(clean, "../")
 }
 
 func checkStrings(field string, list []string) error {
@@ -158,7 +164,7 @@ func checkMount(field string, m *cri.Mount) error {
 	if m.ImageSubPath != "" {
 		return invalid(field+".image_sub_path", m.ImageSubPath, "is given without an image")
 	}
-	if !filepath.IsAbs(m.HostPath) {
+	if !path.IsAbs(m.HostPath) {
 		return invalid(field+".host_path", m.HostPath, "is not an absolute path")
 	}
 	if err := checkText(field+".host_path", m.HostPath); err != nil {
@@ -195,7 +201,7 @@ func checkImageMount(field string, m *cri.Mount) error {
 	if err := checkText(field+".image_sub_path", m.ImageSubPath); err != nil {
 		return err
 	}
-	if m.ImageSubPath != "" && !filepath.IsLocal(m.ImageSubPath) {
+	if m.ImageSubPath != "" && !isBelow(m.ImageSubPath) {
 		return invalid(field+".image_sub_path", m.ImageSubPath, "is not a relative path below the image's root directory")
 	}
 	if m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE {
@@ -225,7 +231,7 @@ func isMountOption(option string) bool {
 func checkDevices(devices []*cri.Device) error {
 	for i, d := range devices {
 		field := fmt.Sprintf("devices[%d]", i)
-		if !filepath.IsAbs(d.GetHostPath()) {
+		if !path.IsAbs(d.GetHostPath()) {
 			return invalid(field+".host_path", d.GetHostPath(), "is not an absolute path")
 		}
 		if !path.IsAbs(d.GetContainerPath()) || path.Clean(d.GetContainerPath()) == "/" {

@@ -3,7 +3,7 @@ package spec
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
+	"path"
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -20,7 +20,7 @@ func ValidateSandbox(s *cri.PodSandboxConfig) error {
 		func() error { return checkPodMetadata(s.Metadata) },
 		func() error { return checkHostname(s.Hostname) },
 		func() error {
-			if s.LogDirectory != "" && (!filepath.IsAbs(s.LogDirectory) || !isClean(s.LogDirectory)) {
+			if s.LogDirectory != "" && (!path.IsAbs(s.LogDirectory) || !isClean(s.LogDirectory)) {
 				return invalid("log_directory", s.LogDirectory, "is not an absolute, clean path")
 			}
 			return checkPrintable("log_directory", s.LogDirectory)
@@ -41,7 +41,7 @@ func ValidateSandbox(s *cri.PodSandboxConfig) error {
 
 // isClean allows a trailing slash, as in the CRI's own example.
 func isClean(dir string) bool {
-	return filepath.Clean(dir) == strings.TrimSuffix(dir, "/")
+	return path.Clean(dir) == strings.TrimSuffix(dir, "/")
 }
 
 // checkPodMetadata wants a name and a namespace. A uid is always there when the

@@ -81,7 +81,7 @@ func checkCapabilities(c *cri.Capability) error {
 		{".add_ambient_capabilities", c.GetAddAmbientCapabilities()},
 	} {
 		for _, name := range list.names {
-			if full := capName(name); full != "ALL" && !slices.Contains(known, full) {
+			if full := CapabilityName(name); full != "ALL" && !slices.Contains(known, full) {
 				return invalid(fieldCapabilities+list.field, name, "is not a capability")
 			}
 		}

@@ -10,27 +10,33 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
+// refusedContainer is a change to an ordinary container, and the field for which
+// it is then refused.
+type refusedContainer struct {
+	name   string
+	change func(*cri.ContainerConfig)
+	field  string
+	kind   fault.Kind
+}
+
+func (c refusedContainer) check(t *testing.T) {
+	t.Run(c.name, func(t *testing.T) {
+		in := fixture()
+		in.Sandbox.LogDirectory = "/var/log/pods/x/"
+		c.change(in.Container)
+		wantField(t, ValidateContainer(in.Container, in.Sandbox), c.field, c.kind)
+		if _, err := Ask(in.Input); err == nil {
+			t.Error("Ask accepts it")
+		}
+		if _, err := Container(in.Input, Answers{}); err == nil {
+			t.Error("Container accepts it")
+		}
+	})
+}
+
 func TestValidateContainer(t *testing.T) {
 	type c = *cri.ContainerConfig
-	sec := func(c c) *cri.LinuxContainerSecurityContext { return c.Linux.SecurityContext }
-	mount := func(m *cri.Mount) func(c) {
-		return func(c c) {
-			if m.ContainerPath == "" {
-				m.ContainerPath = "/p"
-			}
-			if m.HostPath == "" && m.Image == nil {
-				m.HostPath = "/h"
-			}
-			c.Mounts = []*cri.Mount{m}
-		}
-	}
-	res := func(r *cri.LinuxContainerResources) func(c) { return func(c c) { c.Linux.Resources = r } }
-	for _, tc := range []struct {
-		name   string
-		change func(c)
-		field  string
-		kind   fault.Kind
-	}{
+	for _, refused := range []refusedContainer{
 		{"no metadata", func(c c) { c.Metadata = nil }, "metadata", fault.Invalid},
 		{"no name", func(c c) { c.Metadata.Name = "" }, "metadata.name", fault.Invalid},
 		{"path in the name", func(c c) { c.Metadata.Name = "../x" }, "metadata.name", fault.Invalid},
@@ -44,6 +50,31 @@ func TestValidateContainer(t *testing.T) {
 		{"relative working dir", func(c c) { c.WorkingDir = "app" }, "working_dir", fault.Invalid},
 		{"NUL in args", func(c c) { c.Args = []string{"a", "b\x00"} }, "args[1]", fault.Invalid},
 		{"bad variable", func(c c) { c.Envs = []*cri.KeyValue{{Key: "A"}, {Key: "B=C"}} }, "envs[1]", fault.Invalid},
+		{"CDI", func(c c) { c.CDIDevices = []*cri.CDIDevice{{Name: "v/c=d"}} }, "CDI_devices", fault.Unsupported},
+		{"Windows", func(c c) { c.Windows = &cri.WindowsContainerConfig{} }, "windows", fault.Unsupported},
+		{"signal", func(c c) { c.StopSignal = 99 }, "stop_signal", fault.Invalid},
+	} {
+		refused.check(t)
+	}
+	if err := ValidateContainer(nil, nil); err == nil {
+		t.Error("no config, no error")
+	}
+}
+
+func TestValidateMountsAndDevices(t *testing.T) {
+	type c = *cri.ContainerConfig
+	mount := func(m *cri.Mount) func(c) {
+		return func(c c) {
+			if m.ContainerPath == "" {
+				m.ContainerPath = "/p"
+			}
+			if m.HostPath == "" && m.Image == nil {
+				m.HostPath = "/h"
+			}
+			c.Mounts = []*cri.Mount{m}
+		}
+	}
+	for _, refused := range []refusedContainer{
 		{"mount on the root", mount(&cri.Mount{ContainerPath: "/../"}), "mounts[0].container_path", fault.Invalid},
 		{"mount on a relative path", mount(&cri.Mount{ContainerPath: "p"}), "mounts[0].container_path", fault.Invalid},
 		{"mount of a relative path", mount(&cri.Mount{HostPath: "h"}), "mounts[0].host_path", fault.Invalid},
@@ -65,9 +96,15 @@ func TestValidateContainer(t *testing.T) {
 		{"mount option with a list", mount(&cri.Mount{MountOptions: []string{"nodev,suid"}}), "mounts[0].mount_options", fault.Invalid},
 		{"device", func(c c) { c.Devices = []*cri.Device{{HostPath: "null", ContainerPath: "/x"}} }, "devices[0].host_path", fault.Invalid},
 		{"device permissions", func(c c) { c.Devices = []*cri.Device{{HostPath: "/x", ContainerPath: "/x", Permissions: "rx"}} }, "devices[0].permissions", fault.Invalid},
-		{"CDI", func(c c) { c.CDIDevices = []*cri.CDIDevice{{Name: "v/c=d"}} }, "CDI_devices", fault.Unsupported},
-		{"Windows", func(c c) { c.Windows = &cri.WindowsContainerConfig{} }, "windows", fault.Unsupported},
-		{"signal", func(c c) { c.StopSignal = 99 }, "stop_signal", fault.Invalid},
+	} {
+		refused.check(t)
+	}
+}
+
+func TestValidateResources(t *testing.T) {
+	type c = *cri.ContainerConfig
+	res := func(r *cri.LinuxContainerResources) func(c) { return func(c c) { c.Linux.Resources = r } }
+	for _, refused := range []refusedContainer{
 		{"negative shares", res(&cri.LinuxContainerResources{CpuShares: -1}), "linux.resources.cpu_shares", fault.Invalid},
 		{"negative memory", res(&cri.LinuxContainerResources{MemoryLimitInBytes: -2}), "linux.resources.memory_limit_in_bytes", fault.Invalid},
 		{"swap below memory", res(&cri.LinuxContainerResources{MemoryLimitInBytes: 2, MemorySwapLimitInBytes: 1}), "linux.resources.memory_swap_limit_in_bytes", fault.Invalid},
@@ -77,6 +114,15 @@ func TestValidateContainer(t *testing.T) {
 		{"unified path", res(&cri.LinuxContainerResources{Unified: map[string]string{"memory./../x": "1"}}), "linux.resources.unified", fault.Invalid},
 		{"unified processes", res(&cri.LinuxContainerResources{Unified: map[string]string{"cgroup.procs": "1"}}), "linux.resources.unified", fault.Invalid},
 		{"unified line break", res(&cri.LinuxContainerResources{Unified: map[string]string{"io.max": "a\nb"}}), "linux.resources.unified", fault.Invalid},
+	} {
+		refused.check(t)
+	}
+}
+
+func TestValidateSecurity(t *testing.T) {
+	type c = *cri.ContainerConfig
+	sec := func(c c) *cri.LinuxContainerSecurityContext { return c.Linux.SecurityContext }
+	for _, refused := range []refusedContainer{
 		{"privileged in an unprivileged pod", func(c c) { sec(c).Privileged = true }, "linux.security_context.privileged", fault.Invalid},
 		{"unknown capability", func(c c) { sec(c).Capabilities = &cri.Capability{DropCapabilities: []string{"FLY"}} }, "linux.security_context.capabilities.drop_capabilities", fault.Invalid},
 		{"network TARGET", func(c c) { sec(c).NamespaceOptions.Network = cri.NamespaceMode_TARGET }, "linux.security_context.namespace_options.network", fault.Invalid},
@@ -94,18 +140,7 @@ func TestValidateContainer(t *testing.T) {
 		{"masked path", func(c c) { sec(c).MaskedPaths = []string{"proc"} }, "linux.security_context.masked_paths", fault.Invalid},
 		{"groups policy", func(c c) { sec(c).SupplementalGroupsPolicy = 5 }, "linux.security_context.supplemental_groups_policy", fault.Invalid},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			in := fixture(t)
-			in.Sandbox.LogDirectory = "/var/log/pods/x/"
-			tc.change(in.Container)
-			wantField(t, ValidateContainer(in.Container, in.Sandbox), tc.field, tc.kind)
-			if _, err := Container(in); err == nil {
-				t.Error("Container accepts it")
-			}
-		})
-	}
-	if err := ValidateContainer(nil, nil); err == nil {
-		t.Error("no config, no error")
+		refused.check(t)
 	}
 }
 
@@ -139,12 +174,12 @@ func TestValidateSandbox(t *testing.T) {
 		{"overhead", func(s s) { s.Linux.Overhead = &cri.LinuxContainerResources{CpuPeriod: -1} }, "linux.overhead.cpu_period"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			in := fixture(t)
+			in := fixture()
 			tc.change(in.Sandbox)
 			wantField(t, ValidateSandbox(in.Sandbox), tc.field, fault.Invalid)
 		})
 	}
-	in := fixture(t)
+	in := fixture()
 	in.Sandbox.Linux, in.Sandbox.LogDirectory, in.Sandbox.Hostname = nil, "/var/log/pods/shop_web_uid-1/", ""
 	if err := ValidateSandbox(in.Sandbox); err != nil {
 		t.Errorf("a simple pod: %v", err)

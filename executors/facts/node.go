@@ -1,4 +1,4 @@
-package spec
+package facts
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,37 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/cgroups"
+	"github.com/stele-runtime/stele/executors/spec"
 )
 
-// HostFacts are what the node and this process can give a container. They are
-// found once, at start.
-type HostFacts struct {
-	// Capabilities that this process has and may pass on, sorted.
-	Capabilities []string
-	// Seccomp, AppArmor, SELinux: the kernel has it, and it is on.
-	Seccomp, AppArmor, SELinux bool
-	// CgroupV2: every controller is on v2.
-	CgroupV2 bool
-	// Hugetlb: there is a controller for huge pages.
-	Hugetlb bool
-	// SwapLimit: swap can be limited.
-	SwapLimit bool
-	// RecursiveReadOnly: a tree of mounts can be made read-only at once.
-	RecursiveReadOnly bool
-	// MinOOMScoreAdj is the least oom_score_adj that this process may set.
-	MinOOMScoreAdj int
-	// MaxRlimits are the highest hard limits that this process may set, by the
-	// OCI spec's names; a limit that isn't there has no bound.
-	MaxRlimits map[string]uint64
-}
-
 // DetectHost finds out about this node and this process.
-func DetectHost() (*HostFacts, error) {
+func DetectHost() (*spec.HostFacts, error) {
 	node, err := cgroups.Detect()
 	if err != nil {
 		return nil, err
 	}
-	h := &HostFacts{
+	h := &spec.HostFacts{
 		Seccomp:           hasSeccomp(),
 		AppArmor:          hasAppArmor(),
 		SELinux:           selinux.GetEnabled(),
@@ -57,44 +37,55 @@ func DetectHost() (*HostFacts, error) {
 	if h.Capabilities, err = ownCapabilities(); err != nil {
 		return nil, err
 	}
-	if err := h.detectLimits(); err != nil {
-		return nil, err
-	}
-	return h, nil
-}
-
-// Has reports whether the process has a capability, by its full name.
-func (h *HostFacts) Has(name string) bool {
-	for _, c := range h.Capabilities {
-		if c == name {
-			return true
-		}
-	}
-	return false
-}
-
-// detectLimits finds what can't be exceeded without CAP_SYS_RESOURCE.
-func (h *HostFacts) detectLimits() error {
 	if h.Has("CAP_SYS_RESOURCE") {
 		h.MinOOMScoreAdj = -1000
-		return nil
+		return h, nil
 	}
+	if h.MinOOMScoreAdj, err = ownOOMScoreAdj(); err != nil {
+		return nil, err
+	}
+	h.MaxRlimits, err = ownRlimits()
+	return h, err
+}
+
+// ownOOMScoreAdj is the least value that this process may set without
+// CAP_SYS_RESOURCE: its own.
+func ownOOMScoreAdj() (int, error) {
 	b, err := os.ReadFile("/proc/self/oom_score_adj")
 	if err != nil {
-		return fmt.Errorf("detect host: %w", err)
+		return 0, fmt.Errorf("detect host: %w", err)
 	}
-	if h.MinOOMScoreAdj, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil {
-		return fmt.Errorf("detect host: oom_score_adj: %w", err)
+	adj, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0, fmt.Errorf("detect host: oom_score_adj: %w", err)
 	}
-	h.MaxRlimits = map[string]uint64{}
+	return adj, nil
+}
+
+// ownRlimits are the hard limits that this process can't exceed without
+// CAP_SYS_RESOURCE.
+func ownRlimits() (map[string]uint64, error) {
+	limits := map[string]uint64{}
 	for name, resource := range rlimitTypes() {
 		var limit unix.Rlimit
 		if err := unix.Getrlimit(resource, &limit); err != nil {
-			return fmt.Errorf("detect host: getrlimit %s: %w", name, err)
+			return nil, fmt.Errorf("detect host: getrlimit %s: %w", name, err)
 		}
-		h.MaxRlimits[name] = limit.Max
+		limits[name] = limit.Max
 	}
-	return nil
+	return limits, nil
+}
+
+// rlimitTypes are the limits of getrlimit(2), as the OCI spec names them.
+func rlimitTypes() map[string]int {
+	return map[string]int{
+		"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
+		"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
+		"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE,
+		"RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
+		"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
+		"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+	}
 }
 
 // ownCapabilities are those that a child can be given: permitted, and not
@@ -114,10 +105,11 @@ func ownCapabilities() ([]string, error) {
 	var names []string
 	for _, c := range supported {
 		if caps.Get(capability.BOUNDING, c) && caps.Get(capability.PERMITTED, c) {
-			names = append(names, capName(c.String()))
+			names = append(names, spec.CapabilityName(c.String()))
 		}
 	}
-	return sortedSet(names), nil
+	slices.Sort(names)
+	return names, nil
 }
 
 // hasSeccomp asks for filters: EFAULT means that the kernel was ready to read

@@ -1,0 +1,53 @@
+package facts
+
+import (
+	"github.com/opencontainers/selinux/go-selinux/label"
+
+	"github.com/stele-runtime/stele/executors/spec"
+)
+
+const (
+	// maxAccountFile bounds /etc/passwd and /etc/group of an image, in bytes
+	// (CVE-2025-4437, CVE-2026-47262).
+	maxAccountFile = 1 << 20
+	// maxSeccompProfile bounds a profile on the node, in bytes; the default profile
+	// has 20 KiB.
+	maxSeccompProfile = 1 << 20
+)
+
+// Answer looks at the node for what a plan needs to know. What can't be found out
+// is an error in its answer.
+func Answer(q spec.Questions) spec.Answers {
+	found := spec.Answers{
+		Passwd:    readInRoot(q.Rootfs, "/etc/passwd", maxAccountFile),
+		Group:     readInRoot(q.Rootfs, "/etc/group", maxAccountFile),
+		HostPaths: map[string]spec.HostPath{},
+		Devices:   map[string]spec.Devices{},
+	}
+	if q.WorkingDir != "" {
+		found.WorkingDir = resolveInRoot(q.Rootfs, q.WorkingDir)
+	}
+	for _, p := range q.HostPaths {
+		host := resolve(p.Path)
+		if p.Mount && host.Err == nil {
+			host.Mount = mountOf(host.Path)
+		}
+		found.HostPaths[p.Path] = host
+	}
+	for _, path := range q.Devices {
+		found.Devices[path] = devicesAt(path)
+	}
+	if q.AllDevices {
+		found.AllDevices = allDevices("/dev")
+	}
+	if q.SELinux != nil {
+		found.SELinux.Process, found.SELinux.Mount, found.SELinux.Err = label.InitLabels(q.SELinux)
+	}
+	if q.SeccompProfile != "" {
+		found.Seccomp = readProfile(q.SeccompProfile)
+	}
+	if q.AppArmorProfile != "" {
+		found.AppArmor = appArmorLoaded(q.AppArmorProfile)
+	}
+	return found
+}

@@ -1,0 +1,53 @@
+package spec
+
+import specs "github.com/opencontainers/runtime-spec/specs-go"
+
+// Plan is all that a container takes.
+type Plan struct {
+	Spec *specs.Spec
+	// Steps are to be carried out in this order before the runtime gets the spec.
+	// Each is idempotent: done before is done.
+	Steps []Step
+}
+
+// Step is something that must be made. Package volumes carries it out.
+type Step interface{ step() }
+
+// MakeHostDir makes a directory of the node, and those above it, because the pod
+// mounts it and nothing is there: the kubelet checks host paths by their type only
+// if the pod gives one, and counts on the runtime for the rest.
+type MakeHostDir struct {
+	// Field is the CRI's that names the path.
+	Field string
+	// Path has no links in the part that exists.
+	Path string
+}
+
+// Relabel gives everything at and below a path of the node the SELinux label of
+// the container, so that it can use it.
+type Relabel struct{ Path, Label string }
+
+// FillVolume makes the directory of an image's volume, with a copy of what the
+// image has at Path.
+type FillVolume struct {
+	Rootfs string
+	// Path is clean, absolute and inside Rootfs: links lead no further.
+	Path string
+	// Dir is the directory to make. One that is there is complete.
+	Dir string
+}
+
+// MakeWorkingDir makes the working directory inside the root file system, as
+// builders of images expect.
+type MakeWorkingDir struct {
+	// Field says who named it.
+	Field  string
+	Rootfs string
+	// Path is clean, absolute and inside Rootfs: links lead no further.
+	Path string
+}
+
+func (MakeHostDir) step()    {}
+func (Relabel) step()        {}
+func (FillVolume) step()     {}
+func (MakeWorkingDir) step() {}

@@ -1,0 +1,59 @@
+package spec
+
+import (
+	"path"
+	"strings"
+)
+
+// workingDir is what the container says, or else the image, as a clean, absolute
+// path; and who said it.
+func (r *request) workingDir() (field, dir string) {
+	field, dir = "working_dir", r.Container.WorkingDir
+	if dir == "" {
+		field, dir = "the image's working directory", r.image.WorkingDir
+	}
+	return field, path.Clean("/" + dir)
+}
+
+// planWorkingDir has the working directory made in the root file system, unless it
+// is in a volume: what is there is the volume's affair, and the runtime looks at it.
+func planWorkingDir(r *request, plan *Plan) error {
+	field, dir := r.workingDir()
+	if err := checkText(field, dir); err != nil {
+		return err
+	}
+	plan.Spec.Process.Cwd = dir
+	if dir == "/" {
+		return nil
+	}
+	for _, m := range plan.Spec.Mounts {
+		if covers(m.Destination, dir) && !isKernelDir(m.Destination) {
+			return nil
+		}
+	}
+	place := r.found.WorkingDir
+	if place.Err != nil {
+		return invalid(field, dir, "can't be resolved in the image: %v", place.Err)
+	}
+	if !path.IsAbs(place.Path) {
+		return unanswered(field)
+	}
+	if covers("/proc", place.Path) || covers("/dev/fd", place.Path) {
+		// Descriptors that a runtime had open were a way to the node's file
+		// system (CVE-2024-21626).
+		return invalid(field, dir, "leads to %s, which is not a place to work in", place.Path)
+	}
+	plan.Steps = append(plan.Steps, MakeWorkingDir{Field: field, Rootfs: r.Rootfs, Path: dir})
+	return nil
+}
+
+// covers reports whether path is dir or below it. Both are clean.
+func covers(dir, path string) bool {
+	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
+}
+
+// isKernelDir reports whether a mount shows the kernel's state: nothing is made
+// there, and nothing is expected to be there before the mount.
+func isKernelDir(dest string) bool {
+	return covers("/proc", dest) || covers("/sys", dest) || covers("/dev", dest)
+}

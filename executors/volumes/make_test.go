@@ -1,0 +1,206 @@
+package volumes
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec"
+)
+
+// image returns a small root file system, and where a volume of it may be made.
+func image(t *testing.T) (rootfs, volume string) {
+	t.Helper()
+	dir := t.TempDir()
+	rootfs = filepath.Join(dir, "rootfs")
+	writeFiles(t, rootfs, map[string]string{"app/data/a": "a", "etc/motd": "hello"})
+	return rootfs, filepath.Join(dir, "volumes/0")
+}
+
+// writeFiles makes files with their directories.
+func writeFiles(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, data := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(data), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestVolumeIsACopy(t *testing.T) {
+	rootfs, volume := image(t)
+	app := filepath.Join(rootfs, "app")
+	step := spec.FillVolume{Rootfs: rootfs, Path: "/app", Dir: volume}
+	for _, err := range []error{
+		os.WriteFile(filepath.Join(app, "tool"), []byte("x"), 0o755),
+		os.Lchown(filepath.Join(app, "tool"), 1000, 2000),
+		os.Chmod(filepath.Join(app, "tool"), 0o755|os.ModeSetuid),
+		os.Symlink("/etc/passwd", filepath.Join(app, "link")),
+		os.Chown(app, 1000, 1000),
+		os.Chmod(app, 0o750),
+		unix.Mkfifo(filepath.Join(app, "fifo"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Make([]spec.Step{step}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(volume, "data/a")); err != nil || string(b) != "a" {
+		t.Errorf("data/a: %q, %v", b, err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Lstat(filepath.Join(volume, "tool"), &stat); err != nil || stat.Uid != 1000 || stat.Gid != 2000 || stat.Mode&0o7777 != 0o4755 {
+		t.Errorf("tool: %+v, %v", stat, err)
+	}
+	if err := unix.Lstat(volume, &stat); err != nil || stat.Uid != 1000 || stat.Mode&0o7777 != 0o750 {
+		t.Errorf("the directory itself: %+v, %v", stat, err)
+	}
+	if dest, err := os.Readlink(filepath.Join(volume, "link")); err != nil || dest != "/etc/passwd" {
+		t.Errorf("link: %q, %v", dest, err)
+	}
+	if _, err := os.Lstat(filepath.Join(volume, "fifo")); err == nil {
+		t.Error("the FIFO was copied")
+	}
+
+	// A second call finds the volume; what a container wrote there stays.
+	if err := os.WriteFile(filepath.Join(volume, "data/a"), []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Make([]spec.Step{step}); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(filepath.Join(volume, "data/a")); string(b) != "changed" {
+		t.Error("the second call copied again")
+	}
+}
+
+func TestVolumeHalfMade(t *testing.T) {
+	rootfs, volume := image(t)
+	writeFiles(t, volume+".unfinished", map[string]string{"junk": "x"})
+	if err := fill(rootfs, "/app", volume); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(volume, "junk")); err == nil {
+		t.Error("what a killed try left is in the volume")
+	}
+	if _, err := os.Stat(filepath.Join(volume, "data/a")); err != nil {
+		t.Error(err)
+	}
+}
+
+// CVE-2022-23648: links on the way to a volume's place stay in the image.
+func TestVolumeStaysInside(t *testing.T) {
+	secret := "outside/secret"
+	for name, tc := range map[string]struct {
+		volume string
+		link   string
+		err    bool
+	}{
+		"absolute link":    {volume: "/evil", link: "$OUT"},
+		"relative link":    {volume: "/evil", link: "../../../../../../../../$OUT"},
+		"through a link":   {volume: "/evil/sub", link: "$OUT"},
+		"link to the root": {volume: "/evil", link: "/", err: true},
+		"a file":           {volume: "/etc/motd", err: true},
+		"NUL":              {volume: "/a\x00", err: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rootfs, volume := image(t)
+			base := filepath.Dir(rootfs)
+			writeFiles(t, base, map[string]string{secret: "secret"})
+			if tc.link != "" {
+				link := os.Expand(tc.link, func(string) string { return filepath.Join(base, "outside") })
+				if err := os.Symlink(link, filepath.Join(rootfs, "evil")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := fill(rootfs, tc.volume, volume)
+			if tc.err != (fault.KindOf(err) == fault.Invalid && err != nil) {
+				t.Errorf("error %v", err)
+			}
+			filepath.WalkDir(filepath.Dir(volume), func(path string, d os.DirEntry, err error) error {
+				if err == nil && d.Name() == "secret" {
+					t.Errorf("the secret is at %s", path)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func TestVolumeKeepsAttributes(t *testing.T) {
+	rootfs, volume := image(t)
+	file := filepath.Join(rootfs, "app/data/a")
+	if err := unix.Setxattr(file, "user.note", []byte("kept"), 0); err != nil {
+		// The file system of the temporary directory decides.
+		t.Logf("no attributes here: %v", err)
+		return
+	}
+	if err := fill(rootfs, "/app", volume); err != nil {
+		t.Fatal(err)
+	}
+	value := make([]byte, 16)
+	n, err := unix.Getxattr(filepath.Join(volume, "data/a"), "user.note", value)
+	if err != nil || string(value[:n]) != "kept" {
+		t.Errorf("%q, %v", value[:max(n, 0)], err)
+	}
+}
+
+func TestMakeWorkingDir(t *testing.T) {
+	rootfs, _ := image(t)
+	outside := t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(rootfs, "out")); err != nil {
+		t.Fatal(err)
+	}
+	step := func(path string) []spec.Step {
+		return []spec.Step{spec.MakeWorkingDir{Field: "working_dir", Rootfs: rootfs, Path: path}}
+	}
+	for range 2 {
+		if err := Make(step("/srv/app")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(rootfs, "srv/app")); err != nil || !info.IsDir() {
+		t.Error(err)
+	}
+	for _, path := range []string{"/etc/motd", "/etc/motd/x"} {
+		err := Make(step(path))
+		if fe, ok := errors.AsType[*spec.FieldError](err); !ok || fe.Field != "working_dir" || fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	err := Make(step("/out/made"))
+	if entries, _ := os.ReadDir(outside); len(entries) > 0 {
+		t.Errorf("made outside (%v)", err)
+	}
+}
+
+func TestMakeHostDir(t *testing.T) {
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"file": ""})
+	made := filepath.Join(dir, "a/b")
+	for range 2 {
+		if err := Make([]spec.Step{spec.MakeHostDir{Field: "mounts[0].host_path", Path: made}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(made); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", info, err)
+	}
+	err := Make([]spec.Step{
+		spec.MakeHostDir{Field: "mounts[1].host_path", Path: filepath.Join(dir, "file/x")},
+		spec.MakeHostDir{Path: filepath.Join(dir, "later")},
+	})
+	if fe, ok := errors.AsType[*spec.FieldError](err); !ok || fe.Field != "mounts[1].host_path" {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "later")); err == nil {
+		t.Error("the steps went on after one failed")
+	}
+}
