@@ -97,7 +97,8 @@ type Validator interface {
 }
 
 // Health says whether the node can do its work. Each function returns nil or
-// the reason why not, from memory.
+// the reason why not, from memory. An error with a method Degraded() bool says that
+// the work is done, but not as it should be.
 type Health struct {
 	Log, Monitor, Network func() error
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stele-runtime/stele/eventlog"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/container"
@@ -328,8 +329,13 @@ func TestStatus(t *testing.T) {
 	if c := conditions(); !c[runtimeapi.RuntimeReady].GetStatus() || !c[runtimeapi.NetworkReady].GetStatus() {
 		t.Errorf("conditions %v", c)
 	}
-	d.Health.Network = func() error { return errors.New("no configuration in /etc/cni/net.d") }
+	d.Health.Log = func() error { return &eventlog.DegradedError{Cause: errors.New("no journal")} }
 	c := conditions()
+	if r := c[runtimeapi.RuntimeReady]; !r.GetStatus() || r.GetReason() != "Degraded" || r.GetMessage() == "" {
+		t.Errorf("with a slow log: %v", c)
+	}
+	d.Health.Network = func() error { return errors.New("no configuration in /etc/cni/net.d") }
+	c = conditions()
 	if n := c[runtimeapi.NetworkReady]; n.GetStatus() || n.GetReason() != "NetworkPluginNotReady" || n.GetMessage() == "" || !c[runtimeapi.RuntimeReady].GetStatus() {
 		t.Errorf("without a network: %v", c)
 	}

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -60,11 +61,23 @@ type check struct {
 	health func() error
 }
 
+// degraded is an error of something that works, but not as it should.
+type degraded interface {
+	error
+	Degraded() bool
+}
+
 func condition(kind string, checks ...check) *runtimeapi.RuntimeCondition {
+	met := &runtimeapi.RuntimeCondition{Type: kind, Status: true}
 	for _, c := range checks {
-		if err := c.health(); err != nil {
+		err := c.health()
+		if err == nil {
+			continue
+		}
+		if _, ok := errors.AsType[degraded](err); !ok {
 			return &runtimeapi.RuntimeCondition{Type: kind, Reason: c.reason, Message: err.Error()}
 		}
+		met.Reason, met.Message = "Degraded", err.Error()
 	}
-	return &runtimeapi.RuntimeCondition{Type: kind, Status: true}
+	return met
 }

@@ -23,6 +23,10 @@ var (
 	// full. Health has the reason; it passes by itself.
 	ErrUnavailable = errors.New("the event log is unavailable")
 
+	// ErrDegraded: the log works, but appends take longer than they need to, because
+	// something it uses to be fast has failed. It lasts until the log is opened again.
+	ErrDegraded = errors.New("the event log is degraded")
+
 	// ErrOutcomeUnknown: the append may or may not be in the log. Read the
 	// stream again before going on.
 	ErrOutcomeUnknown = errors.New("the outcome of the append is unknown")
@@ -53,6 +57,21 @@ func (e *WrongVersionError) Error() string {
 
 // Is makes errors.Is(err, ErrWrongVersion) true.
 func (e *WrongVersionError) Is(target error) bool { return target == ErrWrongVersion }
+
+// DegradedError is an ErrDegraded with its cause.
+type DegradedError struct{ Cause error }
+
+func (e *DegradedError) Error() string { return fmt.Sprintf("%v: %v", ErrDegraded, e.Cause) }
+
+// Is makes errors.Is(err, ErrDegraded) true.
+func (e *DegradedError) Is(target error) bool { return target == ErrDegraded }
+
+// Unwrap returns the cause.
+func (e *DegradedError) Unwrap() error { return e.Cause }
+
+// Degraded tells the error from those of something that does not work, also for
+// callers that do not know this package.
+func (e *DegradedError) Degraded() bool { return true }
 
 // DamageError is one place in the log where something is wrong. It is an
 // ErrCorrupt. Fields that are not known, or do not apply, are zero.

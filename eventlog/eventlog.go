@@ -143,7 +143,8 @@ type Log interface {
 	// the log. ErrOutcomeUnknown means that the change may or may not be made.
 	SaveCheckpoint(ctx context.Context, name string, d Delta) error
 
-	// Health is nil, or says why appends are refused now. The log tries by
-	// itself to get well again; there is nothing to call.
+	// Health is nil, or says why appends are refused now, or, as an ErrDegraded, why
+	// they take longer than they should. The log retries what was refused by itself;
+	// there is nothing to call.
 	Health() error
 }

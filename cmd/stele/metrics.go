@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/projections"
@@ -44,10 +45,16 @@ func metrics(log *boltlog.Log, live *projections.Live, pulls *executors.Pulls) *
 	counter("event_log_commit_seconds_total", "Time spent in these commits.", func() float64 { return log.Stats().CommitTime.Seconds() })
 	counter("event_log_wait_seconds_total", "Time from the appends' arrival to their answers.", func() float64 { return log.Stats().WaitTime.Seconds() })
 	gauge("event_log_healthy", "1 if the event log can be written.", func() float64 {
-		if log.Health() != nil {
+		if err := log.Health(); err != nil && !errors.Is(err, eventlog.ErrDegraded) {
 			return 0
 		}
 		return 1
+	})
+	gauge("event_log_degraded", "1 if appends take longer because the event log's journal has failed.", func() float64 {
+		if errors.Is(log.Health(), eventlog.ErrDegraded) {
+			return 1
+		}
+		return 0
 	})
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,7 +147,7 @@ func serve(ctx context.Context, c config.Config) error {
 	service := cri.New(cri.Parts{
 		Actors: actors, Views: feed.Live, Images: imageStore{&drivers.Drivers},
 		Credentials: credentials, Execs: execs, Validator: validator{drivers.Cgroups},
-		Health:   cri.Health{Log: func() error { return errors.Join(log.Health(), feed.Health()) }, Monitor: drivers.monitorHealth, Network: drivers.networkHealth},
+		Health:   cri.Health{Log: func() error { return cmp.Or(feed.Health(), log.Health()) }, Monitor: drivers.monitorHealth, Network: drivers.networkHealth},
 		Handlers: drivers.handlers(c.Runtime.Default), DefaultHandler: c.Runtime.Default,
 		CgroupDriver: drivers.cgroupDriver(), Version: version,
 		Info: info(c, feed.Live, log), Logger: logger,

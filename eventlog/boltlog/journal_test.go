@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -537,10 +538,54 @@ func TestJournalIsEmptiedInTime(t *testing.T) {
 	}
 }
 
+// journalFailure says what happens when a frame is written.
+type journalFailure struct{ written, commits, begins, durable bool }
+
+// doubtful is a disk whose journal fails, and perhaps more, while the test says so.
+type doubtful struct {
+	journalFailure
+	log *Log
+
+	mu    sync.Mutex
+	fails bool
+}
+
+func (d *doubtful) set(fails bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fails = fails
+}
+
+func (d *doubtful) commit(tx *bolt.Tx) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fails && !d.commits {
+		return errors.New("no")
+	}
+	return commit(tx)
+}
+
+func (d *doubtful) write(f *os.File, frame []byte, at int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.fails {
+		return writeFrame(f, frame, at)
+	}
+	if !d.begins {
+		d.log.store.abandon(d.log.store.current())
+	}
+	if d.written {
+		if err := writeFrame(f, frame, at); err != nil {
+			return err
+		}
+	}
+	return errors.New("who knows")
+}
+
 // TestJournalFails: an append whose frame may be on the disk or not goes to the bbolt file,
 // and if that fails as well, the answer is what the disk has.
 func TestJournalFails(t *testing.T) {
-	for name, c := range map[string]struct{ written, commits, begins, durable bool }{
+	for name, c := range map[string]journalFailure{
 		"and nothing was written":                      {false, true, true, true},
 		"and everything was written":                   {true, true, true, true},
 		"nothing was written, nor can it be":           {false, false, true, false},
@@ -549,54 +594,22 @@ func TestJournalFails(t *testing.T) {
 		"everything was written, and the file is gone": {true, true, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fails, commits := false, true
+			d := &doubtful{journalFailure: c}
 			path := filepath.Join(t.TempDir(), "events.db")
-			var mu sync.Mutex
-			var l *Log
-			var err error
-			l, err = openWith(Options{Path: path}, disk{
-				commit: func(tx *bolt.Tx) error {
-					mu.Lock()
-					defer mu.Unlock()
-					if !commits {
-						return errors.New("no")
-					}
-					return commit(tx)
-				},
-				write: func(f *os.File, frame []byte, at int64) error {
-					mu.Lock()
-					defer mu.Unlock()
-					if !fails {
-						return writeFrame(f, frame, at)
-					}
-					if !c.begins {
-						l.store.abandon(l.store.current())
-					}
-					if c.written {
-						if err := writeFrame(f, frame, at); err != nil {
-							return err
-						}
-					}
-					return errors.New("who knows")
-				},
-				sync: syncFrames,
-			})
+			l, err := openWith(Options{Path: path}, disk{commit: d.commit, write: d.write, sync: syncFrames})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer l.Close()
+			d.log = l
 			mustAppend(t, l, "s", 0)
 			mustAppend(t, l, "s", 1)
-			mu.Lock()
-			fails, commits = true, c.commits
-			mu.Unlock()
+			d.set(true)
 			_, err = appendTo(l, "s", 2)
 			if c.durable != (err == nil) || err != nil && !errors.Is(err, eventlog.ErrUnavailable) {
 				t.Errorf("the answer is %v", err)
 			}
-			mu.Lock()
-			fails, commits = false, true
-			mu.Unlock()
+			d.set(false)
 			waitHealthy(t, l)
 			next := eventlog.Version(2)
 			if c.durable {
@@ -608,6 +621,28 @@ func TestJournalFails(t *testing.T) {
 			checkWhole(t, l, int(next)+3)
 			checkWhole(t, open(t, Options{Path: takeImages(t, path).place(t)}), int(next)+3)
 		})
+	}
+}
+
+// TestDegraded: a journal that was given up shows, and is used again after a restart.
+func TestDegraded(t *testing.T) {
+	l, f, path := openFailing(t)
+	mustAppend(t, l, "s", 0)
+	if err := l.Health(); err != nil {
+		t.Errorf("before: %v", err)
+	}
+	f.noJournal.Store(true)
+	mustAppend(t, l, "s", 1)
+	f.noJournal.Store(false)
+	mustAppend(t, l, "s", 2)
+	if err := l.Health(); !errors.Is(err, eventlog.ErrDegraded) || !errors.Is(err, syscall.EIO) || errors.Is(err, eventlog.ErrUnavailable) {
+		t.Errorf("after the journal's failure: %v", err)
+	}
+	l.Close()
+	l = open(t, Options{Path: path})
+	mustAppend(t, l, "s", 3)
+	if err := l.Health(); err != nil {
+		t.Errorf("after a restart: %v", err)
 	}
 }
 

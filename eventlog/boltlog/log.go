@@ -126,6 +126,9 @@ func (l *Log) Health() error {
 	if failure := l.writer.health.Load(); failure != nil {
 		return *failure
 	}
+	if degraded := l.writer.degraded.Load(); degraded != nil {
+		return degraded
+	}
 	return nil
 }
 

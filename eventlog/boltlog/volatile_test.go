@@ -305,7 +305,7 @@ func TestLateSyncFails(t *testing.T) {
 			}
 			<-tried
 			if !commits {
-				for deadline := time.Now().Add(time.Minute); l.Health() == nil; time.Sleep(time.Millisecond) {
+				for deadline := time.Now().Add(time.Minute); works(l.Health()); time.Sleep(time.Millisecond) {
 					if time.Now().After(deadline) {
 						t.Fatal("the log says that all is well")
 					}

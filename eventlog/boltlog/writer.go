@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -34,6 +35,7 @@ type writer struct {
 	next eventlog.Sequence // for the next record
 	late *time.Timer       // runs while the journal has something that is not synced
 	repair
+	degraded atomic.Pointer[eventlog.DegradedError] // why the journal is not used; nil if it is
 
 	savings savings
 
@@ -83,8 +85,10 @@ func newWriter(l *Log, o Options, d disk) *writer {
 // bbolt file, which takes longer.
 func (w *writer) openJournal() {
 	f, err := openJournal(journalPath(w.reader.store.opener.path), w.journal.disk.sync)
+	w.degraded.Store(nil)
 	if err != nil {
 		w.log.Warn("event log: its journal cannot be used, so that appends take longer", "cause", err)
+		w.degraded.Store(&eventlog.DegradedError{Cause: fmt.Errorf("its journal cannot be used: %w", err)})
 	}
 	w.journal.file = f
 	w.journal.written, w.journal.synced = w.reader.Last(), w.reader.Last()
@@ -144,6 +148,7 @@ func (w *writer) sync() {
 func (w *writer) giveUpJournal(cause error) {
 	w.log.Warn("event log: its journal is given up, so that appends take longer", "cause", cause)
 	w.journal.giveUp(w.log)
+	w.degraded.Store(&eventlog.DegradedError{Cause: fmt.Errorf("its journal was given up: %w", cause)})
 }
 
 // empty brings all that is in the journal to the bbolt file.
