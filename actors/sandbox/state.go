@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/stele-runtime/stele/actors/backoff"
@@ -56,32 +55,6 @@ type Name struct {
 	Attempt              uint32
 }
 
-// Network is what the machine knows of the pod's network.
-type Network struct {
-	// Begun is true as soon as an attachment may exist: from then on its
-	// detaching is owed, whatever became of the attaching.
-	Begun bool `json:",omitempty"`
-	// Attached is true once the network reported success.
-	Attached bool `json:",omitempty"`
-	// Detached is true once the network confirmed that nothing is left.
-	Detached bool `json:",omitempty"`
-	// IPs are the pod's addresses, the primary one first.
-	IPs []string `json:",omitempty"`
-}
-
-// Holder is what the machine knows of the process that holds the pod's shared
-// PID namespace.
-type Holder struct {
-	// Begun is true as soon as the process may exist.
-	Begun bool `json:",omitempty"`
-	// PID is the process id on the node, 0 before it started.
-	PID int `json:",omitempty"`
-	// Exited is true once the process was seen to have ended.
-	Exited bool `json:",omitempty"`
-	// Stopped is true once nothing of the holder is left.
-	Stopped bool `json:",omitempty"`
-}
-
 // State is everything that the sandbox's decisions need. Its exported fields
 // are what a snapshot keeps.
 type State struct {
@@ -126,50 +99,10 @@ func NameFree(s State) bool { return s.final() || s.Phase == Absent }
 
 func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
 
-// undoing reports whether the sandbox is on its way down.
-func (s State) undoing() bool {
-	switch s.Phase {
-	case Unwinding, Stopping, Stopped, Removing, Failed, Removed:
-		return true
-	case Absent, Creating, Ready:
-	}
-	return false
-}
-
-func (s State) networkOwed() bool { return s.Network.Begun && !s.Network.Detached }
-func (s State) holderOwed() bool  { return s.Holder.Begun && !s.Holder.Stopped }
-
-// networkTried: the network is gone, or its plugin had at least one chance. A
-// plugin that fails must not keep the kubelet from ending a pod.
-func (s State) networkTried() bool {
-	return !s.networkOwed() || s.Retries[DetachNetwork{}.Key()].Tries > 0
-}
-
-func (s State) containersStopped() bool {
-	for _, stopped := range s.Containers {
-		if !stopped {
-			return false
-		}
-	}
-	return true
-}
-
-// ContainerIDs returns the ids of the pod's containers in order.
-func (s State) ContainerIDs() []id.Container {
-	return slices.Sorted(maps.Keys(s.Containers))
-}
-
 // copied returns s with maps of its own, so that Evolve leaves its argument as
 // it was.
 func (s State) copied() State {
 	s.Containers = maps.Clone(s.Containers)
 	s.Retries = maps.Clone(s.Retries)
-	return s
-}
-
-func (s State) fail(f fault.Fault) State {
-	if s.Phase == Creating {
-		s.Phase, s.Failure = Unwinding, f
-	}
 	return s
 }
