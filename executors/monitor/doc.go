@@ -20,7 +20,9 @@
 // must not know pods, the CRI or the event log. What the two processes say to
 // each other is proto/monitor/v1.
 //
-// Read client.go first, then calls.go (what one can ask for), session.go (one
-// connection), process.go (finding and starting) and held.go (the duplicates);
-// then exec.go and execgap.go (an exec without its monitor), attach.go, upgrade.go.
+// Read client.go first: a Client is a link (link.go: one session after another;
+// launch.go: starting a monitor), the duplicates that it holds (held.go), the execs
+// that run (execs.go), and the calls (calls.go, exec.go, attach.go, exits.go,
+// losses.go, upgrade.go). session.go is one connection, call.go one request on it,
+// execgap.go an exec without its monitor.
 package monitor

@@ -1,36 +1,51 @@
 package server
 
 import (
+	"log/slog"
+	"sync"
+
 	"google.golang.org/protobuf/proto"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
 // unseen is why nobody knows how a container ended that no monitor had.
 const unseen = "the process ended while no monitor ran, and nobody held a pidfd of it"
 
+// successor goes on with the containers of a monitor before this one.
+type successor struct {
+	journal    *journal.Journal
+	containers *containers
+	outputs    *outputs
+	exits      *exits
+	// settled makes sure that what is left of output is settled once.
+	settled sync.Once
+	logger  *slog.Logger
+}
+
 // resume takes up what the journal says, with the descriptors that are left from
 // before an upgrade. A container that lives is found by its pid and known by its
 // start time, and its pipes are opened again through its processes. One that is
 // gone is left to Adopt and Settle.
-func (s *Server) resume(left map[string]belongings) {
-	for _, intent := range s.journal.Intents() {
-		s.logger.Warn("a monitor ended while the runtime was creating a container", "container", intent.Id)
+func (u *successor) resume(left map[string]belongings) {
+	for _, intent := range u.journal.Intents() {
+		u.logger.Warn("a monitor ended while the runtime was creating a container", "container", intent.Id)
 		if intent.Process != nil {
 			killStarting(intent)
 		}
-		if err := s.journal.Abandon(intent.Id); err != nil {
-			s.logger.Error("note that a container was not created", "container", intent.Id, "error", err)
+		if err := u.journal.Abandon(intent.Id); err != nil {
+			u.logger.Error("note that a container was not created", "container", intent.Id, "error", err)
 		}
 	}
-	for _, record := range s.journal.Containers() {
+	for _, record := range u.journal.Containers() {
 		b, ok := left[record.Id]
 		if !ok {
 			b = noBelongings()
 		}
 		delete(left, record.Id)
-		if err := s.resumeContainer(record, b); err != nil {
-			s.logger.Error("go on with a container", "container", record.Id, "error", err)
+		if err := u.resumeContainer(record, b); err != nil {
+			u.logger.Error("go on with a container", "container", record.Id, "error", err)
 		}
 	}
 	for _, b := range left {
@@ -39,8 +54,8 @@ func (s *Server) resume(left map[string]belongings) {
 }
 
 // resumeContainer takes up a container; the descriptors are its own from then on.
-func (s *Server) resumeContainer(record *pb.Container, b belongings) error {
-	c, fresh := s.reserve(record.Id)
+func (u *successor) resumeContainer(record *pb.Container, b belongings) error {
+	c, fresh := u.containers.reserve(record.Id)
 	if !fresh {
 		b.close()
 		return nil
@@ -54,31 +69,31 @@ func (s *Server) resumeContainer(record *pb.Container, b belongings) error {
 	if record.Exit != nil {
 		c.exit = record.Exit
 		c.once.Do(func() { close(c.exited) })
-		return s.resumeOutput(c, b)
+		return u.resumeOutput(c, b)
 	}
 	if b.pidfd < 0 {
 		pidfd, err := toIdentity(record.Process).Open()
 		if err != nil {
-			s.logger.Info("a container's process is gone", "container", c.id, "error", err)
+			u.logger.Info("a container's process is gone", "container", c.id, "error", err)
 			c.mu.Lock()
 			c.lost = true
 			c.mu.Unlock()
-			return s.resumeOutput(c, b)
+			return u.resumeOutput(c, b)
 		}
 		b.pidfd = pidfd
 	}
-	return s.takeUp(c, b)
+	return u.takeUp(c, b)
 }
 
 // resumeOutput goes on with what others write who have a container's output after
 // its end.
-func (s *Server) resumeOutput(c *container, b belongings) error {
+func (u *successor) resumeOutput(c *container, b belongings) error {
 	closeAll(b.pidfd, b.stdin)
 	b.pidfd, b.stdin = -1, -1
 	if b.stdout < 0 && b.stderr < 0 && b.terminal < 0 {
 		return nil
 	}
-	return s.complete(c, b)
+	return u.complete(c, b)
 }
 
 // adoptRecord sets what is known of a container that another monitor had. The
@@ -91,30 +106,30 @@ func (c *container) adoptRecord(record *pb.Container) {
 
 // takeUp goes on with a container that another monitor began. The descriptors
 // are its own from then on.
-func (s *Server) takeUp(c *container, b belongings) error {
+func (u *successor) takeUp(c *container, b belongings) error {
 	pidfd := b.pidfd
 	b.pidfd = -1
 	c.mu.Lock()
 	c.pidfd, c.lost = pidfd, false
 	c.mu.Unlock()
-	if err := s.complete(c, b); err != nil {
+	if err := u.complete(c, b); err != nil {
 		return err
 	}
-	return s.follow(c, pidfd)
+	return u.exits.follow(c, pidfd)
 }
 
 // adopt goes on with a container of a monitor that is gone, with the descriptors
 // that the daemon kept.
-func (s *Server) adopt(req *pb.Adopt, from *descriptors) error {
+func (u *successor) adopt(req *pb.Adopt, from *descriptors) error {
 	record := req.Container
 	if record.GetId() == "" || record.GetProcess() == nil {
 		return fail(pb.Failure_CODE_INVALID, "adopt: the container's id or process is missing")
 	}
-	c, fresh := s.reserve(record.Id)
+	c, fresh := u.containers.reserve(record.Id)
 	if fresh {
 		c.adoptRecord(record)
-		if c.err = s.journal.Created(c.record); c.err != nil {
-			s.drop(c)
+		if c.err = u.journal.Created(c.record); c.err != nil {
+			u.containers.drop(c)
 		}
 		close(c.ready)
 	}
@@ -133,21 +148,21 @@ func (s *Server) adopt(req *pb.Adopt, from *descriptors) error {
 	case c.hasExited():
 		// It ended before its pipes could be opened again. What it left there is
 		// written before the daemon asks how it ended.
-		return s.resumeOutput(c, b)
+		return u.resumeOutput(c, b)
 	case !unheld:
-		return s.complete(c, b)
+		return u.complete(c, b)
 	case b.pidfd < 0:
-		err := s.resumeOutput(c, b)
-		s.unseen(c)
+		err := u.resumeOutput(c, b)
+		u.exits.unseen(c)
 		return err
 	default:
-		return s.takeUp(c, b)
+		return u.takeUp(c, b)
 	}
 }
 
 // complete gives a container what it still lacks, and closes the rest.
-func (s *Server) complete(c *container, b belongings) error {
-	output, err := s.reading(c)
+func (u *successor) complete(c *container, b belongings) error {
+	output, err := u.outputs.reading(c)
 	if err != nil {
 		b.close()
 		return err
@@ -170,22 +185,21 @@ func (s *Server) complete(c *container, b belongings) error {
 		return err
 	}
 	if c.hasExited() {
-		s.drain(c)
+		u.outputs.drain(c)
 	}
 	return nil
 }
 
 // settle gives up on what nobody could tell anything of.
-func (s *Server) settle() {
-	s.settled.Do(s.settleOutput)
-	for _, c := range s.all() {
+func (u *successor) settle() {
+	u.settled.Do(func() { u.outputs.settle(u.containers.all()) })
+	for _, c := range u.containers.all() {
 		c.mu.Lock()
 		lost := c.lost
 		c.lost = false
 		c.mu.Unlock()
 		if lost {
-			s.unseen(c)
+			u.exits.unseen(c)
 		}
 	}
-	s.settleExecs()
 }

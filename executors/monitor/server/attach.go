@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
@@ -43,7 +45,7 @@ func (n *session) detachClient(id string) {
 
 // attach connects a client to a container until either has nothing more to say.
 func (n *session) attach(ctx context.Context, id uint64, req *pb.Attach, files *descriptors) (*pb.AttachEnded, error) {
-	c, err := n.server.find(req.ContainerId)
+	c, err := n.server.containers.find(req.ContainerId)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +53,7 @@ func (n *session) attach(ctx context.Context, id uint64, req *pb.Attach, files *
 	if output == nil {
 		return &pb.AttachEnded{Reason: pb.AttachEnded_REASON_OUTPUT_ENDED}, nil
 	}
-	a := &attachment{server: n.server, container: c, gone: make(chan error, 1)}
+	a := &attachment{journal: n.server.journal, logger: n.server.logger, container: c, gone: make(chan error, 1)}
 	client := pump.Client{
 		Stdout: files.take(pb.Role_ROLE_STDOUT),
 		Stderr: files.take(pb.Role_ROLE_STDERR),
@@ -89,7 +91,8 @@ func (n *session) attach(ctx context.Context, id uint64, req *pb.Attach, files *
 
 // attachment is a client of a container.
 type attachment struct {
-	server    *Server
+	journal   *journal.Journal
+	logger    *slog.Logger
 	container *container
 	// gone says, once, that the output's side has ended.
 	gone chan error
@@ -115,7 +118,7 @@ func (a *attachment) wait(ctx context.Context, tellClosed func() error) (*pb.Att
 			inputEnded = nil
 			if a.inputOnly {
 				end.Reason = pb.AttachEnded_REASON_CLIENT_GONE
-			} else if a.server.leaveInput(a.container) {
+			} else if a.leaveInput() {
 				if err := tellClosed(); err != nil {
 					return nil, err
 				}
@@ -132,7 +135,7 @@ func (a *attachment) wait(ctx context.Context, tellClosed func() error) (*pb.Att
 	}
 	if a.input != nil {
 		a.container.closeInput(a.input)
-		a.server.leaveInput(a.container)
+		a.leaveInput()
 	}
 	end.StdinClosed = a.container.isStdinClosed()
 	return end, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -96,9 +97,9 @@ type call struct {
 func (n *session) begin(ctx context.Context, c *call) (err error) {
 	switch r := c.Call.(type) {
 	case *pb.Request_Exec:
-		c.exec, c.done, err = n.server.startExec(ctx, r.Exec.ExecId)
+		c.exec, c.done, err = n.server.execs.await(ctx, r.Exec.ExecId)
 	case *pb.Request_AdoptExec:
-		c.exec, c.done, err = n.server.startExec(ctx, r.AdoptExec.ExecId)
+		c.exec, c.done, err = n.server.execs.await(ctx, r.AdoptExec.ExecId)
 	case *pb.Request_Attach:
 		c.attached, c.done, err = n.startAttach(ctx, r.Attach.AttachId)
 	}
@@ -165,31 +166,32 @@ func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, er
 	done := &pb.Reply{}
 	switch call := c.Call.(type) {
 	case *pb.Request_Create:
-		container, err := s.create(ctx, call.Create)
+		container, err := s.creator.create(ctx, call.Create)
 		return lendContainer(container, err)
 	case *pb.Request_Lend:
-		container, err := s.find(call.Lend.ContainerId)
+		container, err := s.containers.find(call.Lend.ContainerId)
 		return lendContainer(container, err)
 	case *pb.Request_Adopt:
-		return done, descriptors{}, s.adopt(call.Adopt, &c.given)
+		return done, descriptors{}, s.successor.adopt(call.Adopt, &c.given)
 	case *pb.Request_Settle:
-		s.settle()
+		s.successor.settle()
+		s.execs.settle()
 		return done, descriptors{}, nil
 	case *pb.Request_Exec:
 		ended, err := n.exec(c.exec, c.Id, call.Exec, &c.given)
 		return &pb.Reply{Result: &pb.Reply_ExecEnded{ExecEnded: ended}}, descriptors{}, err
 	case *pb.Request_AdoptExec:
-		ended, err := s.adoptExec(c.exec, call.AdoptExec, &c.given)
+		ended, err := s.execs.adopt(c.exec, call.AdoptExec, &c.given)
 		return &pb.Reply{Result: &pb.Reply_ExecEnded{ExecEnded: ended}}, descriptors{}, err
 	case *pb.Request_KillExec:
-		s.killExec(call.KillExec.ExecId)
+		s.execs.kill(call.KillExec.ExecId)
 		return done, descriptors{}, nil
 	case *pb.Request_Signal:
-		return done, descriptors{}, s.signal(call.Signal)
+		return done, descriptors{}, s.containers.with(call.Signal.ContainerId, func(c *container) error { return c.signal(unix.Signal(call.Signal.Signal)) })
 	case *pb.Request_ReopenLog:
-		return done, descriptors{}, s.reopenLog(call.ReopenLog.ContainerId)
+		return done, descriptors{}, s.containers.with(call.ReopenLog.ContainerId, (*container).reopenLog)
 	case *pb.Request_Forget:
-		exit, err := s.forget(call.Forget.ContainerId)
+		exit, err := s.containers.forget(call.Forget.ContainerId)
 		if err != nil || exit == nil {
 			return done, descriptors{}, err
 		}
@@ -202,7 +204,7 @@ func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, er
 	case *pb.Request_Ack:
 		return done, descriptors{}, s.journal.Ack(call.Ack.Seq)
 	case *pb.Request_Resize:
-		return done, descriptors{}, s.resize(call.Resize)
+		return done, descriptors{}, s.containers.with(call.Resize.ContainerId, func(c *container) error { return c.resize(call.Resize) })
 	case *pb.Request_Attach:
 		ended, err := n.attach(c.attached, c.Id, call.Attach, &c.given)
 		return &pb.Reply{Result: &pb.Reply_AttachEnded{AttachEnded: ended}}, descriptors{}, err
@@ -212,9 +214,9 @@ func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, er
 	case *pb.Request_Losses:
 		return done, descriptors{}, n.tellLosses(ctx, c.Id)
 	case *pb.Request_Upgrade:
-		return nil, descriptors{}, s.upgrade(ctx, call.Upgrade.Binary)
+		return nil, descriptors{}, s.upgrader.upgrade(ctx, call.Upgrade.Binary)
 	case *pb.Request_Shutdown:
-		return done, descriptors{}, s.checkShutdown()
+		return done, descriptors{}, s.containers.checkShutdown()
 	default:
 		return nil, descriptors{}, fail(pb.Failure_CODE_UNIMPLEMENTED, "this monitor doesn't know a call of the type %T", call)
 	}
@@ -235,7 +237,7 @@ func lendContainer(c *container, err error) (*pb.Reply, descriptors, error) {
 // list sends all containers but the last, which it returns.
 func (n *session) list(id uint64) (*pb.Reply, error) {
 	last := &pb.Reply{}
-	for _, c := range n.server.all() {
+	for _, c := range n.server.containers.all() {
 		if last.Result != nil {
 			last.Id, last.More = id, true
 			if err := n.conn.Send(last); err != nil {

@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -28,9 +27,9 @@ type console struct {
 	fd   int
 }
 
-func (s *Server) newConsole() (*console, error) {
-	name := consolePrefix + strconv.FormatUint(uint64(s.consoles.Add(1)), 36)
-	c := &console{path: filepath.Join(s.config.Dir, name)}
+func (h *home) newConsole() (*console, error) {
+	name := consolePrefix + strconv.FormatUint(uint64(h.consoles.Add(1)), 36)
+	c := &console{path: h.path(name)}
 	var err error
 	if c.fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return nil, fmt.Errorf("make a console socket: %w", err)

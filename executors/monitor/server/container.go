@@ -144,21 +144,8 @@ func (c *container) signal(signal unix.Signal) error {
 	return nil
 }
 
-// signal sends a signal to a container's first process.
-func (s *Server) signal(req *pb.Signal) error {
-	c, err := s.find(req.ContainerId)
-	if err != nil {
-		return err
-	}
-	return c.signal(unix.Signal(req.Signal))
-}
-
-// resize sets the size of a container's terminal.
-func (s *Server) resize(req *pb.Resize) error {
-	c, err := s.find(req.ContainerId)
-	if err != nil {
-		return err
-	}
+// resize sets the size of the container's terminal.
+func (c *container) resize(req *pb.Resize) error {
 	const most = 1<<16 - 1
 	if !c.record.Terminal || req.Width > most || req.Height > most {
 		return fail(pb.Failure_CODE_INVALID, "resize container %q to %d by %d: it has no terminal, or that is out of range", c.id, req.Width, req.Height)

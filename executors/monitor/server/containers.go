@@ -4,29 +4,44 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
+// containers are those that the monitor has, by their ids.
+type containers struct {
+	journal *journal.Journal
+	losses  *losses
+
+	mu   sync.Mutex
+	byID map[string]*container
+}
+
+func newContainers(journal *journal.Journal, losses *losses) *containers {
+	return &containers{journal: journal, losses: losses, byID: map[string]*container{}}
+}
+
 // reserve returns the container with the id; fresh when there was none and the
 // caller has to make it.
-func (s *Server) reserve(id string) (c *container, fresh bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c, ok := s.containers[id]; ok {
+func (t *containers) reserve(id string) (c *container, fresh bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c, ok := t.byID[id]; ok {
 		return c, false
 	}
 	c = newContainer(id)
-	s.containers[id] = c
+	t.byID[id] = c
 	return c, true
 }
 
 // find returns a container that was created.
-func (s *Server) find(id string) (*container, error) {
-	s.mu.Lock()
-	c, ok := s.containers[id]
-	s.mu.Unlock()
+func (t *containers) find(id string) (*container, error) {
+	t.mu.Lock()
+	c, ok := t.byID[id]
+	t.mu.Unlock()
 	if !ok {
 		return nil, notFound(id)
 	}
@@ -37,20 +52,29 @@ func (s *Server) find(id string) (*container, error) {
 	return c, nil
 }
 
-func (s *Server) drop(c *container) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.containers[c.id] == c {
-		delete(s.containers, c.id)
+// with calls f with a container that was created.
+func (t *containers) with(id string, f func(*container) error) error {
+	c, err := t.find(id)
+	if err != nil {
+		return err
+	}
+	return f(c)
+}
+
+func (t *containers) drop(c *container) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[c.id] == c {
+		delete(t.byID, c.id)
 	}
 }
 
 // all returns the containers that are ready, by id.
-func (s *Server) all() []*container {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (t *containers) all() []*container {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var all []*container
-	for _, c := range s.containers {
+	for _, c := range t.byID {
 		select {
 		case <-c.ready:
 			if c.err == nil {
@@ -65,26 +89,26 @@ func (s *Server) all() []*container {
 
 // forget drops a container that has ended, and returns how, nil for one that is not
 // known.
-func (s *Server) forget(id string) (*pb.Exit, error) {
-	c, err := s.find(id)
+func (t *containers) forget(id string) (*pb.Exit, error) {
+	c, err := t.find(id)
 	if err != nil {
-		return nil, s.journal.Forget(id)
+		return nil, t.journal.Forget(id)
 	}
 	select {
 	case <-c.exited:
 	case <-time.After(forgetWait):
 		return nil, fail(pb.Failure_CODE_RUNNING, "container %q still runs", id)
 	}
-	s.drop(c)
-	s.losses.forget(id)
-	return c.exit, errors.Join(c.release(), s.journal.Forget(id))
+	t.drop(c)
+	t.losses.forget(id)
+	return c.exit, errors.Join(c.release(), t.journal.Forget(id))
 }
 
 // checkShutdown refuses to end while there is something to do.
-func (s *Server) checkShutdown() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, c := range s.containers {
+func (t *containers) checkShutdown() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, c := range t.byID {
 		if !c.hasExited() {
 			return fail(pb.Failure_CODE_RUNNING, "container %q still runs", id)
 		}

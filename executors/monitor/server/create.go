@@ -5,32 +5,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/proc"
+	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
+// creator makes containers.
+type creator struct {
+	home       *home
+	journal    *journal.Journal
+	runtimes   *runtimes
+	follower   *follower
+	outputs    *outputs
+	exits      *exits
+	containers *containers
+	// starts is entered for as long as a container is being made.
+	starts *gate
+	logger *slog.Logger
+}
+
 // create makes a container, or returns the one that is there.
-func (s *Server) create(ctx context.Context, req *pb.Create) (*container, error) {
+func (m *creator) create(ctx context.Context, req *pb.Create) (*container, error) {
 	if err := checkCreate(req); err != nil {
 		return nil, err
 	}
-	if err := s.starts.enter(ctx); err != nil {
+	if err := m.starts.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.starts.leave()
-	c, fresh := s.reserve(req.ContainerId)
+	defer m.starts.leave()
+	c, fresh := m.containers.reserve(req.ContainerId)
 	if fresh {
-		c.err = s.createFresh(c, req)
+		c.err = (&creation{creator: m, c: c, req: req}).run()
 		if c.err != nil {
-			s.drop(c)
-			if err := s.journal.Abandon(c.id); err != nil {
-				s.logger.Error("note that a container was not created", "container", c.id, "error", err)
+			m.containers.drop(c)
+			if err := m.journal.Abandon(c.id); err != nil {
+				m.logger.Error("note that a container was not created", "container", c.id, "error", err)
 			}
 		}
 		close(c.ready)
@@ -53,66 +69,76 @@ func checkCreate(req *pb.Create) error {
 	return nil
 }
 
-func (s *Server) createFresh(c *container, req *pb.Create) error {
-	if err := s.journal.Intend(c.id); err != nil {
+// creation is the making of one container.
+type creation struct {
+	*creator
+	c   *container
+	req *pb.Create
+	io  *stdio
+}
+
+func (n *creation) run() error {
+	c, req := n.c, n.req
+	if err := n.journal.Intend(c.id); err != nil {
 		return err
 	}
 	log, err := openLog(req.LogPath, req.MaxLogSize)
 	if err != nil {
 		return err
 	}
-	io, err := newStdio(req.Stdin && !req.Terminal)
+	n.io, err = newStdio(req.Stdin && !req.Terminal)
 	if err != nil {
 		closeLog(log)
 		return err
 	}
-	defer io.closeChild()
+	defer n.io.closeChild()
 	if err := removePidFile(req.PidFile); err != nil {
 		closeLog(log)
-		io.closeOwn()
+		n.io.closeOwn()
 		return err
 	}
-	s.reaper.Begin()
-	defer s.reaper.End()
-	record, pidfd, err := s.runCreate(c, req, io)
+	n.runtimes.reaper.Begin()
+	defer n.runtimes.reaper.End()
+	record, pidfd, err := n.runCreate()
 	if err != nil {
 		closeLog(log)
-		io.closeOwn()
+		n.io.closeOwn()
 		return err
 	}
-	output, err := s.attachPump(belongings{stdout: io.stdout, stderr: io.stderr, terminal: io.terminal}, log)
+	output, err := n.outputs.attach(belongings{stdout: n.io.stdout, stderr: n.io.stderr, terminal: n.io.terminal}, log)
 	if err == nil {
-		err = s.journal.Created(record)
+		err = n.journal.Created(record)
 	}
 	if err != nil {
 		proc.KillTree(toIdentity(record.Process))
-		closeAll(pidfd, io.stdin, io.terminal)
+		closeAll(pidfd, n.io.stdin, n.io.terminal)
 		return err
 	}
 	c.mu.Lock()
-	c.output, c.pidfd, c.stdin, c.terminal = output, pidfd, io.stdin, io.terminal
+	c.output, c.pidfd, c.stdin, c.terminal = output, pidfd, n.io.stdin, n.io.terminal
 	c.mu.Unlock()
 	c.record = record
-	s.watchLosses(c)
+	n.outputs.watchLosses(c)
 	return nil
 }
 
 // runCreate runs the runtime and follows the process that it leaves behind.
-func (s *Server) runCreate(c *container, req *pb.Create, io *stdio) (*pb.Container, int, error) {
-	command := reaper.Command{Path: req.Runtime, Args: req.Args, Env: req.Env, Dir: req.Bundle, Files: io.child}
+func (n *creation) runCreate() (*pb.Container, int, error) {
+	req := n.req
+	command := reaper.Command{Path: req.Runtime, Args: req.Args, Env: req.Env, Dir: req.Bundle, Files: n.io.child}
 	var terminal *console
 	if req.Terminal {
 		var err error
-		if terminal, err = s.newConsole(); err != nil {
+		if terminal, err = n.home.newConsole(); err != nil {
 			return nil, -1, err
 		}
 		defer terminal.close()
 		command.Args = terminal.args(req.Args)
 	}
-	if err := s.runRuntime(c, req, command, io); err != nil {
+	if err := n.runRuntime(command); err != nil {
 		return nil, -1, err
 	}
-	record, pidfd, err := s.followCreated(c, req, io)
+	record, pidfd, err := n.follow()
 	if err != nil || terminal == nil {
 		return record, pidfd, err
 	}
@@ -120,23 +146,23 @@ func (s *Server) runCreate(c *container, req *pb.Create, io *stdio) (*pb.Contain
 	if err != nil {
 		proc.KillTree(toIdentity(record.Process))
 		closeAll(pidfd)
-		return nil, -1, fmt.Errorf("create %s: %w", c.id, err)
+		return nil, -1, fmt.Errorf("create %s: %w", n.c.id, err)
 	}
-	io.replaceByTerminal(master)
+	n.io.replaceByTerminal(master)
 	record.StdoutInode, record.StderrInode = 0, 0
 	return record, pidfd, nil
 }
 
 // runRuntime runs the runtime to its end.
-func (s *Server) runRuntime(c *container, req *pb.Create, command reaper.Command, io *stdio) error {
-	child, err := s.reaper.Start(command)
+func (n *creation) runRuntime(command reaper.Command) error {
+	c, req := n.c, n.req
+	child, err := n.runtimes.start(command)
 	if err != nil {
 		return err
 	}
-	s.oomScore.restore(child.PID)
 	if identity, ok := child.Identity(); ok {
-		if err := s.journal.Creating(&pb.Started{Id: c.id, Process: fromIdentity(identity), PidFile: req.PidFile}); err != nil {
-			s.logger.Error("note that a container is being created", "container", c.id, "error", err)
+		if err := n.journal.Creating(&pb.Started{Id: c.id, Process: fromIdentity(identity), PidFile: req.PidFile}); err != nil {
+			n.logger.Error("note that a container is being created", "container", c.id, "error", err)
 		}
 	}
 	deadline := time.Duration(req.Deadline)
@@ -150,7 +176,7 @@ func (s *Server) runRuntime(c *container, req *pb.Create, command reaper.Command
 	failed := &failure{
 		code:    pb.Failure_CODE_RUNTIME,
 		message: fmt.Sprintf("create %s: %s ended with code %d", c.id, req.Runtime, status.Code),
-		runtime: &pb.RuntimeFailure{ExitCode: int32(status.Code), Stderr: complaint(io)},
+		runtime: &pb.RuntimeFailure{ExitCode: int32(status.Code), Stderr: complaint(n.io)},
 	}
 	if err != nil {
 		killLeft(req.PidFile)
@@ -160,18 +186,19 @@ func (s *Server) runRuntime(c *container, req *pb.Create, command reaper.Command
 	return failed
 }
 
-// followCreated follows the first process of a container that the runtime has
+// follow follows the first process of a container that the runtime has
 // made. That waits to be started.
-func (s *Server) followCreated(c *container, req *pb.Create, io *stdio) (*pb.Container, int, error) {
+func (n *creation) follow() (*pb.Container, int, error) {
+	c, req := n.c, n.req
 	pid, err := readPidFile(req.PidFile)
 	if err != nil {
 		return nil, -1, err
 	}
 	oom := newOOMMark(oomCounter(pid))
-	tell := s.teller(c, oom)
-	pidfd, err := s.reaper.Follow(pid, tell)
+	tell := n.exits.teller(c, oom)
+	pidfd, err := n.runtimes.reaper.Follow(pid, tell)
 	if errors.Is(err, reaper.ErrForeign) {
-		err = s.followForeign(pidfd, tell)
+		err = n.follower.follow(pidfd, tell)
 	}
 	if err != nil {
 		closeAll(pidfd)
@@ -185,8 +212,8 @@ func (s *Server) followCreated(c *container, req *pb.Create, io *stdio) (*pb.Con
 		Stdin:       req.Stdin,
 		StdinOnce:   req.StdinOnce,
 		Terminal:    req.Terminal,
-		StdoutInode: inode(io.stdout),
-		StderrInode: inode(io.stderr),
+		StdoutInode: inode(n.io.stdout),
+		StderrInode: inode(n.io.stderr),
 		OomFile:     oom.file,
 		OomKills:    oom.kills,
 	}, pidfd, nil

@@ -9,13 +9,26 @@
 //
 //	reaper   starts children and learns how processes end
 //	pump     moves output from pipes to logs, in one goroutine
+//	redo     keeps what was read and not written, for the next monitor
 //	crilog   the format and the files of logs
 //	journal  what a monitor that starts again has to know
 //
-// This package joins them: server.go (start and end), conn.go (requests),
-// container.go (what is known of a container), create.go and console.go, exec.go
-// and execprocess.go, attach.go, exit.go (from the kernel's word to the journal),
-// losses.go. Read server.go first.
+// This package joins them. server.go is the list of its parts; each has a file:
+//
+//	conn.go        requests and their answers
+//	home.go        the directory, its lock and sockets; console.go, those of terminals
+//	containers.go  the containers, container.go one of them
+//	create.go      creator: a container is made; pipes.go, what it reads and writes
+//	output.go      outputs: what it writes, until that is in its log; losses.go
+//	exit.go        exits: from the kernel's word to the journal; follow.go, of processes
+//	               that are no children
+//	attach.go      clients of a container, input.go what they type
+//	exec.go        execs: execprocess.go, what was started; orphans.go, those of before
+//	runtime.go     runtimes: what create and exec run
+//	adopt.go       successor: the containers of a monitor before this one; reopen.go
+//	upgrade.go     upgrader: the program is replaced; gate.go, nothing is half done
+//
+// Read server.go first.
 //
 // # Going on
 //

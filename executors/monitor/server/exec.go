@@ -4,15 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
+
+// execs are processes that were started in containers.
+type execs struct {
+	home       *home
+	journal    *journal.Journal
+	runtimes   *runtimes
+	follower   *follower
+	containers *containers
+	// starts is entered for as long as an exec is being started, ends from a
+	// process's end until that was answered.
+	starts, ends *gate
+	logger       *slog.Logger
+
+	mu sync.Mutex
+	// awaited are those that somebody waits for, orphans those that the journal
+	// names and that nobody has adopted yet, both by their ids.
+	awaited map[string]*execution
+	orphans map[string]*execProcess
+}
 
 // execution is an exec that somebody waits for on a connection.
 type execution struct {
@@ -29,22 +50,22 @@ type execution struct {
 	leave func()
 }
 
-// startExec notes an exec, so that killExec finds it, until done is called, after
+// await notes an exec, so that kill finds it, until done is called, after
 // the answer was sent.
-func (s *Server) startExec(parent context.Context, id string) (e *execution, done func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.execs[id]; ok || id == "" {
+func (x *execs) await(parent context.Context, id string) (e *execution, done func(), err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, ok := x.awaited[id]; ok || id == "" {
 		return nil, func() {}, fail(pb.Failure_CODE_INVALID, "the exec id %q is missing, or of an exec that runs", id)
 	}
 	e = &execution{id: id}
 	e.ctx, e.kill = context.WithCancel(parent)
-	s.execs[id] = e
+	x.awaited[id] = e
 	return e, func() {
 		e.kill()
-		s.mu.Lock()
-		delete(s.execs, id)
-		s.mu.Unlock()
+		x.mu.Lock()
+		delete(x.awaited, id)
+		x.mu.Unlock()
 		if e.leave != nil {
 			e.leave()
 		}
@@ -54,20 +75,20 @@ func (s *Server) startExec(parent context.Context, id string) (e *execution, don
 	}, nil
 }
 
-// killExec ends an exec, which then answers that it was canceled. One that isn't
+// kill ends an exec, which then answers that it was canceled. One that isn't
 // there has ended.
-func (s *Server) killExec(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e, ok := s.execs[id]; ok {
+func (x *execs) kill(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e, ok := x.awaited[id]; ok {
 		e.kill()
 	}
 }
 
 // exec runs a process in a container and waits for it.
 func (n *session) exec(e *execution, id uint64, req *pb.Exec, files *descriptors) (*pb.ExecEnded, error) {
-	s := n.server
-	if err := s.checkExec(req); err != nil {
+	x := n.server.execs
+	if err := x.check(req); err != nil {
 		return nil, err
 	}
 	if req.Terminal && n.version < versionTerminals {
@@ -79,11 +100,11 @@ func (n *session) exec(e *execution, id uint64, req *pb.Exec, files *descriptors
 		defer timer.Stop()
 		deadline = timer.C
 	}
-	if err := s.starts.enter(e.ctx); err != nil {
+	if err := x.starts.enter(e.ctx); err != nil {
 		return nil, err
 	}
-	e.leave = sync.OnceFunc(s.starts.leave)
-	master, err := s.beginExec(e, deadline, req, files)
+	e.leave = sync.OnceFunc(x.starts.leave)
+	master, err := (&execStart{execs: x, e: e, req: req, files: files, deadline: deadline}).run()
 	if errors.Is(err, errDeadline) {
 		return &pb.ExecEnded{Code: 128 + int32(unix.SIGKILL), Signal: int32(unix.SIGKILL), TimedOut: true}, nil
 	}
@@ -115,20 +136,30 @@ func (n *session) tellStarted(id uint64, p *execProcess, master int) error {
 	}}, fds...)
 }
 
-func (s *Server) checkExec(req *pb.Exec) error {
+func (x *execs) check(req *pb.Exec) error {
 	switch {
 	case !filepath.IsAbs(req.Runtime) || !filepath.IsAbs(req.PidFile):
 		return fail(pb.Failure_CODE_INVALID, "exec %s: the path of the runtime (%q) or of the pid file (%q) is not absolute", req.ExecId, req.Runtime, req.PidFile)
 	case req.Timeout < 0:
 		return fail(pb.Failure_CODE_INVALID, "exec %s: the timeout is negative", req.ExecId)
 	}
-	_, err := s.find(req.ContainerId)
+	_, err := x.containers.find(req.ContainerId)
 	return err
 }
 
-// beginExec runs the runtime and follows the process that it leaves behind, which
-// it sets in e. It returns the master of the process's terminal, -1 for none.
-func (s *Server) beginExec(e *execution, deadline <-chan time.Time, req *pb.Exec, files *descriptors) (master int, err error) {
+// execStart is the start of an exec.
+type execStart struct {
+	*execs
+	e        *execution
+	req      *pb.Exec
+	files    *descriptors
+	deadline <-chan time.Time
+}
+
+// run runs the runtime and follows the process that it leaves behind, which it sets
+// in the execution. It returns the master of the process's terminal, -1 for none.
+func (b *execStart) run() (master int, err error) {
+	req, files := b.req, b.files
 	if err := removePidFile(req.PidFile); err != nil {
 		return -1, err
 	}
@@ -140,54 +171,54 @@ func (s *Server) beginExec(e *execution, deadline <-chan time.Time, req *pb.Exec
 	}
 	var terminal *console
 	if req.Terminal {
-		if terminal, err = s.newConsole(); err != nil {
+		if terminal, err = b.home.newConsole(); err != nil {
 			return -1, err
 		}
 		defer terminal.close()
 		command.Args = terminal.args(req.Args)
 	}
-	s.reaper.Begin()
-	defer s.reaper.End()
-	if err := s.runExec(e, deadline, req, command, files); err != nil {
+	b.runtimes.reaper.Begin()
+	defer b.runtimes.reaper.End()
+	if err := b.runRuntime(command); err != nil {
 		return -1, err
 	}
-	if e.process, err = s.followLeft(req.ExecId, req.PidFile); err != nil {
-		s.endExecRecord(req.ExecId)
+	if b.e.process, err = b.followLeft(req.ExecId, req.PidFile); err != nil {
+		b.ended(req.ExecId)
 		return -1, err
 	}
-	if err := s.journal.ExecStarted(e.process.record()); err != nil {
-		s.logger.Error("note that an exec was started", "exec", e.id, "error", err)
+	if err := b.journal.ExecStarted(b.e.process.record()); err != nil {
+		b.logger.Error("note that an exec was started", "exec", b.e.id, "error", err)
 	}
 	if terminal == nil {
 		return -1, nil
 	}
 	if master, err = terminal.receive(); err != nil {
-		_, killErr := e.process.kill()
+		_, killErr := b.e.process.kill()
 		return -1, errors.Join(err, killErr)
 	}
 	return master, nil
 }
 
-// runExec runs the runtime to its end.
-func (s *Server) runExec(e *execution, deadline <-chan time.Time, req *pb.Exec, command reaper.Command, files *descriptors) error {
-	child, err := s.reaper.Start(command)
+// runRuntime runs the runtime to its end.
+func (b *execStart) runRuntime(command reaper.Command) error {
+	req, files := b.req, b.files
+	child, err := b.runtimes.start(command)
 	// The process has its own; keeping these would keep the daemon's pipes open.
 	files.close()
 	*files = descriptors{}
 	if err != nil {
 		return err
 	}
-	s.oomScore.restore(child.PID)
 	if identity, ok := child.Identity(); ok {
-		if err := s.journal.ExecStarted(&pb.Started{Id: e.id, Process: fromIdentity(identity), PidFile: req.PidFile}); err != nil {
-			s.logger.Error("note that an exec is being started", "exec", req.ExecId, "error", err)
+		if err := b.journal.ExecStarted(&pb.Started{Id: b.e.id, Process: fromIdentity(identity), PidFile: req.PidFile}); err != nil {
+			b.logger.Error("note that an exec is being started", "exec", req.ExecId, "error", err)
 		}
 	}
-	status, err := await(child, deadline, e.ctx.Done())
+	status, err := await(child, b.deadline, b.e.ctx.Done())
 	if err == nil && status.Code == 0 {
 		return nil
 	}
-	s.endExecRecord(req.ExecId)
+	b.ended(req.ExecId)
 	switch {
 	case err == nil:
 		return &failure{
@@ -204,8 +235,8 @@ func (s *Server) runExec(e *execution, deadline <-chan time.Time, req *pb.Exec, 
 	}
 }
 
-func (s *Server) endExecRecord(id string) {
-	if err := s.journal.ExecEnded(id); err != nil {
-		s.logger.Error("note that an exec has ended", "exec", id, "error", err)
+func (x *execs) ended(id string) {
+	if err := x.journal.ExecEnded(id); err != nil {
+		x.logger.Error("note that an exec has ended", "exec", id, "error", err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // journal, so that a monitor that comes after this one knows whom to kill, until
 // finish.
 type execProcess struct {
-	server   *Server
+	execs    *execs
 	id       string
 	identity proc.Identity
 	// pidfd is -1 for a process that had ended at once.
@@ -29,19 +29,19 @@ type execProcess struct {
 	told, finished bool
 }
 
-func (s *Server) newExecProcess(id string) *execProcess {
-	return &execProcess{server: s, id: id, pidfd: -1, done: make(chan reaper.Status, 1)}
+func (x *execs) newProcess(id string) *execProcess {
+	return &execProcess{execs: x, id: id, pidfd: -1, done: make(chan reaper.Status, 1)}
 }
 
 // followLeft follows the process that a runtime has left behind, between Begin
 // and End.
-func (s *Server) followLeft(id, pidFile string) (*execProcess, error) {
+func (x *execs) followLeft(id, pidFile string) (*execProcess, error) {
 	pid, err := readPidFile(pidFile)
 	if err != nil {
 		return nil, err
 	}
-	p := s.newExecProcess(id)
-	p.pidfd, err = s.reaper.Follow(pid, p.tell)
+	p := x.newProcess(id)
+	p.pidfd, err = x.runtimes.reaper.Follow(pid, p.tell)
 	p.identity = proc.Identify(pid, p.pidfd)
 	if errors.Is(err, reaper.ErrForeign) {
 		err = p.followForeign()
@@ -55,15 +55,15 @@ func (s *Server) followLeft(id, pidFile string) (*execProcess, error) {
 
 // followAgain follows the process of an exec that another monitor had, or this
 // process before an upgrade. The pidfd is its own from then on.
-func (s *Server) followAgain(id string, identity proc.Identity, pidfd int) (*execProcess, error) {
-	p := s.newExecProcess(id)
+func (x *execs) followAgain(id string, identity proc.Identity, pidfd int) (*execProcess, error) {
+	p := x.newProcess(id)
 	p.identity, p.pidfd = identity, pidfd
-	s.reaper.Begin()
-	defer s.reaper.End()
+	x.runtimes.reaper.Begin()
+	defer x.runtimes.reaper.End()
 	err := reaper.ErrForeign
 	if isOwnChild(fromIdentity(identity)) {
 		var twin int
-		twin, err = s.reaper.Follow(identity.PID, p.tell)
+		twin, err = x.runtimes.reaper.Follow(identity.PID, p.tell)
 		closeAll(twin)
 	}
 	if errors.Is(err, reaper.ErrForeign) {
@@ -83,7 +83,7 @@ func (p *execProcess) followForeign() error {
 	if err != nil {
 		return err
 	}
-	err = p.server.followForeign(twin, func(status reaper.Status) {
+	err = p.execs.follower.follow(twin, func(status reaper.Status) {
 		_ = unix.Close(twin)
 		p.tell(status)
 	})
@@ -99,7 +99,7 @@ func (p *execProcess) tell(status reaper.Status) {
 	p.mu.Lock()
 	if !p.finished {
 		p.told = true
-		p.server.ends.admit()
+		p.execs.ends.admit()
 	}
 	p.mu.Unlock()
 	p.done <- status
@@ -111,10 +111,10 @@ func (p *execProcess) finish() {
 	told := p.told
 	p.finished = true
 	p.mu.Unlock()
-	p.server.endExecRecord(p.id)
+	p.execs.ended(p.id)
 	closeAll(p.pidfd)
 	if told {
-		p.server.ends.leave()
+		p.execs.ends.leave()
 	}
 }
 

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"log/slog"
 	"time"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
@@ -15,28 +17,40 @@ const (
 	noteTerminal = "the terminal had hung up, since for a time nobody held it: the container was sent SIGHUP"
 )
 
+// exits takes the ends of containers' first processes from the kernel to the
+// journal.
+type exits struct {
+	journal  *journal.Journal
+	reaper   *reaper.Reaper
+	follower *follower
+	outputs  *outputs
+	// ends is entered by each that is on its way.
+	ends   *gate
+	logger *slog.Logger
+}
+
 // teller returns what takes the status of a container's first process. It looks
 // for OOM kills at once, before somebody removes the cgroup.
-func (s *Server) teller(c *container, oom oomMark) func(reaper.Status) {
+func (x *exits) teller(c *container, oom oomMark) func(reaper.Status) {
 	return func(status reaper.Status) {
-		s.ends.admit()
+		x.ends.admit()
 		killed := oom.passed()
 		go func() {
-			defer s.ends.leave()
-			s.ended(c, status, killed)
+			defer x.ends.leave()
+			x.ended(c, status, killed)
 		}()
 	}
 }
 
 // ended journals the exit of a container's first process, once, after the output
 // that it left in the pipes was written: who sees the exit finds the whole log.
-func (s *Server) ended(c *container, status reaper.Status, oomKilled bool) {
+func (x *exits) ended(c *container, status reaper.Status, oomKilled bool) {
 	<-c.ready
 	if c.err != nil {
 		return
 	}
 	c.once.Do(func() {
-		s.drain(c)
+		x.outputs.drain(c)
 		c.exit = &pb.Exit{
 			ContainerId: c.id,
 			Process:     c.record.Process,
@@ -50,18 +64,18 @@ func (s *Server) ended(c *container, status reaper.Status, oomKilled bool) {
 		if c.hungUp() {
 			c.exit.Note = noteTerminal
 		}
-		if err := s.journal.Exited(c.exit); err != nil {
-			s.logger.Error("journal an exit", "container", c.id, "error", err)
+		if err := x.journal.Exited(c.exit); err != nil {
+			x.logger.Error("journal an exit", "container", c.id, "error", err)
 		}
 		close(c.exited)
 	})
 }
 
 // unseen reports a container that ended with nobody to see how.
-func (s *Server) unseen(c *container) {
+func (x *exits) unseen(c *container) {
 	status := reaper.Now()
 	status.Unknown = unseen
-	s.teller(c, c.oomMark())(status)
+	x.teller(c, c.oomMark())(status)
 }
 
 // oomMark returns the count of OOM kills before the container started.
@@ -72,14 +86,14 @@ func (c *container) oomMark() oomMark {
 // follow tells the end of a container's first process, which the monitor did not
 // start in this life: it is a child after an upgrade, and not after the death of
 // a monitor.
-func (s *Server) follow(c *container, pidfd int) error {
-	tell := s.teller(c, c.oomMark())
+func (x *exits) follow(c *container, pidfd int) error {
+	tell := x.teller(c, c.oomMark())
 	if isOwnChild(c.record.Process) {
-		s.reaper.Begin()
-		defer s.reaper.End()
-		twin, err := s.reaper.Follow(int(c.record.Process.Pid), tell)
+		x.reaper.Begin()
+		defer x.reaper.End()
+		twin, err := x.reaper.Follow(int(c.record.Process.Pid), tell)
 		closeAll(twin)
 		return err
 	}
-	return s.followForeign(pidfd, tell)
+	return x.follower.follow(pidfd, tell)
 }

@@ -5,25 +5,27 @@ import (
 	"time"
 
 	"github.com/stele-runtime/stele/executors/monitor/proc"
+	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-const (
-	// reapWait is how long a process that has ended may wait for its parent,
-	// which is not the monitor, to ask how.
-	reapWait = 30 * time.Second
-)
+// reapWait is how long a process that has ended may wait for its parent, which is
+// not the monitor, to ask how.
+const reapWait = 30 * time.Second
 
-// followForeign calls tell, once, when a process has ended that is no child of
+// follower learns how processes end that are no children of the monitor.
+type follower struct{ pump *pump.Pump }
+
+// follow calls tell, once, when a process has ended that is no child of
 // the monitor: somebody else waits for it. Until then it is a zombie, which shows how
 // it ended, and afterwards the pidfd tells what that one was told. The pidfd must stay
 // open until tell is called.
-func (s *Server) followForeign(pidfd int, tell func(reaper.Status)) error {
-	return s.pump.WatchEnd(pidfd, false, func(reaped bool) {
+func (f *follower) follow(pidfd int, tell func(reaper.Status)) error {
+	return f.pump.WatchEnd(pidfd, false, func(reaped bool) {
 		ended := reaper.Now()
 		go func() {
-			status, err := s.foreignStatus(pidfd, reaped)
+			status, err := f.status(pidfd, reaped)
 			if err != nil {
 				status.Unknown = "the process was not a child of the monitor: " + err.Error()
 			}
@@ -33,27 +35,27 @@ func (s *Server) followForeign(pidfd int, tell func(reaper.Status)) error {
 	})
 }
 
-func (s *Server) foreignStatus(pidfd int, reaped bool) (reaper.Status, error) {
+func (f *follower) status(pidfd int, reaped bool) (reaper.Status, error) {
 	if !reaped {
 		if status, err := reaper.ZombieInfo(pidfd); err == nil {
 			return status, nil
 		}
-		s.awaitReaped(pidfd)
+		f.awaitReaped(pidfd)
 	}
 	return reaper.ExitInfo(pidfd)
 }
 
 // awaitReaped waits until somebody has waited for a process that has ended: the
 // pidfd knows nothing before. The parent may never do it.
-func (s *Server) awaitReaped(pidfd int) {
+func (f *follower) awaitReaped(pidfd int) {
 	reaped := make(chan struct{})
-	if err := s.pump.WatchEnd(pidfd, true, func(bool) { close(reaped) }); err != nil {
+	if err := f.pump.WatchEnd(pidfd, true, func(bool) { close(reaped) }); err != nil {
 		return
 	}
 	select {
 	case <-reaped:
 	case <-time.After(reapWait):
-		s.pump.Unwatch(pidfd)
+		f.pump.Unwatch(pidfd)
 	}
 }
 

@@ -76,7 +76,8 @@ func (in *input) close() {
 // leaveInput is called when a client has nothing more to type: with stdin_once
 // that is the end of the container's standard input, for all clients, which it
 // reports. A terminal stays.
-func (s *Server) leaveInput(c *container) bool {
+func (a *attachment) leaveInput() bool {
+	c := a.container
 	if !c.record.StdinOnce || c.record.Terminal {
 		return false
 	}
@@ -91,8 +92,8 @@ func (s *Server) leaveInput(c *container) bool {
 	if already {
 		return true
 	}
-	if err := s.journal.StdinClosed(c.id); err != nil {
-		s.logger.Error("note that a container's input was closed", "container", c.id, "error", err)
+	if err := a.journal.StdinClosed(c.id); err != nil {
+		a.logger.Error("note that a container's input was closed", "container", c.id, "error", err)
 	}
 	return true
 }

@@ -4,72 +4,72 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// resumeExecs takes up the execs of the monitor before this one, for those who
+// resume takes up the execs of the monitor before this one, for those who
 // will adopt them. What a runtime was just starting is killed, since nobody can
 // know it.
-func (s *Server) resumeExecs() {
-	for _, record := range s.journal.Execs() {
+func (x *execs) resume() {
+	for _, record := range x.journal.Execs() {
 		if record.PidFile != "" {
-			s.logger.Info("kill an exec that was being started", "exec", record.Id)
+			x.logger.Info("kill an exec that was being started", "exec", record.Id)
 			killStarting(record)
-			s.endExecRecord(record.Id)
+			x.ended(record.Id)
 			continue
 		}
 		identity := toIdentity(record.Process)
 		pidfd, err := identity.Open()
 		if err != nil {
-			s.endExecRecord(record.Id) // It has ended.
+			x.ended(record.Id) // It has ended.
 			continue
 		}
-		p, err := s.followAgain(record.Id, identity, pidfd)
+		p, err := x.followAgain(record.Id, identity, pidfd)
 		if err != nil {
-			s.logger.Error("go on with an exec", "exec", record.Id, "error", err)
+			x.logger.Error("go on with an exec", "exec", record.Id, "error", err)
 			continue
 		}
-		s.orphans[record.Id] = p
+		x.orphans[record.Id] = p
 	}
 }
 
-// adoptExec goes on with an exec for a daemon that has lost another monitor.
-func (s *Server) adoptExec(e *execution, req *pb.AdoptExec, files *descriptors) (*pb.ExecEnded, error) {
+// adopt goes on with an exec for a daemon that has lost another monitor.
+func (x *execs) adopt(e *execution, req *pb.AdoptExec, files *descriptors) (*pb.ExecEnded, error) {
 	identity := toIdentity(req.Process)
-	s.mu.Lock()
-	p := s.orphans[e.id]
-	delete(s.orphans, e.id)
-	s.mu.Unlock()
+	x.mu.Lock()
+	p := x.orphans[e.id]
+	delete(x.orphans, e.id)
+	x.mu.Unlock()
 	if p == nil || p.identity != identity {
 		pidfd := files.take(pb.Role_ROLE_PIDFD)
 		if pidfd < 0 || identity.PID <= 0 {
 			return nil, fail(pb.Failure_CODE_INVALID, "adopt exec %s: the process or its pidfd is missing", e.id)
 		}
 		var err error
-		if p, err = s.followAgain(e.id, identity, pidfd); err != nil {
+		if p, err = x.followAgain(e.id, identity, pidfd); err != nil {
 			return nil, err
 		}
 	}
 	e.process = p
-	if err := s.journal.ExecStarted(p.record()); err != nil {
-		s.logger.Error("note that an exec was adopted", "exec", e.id, "error", err)
+	if err := x.journal.ExecStarted(p.record()); err != nil {
+		x.logger.Error("note that an exec was adopted", "exec", e.id, "error", err)
 	}
 	return p.await(e.ctx, nil)
 }
 
-// settleExecs kills the execs that nobody has adopted.
-func (s *Server) settleExecs() {
-	s.mu.Lock()
+// settle kills the execs that nobody has adopted.
+func (x *execs) settle() {
+	x.mu.Lock()
 	var unwanted []*execProcess
-	for id, p := range s.orphans {
+	for id, p := range x.orphans {
 		// Its AdoptExec may have come, and not have been answered yet.
-		if _, ok := s.execs[id]; !ok {
+		if _, ok := x.awaited[id]; !ok {
 			unwanted = append(unwanted, p)
-			delete(s.orphans, id)
+			delete(x.orphans, id)
 		}
 	}
-	s.mu.Unlock()
+	x.mu.Unlock()
 	for _, p := range unwanted {
 		go func() {
 			if _, err := p.kill(); err != nil {
-				s.logger.Error("kill an exec that nobody waits for", "error", err)
+				x.logger.Error("kill an exec that nobody waits for", "error", err)
 			}
 			p.finish()
 		}()

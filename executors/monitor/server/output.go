@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
@@ -8,14 +9,18 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-func (s *Server) reopenLog(id string) error {
-	c, err := s.find(id)
-	if err != nil {
-		return err
-	}
+// outputs has what containers write read, and written into their logs.
+type outputs struct {
+	pump   *pump.Pump
+	losses *losses
+	logger *slog.Logger
+}
+
+// reopenLog opens the container's log by its path again.
+func (c *container) reopenLog() error {
 	output := c.outputs()
 	if output == nil {
-		return fail(pb.Failure_CODE_NOT_FOUND, "container %q has no log any more", id)
+		return fail(pb.Failure_CODE_NOT_FOUND, "container %q has no log any more", c.id)
 	}
 	return output.Reopen()
 }
@@ -23,21 +28,21 @@ func (s *Server) reopenLog(id string) error {
 // logAgain opens the log of a container that another monitor began. Where that is
 // refused, the output is dropped and counted until ReopenContainerLog is asked for,
 // rather than the container held up.
-func (s *Server) logAgain(c *container) *crilog.File {
+func (o *outputs) logAgain(c *container) *crilog.File {
 	log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
 	if err != nil {
-		s.logger.Error("open the log of a container again", "container", c.id, "error", err)
+		o.logger.Error("open the log of a container again", "container", c.id, "error", err)
 		return crilog.Closed(c.record.LogPath, c.record.MaxLogSize)
 	}
 	return log
 }
 
 // reading returns what is read of a container, of which there may be nothing yet.
-func (s *Server) reading(c *container) (*pump.Output, error) {
+func (o *outputs) reading(c *container) (*pump.Output, error) {
 	if output := c.outputs(); output != nil {
 		return output, nil
 	}
-	output, err := s.pump.Attach(pump.Pipes{Stdout: -1, Stderr: -1}, s.logAgain(c))
+	output, err := o.pump.Attach(pump.Pipes{Stdout: -1, Stderr: -1}, o.logAgain(c))
 	if err != nil {
 		return nil, err
 	}
@@ -50,63 +55,63 @@ func (s *Server) reading(c *container) (*pump.Output, error) {
 	if other != nil {
 		return other, output.Close()
 	}
-	s.watchLosses(c)
+	o.watchLosses(c)
 	return output, nil
 }
 
-// attachPump begins to read what a container writes. The log is the pump's from
+// attach begins to read what a container writes. The log is the pump's from
 // then on, also with an error.
-func (s *Server) attachPump(b belongings, log *crilog.File) (*pump.Output, error) {
+func (o *outputs) attach(b belongings, log *crilog.File) (*pump.Output, error) {
 	pipes, err := sources(b.stdout, b.stderr, b.terminal)
 	if err != nil {
 		closeLog(log)
 		return nil, err
 	}
-	return s.pump.Attach(pipes, log)
+	return o.pump.Attach(pipes, log)
 }
 
-// settleOutput writes what the monitor before this one had read and not written of
+// settle writes what the monitor before this one had read and not written of
 // pipes that are gone.
-func (s *Server) settleOutput() {
-	for _, c := range s.all() {
+func (o *outputs) settle(all []*container) {
+	for _, c := range all {
 		gone := pump.Gone{Stdout: c.record.StdoutInode, Stderr: c.record.StderrInode}
-		if !c.resumed || c.record.LogPath == "" || !s.pump.Holds(gone) {
+		if !c.resumed || c.record.LogPath == "" || !o.pump.Holds(gone) {
 			continue
 		}
-		log := s.logAgain(c)
-		if err := s.pump.Finish(gone, log); err != nil {
-			s.logger.Error("write the end of a container's output", "container", c.id, "error", err)
+		log := o.logAgain(c)
+		if err := o.pump.Finish(gone, log); err != nil {
+			o.logger.Error("write the end of a container's output", "container", c.id, "error", err)
 			continue
 		}
 		if bytes, reason := log.Lost(); bytes > 0 && c.outputs() == nil {
-			s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: c.record.LogLost + uint64(bytes), Reason: reason.Error()})
+			o.losses.note(&pb.Loss{ContainerId: c.id, Bytes: c.record.LogLost + uint64(bytes), Reason: reason.Error()})
 		}
 	}
-	dropped, err := s.pump.Settle()
+	dropped, err := o.pump.Settle()
 	if err != nil || dropped > 0 {
-		s.logger.Error("output of containers that nobody knows was dropped", "bytes", dropped, "error", err)
+		o.logger.Error("output of containers that nobody knows was dropped", "bytes", dropped, "error", err)
 	}
 }
 
 // watchLosses notes what the log of a container refuses, on top of what was lost
 // before.
-func (s *Server) watchLosses(c *container) {
+func (o *outputs) watchLosses(c *container) {
 	output := c.outputs()
 	if output == nil {
 		return
 	}
 	before := c.record.LogLost
 	if before > 0 {
-		s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before, Reason: c.record.LogError})
+		o.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before, Reason: c.record.LogError})
 	}
 	// Without the pump there is nothing to lose.
 	_ = output.NotifyLost(func(bytes int64, reason error) {
-		s.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before + uint64(bytes), Reason: reason.Error()})
+		o.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before + uint64(bytes), Reason: reason.Error()})
 	})
 }
 
 // drain waits until what a container has left in its pipes is written.
-func (s *Server) drain(c *container) {
+func (o *outputs) drain(c *container) {
 	output := c.outputs()
 	if output == nil {
 		return
@@ -118,7 +123,7 @@ func (s *Server) drain(c *container) {
 	select {
 	case <-drained:
 	case <-time.After(drainWait):
-		s.logger.Warn("the end of a container's output is not in its log yet", "container", c.id)
+		o.logger.Warn("the end of a container's output is not in its log yet", "container", c.id)
 	}
 }
 

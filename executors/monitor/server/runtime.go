@@ -30,6 +30,22 @@ var (
 	errCanceled = errors.New("nobody waits for it any more")
 )
 
+// runtimes runs OCI runtimes as children of the monitor.
+type runtimes struct {
+	reaper   *reaper.Reaper
+	oomScore oomScore
+}
+
+// start starts a runtime.
+func (r *runtimes) start(command reaper.Command) (*reaper.Child, error) {
+	child, err := r.reaper.Start(command)
+	if err != nil {
+		return nil, err
+	}
+	r.oomScore.restore(child.PID)
+	return child, nil
+}
+
 // await waits for a child until the deadline or cancel, and then kills it and
 // everything that it has started.
 func await(child *reaper.Child, deadline <-chan time.Time, cancel <-chan struct{}) (reaper.Status, error) {

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,63 +45,48 @@ type Server struct {
 	instance string
 	pid      int32
 	bootID   string
-	lock     *os.File
-	listener *wire.Listener
-	journal  *journal.Journal
-	reaper   *reaper.Reaper
-	pump     *pump.Pump
-	redo     *redo.File
-	oomScore oomScore
-	// consoles numbers the console sockets.
-	consoles atomic.Uint32
-	// starts is entered by those who start a container or exec, ends by those who
-	// know how one ended and have not passed it on yet.
-	starts, ends *gate
-	losses       *losses
-	// upgrading is held while the program is being replaced.
-	upgrading sync.Mutex
-	// settled makes sure that what is left of output is settled once.
-	settled sync.Once
+
+	home       *home
+	journal    *journal.Journal
+	reaper     *reaper.Reaper
+	redo       *redo.File
+	pump       *pump.Pump
+	losses     *losses
+	containers *containers
+	creator    *creator
+	successor  *successor
+	execs      *execs
+	upgrader   *upgrader
 	// left are the descriptors that the program before this one has left.
 	left map[string]belongings
 
 	// quit is closed, once, by Shutdown.
 	quit     chan struct{}
 	quitOnce sync.Once
-
-	mu         sync.Mutex
-	containers map[string]*container
-	// execs are those that somebody waits for, orphans those that the journal
-	// names and that nobody has adopted yet, both by their ids.
-	execs   map[string]*execution
-	orphans map[string]*execProcess
 }
 
 // Open takes the directory and takes up what the journal names, and listens. It
 // returns ErrAlreadyRuns when there is a monitor.
 func Open(config Config) (*Server, error) {
 	s := &Server{
-		config:     config,
-		logger:     config.Logger,
-		instance:   rand.Text(),
-		pid:        int32(os.Getpid()),
-		quit:       make(chan struct{}),
-		containers: map[string]*container{},
-		execs:      map[string]*execution{},
-		orphans:    map[string]*execProcess{},
-		starts:     newGate(),
-		ends:       newGate(),
-		losses:     newLosses(),
+		config:   config,
+		logger:   config.Logger,
+		instance: rand.Text(),
+		pid:      int32(os.Getpid()),
+		quit:     make(chan struct{}),
+		losses:   newLosses(),
 	}
-	if err := s.take(); err != nil {
+	before, err := take(config)
+	if err != nil {
 		return nil, err
 	}
+	s.home, s.left = before.home, before.containers
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return nil, fmt.Errorf("read the boot id: %w", err)
 	}
 	s.bootID = strings.TrimSpace(string(boot))
-	if s.journal, err = journal.Open(filepath.Join(config.Dir, "journal")); err != nil {
+	if s.journal, err = journal.Open(s.home.path("journal")); err != nil {
 		return nil, err
 	}
 	if damage := s.journal.Damage(); damage != "" {
@@ -117,20 +100,29 @@ func Open(config Config) (*Server, error) {
 	}
 	// Logs are made with mode 0640 whatever the daemon's mask was.
 	unix.Umask(0o022)
-	if config.Handover > 0 {
-		return s, nil
+	if config.Handover <= 0 {
+		before.oomScore = lowerOOMScore(s.logger)
+		if err := s.home.listen(); err != nil {
+			return nil, err
+		}
 	}
-	s.oomScore = lowerOOMScore(s.logger)
-	if s.listener, err = wire.Listen(s.socket()); err != nil {
-		return nil, err
-	}
+	s.join(before.oomScore)
 	return s, nil
+}
+
+// take makes this process the one monitor of the directory.
+func take(config Config) (*inheritance, error) {
+	if config.Handover > 0 {
+		return takeOver(config.Handover, config.Dir)
+	}
+	home, err := openHome(config.Dir)
+	return &inheritance{home: home}, err
 }
 
 // openPump makes the pump, which begins with what one before it has left.
 func (s *Server) openPump() (err error) {
 	var damage string
-	if s.redo, damage, err = redo.Open(filepath.Join(s.config.Dir, "redo")); err != nil {
+	if s.redo, damage, err = redo.Open(s.home.path("redo")); err != nil {
 		return err
 	}
 	if damage != "" {
@@ -140,13 +132,28 @@ func (s *Server) openPump() (err error) {
 	return err
 }
 
-// take makes this process the one monitor of the directory.
-func (s *Server) take() (err error) {
-	if s.config.Handover > 0 {
-		s.left, err = s.takeOver(s.config.Handover)
-		return err
+// join joins the parts.
+func (s *Server) join(score oomScore) {
+	starts, ends := newGate(), newGate()
+	runtimes := &runtimes{reaper: s.reaper, oomScore: score}
+	follower := &follower{pump: s.pump}
+	outputs := &outputs{pump: s.pump, losses: s.losses, logger: s.logger}
+	exits := &exits{journal: s.journal, reaper: s.reaper, follower: follower, outputs: outputs, ends: ends, logger: s.logger}
+	s.containers = newContainers(s.journal, s.losses)
+	s.creator = &creator{
+		home: s.home, journal: s.journal, runtimes: runtimes, follower: follower, outputs: outputs, exits: exits,
+		containers: s.containers, starts: starts, logger: s.logger,
 	}
-	return s.takeDir()
+	s.successor = &successor{journal: s.journal, containers: s.containers, outputs: outputs, exits: exits, logger: s.logger}
+	s.execs = &execs{
+		home: s.home, journal: s.journal, runtimes: runtimes, follower: follower, containers: s.containers,
+		starts: starts, ends: ends, logger: s.logger,
+		awaited: map[string]*execution{}, orphans: map[string]*execProcess{},
+	}
+	s.upgrader = &upgrader{
+		args: s.config.Args, home: s.home, journal: s.journal, reaper: s.reaper, pump: s.pump, runtimes: runtimes,
+		containers: s.containers, starts: starts, ends: ends, logger: s.logger,
+	}
 }
 
 // Run serves until Shutdown is asked for or ctx ends.
@@ -164,9 +171,9 @@ func (s *Server) Run(ctx context.Context) error {
 			failed <- err
 		}
 	})
-	s.resume(s.left)
+	s.successor.resume(s.left)
 	s.left = nil
-	s.resumeExecs()
+	s.execs.resume()
 	s.reaper.End()
 	parts.Go(func() {
 		if err := s.accept(ctx, &parts); err != nil {
@@ -181,16 +188,16 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	cancel()
-	s.listener.Close()
+	s.home.listener.Close()
 	s.pump.Stop()
 	parts.Wait()
-	return errors.Join(err, s.redo.Close(), s.journal.Close(), s.lock.Close())
+	return errors.Join(err, s.redo.Close(), s.journal.Close(), s.home.lock.Close())
 }
 
 // accept takes connections until ctx ends and the listener is closed.
 func (s *Server) accept(ctx context.Context, parts *sync.WaitGroup) error {
 	for ctx.Err() == nil {
-		conn, err := s.listener.Accept()
+		conn, err := s.home.listener.Accept()
 		var foreign *wire.ForeignPeerError
 		switch {
 		case err == nil:

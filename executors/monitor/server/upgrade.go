@@ -4,15 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/journal"
+	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
@@ -34,34 +38,51 @@ const (
 	maxHandover = 16 << 20
 )
 
+// upgrader replaces the program of the monitor.
+type upgrader struct {
+	// args are those of the next program.
+	args       []string
+	home       *home
+	journal    *journal.Journal
+	reaper     *reaper.Reaper
+	pump       *pump.Pump
+	runtimes   *runtimes
+	containers *containers
+	// starts and ends are closed meanwhile.
+	starts, ends *gate
+	logger       *slog.Logger
+	// underWay is held while the program is being replaced.
+	underWay sync.Mutex
+}
+
 // upgrade replaces the program of this process by another. It returns only when
 // that was not possible, and then everything goes on as before.
-func (s *Server) upgrade(ctx context.Context, binary string) error {
+func (r *upgrader) upgrade(ctx context.Context, binary string) error {
 	if !filepath.IsAbs(binary) {
 		return fail(pb.Failure_CODE_INVALID, "upgrade: the path %q is not absolute", binary)
 	}
-	if !s.upgrading.TryLock() {
+	if !r.underWay.TryLock() {
 		return fail(pb.Failure_CODE_BUSY, "upgrade: another is under way")
 	}
-	defer s.upgrading.Unlock()
+	defer r.underWay.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, upgradeWait)
 	defer cancel()
-	if err := s.checkProgram(ctx, binary); err != nil {
+	if err := r.checkProgram(ctx, binary); err != nil {
 		return err
 	}
-	if err := s.starts.close(ctx); err != nil {
+	if err := r.starts.close(ctx); err != nil {
 		return fail(pb.Failure_CODE_BUSY, "upgrade: containers or execs are being started: %v", err)
 	}
-	defer s.starts.open()
-	s.logger.Info("the monitor is replaced", "binary", binary)
-	err := s.whileAtRest(ctx, func(left *pb.Handover) error { return s.replace(binary, left) })
-	s.logger.Error("the monitor was not replaced", "binary", binary, "error", err)
+	defer r.starts.open()
+	r.logger.Info("the monitor is replaced", "binary", binary)
+	err := r.whileAtRest(ctx, func(left *pb.Handover) error { return r.replace(binary, left) })
+	r.logger.Error("the monitor was not replaced", "binary", binary, "error", err)
 	return fmt.Errorf("upgrade: %w", err)
 }
 
 // checkProgram runs a program to see whether it could take over.
-func (s *Server) checkProgram(ctx context.Context, binary string) error {
-	child, err := s.reaper.Start(reaper.Command{
+func (r *upgrader) checkProgram(ctx context.Context, binary string) error {
+	child, err := r.reaper.Start(reaper.Command{
 		Path:  binary,
 		Args:  []string{"-takes-over", strconv.Itoa(HandoverFormat)},
 		Files: [3]int{-1, -1, -1},
@@ -83,20 +104,20 @@ func (s *Server) checkProgram(ctx context.Context, binary string) error {
 // taken is in the journal or was answered, no output is read, and nothing is
 // written. The order matters: what is further down is needed to finish what is
 // further up.
-func (s *Server) whileAtRest(ctx context.Context, f func(*pb.Handover) error) error {
+func (r *upgrader) whileAtRest(ctx context.Context, f func(*pb.Handover) error) error {
 	err := errors.New("the log pump has stopped")
-	s.reaper.Rest(func() {
-		if err = s.ends.close(ctx); err != nil {
+	r.reaper.Rest(func() {
+		if err = r.ends.close(ctx); err != nil {
 			err = fmt.Errorf("exits are not passed on yet: %w", err)
 			return
 		}
-		defer s.ends.open()
+		defer r.ends.open()
 		var left *pb.Handover
-		if left, err = s.handover(); err != nil {
+		if left, err = r.handover(); err != nil {
 			return
 		}
 		defer closeLeft(left)
-		restErr := s.pump.Rest(func() { s.journal.Rest(func() { err = f(left) }) })
+		restErr := r.pump.Rest(func() { r.journal.Rest(func() { err = f(left) }) })
 		err = errors.Join(restErr, err)
 	})
 	return err
@@ -104,19 +125,19 @@ func (s *Server) whileAtRest(ctx context.Context, f func(*pb.Handover) error) er
 
 // handover returns what the next program gets. Pipes are duplicates, the rest is
 // as it is.
-func (s *Server) handover() (*pb.Handover, error) {
-	left := &pb.Handover{Listener: int32(s.listener.FD()), Lock: int32(s.lock.Fd())}
-	if s.oomScore.before != nil {
-		left.ChildOomScore = proto.Int32(int32(*s.oomScore.before))
+func (r *upgrader) handover() (*pb.Handover, error) {
+	left := &pb.Handover{Listener: int32(r.home.listener.FD()), Lock: int32(r.home.lock.Fd())}
+	if r.runtimes.oomScore.before != nil {
+		left.ChildOomScore = proto.Int32(int32(*r.runtimes.oomScore.before))
 	}
-	for _, c := range s.all() {
+	for _, c := range r.containers.all() {
 		lent, err := c.lend()
 		if err != nil {
 			return nil, err
 		}
 		b := takeBelongings(&lent)
 		if d := c.describe(); d.LogLost > c.record.LogLost {
-			if err := s.journal.Lost(&pb.Loss{ContainerId: c.id, Bytes: d.LogLost, Reason: d.LogError}); err != nil {
+			if err := r.journal.Lost(&pb.Loss{ContainerId: c.id, Bytes: d.LogLost, Reason: d.LogError}); err != nil {
 				return nil, err
 			}
 		}
@@ -133,7 +154,7 @@ func (s *Server) handover() (*pb.Handover, error) {
 }
 
 // replace is called while everything is at rest. It returns only with an error.
-func (s *Server) replace(binary string, left *pb.Handover) error {
+func (r *upgrader) replace(binary string, left *pb.Handover) error {
 	data, err := proto.Marshal(left)
 	if err != nil {
 		return fmt.Errorf("encode the handover: %w", err)
@@ -153,7 +174,7 @@ func (s *Server) replace(binary string, left *pb.Handover) error {
 	// By the environment, so that the command line stays the same, which
 	// administrators look for.
 	environment := append(os.Environ(), HandoverVariable+"="+strconv.Itoa(memfd))
-	if err := syscall.Exec(binary, append([]string{binary}, s.config.Args...), environment); err != nil {
+	if err := syscall.Exec(binary, append([]string{binary}, r.args...), environment); err != nil {
 		return fmt.Errorf("execute %s: %w", binary, err)
 	}
 	return nil
@@ -200,9 +221,16 @@ func closeLeft(left *pb.Handover) {
 	}
 }
 
+// inheritance is what the program before this one has left.
+type inheritance struct {
+	home       *home
+	oomScore   oomScore
+	containers map[string]belongings
+}
+
 // takeOver reads what the program before this one has left in the memfd, and
 // takes the directory, the socket and the score over.
-func (s *Server) takeOver(memfd int) (map[string]belongings, error) {
+func takeOver(memfd int, dir string) (*inheritance, error) {
 	file := os.NewFile(uintptr(memfd), "handover")
 	defer file.Close()
 	info, err := file.Stat()
@@ -220,17 +248,19 @@ func (s *Server) takeOver(memfd int) (map[string]belongings, error) {
 	if err := setInherited(left, false); err != nil {
 		return nil, err
 	}
-	s.lock = os.NewFile(uintptr(left.Lock), "lock")
-	if s.listener, err = wire.Inherit(int(left.Listener), s.socket()); err != nil {
+	all := &inheritance{
+		home:       &home{dir: dir, lock: os.NewFile(uintptr(left.Lock), "lock")},
+		containers: map[string]belongings{},
+	}
+	if all.home.listener, err = wire.Inherit(int(left.Listener), all.home.socket()); err != nil {
 		return nil, err
 	}
 	if left.ChildOomScore != nil {
 		before := int(*left.ChildOomScore)
-		s.oomScore.before = &before
+		all.oomScore.before = &before
 	}
-	containers := map[string]belongings{}
 	for _, c := range left.Containers {
-		containers[c.Id] = handed(c)
+		all.containers[c.Id] = handed(c)
 	}
-	return containers, nil
+	return all, nil
 }
