@@ -7,5 +7,6 @@
 // reported, and numbering then skips far ahead, so that no number is given twice.
 //
 // It knows records and files; what a container is doing is its caller's
-// business. Read journal.go first, then record.go for the framing.
+// business. Read journal.go first, then state.go (what the records add up to),
+// file.go, and record.go for the framing.
 package journal

@@ -2,60 +2,32 @@ package journal
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-const (
-	// damageSkip is how far the numbering jumps when numbers may have been
-	// given that the journal doesn't show.
-	damageSkip = 1 << 32
-	// compactAbove is the size, in bytes, from which on the file is rewritten
-	// when it has also doubled since the last time.
-	compactAbove = 256 << 10
-	// maxFile bounds what is read at the start, in bytes.
-	maxFile = 256 << 20
-)
+// damageSkip is how far the numbering jumps when numbers may have been given that
+// the journal doesn't show.
+const damageSkip = 1 << 32
 
 // Journal is the file and what it says. It is safe for concurrent use.
 type Journal struct {
-	path   string
 	damage string
 
-	mu   sync.Mutex
-	file *os.File
-	size int64
-	// compacted is the size after the last rewriting.
-	compacted int64
-	state     state
+	mu    sync.Mutex
+	file  file
+	state state
 	// grown is closed and replaced when an exit is added.
 	grown chan struct{}
-}
-
-// state is what the records add up to.
-type state struct {
-	// intents have the runtime, once it was started.
-	intents    map[string]*pb.Started
-	containers map[string]*pb.Container
-	execs      map[string]*pb.Started
-	// exits are those not acknowledged, in the order of their numbers.
-	exits   []*pb.Exit
-	lastSeq uint64
-	acked   uint64
 }
 
 // Open reads the journal at path, or makes one. The caller sees to it that no
 // other process has it open.
 func Open(path string) (*Journal, error) {
 	j := &Journal{
-		path: path,
+		file: file{path: path},
 		state: state{
 			intents:    map[string]*pb.Started{},
 			containers: map[string]*pb.Container{},
@@ -68,33 +40,17 @@ func Open(path string) (*Journal, error) {
 		return nil, err
 	}
 	if damaged, why := j.replay(data); why != nil {
-		if err := j.setAside(damaged, len(data)-len(damaged), why); err != nil {
+		if j.damage, err = j.file.setAside(damaged, len(data)-len(damaged), why); err != nil {
 			return nil, err
 		}
 		j.state.lastSeq += damageSkip
 	}
 	// What was read is written anew: this drops the damaged part and bounds the
 	// size over any number of starts.
-	if err := j.rewrite(); err != nil {
+	if err := j.file.rewrite(j.state.records()); err != nil {
 		return nil, err
 	}
 	return j, nil
-}
-
-func read(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the journal: %w", err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile))
-	if err != nil {
-		return nil, fmt.Errorf("read the journal: %w", err)
-	}
-	return data, nil
 }
 
 // replay applies the records in data up to the first that can't be read, and
@@ -111,15 +67,6 @@ func (j *Journal) replay(data []byte) (damaged []byte, why error) {
 	return nil, nil
 }
 
-func (j *Journal) setAside(damaged []byte, offset int, why error) error {
-	aside := fmt.Sprintf("%s.damaged-%s", j.path, time.Now().UTC().Format("20060102T150405.000000000"))
-	if err := os.WriteFile(aside, damaged, 0o600); err != nil {
-		return fmt.Errorf("put the damaged part of the journal aside: %w", err)
-	}
-	j.damage = fmt.Sprintf("journal: %v at offset %d; the last %d bytes are in %s", why, offset, len(damaged), filepath.Base(aside))
-	return nil
-}
-
 // Damage describes what was wrong with the file when it was opened, and is empty
 // when nothing was.
 func (j *Journal) Damage() string { return j.damage }
@@ -128,7 +75,7 @@ func (j *Journal) Damage() string { return j.damage }
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.file.Close()
+	return j.file.close()
 }
 
 // Intend records that a runtime is about to create the container.
@@ -278,44 +225,13 @@ func (j *Journal) addLocked(record *pb.Record) error {
 	if err != nil {
 		return err
 	}
-	if j.size > compactAbove && j.size > 2*j.compacted {
+	if j.file.hasGrown() {
 		// The rewritten file has the record already.
-		return j.rewrite()
+		return j.file.rewrite(j.state.records())
 	}
-	n, err := j.file.Write(frame)
-	j.size += int64(n)
-	if err != nil {
+	if err := j.file.append(frame); err != nil {
 		// Half a record would hide everything after it.
-		return errors.Join(fmt.Errorf("append to the journal: %w", err), j.rewrite())
+		return errors.Join(err, j.file.rewrite(j.state.records()))
 	}
-	return nil
-}
-
-// rewrite replaces the file by one that says the same in as few records as
-// possible.
-func (j *Journal) rewrite() error {
-	var data []byte
-	for _, record := range j.state.records() {
-		var err error
-		if data, err = appendFrame(data, record); err != nil {
-			return err
-		}
-	}
-	fresh := j.path + ".new"
-	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("rewrite the journal: %w", err)
-	}
-	if _, err = file.Write(data); err == nil {
-		err = os.Rename(fresh, j.path)
-	}
-	if err != nil {
-		file.Close()
-		return fmt.Errorf("rewrite the journal: %w", err)
-	}
-	if j.file != nil {
-		j.file.Close()
-	}
-	j.file, j.size, j.compacted = file, int64(len(data)), int64(len(data))
 	return nil
 }

@@ -9,6 +9,18 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
+// state is what the records add up to.
+type state struct {
+	// intents have the runtime, once it was started.
+	intents    map[string]*pb.Started
+	containers map[string]*pb.Container
+	execs      map[string]*pb.Started
+	// exits are those not acknowledged, in the order of their numbers.
+	exits   []*pb.Exit
+	lastSeq uint64
+	acked   uint64
+}
+
 func (s *state) apply(record *pb.Record) {
 	switch entry := record.Entry.(type) {
 	case *pb.Record_Intended:
