@@ -33,14 +33,14 @@ type Client struct {
 func (o *Output) AddClient(c Client) (remove func(), err error) {
 	k := &client{out: o, gone: c.Gone}
 	var addErr error
-	err = o.pump.call(func() { addErr = k.open(c) })
+	err = o.pump.loop.call(func() { addErr = k.open(c) })
 	if errors.Is(err, ErrStopped) {
 		Pipes{Stdout: c.Stdout, Stderr: c.Stderr}.Close()
 	}
 	if err = errors.Join(err, addErr); err != nil {
 		return nil, fmt.Errorf("pass a container's output on: %w", err)
 	}
-	return func() { _ = o.pump.call(k.drop) }, nil
+	return func() { _ = o.pump.loop.call(k.drop) }, nil
 }
 
 // client is a Client in the pump's goroutine.
@@ -68,7 +68,7 @@ func (k *client) open(c Client) error {
 		}
 		s := &sink{client: k, fd: fd, kind: kind}
 		// Errors and hang-ups are always reported.
-		if err := k.out.pump.add(fd, 0, s); err != nil {
+		if err := k.out.pump.loop.add(fd, 0, s); err != nil {
 			for _, fd := range []int{c.Stdout, c.Stderr} {
 				if fd >= 0 && !slices.ContainsFunc(k.sinks, func(s *sink) bool { return s.fd == fd }) {
 					_ = unix.Close(fd)
@@ -112,7 +112,7 @@ func (s *sink) take(data []byte) {
 	}
 	if n < len(data) {
 		s.keep(data[n:])
-		s.client.out.pump.change(s.fd, unix.EPOLLOUT)
+		s.client.out.pump.loop.change(s.fd, unix.EPOLLOUT)
 	}
 }
 
@@ -140,7 +140,7 @@ func (s *sink) readable(uint32) {
 		return
 	}
 	s.pending = nil
-	s.client.out.pump.change(s.fd, 0)
+	s.client.out.pump.loop.change(s.fd, 0)
 	if s.client.ending {
 		s.client.end()
 	}
@@ -185,7 +185,7 @@ func (k *client) leave(why error) {
 func (k *client) drop() {
 	k.out.clients = slices.DeleteFunc(k.out.clients, func(other *client) bool { return other == k })
 	for _, s := range k.sinks {
-		k.out.pump.remove(s.fd)
+		k.out.pump.loop.remove(s.fd)
 		_ = unix.Close(s.fd)
 	}
 	k.sinks = nil

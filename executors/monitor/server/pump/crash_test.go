@@ -260,7 +260,7 @@ func (l *life) drain() { l.out.drain() }
 
 // end closes what the kernel closes for a process.
 func (l *life) end() {
-	for fd, r := range l.pump.ready {
+	for fd, r := range l.pump.loop.ready {
 		if _, ok := r.(*stream); ok {
 			unix.Close(int(fd))
 		}
@@ -268,8 +268,8 @@ func (l *life) end() {
 	if l.out != nil && l.out.log != nil {
 		l.out.log.Close()
 	}
-	unix.Close(l.pump.epoll)
-	unix.Close(l.pump.wake)
+	unix.Close(l.pump.loop.epoll)
+	unix.Close(l.pump.loop.wake)
 	l.pump.peek.close()
 	l.file.Step = nil
 	if err := l.file.Close(); err != nil {

@@ -11,6 +11,6 @@
 // to the next one all that it had read and not written, and the notes that tell
 // what of it was written.
 //
-// It knows descriptors and logs, not containers. Read pump.go first, then
+// It knows descriptors and logs, not containers. Read pump.go first, then loop.go (the goroutine),
 // stream.go, and recover.go with package redo.
 package pump

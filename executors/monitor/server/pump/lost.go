@@ -23,7 +23,7 @@ type losses struct {
 // anything, when the log has refused more, at most once a second, and when the
 // output has ended: with all that it refused so far, in bytes, and the last reason.
 func (o *Output) NotifyLost(tell func(bytes int64, reason error)) error {
-	return o.pump.call(func() {
+	return o.pump.loop.call(func() {
 		o.losses.tell = tell
 		o.noteLost()
 	})

@@ -89,7 +89,7 @@ func TestLossesAreToldAtTimes(t *testing.T) {
 		o.drained()
 	}
 	unix.Close(o.write)
-	if err := o.pump.call(func() {}); err != nil {
+	if err := o.pump.loop.call(func() {}); err != nil {
 		t.Fatal(err)
 	}
 	if n, most := len(words), 2+int(time.Since(began)/lossPause); n == 0 || n > most {

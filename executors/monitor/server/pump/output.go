@@ -46,7 +46,7 @@ func (p *Pump) Attach(pipes Pipes, log *crilog.File) (*Output, error) {
 // and closes the others.
 func (o *Output) Offer(pipes Pipes) error {
 	var addErr error
-	err := o.pump.call(func() {
+	err := o.pump.loop.call(func() {
 		o.pump.completeWrites(o.log)
 		o.openAgain(pipes)
 		if addErr = errors.Join(o.offer(crilog.Stdout, pipes.Stdout), o.offer(crilog.Stderr, pipes.Stderr)); addErr != nil {
@@ -95,7 +95,7 @@ func (o *Output) offer(kind crilog.Stream, fd int) error {
 			return err
 		}
 	}
-	if err := o.pump.add(fd, events, s); err != nil {
+	if err := o.pump.loop.add(fd, events, s); err != nil {
 		_ = unix.Close(fd)
 		return err
 	}
@@ -129,7 +129,7 @@ func (o *Output) closeIfDone() {
 // for anything. From then on a terminal that nobody has open has ended, as pipes
 // always have.
 func (o *Output) Drain(then func()) error {
-	if !o.pump.do(func() { o.exited = true; o.drain(); then() }) {
+	if !o.pump.loop.do(func() { o.exited = true; o.drain(); then() }) {
 		return ErrStopped
 	}
 	return nil
@@ -145,7 +145,7 @@ func (o *Output) drain() {
 // Reopen opens the log's path again: see crilog.File.
 func (o *Output) Reopen() error {
 	var reopenErr error
-	err := o.pump.call(func() {
+	err := o.pump.loop.call(func() {
 		if o.log == nil {
 			return
 		}
@@ -162,7 +162,7 @@ func (o *Output) Reopen() error {
 
 // Lost returns how many bytes the log refused, and the last reason.
 func (o *Output) Lost() (bytes int64, reason error) {
-	_ = o.pump.call(func() {
+	_ = o.pump.loop.call(func() {
 		if o.log != nil {
 			bytes, reason = o.log.Lost()
 		}
@@ -175,7 +175,7 @@ func (o *Output) Lost() (bytes int64, reason error) {
 func (o *Output) Duplicate() (Pipes, error) {
 	pipes := Pipes{Stdout: -1, Stderr: -1}
 	var dupErr error
-	err := o.pump.call(func() {
+	err := o.pump.loop.call(func() {
 		for _, s := range o.streams {
 			fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 3)
 			if err != nil {
@@ -210,7 +210,7 @@ func (p Pipes) Close() {
 
 // Close writes what the pipes hold at this moment and closes them and the log.
 func (o *Output) Close() error {
-	return o.pump.call(func() {
+	return o.pump.loop.call(func() {
 		o.drain()
 		o.closeStreams()
 		o.began = true

@@ -2,12 +2,8 @@ package pump
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
@@ -27,20 +23,10 @@ const (
 // ErrStopped says that the pump was stopped.
 var ErrStopped = errors.New("the log pump has stopped")
 
-// Pump reads any number of streams. Its fields below mu belong to the goroutine
-// of Run.
+// Pump reads any number of streams. Its fields belong to the goroutine of Run.
 type Pump struct {
-	logger *slog.Logger
-	epoll  int
-	// wake is an eventfd that makes Run look at queue.
-	wake int
-
-	mu      sync.Mutex
-	queue   []func()
-	stopped bool
-	ended   chan struct{}
-
-	ready   map[int32]readier
+	logger  *slog.Logger
+	loop    *loop
 	peek    *peek
 	redo    *redo.File
 	scratch *crilog.Scratch
@@ -55,9 +41,6 @@ type Pump struct {
 	complained bool
 }
 
-// readier is told about events of a descriptor, in the goroutine of Run.
-type readier interface{ readable(events uint32) }
-
 // New returns a pump, for Run, that loses and doubles nothing when its process is
 // killed, at whatever instant, provided that the next one
 //
@@ -71,143 +54,28 @@ type readier interface{ readable(events uint32) }
 // Without a log (nil) what the file holds of a stream is dropped, as its output is.
 // The file is the pump's until Run has returned; then it can be closed.
 func New(logger *slog.Logger, file *redo.File) (*Pump, error) {
-	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	loop, err := newLoop(logger)
 	if err != nil {
-		return nil, fmt.Errorf("make an epoll: %w", err)
+		return nil, err
 	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	peek, err := newPeek()
 	if err != nil {
-		_ = unix.Close(epoll)
-		return nil, fmt.Errorf("make an eventfd: %w", err)
+		loop.close()
+		return nil, err
 	}
-	p := &Pump{
-		logger:  logger,
-		epoll:   epoll,
-		wake:    wake,
-		ended:   make(chan struct{}),
-		ready:   map[int32]readier{},
-		redo:    file,
-		scratch: crilog.NewScratch(),
-		left:    file.Left(),
-	}
-	if p.peek, err = newPeek(); err == nil {
-		if err = p.add(wake, unix.EPOLLIN, nil); err == nil {
-			return p, nil
-		}
-		p.peek.close()
-	}
-	_ = unix.Close(epoll)
-	_ = unix.Close(wake)
-	return nil, err
+	return &Pump{logger: logger, loop: loop, peek: peek, redo: file, scratch: crilog.NewScratch(), left: file.Left()}, nil
 }
 
 // Run reads until Stop.
-func (p *Pump) Run() error {
-	defer close(p.ended)
-	events := make([]unix.EpollEvent, 64)
-	for {
-		n, err := unix.EpollWait(p.epoll, events, p.timeout())
-		if err != nil && err != unix.EINTR {
-			return fmt.Errorf("wait for output: %w", err)
-		}
-		woken := false
-		for _, event := range events[:max(n, 0)] {
-			if event.Fd == int32(p.wake) {
-				woken = true
-			} else if r := p.ready[event.Fd]; r != nil {
-				r.readable(event.Events)
-			}
-		}
-		now := time.Now()
-		p.release(now)
-		p.tellLosses(now)
-		// Functions come last: one that closes a descriptor must not do so while
-		// events of this round may still name it.
-		if woken && !p.runQueue() {
-			return nil
-		}
-	}
-}
+func (p *Pump) Run() error { return p.loop.run(p.timeout, p.round) }
 
 // Stop makes Run return, after what was handed to it before.
-func (p *Pump) Stop() {
-	p.mu.Lock()
-	p.stopped = true
-	p.mu.Unlock()
-	p.notify()
-	<-p.ended
-}
+func (p *Pump) Stop() { p.loop.stop() }
 
-// do hands f to the goroutine of Run. It reports false when that has stopped.
-func (p *Pump) do(f func()) bool {
-	p.mu.Lock()
-	if p.stopped {
-		p.mu.Unlock()
-		return false
-	}
-	p.queue = append(p.queue, f)
-	p.mu.Unlock()
-	p.notify()
-	return true
-}
-
-// call is do, and waits until f has run.
-func (p *Pump) call(f func()) error {
-	done := make(chan struct{})
-	if !p.do(func() { f(); close(done) }) {
-		return ErrStopped
-	}
-	select {
-	case <-done:
-		return nil
-	case <-p.ended:
-		return ErrStopped
-	}
-}
-
-func (p *Pump) notify() {
-	one := [8]byte{1}
-	// The only possible failure is that the counter is full: then Run is awake.
-	_, _ = unix.Write(p.wake, one[:])
-}
-
-func (p *Pump) runQueue() bool {
-	var counter [8]byte
-	_, _ = unix.Read(p.wake, counter[:])
-	p.mu.Lock()
-	queue, stopped := p.queue, p.stopped
-	p.queue = nil
-	p.mu.Unlock()
-	for _, f := range queue {
-		f()
-	}
-	return !stopped
-}
-
-func (p *Pump) add(fd int, events uint32, r readier) error {
-	event := unix.EpollEvent{Events: events, Fd: int32(fd)}
-	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
-		return fmt.Errorf("wait for events of descriptor %d: %w", fd, err)
-	}
-	p.ready[int32(fd)] = r
-	return nil
-}
-
-// change sets the events that are waited for.
-func (p *Pump) change(fd int, events uint32) {
-	event := unix.EpollEvent{Events: events, Fd: int32(fd)}
-	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_MOD, fd, &event); err != nil {
-		p.logger.Error("change what is waited for", "fd", fd, "error", err)
-	}
-}
-
-// remove ends waiting for fd, and must come before it is closed: a duplicate
-// elsewhere would keep the kernel's registration alive.
-func (p *Pump) remove(fd int) {
-	delete(p.ready, int32(fd))
-	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, fd, nil); err != nil {
-		p.logger.Error("stop waiting for a descriptor", "fd", fd, "error", err)
-	}
+// round does what is due.
+func (p *Pump) round(now time.Time) {
+	p.release(now)
+	p.tellLosses(now)
 }
 
 // hold puts a stream on the list of those with an unfinished line.

@@ -15,7 +15,7 @@ type Gone struct{ Stdout, Stderr uint64 }
 // Holds reports whether the redo file has something of pipes that are gone.
 func (p *Pump) Holds(gone Gone) bool {
 	held := false
-	_ = p.call(func() {
+	_ = p.loop.call(func() {
 		wanted := func(key redo.Key) bool { return key == pipeKey(gone.Stdout) || key == pipeKey(gone.Stderr) }
 		held = slices.ContainsFunc(p.left, func(l *redo.Flight) bool { return wanted(l.Key()) }) ||
 			slices.ContainsFunc(p.redo.Carries(), func(c redo.Carry) bool { return wanted(c.Key()) })
@@ -27,7 +27,7 @@ func (p *Pump) Holds(gone Gone) bool {
 // and closes the log, which is its own also with an error. Pipes that the pump
 // reads are left alone, and it may be called twice.
 func (p *Pump) Finish(gone Gone, log *crilog.File) error {
-	err := p.call(func() { p.finish(gone, log) })
+	err := p.loop.call(func() { p.finish(gone, log) })
 	if err != nil && log != nil {
 		log.Close()
 	}
@@ -51,7 +51,7 @@ func (p *Pump) finish(gone Gone, log *crilog.File) {
 // keys returns those of the streams that are read.
 func (p *Pump) keys() map[redo.Key]bool {
 	keys := map[redo.Key]bool{}
-	for _, r := range p.ready {
+	for _, r := range p.loop.ready {
 		if s, ok := r.(*stream); ok {
 			keys[s.carry.Key()] = true
 		}
@@ -62,7 +62,7 @@ func (p *Pump) keys() map[redo.Key]bool {
 // Settle drops what the redo file still holds of streams that nobody has attached
 // or finished, and returns how many bytes those were.
 func (p *Pump) Settle() (dropped int64, err error) {
-	err = p.call(func() { dropped = p.settle() })
+	err = p.loop.call(func() { dropped = p.settle() })
 	return dropped, err
 }
 

@@ -115,7 +115,7 @@ func TestSettleWhileReading(t *testing.T) {
 	o.say("begun, ")
 	o.drained()
 	var gone Gone
-	if err := o.pump.call(func() { gone.Stdout = o.streams[0].carry.Key().Inode }); err != nil {
+	if err := o.pump.loop.call(func() { gone.Stdout = o.streams[0].carry.Key().Inode }); err != nil {
 		t.Fatal(err)
 	}
 	if dropped, err := o.pump.Settle(); dropped != 0 || err != nil {

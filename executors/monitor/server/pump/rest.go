@@ -5,7 +5,7 @@ import "time"
 // Rest calls f in the goroutine of Run, while nothing is read and nothing that
 // was read is kept back.
 func (p *Pump) Rest(f func()) error {
-	return p.call(func() {
+	return p.loop.call(func() {
 		p.release(time.Now().Add(holdTime))
 		f()
 	})

@@ -57,7 +57,7 @@ func (s *stream) turn(reads int, thorough bool) {
 	}
 	if s.terminal {
 		// Only then the rest is an event again.
-		s.pump.change(s.fd, terminalEvents)
+		s.pump.loop.change(s.fd, terminalEvents)
 	}
 }
 
@@ -177,7 +177,7 @@ func (s *stream) emit(rest crilog.Rest, now time.Time) {
 // end closes a stream that nobody can write to any more, or that nobody wants.
 func (s *stream) end() {
 	s.finish()
-	s.pump.remove(s.fd)
+	s.pump.loop.remove(s.fd)
 	_ = unix.Close(s.fd)
 	s.out.ended(s)
 }

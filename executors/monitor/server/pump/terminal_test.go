@@ -131,13 +131,13 @@ func (o *output) sleeps() {
 	o.t.Helper()
 	heard := true
 	for end := time.Now().Add(10 * time.Second); heard && time.Now().Before(end); time.Sleep(time.Millisecond) {
-		err := o.pump.call(func() {
+		err := o.pump.loop.call(func() {
 			events := make([]unix.EpollEvent, 8)
-			n, err := unix.EpollWait(o.pump.epoll, events, 0)
+			n, err := unix.EpollWait(o.pump.loop.epoll, events, 0)
 			if err != nil {
 				return
 			}
-			heard = slices.ContainsFunc(events[:n], func(e unix.EpollEvent) bool { return e.Fd != int32(o.pump.wake) })
+			heard = slices.ContainsFunc(events[:n], func(e unix.EpollEvent) bool { return e.Fd != int32(o.pump.loop.wake) })
 		})
 		if err != nil {
 			o.t.Fatal(err)

@@ -8,13 +8,13 @@ import (
 
 // watch is a descriptor that somebody wants to hear of once.
 type watch struct {
-	pump *Pump
+	loop *loop
 	fd   int
 	tell func(hangUp bool)
 }
 
 func (w *watch) readable(events uint32) {
-	w.pump.remove(w.fd)
+	w.loop.remove(w.fd)
 	w.tell(events&unix.EPOLLHUP != 0)
 }
 
@@ -28,7 +28,7 @@ func (p *Pump) WatchEnd(pidfd int, reaped bool, tell func(hangUp bool)) error {
 		events = 0 // the kernel always reports EPOLLHUP
 	}
 	var addErr error
-	err := p.call(func() { addErr = p.add(pidfd, events, &watch{pump: p, fd: pidfd, tell: tell}) })
+	err := p.loop.call(func() { addErr = p.loop.add(pidfd, events, &watch{loop: p.loop, fd: pidfd, tell: tell}) })
 	if err == nil {
 		err = addErr
 	}
@@ -40,9 +40,9 @@ func (p *Pump) WatchEnd(pidfd int, reaped bool, tell func(hangUp bool)) error {
 
 // Unwatch takes back a WatchEnd that has not told anything yet.
 func (p *Pump) Unwatch(pidfd int) {
-	_ = p.call(func() {
-		if _, ok := p.ready[int32(pidfd)].(*watch); ok {
-			p.remove(pidfd)
+	_ = p.loop.call(func() {
+		if _, ok := p.loop.ready[int32(pidfd)].(*watch); ok {
+			p.loop.remove(pidfd)
 		}
 	})
 }
