@@ -230,73 +230,67 @@ func (l *listener) end() error {
 	return nil
 }
 
-// Processes are killed while both streams are at full load and the log is being
-// renamed, and all is in the logs, once.
-func TestKill(t *testing.T) {
-	t.Logf("go test -run TestKill -kills %d -seed %d", *kills, *seed)
-	// The logs are on whatever file system there is.
-	logs := &logs{dir: filepath.Join(t.TempDir(), "logs")}
-	env := []string{
-		victimRedo + "=" + filepath.Join(tmpfs(t), "redo"),
-		victimLog + "=" + filepath.Join(logs.dir, "0.log"),
-	}
-	random := rand.New(rand.NewPCG(*seed, 0))
-	var own, other [2]*os.File
-	var pieces [2]int
-	var speakers sync.WaitGroup
-	stop := make(chan struct{})
-	for i := range own {
+// speech is what two speakers say, until stop, on the pipes own.
+type speech struct {
+	own      [2]*os.File
+	pieces   [2]int
+	speakers sync.WaitGroup
+	stop     chan struct{}
+}
+
+func beginSpeech(t *testing.T) *speech {
+	t.Helper()
+	s := &speech{stop: make(chan struct{})}
+	for i := range s.own {
+		var other *os.File
 		var err error
-		if own[i], other[i], err = os.Pipe(); err != nil {
+		if s.own[i], other, err = os.Pipe(); err != nil {
 			t.Fatal(err)
 		}
-		defer own[i].Close()
-		if err := unix.SetNonblock(int(own[i].Fd()), true); err != nil {
+		t.Cleanup(func() { s.own[i].Close() })
+		if err := unix.SetNonblock(int(s.own[i].Fd()), true); err != nil {
 			t.Fatal(err)
 		}
 		pauses := rand.New(rand.NewPCG(*seed, uint64(i)))
-		speakers.Go(func() {
+		s.speakers.Go(func() {
 			var err error
-			if pieces[i], err = newSpeaker(*seed+uint64(i)).speak(other[i], pauses, stop); err != nil {
+			if s.pieces[i], err = newSpeaker(*seed+uint64(i)).speak(other, pauses, s.stop); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	logs.listeners = map[string]*listener{
-		"stdout": {speaker: newSpeaker(*seed), pieces: 1 << 60},
-		"stderr": {speaker: newSpeaker(*seed + 1), pieces: 1 << 60},
+	return s
+}
+
+// liveAndDie lets the victim live for a while, most often with its log renamed, and
+// kills it.
+func (v *victim) liveAndDie(t *testing.T, logs *logs, random *rand.Rand) {
+	t.Helper()
+	life := time.Duration(random.IntN(12_000)) * time.Microsecond
+	early, rotate := random.IntN(8) == 0, random.IntN(3) == 0
+	if !early && !v.answers() {
+		t.Fatal("a process failed")
 	}
-	for range *kills {
-		v := startVictim(t, env, own[0], own[1])
-		life := time.Duration(random.IntN(12_000)) * time.Microsecond
-		early, rotate := random.IntN(8) == 0, random.IntN(3) == 0
-		if !early && !v.answers() {
-			t.Fatal("a process failed")
-		}
-		rotated := make(chan struct{})
-		go func() {
-			defer close(rotated)
-			if rotate && !early {
-				logs.rotate(t)
-				v.do("o")
-			}
-		}()
-		time.Sleep(life)
-		if err := v.Process.Kill(); err != nil {
-			t.Error(err)
-		}
-		v.Wait()
-		<-rotated
-		v.close()
-		if random.IntN(10) == 0 {
+	rotated := make(chan struct{})
+	go func() {
+		defer close(rotated)
+		if rotate && !early {
 			logs.rotate(t)
+			v.do("o")
 		}
-		if t.Failed() {
-			break
-		}
+	}()
+	time.Sleep(life)
+	if err := v.Process.Kill(); err != nil {
+		t.Error(err)
 	}
-	close(stop)
-	v := startVictim(t, env, own[0], own[1])
+	v.Wait()
+	<-rotated
+	v.close()
+}
+
+// drainAndEnd lets the victim read what is left, once speakers have ended.
+func (v *victim) drainAndEnd(t *testing.T, speakers *sync.WaitGroup) {
+	t.Helper()
 	defer v.close()
 	if !v.answers() {
 		t.Error("the last one does not answer")
@@ -313,8 +307,37 @@ func TestKill(t *testing.T) {
 	if err := v.Wait(); err != nil {
 		t.Error(err)
 	}
-	logs.listeners["stdout"].pieces -= 1<<60 - pieces[0]
-	logs.listeners["stderr"].pieces -= 1<<60 - pieces[1]
+}
+
+// Processes are killed while both streams are at full load and the log is being
+// renamed, and all is in the logs, once.
+func TestKill(t *testing.T) {
+	t.Logf("go test -run TestKill -kills %d -seed %d", *kills, *seed)
+	// The logs are on whatever file system there is.
+	logs := &logs{dir: filepath.Join(t.TempDir(), "logs")}
+	env := []string{
+		victimRedo + "=" + filepath.Join(tmpfs(t), "redo"),
+		victimLog + "=" + filepath.Join(logs.dir, "0.log"),
+	}
+	logs.listeners = map[string]*listener{
+		"stdout": {speaker: newSpeaker(*seed), pieces: 1 << 60},
+		"stderr": {speaker: newSpeaker(*seed + 1), pieces: 1 << 60},
+	}
+	speech := beginSpeech(t)
+	random := rand.New(rand.NewPCG(*seed, 0))
+	for range *kills {
+		startVictim(t, env, speech.own[0], speech.own[1]).liveAndDie(t, logs, random)
+		if random.IntN(10) == 0 {
+			logs.rotate(t)
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	close(speech.stop)
+	startVictim(t, env, speech.own[0], speech.own[1]).drainAndEnd(t, &speech.speakers)
+	logs.listeners["stdout"].pieces -= 1<<60 - speech.pieces[0]
+	logs.listeners["stderr"].pieces -= 1<<60 - speech.pieces[1]
 	logs.rotate(t)
 	if err := logs.read(0); err != nil {
 		t.Error(err)
