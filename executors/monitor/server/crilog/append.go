@@ -3,7 +3,8 @@ package crilog
 // Scratch is the space in which records are put together. All files that are
 // written by one goroutine can share one.
 type Scratch struct {
-	head [maxHead]byte
+	// head is what all records of the batch start with.
+	head head
 	out  []byte
 	// from and to are the place of out's records in the batch's data, last says
 	// that the last of them is what the batch's Rest asked for.
@@ -14,15 +15,22 @@ type Scratch struct {
 }
 
 // NewScratch returns a Scratch that writes about 128 KiB at a time.
-func NewScratch() *Scratch { return &Scratch{out: make([]byte, 0, 128<<10)} }
+func NewScratch() *Scratch {
+	return &Scratch{head: make(head, 0, maxHead), out: make([]byte, 0, 128<<10)}
+}
+
+// start is called with each batch.
+func (s *Scratch) start(b *Batch, from int) {
+	s.head = appendHead(s.head[:0], b.Time, b.Stream)
+	s.begin(from)
+}
 
 func (s *Scratch) begin(from int) { *s = Scratch{head: s.head, out: s.out[:0], from: from, to: from} }
 
-// record adds a record, whose content ends before to.
-func (s *Scratch) record(h head, content []byte, full bool, to int) {
-	s.out = appendRecord(s.out, h, content, full)
-	s.content += int64(len(content))
-	s.to = to
+func (s *Scratch) add(r record) {
+	s.out = appendRecord(s.out, s.head, r)
+	s.content += int64(len(r.content))
+	s.to = r.to
 }
 
 // Append writes a batch. It returns what the batch's Rest keeps, and whether the
@@ -34,18 +42,17 @@ func (f *File) Append(s *Scratch, b *Batch) (rest []byte, open bool) {
 
 // appendFrom writes the records of a batch that begin at a place or later.
 func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte, open bool) {
-	h := appendHead(s.head[:0], b.Time, b.Stream)
-	s.begin(place)
+	s.start(b, place)
 	for {
-		content, size, full, ok := cut(b.Data[place:])
+		r, ok := b.next(place)
 		if !ok {
 			break
 		}
-		place += size
-		f.put(s, b, h, content, full, place)
+		place = r.to
+		f.put(s, b, r)
 	}
-	if content, full, ok := b.last(place); ok {
-		f.put(s, b, h, content, full, len(b.Data))
+	if r, ok := b.last(place); ok {
+		f.put(s, b, r)
 		s.last = true
 	}
 	f.flush(s, b)
@@ -55,18 +62,19 @@ func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte, open bo
 	return rest, b.openAfter(place)
 }
 
-func (f *File) put(s *Scratch, b *Batch, h head, content []byte, full bool, to int) {
-	record := maxHead + len(content)
-	if len(s.out)+record > cap(s.out) {
+// put adds a record, for which it makes room.
+func (f *File) put(s *Scratch, b *Batch, r record) {
+	size := maxHead + len(r.content)
+	if len(s.out)+size > cap(s.out) {
 		f.flush(s, b)
 	}
-	if f.max > 0 && f.size+int64(len(s.out)+record) > f.max {
+	if f.max > 0 && f.size+int64(len(s.out)+size) > f.max {
 		f.flush(s, b)
 		if f.size > 0 {
 			f.restart()
 		}
 	}
-	s.record(h, content, full, to)
+	s.add(r)
 }
 
 // flush writes what was put together.

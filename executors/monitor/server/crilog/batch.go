@@ -62,25 +62,31 @@ func (b *Batch) openAt(place int) bool {
 	return b.Data[place-1] != '\n'
 }
 
+// next returns the record that begins at a place, if one is complete: see cut.
+func (b *Batch) next(place int) (r record, ok bool) {
+	content, size, full, ok := cut(b.Data[place:])
+	return record{content: content, full: full, to: place + size}, ok
+}
+
 // last returns the record that Rest asks for, if any, after the others, which end
 // at a place.
-func (b *Batch) last(place int) (content []byte, full, ok bool) {
-	content = b.Data[place:]
+func (b *Batch) last(place int) (r record, ok bool) {
+	r = record{content: b.Data[place:], to: len(b.Data)}
 	switch b.Rest {
 	case Part:
-		return content, false, len(content) > 0
+		return r, len(r.content) > 0
 	case Finish:
-		return content, true, len(content) > 0 || b.openAt(place)
+		r.full = true
+		return r, len(r.content) > 0 || b.openAt(place)
 	default:
-		return nil, false, false
+		return record{}, false
 	}
 }
 
 // openAfter tells Open after the batch.
 func (b *Batch) openAfter(place int) bool {
-	_, full, ok := b.last(place)
-	if ok {
-		return !full
+	if r, ok := b.last(place); ok {
+		return !r.full
 	}
 	return b.openAt(place)
 }

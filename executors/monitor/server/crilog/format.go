@@ -58,13 +58,21 @@ func cut(data []byte) (content []byte, size int, full, ok bool) {
 	return nil, 0, false, false
 }
 
-func appendRecord(dst []byte, h head, content []byte, full bool) []byte {
+// record is one of a batch's records.
+type record struct {
+	content []byte
+	full    bool
+	// to is where the record ends in the batch's data, with its newline.
+	to int
+}
+
+func appendRecord(dst []byte, h head, r record) []byte {
 	dst = append(dst, h...)
-	if full {
+	if r.full {
 		dst = append(dst, "F "...)
 	} else {
 		dst = append(dst, "P "...)
 	}
-	dst = append(dst, content...)
+	dst = append(dst, r.content...)
 	return append(dst, '\n')
 }

@@ -66,19 +66,18 @@ func (f *File) Complete(s *Scratch, b *Batch, n Note) (ok bool, err error) {
 
 // repeat puts the records of a write together again.
 func (f *File) repeat(s *Scratch, b *Batch, n Note) error {
-	h := appendHead(s.head[:0], b.Time, b.Stream)
-	s.begin(n.From)
+	s.start(b, n.From)
 	place := n.From
 	for place < n.To {
-		content, size, full, ok := cut(b.Data[place:])
+		r, ok := b.next(place)
 		if !ok {
 			break
 		}
-		place += size
-		s.record(h, content, full, place)
+		place = r.to
+		s.add(r)
 	}
-	if content, full, ok := b.last(place); ok && n.Last {
-		s.record(h, content, full, len(b.Data))
+	if r, ok := b.last(place); ok && n.Last {
+		s.add(r)
 	}
 	if s.to != n.To || len(s.out) != n.Length {
 		return fmt.Errorf("log %s: the records of a write that was begun end at %d and have %d bytes, not %d and %d", f.path, s.to, len(s.out), n.To, n.Length)
