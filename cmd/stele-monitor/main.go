@@ -16,6 +16,7 @@ import (
 
 	"github.com/stele-runtime/stele/executors/monitor/pause"
 	"github.com/stele-runtime/stele/executors/monitor/server"
+	"github.com/stele-runtime/stele/executors/monitor/server/cgroup"
 )
 
 // version is set by the linker.
@@ -42,7 +43,7 @@ func main() {
 
 func run() int {
 	dir := flag.String("dir", "", "directory of the socket, the lock and the journal (required)")
-	cgroup := flag.String("cgroup", "", "cgroup to run in; as a rule that of the daemon")
+	group := flag.String("cgroup", "", "cgroup to run in; as a rule that of the daemon")
 	debugLog := flag.Bool("debug", false, "log more")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	takesOver := flag.Int("takes-over", 0, "end with 0 if handovers of this format are understood")
@@ -71,8 +72,8 @@ func run() int {
 		logger.Error("the monitor ends", "error", err)
 		return 1
 	}
-	if *cgroup != "" && handover == 0 {
-		if err := server.JoinCgroup(*cgroup); err != nil {
+	if *group != "" && handover == 0 {
+		if err := cgroup.Join(*group); err != nil {
 			logger.Error("the monitor ends", "error", err)
 			return 1
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/proc"
+	"github.com/stele-runtime/stele/executors/monitor/server/cgroup"
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
@@ -194,7 +195,7 @@ func (n *creation) follow() (*pb.Container, int, error) {
 	if err != nil {
 		return nil, -1, err
 	}
-	oom := newOOMMark(oomCounter(pid))
+	oom := cgroup.MarkOOM(pid)
 	tell := n.exits.teller(c, oom)
 	pidfd, err := n.runtimes.reaper.Follow(pid, tell)
 	if errors.Is(err, reaper.ErrForeign) {
@@ -214,8 +215,8 @@ func (n *creation) follow() (*pb.Container, int, error) {
 		Terminal:    req.Terminal,
 		StdoutInode: inode(n.io.stdout),
 		StderrInode: inode(n.io.stderr),
-		OomFile:     oom.file,
-		OomKills:    oom.kills,
+		OomFile:     oom.File,
+		OomKills:    oom.Kills,
 	}, pidfd, nil
 }
 

@@ -11,6 +11,7 @@
 //	pump     moves output from pipes to logs, in one goroutine
 //	redo     keeps what was read and not written, for the next monitor
 //	crilog   the format and the files of logs
+//	cgroup   where the monitor is, and who ran out of memory
 //	journal  what a monitor that starts again has to know
 //
 // This package joins them. server.go is the list of its parts; each has a file:

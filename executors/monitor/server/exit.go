@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/cgroup"
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
@@ -31,10 +32,10 @@ type exits struct {
 
 // teller returns what takes the status of a container's first process. It looks
 // for OOM kills at once, before somebody removes the cgroup.
-func (x *exits) teller(c *container, oom oomMark) func(reaper.Status) {
+func (x *exits) teller(c *container, oom cgroup.OOMMark) func(reaper.Status) {
 	return func(status reaper.Status) {
 		x.ends.admit()
-		killed := oom.passed()
+		killed := oom.Passed()
 		go func() {
 			defer x.ends.leave()
 			x.ended(c, status, killed)
@@ -79,8 +80,8 @@ func (x *exits) unseen(c *container) {
 }
 
 // oomMark returns the count of OOM kills before the container started.
-func (c *container) oomMark() oomMark {
-	return oomMark{file: c.record.OomFile, kills: c.record.OomKills}
+func (c *container) oomMark() cgroup.OOMMark {
+	return cgroup.OOMMark{File: c.record.OomFile, Kills: c.record.OomKills}
 }
 
 // follow tells the end of a container's first process, which the monitor did not

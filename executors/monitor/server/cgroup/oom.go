@@ -1,4 +1,4 @@
-package server
+package cgroup
 
 import (
 	"bytes"
@@ -10,20 +10,24 @@ import (
 	"strings"
 )
 
-// oomMark is a count of OOM kills at some time. The kernel counts a kill before
+// OOMMark is a count of OOM kills at some time. The kernel counts a kill before
 // it sends the signal, so that nobody sees the end of a process and then an old
 // count. On v1 only the kills of the cgroup's own processes are in it, on v2 also
 // those below it.
-type oomMark struct {
-	// file is empty if there is none.
-	file  string
-	kills uint64
+type OOMMark struct {
+	// File counts the kills; empty if there is none.
+	File  string
+	Kills uint64
 }
 
-func newOOMMark(file string) oomMark { return oomMark{file: file, kills: oomKills(file)} }
+// MarkOOM returns the count of a process's own memory cgroup.
+func MarkOOM(pid int) OOMMark {
+	file := oomCounter(pid)
+	return OOMMark{File: file, Kills: oomKills(file)}
+}
 
-// passed reports whether there were kills since then.
-func (m oomMark) passed() bool { return oomKills(m.file) > m.kills }
+// Passed reports whether there were kills since then.
+func (m OOMMark) Passed() bool { return oomKills(m.File) > m.Kills }
 
 // oomCounter returns the file that counts the OOM kills of a process's own
 // memory cgroup: memory.oom_control where the v1 controller is mounted,
@@ -54,7 +58,7 @@ func oomFiles(cgroups, mounts string) []string {
 		{v1, "cgroup", "memory", "memory.oom_control"},
 		{v2, "cgroup2", "", "memory.events"},
 	} {
-		mount, root := cgroupMount(mounts, c.fsType, c.option)
+		mount, root := mountOf(mounts, c.fsType, c.option)
 		below, ok := strings.CutPrefix(c.cgroup, strings.TrimSuffix(root, "/"))
 		if c.cgroup != "" && mount != "" && ok {
 			files = append(files, filepath.Join(mount, below, c.file))
@@ -80,9 +84,9 @@ func memoryCgroups(cgroups string) (v1, v2 string) {
 	return v1, v2
 }
 
-// cgroupMount returns where a cgroup file system of the type, and with the
+// mountOf returns where a cgroup file system of the type, and with the
 // option, is mounted, and which of its directories is there.
-func cgroupMount(mounts, fsType, option string) (mount, root string) {
+func mountOf(mounts, fsType, option string) (mount, root string) {
 	for line := range strings.Lines(mounts) {
 		before, after, ok := strings.Cut(line, " - ")
 		left, right := strings.Fields(before), strings.Fields(after)

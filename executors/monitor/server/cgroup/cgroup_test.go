@@ -1,18 +1,18 @@
-package server
+package cgroup
 
 import (
 	"reflect"
 	"testing"
 )
 
-func TestCgroupDirs(t *testing.T) {
+func TestDirsOf(t *testing.T) {
 	const mounts = "35 32 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
 		"36 32 0:31 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n" +
 		"38 32 0:33 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n" +
 		"37 32 0:32 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n"
 	const cgroups = "5:pids:/x\n4:memory:/x\n3:cpuacct,cpu:/\n2:cpuset:/\n0::/x\n"
 	want := []string{"/sys/fs/cgroup/memory/a/b", "/sys/fs/cgroup/cpu,cpuacct/a/b", "/sys/fs/cgroup/unified/a/b"}
-	if got := cgroupDirs(cgroups, mounts, "/a/b"); !reflect.DeepEqual(got, want) {
+	if got := dirsOf(cgroups, mounts, "/a/b"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

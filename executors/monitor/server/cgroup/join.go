@@ -1,4 +1,4 @@
-package server
+package cgroup
 
 import (
 	"fmt"
@@ -12,11 +12,11 @@ import (
 // who is in a cgroup of theirs can be starved, stopped or killed with it.
 var placing = []string{"memory", "pids", "cpu", "freezer"}
 
-// JoinCgroup puts this process into a cgroup, which is made if it is missing: in
+// Join puts this process into a cgroup, which is made if it is missing: in
 // the v2 hierarchy and in those of the v1 controllers that decide over its life,
 // as far as they are mounted. The path is absolute and begins at the hierarchies'
 // root.
-func JoinCgroup(path string) error {
+func Join(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return fmt.Errorf("join cgroup %q: that is no absolute, clean path", path)
 	}
@@ -28,7 +28,7 @@ func JoinCgroup(path string) error {
 	if err != nil {
 		return fmt.Errorf("join cgroup %s: %w", path, err)
 	}
-	dirs := cgroupDirs(string(cgroups), string(mounts), path)
+	dirs := dirsOf(string(cgroups), string(mounts), path)
 	if len(dirs) == 0 {
 		return fmt.Errorf("join cgroup %s: no hierarchy is mounted", path)
 	}
@@ -44,9 +44,9 @@ func JoinCgroup(path string) error {
 	return nil
 }
 
-// cgroupDirs returns the directories of a cgroup in the hierarchies that
+// dirsOf returns the directories of a cgroup in the hierarchies that
 // /proc/self/cgroup and mountinfo tell of.
-func cgroupDirs(cgroups, mounts, path string) []string {
+func dirsOf(cgroups, mounts, path string) []string {
 	var dirs []string
 	for line := range strings.Lines(cgroups) {
 		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
@@ -62,7 +62,7 @@ func cgroupDirs(cgroups, mounts, path string) []string {
 			}
 			fsType, option = "cgroup", controllers[at]
 		}
-		mount, root := cgroupMount(mounts, fsType, option)
+		mount, root := mountOf(mounts, fsType, option)
 		below, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
 		if mount != "" && ok {
 			dirs = append(dirs, filepath.Join(mount, below))
