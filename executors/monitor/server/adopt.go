@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -64,7 +65,7 @@ func (u *successor) resumeContainer(record *pb.Container, b belongings) error {
 	c.resumed = true
 	defer close(c.ready)
 	if b.stdout < 0 && b.stderr < 0 && b.terminal < 0 {
-		b.stdout, b.stderr = reopenPipes(record)
+		b.stdout, b.stderr = stdio.Reopen(record)
 	}
 	if record.Exit != nil {
 		c.exit = record.Exit
@@ -88,7 +89,7 @@ func (u *successor) resumeContainer(record *pb.Container, b belongings) error {
 // resumeOutput goes on with what others write who have a container's output after
 // its end.
 func (u *successor) resumeOutput(c *container, b belongings) error {
-	closeAll(b.pidfd, b.stdin)
+	stdio.Close(b.pidfd, b.stdin)
 	b.pidfd, b.stdin = -1, -1
 	if b.stdout < 0 && b.stderr < 0 && b.terminal < 0 {
 		return nil
@@ -176,7 +177,7 @@ func (u *successor) complete(c *container, b belongings) error {
 	}
 	terminal := c.terminal
 	c.mu.Unlock()
-	closeAll(b.pidfd, b.stdin, b.terminal)
+	stdio.Close(b.pidfd, b.stdin, b.terminal)
 	pipes, err := sources(b.stdout, b.stderr, terminal)
 	if err != nil {
 		return err

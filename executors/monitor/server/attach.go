@@ -10,6 +10,7 @@ import (
 
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -67,7 +68,7 @@ func (n *session) attach(ctx context.Context, id uint64, req *pb.Attach, files *
 		}
 	}
 	if err != nil {
-		closeAll(client.Stdout, client.Stderr)
+		stdio.Close(client.Stdout, client.Stderr)
 		return nil, fmt.Errorf("attach to container %s: %w", c.id, err)
 	}
 	remove, err := output.AddClient(client)

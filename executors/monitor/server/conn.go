@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 	"golang.org/x/sys/unix"
@@ -113,7 +114,7 @@ func (n *session) hello() error {
 	if err != nil {
 		return err
 	}
-	closeAll(fds...)
+	stdio.Close(fds...)
 	hello := req.GetHello()
 	version := min(hello.GetMaxVersion(), maxVersion)
 	if hello == nil || version < minVersion || version < hello.MinVersion {

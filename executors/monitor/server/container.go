@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -124,7 +125,7 @@ func (c *container) release() error {
 	output, pidfd, stdin, terminal := c.output, c.pidfd, c.stdin, c.terminal
 	c.output, c.pidfd, c.stdin, c.terminal = nil, -1, -1, -1
 	c.mu.Unlock()
-	closeAll(pidfd, stdin, terminal)
+	stdio.Close(pidfd, stdin, terminal)
 	if output == nil {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/cgroup"
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -75,7 +76,7 @@ type creation struct {
 	*creator
 	c   *container
 	req *pb.Create
-	io  *stdio
+	io  *stdio.Ends
 }
 
 func (n *creation) run() error {
@@ -87,15 +88,15 @@ func (n *creation) run() error {
 	if err != nil {
 		return err
 	}
-	n.io, err = newStdio(req.Stdin && !req.Terminal)
+	n.io, err = stdio.New(req.Stdin && !req.Terminal)
 	if err != nil {
 		closeLog(log)
 		return err
 	}
-	defer n.io.closeChild()
+	defer n.io.CloseChild()
 	if err := removePidFile(req.PidFile); err != nil {
 		closeLog(log)
-		n.io.closeOwn()
+		n.io.CloseOwn()
 		return err
 	}
 	n.runtimes.reaper.Begin()
@@ -103,20 +104,20 @@ func (n *creation) run() error {
 	record, pidfd, err := n.runCreate()
 	if err != nil {
 		closeLog(log)
-		n.io.closeOwn()
+		n.io.CloseOwn()
 		return err
 	}
-	output, err := n.outputs.attach(belongings{stdout: n.io.stdout, stderr: n.io.stderr, terminal: n.io.terminal}, log)
+	output, err := n.outputs.attach(belongings{stdout: n.io.Stdout, stderr: n.io.Stderr, terminal: n.io.Terminal}, log)
 	if err == nil {
 		err = n.journal.Created(record)
 	}
 	if err != nil {
 		proc.KillTree(toIdentity(record.Process))
-		closeAll(pidfd, n.io.stdin, n.io.terminal)
+		stdio.Close(pidfd, n.io.Stdin, n.io.Terminal)
 		return err
 	}
 	c.mu.Lock()
-	c.output, c.pidfd, c.stdin, c.terminal = output, pidfd, n.io.stdin, n.io.terminal
+	c.output, c.pidfd, c.stdin, c.terminal = output, pidfd, n.io.Stdin, n.io.Terminal
 	c.mu.Unlock()
 	c.record = record
 	n.outputs.watchLosses(c)
@@ -126,15 +127,15 @@ func (n *creation) run() error {
 // runCreate runs the runtime and follows the process that it leaves behind.
 func (n *creation) runCreate() (*pb.Container, int, error) {
 	req := n.req
-	command := reaper.Command{Path: req.Runtime, Args: req.Args, Env: req.Env, Dir: req.Bundle, Files: n.io.child}
-	var terminal *console
+	command := reaper.Command{Path: req.Runtime, Args: req.Args, Env: req.Env, Dir: req.Bundle, Files: n.io.Child}
+	var terminal *stdio.Console
 	if req.Terminal {
 		var err error
 		if terminal, err = n.home.newConsole(); err != nil {
 			return nil, -1, err
 		}
-		defer terminal.close()
-		command.Args = terminal.args(req.Args)
+		defer terminal.Close()
+		command.Args = terminal.Args(req.Args)
 	}
 	if err := n.runRuntime(command); err != nil {
 		return nil, -1, err
@@ -143,13 +144,13 @@ func (n *creation) runCreate() (*pb.Container, int, error) {
 	if err != nil || terminal == nil {
 		return record, pidfd, err
 	}
-	master, err := terminal.receive()
+	master, err := terminal.Receive()
 	if err != nil {
 		proc.KillTree(toIdentity(record.Process))
-		closeAll(pidfd)
+		stdio.Close(pidfd)
 		return nil, -1, fmt.Errorf("create %s: %w", n.c.id, err)
 	}
-	n.io.replaceByTerminal(master)
+	n.io.ReplaceByTerminal(master)
 	record.StdoutInode, record.StderrInode = 0, 0
 	return record, pidfd, nil
 }
@@ -202,7 +203,7 @@ func (n *creation) follow() (*pb.Container, int, error) {
 		err = n.follower.follow(pidfd, tell)
 	}
 	if err != nil {
-		closeAll(pidfd)
+		stdio.Close(pidfd)
 		return nil, -1, fmt.Errorf("follow the first process of container %s: %w", c.id, err)
 	}
 	return &pb.Container{
@@ -213,8 +214,8 @@ func (n *creation) follow() (*pb.Container, int, error) {
 		Stdin:       req.Stdin,
 		StdinOnce:   req.StdinOnce,
 		Terminal:    req.Terminal,
-		StdoutInode: inode(n.io.stdout),
-		StderrInode: inode(n.io.stderr),
+		StdoutInode: stdio.Inode(n.io.Stdout),
+		StderrInode: stdio.Inode(n.io.Stderr),
 		OomFile:     oom.File,
 		OomKills:    oom.Kills,
 	}, pidfd, nil
@@ -223,8 +224,8 @@ func (n *creation) follow() (*pb.Container, int, error) {
 // complaint returns the end of what a runtime that failed wrote to standard
 // error, or else to standard output. Its processes are gone or stuck, so this
 // doesn't wait.
-func complaint(io *stdio) []byte {
-	for _, fd := range []int{io.stderr, io.stdout} {
+func complaint(io *stdio.Ends) []byte {
+	for _, fd := range []int{io.Stderr, io.Stdout} {
 		text := make([]byte, 64<<10)
 		n, err := unix.Read(fd, text)
 		if err != nil {

@@ -4,8 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -19,7 +18,7 @@ type descriptors struct {
 // are closed.
 func received(roles []pb.Role, fds []int) (descriptors, error) {
 	if len(roles) != len(fds) {
-		closeAll(fds...)
+		stdio.Close(fds...)
 		return descriptors{}, fail(pb.Failure_CODE_INVALID, "%d descriptors came with a request that names %d", len(fds), len(roles))
 	}
 	return descriptors{roles: roles, fds: fds}, nil
@@ -38,21 +37,12 @@ func (d *descriptors) duplicate(role pb.Role, fd int) error {
 	if fd < 0 {
 		return nil
 	}
-	twin, err := duplicate(fd)
+	twin, err := stdio.Duplicate(fd)
 	if err != nil {
 		return fmt.Errorf("%s: %w", role, err)
 	}
 	d.add(role, twin)
 	return nil
-}
-
-// duplicate returns another descriptor of the same file.
-func duplicate(fd int) (int, error) {
-	twin, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return -1, fmt.Errorf("duplicate a descriptor: %w", err)
-	}
-	return twin, nil
 }
 
 // take removes and returns the descriptor of a role; -1 if there is none.
@@ -78,16 +68,7 @@ func (d *descriptors) get(role pb.Role) int {
 }
 
 // close closes those that were not taken.
-func (d *descriptors) close() { closeAll(d.fds...) }
-
-// closeAll closes the descriptors that are not -1.
-func closeAll(fds ...int) {
-	for _, fd := range fds {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
-}
+func (d *descriptors) close() { stdio.Close(d.fds...) }
 
 // errorsFirst returns the first error that isn't nil.
 func errorsFirst(errs ...error) error {
@@ -97,15 +78,6 @@ func errorsFirst(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-// inode returns the inode of a descriptor's file; 0 for -1.
-func inode(fd int) uint64 {
-	var st unix.Stat_t
-	if fd < 0 || unix.Fstat(fd, &st) != nil {
-		return 0
-	}
-	return st.Ino
 }
 
 // belongings are the descriptors by which a container is followed; -1 for those
@@ -131,4 +103,4 @@ func (b belongings) list() []int {
 	return slices.DeleteFunc(all, func(fd int) bool { return fd < 0 })
 }
 
-func (b belongings) close() { closeAll(b.list()...) }
+func (b belongings) close() { stdio.Close(b.list()...) }

@@ -9,6 +9,7 @@
 //
 //	reaper   starts children and learns how processes end
 //	pump     moves output from pipes to logs, in one goroutine
+//	stdio    pipes and terminals, and how pipes are opened again
 //	redo     keeps what was read and not written, for the next monitor
 //	crilog   the format and the files of logs
 //	cgroup   where the monitor is, and who ran out of memory
@@ -17,16 +18,16 @@
 // This package joins them. server.go is the list of its parts; each has a file:
 //
 //	conn.go        requests and their answers
-//	home.go        the directory, its lock and sockets; console.go, those of terminals
+//	home.go        the directory, its lock and its sockets
 //	containers.go  the containers, container.go one of them
-//	create.go      creator: a container is made; pipes.go, what it reads and writes
+//	create.go      creator: a container is made
 //	output.go      outputs: what it writes, until that is in its log; losses.go
 //	exit.go        exits: from the kernel's word to the journal; follow.go, of processes
 //	               that are no children
 //	attach.go      clients of a container, input.go what they type
 //	exec.go        execs: execprocess.go, what was started; orphans.go, those of before
 //	runtime.go     runtimes: what create and exec run
-//	adopt.go       successor: the containers of a monitor before this one; reopen.go
+//	adopt.go       successor: the containers of a monitor before this one
 //	upgrade.go     upgrader: the program is replaced; gate.go, nothing is half done
 //
 // Read server.go first.
@@ -35,7 +36,7 @@
 //
 // A monitor that died is followed by another, which finds what the journal names
 // (adopt.go, orphans.go), reopens pipes through the containers' processes
-// (reopen.go) and is given by the daemon what that holds. What each can promise:
+// (stdio/reopen.go) and is given by the daemon what that holds. What each can promise:
 //
 //   - One of the two processes lives: nothing is lost. Pipes and terminals stay
 //     open, and the pidfd that the survivor holds tells how a process ended that

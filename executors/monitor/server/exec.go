@@ -13,6 +13,7 @@ import (
 
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -114,7 +115,7 @@ func (n *session) exec(e *execution, id uint64, req *pb.Exec, files *descriptors
 	if n.version >= versionTerminals {
 		err = n.tellStarted(id, e.process, master)
 	}
-	closeAll(master)
+	stdio.Close(master)
 	if err != nil {
 		return nil, err
 	}
@@ -169,13 +170,13 @@ func (b *execStart) run() (master int, err error) {
 		Env:   req.Env,
 		Files: [3]int{files.get(pb.Role_ROLE_STDIN), files.get(pb.Role_ROLE_STDOUT), files.get(pb.Role_ROLE_STDERR)},
 	}
-	var terminal *console
+	var terminal *stdio.Console
 	if req.Terminal {
 		if terminal, err = b.home.newConsole(); err != nil {
 			return -1, err
 		}
-		defer terminal.close()
-		command.Args = terminal.args(req.Args)
+		defer terminal.Close()
+		command.Args = terminal.Args(req.Args)
 	}
 	b.runtimes.reaper.Begin()
 	defer b.runtimes.reaper.End()
@@ -192,7 +193,7 @@ func (b *execStart) run() (master int, err error) {
 	if terminal == nil {
 		return -1, nil
 	}
-	if master, err = terminal.receive(); err != nil {
+	if master, err = terminal.Receive(); err != nil {
 		_, killErr := b.e.process.kill()
 		return -1, errors.Join(err, killErr)
 	}

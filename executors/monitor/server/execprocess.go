@@ -11,6 +11,7 @@ import (
 
 	"github.com/stele-runtime/stele/executors/monitor/proc"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -47,7 +48,7 @@ func (x *execs) followLeft(id, pidFile string) (*execProcess, error) {
 		err = p.followForeign()
 	}
 	if err != nil {
-		closeAll(p.pidfd)
+		stdio.Close(p.pidfd)
 		return nil, fmt.Errorf("follow the process of exec %s: %w", id, err)
 	}
 	return p, nil
@@ -64,13 +65,13 @@ func (x *execs) followAgain(id string, identity proc.Identity, pidfd int) (*exec
 	if isOwnChild(fromIdentity(identity)) {
 		var twin int
 		twin, err = x.runtimes.reaper.Follow(identity.PID, p.tell)
-		closeAll(twin)
+		stdio.Close(twin)
 	}
 	if errors.Is(err, reaper.ErrForeign) {
 		err = p.followForeign()
 	}
 	if err != nil {
-		closeAll(pidfd)
+		stdio.Close(pidfd)
 		return nil, fmt.Errorf("follow the process of exec %s again: %w", id, err)
 	}
 	return p, nil
@@ -79,7 +80,7 @@ func (x *execs) followAgain(id string, identity proc.Identity, pidfd int) (*exec
 // followForeign follows a process that is not a child of the monitor.
 func (p *execProcess) followForeign() error {
 	// Of its own, since finish closes the other.
-	twin, err := duplicate(p.pidfd)
+	twin, err := stdio.Duplicate(p.pidfd)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (p *execProcess) finish() {
 	p.finished = true
 	p.mu.Unlock()
 	p.execs.ended(p.id)
-	closeAll(p.pidfd)
+	stdio.Close(p.pidfd)
 	if told {
 		p.execs.ends.leave()
 	}

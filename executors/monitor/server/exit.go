@@ -7,6 +7,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/cgroup"
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -93,7 +94,7 @@ func (x *exits) follow(c *container, pidfd int) error {
 		x.reaper.Begin()
 		defer x.reaper.End()
 		twin, err := x.reaper.Follow(int(c.record.Process.Pid), tell)
-		closeAll(twin)
+		stdio.Close(twin)
 		return err
 	}
 	return x.follower.follow(pidfd, tell)

@@ -5,12 +5,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 )
+
+// consolePrefix begins the names of console sockets. With a number in base 36 they
+// are no longer than `monitor.sock`, whose path is known to fit.
+const consolePrefix = "tty"
 
 // home is the monitor's directory, which it has locked, and the sockets in it.
 type home struct {
@@ -50,4 +56,8 @@ func openHome(dir string) (*home, error) {
 func (h *home) listen() (err error) {
 	h.listener, err = wire.Listen(h.socket())
 	return err
+}
+
+func (h *home) newConsole() (*stdio.Console, error) {
+	return stdio.NewConsole(h.path(consolePrefix + strconv.FormatUint(uint64(h.consoles.Add(1)), 36)))
 }

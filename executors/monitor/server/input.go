@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +20,7 @@ type input struct {
 func (c *container) openInput(from int) (*input, error) {
 	// Non-blocking, so that closing it ends a read.
 	if err := unix.SetNonblock(from, true); err != nil {
-		closeAll(from)
+		stdio.Close(from)
 		return nil, err
 	}
 	in := &input{from: os.NewFile(uintptr(from), "a client's input"), ended: make(chan struct{})}
@@ -35,7 +36,7 @@ func (c *container) openInput(from int) (*input, error) {
 		close(in.ended)
 		return in, nil
 	}
-	to, err := duplicate(target)
+	to, err := stdio.Duplicate(target)
 	if err != nil {
 		in.from.Close()
 		return nil, err
@@ -85,7 +86,7 @@ func (a *attachment) leaveInput() bool {
 	already, stdin, inputs := c.stdinClosed, c.stdin, c.inputs
 	c.stdinClosed, c.stdin, c.inputs = true, -1, map[*input]struct{}{}
 	c.mu.Unlock()
-	closeAll(stdin)
+	stdio.Close(stdin)
 	for in := range inputs {
 		in.close()
 	}

@@ -1,11 +1,15 @@
 package server
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
@@ -139,4 +143,22 @@ func closeLog(log *crilog.File) {
 	if log != nil {
 		log.Close()
 	}
+}
+
+// sources returns what the pump reads of a container: its pipes, or a duplicate of
+// its terminal, which is also written and resized. The pipes are the pump's.
+func sources(stdout, stderr, terminal int) (pump.Pipes, error) {
+	if terminal < 0 {
+		return pump.Pipes{Stdout: stdout, Stderr: stderr}, nil
+	}
+	stdio.Close(stdout, stderr)
+	none := pump.Pipes{Stdout: -1, Stderr: -1}
+	if err := unix.SetNonblock(terminal, true); err != nil {
+		return none, fmt.Errorf("use a terminal: %w", err)
+	}
+	twin, err := stdio.Duplicate(terminal)
+	if err != nil {
+		return none, err
+	}
+	return pump.Pipes{Stdout: twin, Stderr: -1}, nil
 }

@@ -1,35 +1,29 @@
-package server
+package stdio
 
 import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// consolePrefix begins the names of console sockets. With a number in base 36
-	// they are no longer than `monitor.sock`, whose path is known to fit.
-	consolePrefix = "tty"
-	// consoleWait is how long after the runtime's end the terminal may take to
-	// arrive: it was sent before.
-	consoleWait = 5 * time.Second
-)
+// consoleWait is how long after the runtime's end the terminal may take to arrive:
+// it was sent before.
+const consoleWait = 5 * time.Second
 
-// console is a socket on which a runtime hands over the master of a
+// Console is a socket on which a runtime hands over the master of a
 // pseudoterminal, as runc's --console-socket has it: one message with one
 // descriptor.
-type console struct {
+type Console struct {
 	path string
 	fd   int
 }
 
-func (h *home) newConsole() (*console, error) {
-	name := consolePrefix + strconv.FormatUint(uint64(h.consoles.Add(1)), 36)
-	c := &console{path: h.path(name)}
+// NewConsole makes the socket.
+func NewConsole(path string) (*Console, error) {
+	c := &Console{path: path}
 	var err error
 	if c.fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return nil, fmt.Errorf("make a console socket: %w", err)
@@ -40,20 +34,20 @@ func (h *home) newConsole() (*console, error) {
 		err = unix.Listen(c.fd, 1)
 	}
 	if err != nil {
-		c.close()
+		c.Close()
 		return nil, fmt.Errorf("make the console socket %s: %w", c.path, err)
 	}
 	return c, nil
 }
 
-// args puts the option before the last of a runtime's arguments, the id.
-func (c *console) args(args []string) []string {
+// Args puts the option before the last of a runtime's arguments, the id.
+func (c *Console) Args(args []string) []string {
 	last := max(0, len(args)-1)
 	return slices.Concat(args[:last], []string{"--console-socket", c.path}, args[last:])
 }
 
-// receive takes the master, after the runtime has ended well.
-func (c *console) receive() (int, error) {
+// Receive takes the master, after the runtime has ended well.
+func (c *Console) Receive() (int, error) {
 	if err := pollIn(c.fd, consoleWait); err != nil {
 		return -1, fmt.Errorf("wait for the runtime to send a terminal: %w", err)
 	}
@@ -76,7 +70,8 @@ func (c *console) receive() (int, error) {
 	return fd, nil
 }
 
-func (c *console) close() {
+// Close closes and removes the socket.
+func (c *Console) Close() {
 	_ = unix.Close(c.fd)
 	_ = os.Remove(c.path)
 }
@@ -114,7 +109,7 @@ func receiveDescriptor(conn int) (int, error) {
 		}
 	}
 	if err != nil || len(fds) != 1 || flags&unix.MSG_CTRUNC != 0 {
-		closeAll(fds...)
+		Close(fds...)
 		return -1, fmt.Errorf("a message with %d descriptors (flags %#x)", len(fds), flags)
 	}
 	return fds[0], nil

@@ -1,4 +1,4 @@
-package server
+package stdio
 
 import (
 	"fmt"
@@ -19,10 +19,10 @@ const (
 	searchFiles     = 1024
 )
 
-// reopenPipes opens a container's pipes again, through a process that has them
+// Reopen opens a container's pipes again, through a process that has them
 // open: its first, or else any of its cgroup's. Only the pipes that the monitor
 // made are taken, which their inodes tell: a container can put other files there.
-func reopenPipes(record *pb.Container) (stdout, stderr int) {
+func Reopen(record *pb.Container) (stdout, stderr int) {
 	pid := int(record.GetProcess().GetPid())
 	stdout = reopenPipe(pid, "1", record.StdoutInode)
 	stderr = reopenPipe(pid, "2", record.StderrInode)
