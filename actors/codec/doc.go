@@ -1,5 +1,6 @@
 // Package codec turns the machines' events into what the log stores and back:
-// the messages of proto/event/v1 under names that never change.
+// the messages of proto/event/v1 under names that never change. For checkpoints it does
+// the same with their states, as messages of proto/state/v1 that may change freely.
 //
 // The name on disk is the stream's kind, the event's name and the version of its
 // message ("sandbox.NetworkAttached.v1"); a name is never used for anything else.
@@ -9,11 +10,11 @@
 // golden file in testdata: they are what old logs are read with.
 //
 // A decoder never trusts the log: bytes that make no sense are an error and never
-// a panic, and what was decoded can be encoded, and kept in a snapshot, again. An
+// a panic, and what was decoded can be encoded, and shown, again. An
 // encoder never fails on what users or plugins wrote: what is not UTF-8 is
 // replaced.
 //
 // The package decides nothing and must not know the log, the actors' shell or
 // the effects. Read table.go first; the tables are in sandbox.go and its like.
-// describe.go shows events to people.
+// state.go begins what is about states, describe.go shows events to people.
 package codec

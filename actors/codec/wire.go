@@ -85,7 +85,7 @@ func holdsTime(m protoreflect.MessageDescriptor) bool {
 }
 
 // checkTime refuses what is no time on the calendar: it could be kept in a state,
-// but the state not in a snapshot. What is absent is fine.
+// but the state not be shown. What is absent is fine.
 func checkTime(m proto.Message) error {
 	switch m := m.(type) {
 	case *timestamppb.Timestamp:
