@@ -9,9 +9,6 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// snapshotEvery is how many records may pass between two snapshots of the models.
-const snapshotEvery = 2000
-
 // Feed keeps the models up with the log.
 type Feed struct {
 	Live    *Live
@@ -22,32 +19,34 @@ type Feed struct {
 	folds  folds
 	log    eventlog.Log
 	logger *slog.Logger
-	// saved is the sequence of the last snapshot; it belongs to Run.
-	saved eventlog.Sequence
+	// draft is what the next checkpoint has to say, drafted is of which record the last
+	// one was that the saver took.
+	draft   *draft
+	drafted eventlog.Sequence
+	saver   *saver
 }
 
 func newFeed(log eventlog.Log, logger *slog.Logger) *Feed {
 	return &Feed{
 		Live: newLive(logger), History: &History{}, Changes: newChanges(),
 		folds: newFolds(), log: log, logger: logger,
+		draft: newDraft(), saver: newSaver(log, logger),
 	}
 }
 
-// Open reads the newest snapshot and what the log has after it. The models are
+// Open reads the newest checkpoint and what the log has after it. The models are
 // complete when it returns.
 func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, error) {
 	f := newFeed(log, logger)
-	snapshot, found, err := log.LoadCheckpoint(ctx, snapshotName)
-	if err == nil && found {
-		err = f.restore(snapshot)
-	}
+	found, err := f.load(ctx)
 	if err != nil {
-		// A snapshot spares time and nothing else.
-		logger.Warn("snapshot passed over, the whole log is read", "error", err)
+		// A checkpoint spares time and nothing else.
+		logger.Warn("checkpoint passed over, the whole log is read", "error", err)
 		f = newFeed(log, logger)
 	}
-	f.saved = f.Live.Sequence()
-	for record, err := range log.Read(ctx, f.saved+1) {
+	f.drafted, f.saver.saved = f.Live.Sequence(), f.Live.Sequence()
+	f.saver.begin.Store(!found)
+	for record, err := range log.Read(ctx, f.Live.Sequence()+1) {
 		if err != nil {
 			if f.passedOver(err) {
 				continue
@@ -71,8 +70,11 @@ func (f *Feed) take(record eventlog.Record) *Change {
 	if c, is := change.What.(ContainerChanged); is {
 		pod = f.Live.Sandbox(c.After.State.Sandbox)
 	}
-	f.Live.apply(change)
-	f.History.apply(change, pod)
+	f.Live.apply(&change)
+	came, gone := f.History.apply(&change, pod)
+	if !f.saver.begin.Load() {
+		f.draft.note(&change, came, gone)
+	}
 	return &change
 }
 
@@ -88,8 +90,15 @@ func (f *Feed) passedOver(err error) bool {
 
 // Run follows the log until ctx is done or the log ends.
 func (f *Feed) Run(ctx context.Context) error {
+	saved := make(chan struct{})
+	go func() {
+		defer close(saved)
+		f.saver.run(ctx)
+	}()
 	err := f.follow(ctx)
 	f.Changes.end(fmt.Errorf("the projections no longer follow the log: %w", err))
+	close(f.saver.drafts)
+	<-saved
 	return err
 }
 
@@ -102,23 +111,26 @@ func (f *Feed) follow(ctx context.Context) error {
 			return err
 		}
 		f.Changes.publish(record.Sequence, f.take(record))
-		if record.Sequence-f.saved >= snapshotEvery {
-			f.save(ctx)
+		if record.Sequence-f.drafted >= checkpointEvery {
+			f.checkpoint()
 		}
 	}
 	return context.Cause(ctx)
 }
 
-// save stores a snapshot. Failing to is no harm: the log is longer to read.
-func (f *Feed) save(ctx context.Context) {
-	snapshot, err := f.snapshot()
-	if err == nil {
-		err = f.log.SaveCheckpoint(ctx, snapshotName, snapshot)
+// checkpoint has the saver save the models as they are now. While it is busy with the
+// one before, the draft grows.
+func (f *Feed) checkpoint() {
+	if f.saver.busy.Load() {
+		return
 	}
-	f.saved = f.Live.Sequence()
-	if err != nil {
-		f.logger.Warn("snapshot not saved", "error", err)
+	d := f.draft
+	if f.saver.begin.Swap(false) {
+		d = f.everything()
 	}
+	d.at = f.Live.Sequence()
+	f.saver.offer(d)
+	f.draft, f.drafted = newDraft(), d.at
 }
 
 // Health returns why the models no longer follow the log; nil if they do.

@@ -248,6 +248,25 @@ func opened(t fatal, log eventlog.Log) *Feed {
 	return f
 }
 
+// save saves a checkpoint of a feed that is not running.
+func save(t fatal, f *Feed) {
+	f.checkpoint()
+	if err := f.saver.save(context.Background(), <-f.saver.drafts); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await waits for what happens by itself.
+func await(t *testing.T, so func() bool) {
+	t.Helper()
+	for !so() {
+		if t.Context().Err() != nil {
+			t.Fatal(t.Context().Err())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // answers are what a model says, apart from Past.
 func answers(f *Feed) map[string]any {
 	l := f.Live
@@ -262,7 +281,7 @@ func answers(f *Feed) map[string]any {
 		all["pull "+p.Ref] = len(p.Pulls)
 	}
 	for _, e := range f.History.Ended() {
-		all["ended "+string(e.Stream)] = e
+		all["ended "+string(e.Stream)] = *e
 	}
 	return all
 }

@@ -48,12 +48,12 @@ type History struct {
 	mu sync.RWMutex
 	// ended is in the order of the last records. A list that was handed out is never
 	// modified, only added to.
-	ended []Ended
+	ended []*Ended
 }
 
-// Ended returns what has ended and is remembered, in the order of the last records. The
-// list must not be modified.
-func (h *History) Ended() []Ended {
+// Ended returns what has ended and is remembered, in the order of the last records. It
+// must not be modified.
+func (h *History) Ended() []*Ended {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.ended[:len(h.ended):len(h.ended)]
@@ -61,11 +61,11 @@ func (h *History) Ended() []Ended {
 
 // Find returns what a person may mean by a name: the beginning of the id of a sandbox
 // or container, or a pod's name. A sandbox comes with its containers.
-func (h *History) Find(name string) []Ended {
+func (h *History) Find(name string) []*Ended {
 	if name == "" {
 		return nil
 	}
-	var found []Ended
+	var found []*Ended
 	for _, e := range h.Ended() {
 		if e.named(name) {
 			found = append(found, e)
@@ -75,19 +75,19 @@ func (h *History) Find(name string) []Ended {
 }
 
 // apply remembers what a record has ended. pod is the sandbox of a container; it may be
-// nil.
-func (h *History) apply(c Change, pod *Sandbox) {
-	e := Ended{Stream: c.Record.Stream, Version: c.Record.Version, Sequence: c.Record.Sequence, EndedAt: c.Record.Time}
+// nil. It returns what came and what is forgotten for it, nil for nothing.
+func (h *History) apply(c *Change, pod *Sandbox) (came, gone *Ended) {
+	e := &Ended{Stream: c.Record.Stream, Version: c.Record.Version, Sequence: c.Record.Sequence, EndedAt: c.Record.Time}
 	switch what := c.What.(type) {
 	case SandboxChanged:
 		if !what.Ended {
-			return
+			return nil, nil
 		}
 		s := what.After.State
 		e.Sandbox, e.Pod, e.CreatedAt, e.Failed = s.ID, s.Name, s.CreatedAt, s.Phase == sandbox.Failed
 	case ContainerChanged:
 		if !what.Ended {
-			return
+			return nil, nil
 		}
 		s := what.After.State
 		e.Sandbox, e.Container, e.ContainerName, e.CreatedAt, e.Failed = s.Sandbox, s.ID, s.Name, s.Request.At, s.Phase == container.Failed
@@ -95,16 +95,18 @@ func (h *History) apply(c Change, pod *Sandbox) {
 			e.Pod = pod.State.Name
 		}
 	case ImageChanged, HostChanged, StreamPutAside:
-		return
+		return nil, nil
 	}
-	h.add(e)
+	return e, h.add(e)
 }
 
-func (h *History) add(e Ended) {
+// add remembers an ended stream and returns the one that is forgotten for it, or nil.
+func (h *History) add(e *Ended) (gone *Ended) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ended = append(h.ended, e)
 	if len(h.ended) > historyKept {
-		h.ended = h.ended[1:]
+		gone, h.ended = h.ended[0], h.ended[1:]
 	}
+	return gone
 }

@@ -55,7 +55,7 @@ func TestHistory(t *testing.T) {
 	}
 	check := func(when string) {
 		f := opened(t, log)
-		defer f.save(t.Context())
+		defer save(t, f)
 		var streams []string
 		for _, e := range f.History.Ended() {
 			streams = append(streams, string(e.Stream))
@@ -67,26 +67,26 @@ func TestHistory(t *testing.T) {
 		pod := sandbox.Name{Name: "web-p1", Namespace: "shop", UID: "u", Attempt: 2}
 		if c := all[0]; c.Container != "c1" || c.Sandbox != "p1" || c.Pod != pod || c.ContainerName != (container.Name{Name: "app", Attempt: 3}) ||
 			c.Failed || !c.CreatedAt.Equal(epoch.Add(time.Second)) || c.EndedAt.IsZero() {
-			t.Errorf("%s: the container was %+v", when, c)
+			t.Errorf("%s: the container was %+v", when, *c)
 		}
 		if s := all[1]; s.Container != "" || s.Sandbox != "p1" || s.Pod != pod || s.Failed || !s.CreatedAt.Equal(epoch) {
-			t.Errorf("%s: the sandbox was %+v", when, s)
+			t.Errorf("%s: the sandbox was %+v", when, *s)
 		}
 		if !all[4].Failed {
-			t.Errorf("%s: the failed sandbox was %+v", when, all[4])
+			t.Errorf("%s: the failed sandbox was %+v", when, *all[4])
 		}
 		for _, e := range all {
-			last := e
+			last := *e
 			for r := range log.ReadStream(t.Context(), e.Stream, 1) {
 				last.Version, last.Sequence, last.EndedAt = r.Version, r.Sequence, r.Time
 			}
-			if last != e {
-				t.Errorf("%s: %s ends at %+v, not %+v", when, e.Stream, last, e)
+			if last != *e {
+				t.Errorf("%s: %s ends at %+v, not %+v", when, e.Stream, last, *e)
 			}
 		}
 		for name, want := range map[string]int{"p1": 2, "c1": 1, "web-p2": 2, "p": 4, "web": 0, "alive": 0, "": 0} {
 			if got := f.History.Find(name); len(got) != want {
-				t.Errorf("%s: %q means %v", when, name, got)
+				t.Errorf("%s: %q means %d streams", when, name, len(got))
 			}
 		}
 	}
@@ -98,10 +98,10 @@ func TestHistory(t *testing.T) {
 func TestHistoryIsBounded(t *testing.T) {
 	h := &History{}
 	for i := range historyKept {
-		h.add(Ended{Sandbox: id.Sandbox(fmt.Sprint(i))})
+		h.add(&Ended{Sandbox: id.Sandbox(fmt.Sprint(i))})
 	}
 	full := h.Ended()
-	h.add(Ended{Sandbox: "one more"})
+	h.add(&Ended{Sandbox: "one more"})
 	now := h.Ended()
 	if len(full) != historyKept || full[0].Sandbox != "0" || len(now) != historyKept || now[0].Sandbox != "1" || now[historyKept-1].Sandbox != "one more" {
 		t.Errorf("%d and %d are remembered, from %s and %s on", len(full), len(now), full[0].Sandbox, now[0].Sandbox)

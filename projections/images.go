@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"context"
 	"unique"
 
 	"github.com/stele-runtime/stele/eventlog"
@@ -38,4 +39,22 @@ func (l *Live) image(stream eventlog.Stream) *Image {
 		return at.restored()
 	}
 	return &Image{}
+}
+
+// Image returns the state of an image reference at the end of its stream, the zero
+// state for one that was never heard of: its actor can begin with that instead of
+// reading all the pulls that there ever were. It waits until the models have come to
+// the log's end. The caller is the stream's only writer, and appends nothing meanwhile.
+// It returns false if only the stream itself can say: it cannot be followed, or the
+// models no longer follow the log.
+func (f *Feed) Image(ctx context.Context, stream eventlog.Stream) (Image, bool) {
+	if f.Await(ctx, f.log.Last()) != nil {
+		return Image{}, false
+	}
+	f.Live.mu.RLock()
+	defer f.Live.mu.RUnlock()
+	if _, damaged := f.Live.damaged[stream]; damaged {
+		return Image{}, false
+	}
+	return *f.Live.image(stream), true
 }

@@ -150,7 +150,7 @@ func (l *Live) reached(s eventlog.Sequence) {
 }
 
 // apply takes in what a record changed.
-func (l *Live) apply(c Change) {
+func (l *Live) apply(c *Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sequence = c.Record.Sequence

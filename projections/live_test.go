@@ -21,7 +21,7 @@ import (
 )
 
 // The model is the fold of the streams, whether it was read from the whole log or
-// from a snapshot and the rest, and however often that was done.
+// from a checkpoint and the rest, and however often that was done.
 func TestModelIsFold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := memlog.New(memlog.Options{})
@@ -29,21 +29,19 @@ func TestModelIsFold(t *testing.T) {
 		n := newTown(log)
 		for range 3 {
 			n.walk(t, 60)
-			f := opened(t, log) // from the last snapshot
+			f := opened(t, log) // from the last checkpoint
 			samePast(t, fold(t, log), f.Live.Past())
 			whole := newFeed(log, quiet)
 			for r := range log.Read(context.Background(), 1) {
 				whole.take(r)
 			}
 			if diff := cmp.Diff(answers(whole), answers(f)); diff != "" {
-				t.Fatalf("a snapshot and the rest are not the whole log (-whole +snapshot):\n%s", diff)
+				t.Fatalf("a checkpoint and the rest are not the whole log (-whole +checkpoint):\n%s", diff)
 			}
 			if len(f.Live.Damaged()) > 0 {
 				t.Fatalf("damaged: %v", f.Live.Damaged())
 			}
-			if log.Last() > 0 {
-				f.save(context.Background())
-			}
+			save(t, f)
 		}
 	})
 }
@@ -141,7 +139,7 @@ func TestDamagedStream(t *testing.T) {
 			}
 			check := func(when string) {
 				f := opened(t, log)
-				defer f.save(t.Context())
+				defer save(t, f)
 				if f.Live.Sandbox("sick") != nil || len(f.Live.Damaged()) != 1 || f.Live.Damaged()[sick.stream] == "" {
 					t.Errorf("%s: the sick stream is followed; damaged: %v", when, f.Live.Damaged())
 				}
@@ -150,7 +148,7 @@ func TestDamagedStream(t *testing.T) {
 				}
 			}
 			check("from the log")
-			check("from a snapshot")
+			check("from a checkpoint")
 		})
 	}
 }
@@ -195,35 +193,6 @@ func TestDamagedRecord(t *testing.T) {
 	}
 	if s := live.Sandbox("well"); s == nil || !s.State.Network.Attached {
 		t.Error("another stream suffers")
-	}
-}
-
-// A snapshot that does not fit is passed over.
-func TestUnusableSnapshot(t *testing.T) {
-	for name, c := range map[string]struct {
-		schema  uint32
-		payload string
-	}{
-		"other schema": {snapshotSchema + 1, "{}"},
-		"no JSON":      {snapshotSchema, "{"},
-		"no config":    {snapshotSchema, `{"Sandboxes":{"s":{"State":{"Config":"/w=="}}}}`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			log := newMemlog(t)
-			if err := newSandbox("s").do(log, runOf("s", epoch)); err != nil {
-				t.Fatal(err)
-			}
-			d := eventlog.Delta{
-				Checkpoint: eventlog.Checkpoint{Sequence: log.Last(), Schema: c.schema},
-				Put:        map[string][]byte{snapshotKey: []byte(c.payload)},
-			}
-			if err := log.SaveCheckpoint(t.Context(), snapshotName, d); err != nil {
-				t.Fatal(err)
-			}
-			if s := opened(t, log).Live.Sandbox("s"); s == nil || s.State.Phase != sandbox.Creating {
-				t.Errorf("the sandbox is %+v", s)
-			}
-		})
 	}
 }
 
@@ -281,32 +250,5 @@ func TestAwaitAtTheEnd(t *testing.T) {
 	}
 	if err := f.Await(context.Background(), 0); err != nil {
 		t.Errorf("what the models had taken in: %v", err)
-	}
-}
-
-// While it runs, the feed saves snapshots, so that a start reads little.
-func TestSnapshotsWhileRunning(t *testing.T) {
-	log := newMemlog(t)
-	f := opened(t, log)
-	running(t, f)
-	for i := range snapshotEvery {
-		name := fmt.Sprint(i)
-		if err := newSandbox(name).do(log, runOf(name, epoch)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// One more, which is taken in after the snapshot was saved.
-	if err := newSandbox("more").do(log, runOf("more", epoch)); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Await(t.Context(), log.Last()); err != nil {
-		t.Fatal(err)
-	}
-	s, found, err := log.LoadCheckpoint(t.Context(), snapshotName)
-	if err != nil || !found || s.Sequence != snapshotEvery {
-		t.Fatalf("snapshot of %d, found %t, %v", s.Sequence, found, err)
-	}
-	if got := len(opened(t, log).Live.Sandboxes()); got != snapshotEvery+1 {
-		t.Errorf("%d sandboxes after the restart", got)
 	}
 }

@@ -1,0 +1,222 @@
+package projections
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unique"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+	statepb "github.com/stele-runtime/stele/proto/state/v1"
+)
+
+const hostStream eventlog.Stream = "node"
+
+// What a checkpoint keeps, by the first part of the key: the messages of proto/state/v1.
+const (
+	keyLive    = "live/"
+	keyEnded   = "ended/"
+	keyDamaged = "damaged/"
+)
+
+// key is what is kept for a stream. A stream's name may be as long as a key; its value
+// has it, too.
+func key(prefix string, stream eventlog.Stream) string {
+	if len(prefix)+len(stream) <= eventlog.MaxName {
+		return prefix + string(stream)
+	}
+	sum := sha256.Sum256([]byte(stream))
+	return prefix + hex.EncodeToString(sum[:])
+}
+
+func endedKey(e *Ended) string { return fmt.Sprintf("%s%020d", keyEnded, e.Sequence) }
+
+// value encodes what a checkpoint keeps for a key. What it encodes is never modified, so
+// that it can be called at any time, anywhere.
+type value func() ([]byte, error)
+
+// valueOf is what is kept of a stream after a change; nil if nothing is.
+func valueOf(c *Change) value {
+	stream := c.Record.Stream
+	switch what := c.What.(type) {
+	case SandboxChanged:
+		if !what.Ended {
+			return sandboxValue(stream, what.After)
+		}
+	case ContainerChanged:
+		if !what.Ended {
+			return containerValue(stream, what.After)
+		}
+	case ImageChanged:
+		return imageValue(stream, what.After, what.Idle)
+	case HostChanged:
+		return hostValue(stream, what.After)
+	case StreamPutAside:
+	}
+	return nil
+}
+
+func sandboxValue(stream eventlog.Stream, s *Sandbox) value {
+	return entityValue(stream, &s.Restored, codec.EncodeSandboxState)
+}
+
+func containerValue(stream eventlog.Stream, c *Container) value {
+	return entityValue(stream, &c.Restored, codec.EncodeContainerState)
+}
+
+func imageValue(stream eventlog.Stream, at *Image, idle bool) value {
+	encode := codec.EncodeImageState
+	if idle {
+		encode = nil
+	}
+	return entityValue(stream, at, encode)
+}
+
+func hostValue(stream eventlog.Stream, at *Host) value {
+	return entityValue(stream, at, codec.EncodeHostState)
+}
+
+// entityValue keeps a stream's state, or with a nil encode only where it ends.
+func entityValue[S any](stream eventlog.Stream, at *entity.Restored[S], encode func(S) ([]byte, error)) value {
+	return func() (b []byte, err error) {
+		e := &statepb.Entity{Stream: string(stream), Version: uint64(at.Version), Sequence: uint64(at.Sequence), BootId: at.BootID}
+		if encode != nil {
+			if e.State, err = encode(at.State); err != nil {
+				return nil, err
+			}
+		}
+		return proto.Marshal(e)
+	}
+}
+
+func damagedValue(stream eventlog.Stream, reason string) value {
+	return func() ([]byte, error) {
+		return proto.Marshal(&statepb.Damaged{Stream: string(stream), Reason: strings.ToValidUTF8(reason, "\uFFFD")})
+	}
+}
+
+func endedValue(e *Ended) value {
+	return func() ([]byte, error) {
+		return proto.Marshal(&statepb.Ended{
+			Stream: string(e.Stream), Sandbox: string(e.Sandbox), Container: string(e.Container),
+			Pod: e.Pod.Name, Namespace: e.Pod.Namespace, Uid: e.Pod.UID, Attempt: e.Pod.Attempt,
+			ContainerName: e.ContainerName.Name, ContainerAttempt: e.ContainerName.Attempt,
+			Failed: e.Failed, Version: uint64(e.Version), Sequence: uint64(e.Sequence),
+			CreatedAt: stamp(e.CreatedAt), EndedAt: stamp(e.EndedAt),
+		})
+	}
+}
+
+// put takes a value that a checkpoint kept into the models, which are being filled.
+func (f *Feed) put(key string, value []byte) error {
+	switch {
+	case strings.HasPrefix(key, keyLive):
+		e := &statepb.Entity{}
+		if err := proto.Unmarshal(value, e); err != nil {
+			return err
+		}
+		return f.Live.restore(e)
+	case strings.HasPrefix(key, keyEnded):
+		e := &statepb.Ended{}
+		if err := proto.Unmarshal(value, e); err != nil {
+			return err
+		}
+		f.History.ended = append(f.History.ended, endedFrom(e))
+	case strings.HasPrefix(key, keyDamaged):
+		d := &statepb.Damaged{}
+		if err := proto.Unmarshal(value, d); err != nil {
+			return err
+		}
+		f.Live.damaged[eventlog.Stream(d.GetStream())] = d.GetReason()
+	default:
+		return errors.New("unknown kind of key")
+	}
+	return nil
+}
+
+func endedFrom(e *statepb.Ended) *Ended {
+	return &Ended{
+		Stream: eventlog.Stream(e.GetStream()), Sandbox: id.Sandbox(e.GetSandbox()), Container: id.Container(e.GetContainer()),
+		Pod:           sandbox.Name{Name: e.GetPod(), Namespace: e.GetNamespace(), UID: e.GetUid(), Attempt: e.GetAttempt()},
+		ContainerName: container.Name{Name: e.GetContainerName(), Attempt: e.GetContainerAttempt()},
+		Failed:        e.GetFailed(), Version: eventlog.Version(e.GetVersion()), Sequence: eventlog.Sequence(e.GetSequence()),
+		CreatedAt: at(e.GetCreatedAt()), EndedAt: at(e.GetEndedAt()),
+	}
+}
+
+// restore takes in the state of a stream.
+func (l *Live) restore(e *statepb.Entity) error {
+	stream := eventlog.Stream(e.GetStream())
+	kind, _, _ := strings.Cut(string(stream), "/")
+	switch kind {
+	case "sandbox":
+		at, err := restored(e, codec.DecodeSandboxState)
+		if err != nil {
+			return err
+		}
+		config, err := sandboxConfig(at.State)
+		if err != nil {
+			return err
+		}
+		l.sandboxes.put(at.State.ID, &Sandbox{Restored: *at, Config: config})
+	case "container":
+		at, err := restored(e, codec.DecodeContainerState)
+		if err != nil {
+			return err
+		}
+		config, err := containerConfig(at.State)
+		if err != nil {
+			return err
+		}
+		l.putContainer(&Container{Restored: *at, Config: config})
+	case "image":
+		at, err := restored(e, codec.DecodeImageState)
+		if err != nil {
+			return err
+		}
+		l.putImage(stream, at, len(e.GetState()) == 0)
+	case "node":
+		at, err := restored(e, codec.DecodeHostState)
+		if err != nil {
+			return err
+		}
+		l.host = at
+	default:
+		return fmt.Errorf("unknown kind of stream %q", stream)
+	}
+	return nil
+}
+
+func restored[S any](e *statepb.Entity, decode func([]byte) (S, error)) (*entity.Restored[S], error) {
+	state, err := decode(e.GetState())
+	return &entity.Restored[S]{
+		State: state, Version: eventlog.Version(e.GetVersion()), Sequence: eventlog.Sequence(e.GetSequence()),
+		BootID: unique.Make(e.GetBootId()).Value(),
+	}, err
+}
+
+// stamp is a time in a value; the zero time is absent.
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func at(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
