@@ -98,7 +98,9 @@ func fillForReplay(b *testing.B, path string, events, streams int) {
 	defer l.Close()
 	var all sync.WaitGroup
 	all.Add(events)
+	room := make(chan struct{}, 4096)
 	for i := range events {
+		room <- struct{}{}
 		l.AppendAsync(eventlog.Append{
 			Stream: benchStream(i * 7919 % streams), Expected: eventlog.Version(i / streams),
 			Entries: []eventlog.Entry{{Type: "container.Started.v1", Schema: 1, Payload: benchPayload}},
@@ -106,6 +108,7 @@ func fillForReplay(b *testing.B, path string, events, streams int) {
 			if err != nil {
 				b.Error(err)
 			}
+			<-room
 			all.Done()
 		})
 	}
@@ -137,6 +140,49 @@ func replay(b *testing.B, path string, want int) {
 		b.Fatal(err)
 	}
 	b.StartTimer()
+}
+
+// BenchmarkOpen opens a log of about 200 MB and reads its last 10 records, after it was
+// closed in order and after its daemon was killed.
+func BenchmarkOpen(b *testing.B) {
+	const events, streams = 100_000, 1000
+	path := filepath.Join(b.TempDir(), "events.db")
+	payload := benchPayload
+	defer func() { benchPayload = payload }()
+	benchPayload = make([]byte, 1500)
+	fillForReplay(b, path, events, streams)
+	for _, closed := range []bool{true, false} {
+		for _, cold := range []bool{false, true} {
+			b.Run(fmt.Sprintf("closed=%v/cold=%v", closed, cold), func(b *testing.B) {
+				for b.Loop() {
+					b.StopTimer()
+					if !closed {
+						if err := os.Remove(journalPath(path)); err != nil { // the mark is in there
+							b.Fatal(err)
+						}
+					}
+					if cold {
+						dropFromCache(b, path)
+					}
+					b.StartTimer()
+					l, err := Open(Options{Path: path})
+					if err != nil {
+						b.Fatal(err)
+					}
+					if n, err := drain(l.Read(b.Context(), events-9)); n != 10 || err != nil {
+						b.Fatalf("%d records, %v", n, err)
+					}
+					b.StopTimer()
+					if err := l.Close(); err != nil {
+						b.Fatal(err)
+					}
+					b.StartTimer()
+				}
+				b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/open")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
 }
 
 func dropFromCache(b *testing.B, path string) {

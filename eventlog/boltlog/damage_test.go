@@ -311,7 +311,7 @@ func TestNotALog(t *testing.T) {
 		"empty":              {nil, "empty"},
 		"a text":             {bytes.Repeat([]byte("not a log\n"), 10000), "magic number"},
 		"zeros":              {make([]byte, len(o.bytes)), "magic number"},
-		"another bbolt file": {foreignBytes, "free list"},
+		"another bbolt file": {foreignBytes, "without the bucket"},
 		"a later format":     {bytes.ReplaceAll(o.bytes, fileFormat, []byte("stele event log 9")), "format"},
 		"without a bucket":   {bytes.ReplaceAll(o.bytes, bucketCheckpoints, []byte("checkpointz")), "checkpoints"},
 	} {

@@ -1,6 +1,7 @@
 package boltlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -46,6 +48,9 @@ type opener struct {
 type handle struct {
 	db   *bolt.DB
 	file *os.File
+	txid uint64 // of the last transaction that did not fail; the writer's
+
+	inCache atomic.Bool // the file was read, in disk order
 }
 
 // open locks, checks and opens the file, which must be there.
@@ -57,7 +62,9 @@ func (o *opener) open() (*handle, error) {
 		NoFreelistSync:  true,
 		InitialMmapSize: mmapSize,
 		OpenFile: func(path string, flag int, _ fs.FileMode) (f *os.File, err error) {
-			h.file, err = o.prepare(path, flag&^os.O_CREATE)
+			var walked bool
+			h.file, walked, err = o.prepare(path, flag&^os.O_CREATE)
+			h.inCache.Store(walked)
 			return h.file, err
 		},
 	}
@@ -71,37 +78,37 @@ func (o *opener) open() (*handle, error) {
 		}
 		return nil, fmt.Errorf("open event log %s: %w", o.path, err)
 	}
-	if err := h.checkFormat(); err != nil {
+	if err := errors.Join(h.checkFormat(), h.noteTx()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open event log %s: %w", o.path, err), h.db.Close())
 	}
 	return h, nil
 }
 
 // prepare opens and locks the file and makes sure that bbolt can live with it.
-func (o *opener) prepare(path string, flag int) (*os.File, error) {
-	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
+func (o *opener) prepare(path string, flag int) (f *os.File, walked bool, err error) {
+	f, err = os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if err := o.prepareFile(f); err != nil {
+	if walked, err = o.prepareFile(f); err != nil {
 		f.Close()
-		return nil, err
+		return nil, false, err
 	}
-	return f, nil
+	return f, walked, nil
 }
 
-func (o *opener) prepareFile(f *os.File) error {
+func (o *opener) prepareFile(f *os.File) (walked bool, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: it is not a file but %v", eventlog.ErrCorrupt, info.Mode().Type())
+		return false, fmt.Errorf("%w: it is not a file but %v", eventlog.ErrCorrupt, info.Mode().Type())
 	}
 	if !o.readOnly && info.Mode().Perm() != fileMode {
 		// What users put into environments is in there.
 		if err := f.Chmod(fileMode); err != nil {
-			return err
+			return false, err
 		}
 	}
 	// bbolt will ask for this lock again, and get it at once because it
@@ -112,7 +119,7 @@ func (o *opener) prepareFile(f *os.File) error {
 		how = unix.LOCK_SH
 	}
 	if err := o.lock(f, how); err != nil {
-		return err
+		return false, err
 	}
 	return o.checkFile(f)
 }
@@ -138,43 +145,49 @@ func (o *opener) lock(f *os.File, how int) error {
 	}
 }
 
-// checkFile reads the whole file, which brings it into the page cache in disk
-// order (bbolt maps it for random access: twenty times slower when cold), and
-// checks its structure.
-func (o *opener) checkFile(f *os.File) error {
+// checkFile checks the file's structure, unless it was closed in order. It reads all of it
+// for that, which brings it into the page cache in disk order (bbolt maps it for random
+// access: twenty times slower when cold).
+func (o *opener) checkFile(f *os.File) (walked bool, err error) {
 	info, err := f.Stat() // again: its owner may have written until now
 	if err != nil {
-		return err
+		return false, err
 	}
 	if info.Size() == 0 {
-		return fmt.Errorf("%w: the file is empty; a log never is, not even a new one", eventlog.ErrCorrupt)
+		return false, fmt.Errorf("%w: the file is empty; a log never is, not even a new one", eventlog.ErrCorrupt)
 	}
 	meta, other, err := boltpages.ReadMeta(f, info.Size())
 	if err != nil {
-		return fmt.Errorf("%w: %w", eventlog.ErrCorrupt, err)
+		return false, fmt.Errorf("%w: %w", eventlog.ErrCorrupt, err)
 	}
 	if other != nil {
 		o.log.Warn("event log: one of two meta pages is damaged; if it was the newer one, the last transaction is lost",
 			"path", o.path, "cause", other)
 	}
+	if !o.readOnly && closedInOrder(f, journalPath(o.path)) {
+		return false, nil
+	}
 	inUse := min(info.Size(), int64(meta.Pages)*int64(meta.PageSize))
-	if err := readThrough(f, inUse); err != nil {
-		return err
+	if err := readThrough(context.Background(), f, inUse); err != nil {
+		return false, err
 	}
 	if faults := boltpages.Check(f, info.Size(), meta); len(faults) > 0 {
-		return &structureError{faults}
+		return false, &structureError{faults}
 	}
-	return nil
+	return true, nil
 }
 
 // readThrough reads size bytes from the start, in order. A read error is not
 // its business: the check finds out which page it belongs to.
-func readThrough(f *os.File, size int64) error {
+func readThrough(ctx context.Context, f *os.File, size int64) error {
 	if err := unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_SEQUENTIAL); err != nil {
 		return fmt.Errorf("fadvise: %w", err)
 	}
 	buf := make([]byte, min(readAhead, size))
 	for at := int64(0); at < size; at += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if _, err := f.ReadAt(buf, at); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.EIO) {
 			return err
 		}
@@ -211,6 +224,16 @@ func (h *handle) checkFormat() error {
 			if tx.Bucket(bucketCheckpoints) == nil {
 				return fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, bucketCheckpoints)
 			}
+			return nil
+		})
+	})
+}
+
+// noteTx notes the transaction that was the last one.
+func (h *handle) noteTx() error {
+	return guard(func() error {
+		return h.db.View(func(tx *bolt.Tx) error {
+			h.txid = uint64(tx.ID())
 			return nil
 		})
 	})

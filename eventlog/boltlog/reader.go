@@ -216,9 +216,20 @@ type span struct {
 	patient       bool // see store.view
 }
 
+// manyRecords is so much of a log that reading all of the file first is faster.
+const manyRecords = 10_000
+
+// long says whether the span is most of the log.
+func (s span) long() bool {
+	return s.through > s.from && s.through-s.from > manyRecords && s.through-s.from > s.through/2
+}
+
 // read yields the records of a span. It returns false if the iteration is over
 // because of an error or because the consumer stopped.
 func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, error) bool) bool {
+	if s.long() {
+		_ = r.store.warm(ctx) // reading says what is wrong
+	}
 	var decoder recordDecoder
 	for next := s.from; next <= s.through; {
 		var c chunk

@@ -3,22 +3,30 @@ package boltlog
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/internal/boltpages"
 )
 
 // repair is the writer's knowledge of its own trouble. While there is any,
 // appends are refused at once, and every now and then the writer tries to get
-// out of it: it opens the file again and writes something.
+// out of it: it writes something, and opens the file again before if need be.
 type repair struct {
 	health atomic.Pointer[error] // the trouble, for all goroutines; nil if there is none
 	timer  *time.Timer           // runs while there is trouble
 	pause  time.Duration         // until the next try
+
+	// suspect: bbolt gave up in the middle of a commit, and what it has in memory may be
+	// anything.
+	suspect bool
 }
 
 const (
@@ -67,6 +75,10 @@ func (w *writer) fail(cause error) error {
 func (w *writer) settle(b *batch, cause error) {
 	cause = fmt.Errorf("commit: %w", cause)
 	failure := w.fail(cause)
+	if b.doubt == nil && w.intact() {
+		b.fail(failure)
+		return
+	}
 	_, err := w.reopen()
 	for try := 1; err != nil && try < reopenTries; try++ {
 		time.Sleep(firstPause)
@@ -114,22 +126,50 @@ func (w *writer) reopen() (found, error) {
 	if err != nil {
 		return found{}, err
 	}
+	w.suspect = false
 	w.next = w.reader.tail.Last() + 1
 	w.journal.pass, w.journal.at = f.pass, f.next
 	return f, nil
 }
 
-// tryRepair opens the file again and, if a probe can be written, is well.
+// intact says whether the bbolt file is as the last commit left it that did not fail.
+// Until a transaction has written its meta page it has changed nothing that counts, so
+// that there is nothing to find out, and what bbolt has in memory is right.
+func (w *writer) intact() bool {
+	h := w.reader.store.current()
+	if h == nil || w.suspect {
+		return false
+	}
+	info, err := h.file.Stat()
+	if err != nil {
+		return false
+	}
+	meta, other, err := boltpages.ReadMeta(h.file, info.Size())
+	return err == nil && other == nil && meta.TxID == h.txid
+}
+
+// tryRepair is well if a probe can be written. If the failure may have changed the files,
+// it opens them again before that.
 func (w *writer) tryRepair() {
-	f, err := w.reopen()
+	var f found
+	var err error
+	intact := w.intact()
+	if !intact {
+		f, err = w.reopen()
+	}
 	if err == nil {
 		err = w.probe()
+	}
+	if err == nil && intact && w.journal.file == nil {
+		f, err = w.reopen() // to use the journal again
 	}
 	if err != nil {
 		_ = w.fail(err) // nobody waits for an answer
 		return
 	}
-	w.openJournal()
+	if w.journal.file == nil {
+		w.openJournal()
+	}
 	if f.ahead {
 		w.empty()
 		if len(w.reader.recent.all()) > 0 {
@@ -140,32 +180,49 @@ func (w *writer) tryRepair() {
 	w.log.Info("event log: it can be written again")
 }
 
-// probe writes something, and deletes it.
+// probe writes something, and deletes it: first beside the files, since a commit that
+// fails makes bbolt walk its whole file.
 func (w *writer) probe() error {
-	err := w.change(func(meta *bolt.Bucket) error { return meta.Put(keyProbe, make([]byte, probeSize)) })
+	if err := probeDisk(w.reader.store.opener.path + ".probe"); err != nil {
+		return fmt.Errorf("write a probe: %w", err)
+	}
+	err := w.changeMeta(func(meta *bolt.Bucket) error { return meta.Put(keyProbe, make([]byte, probeSize)) })
 	if err != nil {
 		return fmt.Errorf("write a probe: %w", err)
 	}
-	if err := w.change(func(meta *bolt.Bucket) error { return meta.Delete(keyProbe) }); err != nil {
+	if err := w.changeMeta(func(meta *bolt.Bucket) error { return meta.Delete(keyProbe) }); err != nil {
 		return fmt.Errorf("delete the probe: %w", err)
 	}
 	return nil
 }
 
-func (w *writer) change(fn func(meta *bolt.Bucket) error) error {
+// probeDisk writes a file to the disk, and removes it.
+func probeDisk(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, fileMode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeSize))
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close(), os.Remove(path))
+}
+
+func nothing(*bolt.Bucket) error { return nil }
+
+// changeMeta changes the bucket of what there is to know of the log itself.
+func (w *writer) changeMeta(fn func(meta *bolt.Bucket) error) error {
 	tx, err := w.begin()
 	if err != nil {
 		return err
 	}
-	err = guard(func() error {
-		if err := fn(tx.Bucket(bucketMeta)); err != nil {
-			return err
-		}
-		return w.commit(tx)
-	})
+	err = guard(func() error { return fn(tx.Bucket(bucketMeta)) })
+	if err == nil {
+		err = w.commitTx(tx)
+	}
 	if err != nil {
 		w.rollback(tx)
-		return err
 	}
-	return nil
+	return err
 }

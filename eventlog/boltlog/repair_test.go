@@ -406,6 +406,11 @@ func TestDiskFull(t *testing.T) {
 		if n, err := drain(l.ReadStream(t.Context(), "s", 1)); n != int(version) || err != nil {
 			t.Errorf("on a full disk: %d records, %v; want %d", n, err, version)
 		}
+		opened := l.store.current()
+		waitForTries(t, l, 3)
+		if l.store.current() != opened {
+			t.Errorf("the file was opened, and read, again")
+		}
 		var size unix.Statfs_t
 		if err := unix.Statfs(dir, &size); err != nil {
 			t.Fatal(err)
@@ -427,6 +432,20 @@ func TestDiskFull(t *testing.T) {
 	checkWhole(t, open(t, Options{Path: path}), int(version))
 	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// waitForTries waits until the log has tried in vain so often to get well.
+func waitForTries(t *testing.T, l *Log, n int) {
+	t.Helper()
+	last := l.writer.health.Load()
+	for deadline := time.Now().Add(time.Minute); n > 0; time.Sleep(5 * time.Millisecond) {
+		if now := l.writer.health.Load(); now != last {
+			last, n = now, n-1
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the log does not try")
+		}
 	}
 }
 

@@ -170,7 +170,7 @@ func (w *writer) pieceOf(fn func(tx *bolt.Tx) (done bool, err error)) (done bool
 		w.rollback(tx)
 		return done, err
 	}
-	if err := guard(func() error { return w.commit(tx) }); err != nil {
+	if err := w.commitTx(tx); err != nil {
 		w.rollback(tx)
 		w.settle(&batch{}, err)
 		return false, fmt.Errorf("%w: commit: %w", eventlog.ErrUnavailable, err)

@@ -132,9 +132,13 @@ func (w *writer) end() {
 		w.log.Warn("event log: sync its journal", "cause", err)
 	}
 	w.journal.giveUp(w.log)
+	if h := w.reader.store.current(); h != nil {
+		h.db.NoFreelistSync = false // the last commit saves it
+	}
 	if w.journal.pass != (passID{}) || len(w.reader.recent.all()) > 0 {
 		w.empty()
 	}
+	w.closeInOrder()
 }
 
 // sync brings to the disk what the journal has of volatile appends.
@@ -293,11 +297,13 @@ func (w *writer) toFile(b *batch) (culprit *request, err error) {
 		return culprit, err
 	}
 	began := time.Now()
-	err = guard(func() error { return w.commit(tx) })
+	err = w.commitTx(tx)
 	if err == nil && pass != (passID{}) {
 		// Both meta pages are to know the pass: without the newer one, the file would
 		// be as it was before all that is now overwritten in the journal.
-		err = w.change(func(*bolt.Bucket) error { return nil })
+		if err = w.changeMeta(nothing); err != nil {
+			w.suspect = true // the batch is in the file, in which nobody was to look
+		}
 	}
 	w.committing(began)
 	if err != nil {
@@ -313,6 +319,7 @@ func (w *writer) toFile(b *batch) (culprit *request, err error) {
 
 // refuse fails a batch of which nothing is in the bbolt file.
 func (w *writer) refuse(b *batch, cause error) {
+	w.suspect = w.suspect || errors.Is(cause, eventlog.ErrCorrupt)
 	if b.doubt != nil {
 		w.settle(b, errors.Join(b.doubt, cause))
 		return
@@ -341,6 +348,19 @@ func (w *writer) begin() (*bolt.Tx, error) {
 		return nil, errors.New("the file is not open")
 	}
 	return w.reader.store.begin(h, true)
+}
+
+// commitTx commits a transaction. If bbolt gives up, nothing is known of it any more.
+func (w *writer) commitTx(tx *bolt.Tx) error {
+	h, id := w.reader.store.current(), uint64(tx.ID())
+	err := guard(func() error { return w.commit(tx) })
+	switch {
+	case errors.Is(err, eventlog.ErrCorrupt):
+		w.suspect = true
+	case err == nil && h != nil:
+		h.txid = id
+	}
+	return err
 }
 
 // committing counts a group that is being made durable since a time.

@@ -35,10 +35,12 @@ func Check(r io.ReaderAt, size int64, m Meta) []Fault {
 	if c.pages < m.Pages {
 		c.fault(c.pages, "", "the file ends here, but it had %d pages: it was truncated", m.Pages)
 	}
-	if m.freelist != noFreelist {
-		c.fault(m.freelist, "", "there is a free list, which this log never writes")
-	}
 	c.tree(m.root, span{bucket: ""})
+	if m.freelist != noFreelist {
+		if err := c.freelist(m.freelist); err != nil {
+			c.fault(m.freelist, "", "the free list: %v", err)
+		}
+	}
 	return c.faults
 }
 

@@ -6,9 +6,8 @@
 // So a file is walked here first, with every offset checked, and bbolt gets to
 // see only files in which each page is what its parent takes it for.
 //
-// It knows bbolt's file format (version 2) and nothing of events. Two things
-// are stricter than bbolt: buckets are not nested, and there is no free list
-// on disk (NoFreelistSync), because the event log has neither.
+// It knows bbolt's file format (version 2) and nothing of events. One thing is
+// stricter than bbolt: buckets are not nested, because the event log has no such.
 //
 // Read meta.go for how the tree is found, then check.go for the walk.
 package boltpages

@@ -28,8 +28,9 @@ const (
 	minPageSize = 1 << 10
 	maxPageSize = 1 << 24
 
-	flagBranch = 0x01
-	flagLeaf   = 0x02
+	flagBranch   = 0x01
+	flagLeaf     = 0x02
+	flagFreelist = 0x10
 )
 
 var order = binary.NativeEndian
