@@ -46,8 +46,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestEncodeTakesAnyBytes: what a plugin prints may be no text; its failure is
-// stored all the same, and the event that says so is left as it was.
+// TestEncodeTakesAnyBytes: a plugin may print invalid UTF-8; its failure is stored all
+// the same, and the event itself does not change.
 func TestEncodeTakesAnyBytes(t *testing.T) {
 	bytes := rapid.Custom(func(t *rapid.T) string { return string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")) })
 	for _, s := range suites() {
@@ -94,8 +94,7 @@ func TestInvalidTextIsReplaced(t *testing.T) {
 	}
 }
 
-// TestTimesOffTheCalendar: they would be read into a state that cannot be
-// shown.
+// TestTimesOffTheCalendar: a state that holds one could not be shown.
 func TestTimesOffTheCalendar(t *testing.T) {
 	for name, m := range map[string]proto.Message{
 		"container.ContainerStarted.v1": &pb.ContainerStarted{At: &timestamppb.Timestamp{Seconds: 1 << 60}},

@@ -10,10 +10,10 @@ import (
 	pb "github.com/stele-runtime/stele/proto/event/v1"
 )
 
-// latest is the last time that a Timestamp can hold, and JSON too.
+// latest is the last time that both a Timestamp and JSON can hold.
 var latest = time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)
 
-// stamp is a time on disk; the zero time is absent. A time after the latest is the
+// stamp is a time on disk; the zero time is absent. A later time than latest becomes
 // latest: a decoder would refuse it.
 func stamp(t time.Time) *timestamppb.Timestamp {
 	if !t.After(time.Time{}) {
@@ -46,8 +46,7 @@ func faultTo(f fault.Fault) *pb.Fault {
 	return &pb.Fault{Op: f.Op, Kind: string(f.Kind), Subject: f.Subject, Reason: f.Reason}
 }
 
-// faultFrom is a failure from disk. A kind that this version doesn't know is kept
-// as it is.
+// faultFrom is a failure from disk. It keeps a kind that this version doesn't know.
 func faultFrom(f *pb.Fault) fault.Fault {
 	return fault.Fault{Op: f.GetOp(), Kind: fault.Kind(f.GetKind()), Subject: f.GetSubject(), Reason: f.GetReason()}
 }

@@ -51,8 +51,7 @@ func failed[E any, T ~struct{ Fault fault.Fault }, M any, P interface {
 		func(m P) T { return T(failure{faultFrom(m.GetFault())}) })
 }
 
-// retried is the row of an event that has only a fault and when the same is owed
-// again.
+// retried is the row of an event that has only a fault and the time of the retry.
 func retried[E any, T ~struct {
 	Fault   fault.Fault
 	RetryAt time.Time

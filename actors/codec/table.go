@@ -7,11 +7,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Schema is the version of the way in which payloads are encoded: protobuf. The
-// version of an event's message is part of its name.
+// Schema is the version of the payloads' encoding, protobuf. The version of an event's
+// message is part of its name.
 const Schema = 1
 
-// Encoded is an event as it goes into the log.
+// Encoded is an event as the log stores it.
 type Encoded struct {
 	// Type is the event's name on disk, with its kind and version.
 	Type    string
@@ -19,7 +19,7 @@ type Encoded struct {
 	Payload []byte
 }
 
-// UnknownTypeError says that a record holds what this version cannot read.
+// UnknownTypeError says that this version does not know a record's type.
 type UnknownTypeError struct {
 	Type   string
 	Schema uint32
@@ -29,7 +29,7 @@ func (e *UnknownTypeError) Error() string {
 	return fmt.Sprintf("unknown event type %q, schema %d", e.Type, e.Schema)
 }
 
-// PayloadError says that a record's payload is not what its type promises.
+// PayloadError says that a record's payload does not match its type.
 type PayloadError struct {
 	Type string
 	Err  error
@@ -83,7 +83,7 @@ func (t table[E]) decode(name string, schema uint32, payload []byte) (E, error) 
 	return e, err
 }
 
-// message returns a payload as the message that it was written as.
+// message returns a payload as the message that was written.
 func (t table[E]) message(name string, schema uint32, payload []byte) (proto.Message, error) {
 	m, _, err := t.read(name, schema, payload)
 	return m, err

@@ -15,8 +15,8 @@ func marshal(m proto.Message) ([]byte, error) {
 	deterministic := proto.MarshalOptions{Deterministic: true}
 	payload, err := deterministic.Marshal(m)
 	if err != nil {
-		// Protobuf refuses strings that are not UTF-8, and a plugin's last words can
-		// be such. An event that cannot be stored would halt a pod for ever.
+		// Protobuf refuses invalid UTF-8, which a plugin may print. An event that cannot
+		// be stored would halt a pod for ever.
 		replaceInvalid(m.ProtoReflect())
 		payload, err = deterministic.Marshal(m)
 	}
@@ -84,8 +84,8 @@ func holdsTime(m protoreflect.MessageDescriptor) bool {
 	return false
 }
 
-// checkTime refuses what is no time on the calendar: it could be kept in a state,
-// but the state not be shown. What is absent is fine.
+// checkTime refuses a time off the calendar: a state could hold it, but could not be
+// shown. An absent time is fine.
 func checkTime(m proto.Message) error {
 	switch m := m.(type) {
 	case *timestamppb.Timestamp:

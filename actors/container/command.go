@@ -38,12 +38,12 @@ type Stop struct {
 	At      time.Time
 }
 
-// WithdrawStop says that the caller of a Stop went away before the grace period
+// WithdrawStop reports that the caller of a Stop went away before the grace period
 // ended; it takes back that caller's SIGKILL.
 type WithdrawStop struct{ Request string }
 
-// Remove asks for the container to be removed (RemoveContainer); one that still
-// runs is killed first.
+// Remove asks for the container to be removed (RemoveContainer). A running one is
+// killed first.
 type Remove struct{}
 
 // RunExec asks for a command to be run in the container (ExecSync).
@@ -53,26 +53,26 @@ type RunExec struct {
 	Timeout time.Duration
 }
 
-// ReopenLog asks for the log file to be opened anew (ReopenContainerLog).
+// ReopenLog asks for the log file to be opened again (ReopenContainerLog).
 type ReopenLog struct{}
 
-// RecordExit says that the container's init ended, as the monitor reports it.
-// Process is that init, as far as the monitor knows; the end of another one, which
-// an earlier try of the creation left, is not the container's.
+// RecordExit is the monitor's report that the container's init ended. Process is
+// that init, as far as the monitor knows; an init that an earlier attempt at the
+// creation left does not count.
 type RecordExit struct {
 	Exit    Exit
 	Process Process
 }
 
-// ReportLoss says that the log file refused output, as the monitor reports it.
+// ReportLoss is the monitor's report that the log file refused output.
 type ReportLoss struct {
-	// Bytes counts what was lost since the container was created.
+	// Bytes counts what was lost since the container's creation.
 	Bytes  uint64
 	Reason string
 }
 
-// NodeRebooted says that the node was started anew since the last event: no
-// process that ran before is left.
+// NodeRebooted reports that the node rebooted since the last event: no process from
+// before is left.
 type NodeRebooted struct{ At time.Time }
 
 // PrepareRootfsDone is the outcome of PrepareRootfs.
@@ -96,8 +96,7 @@ type SignalStopDone struct {
 	At  time.Time
 }
 
-// AwaitGraceDone is the outcome of AwaitGrace: the grace period that was to end
-// at Deadline is over.
+// AwaitGraceDone is the outcome of AwaitGrace: Deadline has passed.
 type AwaitGraceDone struct{ Deadline time.Time }
 
 // KillDone is the outcome of Kill.
@@ -121,7 +120,7 @@ type RotateLogDone struct {
 }
 
 // DeleteRuntimeDone is the outcome of DeleteRuntime. If Exited, Exit is how the init
-// ended, which RecordExit may not have said yet.
+// ended; the RecordExit may still be on its way.
 type DeleteRuntimeDone struct {
 	Exited bool
 	Exit   Exit

@@ -14,20 +14,19 @@ type Request struct {
 	ConfigDigest string
 	// Image is the id of the image that the root file system is made from.
 	Image string
-	// LogPath is the log file on the node; empty when output is dropped.
+	// LogPath is the log file on the node; empty if output is dropped.
 	LogPath string
 	// StopSignal is the signal that Stop begins with, as the CRI or the image
 	// names it ("SIGTERM" or a number).
 	StopSignal string
 }
 
-// Config returns the configuration in force, a ContainerConfig in protobuf's
-// encoding. Every effect has it from here, and so has whoever shows it.
+// Config returns the configuration in force, a protobuf-encoded ContainerConfig.
+// Effects and projections read it only here.
 //
-// Nothing changes a configuration yet, so it is the requested one. An event that
-// does (UpdateContainerResources, NRI) keeps a ContainerConfig with the changed
-// fields alone in the State, and Config returns the request followed by it: the
-// concatenation of two protobuf messages is their merge, in which the later one's
-// fields win and repeated fields add up. The machine need not read either, and a
-// repeated CreateRuntime gets the change.
+// Nothing changes a configuration yet, so this is the requested one. An update
+// (UpdateContainerResources, NRI) would keep a ContainerConfig with only the changed
+// fields in the State, and Config would return the request followed by it: protobuf
+// merges concatenated messages, so that later fields win and repeated fields append.
+// The machine need not decode either, and a repeated CreateRuntime uses the update.
 func Config(s State) []byte { return s.Request.Config }

@@ -10,25 +10,25 @@ type Creation struct {
 	Process Process `json:",omitzero"`
 }
 
-// Process tells the container's init from every other process, also after its
-// pid was used again.
+// Process tells the container's init from every other process, even after its pid
+// was reused.
 type Process struct {
 	PID int
 	// StartTime is field 22 of /proc/PID/stat, in clock ticks since boot.
 	StartTime uint64
-	// Inode is the process's inode in pidfs, 0 where the kernel has none.
+	// Inode is the process's inode in pidfs, 0 if the kernel has none.
 	Inode uint64
 }
 
-// decideCreate joins a request that is under way and repeats the answer of one
-// that was completed; a different configuration under the same name is refused.
+// decideCreate joins a request under way and repeats the answer to a completed one.
+// It refuses a different configuration under the same name.
 func decideCreate(s State, c Create) ([]Event, error) {
 	if s.Phase == Absent {
 		return []Event{ContainerRequested(c)}, nil
 	}
 	if s.Request.ConfigDigest != c.ConfigDigest {
 		return nil, fault.New(fault.Exists, "create container", string(s.ID),
-			"metadata: name %q, attempt %d, belongs to container %s, which has another configuration", c.Name.Name, c.Name.Attempt, s.ID)
+			"metadata: name %q, attempt %d, belongs to container %s, which has a different configuration", c.Name.Name, c.Name.Attempt, s.ID)
 	}
 	if s.Phase == Unwinding || s.Phase == Removing || s.final() {
 		return nil, fault.New(fault.Exists, "create container", string(s.ID),

@@ -2,9 +2,9 @@ package container
 
 import "github.com/stele-runtime/stele/actors/fault"
 
-// Decide says which facts follow from a command. No events and no error means
-// that the command asks for what is already so. An error is a *fault.Fault and
-// changes nothing.
+// Decide returns the facts that follow from a command. No events and no error mean
+// that what the command asks for is already so. An error is a *fault.Fault and changes
+// nothing.
 func Decide(s State, c Command) ([]Event, error) {
 	events, err := decide(s, c)
 	if err != nil {

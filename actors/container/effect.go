@@ -6,37 +6,37 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 )
 
-// Effect is work that a state calls for. Issuing one twice is harmless: each
+// Effect is work that a state calls for. Issuing one twice is harmless: the second
 // finds what the first left.
 //
 //sumtype:decl
 type Effect interface {
-	// Key tells an effect from all others that the same state can owe.
+	// Key identifies the effect among all that one state can owe.
 	Key() string
-	// Resource names what the effect works on; effects on one resource never
-	// run at the same time.
+	// Resource names what the effect works on. Effects on one resource never overlap.
 	Resource() string
-	// NotBefore is when the effect may be issued; the zero time means now.
+	// NotBefore is the earliest time to issue the effect; zero means now.
 	NotBefore() time.Time
-	// Failed is the effect's outcome when it failed, or panicked, at a time. With
-	// no error it is that of a success with nothing to report.
+	// Failed returns the outcome of the effect if it failed or panicked; with a nil
+	// error, that of a success with nothing more to report.
 	Failed(err error, at time.Time) Command
 	effect()
 }
 
-// due is embedded in every effect: the seal, and when the effect may be issued.
+// due is embedded in every effect. It seals the interface and holds the time to wait
+// for.
 type due struct {
-	// After is when an effect that failed may be issued again; zero if it may now.
+	// After is the earliest time to issue the effect again after a failure.
 	After time.Time
 }
 
 func (d due) NotBefore() time.Time { return d.After }
 func (due) effect()                {}
 
-// retry returns when f is due, by how often it has failed.
+// retry returns when f is due, given its failures so far.
 func (s State) retry(f Effect) due { return due{s.Retries[f.Key()].At} }
 
-// Spec is what every effect on a container needs to know.
+// Spec is what effects need to know of the container.
 type Spec struct {
 	ID      id.Container
 	Sandbox id.Sandbox
@@ -108,7 +108,7 @@ func (SignalStop) Failed(err error, at time.Time) Command {
 	return SignalStopDone{Err: err, At: at}
 }
 
-// AwaitGrace ends when the grace period does; it does nothing, and cannot fail.
+// AwaitGrace waits for the end of the grace period. It does nothing and cannot fail.
 type AwaitGrace struct {
 	Deadline time.Time
 	due
@@ -144,7 +144,7 @@ func (e Execute) Failed(err error, _ time.Time) Command {
 	return ExecuteDone{Exec: e.Exec, Err: err}
 }
 
-// RotateLog has the monitor open the log file anew.
+// RotateLog has the monitor open the log file again.
 type RotateLog struct {
 	Spec   Spec
 	Reopen uint64
@@ -157,8 +157,8 @@ func (e RotateLog) Failed(err error, _ time.Time) Command {
 	return RotateLogDone{Reopen: e.Reopen, Err: err}
 }
 
-// DeleteRuntime ends what is left of the container and clears the runtime's,
-// the monitor's and the kernel's memory of it.
+// DeleteRuntime kills what is left of the container and makes the runtime, the
+// monitor and the kernel forget it.
 type DeleteRuntime struct {
 	Spec Spec
 	due
@@ -170,7 +170,7 @@ func (DeleteRuntime) Failed(err error, at time.Time) Command {
 	return DeleteRuntimeDone{Err: err, At: at}
 }
 
-// ReleaseRootfs unmounts and deletes the root file system and the bundle.
+// ReleaseRootfs unmounts and deletes the root file system, and deletes the bundle.
 type ReleaseRootfs struct {
 	Spec Spec
 	due
@@ -182,7 +182,7 @@ func (ReleaseRootfs) Failed(err error, at time.Time) Command {
 	return ReleaseRootfsDone{Err: err, At: at}
 }
 
-// The resources that more than one effect works on.
+// Resources that several effects share.
 const (
 	onRuntime = "runtime"
 	onRootfs  = "rootfs"

@@ -12,8 +12,8 @@ import (
 //sumtype:decl
 type Event interface{ event() }
 
-// ContainerRequested: the kubelet asked for the container and it was accepted.
-// It makes its root file system owed.
+// ContainerRequested: the machine accepted the kubelet's CreateContainer. The root
+// file system is owed.
 type ContainerRequested struct {
 	ID            id.Container
 	Sandbox       id.Sandbox
@@ -28,138 +28,153 @@ type ContainerRequested struct {
 	At            time.Time
 }
 
-// RootfsPrepared: the root file system is mounted. It makes the runtime's
-// container owed.
+// RootfsPrepared: the image store mounted the root file system. The runtime's
+// container is owed.
 type RootfsPrepared struct{}
 
-// RootfsPrepareFailed: it could not be made; what was begun is owed undoing.
+// RootfsPrepareFailed: the image store could not make it. What was begun is owed
+// undoing.
 type RootfsPrepareFailed struct{ Fault fault.Fault }
 
-// ContainerCreated: the runtime made the container and its init waits.
+// ContainerCreated: the runtime made the container; its init waits. The monitor
+// named the process.
 type ContainerCreated struct{ Process Process }
 
-// ContainerCreateFailed: the runtime refused; what was begun is owed undoing.
+// ContainerCreateFailed: the runtime, or a step before it, refused; or the node
+// rebooted meanwhile. What was begun is owed undoing.
 type ContainerCreateFailed struct{ Fault fault.Fault }
 
-// ContainerFailed: the creation failed and left nothing. Final.
+// ContainerFailed: the machine knows that the creation failed and left nothing.
+// Final.
 type ContainerFailed struct{}
 
-// StartRequested: the kubelet asked for the start, which is owed now.
+// StartRequested: the machine accepted the kubelet's StartContainer. The start is
+// owed.
 type StartRequested struct{ At time.Time }
 
-// ContainerStarted: the user's program runs, or ran. If a daemon that died had
-// started it, the time is that of StartRequested.
+// ContainerStarted: the runtime started the user's program; it may have ended. If a
+// daemon that died had started it, the time is that of StartRequested.
 type ContainerStarted struct{ At time.Time }
 
-// ContainerStartFailed: the runtime could not start the user's program. What
-// waits to be started is owed a kill.
+// ContainerStartFailed: the runtime could not start the user's program, or the node
+// rebooted meanwhile. An init that still waits is owed a kill.
 type ContainerStartFailed struct {
 	Fault fault.Fault
 	At    time.Time
 }
 
-// StopRequested: somebody wants the container to end, and kills it at Deadline.
+// StopRequested: a caller (the kubelet, or the container's sandbox) wants the
+// container to end. The stop signal is owed now, SIGKILL at Deadline.
 type StopRequested struct {
 	Request  string
 	Deadline time.Time
 }
 
-// StopWithdrawn: that somebody went away; its Deadline no longer counts.
+// StopWithdrawn: that caller went away; its Deadline no longer counts.
 type StopWithdrawn struct{ Request string }
 
-// StopSignalled: the stop signal was delivered.
+// StopSignalled: the runtime delivered the stop signal.
 type StopSignalled struct{}
 
-// StopSignalFailed: it could not be delivered; the grace period runs all the
+// StopSignalFailed: the runtime could not deliver it. The grace period runs all the
 // same.
 type StopSignalFailed struct{ Fault fault.Fault }
 
-// KillRequested: a grace period ended, or none was given. SIGKILL is owed.
+// KillRequested: the machine saw a grace period end, or a caller gave none. SIGKILL
+// is owed.
 type KillRequested struct{}
 
-// Killed: SIGKILL was delivered to every process of the container.
+// Killed: the runtime delivered SIGKILL to every process of the container.
 type Killed struct{}
 
-// KillFailed: it could not be delivered; it is owed again later.
+// KillFailed: the runtime could not deliver it. It is owed again at RetryAt.
 type KillFailed struct {
 	Fault   fault.Fault
 	RetryAt time.Time
 }
 
-// ContainerExited: the container's init ended.
+// ContainerExited: the container's init ended, as the monitor, or the runtime's
+// deletion, reported it; after a reboot the daemon records an unknown exit.
 type ContainerExited struct{ Exit Exit }
 
-// ExecRequested: a command is owed its run beside the container's own process.
+// ExecRequested: the machine accepted the kubelet's ExecSync. The command's run is
+// owed.
 type ExecRequested struct {
 	Exec    id.Exec
 	Command []string
 	Timeout time.Duration
 }
 
-// ExecEnded: it ended by itself, or was ended at its timeout.
+// ExecEnded: the runtime saw the command end, by itself or at its timeout.
 type ExecEnded struct {
 	Exec     id.Exec
 	Code     int
 	TimedOut bool
 }
 
-// ExecFailed: it could not be run, or was interrupted.
+// ExecFailed: the runtime could not run the command, its caller was gone, or the
+// container was removed first.
 type ExecFailed struct {
 	Exec  id.Exec
 	Fault fault.Fault
 }
 
-// LogReopenRequested: the log file is owed its opening anew.
+// LogReopenRequested: the machine accepted the kubelet's ReopenContainerLog. Opening
+// the file again is owed.
 type LogReopenRequested struct{ Reopen uint64 }
 
-// LogReopened: output goes to the new file.
+// LogReopened: the monitor opened the new file and writes to it.
 type LogReopened struct{ Reopen uint64 }
 
-// LogReopenFailed: the new file could not be opened; output goes where it went.
+// LogReopenFailed: the monitor could not open it and writes where it did before.
+// It is not tried again.
 type LogReopenFailed struct {
 	Reopen uint64
 	Fault  fault.Fault
 }
 
-// OutputLost: the log file refused output, which is gone; the container was not
-// held up. Learned from the monitor. Bytes counts from the container's creation.
+// OutputLost: the monitor dropped output that the log file refused, rather than hold
+// up the container. Bytes counts from the container's creation.
 type OutputLost struct {
 	Bytes  uint64
 	Reason string
 }
 
-// RemoveRequested: the container is owed removing.
+// RemoveRequested: a caller (the kubelet, or the container's sandbox) wants the
+// container gone. Whatever is left of it is owed undoing.
 type RemoveRequested struct{}
 
-// RuntimeDeleted: nothing of the runtime's container is left.
+// RuntimeDeleted: the runtime and the monitor left nothing of the container. The
+// root file system's release is owed.
 type RuntimeDeleted struct{}
 
-// RuntimeDeleteFailed: deleting failed; it is owed again later.
+// RuntimeDeleteFailed: the runtime or the monitor could not. It is owed again at
+// RetryAt.
 type RuntimeDeleteFailed struct {
 	Fault   fault.Fault
 	RetryAt time.Time
 }
 
-// RootfsReleased: root file system and bundle are gone.
+// RootfsReleased: the executor removed root file system, bundle and volumes.
 type RootfsReleased struct{}
 
-// RootfsReleaseFailed: releasing failed; it is owed again later.
+// RootfsReleaseFailed: the executor could not. It is owed again at RetryAt.
 type RootfsReleaseFailed struct {
 	Fault   fault.Fault
 	RetryAt time.Time
 }
 
-// ContainerRemoved: the container is gone. Final.
+// ContainerRemoved: the machine knows that nothing is left. Final.
 type ContainerRemoved struct{}
 
-// Volatile reports whether an event may be lost with the node's power, although it was
-// acted upon and its caller was answered. What must not be lost: that a container exists,
-// for it has things on the disk; that its program may have run, since the kubelet runs
-// that of a pod with restartPolicy Never once only, and knows by the container that it
-// did; how it ended, which is told once. What may: how far it had come otherwise, for its
-// processes end with the boot, and what is owed then undoes the rest, whether or not it
-// was begun. One that was removed may come back as one that has ended, for the kubelet to
-// remove again; so may its files, whose removal is not synced either.
+// Volatile reports whether a power failure may take an event away, although it was
+// acted upon and its caller was answered. These must survive: that a container exists,
+// for it has files on the disk; that its program may have run, because the kubelet runs
+// that of a pod with restartPolicy Never only once and knows from the container that it
+// did; how it ended, which is reported once. The rest may go: the container's processes
+// end with the boot, and what is owed then undoes whatever was begun. A removed container
+// may return as an exited one, which the kubelet removes again; so may its files, whose
+// removal is not synced either.
 func Volatile(e Event) bool {
 	switch e.(type) {
 	case ContainerRequested, StartRequested, ContainerStartFailed, ContainerExited:

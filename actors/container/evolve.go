@@ -1,7 +1,7 @@
 package container
 
-// Evolve returns the state after a fact. It never fails: a fact that the state
-// did not expect is still a fact.
+// Evolve returns the state after a fact. It never fails: an unexpected fact is still
+// a fact.
 func Evolve(s State, e Event) State {
 	s = s.copied()
 	switch e := e.(type) {

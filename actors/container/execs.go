@@ -34,8 +34,8 @@ func decideExecuted(s State, c ExecuteDone) []Event {
 	return []Event{ExecEnded{Exec: c.Exec, Code: c.Code, TimedOut: c.TimedOut}}
 }
 
-// execsLost says of every command that is still under way that it ended with the
-// container, of which nothing is left.
+// execsLost ends every command that is still under way: nothing is left of the
+// container.
 func execsLost(s State) []Event {
 	var events []Event
 	for _, x := range s.execIDs() {

@@ -4,9 +4,9 @@ import "github.com/stele-runtime/stele/actors/fault"
 
 // Logs is the state of the container's log file.
 type Logs struct {
-	// ReopensAsked and ReopensDone count rotations.
+	// ReopensAsked and ReopensDone count rotations of the file.
 	ReopensAsked, ReopensDone uint64 `json:",omitempty"`
-	// Lost is how many bytes of output the file has refused.
+	// Lost is how many bytes of output the file refused.
 	Lost uint64 `json:",omitempty"`
 }
 
@@ -25,14 +25,14 @@ func decideReopened(s State, c RotateLogDone) []Event {
 }
 
 func decideLoss(s State, c ReportLoss) []Event {
-	// The monitor counts up, and says it again when it is asked again.
+	// The monitor reports a running total, and repeats it on every new connection.
 	if c.Bytes <= s.Logs.Lost || s.final() || s.Phase == Absent {
 		return nil
 	}
 	return []Event{OutputLost(c)}
 }
 
-// reopened counts a reopening that failed, too: it is not tried again.
+// reopened counts a failed reopening, too: it is not retried.
 func (x *Logs) reopened(reopen uint64) { x.ReopensDone = max(x.ReopensDone, reopen) }
 
 func owedLogs(s State) []Effect {

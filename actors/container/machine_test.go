@@ -39,8 +39,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 	},
 }
 
-// describe shows, of a container that has ended, also what the kubelet is told
-// about its end.
+// describe includes the exit that the kubelet is told.
 func describe(s container.State) string {
 	switch {
 	case s.Phase == container.Absent:

@@ -1,6 +1,6 @@
 package container
 
-// Owed names the effects that the state still calls for, in a fixed order.
+// Owed returns the effects that the state still calls for, in a fixed order.
 func Owed(s State) []Effect {
 	var owed []Effect
 	switch s.Phase {
@@ -20,16 +20,16 @@ func Owed(s State) []Effect {
 	return append(owed, owedLogs(s)...)
 }
 
-// Announced reports whether the state says already that an effect comes once the one
-// under way is done, and owes the undoing of both. Then the effect need not wait until
-// the outcome of the other is durable.
+// Announced reports whether the state already promises that e follows the effect under
+// way, and owes the undoing of both. Then e need not wait until the other's outcome is
+// durable.
 func Announced(s State, e Effect) bool {
 	switch e.(type) {
 	case CreateRuntime:
 		return s.Phase == Creating
 	case ReleaseRootfs:
 		return s.Phase == Unwinding || s.Phase == Removing
-	default: // What the others need is not known before.
+	default: // The others depend on the outcome before them.
 	}
 	return false
 }

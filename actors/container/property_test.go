@@ -60,7 +60,7 @@ func call(t *rapid.T, w *walk) container.Command {
 		container.ReopenLog{},
 		container.ReportLoss{Bytes: uint64(rapid.IntRange(0, 3).Draw(t, "lost")), Reason: "no space left on device"},
 	}
-	// The init can end as soon as the runtime was asked to make it.
+	// The init can end as soon as the runtime is asked to make it.
 	if w.Life.State.Creation.RootfsPrepared {
 		calls = append(calls, container.RecordExit{Exit: container.Exit{Code: 3, At: w.Now}})
 	}
@@ -74,7 +74,7 @@ func outcome(f container.Effect, now time.Time) container.Command {
 	return f.Failed(nil, now)
 }
 
-// nature: what was killed ends, and the monitor sees it.
+// nature ends what was killed, and the monitor reports it.
 func nature(s container.State, now time.Time) (container.Command, bool) {
 	if !s.Stopping.KillSent || !container.Alive(s) {
 		return nil, false
@@ -82,12 +82,12 @@ func nature(s container.State, now time.Time) (container.Command, bool) {
 	return container.RecordExit{Exit: container.Exit{Code: 137, Signal: 9, At: now}}, true
 }
 
-// hold checks what the phases and the answers promise.
+// hold checks the promises of phases and answers.
 func hold(t machinetest.TB, w *walk) {
 	t.Helper()
 	s := w.Life.State
 	for _, a := range w.Answered {
-		// Who heard that the container is stopped never sees it alive.
+		// A caller who was told that the container is stopped never sees it alive.
 		_, stop := a.Command.(container.Stop)
 		if stop && a.Err == nil && a.At.Phase != container.Absent && (container.Alive(s) || s.Phase == container.Running) {
 			t.Fatalf("the container lives although %s was answered\n%s", machinetest.Describe(a.Command), w.Life.History())
@@ -123,12 +123,12 @@ func hold(t machinetest.TB, w *walk) {
 	}
 }
 
-// holdOwed checks that nothing is owed that must not be done.
+// holdOwed checks that nothing is owed that must not happen.
 func holdOwed(t machinetest.TB, w *walk) {
 	t.Helper()
 	s := w.Life.State
 	for _, f := range container.Owed(s) {
-		// Whatever is done to the container follows the configuration in force.
+		// Every effect gets the configuration in force.
 		if spec := reflect.ValueOf(f).FieldByName("Spec"); spec.IsValid() && !bytes.Equal(spec.Interface().(container.Spec).Config, container.Config(s)) {
 			t.Fatalf("%s has another configuration\n%s", machinetest.Describe(f), w.Life.History())
 		}
@@ -162,7 +162,7 @@ func TestEvents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { machinetest.Events(t, underTest, 40) })
 }
 
-// What is owed after a failure is owed later each time, and not given up.
+// An effect is owed later after each failure, and never given up.
 func TestStubborn(t *testing.T) {
 	running := []container.Command{
 		container.Create{ID: "c1"}, container.PrepareRootfsDone{},

@@ -2,8 +2,8 @@ package container
 
 import "github.com/stele-runtime/stele/actors/fault"
 
-// decideRebooted ends what a reboot ended: no process is left. What the container
-// has on the disk stays, and so does what is owed.
+// decideRebooted records what the reboot ended: no process is left. Files on the
+// disk are, and so is what was owed.
 func decideRebooted(s State, c NodeRebooted) []Event {
 	const reason = "the node was rebooted"
 	switch s.Phase {
@@ -13,7 +13,8 @@ func decideRebooted(s State, c NodeRebooted) []Event {
 		if s.Run.ExitSeen {
 			return []Event{ContainerStarted{At: s.Run.Exit.At}}
 		}
-		// The exit comes first, so that it counts: the program may have run.
+		// The exit comes first, so that it is the one that counts: the program may
+		// have run.
 		return []Event{
 			ContainerExited{Unknown(reason, c.At)},
 			ContainerStartFailed{*fault.New(fault.Interrupted, "start container", string(s.ID), reason), c.At},
@@ -21,7 +22,7 @@ func decideRebooted(s State, c NodeRebooted) []Event {
 	case Created, Running:
 		return []Event{ContainerExited{Unknown(reason, c.At)}}
 	case Exited:
-		// The init that a failed start left waiting.
+		// A failed start left an init waiting.
 		if !s.Run.ExitSeen {
 			return []Event{ContainerExited{Unknown(reason, c.At)}}
 		}

@@ -1,9 +1,9 @@
 package container
 
-// Removal is what was undone so far. From the request on, both are owed when the
-// container has to go, whether because it is removed or because its creation failed.
+// Removal is what was undone so far. Once the container is removed, or its creation
+// fails, both steps are owed, whatever the creation had reached.
 type Removal struct {
-	// RuntimeDeleted: no process is left, and runtime and monitor forgot it.
+	// RuntimeDeleted: no process is left; runtime and monitor forgot the container.
 	RuntimeDeleted bool `json:",omitempty"`
 	// RootfsReleased: the root file system and the bundle are gone.
 	RootfsReleased bool `json:",omitempty"`
@@ -14,7 +14,7 @@ func decideRemove(s State) []Event {
 	case Creating, Created, Starting, Running, Exited:
 		return []Event{RemoveRequested{}}
 	case Unwinding, Removing:
-		// Who asks again wants it tried again.
+		// A caller who repeats the request wants failed effects retried now.
 		if len(s.Retries) > 0 {
 			return []Event{RemoveRequested{}}
 		}
@@ -41,7 +41,7 @@ func decideReleased(s State, c ReleaseRootfsDone) []Event {
 	return []Event{RootfsReleased{}}
 }
 
-// milestone returns the fact that has become true by itself, or nil.
+// milestone returns the fact that the last events made true, or nil.
 func milestone(s State) Event {
 	undone := s.Removal.RuntimeDeleted && s.Removal.RootfsReleased && len(s.Execs) == 0
 	switch {

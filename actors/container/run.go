@@ -23,32 +23,31 @@ type Exit struct {
 	Code int
 	// Signal is the signal that ended it, 0 if none did.
 	Signal int `json:",omitempty"`
-	// OOMKilled: the kernel ended a process of the container for want of memory.
+	// OOMKilled: the kernel's OOM killer ended a process of the container.
 	OOMKilled bool      `json:",omitempty"`
 	At        time.Time // wall time of the exit
-	// Unknown is why nobody can say how it ended; empty when the code is real.
+	// Unknown is why nobody can know how it ended; empty if the code is real.
 	Unknown string `json:",omitempty"`
-	// Note is what else is to be known of the end, such as that the container's
-	// terminal had hung up.
+	// Note is what else is known of the end, such as that the terminal had hung up.
 	Note string `json:",omitempty"`
 }
 
 // startErrorCode is the exit code of a container whose program could not be
-// started: 128, as users of other runtimes know it. It is not a guess about a
-// process, for there was none.
+// started: 128, as other runtimes have it. It is no guess about a process: there was
+// none.
 const startErrorCode = 128
 
-// unknownCode stands in the CRI's exit_code when nobody can know the real one.
-// No process can have it, unlike 0 or 255.
+// unknownCode is the CRI's exit_code when nobody can know the real one. Unlike 0 or
+// 255, no process can have it.
 const unknownCode = -1
 
-// Unknown is the exit of a container whose real one nobody saw.
+// Unknown is the exit of a container whose real exit nobody saw.
 func Unknown(reason string, at time.Time) Exit {
 	return Exit{Code: unknownCode, At: at, Unknown: reason}
 }
 
-// decideStart treats a second start as the first one asked again, because the
-// kubelet repeats a call whose answer it did not get.
+// decideStart takes a second start for a repetition of the first: the kubelet
+// repeats a call whose answer it did not get.
 func decideStart(s State, c Start) ([]Event, error) {
 	switch s.Phase {
 	case Created:
@@ -77,8 +76,7 @@ func decideExit(s State, c RecordExit) []Event {
 	return []Event{ContainerExited{c.Exit}}
 }
 
-// isOther reports whether a process is known to be another than the container's
-// init.
+// isOther reports whether p is known not to be the container's init.
 func (s State) isOther(p Process) bool {
 	init := s.Creation.Process
 	return init.PID != 0 && p.PID != 0 && (p.PID != init.PID || p.StartTime != init.StartTime)
@@ -106,7 +104,7 @@ func (s *State) startFailed(e ContainerStartFailed) {
 
 func (s *State) exited(e ContainerExited) {
 	s.Run.ExitSeen = true
-	// A start that failed has told already how the container ended.
+	// A failed start has already recorded how the container ended.
 	if s.Run.Exit.At.IsZero() {
 		s.Run.Exit = e.Exit
 	}

@@ -28,35 +28,35 @@ type Phase string
 const (
 	// Absent: the stream is empty.
 	Absent Phase = ""
-	// Creating: Create was accepted; the root file system and then the runtime's
-	// container are owed.
+	// Creating: Create was accepted; the root file system, then the runtime's
+	// container, are owed.
 	Creating Phase = "creating"
 	// Unwinding: a step of the creation failed; what was begun is being undone.
 	Unwinding Phase = "unwinding"
 	// Failed: the creation failed and left nothing. The name is free.
 	Failed Phase = "failed"
-	// Created: the runtime holds the container's init before the user's program.
+	// Created: the container's init waits, before the user's program.
 	Created Phase = "created"
 	// Starting: the user's program is owed its start.
 	Starting Phase = "starting"
-	// Running: the user's program was started and its end has not been seen.
+	// Running: the user's program was started, and no end was seen.
 	Running Phase = "running"
-	// Exited: the end was seen, or is known never to be seen (Exit.Unknown).
+	// Exited: the end was seen, or never will be (Exit.Unknown).
 	Exited Phase = "exited"
-	// Removing: whatever is left is owed undoing.
+	// Removing: what is left is owed undoing.
 	Removing Phase = "removing"
 	// Removed: the container is gone. The name is free.
 	Removed Phase = "removed"
 )
 
-// Name is the identity that the kubelet gives a container in its sandbox.
+// Name is the kubelet's identity for a container within its sandbox.
 type Name struct {
 	Name    string
 	Attempt uint32
 }
 
-// State is everything that the container's decisions need, grouped by concept.
-// Its exported fields are what a snapshot keeps.
+// State is everything that the container's decisions need, grouped by concept. A
+// checkpoint keeps its exported fields.
 type State struct {
 	ID       id.Container
 	Sandbox  id.Sandbox
@@ -72,7 +72,7 @@ type State struct {
 	Removal Removal          `json:",omitzero"`
 	// Failure is why the creation or the start failed.
 	Failure fault.Fault `json:",omitzero"`
-	// Retries holds the effects that failed.
+	// Retries holds the effects that failed and are owed again.
 	Retries backoff.Schedule `json:",omitempty"`
 }
 
@@ -89,8 +89,7 @@ func Alive(s State) bool {
 
 func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
 
-// copied returns s with maps of its own, so that Evolve leaves its argument as
-// it was.
+// copied returns s with its own maps, so that Evolve does not change its argument.
 func (s State) copied() State {
 	s.Stopping.Requests = maps.Clone(s.Stopping.Requests)
 	s.Execs = maps.Clone(s.Execs)

@@ -2,14 +2,14 @@ package container
 
 import "time"
 
-// Stopping is who wants the container to end, and what was done about it.
+// Stopping is who wants the container to end, and what was done about it so far.
 type Stopping struct {
-	// Requests maps each request to stop that was not withdrawn to the time at
-	// which its patience ends.
+	// Requests maps each stop request that was not withdrawn to the end of its grace
+	// period.
 	Requests map[string]time.Time `json:",omitempty"`
 	// Signalled: the stop signal was sent for the present Requests.
 	Signalled bool `json:",omitempty"`
-	// Killing: patience ended; the container is owed SIGKILL until it exits.
+	// Killing: a grace period ended; the container is owed SIGKILL until it exits.
 	Killing bool `json:",omitempty"`
 	// KillSent: SIGKILL was delivered; only the exit is awaited.
 	KillSent bool `json:",omitempty"`
@@ -20,7 +20,7 @@ func (s State) stoppable() bool {
 	return !s.Run.ExitSeen && (s.Phase == Creating || s.Phase == Created || s.Phase == Starting || s.Phase == Running)
 }
 
-// patience returns the earliest time at which a stop's grace period ends.
+// patience returns the end of the earliest grace period.
 func (x Stopping) patience() time.Time {
 	var earliest time.Time
 	for _, at := range x.Requests {
@@ -36,7 +36,7 @@ func decideStop(s State, c Stop) []Event {
 		return nil
 	}
 	if s.Stopping.Killing {
-		// Who asks again wants it tried again.
+		// A caller who repeats the request wants a failed kill retried now.
 		if len(s.Retries) > 0 {
 			return []Event{KillRequested{}}
 		}
@@ -45,9 +45,9 @@ func decideStop(s State, c Stop) []Event {
 	if c.Grace <= 0 {
 		return []Event{KillRequested{}}
 	}
-	// A container that was never started has nothing to end in good order. One
-	// that is being created is killed as soon as it is there: its pod may be
-	// ending, and nothing must come to life in it.
+	// A container that was never started needs no orderly end. One that is being
+	// created is killed as soon as it exists: its pod may be ending, and nothing must
+	// come to life in it.
 	if s.Phase == Creating || s.Phase == Created {
 		return []Event{StopRequested{c.Request, c.At}, KillRequested{}}
 	}
@@ -69,7 +69,7 @@ func decideSignalled(s State, c SignalStopDone) []Event {
 }
 
 func decideGraceOver(s State, c AwaitGraceDone) []Event {
-	// Whoever was that impatient may have withdrawn meanwhile.
+	// The caller with this deadline may have withdrawn meanwhile.
 	withdrawn := len(s.Stopping.Requests) == 0 || s.Stopping.patience().After(c.Deadline)
 	if withdrawn || s.Stopping.Killing || !s.stoppable() {
 		return nil
@@ -93,7 +93,7 @@ func (x *Stopping) requested(e StopRequested) {
 
 func (x *Stopping) withdrawn(e StopWithdrawn) {
 	delete(x.Requests, e.Request)
-	// A stop that comes later is a new one and signals anew.
+	// A later stop is a new one and sends the signal again.
 	x.Signalled = x.Signalled && len(x.Requests) > 0
 }
 
@@ -113,8 +113,8 @@ func owedStopping(s State) []Effect {
 	return owed
 }
 
-// owedKill is for a container that counts as exited because its start failed:
-// its init waits for ever.
+// owedKill is for a container that counts as exited because its start failed: its
+// init would wait for ever.
 func owedKill(s State) []Effect {
 	if !Alive(s) || !s.Stopping.Killing || s.Stopping.KillSent {
 		return nil

@@ -12,37 +12,37 @@ import (
 type Kind string
 
 const (
-	// Internal is a failure that the caller can neither cause nor mend.
+	// Internal is a failure that the caller neither caused nor can fix.
 	Internal Kind = "internal"
-	// Invalid means that the request can never succeed as it is.
+	// Invalid means that the request can never succeed unchanged.
 	Invalid Kind = "invalid"
 	// NotFound means that what the request names does not exist.
 	NotFound Kind = "not found"
-	// Exists means that the request's name belongs to something different.
+	// Exists means that the request's name belongs to something else.
 	Exists Kind = "exists"
 	// Precondition means that what the request names is in the wrong state.
 	Precondition Kind = "precondition"
 	// Unavailable means that the same request may succeed later.
 	Unavailable Kind = "unavailable"
-	// Deadline means that a step did not end in its time.
+	// Deadline means that a step did not end in time.
 	Deadline Kind = "deadline"
 	// Unauthorized means that a registry refused the credentials.
 	Unauthorized Kind = "unauthorized"
 	// RateLimited means that a registry asked to slow down.
 	RateLimited Kind = "rate limited"
-	// Unsupported means that this node cannot do what the request asks for.
+	// Unsupported means that this node cannot do what was requested.
 	Unsupported Kind = "unsupported"
 	// SignatureRefused means that the image trust policy refused an image.
 	SignatureRefused Kind = "signature refused"
-	// Interrupted means that the work ended with the daemon that began it.
+	// Interrupted means that whatever did the work (the daemon, the container, the
+	// node) ended first.
 	Interrupted Kind = "interrupted"
 )
 
-// Fault is a failure as it is recorded in events and reported to callers. The
-// zero Fault means that nothing failed.
+// Fault is a failure as events record it and callers see it. The zero Fault means that
+// nothing failed.
 type Fault struct {
-	// Op is what was tried, in the words of the effect or the call ("attach
-	// network").
+	// Op is what was tried, in the words of the effect or the call ("attach network").
 	Op string
 	// Kind is what the caller can do about it.
 	Kind Kind

@@ -1,24 +1,27 @@
-// Package host is the machine of the node's own stream: what happened to the
-// daemon, the monitor and the configuration rather than to a pod. It owes
-// nothing; the node's reactions to these facts are commands to other machines.
+// Package host is the machine of the node's own stream: what happened to the daemon,
+// the monitor and the configuration rather than to a pod. It owes nothing; the node
+// reacts to these facts with commands to other machines.
+//
+// It does no I/O and reads no clock. It must not know protoactor, the log, the CRI,
+// any driver or any other machine.
 package host
 
 import "time"
 
-// State is what later decisions need of the node's history.
+// State is what later decisions need to know of the node's past.
 type State struct {
 	// BootID is the kernel's boot id at the last start of the daemon.
 	BootID string
-	// Running: the last daemon has not said that it stopped.
+	// Running: the last daemon did not report that it stopped.
 	Running bool
 }
 
-// Command tells the machine what the node saw.
+// Command is a report of the daemon.
 //
 //sumtype:decl
 type Command interface{ command() }
 
-// StartDaemon says that the daemon is starting.
+// StartDaemon reports that the daemon is starting.
 type StartDaemon struct {
 	BootID  string
 	Version string
@@ -26,27 +29,27 @@ type StartDaemon struct {
 	At      time.Time
 }
 
-// StopDaemon says that the daemon is stopping in good order.
+// StopDaemon reports that the daemon is shutting down in order.
 type StopDaemon struct{ At time.Time }
 
-// ReportMonitor says that a monitor was started or met.
+// ReportMonitor reports that the daemon started a monitor, or found one running.
 type ReportMonitor struct {
 	PID     int
 	Version string
 }
 
-// ReportMonitorLoss says that the monitor went away.
+// ReportMonitorLoss reports that the monitor is gone.
 type ReportMonitorLoss struct{ Reason string }
 
-// ReportNetwork says that the CNI configuration was read anew.
+// ReportNetwork reports that the CNI configuration was read again.
 type ReportNetwork struct {
-	// Network is the name of the default network; empty when there is none.
+	// Network is the name of the default network; empty if there is none.
 	Network string
 	// Problem is why there is none.
 	Problem string
 }
 
-// ReportQuarantine says that a stream could not be replayed and is left alone.
+// ReportQuarantine reports that a stream could not be replayed and is left alone.
 type ReportQuarantine struct{ Stream, Reason string }
 
 func (StartDaemon) command()       {}
@@ -61,39 +64,40 @@ func (ReportQuarantine) command()  {}
 //sumtype:decl
 type Event interface{ event() }
 
-// DaemonStarted: a daemon began to serve this log.
+// DaemonStarted: the daemon opened this log and is starting.
 type DaemonStarted struct {
 	BootID  string
 	Version string
 	PID     int
 	At      time.Time
-	// Crashed: the daemon before it did not stop in good order.
+	// Crashed: the daemon before it did not report that it stopped.
 	Crashed bool
 }
 
-// DaemonStopped: the daemon stopped in good order.
+// DaemonStopped: the daemon is shutting down in order.
 type DaemonStopped struct{ At time.Time }
 
-// NodeRebooted: the kernel's boot id is another than the last daemon's. Every
-// process, mount and namespace of before is gone.
+// NodeRebooted: the daemon found another boot id than the last daemon did. Every
+// process, mount and namespace from before is gone.
 type NodeRebooted struct{ Before, Now string }
 
-// MonitorStarted: a monitor was started or met.
+// MonitorStarted: the daemon started a monitor, or found one running.
 type MonitorStarted struct {
 	PID     int
 	Version string
 }
 
-// MonitorLost: the monitor went away.
+// MonitorLost: the daemon saw the monitor end.
 type MonitorLost struct{ Reason string }
 
-// NetworkConfigured: the pod network is the one named.
+// NetworkConfigured: the daemon read the CNI configuration; new pods get this network.
 type NetworkConfigured struct{ Network string }
 
-// NetworkUnconfigured: there is no usable pod network.
+// NetworkUnconfigured: the daemon found no usable CNI configuration.
 type NetworkUnconfigured struct{ Problem string }
 
-// StreamQuarantined: a stream could not be replayed and is left alone.
+// StreamQuarantined: the node could not replay a stream, or its machine kept
+// panicking; the stream is left alone.
 type StreamQuarantined struct{ Stream, Reason string }
 
 func (DaemonStarted) event()       {}
@@ -105,7 +109,7 @@ func (NetworkConfigured) event()   {}
 func (NetworkUnconfigured) event() {}
 func (StreamQuarantined) event()   {}
 
-// Decide says which facts follow from a command.
+// Decide returns the facts that follow from a command.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case StartDaemon:

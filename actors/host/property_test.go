@@ -8,8 +8,8 @@ import (
 	"github.com/stele-runtime/stele/actors/machinetest"
 )
 
-// The host machine refuses nothing and owes nothing: all that can go wrong is
-// that it isn't pure or total.
+// The host machine refuses nothing and owes nothing: it can only fail to be pure or
+// total.
 func TestEvents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { machinetest.Events(t, underTest, 40) })
 }

@@ -1,5 +1,5 @@
-// Package id holds the identifiers that more than one machine speaks of, as
-// types, so that a container's id cannot be passed where a sandbox's is meant.
+// Package id holds the identifiers that several machines share, as types, so that a
+// container's id cannot be passed for a sandbox's.
 package id
 
 // Sandbox identifies a pod sandbox: 64 lower-case hexadecimal digits, chosen at
@@ -10,11 +10,11 @@ type Sandbox string
 // Container identifies a container, in the form of a Sandbox id.
 type Container string
 
-// Exec identifies one command that runs beside a container's own process.
+// Exec identifies one command that runs beside a container's own process (ExecSync).
 type Exec string
 
-// Pull identifies one pull of an image reference, together with the credentials
-// that it uses; it reveals nothing about them.
+// Pull identifies one pull of an image reference and the credentials that it uses; it
+// reveals nothing about them.
 type Pull string
 
 // Load identifies one load of an archive's images.

@@ -2,7 +2,7 @@ package image
 
 import "github.com/stele-runtime/stele/actors/id"
 
-// PullAnswer is the answer to RequestPull; the image is in State.Last then.
+// PullAnswer answers RequestPull; the image is then in State.Last.
 func PullAnswer(p id.Pull) func(State, Event) (done bool, err error) {
 	return func(_ State, e Event) (bool, error) {
 		switch e := e.(type) {
@@ -12,13 +12,13 @@ func PullAnswer(p id.Pull) func(State, Event) (done bool, err error) {
 			if e.Pull == p {
 				return true, e.Fault.Err()
 			}
-		default: // Every other event leaves the caller waiting.
+		default: // Other events are no answer.
 		}
 		return false, nil
 	}
 }
 
-// LoadAnswer is the answer to RequestLoad; the images are in State.LastLoad then.
+// LoadAnswer answers RequestLoad; the images are then in State.LastLoad.
 func LoadAnswer(l id.Load) func(State, Event) (done bool, err error) {
 	return func(_ State, e Event) (bool, error) {
 		switch e := e.(type) {
@@ -28,20 +28,20 @@ func LoadAnswer(l id.Load) func(State, Event) (done bool, err error) {
 			if e.Load == l {
 				return true, e.Fault.Err()
 			}
-		default: // Every other event leaves the caller waiting.
+		default: // Other events are no answer.
 		}
 		return false, nil
 	}
 }
 
-// RemoveAnswer is the answer to Remove.
+// RemoveAnswer answers Remove.
 func RemoveAnswer(_ State, e Event) (done bool, err error) {
 	switch e := e.(type) {
 	case ImageRemoved:
 		return true, nil
 	case RemoveFailed:
 		return true, e.Fault.Err()
-	default: // Every other event leaves the caller waiting.
+	default: // Other events are no answer.
 	}
 	return false, nil
 }

@@ -11,8 +11,8 @@ import (
 //sumtype:decl
 type Command interface{ command() }
 
-// RequestPull asks for the reference to be pulled (PullImage). A pull with the same
-// id that is under way is joined.
+// RequestPull asks for the reference to be pulled (PullImage). It joins a pull with
+// the same id that is under way.
 type RequestPull struct {
 	Ref           string
 	Pull          id.Pull
@@ -20,13 +20,13 @@ type RequestPull struct {
 	At            time.Time
 }
 
-// RequestLoad asks for the images of an archive to be put into the store (`stele
-// image load`). Ref is the archive, TRANSPORT:PATH.
+// RequestLoad asks for an archive's images to be put into the store (`stele image
+// load`). Ref is the archive, TRANSPORT:PATH.
 type RequestLoad struct {
 	Ref  string
 	Load id.Load
-	// Name is to be the name of the archive's one image; empty for those that the
-	// archive gives.
+	// Name is the name to give to the archive's only image; empty for the names in the
+	// archive.
 	Name string
 	At   time.Time
 }
@@ -34,13 +34,13 @@ type RequestLoad struct {
 // Remove asks for the reference to be removed from the store (RemoveImage).
 type Remove struct{ Ref string }
 
-// NoteResolved: the registry has said what the reference stands for.
+// NoteResolved is the puller's report of what the reference stands for.
 type NoteResolved struct {
 	Pull id.Pull
 	Resolved
 }
 
-// NoteLayer: a layer has come.
+// NoteLayer is the puller's report that it has a layer.
 type NoteLayer struct {
 	Pull  id.Pull
 	Layer Layer
@@ -51,13 +51,13 @@ type FetchImageDone struct {
 	Pull    id.Pull
 	ImageID string
 	Digest  string
-	// Bytes is how much was transferred, also if there is an error.
+	// Bytes is how much was transferred, even if there is an error.
 	Bytes uint64
 	Err   error
 }
 
 // LoadImagesDone is the outcome of LoadImages. Images are those that were loaded,
-// also if there is an error.
+// even if there is an error.
 type LoadImagesDone struct {
 	Load   id.Load
 	Images []Loaded

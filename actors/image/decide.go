@@ -2,8 +2,8 @@ package image
 
 import "github.com/stele-runtime/stele/actors/fault"
 
-// Decide says which facts follow from a command. No events and no error means
-// that the command asks for what is already under way.
+// Decide returns the facts that follow from a command. No events and no error mean
+// that what the command asks for is already under way.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case RequestPull:

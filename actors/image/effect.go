@@ -10,21 +10,20 @@ import (
 //
 //sumtype:decl
 type Effect interface {
-	// Key tells an effect from all others that the same state can owe.
+	// Key identifies the effect among all that one state can owe.
 	Key() string
-	// Resource names what the effect works on; effects on one resource never
-	// run at the same time.
+	// Resource names what the effect works on. Effects on one resource never overlap.
 	Resource() string
-	// NotBefore is when the effect may be issued; the zero time means now.
+	// NotBefore is the earliest time to issue the effect; zero means now.
 	NotBefore() time.Time
-	// Failed is the effect's outcome when it failed, or panicked, at a time. With
-	// no error it is that of a success with nothing to report.
+	// Failed returns the outcome of the effect if it failed or panicked; with a nil
+	// error, that of a success with nothing more to report.
 	Failed(err error, at time.Time) Command
 	effect()
 }
 
-// immediate is embedded in every effect: the seal, and that none of them waits.
-// What failed is not tried again by itself.
+// immediate is embedded in every effect. It seals the interface; no effect waits,
+// because none is retried.
 type immediate struct{}
 
 func (immediate) NotBefore() time.Time { return time.Time{} }
@@ -44,8 +43,8 @@ func (e FetchImage) Failed(err error, _ time.Time) Command {
 	return FetchImageDone{Pull: e.Pull, Err: err}
 }
 
-// LoadImages puts the images of an archive into the store. It can be repeated: what
-// is there is not loaded twice.
+// LoadImages puts the images of an archive into the store. It can be repeated: an
+// image that is there is not loaded again.
 type LoadImages struct {
 	Ref, Name string
 	Load      id.Load

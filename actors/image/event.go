@@ -12,7 +12,7 @@ import (
 //sumtype:decl
 type Event interface{ event() }
 
-// PullRequested: the reference is owed a pull.
+// PullRequested: the machine accepted the kubelet's PullImage. The pull is owed.
 type PullRequested struct {
 	Ref           string
 	Pull          id.Pull
@@ -20,21 +20,21 @@ type PullRequested struct {
 	At            time.Time
 }
 
-// ImageResolved: the registry has said what the reference stands for. A pull that
-// is tried again says so again if that has changed meanwhile.
+// ImageResolved: the registry said what the reference stands for. If a retry within
+// the pull gets another answer, there is another event.
 type ImageResolved struct {
 	Pull id.Pull
 	Resolved
 }
 
-// LayerFetched: a layer is in the store, or on the disk until those below it are.
-// What was in the store before has come without a transfer.
+// LayerFetched: the puller has a layer in the store, or on the disk until the layers
+// below it are in the store.
 type LayerFetched struct {
 	Pull  id.Pull
 	Layer Layer
 }
 
-// ImagePulled: all layers are unpacked, and the image is in the store, under the
+// ImagePulled: the puller unpacked all layers; the store has the image under the
 // reference.
 type ImagePulled struct {
 	Pull    id.Pull
@@ -43,16 +43,16 @@ type ImagePulled struct {
 	Bytes   uint64
 }
 
-// PullFailed: the pull ended without an image. Layers that were whole are kept for
-// a while, for the next try.
+// PullFailed: the puller ended without an image, or its daemon ended first. Complete
+// layers are kept for a while, for the next attempt.
 type PullFailed struct {
 	Pull  id.Pull
 	Fault fault.Fault
-	// Bytes is how much was transferred in vain.
+	// Bytes is how much was transferred.
 	Bytes uint64
 }
 
-// LoadRequested: the archive is owed its loading.
+// LoadRequested: the machine accepted a `stele image load`. The load is owed.
 type LoadRequested struct {
 	Ref  string
 	Load id.Load
@@ -60,27 +60,27 @@ type LoadRequested struct {
 	At   time.Time
 }
 
-// ImagesLoaded: the archive's images are in the store.
+// ImagesLoaded: the store has the archive's images.
 type ImagesLoaded struct {
 	Load   id.Load
 	Images []Loaded
 }
 
-// LoadFailed: an image of the archive was refused. Images are those that were
-// loaded before it, and stay.
+// LoadFailed: the store, or the trust policy, refused an image of the archive. Images
+// are those loaded before it; they stay.
 type LoadFailed struct {
 	Load   id.Load
 	Images []Loaded
 	Fault  fault.Fault
 }
 
-// RemoveRequested: the reference is owed its removal.
+// RemoveRequested: the machine accepted a RemoveImage. The removal is owed.
 type RemoveRequested struct{ Ref string }
 
 // ImageRemoved: the store no longer knows the reference.
 type ImageRemoved struct{}
 
-// RemoveFailed: the store kept it.
+// RemoveFailed: the store kept it. The removal is no longer owed.
 type RemoveFailed struct{ Fault fault.Fault }
 
 func (PullRequested) event()   {}

@@ -1,6 +1,6 @@
 package image
 
-// Owed names the effects that the state still calls for, in a fixed order.
+// Owed returns the effects that the state still calls for, in a fixed order.
 func Owed(s State) []Effect {
 	var owed []Effect
 	for _, p := range s.pullIDs() {

@@ -44,7 +44,7 @@ func call(t *rapid.T, w *walk) image.Command {
 	return image.Remove{Ref: ref}
 }
 
-// news is what a pull that is under way can tell.
+// news is what the puller can report of a pull under way.
 func news(t *rapid.T, w *walk) (image.Command, bool) {
 	pulls := slices.Sorted(maps.Keys(w.Life.State.Pulls))
 	if len(pulls) == 0 || !rapid.Bool().Draw(t, "news") {

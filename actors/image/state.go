@@ -19,31 +19,31 @@ import (
 //	  │    Remove                done
 //	  └────────────► removing ──────────► idle
 type State struct {
-	// Ref is the reference as it was asked for.
+	// Ref is the reference as requested.
 	Ref string
 	// Pulls holds the pulls under way.
 	Pulls map[id.Pull]Pull `json:",omitempty"`
-	// Loads holds the loads under way, of an archive called Ref.
+	// Loads holds the loads under way, of the archive Ref.
 	Loads map[id.Load]Load `json:",omitempty"`
 	// Removing: the reference is owed its removal from the store.
 	Removing bool `json:",omitempty"`
-	// Last is how the last pull ended, LastLoad how the last load did.
+	// Last is how the last pull ended, LastLoad how the last load ended.
 	Last     Result     `json:",omitzero"`
 	LastLoad LoadResult `json:",omitzero"`
 }
 
 // Load is a load under way.
 type Load struct {
-	// Name is to be the image's name, if it is not empty.
+	// Name is the name to give to the image, if it is not empty.
 	Name        string `json:",omitempty"`
 	RequestedAt time.Time
 }
 
 // Loaded is an image that was loaded.
 type Loaded struct {
-	// Name is the full name under which it is in the store.
+	// Name is its full name in the store.
 	Name string
-	// ImageID is its id in the store, Digest that of what the archive has.
+	// ImageID is its id in the store, Digest that of its manifest in the archive.
 	ImageID, Digest string
 }
 
@@ -60,32 +60,32 @@ type Pull struct {
 	// SandboxConfig is the CRI's PodSandboxConfig that came with the request,
 	// protobuf-encoded; it may be empty.
 	SandboxConfig []byte `json:",omitempty"`
-	// Resolved is what it fetches, once that is known.
+	// Resolved is what it fetches, once known.
 	Resolved Resolved `json:",omitzero"`
-	// Fetched is how many layers have come, Bytes how much was transferred for them.
+	// Fetched is how many layers arrived, Bytes how much was transferred for them.
 	Fetched int    `json:",omitempty"`
 	Bytes   uint64 `json:",omitempty"`
 }
 
 // Resolved is what a reference stands for.
 type Resolved struct {
-	// Name is the full name under which the image is pulled.
+	// Name is the full name of the image that is pulled.
 	Name string
 	// Digest is the digest of what the registry has under the name, Manifest that of
-	// this platform's manifest; they differ if the first is an index's.
+	// this platform's manifest; they differ if Digest is an index's.
 	Digest, Manifest string
-	// Layers is how many there are, Bytes how big they are as they are transferred;
-	// -1 if the manifest does not say.
+	// Layers is their number, Bytes their size as transferred, -1 if the manifest does
+	// not say.
 	Layers int
 	Bytes  int64
 }
 
-// Layer is a layer that has come.
+// Layer is a layer that arrived.
 type Layer struct {
 	Digest string
 	// Bytes is how much was transferred.
 	Bytes uint64
-	// Present: it was in the store before.
+	// Present: the store had it already, and nothing was transferred.
 	Present bool
 }
 

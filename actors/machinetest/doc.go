@@ -4,12 +4,11 @@
 //   - Traces runs the golden traces of a machine: commented scenarios in
 //     testdata, with commands in, and events, phase, owed effects and answers out.
 //     The flag -update rewrites them.
-//   - Walk takes a machine through random lives, with effects that are under way,
-//     late, failed or lost in a crash, and checks what must hold in all of them.
+//   - Walk takes a machine through random lives, in which effects are late, fail, or
+//     get lost in a crash, and checks what must hold in all of them.
 //
-// Both drive a machine through Life, which checks at every step what holds for
-// each command: that the functions are pure, deterministic and total, and that a
-// state survives a snapshot and a replay.
+// Both drive a machine through Life, which checks at every step that the functions are
+// pure, deterministic and total, and that the state survives encoding and a replay.
 //
-// It knows no machine: what it needs of one is in Machine. Read life.go first.
+// It knows no machine: Machine holds what it needs of one. Read life.go first.
 package machinetest

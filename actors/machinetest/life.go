@@ -12,28 +12,28 @@ import (
 
 // Effect is what this package needs to know of an effect.
 type Effect interface {
-	// Key tells the effect from all others that the same state can owe.
+	// Key identifies the effect among all that one state can owe.
 	Key() string
-	// Resource names what it works on; effects on one resource never overlap.
+	// Resource names what it works on. Effects on one resource never overlap.
 	Resource() string
-	// NotBefore is when it may be issued; the zero time means now.
+	// NotBefore is the earliest time to issue it; zero means now.
 	NotBefore() time.Time
 }
 
 // NoEffect is the Effect of a machine that owes nothing.
 type NoEffect struct{}
 
-// Key is empty, for there is no such effect.
+// Key is empty: there is no such effect.
 func (NoEffect) Key() string { return "" }
 
-// Resource is empty, for there is no such effect.
+// Resource is empty: there is no such effect.
 func (NoEffect) Resource() string { return "" }
 
-// NotBefore is the zero time, for there is no such effect.
+// NotBefore is zero: there is no such effect.
 func (NoEffect) NotBefore() time.Time { return time.Time{} }
 
-// Answer says whether a caller has its answer, as actors/entity asks it: with
-// the state that the command led to and no event, then after every later event.
+// Answer says whether a caller has its answer. It is called as actors/entity calls it:
+// with the state right after the command and no event, then with every later event.
 type Answer[S, E any] func(S, E) (done bool, err error)
 
 // Machine is a machine under test: S, C, E and F are its State, Command, Event
@@ -41,16 +41,15 @@ type Answer[S, E any] func(S, E) (done bool, err error)
 type Machine[S, C, E any, F Effect] struct {
 	Decide func(S, C) ([]E, error)
 	Evolve func(S, E) S
-	// Owed is nil for a machine that owes nothing, and so is Failed, the Failed
-	// method of its effects.
+	// Owed, and Failed, the effects' method, are nil for a machine that owes nothing.
 	Owed   func(S) []F
 	Failed func(f F, err error, at time.Time) C
-	// Describe says in a few words where the state is.
+	// Describe says in a few words what state it is.
 	Describe func(S) string
-	// Answer returns what the caller of a command waits for; nil means that the
-	// answer is there as soon as the command is durable.
+	// Answer returns what the caller of a command waits for; nil means that durable
+	// events are the answer.
 	Answer func(C) Answer[S, E]
-	// Commands, Events and Effects hold one value of each type there is.
+	// Commands, Events and Effects hold one value of every type.
 	Commands []C
 	Events   []E
 	Effects  []F
@@ -69,12 +68,11 @@ type TB interface {
 	Fatalf(format string, args ...any)
 }
 
-// Life is one instance of a machine and all that happened to it.
+// Life is one instance of a machine and everything that happened to it.
 type Life[S, C, E any, F Effect] struct {
 	Machine Machine[S, C, E, F]
 	State   S
-	// Events are the history; Causes holds, for each event, the command that led
-	// to it, in words.
+	// Events are the history; Causes holds a description of the command behind each.
 	Events []E
 	Causes []string
 }
@@ -85,10 +83,9 @@ type Step[S, E any] struct {
 	State S
 }
 
-// Do gives the machine a command and returns what followed. It fails the test if
-// one of the machine's functions does something else when it is asked again,
-// changes its arguments, or panics, or if the state would not survive a
-// snapshot.
+// Do gives the machine a command and returns what followed. It fails the test if one
+// of the machine's functions is not deterministic, changes its arguments or panics, or
+// if the state would not survive encoding.
 func (l *Life[S, C, E, F]) Do(t TB, c C) (steps []Step[S, E], refused error) {
 	t.Helper()
 	defer l.explain(t, fmt.Sprintf("command %T", c))
@@ -127,7 +124,8 @@ func (l *Life[S, C, E, F]) evolve(t TB, e E) {
 	l.State = next
 }
 
-// check tests what holds for every state.
+// check checks what holds for every state: among others, that its exported fields are
+// all that counts. Checkpoints keep those, and JSON, which is tried here, shows them.
 func (l *Life[S, C, E, F]) check(t TB) {
 	t.Helper()
 	owed := l.Machine.owed(l.State)
@@ -141,19 +139,19 @@ func (l *Life[S, C, E, F]) check(t TB) {
 		}
 		keys[f.Key()] = true
 	}
-	snapshot, err := json.Marshal(l.State)
+	encoded, err := json.Marshal(l.State)
 	if err != nil {
-		t.Fatalf("the state has no snapshot: %v", err)
+		t.Fatalf("the state cannot be encoded: %v", err)
 	}
 	var restored S
-	if err := json.Unmarshal(snapshot, &restored); err != nil {
-		t.Fatalf("the snapshot %s does not load: %v", snapshot, err)
+	if err := json.Unmarshal(encoded, &restored); err != nil {
+		t.Fatalf("%s does not decode: %v", encoded, err)
 	}
 	if diff := diff(l.State, restored); diff != "" {
-		t.Fatalf("the state is another after a snapshot (-state +restored):\n%s", diff)
+		t.Fatalf("the state changed by encoding (-state +restored):\n%s", diff)
 	}
 	if diff := diff(owed, l.Machine.owed(restored)); diff != "" {
-		t.Fatalf("something else is owed after a snapshot (-state +restored):\n%s", diff)
+		t.Fatalf("what is owed changed by encoding (-state +restored):\n%s", diff)
 	}
 }
 
@@ -167,16 +165,16 @@ func (l *Life[S, C, E, F]) Replay(t TB) {
 		s = l.Machine.Evolve(s, e)
 	}
 	if diff := diff(l.State, s); diff != "" {
-		t.Fatalf("the state is another after a replay (-state +replayed):\n%s", diff)
+		t.Fatalf("the state changed in a replay (-state +replayed):\n%s", diff)
 	}
 	l.State = s
 }
 
-// explain turns a panic of the machine into a failure that tells the history.
+// explain turns a panic of the machine into a failure with the history.
 func (l *Life[S, C, E, F]) explain(t TB, doing string) {
 	t.Helper()
-	// A test's own way to end is a panic in some test libraries; only a machine's
-	// panics are runtime errors.
+	// Some test libraries end a test with a panic of their own. A machine's panics are
+	// runtime errors.
 	switch p := recover().(type) {
 	case nil:
 	case interface{ RuntimeError() }:
@@ -186,7 +184,7 @@ func (l *Life[S, C, E, F]) explain(t TB, doing string) {
 	}
 }
 
-// History is what happened, one event a line, each with its cause.
+// History returns what happened, one event a line, each with its cause.
 func (l *Life[S, C, E, F]) History() string {
 	var text string
 	for i, e := range l.Events {
@@ -195,8 +193,8 @@ func (l *Life[S, C, E, F]) History() string {
 	return text
 }
 
-// diff compares as a snapshot does: an empty map or slice and none are the same,
-// and so are two times that are the same instant.
+// diff compares as an encoding would: empty and nil maps and slices are equal, and so
+// are times of the same instant.
 func diff(a, b any) string {
 	if reflect.DeepEqual(a, b) {
 		return ""
@@ -204,5 +202,5 @@ func diff(a, b any) string {
 	return cmp.Diff(a, b, cmpopts.EquateEmpty(), cmp.Exporter(func(reflect.Type) bool { return true }))
 }
 
-// dump shows every bit of a value, to see whether it was changed.
+// dump shows a value in full, to find out whether it changed.
 func dump(v any) string { return fmt.Sprintf("%#v", v) }

@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Outcomes checks that what an effect's Failed returns is an outcome of that very
-// effect, has the error and the time, and has every field that the two share.
+// Outcomes checks that an effect's Failed returns the outcome of that effect, with the
+// error, the time, and every field that the two have in common.
 func Outcomes[S, C, E any, F Effect](t *testing.T, m Machine[S, C, E, F]) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := stray(t, m.Effects)

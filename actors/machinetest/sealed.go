@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// sealed returns the names of the types in the package under test that have a
-// method of the given name of their own: the members of a sealed interface, which
-// reflection cannot list.
+// sealed returns the names of the types in the package under test that declare a
+// method of the given name: the members of a sealed interface, which reflection cannot
+// list.
 func sealed(t *testing.T, method string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(".")
@@ -50,7 +50,7 @@ func typeNames[T any](values []T) []string {
 	return names
 }
 
-// missing returns what is in all but not in some.
+// missing returns what all has and some has not.
 func missing(all, some []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(some, name) })
 }

@@ -8,9 +8,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Strays checks that nothing can break a machine: whatever command comes in
-// whatever state, with whatever in it, the functions are total and pure, states
-// survive snapshots and replays, and final states absorb.
+// Strays checks that no command can break a machine, in any state and with any
+// content: the functions are total and pure, states survive encoding and replays, and
+// nothing leads out of final states.
 func Strays[S, C, E any, F Effect](t *rapid.T, rules Rules[S, C, E, F], steps int) {
 	w := NewWalk(rules)
 	for range rapid.IntRange(0, steps).Draw(t, "steps") {
@@ -29,7 +29,7 @@ func Strays[S, C, E any, F Effect](t *rapid.T, rules Rules[S, C, E, F], steps in
 }
 
 // Events checks that Evolve and Owed are total: any events in any order lead to a
-// state that can be saved, and owe something.
+// state that survives encoding.
 func Events[S, C, E any, F Effect](t *rapid.T, m Machine[S, C, E, F], steps int) {
 	l := Life[S, C, E, F]{Machine: m}
 	defer l.explain(t, "evolve")
@@ -41,7 +41,7 @@ func Events[S, C, E any, F Effect](t *rapid.T, m Machine[S, C, E, F], steps int)
 	}
 }
 
-// stray draws a value of one of the given values' types with anything in it.
+// stray draws a value of one of the given values' types, with arbitrary content.
 func stray[T any](t *rapid.T, all []T) T {
 	v := reflect.New(reflect.TypeOf(rapid.SampledFrom(all).Draw(t, "type"))).Elem()
 	fill(t, v)

@@ -12,13 +12,12 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-// Epoch is when every trace and every walk begins. Times are written as what has
-// passed since.
+// Epoch is when every trace and every walk begins. Times are written as offsets from
+// it.
 var Epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Describe writes a value as traces show it: the name of its type, then the
-// fields that are not zero, with dots between the levels. Lists of values are
-// separated by semicolons.
+// Describe writes a value as traces show it: the name of its type, then the non-zero
+// fields, with dots between levels. Semicolons separate the values of a list.
 func Describe(v any) string {
 	if list := reflect.ValueOf(v); list.Kind() == reflect.Slice {
 		var parts []string
@@ -31,7 +30,7 @@ func Describe(v any) string {
 	return strings.Join(append(words, fields("", reflect.ValueOf(v))...), " ")
 }
 
-// fields writes what v holds, as words of the form path=value.
+// fields writes the content of v, as words of the form path=value.
 func fields(path string, v reflect.Value) []string {
 	if v.IsZero() {
 		return nil
@@ -80,7 +79,7 @@ func structFields(path string, v reflect.Value) []string {
 	for i := range v.NumField() {
 		switch field := v.Type().Field(i); {
 		case field.Name == "Pod" || field.Name == "Spec":
-			// What an effect carries of its owner is the same in all of them.
+			// Every effect carries the same of its owner.
 		case field.Anonymous && !field.IsExported():
 			words = append(words, structFields(path, v.Field(i))...)
 		default:
@@ -106,8 +105,8 @@ func quote(s string) string {
 	return s
 }
 
-// parse fills in the value that the words describe, in the form that Describe
-// writes. Every field that is called At and not mentioned is set to now.
+// parse fills in the value that the words describe, in Describe's form. A field At
+// that is not mentioned is set to now.
 func parse(v reflect.Value, words []string, now time.Time) error {
 	for _, word := range words {
 		path, text, ok := strings.Cut(word, "=")
@@ -179,11 +178,11 @@ func set(field reflect.Value, text string) error {
 	return nil
 }
 
-// kinds are the classes that an error in a trace can be given, as a prefix.
+// kinds are the fault kinds that an error in a trace may have as its prefix.
 var kinds = []fault.Kind{fault.Unavailable, fault.Deadline, fault.NotFound, fault.Unauthorized, fault.Interrupted}
 
-// failure makes the error that a driver returned: a fault if the text begins
-// with its kind ("unavailable: no address is left"), any error if it doesn't.
+// failure returns the error of a driver: a fault if the text begins with a kind
+// ("unavailable: no address is left"), a plain error otherwise.
 func failure(text string) error {
 	for _, kind := range kinds {
 		if reason, ok := strings.CutPrefix(text, string(kind)+": "); ok {
@@ -206,7 +205,7 @@ func stamp(v reflect.Value, now time.Time) {
 	}
 }
 
-// words splits a line at spaces that are not within quotes.
+// words splits a line at spaces outside of quotes.
 func words(line string) []string {
 	var words []string
 	var quoted, escaped bool

@@ -17,8 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden traces in testdata with what the machines do now")
 
-// Traces runs every testdata/*.txt of the package under test and compares it
-// with itself. A trace consists of
+// Traces runs every testdata/*.txt of the package under test and compares the outcome
+// with the file. A trace consists of
 //
 //	# a comment
 //	kubelet: Run ID=p1 Handler=runc      a command whose caller is called kubelet
@@ -26,12 +26,11 @@ var update = flag.Bool("update", false, "rewrite the golden traces in testdata w
 //	wait 10s                             time passes
 //	restart                              the daemon ends and replays its log
 //
-// at the beginnings of lines, and of what follows from each, indented by a tab:
-// the events, in order; where the machine is then and what it owes; the refusal
-// or the answers that callers get at that point. A field called At that is not
-// mentioned is the present.
+// at the beginning of a line, each followed by its consequences, indented by a tab: the
+// events, in order; the state and what it owes; the refusal, or the answers that callers
+// get at that point. A field At that is not mentioned is the present.
 //
-// It fails also if there is a command, event or effect that no trace shows.
+// It also fails if no trace shows some command, event or effect.
 func Traces[S, C, E any, F Effect](t *testing.T, m Machine[S, C, E, F]) {
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(paths) == 0 {
@@ -50,7 +49,7 @@ func Traces[S, C, E any, F Effect](t *testing.T, m Machine[S, C, E, F]) {
 				return
 			}
 			if !*update {
-				t.Fatalf("%s tells another story (-update rewrites it):\n%s", path, diff(lines(string(want)), lines(got)))
+				t.Fatalf("%s differs (-update rewrites it):\n%s", path, diff(lines(string(want)), lines(got)))
 			}
 			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 				t.Fatal(err)
@@ -94,7 +93,7 @@ func (r *runner[S, C, E, F]) say(format string, args ...any) {
 	fmt.Fprintf(&r.out, "\t"+format+"\n", args...)
 }
 
-// run executes a trace and returns it with what really followed.
+// run executes a trace and returns it with the actual consequences.
 func (r *runner[S, C, E, F]) run(t *testing.T, text string) string {
 	for i, line := range lines(strings.TrimSuffix(text, "\n")) {
 		if strings.HasPrefix(line, "\t") {
@@ -125,7 +124,7 @@ func (r *runner[S, C, E, F]) line(t *testing.T, line string) error {
 		r.now = r.now.Add(d)
 		return err
 	case args[0] == "restart":
-		r.callers = nil // They went with the daemon.
+		r.callers = nil // The daemon's end ends their calls.
 		r.life.Replay(t)
 		r.where()
 		return nil
@@ -176,7 +175,7 @@ func (r *runner[S, C, E, F]) do(t *testing.T, name string, c C) {
 	}
 }
 
-// answered tells a caller the answer, if it is there.
+// answered gives a caller its answer, if there is one.
 func (r *runner[S, C, E, F]) answered(c caller[S, E], now Step[S, E]) bool {
 	if c.answer == nil {
 		r.say("answer to %s: ok", c.name)
@@ -196,7 +195,7 @@ func (r *runner[S, C, E, F]) answered(c caller[S, E], now Step[S, E]) bool {
 
 func describeError(err error) string { return string(fault.KindOf(err)) + ": " + err.Error() }
 
-// where says in which phase the machine is and what it owes.
+// where writes the machine's phase and what it owes.
 func (r *runner[S, C, E, F]) where() {
 	text := r.life.Machine.Describe(r.life.State)
 	owed := r.life.Machine.owed(r.life.State)

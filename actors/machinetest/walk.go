@@ -8,36 +8,35 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Rules is what a walk must know of a machine beyond its functions.
+// Rules is what a walk needs to know of a machine beyond its functions.
 type Rules[S, C, E any, F Effect] struct {
 	Machine Machine[S, C, E, F]
-	// Call draws a command that somebody outside could send now.
+	// Call draws a command that a caller could send now.
 	Call func(t *rapid.T, w *Walk[S, C, E, F]) C
-	// Outcome is what comes back from an effect that succeeded.
+	// Outcome is the outcome of an effect that succeeded.
 	Outcome func(f F, now time.Time) C
 	// Nature is what happens by itself once nothing is owed or under way, such as
 	// the exit of a process that was killed; false if nothing does.
 	Nature func(s S, now time.Time) (C, bool)
-	// Cancels reports whether c makes the caller of an earlier command go away; it
-	// may be nil.
+	// Cancels reports whether c means that the caller of an earlier command went away;
+	// it may be nil.
 	Cancels func(c, earlier C) bool
-	// Rebooted is what the machine is told first when the daemon starts after a
-	// reboot; nil for machines that are not.
+	// Rebooted is the machine's first command after a reboot; nil if it gets none.
 	Rebooted func(now time.Time) C
 	// Final reports whether nothing may lead out of the state.
 	Final func(S) bool
 	// Outlives reports whether the effect may be owed in a final state.
 	Outlives func(F) bool
-	// Waits reports whether a state that is not final may owe nothing, because its
-	// next step is a caller's.
+	// Waits reports whether a state that is not final may owe nothing, because the next
+	// step is a caller's.
 	Waits func(S) bool
 	// Hold checks what else must hold after every step; it may be nil.
 	Hold func(t TB, w *Walk[S, C, E, F])
-	// End is what makes any state end.
+	// End is the commands that end any life.
 	End []C
 }
 
-// Asked is a command that somebody waits or waited for.
+// Asked is a command whose caller waits or waited for the answer.
 type Asked[S, C, E any] struct {
 	Command C
 	answer  Answer[S, E]
@@ -46,7 +45,7 @@ type Asked[S, C, E any] struct {
 	Err error
 }
 
-// Walk is a life in which effects take their time, fail, and get lost.
+// Walk is a life in which effects take time, fail, and get lost.
 type Walk[S, C, E any, F Effect] struct {
 	Rules[S, C, E, F]
 	Life Life[S, C, E, F]
@@ -66,8 +65,8 @@ func NewWalk[S, C, E any, F Effect](rules Rules[S, C, E, F]) *Walk[S, C, E, F] {
 	}
 }
 
-// Ramble takes some steps at random: commands from outside, effects that begin
-// and end, time that passes, and crashes of the daemon.
+// Ramble takes random steps: commands from callers, effects that begin and end, time
+// that passes, crashes of the daemon, and reboots.
 func (w *Walk[S, C, E, F]) Ramble(t *rapid.T, steps int) {
 	for range rapid.IntRange(0, steps).Draw(t, "steps") {
 		switch rapid.SampledFrom([]string{
@@ -99,8 +98,7 @@ func (w *Walk[S, C, E, F]) Ramble(t *rapid.T, steps int) {
 	}
 }
 
-// crash ends the daemon: what was under way has no outcome, and nobody waits any
-// more.
+// crash ends the daemon: effects under way have no outcome, and nobody waits any more.
 func (w *Walk[S, C, E, F]) crash(t TB) {
 	t.Helper()
 	w.running, w.Waiting = nil, nil
@@ -109,7 +107,7 @@ func (w *Walk[S, C, E, F]) crash(t TB) {
 
 var errBroken = fmt.Errorf("it is broken")
 
-// Ask gives the machine a command from outside.
+// Ask gives the machine a caller's command.
 func (w *Walk[S, C, E, F]) Ask(t TB, c C) {
 	t.Helper()
 	if w.Cancels != nil {
@@ -127,7 +125,7 @@ func (w *Walk[S, C, E, F]) Ask(t TB, c C) {
 	w.hold(t)
 }
 
-// do gives the machine a command and those who wait their answers.
+// do gives the machine a command, and the waiting callers their answers.
 func (w *Walk[S, C, E, F]) do(t TB, c C) error {
 	t.Helper()
 	wasFinal := w.Final(w.Life.State)
@@ -164,9 +162,9 @@ func (w *Walk[S, C, E, F]) end(t TB, i int, err error) {
 	w.hold(t)
 }
 
-// progress checks that the outcome of an effect changes what is owed: an effect
-// that would be owed at once again is a loop without end, and one that failed is
-// owed later each time, up to five minutes.
+// progress checks that the outcome of an effect changes what is owed: an effect that is
+// owed again at once would loop for ever, and a failed one is owed later each time, up
+// to five minutes.
 func (w *Walk[S, C, E, F]) progress(t TB, f F, err error) {
 	t.Helper()
 	if err == nil {
@@ -212,7 +210,7 @@ func (w *Walk[S, C, E, F]) finalOwes(t TB) {
 	}
 }
 
-// due are the effects that can begin now.
+// due returns the effects that can begin now.
 func (w *Walk[S, C, E, F]) due() []F {
 	return slices.DeleteFunc(w.Machine.owed(w.Life.State), func(f F) bool {
 		return f.NotBefore().After(w.Now) || slices.ContainsFunc(w.running, func(r F) bool {
@@ -221,9 +219,8 @@ func (w *Walk[S, C, E, F]) due() []F {
 	})
 }
 
-// Settle lets everything that is owed succeed, in order and in its time, until
-// nothing is owed. It fails the test if that has no end, or if somebody still
-// waits for an answer then.
+// Settle lets everything that is owed succeed, in order and in its time, until nothing
+// is owed. It fails the test if that does not end, or leaves a caller waiting.
 func (w *Walk[S, C, E, F]) Settle(t TB) {
 	t.Helper()
 	for range 200 {
@@ -261,8 +258,7 @@ func earliest[F Effect](owed []F) time.Time {
 	return first.NotBefore()
 }
 
-// Lives checks random lives: wherever one leads, it comes to rest when effects
-// succeed, and End ends it.
+// Lives checks random lives: each comes to rest once effects succeed, and End ends it.
 func Lives[S, C, E any, F Effect](t *rapid.T, rules Rules[S, C, E, F], steps int) {
 	w := NewWalk(rules)
 	w.Ramble(t, steps)
@@ -278,9 +274,8 @@ func Lives[S, C, E any, F Effect](t *rapid.T, rules Rules[S, C, E, F], steps int
 	w.Life.Replay(t)
 }
 
-// Stubborn checks that the effect with the given key, which the commands lead to,
-// is owed later each time it fails, up to five minutes, and ends when it
-// succeeds.
+// Stubborn checks that the effect with the given key, to which the commands lead, is
+// owed later after each failure, up to five minutes, until it succeeds.
 func Stubborn[S, C, E any, F Effect](t TB, rules Rules[S, C, E, F], key string, commands ...C) {
 	t.Helper()
 	w := NewWalk(rules)
@@ -298,8 +293,7 @@ func Stubborn[S, C, E any, F Effect](t TB, rules Rules[S, C, E, F], key string, 
 	w.Settle(t)
 }
 
-// begin waits until the effect with the key is due, begins it, and returns how
-// long it waited.
+// begin waits until the effect with the key is due, begins it, and returns the wait.
 func (w *Walk[S, C, E, F]) begin(t TB, key string) time.Duration {
 	t.Helper()
 	for _, f := range w.Machine.owed(w.Life.State) {

@@ -2,12 +2,12 @@ package sandbox
 
 import "github.com/stele-runtime/stele/actors/fault"
 
-// The functions of this file say when a caller has its answer. Each is asked
-// first with the state as the command left it and no event, then after every
-// later event with the state that it led to, until it reports done.
+// The functions of this file say when a caller gets its answer. Each is called first
+// with the state right after the command and no event, then with every later event and
+// the state after it, until it reports done.
 
-// RunAnswer is the answer to Run: success once the sandbox is ready, the
-// failure once what was begun is undone, so that the name is free again.
+// RunAnswer answers Run: success once the sandbox is ready, the failure once what was
+// begun is undone and the name is free again.
 func RunAnswer(s State, _ Event) (done bool, err error) {
 	switch s.Phase {
 	case Ready:
@@ -24,9 +24,9 @@ func RunAnswer(s State, _ Event) (done bool, err error) {
 	return true, fault.New(fault.Unavailable, "run pod sandbox", string(s.ID), "it was stopped while it was being created")
 }
 
-// StopAnswer is the answer to Stop: success once no process of the pod runs and
-// the network had its chance to detach; the failure as soon as something that
-// is needed for it fails, although it stays owed.
+// StopAnswer answers Stop: success once no process of the pod runs and detaching the
+// network was tried, a failure as soon as a necessary step fails, although that step
+// stays owed.
 func StopAnswer(s State, e Event) (done bool, err error) {
 	switch s.Phase {
 	case Absent, Stopped, Removing, Removed, Failed:
@@ -36,7 +36,7 @@ func StopAnswer(s State, e Event) (done bool, err error) {
 	return undoFailed(e)
 }
 
-// RemoveAnswer is the answer to Remove: success once the sandbox is gone.
+// RemoveAnswer answers Remove: success once the sandbox is gone.
 func RemoveAnswer(s State, e Event) (done bool, err error) {
 	switch s.Phase {
 	case Absent, Removed, Failed:
@@ -56,7 +56,7 @@ func undoFailed(e Event) (bool, error) {
 		return true, e.Fault.Err()
 	case SandboxReleaseFailed:
 		return true, e.Fault.Err()
-	default: // Every other event leaves the caller waiting.
+	default: // Other events are no answer.
 	}
 	return false, nil
 }

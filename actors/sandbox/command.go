@@ -23,28 +23,29 @@ type Run struct {
 	At           time.Time
 }
 
-// AddContainer asks for a container to be admitted to the pod, before the
-// container's own stream begins.
+// AddContainer asks the pod to admit a container, before the container's own stream
+// begins.
 type AddContainer struct{ Container id.Container }
 
-// ForgetContainer says that a container of the pod is gone.
+// ForgetContainer reports that a container of the pod is gone.
 type ForgetContainer struct{ Container id.Container }
 
 // Stop asks for everything in the pod to be stopped (StopPodSandbox).
 type Stop struct{}
 
-// Remove asks for the sandbox and its containers to be removed
-// (RemovePodSandbox); what still runs is stopped first.
+// Remove asks for the sandbox and its containers to be removed (RemovePodSandbox).
+// What still runs is stopped first.
 type Remove struct{}
 
-// HolderExited says that the process that held the shared PID namespace ended.
+// HolderExited is the monitor's report that the process that held the shared PID
+// namespace ended.
 type HolderExited struct {
 	Code int
 	At   time.Time
 }
 
-// NodeRebooted says that the node was started anew since the last event:
-// nothing that lived in the kernel is left.
+// NodeRebooted reports that the node rebooted since the last event: nothing that
+// lived in the kernel is left.
 type NodeRebooted struct{}
 
 // PrepareSandboxDone is the outcome of PrepareSandbox.
@@ -53,7 +54,7 @@ type PrepareSandboxDone struct{ Err error }
 // AttachNetworkDone is the outcome of AttachNetwork.
 type AttachNetworkDone struct {
 	IPs []string
-	// Result is the CNI result as the plugins gave it, for post-mortems.
+	// Result is the plugins' CNI result, for post-mortems.
 	Result []byte
 	Err    error
 }

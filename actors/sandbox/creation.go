@@ -2,16 +2,16 @@ package sandbox
 
 import "github.com/stele-runtime/stele/actors/fault"
 
-// decideRun joins a request that is under way and repeats the answer of one
-// that was completed; a different configuration under the same name is refused.
-// The kubelet times out and asks again.
+// decideRun joins a request under way and repeats the answer to a completed one,
+// because the kubelet times out and asks again. It refuses a different configuration
+// under the same name.
 func decideRun(s State, c Run) ([]Event, error) {
 	if s.Phase == Absent {
 		return []Event{SandboxRequested(c)}, nil
 	}
 	if s.ConfigDigest != c.ConfigDigest || s.Handler != c.Handler {
 		return nil, fault.New(fault.Exists, "run pod sandbox", string(s.ID),
-			"metadata: name %q in namespace %q, attempt %d, belongs to sandbox %s, which has another configuration",
+			"metadata: name %q in namespace %q, attempt %d, belongs to sandbox %s, which has a different configuration",
 			c.Name.Name, c.Name.Namespace, c.Name.Attempt, s.ID)
 	}
 	if s.Phase != Creating && s.Phase != Ready {

@@ -2,9 +2,9 @@ package sandbox
 
 import "github.com/stele-runtime/stele/actors/fault"
 
-// Decide says which facts follow from a command. No events and no error means
-// that the command asks for what is already so. An error is a *fault.Fault and
-// changes nothing.
+// Decide returns the facts that follow from a command. No events and no error mean
+// that what the command asks for is already so. An error is a *fault.Fault and changes
+// nothing.
 func Decide(s State, c Command) ([]Event, error) {
 	events, err := decide(s, c)
 	if err != nil {
@@ -13,8 +13,8 @@ func Decide(s State, c Command) ([]Event, error) {
 	for _, e := range events {
 		s = Evolve(s, e)
 	}
-	// The commands above record what happened; the milestones that follow from
-	// it are the same whatever came last.
+	// Commands record what happened. Which milestones follow depends on the state
+	// alone.
 	for {
 		e := milestone(s)
 		if e == nil {
@@ -65,7 +65,7 @@ func decide(s State, c Command) ([]Event, error) {
 	return nil, fault.New(fault.Internal, "decide", string(s.ID), "unknown command %T", c)
 }
 
-// milestone returns the fact that has become true by itself, or nil.
+// milestone returns the fact that the last events made true, or nil.
 func milestone(s State) Event {
 	switch s.Phase {
 	case Creating:

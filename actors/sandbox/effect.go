@@ -6,37 +6,37 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 )
 
-// Effect is work that a state calls for. Issuing one twice is harmless: each
+// Effect is work that a state calls for. Issuing one twice is harmless: the second
 // finds what the first left.
 //
 //sumtype:decl
 type Effect interface {
-	// Key tells an effect from all others that the same state can owe.
+	// Key identifies the effect among all that one state can owe.
 	Key() string
-	// Resource names what the effect works on; effects on one resource never
-	// run at the same time.
+	// Resource names what the effect works on. Effects on one resource never overlap.
 	Resource() string
-	// NotBefore is when the effect may be issued; the zero time means now.
+	// NotBefore is the earliest time to issue the effect; zero means now.
 	NotBefore() time.Time
-	// Failed is the effect's outcome when it failed, or panicked, at a time. With
-	// no error it is that of a success with nothing to report.
+	// Failed returns the outcome of the effect if it failed or panicked; with a nil
+	// error, that of a success with nothing more to report.
 	Failed(err error, at time.Time) Command
 	effect()
 }
 
-// due is embedded in every effect: the seal, and when the effect may be issued.
+// due is embedded in every effect. It seals the interface and holds the time to wait
+// for.
 type due struct {
-	// After is when an effect that failed may be issued again; zero if it may now.
+	// After is the earliest time to issue the effect again after a failure.
 	After time.Time
 }
 
 func (d due) NotBefore() time.Time { return d.After }
 func (due) effect()                {}
 
-// retry returns when f is due, by how often it has failed.
+// retry returns when f is due, given its failures so far.
 func (s State) retry(f Effect) due { return due{s.Retries[f.Key()].At} }
 
-// Pod is what every effect on a sandbox's own resources needs to know.
+// Pod is what effects on a sandbox's own resources need to know of it.
 type Pod struct {
 	ID      id.Sandbox
 	Handler string
@@ -110,7 +110,7 @@ func (e RemoveContainer) Failed(err error, at time.Time) Command {
 	return RemoveContainerDone{Container: e.Container, Err: err, At: at}
 }
 
-// StopHolder kills the holder and clears what is left of it.
+// StopHolder kills the holder and makes the runtime and the monitor forget it.
 type StopHolder struct {
 	Pod Pod
 	due
@@ -146,7 +146,7 @@ func (ReleaseSandbox) Failed(err error, at time.Time) Command {
 	return ReleaseSandboxDone{Err: err, At: at}
 }
 
-// The resources that more than one effect works on, beside the containers.
+// Resources that several effects share, apart from containers.
 const (
 	onSandbox = "sandbox"
 	onNetwork = "network"

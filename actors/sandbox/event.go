@@ -12,8 +12,8 @@ import (
 //sumtype:decl
 type Event interface{ event() }
 
-// SandboxRequested: the kubelet asked for the sandbox and it was accepted. It
-// makes its preparation owed.
+// SandboxRequested: the machine accepted the kubelet's RunPodSandbox. The
+// preparation is owed.
 type SandboxRequested struct {
 	ID           id.Sandbox
 	Name         Name
@@ -25,49 +25,51 @@ type SandboxRequested struct {
 	At           time.Time
 }
 
-// SandboxPrepared: directories, files and namespaces exist. It makes the
-// network and the holder owed; from here on both must be undone, too.
+// SandboxPrepared: the executor made directories, files and namespaces. The network
+// and the holder are owed.
 type SandboxPrepared struct{}
 
-// SandboxPrepareFailed: the preparation failed; what it left is owed undoing.
+// SandboxPrepareFailed: the executor could not. What was begun is owed undoing.
 type SandboxPrepareFailed struct{ Fault fault.Fault }
 
-// NetworkAttached: every plugin of the pod network reported success.
+// NetworkAttached: every CNI plugin of the pod network reported success.
 type NetworkAttached struct {
 	IPs    []string
 	Result []byte
 }
 
-// NetworkAttachFailed: a plugin failed. What the others did is owed undoing.
+// NetworkAttachFailed: a CNI plugin failed. What was begun is owed undoing.
 type NetworkAttachFailed struct{ Fault fault.Fault }
 
-// HolderStarted: the process that holds the shared PID namespace runs.
+// HolderStarted: the runtime started the process that holds the shared PID namespace.
 type HolderStarted struct{ PID int }
 
-// HolderStartFailed: that process could not be started.
+// HolderStartFailed: the runtime could not. What was begun is owed undoing.
 type HolderStartFailed struct{ Fault fault.Fault }
 
-// SandboxReady: every step of the creation is done.
+// SandboxReady: the machine knows that every step of the creation is done.
 type SandboxReady struct{}
 
-// SandboxFailed: the creation failed and what it had begun is undone. Final.
+// SandboxFailed: the machine knows that the creation failed and was undone. Final.
 type SandboxFailed struct{}
 
-// ContainerAdded: a container was admitted to the pod; stopping and removing
-// it is the sandbox's duty from now on.
+// ContainerAdded: the machine admitted a container to the pod. From now on the
+// sandbox has to stop and remove it.
 type ContainerAdded struct{ Container id.Container }
 
-// ContainerForgotten: a container of the pod is gone, or never came to be.
+// ContainerForgotten: the node reported that a container of the pod is gone, or was
+// never created.
 type ContainerForgotten struct{ Container id.Container }
 
-// StopRequested: everything in the pod is owed stopping.
+// StopRequested: the kubelet wants the pod stopped. Everything in it is owed stopping.
 type StopRequested struct{}
 
-// RemoveRequested: once stopped, the sandbox is owed removing.
+// RemoveRequested: the kubelet wants the sandbox removed. Its removal is owed once it
+// is stopped.
 type RemoveRequested struct{}
 
-// SandboxLost: the pod's kernel resources went away by themselves (the holder
-// ended, the node was rebooted). It makes the rest owed stopping.
+// SandboxLost: the pod's kernel resources are gone: the monitor saw the holder end,
+// or the node rebooted. What is left is owed stopping.
 type SandboxLost struct{ Fault fault.Fault }
 
 // HolderEnded: the monitor saw the holder end.
@@ -76,64 +78,67 @@ type HolderEnded struct {
 	At   time.Time
 }
 
-// ContainerStopped: a container of the pod has no process any more.
+// ContainerStopped: a container of the pod reported that it has no process any more.
 type ContainerStopped struct{ Container id.Container }
 
-// ContainerStopFailed: stopping a container failed; it is owed again later.
+// ContainerStopFailed: a container reported that it could not be stopped. Stopping it
+// is owed again at RetryAt.
 type ContainerStopFailed struct {
 	Container id.Container
 	Fault     fault.Fault
 	RetryAt   time.Time
 }
 
-// ContainerRemoveFailed: removing a container failed; it is owed again later.
+// ContainerRemoveFailed: a container reported that it could not be removed. Removing
+// it is owed again at RetryAt.
 type ContainerRemoveFailed struct {
 	Container id.Container
 	Fault     fault.Fault
 	RetryAt   time.Time
 }
 
-// HolderStopped: nothing of the holder is left.
+// HolderStopped: the runtime and the monitor left nothing of the holder.
 type HolderStopped struct{}
 
-// HolderStopFailed: stopping the holder failed; it is owed again later.
+// HolderStopFailed: they could not. It is owed again at RetryAt.
 type HolderStopFailed struct {
 	Fault   fault.Fault
 	RetryAt time.Time
 }
 
-// NetworkDetached: nothing of the pod's network is left, its addresses are free.
+// NetworkDetached: every CNI plugin confirmed that nothing of the pod's network is
+// left; its addresses are free.
 type NetworkDetached struct{}
 
-// NetworkDetachFailed: a plugin failed to undo its work; it is owed again
-// later, even after the sandbox was removed.
+// NetworkDetachFailed: a CNI plugin could not undo its work. It is owed again at
+// RetryAt, even after the sandbox was removed.
 type NetworkDetachFailed struct {
 	Fault   fault.Fault
 	RetryAt time.Time
 }
 
-// SandboxStopped: no process of the pod runs, and the network had its chance
-// to detach.
+// SandboxStopped: the machine knows that no process of the pod runs, and that
+// detaching the network was tried.
 type SandboxStopped struct{}
 
-// SandboxReleased: directories, files and namespaces are gone.
+// SandboxReleased: the executor removed directories, files and namespaces.
 type SandboxReleased struct{}
 
-// SandboxReleaseFailed: releasing failed; it is owed again later.
+// SandboxReleaseFailed: the executor could not. It is owed again at RetryAt.
 type SandboxReleaseFailed struct {
 	Fault   fault.Fault
 	RetryAt time.Time
 }
 
-// SandboxRemoved: the sandbox and its containers are gone. Final.
+// SandboxRemoved: the machine knows that the sandbox and its containers are gone.
+// Final.
 type SandboxRemoved struct{}
 
-// Volatile reports whether an event may be lost with the node's power, although it was
-// acted upon and its caller was answered. What must not be lost: that a sandbox exists,
-// for it has an address, which plugins keep on the disk. What may: how far it had come,
-// for its namespaces and processes end with the boot, and what is owed then undoes the
-// rest, whether or not it was begun. One that was removed may come back as one that has
-// stopped, for the kubelet to remove again.
+// Volatile reports whether a power failure may take an event away, although it was
+// acted upon and its caller was answered. That a sandbox exists must survive, for it has
+// an address, which plugins keep on the disk. How far it had come may go: its namespaces
+// and processes end with the boot, and what is owed then undoes whatever was begun. A
+// removed sandbox may return as a stopped one, which the kubelet removes again.
 func Volatile(e Event) bool {
 	switch e.(type) {
 	case SandboxRequested:

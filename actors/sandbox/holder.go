@@ -7,7 +7,7 @@ import "github.com/stele-runtime/stele/actors/fault"
 type Holder struct {
 	// Begun is true as soon as the process may exist.
 	Begun bool `json:",omitempty"`
-	// PID is the process id on the node, 0 before it started.
+	// PID is the process id on the node, 0 before the start.
 	PID int `json:",omitempty"`
 	// Exited is true once the process was seen to have ended.
 	Exited bool `json:",omitempty"`

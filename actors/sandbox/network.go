@@ -2,8 +2,8 @@ package sandbox
 
 // Network is what the machine knows of the pod's network.
 type Network struct {
-	// Begun is true as soon as an attachment may exist: from then on its
-	// detaching is owed, whatever became of the attaching.
+	// Begun is true as soon as an attachment may exist. From then on it has to be
+	// detached, whatever became of the attaching.
 	Begun bool `json:",omitempty"`
 	// Attached is true once the network reported success.
 	Attached bool `json:",omitempty"`
@@ -29,8 +29,8 @@ func decideDetached(s State, c DetachNetworkDone) []Event {
 
 func (s State) networkOwed() bool { return s.Network.Begun && !s.Network.Detached }
 
-// networkTried: the network is gone, or its plugin had at least one chance. A
-// plugin that fails must not keep the kubelet from ending a pod.
+// networkTried reports whether the network is gone, or detaching it was tried at least
+// once. A broken plugin must not keep the kubelet from ending a pod.
 func (s State) networkTried() bool {
 	return !s.networkOwed() || s.Retries[DetachNetwork{}.Key()].Tries > 0
 }

@@ -1,6 +1,6 @@
 package sandbox
 
-// Owed names the effects that the state still calls for, in a fixed order.
+// Owed returns the effects that the state still calls for, in a fixed order.
 func Owed(s State) []Effect {
 	switch s.Phase {
 	case Creating:
@@ -12,14 +12,14 @@ func Owed(s State) []Effect {
 	return nil
 }
 
-// Announced reports whether the state says already that an effect comes once the one
-// under way is done, and owes the undoing of both. Then the effect need not wait until
-// the outcome of the other is durable.
+// Announced reports whether the state already promises that e follows the effect under
+// way, and owes the undoing of both. Then e need not wait until the other's outcome is
+// durable.
 func Announced(s State, e Effect) bool {
 	switch e.(type) {
 	case AttachNetwork, StartHolder:
 		return s.Phase == Creating
-	default: // What the others need is not known before.
+	default: // The others depend on the outcome before them.
 	}
 	return false
 }

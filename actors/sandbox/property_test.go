@@ -61,7 +61,7 @@ func outcome(f sandbox.Effect, now time.Time) sandbox.Command {
 	return f.Failed(nil, now)
 }
 
-// hold checks what the phases promise.
+// hold checks the promises of phases.
 func hold(t machinetest.TB, w *walk) {
 	t.Helper()
 	s := w.Life.State
@@ -84,8 +84,8 @@ func hold(t machinetest.TB, w *walk) {
 			t.Fatalf("%s, but something is left\n%s", s.Phase, w.Life.History())
 		}
 	}
-	// Who detaches a network needs none of the sandbox's own things, but whoever
-	// uses them must be gone before they are.
+	// Detaching a network needs none of the sandbox's own resources, but containers and
+	// the holder do.
 	for _, f := range sandbox.Owed(s) {
 		if _, release := f.(sandbox.ReleaseSandbox); release && (len(s.Containers) > 0 || s.Holder.Begun && !s.Holder.Stopped) {
 			t.Fatalf("the release is owed while something stands on it\n%s", w.Life.History())
@@ -108,7 +108,7 @@ func TestEvents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { machinetest.Events(t, underTest, 40) })
 }
 
-// What is owed after a failure is owed later each time, and not given up.
+// An effect is owed later after each failure, and never given up.
 func TestStubborn(t *testing.T) {
 	ready := []sandbox.Command{
 		sandbox.Run{ID: "p1", SharedPID: true}, sandbox.PrepareSandboxDone{},

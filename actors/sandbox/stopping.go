@@ -3,7 +3,7 @@ package sandbox
 import "github.com/stele-runtime/stele/actors/fault"
 
 func decideStop(s State) []Event {
-	// Who asks again wants it tried again.
+	// A caller who repeats the request wants failed effects retried now.
 	again := s.Phase == Stopping && len(s.Retries) > 0
 	if s.Phase == Creating || s.Phase == Ready || again {
 		return []Event{StopRequested{}}
@@ -20,7 +20,7 @@ func decideRemove(s State) []Event {
 			return []Event{RemoveRequested{}}
 		}
 	case Unwinding, Removing:
-		// Who asks again wants it tried again.
+		// As in decideStop.
 		if len(s.Retries) > 0 {
 			return []Event{RemoveRequested{}}
 		}
@@ -66,9 +66,8 @@ func (s *State) stopped() {
 	}
 }
 
-// owedUndoing takes the pod down from the outside in: containers, then the
-// holder and the network (which need each other's absence for nothing), then
-// what both of them stood on.
+// owedUndoing takes the pod down from the outside in: containers, then holder and
+// network (neither waits for the other), then what both of them stood on.
 func owedUndoing(s State) []Effect {
 	owed := owedContainers(s)
 	if !s.containersStopped() {
