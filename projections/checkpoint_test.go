@@ -130,6 +130,29 @@ func TestCheckpointSaysWhatChanged(t *testing.T) {
 	}
 }
 
+// What the history forgets goes away from the checkpoint, too.
+func TestCheckpointForgets(t *testing.T) {
+	log := newMemlog(t)
+	f := opened(t, log)
+	save(t, f)
+	for i := range historyKept {
+		f.History.add(&Ended{Sequence: eventlog.Sequence(1_000_000 + i)})
+	}
+	lived(t, log, "p", "c")
+	for r := range log.Read(t.Context(), 1) {
+		f.take(r)
+	}
+	gone := 0
+	for _, v := range f.draft.pairs {
+		if v == nil {
+			gone++
+		}
+	}
+	if _, known := f.draft.pairs[endedKey(&Ended{Sequence: 1_000_000})]; !known || gone != 4 { // two entities, and two that were remembered
+		t.Errorf("%d values go away", gone)
+	}
+}
+
 // A checkpoint that does not fit is passed over, and replaced.
 func TestUnusableCheckpoint(t *testing.T) {
 	entity := func(e *statepb.Entity) string {
@@ -176,6 +199,12 @@ func TestUnusableCheckpoint(t *testing.T) {
 			if s := f.Live.Sandbox("s"); s == nil || s.State.Phase != sandbox.Creating || s.Config == nil {
 				t.Errorf("the sandbox is %+v", s)
 			}
+			log.Fail(errBroken) // at first
+			f.checkpoint()
+			if err := f.saver.save(t.Context(), <-f.saver.drafts); !errors.Is(err, eventlog.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			log.Fail(nil)
 			save(t, f)
 			if _, pairs := kept(t, log); !maps.Equal(pairs, whole(t, f)) {
 				t.Errorf("it was not replaced: %q", slices.Sorted(maps.Keys(pairs)))

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
@@ -35,9 +36,11 @@ func TestModelIsFold(t *testing.T) {
 			for r := range log.Read(context.Background(), 1) {
 				whole.take(r)
 			}
+			sameMembers(t, whole.Live)
 			if diff := cmp.Diff(answers(whole), answers(f)); diff != "" {
 				t.Fatalf("a checkpoint and the rest are not the whole log (-whole +checkpoint):\n%s", diff)
 			}
+			sameMembers(t, f.Live)
 			if len(f.Live.Damaged()) > 0 {
 				t.Fatalf("damaged: %v", f.Live.Damaged())
 			}
@@ -46,7 +49,24 @@ func TestModelIsFold(t *testing.T) {
 	})
 }
 
-func samePast(t *rapid.T, want, got Past) {
+// sameMembers checks that each sandbox has the containers that are in it, and nobody
+// else has any.
+func sameMembers(t *rapid.T, l *Live) {
+	want := map[id.Sandbox][]*Container{}
+	for _, c := range l.Containers() {
+		want[c.State.Sandbox] = append(want[c.State.Sandbox], c)
+	}
+	for s := range l.members {
+		if !slices.Equal(l.ContainersOf(s), want[s]) || want[s] == nil {
+			t.Fatalf("sandbox %s has %v, not %v", s, l.ContainersOf(s), want[s])
+		}
+	}
+	if len(l.members) != len(want) {
+		t.Fatalf("%d sandboxes have containers, not %d", len(l.members), len(want))
+	}
+}
+
+func samePast(t *rapid.T, want, got entity.Past) {
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Fatalf("the model is not the fold of the streams (-fold +model):\n%s", diff)
 	}
