@@ -104,10 +104,7 @@ func newTown(log *memlog.Log) *town {
 	for i := range 3 {
 		n.sandboxes = append(n.sandboxes, newSandbox(fmt.Sprint("s", i)))
 		n.containers = append(n.containers, newContainer(fmt.Sprint("c", i)))
-		n.images = append(n.images, &imageActor{
-			stream: eventlog.Stream(fmt.Sprint("image/i", i)), decide: image.Decide, evolve: image.Evolve,
-			ended: func(image.State) bool { return false }, encode: codec.EncodeImage,
-		})
+		n.images = append(n.images, newImage(fmt.Sprint("i", i)))
 	}
 	return n
 }
@@ -188,8 +185,8 @@ func createOf(name, in string, at time.Time) container.Create {
 }
 
 // fold reads every stream by itself and returns what has not ended.
-func fold(t fatal, log eventlog.Reader) Past {
-	past := Past{
+func fold(t fatal, log eventlog.Reader) entity.Past {
+	past := entity.Past{
 		Sandboxes:  map[id.Sandbox]entity.Restored[sandbox.State]{},
 		Containers: map[id.Container]entity.Restored[container.State]{},
 		Images:     map[string]entity.Restored[image.State]{},

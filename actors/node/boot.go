@@ -10,20 +10,12 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/host"
-	"github.com/stele-runtime/stele/actors/id"
-	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Restored holds the states of everything that has not ended, as a projection
-// read them from the log. The states are those at the end of the log.
-type Restored struct {
-	Sandboxes  map[id.Sandbox]entity.Restored[sandbox.State]
-	Containers map[id.Container]entity.Restored[container.State]
-	Images     map[string]entity.Restored[image.State]
-	Host       entity.Restored[host.State]
-}
+// Restored is what the node boots from, as a projection read it from the log.
+type Restored = entity.Past
 
 // Boot records the start of the daemon and calls recorded, upon which Resume is due.
 func (c *Core) Boot(past Restored, start host.StartDaemon, recorded func(error)) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/executors"
@@ -36,7 +37,7 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *exe
 	if past.Host.State.BootID != bootID {
 		collectContainers(ctx, x, feed.Live, logger)
 	}
-	err = actors.Boot(ctx, node.Restored(past), host.StartDaemon{
+	err = actors.Boot(ctx, past, host.StartDaemon{
 		BootID: bootID, Version: version, PID: os.Getpid(), At: time.Now().UTC(),
 	})
 	if err != nil {
@@ -56,7 +57,7 @@ func boot(ctx context.Context, actors *node.Node, feed *projections.Feed, x *exe
 // lost ends what should be running and what the monitor does not know, and
 // records it: when both processes died, its output went nowhere and nobody would
 // see its end. Two of a container that must be one would be worse.
-func lost(ctx context.Context, actors *node.Node, past projections.Past, x *executors.Executor, watched map[string]bool, logger *slog.Logger) {
+func lost(ctx context.Context, actors *node.Node, past entity.Past, x *executors.Executor, watched map[string]bool, logger *slog.Logger) {
 	const reason = "the daemon and the monitor were both gone"
 	end := func(name string, kill func() error) {
 		if watched[name] {
