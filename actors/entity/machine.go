@@ -37,6 +37,9 @@ type Machine[S, C, E any, F Effect[C]] struct {
 	// node lose power right after it, what is owed then leads to the same end without
 	// it. It may be nil: then every event must outlive the node's boot.
 	Volatile func(E) bool
+	// Recall returns the state at the end of a stream without reading it, and false if
+	// it cannot. It may block, and must not be behind the log. It may be nil.
+	Recall func(context.Context, eventlog.Stream) (Restored[S], bool)
 	// Ended reports whether the actor may go: nothing is owed or awaited.
 	Ended func(S) bool
 	// Free reports whether the entity's name may be given to another one.

@@ -30,7 +30,8 @@ type Step[S, E any] struct {
 	At    Restored[S]
 }
 
-// Restore reads a stream and folds it into a state. A damaged or unknown record
+// Restore reads a stream, unless the machine can recall its end, and folds it into a
+// state. A damaged or unknown record
 // is an error: to go on without it would be to invent a past.
 func Restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, F], log eventlog.Reader, stream eventlog.Stream) (Restored[S], error) {
 	r := restore(ctx, m, log, stream, Replay{Behind: allSeen})
@@ -43,6 +44,12 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 			r.Err = fmt.Errorf("replay %s after version %d: panic: %v", stream, r.At.Version, p)
 		}
 	}()
+	if m.Recall != nil && how.Behind == allSeen {
+		if at, known := m.Recall(ctx, stream); known {
+			r.At = at
+			return r
+		}
+	}
 	for record, err := range log.ReadStream(ctx, stream, 1) {
 		if err != nil {
 			r.Err = fmt.Errorf("replay %s after version %d: %w", stream, r.At.Version, err)

@@ -25,8 +25,11 @@ type Config struct {
 	Executor Executor
 	// Await returns once the projections have taken in a record of the log, so
 	// that a caller finds in List what it was told. It may be nil.
-	Await  func(context.Context, eventlog.Sequence) error
-	Logger *slog.Logger
+	Await func(context.Context, eventlog.Sequence) error
+	// RecallImage is what a projection knows of an image reference at the end of its
+	// stream; see entity.Machine.Recall. It may be nil.
+	RecallImage func(context.Context, eventlog.Stream) (entity.Restored[image.State], bool)
+	Logger      *slog.Logger
 }
 
 // Node is the root of the actors: a Core on protoactor, whose calls wait for their
@@ -73,6 +76,7 @@ func New(c Config) (*Node, error) {
 		After: func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		Held:  func(d time.Duration) { n.held.Add(int64(d)) },
 	})
+	n.core.images.Recall = c.RecallImage
 	n.shutDown = sync.OnceFunc(func() {
 		// Stopping the root stops its children; Shutdown alone would stop nobody.
 		if err := system.Root.StopFuture(router).Wait(); err != nil {

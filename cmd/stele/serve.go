@@ -118,7 +118,7 @@ func serve(ctx context.Context, c config.Config) error {
 	})
 
 	// What decides.
-	actors, err := node.New(node.Config{Log: log, Executor: executor, Await: feed.Await, Logger: logger})
+	actors, err := node.New(node.Config{Log: log, Executor: executor, Await: feed.Await, RecallImage: feed.Image, Logger: logger})
 	if err != nil {
 		return err
 	}
