@@ -25,11 +25,11 @@ var version = "devel"
 const (
 	// exitAlreadyRuns is the exit code when the directory has a monitor.
 	exitAlreadyRuns = 3
-	// gcPercent trades processor time, of which the monitor needs next to none
-	// for garbage, for memory.
+	// gcPercent trades processor time for memory: the monitor makes next to no
+	// garbage.
 	gcPercent = 25
-	// maxProcs bounds what the Go runtime keeps for each processor on a large
-	// machine: one thread moves all output.
+	// maxProcs bounds the Go runtime's per-processor memory on a large machine: one
+	// thread moves all output.
 	maxProcs = 4
 )
 
@@ -92,7 +92,7 @@ func run() int {
 	return 0
 }
 
-// understands returns the exit code that says whether a format is known.
+// understands returns the exit code for a handover format.
 func understands(format int) int {
 	if format == server.HandoverFormat {
 		return 0
@@ -100,8 +100,8 @@ func understands(format int) int {
 	return 1
 }
 
-// takeHandover returns the descriptor of what the program before this one has left, 0
-// if there was none, and takes it out of the environment.
+// takeHandover returns the descriptor of the previous program's handover, 0 for none,
+// and removes it from the environment.
 func takeHandover() (int, error) {
 	text, there := os.LookupEnv(server.HandoverVariable)
 	if !there {

@@ -12,23 +12,23 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// ErrTooSlow says that a client was detached since it did not read what the
-// container wrote.
+// ErrTooSlow: a client was detached because it did not read the container's output
+// fast enough.
 var ErrTooSlow = errors.New("the client read too slowly")
 
 // AttachRequest is what Attach needs.
 type AttachRequest struct {
 	ContainerID string
 	// Stdin, Stdout and Stderr say which of the container's streams are wanted.
-	// With a terminal, whose output is Stdout, there is nothing on Stderr.
+	// With a terminal all output is on Stdout.
 	Stdin, Stdout, Stderr bool
 }
 
 // Attachment is a client's connection to a container.
 type Attachment struct {
-	// Stdin is written to, Stdout and Stderr are read from, until their ends,
-	// which also come when the attachment has ended. Closing Stdin is the end of
-	// the client's input. They are nil if they were not asked for.
+	// Stdin is written to; Stdout and Stderr are read from until EOF, which also comes
+	// when the attachment ends. Closing Stdin ends the client's input. Those not
+	// asked for are nil.
 	Stdin, Stdout, Stderr *os.File
 
 	client    *Client
@@ -39,10 +39,10 @@ type Attachment struct {
 	err       error
 }
 
-// Attach connects a client to a container's streams: from now on what the
-// container writes goes to the client as well as to the log. It ends when the
-// container's output does, when ctx does, and when the monitor does: then it can be
-// made anew. A client that is too slow is detached. The attachment must be closed.
+// Attach connects a client to a container's streams: from now on the container's
+// output goes to the client as well as to the log. It ends with the container's
+// output, with ctx, and with the monitor, after which the client can attach again. A
+// client that is too slow is detached. The attachment must be closed.
 func (c *Client) Attach(ctx context.Context, r AttachRequest) (*Attachment, error) {
 	s, err := c.link.current(ctx)
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Client) Attach(ctx context.Context, r AttachRequest) (*Attachment, erro
 	return a, nil
 }
 
-// open makes the pipes and gives the monitor its ends.
+// open makes the pipes and sends the monitor its ends.
 func (a *Attachment) open(ctx context.Context, s *session, r AttachRequest) error {
 	req := &pb.Request{Call: &pb.Request_Attach{Attach: &pb.Attach{ContainerId: r.ContainerID, AttachId: a.id}}}
 	var theirs []int
@@ -123,7 +123,7 @@ func (a *Attachment) run(ctx context.Context) {
 		a.detach()
 		late, cancel := context.WithTimeout(a.client.link.ctx, killAnswer)
 		defer cancel()
-		// It was asked for, so that only ctx has something to say.
+		// The end was asked for: ctx's error is the one to report.
 		_ = a.awaitEnd(late)
 	}
 	if err != nil {
@@ -131,7 +131,7 @@ func (a *Attachment) run(ctx context.Context) {
 	}
 }
 
-// awaitEnd takes what the monitor says until it says that the end has come.
+// awaitEnd takes replies until the last.
 func (a *Attachment) awaitEnd(ctx context.Context) error {
 	for {
 		f, err := a.call.next(ctx)
@@ -156,7 +156,7 @@ func (a *Attachment) detach() {
 	_ = a.call.session.do(ctx, &pb.Request{Call: &pb.Request_DetachClient{DetachClient: &pb.DetachClient{AttachId: a.id}}})
 }
 
-// ended returns why the attachment ended; nil if it was as it should be.
+// ended returns why the attachment ended; nil for a regular end.
 func (a *Attachment) ended(end *pb.AttachEnded) error {
 	if end.GetStdinClosed() {
 		a.client.held.releaseStdin(a.container)
@@ -171,9 +171,9 @@ func (a *Attachment) ended(end *pb.AttachEnded) error {
 	}
 }
 
-// Wait waits for the end, and returns why it came: nil when the container's output
-// has ended or the client has gone, ErrTooSlow, ErrLost, or what ctx says. What
-// the container wrote before the end can still be read.
+// Wait waits for the end and returns the reason: nil if the container's output has
+// ended or the client has gone, ErrTooSlow, ErrLost, or ctx's error. Output from
+// before the end can still be read.
 func (a *Attachment) Wait() error {
 	<-a.done
 	return a.err

@@ -16,13 +16,13 @@ type frame struct {
 
 func (f frame) close() { closeAll(f.fds) }
 
-// mailbox holds the replies to one request. It has no bound, so that a caller
-// that is slow to take its replies doesn't hold up those of others.
+// mailbox holds the replies to one request. It is unbounded, so that a slow caller
+// does not delay the others.
 type mailbox struct {
 	mu     sync.Mutex
 	frames []frame
 	closed bool
-	// mail has an element when frames may have one.
+	// mail has an element when frames may be non-empty.
 	mail chan struct{}
 }
 
@@ -73,17 +73,16 @@ func (m *mailbox) close() {
 	}
 }
 
-// call is a request whose replies are awaited.
+// call is a request in flight.
 type call struct {
 	session *session
 	id      uint64
 	box     *mailbox
-	// failure is that of the last reply; nil for none.
+	// failure is the last reply's; nil for none.
 	failure *pb.Failure
 }
 
-// next waits for a reply. A failure is an error. The frame is the caller's to
-// close.
+// next waits for a reply. A failure becomes an error. The caller closes the frame.
 func (c *call) next(ctx context.Context) (frame, error) {
 	for {
 		f, ok := c.box.take()
@@ -99,7 +98,7 @@ func (c *call) next(ctx context.Context) (frame, error) {
 		case <-ctx.Done():
 			return frame{}, ctx.Err()
 		case <-c.session.lost:
-			// What came before the end counts.
+			// Replies from before the end count.
 			if c.box.has() {
 				continue
 			}
@@ -115,8 +114,8 @@ func (c *call) close() {
 	c.box.close()
 }
 
-// nextRuntime is next for a request that executes the runtime: it makes a
-// *RuntimeError of what that said.
+// nextRuntime is next for a request that runs the runtime, whose failure becomes a
+// *RuntimeError.
 func (c *call) nextRuntime(ctx context.Context, op string, args []string) (frame, error) {
 	f, err := c.next(ctx)
 	failure := c.failure

@@ -17,28 +17,27 @@ type CreateRequest struct {
 	// Runtime is the absolute path of the OCI runtime.
 	Runtime string
 	// Args are all arguments after it: global ones, `create --bundle Bundle
-	// --pid-file PidFile …` and the id. With `--log FILE` among them, errors
-	// carry the last message of that file.
+	// --pid-file PidFile …` and the id. With `--log FILE` among them, errors carry
+	// that file's last message.
 	Args    []string
 	PidFile string
 	// Bundle is the runtime's working directory.
 	Bundle string
-	// LogPath is the CRI log, an absolute path that has no link in any of its
-	// elements: a link is an error, not followed. Missing directories are made.
-	// Empty: output is read and dropped.
+	// LogPath is the CRI log, an absolute path without symbolic links: a link is an
+	// error. Missing directories are made. Empty: output is read and dropped.
 	LogPath string
-	// MaxLogSize in bytes; 0 for no limit. A record that would make the file
-	// longer starts a new file in its place.
+	// MaxLogSize in bytes; 0 for no limit. A record that would exceed it starts a new
+	// file in place of the old.
 	MaxLogSize int64
 	// Stdin gives the container a pipe as standard input, which stays open for
-	// whoever attaches; otherwise it gets /dev/null.
+	// clients that attach; otherwise it gets /dev/null.
 	Stdin bool
-	// StdinOnce closes that pipe when the first client that attached to it is
-	// gone, or has closed its input.
+	// StdinOnce closes that pipe when the first client that attached to it has gone
+	// or has closed its input.
 	StdinOnce bool
-	// Terminal gives the container a pseudoterminal instead of pipes, as the
-	// runtime's configuration has to ask for, too. The monitor then puts
-	// `--console-socket PATH` before the last of Args.
+	// Terminal gives the container a pseudoterminal instead of pipes; the runtime's
+	// configuration must ask for one too. The monitor then puts `--console-socket
+	// PATH` before the last of Args.
 	Terminal bool
 	// Env is the runtime's whole environment; nil for this process's PATH only.
 	Env []string
@@ -46,19 +45,19 @@ type CreateRequest struct {
 	Deadline time.Duration
 }
 
-// Process identifies a process: pids are used again.
+// Process identifies a process: pids are reused.
 type Process = proc.Identity
 
 func toProcess(p *pb.Process) Process {
 	return Process{PID: int(p.GetPid()), StartTime: p.GetStartTime(), Inode: p.GetInode()}
 }
 
-// Create runs the runtime as a child of the monitor, and returns the container's
-// first process. For a container that the monitor has it returns that one's. The
-// error is a *RuntimeError when the runtime said no, and ErrLost when the monitor
-// ended meanwhile: then the runtime may have left something behind.
+// Create runs the runtime as a child of the monitor and returns the container's first
+// process. It returns the existing one for a container that the monitor already has.
+// The error is a *RuntimeError if the runtime failed, and ErrLost if the monitor ended
+// meanwhile: then the runtime may have left something behind.
 //
-// A caller that goes away doesn't stop it.
+// A caller that goes away does not stop it.
 func (c *Client) Create(ctx context.Context, r CreateRequest) (Process, error) {
 	for {
 		s, err := c.link.current(ctx)
@@ -95,7 +94,7 @@ func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Proce
 	}
 	f, err := call.nextRuntime(ctx, "create", r.Args)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		// What was begun goes on, and its descriptors are to be kept.
+		// The creation continues, and its descriptors must be kept.
 		c.late.Go(func() { c.awaitCreate(call) })
 		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)
 	}
@@ -126,12 +125,12 @@ func environment(env []string) []string {
 	return env
 }
 
-// Ack says that all exits up to and including seq are in the event log.
+// Ack reports that all exits up to and including seq are in the event log.
 func (c *Client) Ack(ctx context.Context, seq uint64) error {
 	return c.do(ctx, "acknowledge exits", &pb.Request{Call: &pb.Request_Ack{Ack: &pb.Ack{Seq: seq}}})
 }
 
-// ReopenLog opens the container's log by its path again, after that was renamed.
+// ReopenLog reopens the container's log by its path, after the file was renamed.
 func (c *Client) ReopenLog(ctx context.Context, id string) error {
 	return c.do(ctx, "reopen the log of container "+id, &pb.Request{Call: &pb.Request_ReopenLog{ReopenLog: &pb.ReopenLog{ContainerId: id}}})
 }
@@ -151,22 +150,22 @@ func (c *Client) Resize(ctx context.Context, id string, width, height uint16) er
 	return nil
 }
 
-// Signal sends a signal to the container's first process. One that has ended is
-// no error.
+// Signal sends a signal to the container's first process. A process that has ended
+// is no error.
 func (c *Client) Signal(ctx context.Context, id string, signal int) error {
 	return c.do(ctx, "signal container "+id, &pb.Request{Call: &pb.Request_Signal{Signal: &pb.Signal{ContainerId: id, Signal: int32(signal)}}})
 }
 
-// Forget drops a container whose first process has ended and that the runtime
-// has deleted. It waits a few seconds for an end that is not known yet, and then
-// fails with ErrRunning. A container that the monitor doesn't know is forgotten.
+// Forget drops a container whose first process has ended and that the runtime has
+// deleted. It waits a few seconds for an end that is not known yet, and then fails
+// with ErrRunning. An unknown container counts as forgotten.
 func (c *Client) Forget(ctx context.Context, id string) error {
 	_, err := c.ForgetEnded(ctx, id)
 	return err
 }
 
-// ForgetEnded is Forget, and tells how the first process ended; nil if the monitor
-// doesn't know. Exits yields that exit as well, until it is acknowledged.
+// ForgetEnded is Forget, and returns how the first process ended; nil if the monitor
+// does not know. Exits also yields that exit, until it is acknowledged.
 func (c *Client) ForgetEnded(ctx context.Context, id string) (*Exit, error) {
 	var exit *Exit
 	err := c.link.retry(ctx, func(s *session) error {
@@ -191,15 +190,14 @@ type Container struct {
 	Process Process
 	// Exit is nil while the first process runs.
 	Exit *Exit
-	// LogLost counts the bytes of output that could not be written to the log,
-	// for the reason LogError.
+	// LogLost is how many bytes of output could not be written to the log, and
+	// LogError the last reason.
 	LogLost  uint64
 	LogError string
-	// StdinClosed says that the container's standard input was closed for good,
-	// by StdinOnce.
+	// StdinClosed: StdinOnce has closed the container's standard input for good.
 	StdinClosed bool
-	// TerminalLost says that for a time nobody held the container's terminal, so
-	// that the kernel hung it up and sent the container SIGHUP.
+	// TerminalLost: for a time no process held the master of the container's terminal,
+	// so the kernel hung it up and sent the container SIGHUP.
 	TerminalLost bool
 }
 
@@ -236,8 +234,8 @@ func toContainer(c *pb.Container) Container {
 	return container
 }
 
-// Shutdown ends the monitor, and with it the Client: it can only be closed
-// afterwards. It fails with ErrRunning while a container runs.
+// Shutdown ends the monitor, and the Client with it, which can then only be closed.
+// It fails with ErrRunning while a container runs.
 func (c *Client) Shutdown(ctx context.Context) error {
 	c.link.setLeaving(true)
 	err := c.do(ctx, "shut the monitor down", &pb.Request{Call: &pb.Request_Shutdown{Shutdown: &pb.Shutdown{}}})
@@ -253,7 +251,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	}
 }
 
-// do sends a request that can be repeated and has no result.
+// do sends a repeatable request that has no result.
 func (c *Client) do(ctx context.Context, what string, req *pb.Request) error {
 	if err := c.link.retry(ctx, func(s *session) error { return s.do(ctx, req) }); err != nil {
 		return fmt.Errorf("%s: %w", what, err)

@@ -19,26 +19,24 @@ type Config struct {
 	// monitor's is `monitor` in it. It leaves room for `/monitor/monitor.sock`
 	// in the 107 bytes that a socket's path may have.
 	StateDir string
-	// Build is the daemon's version. When Start meets a monitor of another one,
-	// and Binary is not of that one, it has the monitor replaced by Binary. Empty:
-	// never.
+	// Build is the daemon's version. If Start meets a monitor of another version,
+	// and Binary differs from it, Start upgrades the monitor to Binary. Empty: never.
 	Build string
-	// Cgroup is where a monitor that is started here puts itself, an absolute path
-	// below the hierarchies' root; empty: it stays in this process's. It must be
-	// out of the pods' reach (CVE-2019-14891): who runs short of memory there can
-	// have the monitor killed.
+	// Cgroup is the cgroup that a monitor started here joins, an absolute path below
+	// the hierarchies' root; empty: it stays in this process's. It must be out of the
+	// pods' reach (CVE-2019-14891): a pod that exhausts the memory there could get the
+	// monitor killed.
 	Cgroup string
-	// LastExit is the number of the last exit that is in the event log; 0 for
-	// none. The monitor gives no number up to it again, even if it has lost its
-	// journal.
+	// LastExit is the number of the last exit in the event log; 0 for none. The
+	// monitor does not reuse numbers up to it, even if it has lost its journal.
 	LastExit uint64
 	Logger   *slog.Logger
-	// OnLost is called when the monitor's process has ended, before another is
+	// OnLost is called when the monitor's process has ended, before the next one is
 	// started. It may be nil.
 	OnLost func(reason error)
-	// OnStarted is called when this Client has started a monitor that answers,
-	// from Start as well as later, and when the monitor's program was replaced,
-	// which keeps its pid. It may be nil.
+	// OnStarted is called when a monitor that this Client started answers, during
+	// Start or later, and when the monitor was upgraded, which keeps its pid. It may
+	// be nil.
 	OnStarted func(pid int, version string)
 }
 
@@ -49,14 +47,14 @@ type Client struct {
 	link   *link
 	held   *duplicates
 	execs  *execs
-	// late are the Creates whose callers have gone, and what watches attachments.
+	// late are Creates whose callers have gone, and the goroutines of attachments.
 	late sync.WaitGroup
 	// attachments numbers them.
 	attachments atomic.Uint64
 }
 
-// Start meets the monitor that serves the state directory, or starts one. ctx
-// bounds the start only.
+// Start connects to the monitor of the state directory, or starts one. ctx bounds
+// Start only.
 func Start(ctx context.Context, config Config) (*Client, error) {
 	if !filepath.IsAbs(config.StateDir) || !filepath.IsAbs(config.Binary) {
 		return nil, fmt.Errorf("start the monitor's client: the state directory (%q) or the binary (%q) is not an absolute path", config.StateDir, config.Binary)
@@ -75,7 +73,8 @@ func Start(ctx context.Context, config Config) (*Client, error) {
 	return c, nil
 }
 
-// greet brings a monitor and the daemon to hold the same, before calls reach it.
+// greet makes a monitor and the daemon hold the same, before calls reach the
+// monitor.
 func (c *Client) greet(ctx context.Context, s *session) error {
 	if err := c.held.handTo(ctx, s); err != nil {
 		return err

@@ -9,32 +9,30 @@ import (
 )
 
 var (
-	// ErrNotFound says that the monitor doesn't know the container.
+	// ErrNotFound: the monitor does not know the container.
 	ErrNotFound = errors.New("the monitor doesn't know the container")
-	// ErrRunning says that the container must have ended for the call.
+	// ErrRunning: the call needs the container to have ended.
 	ErrRunning = errors.New("the container still runs")
-	// ErrUnimplemented says that the monitor can't do it.
+	// ErrUnimplemented: the monitor can't do that.
 	ErrUnimplemented = errors.New("the monitor can't do that")
-	// ErrLost says that the monitor ended during the call: whether it did what
-	// was asked for is not known.
+	// ErrLost: the monitor ended during the call, whose outcome is unknown.
 	ErrLost = errors.New("the monitor was lost")
-	// ErrClosed says that the Client was closed.
+	// ErrClosed: the Client was closed.
 	ErrClosed = errors.New("the monitor's client is closed")
 )
 
-// RuntimeError says that the OCI runtime ran and failed.
+// RuntimeError is a failure of the OCI runtime.
 type RuntimeError struct {
 	// Op is "create" or "exec".
 	Op string
 	// ExitCode is the runtime's own; 128 + n when signal n ended it.
 	ExitCode int
-	// TimedOut says that the monitor killed it at the deadline.
+	// TimedOut: the monitor killed it at the deadline.
 	TimedOut bool
-	// Message is the last error in the log that it was told to write (--log);
-	// empty if there is none.
+	// Message is the last error in its log (--log); empty if there is none.
 	Message string
-	// Stderr is the end of what it wrote to standard error, at most 4 KiB; for
-	// exec that went to the caller's descriptor instead.
+	// Stderr is the end of its standard error, at most 4 KiB; empty for exec, whose
+	// standard error is the caller's.
 	Stderr string
 }
 

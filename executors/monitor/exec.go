@@ -15,14 +15,14 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// killAnswer is how long a canceled Exec waits for the word that its process is
-// dead.
+// killAnswer is how long a canceled Exec waits for its process's death to be
+// confirmed.
 const killAnswer = 15 * time.Second
 
 // ExecRequest is what Exec needs.
 type ExecRequest struct {
 	ContainerID string
-	// ExecID is unique among the execs that run.
+	// ExecID is unique among running execs.
 	ExecID  string
 	Runtime string
 	// Args are all arguments after the runtime: `exec --process FILE --detach
@@ -31,13 +31,11 @@ type ExecRequest struct {
 	PidFile string
 	// Env is the runtime's whole environment; nil for this process's PATH only.
 	Env []string
-	// Stdin, Stdout and Stderr become the process's, in blocking mode; /dev/null
-	// for nil. They stay the caller's, who closes them after StartExec or Exec
-	// was called, at any time.
+	// Stdin, Stdout and Stderr become the process's, in blocking mode; /dev/null for
+	// nil. The caller keeps them, and may close them once StartExec or Exec was called.
 	Stdin, Stdout, Stderr *os.File
-	// Terminal gives the process a pseudoterminal instead, as its configuration
-	// has to ask for, too. The monitor puts `--console-socket PATH` before the
-	// last of Args.
+	// Terminal gives the process a pseudoterminal instead; its configuration must ask
+	// for one too. The monitor puts `--console-socket PATH` before the last of Args.
 	Terminal bool
 	// Timeout is for the whole call; 0 for none.
 	Timeout time.Duration
@@ -47,56 +45,52 @@ type ExecRequest struct {
 type ExecResult struct {
 	// Code is the exit code, or 128 + Signal.
 	Code, Signal int
-	// TimedOut says that the process and all that it has started were killed,
-	// since Timeout had passed.
+	// TimedOut: Timeout passed, and the process and its descendants were killed.
 	TimedOut bool
 }
 
 // Exec is a process in a container.
 type Exec struct {
-	// Terminal is the master of the process's terminal; nil if it has none. It is
-	// the caller's to close, also after an error of Wait.
+	// Terminal is the master of the process's terminal; nil if it has none. The
+	// caller closes it, also after Wait has failed.
 	Terminal *os.File
 
 	client  *Client
 	request ExecRequest
 	ctx     context.Context
-	// deadline is when Timeout will have passed; zero for none.
+	// deadline is when Timeout passes; zero for none.
 	deadline time.Time
 	call     *call
-	// early is the result that came instead of the word that the process was
-	// there.
+	// early is a result that arrived in place of ExecStarted.
 	early *pb.ExecEnded
-	// process is the zero one from a monitor that doesn't tell.
+	// process is zero if the monitor is too old to send it.
 	process Process
-	// adopted has the call by which the monitor that came after a lost one
-	// follows the process, once it was asked to.
+	// adopted receives the call by which the next monitor follows the process.
 	adopted chan *call
 
 	mu sync.Mutex
-	// pidfd is of the process; -1 for none.
+	// pidfd is the process's; -1 for none.
 	pidfd int
 }
 
-// Exec runs a process in a container and waits for its end, which is not that of
-// its children: those may keep Stdout open. When ctx ends or the timeout has
-// passed, the process and all that it has started are killed, and so they are
-// when the daemon dies. When the monitor dies the process and the call go on. The
-// error is a *RuntimeError when the runtime said no.
+// Exec runs a process in a container and waits for its end, but not for its children,
+// which may keep Stdout open. The process and its descendants are killed when ctx
+// ends, when the timeout has passed, and when the daemon dies. They and the call
+// survive the monitor. The error is a *RuntimeError if the runtime failed.
 func (c *Client) Exec(ctx context.Context, r ExecRequest) (ExecResult, error) {
 	e, err := c.StartExec(ctx, r)
 	if err != nil {
 		return ExecResult{}, err
 	}
 	if e.Terminal != nil {
-		// Nobody will read it.
+		// It will not be read.
 		defer e.Terminal.Close()
 	}
 	return e.Wait()
 }
 
-// StartExec is Exec that returns as soon as the process is there. Wait must be
-// called; ctx and the timeout are for both.
+// StartExec is Exec but returns as soon as the process is running. Wait must be
+// called; ctx and the timeout cover both.
 func (c *Client) StartExec(ctx context.Context, r ExecRequest) (*Exec, error) {
 	for {
 		s, err := c.link.current(ctx)
@@ -123,7 +117,7 @@ func (c *Client) startExec(ctx context.Context, s *session, r ExecRequest) (*Exe
 		return nil, fmt.Errorf("exec in container %s: %w", r.ContainerID, err)
 	}
 	if !s.speaks(versionTerminals) {
-		return e, nil // Wait learns all there is.
+		return e, nil // Wait gets the one reply.
 	}
 	f, err := e.call.nextRuntime(ctx, "exec", r.Args)
 	if err != nil {
@@ -167,7 +161,7 @@ func (s *session) startExec(r ExecRequest) (*call, error) {
 	return call, err
 }
 
-// started takes what the monitor says of the process.
+// started takes the process and its descriptors from ExecStarted.
 func (e *Exec) started(f frame) {
 	e.process = toProcess(f.reply.GetExecStarted().GetProcess())
 	for i, role := range f.reply.Descriptors {
@@ -176,7 +170,7 @@ func (e *Exec) started(f frame) {
 		case role == pb.Role_ROLE_PIDFD && e.pidfd < 0:
 			e.pidfd, f.fds[i] = f.fds[i], -1
 		case role == pb.Role_ROLE_TERMINAL && e.Terminal == nil:
-			// Non-blocking, so that reads can be ended.
+			// Non-blocking, so that Close ends reads.
 			_ = unix.SetNonblock(f.fds[i], true)
 			e.Terminal, f.fds[i] = os.NewFile(uintptr(f.fds[i]), "terminal of an exec"), -1
 		}
@@ -185,8 +179,8 @@ func (e *Exec) started(f frame) {
 	e.client.execs.add(e)
 }
 
-// Process returns the exec's first process; zero from a monitor of the version
-// before.
+// Process returns the exec's first process; zero if the monitor is too old to send
+// it.
 func (e *Exec) Process() Process { return e.process }
 
 // Resize sets the size of the terminal, in characters.
@@ -208,7 +202,7 @@ func (e *Exec) Resize(width, height uint16) error {
 	return nil
 }
 
-// Wait waits for the end of the process. It is called once.
+// Wait waits for the process to end. It must be called once.
 func (e *Exec) Wait() (ExecResult, error) {
 	defer e.release()
 	if e.early != nil {
@@ -225,8 +219,8 @@ func (e *Exec) Wait() (ExecResult, error) {
 	return ExecResult{}, e.failed(err)
 }
 
-// failed returns the error for a call that ended with err. If that is because the
-// caller has gone, the process is killed.
+// failed returns the error for a call that ended with err. If the caller has gone, it
+// kills the process.
 func (e *Exec) failed(err error) error {
 	if e.ctx.Err() == nil || !errors.Is(err, e.ctx.Err()) {
 		return fmt.Errorf("exec in container %s: %w", e.request.ContainerID, err)
@@ -234,7 +228,7 @@ func (e *Exec) failed(err error) error {
 	return errors.Join(err, e.kill())
 }
 
-// kill ends an exec whose caller has gone, and waits until it is dead.
+// kill kills an exec whose caller has gone, and waits until it is dead.
 func (e *Exec) kill() error {
 	ctx, cancel := context.WithTimeout(e.client.link.ctx, killAnswer)
 	defer cancel()
@@ -242,7 +236,7 @@ func (e *Exec) kill() error {
 	err := e.call.session.do(ctx, &pb.Request{Call: &pb.Request_KillExec{KillExec: &pb.KillExec{ExecId: id}}})
 	if err == nil {
 		var f frame
-		// Its answer, mostly that it was canceled, has no one to interest.
+		// The exec's own answer, mostly "canceled", is of no interest.
 		f, err = e.call.next(ctx)
 		f.close()
 		if ctx.Err() == nil && !errors.Is(err, ErrLost) {

@@ -12,16 +12,16 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// reapAnswer is how long a process that has ended may wait for its parent to ask
-// how: nobody else learns it before. It is bounded since a kernel before 6.9
-// doesn't tell when that has happened.
+// reapAnswer is how long a process that has ended may stay a zombie: nobody but its
+// parent learns its status before. It is bounded because kernels before 6.9 do not
+// report the reaping.
 const reapAnswer = 10 * time.Second
 
-// goOn follows an exec whose monitor was lost, by the pidfd: it waits for the
-// end, asks the kernel how it was (Linux 6.15 and later), and kills the process
-// and what it has started when the time is over or nobody waits any more. The
-// next monitor is asked to follow it as well, so that it dies with the daemon, and
-// because after an upgrade that one is the process's parent.
+// goOn follows an exec whose monitor was lost, by its pidfd: it waits for the end,
+// gets the status from the kernel (Linux 6.15 and later), and kills the process and
+// its descendants at the deadline or when the caller has gone. The next monitor is
+// asked to follow it too, so that it dies with the daemon, and because after an
+// upgrade that one is the process's parent.
 func (e *Exec) goOn() (ExecResult, error) {
 	end, err := watchEnd(e.pidfd)
 	if err != nil {
@@ -39,12 +39,11 @@ func (e *Exec) goOn() (ExecResult, error) {
 	return w.wait(timeout)
 }
 
-// goingOn is the state of an exec that goes on without its monitor.
+// goingOn is an exec that continues without its monitor.
 type goingOn struct {
 	*Exec
 	end *processEnd
-	// monitor is the call by which the next monitor follows the process, if it
-	// does.
+	// monitor is the call by which the next monitor follows the process; nil for none.
 	monitor  *call
 	timedOut bool
 }
@@ -82,7 +81,7 @@ func (w *goingOn) wait(timeout <-chan time.Time) (ExecResult, error) {
 			if w.end.err == nil || w.monitor == nil {
 				return w.result()
 			}
-			// The monitor may be the parent, and so know more than the kernel tells.
+			// The monitor may be the parent, and so know more than the pidfd shows.
 			told, late = nil, time.After(reapAnswer)
 		case <-late:
 			return w.result()
@@ -90,7 +89,7 @@ func (w *goingOn) wait(timeout <-chan time.Time) (ExecResult, error) {
 	}
 }
 
-// answer takes what the next monitor says.
+// answer takes the next monitor's answer.
 func (w *goingOn) answer() (ExecResult, bool) {
 	f, ok := w.monitor.box.take()
 	if !ok {
@@ -99,7 +98,7 @@ func (w *goingOn) answer() (ExecResult, bool) {
 	f.close()
 	ended := f.reply.GetExecEnded()
 	if ended == nil {
-		// It can't tell more than the kernel does.
+		// It knows no more than the kernel tells us.
 		w.closeMonitor()
 		return ExecResult{}, false
 	}
@@ -115,7 +114,7 @@ func (w *goingOn) closeMonitor() {
 	}
 }
 
-// result returns how the process ended, as the pidfd says.
+// result returns how the process ended, according to the pidfd.
 func (w *goingOn) result() (ExecResult, error) {
 	switch {
 	case w.ctx.Err() != nil:
@@ -170,20 +169,20 @@ func (p *processEnd) wait() {
 	if p.err = p.file.SetReadDeadline(time.Now().Add(reapAnswer)); p.err != nil {
 		return
 	}
-	// When this fails the kernel may still know.
+	// If this fails the kernel may still know.
 	_ = raw.Read(wasReaped)
 	if err := raw.Control(func(fd uintptr) { p.status, p.err = proc.WaitStatus(int(fd)) }); err != nil {
 		p.err = err
 	}
 }
 
-// close ends the waiting, and waits for its end.
+// close stops waiting, and returns once it has stopped.
 func (p *processEnd) close() {
 	p.file.Close()
 	<-p.told
 }
 
-// wasReaped asks a pidfd whether somebody has waited for the process.
+// wasReaped reports whether a pidfd's process was reaped.
 func wasReaped(pidfd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd)}}
 	n, err := unix.Poll(fds, 0)
@@ -198,7 +197,7 @@ func (e *Exec) handTo(s *session) error {
 		return nil // It has ended.
 	}
 	p := &pb.Process{Pid: int32(e.process.PID), StartTime: e.process.StartTime, Inode: e.process.Inode}
-	// Sending doesn't wait: nothing else is under way on a new connection.
+	// Send does not block: nothing else is in flight on a new connection.
 	adopted, err := s.start(&pb.Request{
 		Descriptors: []pb.Role{pb.Role_ROLE_PIDFD},
 		Call: &pb.Request_AdoptExec{AdoptExec: &pb.AdoptExec{

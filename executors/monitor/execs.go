@@ -2,7 +2,7 @@ package monitor
 
 import "sync"
 
-// execs are the execs that run. They outlive a monitor: the next one is asked to
+// execs are the running execs. They outlive a monitor: the next one is asked to
 // follow them.
 type execs struct {
 	mu      sync.Mutex
@@ -23,14 +23,14 @@ func (x *execs) remove(e *Exec) {
 	delete(x.running, e)
 }
 
-// notHanded is an exec that a monitor could not be asked to follow.
+// notHanded is an exec that could not be handed to a monitor.
 type notHanded struct {
 	id  string
 	err error
 }
 
-// handTo asks a monitor to follow the execs of those before it, so that they end
-// with the daemon. It is asked before Settle, which kills the others.
+// handTo asks a monitor to follow the execs of earlier monitors, so that they end
+// with the daemon. It must come before Settle, which kills all others.
 func (x *execs) handTo(s *session) (failed []notHanded) {
 	if !s.speaks(versionTerminals) {
 		return nil

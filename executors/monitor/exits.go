@@ -9,30 +9,29 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// Exit tells how a container's first process ended.
+// Exit is how a container's first process ended.
 type Exit struct {
-	// Seq numbers the exits of a state directory, in their order.
+	// Seq numbers the exits of a state directory, in order.
 	Seq         uint64
 	ContainerID string
-	// Process is the one that ended: a container's id may be used again. It is
-	// zero from a monitor of the version before.
+	// Process is the one that ended: a container's id may be reused. It is zero if
+	// the monitor is too old to send it.
 	Process Process
 	// Code is the exit code, or 128 + Signal.
 	Code int
 	// Signal is the signal that ended the process; 0 for none.
 	Signal int
-	// OOMKilled says that the kernel killed a process of the container's cgroup
-	// for lack of memory while the container ran.
+	// OOMKilled: the kernel killed a process of the container's cgroup for lack of
+	// memory while the container ran.
 	OOMKilled bool
-	// Time and SinceBoot are when the monitor learned of it, on the wall clock
-	// and since boot.
+	// Time and SinceBoot are when the monitor learned of it, by the wall clock and
+	// since boot.
 	Time      time.Time
 	SinceBoot time.Duration
-	// Unknown is why nobody could learn Code and Signal, which mean nothing
-	// then; empty when they are known.
+	// Unknown is why Code and Signal could not be learned; they mean nothing then.
+	// Empty when they are known.
 	Unknown string
-	// Note is what else is to be known of the end: that the container's terminal
-	// had hung up. Mostly empty.
+	// Note is a remark, mostly empty: that the container's terminal had hung up.
 	Note string
 }
 
@@ -51,10 +50,10 @@ func toExit(e *pb.Exit) Exit {
 	}
 }
 
-// Exits yields the exits with numbers above after that are not acknowledged, and
-// then each one as it happens: in order, each once, also when the monitor is
-// lost meanwhile. It ends when ctx or the Client does. One loop at a time should
-// run over it. With 0 it yields everything that is not acknowledged.
+// Exits yields the unacknowledged exits with numbers above after, and then each one
+// as it happens: in order, each once, even if the monitor is lost meanwhile. It ends
+// when ctx or the Client does. Only one loop at a time should range over it. With 0
+// it yields everything that is not acknowledged.
 func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
 	return func(yield func(Exit) bool) {
 		for {
@@ -75,8 +74,8 @@ func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
 				return
 			}
 			if !errors.Is(err, ErrLost) {
-				// Another loop has taken the subscription over, or the monitor
-				// can't go on; both show again at once if they last.
+				// Another loop took the subscription over, or the monitor failed;
+				// either shows again at once if it lasts.
 				c.config.Logger.Error("the exits' subscription ended", "error", err)
 				select {
 				case <-time.After(retryMax):
@@ -90,7 +89,7 @@ func (c *Client) Exits(ctx context.Context, after uint64) iter.Seq[Exit] {
 	}
 }
 
-// exits hands over exits until yield returns false or an error.
+// exits yields exits until yield returns false or an error occurs.
 func (s *session) exits(ctx context.Context, after uint64, yield func(Exit) bool) error {
 	c, err := s.start(&pb.Request{Call: &pb.Request_Subscribe{Subscribe: &pb.Subscribe{After: after}}})
 	if err != nil {

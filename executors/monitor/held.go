@@ -11,15 +11,15 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// held are the duplicates of a container's descriptors, by which its pipes keep
-// a reader, and its exit status is kept, while there is no monitor.
+// held are the duplicates of a container's descriptors. They keep its pipes open and
+// its exit status available while there is no monitor.
 type held struct {
 	record *pb.Container
 	roles  []pb.Role
 	fds    []int
 }
 
-// duplicates are what the daemon holds of all containers, by their ids.
+// duplicates are the descriptors that the daemon holds, by container id.
 type duplicates struct {
 	mu   sync.Mutex
 	held map[string]held
@@ -50,7 +50,7 @@ func (d *duplicates) has(id string) bool {
 	return ok
 }
 
-// release lets go of a container's descriptors.
+// release closes a container's descriptors.
 func (d *duplicates) release(id string) {
 	d.mu.Lock()
 	h, ok := d.held[id]
@@ -61,8 +61,8 @@ func (d *duplicates) release(id string) {
 	}
 }
 
-// releaseStdin lets go of a container's standard input, which is closed once
-// nobody holds it.
+// releaseStdin closes the duplicate of a container's standard input. The container
+// sees the end when the last holder has closed it.
 func (d *duplicates) releaseStdin(id string) {
 	d.mu.Lock()
 	h, ok := d.held[id]
@@ -92,8 +92,8 @@ func (d *duplicates) releaseAll() {
 	}
 }
 
-// copies returns what is held, with duplicates of its own, since a container may
-// be forgotten at any time.
+// copies returns duplicates of all that is held: a container may be forgotten at any
+// time.
 func (d *duplicates) copies() ([]held, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -116,7 +116,7 @@ func (d *duplicates) copies() ([]held, error) {
 	return all, nil
 }
 
-// handTo gives a monitor what is held: one that is new needs it.
+// handTo gives a monitor what is held, which a new one needs.
 func (d *duplicates) handTo(ctx context.Context, s *session) error {
 	all, err := d.copies()
 	if err != nil {
@@ -137,7 +137,7 @@ func (d *duplicates) handTo(ctx context.Context, s *session) error {
 	return nil
 }
 
-// borrow asks for the descriptors of the containers that are not held yet.
+// borrow asks for the descriptors of containers that are not held yet.
 func (d *duplicates) borrow(ctx context.Context, s *session) error {
 	containers, err := s.list(ctx)
 	if err != nil {

@@ -16,24 +16,24 @@ import (
 )
 
 const (
-	// startWait is how long a monitor may take from its start to its first word.
+	// startWait is how long a monitor may take from its start to its first reply.
 	startWait = 10 * time.Second
-	// maxLog is the size from which on the monitor's log is emptied when
-	// another monitor starts, in bytes.
+	// maxLog is the size, in bytes, above which the monitor's log is emptied when
+	// another monitor starts.
 	maxLog = 1 << 20
 	// maxSocketPath is how long the path of a Unix socket can be: sun_path in
 	// unix(7) less the zero.
 	maxSocketPath = 107
 )
 
-// launcher knows where the monitor of a state directory is, and starts one.
+// launcher finds the monitor of a state directory, or starts one.
 type launcher struct {
 	// binary and dir, the monitor's directory, are absolute; see Config for cgroup.
 	binary, dir, cgroup string
 }
 
-// meet connects to the monitor of the directory, or starts one and returns its
-// process too.
+// meet connects to the directory's monitor, or starts one and returns its process
+// too.
 func (l launcher) meet(ctx context.Context, hello func() *pb.Hello) (*session, *process, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
@@ -59,7 +59,7 @@ func (l launcher) meet(ctx context.Context, hello func() *pb.Hello) (*session, *
 		}
 		select {
 		case <-gone:
-			// Another may have been faster. If not, that is the reason.
+			// Another may have won the race. If not, this end is the reason.
 			if s, err := openSession(ctx, l.socket(), hello()); err == nil {
 				return s, nil, nil
 			}
@@ -72,13 +72,13 @@ func (l launcher) meet(ctx context.Context, hello func() *pb.Hello) (*session, *
 	}
 }
 
-// nobodyListens tells from the error of a connection that there is no monitor.
+// nobodyListens reports whether a connection failed because there is no monitor.
 func nobodyListens(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)
 }
 
-// soon tells from the error of a connection that the next may succeed: the
-// monitor has many that it hasn't taken yet, or it was just ending.
+// soon reports whether the next connection may succeed: the monitor's backlog was
+// full, or it was just ending.
 func soon(err error) bool {
 	return errors.Is(err, unix.EAGAIN) || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET)
 }
@@ -86,8 +86,8 @@ func soon(err error) bool {
 func (l launcher) socket() string { return filepath.Join(l.dir, "monitor.sock") }
 func (l launcher) log() string    { return filepath.Join(l.dir, "monitor.log") }
 
-// start starts a monitor, which is in a session of its own so that nothing that
-// ends the daemon ends it.
+// start starts a monitor, in its own session so that what ends the daemon does not
+// end it.
 func (l launcher) start() (*process, error) {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start the monitor: %w", err)
@@ -104,7 +104,7 @@ func (l launcher) start() (*process, error) {
 	}
 	cmd := exec.Command(l.binary, l.args()...)
 	cmd.Dir = "/"
-	// What runtimes need of an environment comes with each request.
+	// Runtimes get their environment with each request.
 	cmd.Env = []string{}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// deathWait is how long after the end of a connection the monitor's process
-	// may take to end, for the two to be one event.
+	// deathWait is how long after the end of a connection the monitor's process may
+	// take to end for the two to count as one event.
 	deathWait = 100 * time.Millisecond
-	// retryMin and retryMax bound the pause between attempts to have a monitor.
+	// retryMin and retryMax bound the pause between attempts to reach a monitor.
 	retryMin = 10 * time.Millisecond
 	retryMax = time.Second
 )
 
-// link keeps a connection to the monitor. It finds or starts a monitor, and another
-// when that one is lost.
+// link keeps a connection to a monitor: it finds or starts one, and the next when
+// that one is lost.
 type link struct {
 	config   Config
 	launcher launcher
 	// greet is called with each session before calls can use it.
 	greet func(context.Context, *session) error
-	// ctx ends with close, and when there won't be a monitor any more.
+	// ctx ends with close, or when the monitor was shut down.
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -36,17 +36,17 @@ type link struct {
 	// session is nil while there is none; arrived is closed when there is.
 	session *session
 	arrived chan struct{}
-	// leaving says that the monitor was asked to end, upgrading that it was asked
-	// to replace its program.
+	// leaving: the monitor was asked to end. upgrading: it was asked to replace its
+	// program.
 	leaving, upgrading bool
-	// instance is that of the last session.
+	// instance is the last session's.
 	instance string
-	// lastExit is the highest number that is known here.
+	// lastExit is the highest exit number seen.
 	lastExit uint64
 }
 
-// openLink meets a monitor or starts one, until ctx ends, and returns the first
-// session too.
+// openLink connects to a monitor or starts one, until ctx ends, and returns the
+// first session too.
 func openLink(ctx context.Context, config Config, greet func(context.Context, *session) error) (*link, *session, error) {
 	l := &link{
 		config:   config,
@@ -76,21 +76,21 @@ func (l *link) close() {
 	<-l.done
 }
 
-// hello is what the client opens connections with.
+// hello opens a connection.
 func (l *link) hello() *pb.Hello {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &pb.Hello{Build: l.config.Build, LastSeq: l.lastExit}
 }
 
-// sawExit notes a number that was given.
+// sawExit notes an exit's number.
 func (l *link) sawExit(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lastExit = max(l.lastExit, seq)
 }
 
-// connect meets or starts a monitor and shares descriptors with it.
+// connect finds or starts a monitor and shares descriptors with it.
 func (l *link) connect(ctx context.Context) (*session, *process, error) {
 	s, p, err := l.launcher.meet(ctx, l.hello)
 	if err != nil {
@@ -135,13 +135,13 @@ func (l *link) run(s *session, p *process) {
 	}
 }
 
-// part ends a session whose connection or process has ended, or both, and
-// reports the latter.
+// part ends a session whose connection or process has ended, and reports the end of
+// the process.
 func (l *link) part(s *session, p *process) {
 	defer p.close()
 	if l.ctx.Err() == nil {
-		// What the monitor said before it ended is still to be read, and an end
-		// of the connection is mostly that of the process.
+		// The monitor's last replies are still to be read, and the end of the
+		// connection mostly means the end of the process.
 		select {
 		case <-p.gone:
 		case <-time.After(deathWait):
@@ -165,7 +165,7 @@ func (l *link) part(s *session, p *process) {
 	}
 }
 
-// reconnect tries until there is a session, or returns nil when there won't be.
+// reconnect tries until there is a session; it returns nil after close or Shutdown.
 func (l *link) reconnect() (*session, *process) {
 	for pause := retryMin; l.ctx.Err() == nil && !l.isLeaving(); pause = min(2*pause, retryMax) {
 		s, p, err := l.connect(l.ctx)
@@ -186,7 +186,7 @@ func (l *link) reconnect() (*session, *process) {
 	return nil, nil
 }
 
-// arrive lets calls use a session.
+// arrive gives calls a session.
 func (l *link) arrive(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -210,7 +210,7 @@ func (l *link) isLeaving() bool {
 	return l.leaving
 }
 
-// current returns the session, and waits for one if need be.
+// current returns the session, and waits for one if necessary.
 func (l *link) current(ctx context.Context) (*session, error) {
 	for {
 		l.mu.Lock()
@@ -229,8 +229,8 @@ func (l *link) current(ctx context.Context) (*session, error) {
 	}
 }
 
-// retry calls f with a session, and again with the next one if that is lost
-// meanwhile. It is for what can be done twice.
+// retry calls f with a session, and again with the next if that one is lost
+// meanwhile. f must be repeatable.
 func (l *link) retry(ctx context.Context, f func(*session) error) error {
 	for {
 		s, err := l.current(ctx)
@@ -240,7 +240,7 @@ func (l *link) retry(ctx context.Context, f func(*session) error) error {
 		if err = f(s); !errors.Is(err, ErrLost) {
 			return err
 		}
-		// The session may still be the current one for a moment.
+		// The session may remain current for a moment.
 		l.depart(s)
 	}
 }
@@ -251,9 +251,8 @@ func (l *link) setLeaving(leaving bool) {
 	l.leaving = leaving
 }
 
-// wasUpgraded waits for the session after one that was lost, and reports whether
-// that was because the monitor's program was replaced: then no Create was cut in
-// two, and no exec that was not answered was begun.
+// wasUpgraded waits for the session after a lost one, and reports whether it was lost
+// to an upgrade: then no Create was interrupted, and no unanswered exec was begun.
 func (l *link) wasUpgraded(ctx context.Context, lost *session) bool {
 	l.depart(lost)
 	ctx, cancel := context.WithTimeout(ctx, startWait)
@@ -274,7 +273,7 @@ func (l *link) isUpgrading() bool {
 	return l.upgrading
 }
 
-// meetInstance notes the instance of a session and returns that of the one before.
+// meetInstance notes a session's instance and returns the previous one.
 func (l *link) meetInstance(instance string) (before string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

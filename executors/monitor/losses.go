@@ -9,19 +9,19 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// Loss tells of output that could not be written to a container's log.
+// Loss is output that could not be written to a container's log.
 type Loss struct {
 	ContainerID string
-	// Bytes is how much was lost in all, since the container was created.
+	// Bytes is the total lost since the container was created.
 	Bytes uint64
 	// Reason is the last error.
 	Reason string
 }
 
-// Losses yields what containers have lost of their output: first of each that has
-// lost anything, then whenever it is another number. It ends when ctx or the Client
-// does. One loop at a time should run over it. A monitor of the version before
-// tells nothing.
+// Losses yields what containers have lost of their output: first one for each that
+// has lost any, then one whenever a total has changed. It ends when ctx or the Client
+// does. Only one loop at a time should range over it. A monitor that is too old
+// yields nothing.
 func (c *Client) Losses(ctx context.Context) iter.Seq[Loss] {
 	return func(yield func(Loss) bool) {
 		known := map[string]uint64{}
@@ -55,7 +55,7 @@ func (c *Client) Losses(ctx context.Context) iter.Seq[Loss] {
 	}
 }
 
-// losses hands over losses until yield returns false or an error.
+// losses yields losses until yield returns false or an error occurs.
 func (s *session) losses(ctx context.Context, yield func(Loss) bool) error {
 	if !s.speaks(versionTerminals) {
 		select {

@@ -12,16 +12,16 @@ import (
 // process is the monitor's process.
 type process struct {
 	pid int
-	// gone is closed when it has ended; then ending says how.
+	// gone is closed when it has ended; then ending is set.
 	gone   chan struct{}
 	ending error
 	pidfd  *os.File
-	// cmd is nil for one that another daemon started.
+	// cmd is nil if another daemon started it.
 	cmd *exec.Cmd
 }
 
-// watch watches a process until it ends or close is called. It takes a process
-// that was started here off the hands of the kernel.
+// watch watches a process until it ends or close is called. It reaps a process that
+// was started here.
 func watch(pid int, cmd *exec.Cmd) (*process, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -49,21 +49,21 @@ func (p *process) wait(raw syscall.RawConn) {
 	close(p.gone)
 }
 
-// hasEnded asks a pidfd.
+// hasEnded reports whether a pidfd's process has ended.
 func hasEnded(pidfd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n > 0
 }
 
-// close ends the watching, and leaves the process as it is.
+// close stops watching, and leaves the process alone.
 func (p *process) close() {
 	if p != nil {
 		p.pidfd.Close()
 	}
 }
 
-// kill ends a process that was started here and doesn't speak.
+// kill kills a process that was started here and does not answer.
 func (p *process) kill() {
 	if p != nil {
 		_ = p.cmd.Process.Kill() // it may just have ended

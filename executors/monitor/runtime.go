@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// logMessage returns the last error in the file that a runtime was told to log
-// to: the `msg` of a line in JSON, or the last line as it is.
+// logMessage returns the last error in the runtime's log file (--log): the `msg` of a
+// JSON line, or else the last line as it is.
 func logMessage(args []string) string {
 	path := ""
 	for i, arg := range args {

@@ -15,8 +15,8 @@ import (
 const (
 	minVersion = 1
 	maxVersion = 2
-	// versionTerminals is the version since which there are terminals and all
-	// else that proto/monitor/v1 lists for it.
+	// versionTerminals is the version that brought terminals and all else that
+	// proto/monitor/v1 lists for it.
 	versionTerminals = 2
 )
 
@@ -24,7 +24,7 @@ const (
 type session struct {
 	conn    *wire.Conn
 	welcome *pb.Welcome
-	// lost is closed when the connection has ended; then err says why.
+	// lost is closed when the connection has ended; then err is set.
 	lost chan struct{}
 	err  error
 
@@ -33,8 +33,8 @@ type session struct {
 	pending map[uint64]*mailbox
 }
 
-// openSession connects to a monitor and agrees on a version, until ctx ends: what
-// listens may not answer.
+// openSession connects to a monitor and negotiates a version, until ctx ends: the
+// listener may not answer.
 func openSession(ctx context.Context, path string, hello *pb.Hello) (*session, error) {
 	conn, err := wire.Dial(path)
 	if err != nil {
@@ -53,10 +53,10 @@ func openSession(ctx context.Context, path string, hello *pb.Hello) (*session, e
 	return s, nil
 }
 
-// speaks reports whether a version of the protocol, or a later one, was agreed on.
+// speaks reports whether the negotiated version is at least this one.
 func (s *session) speaks(version uint32) bool { return s.welcome.Version >= version }
 
-// tooOld is the error for a call that the monitor doesn't know.
+// tooOld is the error for a call that the monitor does not know.
 func (s *session) tooOld() error {
 	return fmt.Errorf("%w: build %q speaks version %d of the protocol", ErrUnimplemented, s.welcome.Build, s.welcome.Version)
 }
@@ -82,7 +82,7 @@ func (s *session) hello(hello *pb.Hello) error {
 	return nil
 }
 
-// run hands out replies until the connection ends.
+// run dispatches replies until the connection ends.
 func (s *session) run() {
 	for {
 		reply := new(pb.Reply)
@@ -136,7 +136,7 @@ func (s *session) roundTrip(ctx context.Context, req *pb.Request, fds ...int) (f
 	return c.next(ctx)
 }
 
-// do is roundTrip for requests that are answered with nothing.
+// do is roundTrip for requests without a result.
 func (s *session) do(ctx context.Context, req *pb.Request, fds ...int) error {
 	f, err := s.roundTrip(ctx, req, fds...)
 	f.close()

@@ -10,9 +10,9 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// Upgrade has the monitor replace its program by Config.Binary, in the same
-// process: containers, execs, logs and exits go on. It returns when the new
-// program answers. With an error that is not ErrLost the monitor is as it was.
+// Upgrade makes the monitor execute Config.Binary in the same process: containers,
+// execs, logs and exits continue. It returns when the new program answers. After an
+// error other than ErrLost the monitor is unchanged.
 func (c *Client) Upgrade(ctx context.Context) error {
 	s, err := c.link.current(ctx)
 	if err != nil {
@@ -46,8 +46,8 @@ func (c *Client) Upgrade(ctx context.Context) error {
 	return nil
 }
 
-// upgradeOther replaces a monitor of another version that was met at the start.
-// One that can't be replaced is good enough to go on with.
+// upgradeOther upgrades a monitor of another version that was met at the start. If
+// that fails, the old one will do.
 func (c *Client) upgradeOther(ctx context.Context, s *session) {
 	running := s.welcome.Build
 	if c.config.Build == "" || running == c.config.Build {

@@ -1,8 +1,7 @@
-// Package pause is the first process of a pod whose containers share a PID
-// namespace: it holds the namespace, takes the statuses of the orphans that end
-// up with it, and leaves when it is told to. It does nothing else, and needs
-// nothing of the rest of the monitor, in whose binary it is so that no image of
-// its own is needed.
+// Package pause is the first process of a pod whose containers share a PID namespace: it
+// holds the namespace, reaps the orphans that it inherits, and ends on a signal. It does
+// nothing else, and needs nothing of the monitor; it is in the monitor's binary so that
+// it needs no image.
 package pause
 
 import (
@@ -14,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run waits for SIGTERM or SIGINT. The kernel keeps all other signals from the
-// first process of a namespace, unless it has a handler.
+// Run waits for SIGTERM or SIGINT. The kernel drops all other signals to the first
+// process of a namespace that has no handler for them.
 func Run() {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(10)
@@ -33,7 +32,7 @@ func Run() {
 	}
 }
 
-// reap takes the status of every child that has ended.
+// reap reaps every child that has ended.
 func reap() {
 	for {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)

@@ -1,8 +1,6 @@
-// Package proc tells processes apart, asks the kernel how they ended, and kills
-// them together with everything that they have started. Both the monitor and the
-// daemon's client use it: when a monitor is lost, the client looks after its own
-// execs.
+// Package proc identifies processes, asks the kernel how they ended, and kills them with
+// their descendants. The monitor uses it, and so does the daemon's client, which looks
+// after its execs when a monitor is lost.
 //
-// It reads /proc and pidfds, keeps nothing, and knows neither containers nor who
-// waits for whom. Read identity.go first, then tree.go.
+// It reads /proc and pidfds, has no state, and knows no containers. Read identity.go first, then tree.go.
 package proc

@@ -6,16 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pidfsMagic is the type of the file system that pidfds are on since Linux 6.9;
-// only there does a process have an inode of its own.
+// pidfsMagic is the type of the file system of pidfds since Linux 6.9; only there do
+// processes have their own inodes.
 const pidfsMagic = 0x50494446
 
-// Identity identifies a process for as long as the machine is up: pids are used
-// again.
+// Identity identifies a process until the next boot: pids are reused.
 type Identity struct {
 	PID int
-	// StartTime is in clock ticks after boot, field 22 of /proc/PID/stat; 0 for
-	// a process that was gone before anybody could look.
+	// StartTime is in clock ticks after boot, field 22 of /proc/PID/stat; 0 if the
+	// process was gone before it could be read.
 	StartTime uint64
 	// Inode is the process's on pidfs; 0 on Linux before 6.9.
 	Inode uint64
@@ -31,7 +30,7 @@ func Identify(pid, pidfd int) Identity {
 	return id
 }
 
-// Open returns a pidfd of the process, unless that is gone and was waited for.
+// Open returns a pidfd of the process, unless it was reaped.
 func (i Identity) Open() (pidfd int, err error) {
 	if i.PID <= 0 {
 		return -1, fmt.Errorf("there is no process %d", i.PID)
@@ -39,7 +38,7 @@ func (i Identity) Open() (pidfd int, err error) {
 	if pidfd, err = unix.PidfdOpen(i.PID, 0); err != nil {
 		return -1, fmt.Errorf("open a pidfd of process %d: %w", i.PID, err)
 	}
-	// With the pidfd open, the pid can't change hands between the two questions.
+	// While the pidfd is open, the pid can't be reused between the two reads.
 	if StartTime(i.PID) != i.StartTime || Inode(pidfd) != i.Inode {
 		_ = unix.Close(pidfd)
 		return -1, fmt.Errorf("process %d is another than it was", i.PID)
@@ -80,8 +79,8 @@ func Inode(pidfd int) uint64 {
 	return st.Ino
 }
 
-// WaitStatus asks a pidfd how its process ended, which Linux 6.15 and later know
-// for as long as a pidfd is open, after somebody has waited for the process.
+// WaitStatus returns how a pidfd's process ended. Linux 6.15 and later know it once the
+// process was reaped, for as long as a pidfd is open.
 func WaitStatus(pidfd int) (unix.WaitStatus, error) {
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 	if err := unix.IoctlPidfdInfo(pidfd, &info); err != nil {

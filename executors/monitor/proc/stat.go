@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stat is what is used of /proc/PID/stat.
+// stat has the fields of /proc/PID/stat that are used.
 type stat struct {
 	state                  byte
 	parent, group, session int
 	// started is in clock ticks after boot.
 	started uint64
-	// exit is how it ended, as wait(2) tells it, if it has and we may know.
+	// exit is the wait(2) status, if the process has ended and we may see it.
 	exit unix.WaitStatus
 }
 

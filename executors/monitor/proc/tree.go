@@ -2,19 +2,18 @@ package proc
 
 import "golang.org/x/sys/unix"
 
-// freezeRounds bounds how often KillTree looks for processes that were started
-// while it was looking. Each round stops what it finds, so that only what a round
-// found first can have started more.
+// freezeRounds bounds how often KillTree looks for processes that were started while it
+// was looking. Each round stops what it finds, so that only processes found in the last
+// round can have started more.
 const freezeRounds = 50
 
-// KillTree kills a process and what it has started: its descendants, the
-// processes of its session and process group, and of those that its descendants
-// lead. It stops all of them before it kills the first, because the children of a
-// process that is gone can't be told from those of others. It does nothing when
-// the process itself is gone and was waited for.
+// KillTree kills a process, its descendants, and the processes of its session and
+// process group and of those that its descendants lead. It stops all of them before it
+// kills the first, because the children of a process that is gone can't be told from
+// other orphans. It does nothing if the process itself was reaped.
 //
-// What escapes is a process that has left the session and whose ancestors, up to
-// this process, have all ended.
+// A process escapes that has left the session and whose ancestors, up to this process,
+// have all ended.
 func KillTree(root Identity) {
 	t := tree{root: root, members: map[int]int{}}
 	defer t.close()
@@ -24,20 +23,19 @@ func KillTree(root Identity) {
 		}
 	}
 	for _, pidfd := range t.members {
-		// Who has ended meanwhile is as dead as is wanted.
+		// One that ended meanwhile is dead too.
 		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 	}
 }
 
-// tree are the processes that were found to belong to root.
+// tree are the processes found to belong to root.
 type tree struct {
 	root Identity
 	// members has a pidfd for each pid.
 	members map[int]int
 }
 
-// grow looks for members that are not known yet and stops them. It reports
-// whether there were any.
+// grow finds new members and stops them. It reports whether there were any.
 func (t *tree) grow() bool {
 	all, err := list()
 	if err != nil {
@@ -86,7 +84,7 @@ func (t *tree) add(pid int, started uint64) bool {
 	if err != nil {
 		return false
 	}
-	// Asked again, since the pid may have changed hands before the pidfd.
+	// Checked again, since the pid may have been reused before the pidfd was opened.
 	if StartTime(pid) != started || unix.PidfdSendSignal(pidfd, unix.SIGSTOP, nil, 0) != nil {
 		_ = unix.Close(pidfd)
 		return false

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ZombieStatus tells how the process of a pidfd ended for which nobody has waited yet:
-// field 52 of /proc/PID/stat has then what wait(2) will say. It fails for a process
-// that lives or was waited for, and where the kernel does not tell.
+// ZombieStatus returns how a pidfd's process ended that was not reaped yet: field 52 of
+// /proc/PID/stat has its wait(2) status. It fails for a process that lives or was
+// reaped, and where the kernel does not show the status.
 func ZombieStatus(pidfd int) (unix.WaitStatus, error) {
 	pid, err := pidOf(pidfd)
 	if err != nil {
@@ -24,19 +24,19 @@ func ZombieStatus(pidfd int) (unix.WaitStatus, error) {
 	if s.state != 'Z' {
 		return 0, fmt.Errorf("process %d is no zombie, its state is %c", pid, s.state)
 	}
-	// Who may not look at a process is told the status 0, and may not read this file
+	// Without access to the process the status reads as 0, and this file can't be read
 	// either.
 	if _, err := os.ReadFile(fmt.Sprintf("/proc/%d/personality", pid)); err != nil {
 		return 0, fmt.Errorf("the kernel does not tell how process %d ended: %w", pid, err)
 	}
-	// While nobody has waited for it, the pid is its own.
+	// Until it is reaped, it keeps its pid.
 	if again, err := pidOf(pidfd); err != nil || again != pid {
 		return 0, fmt.Errorf("somebody has waited for process %d meanwhile", pid)
 	}
 	return s.exit, nil
 }
 
-// pidOf returns the pid of a pidfd's process until somebody has waited for it.
+// pidOf returns the pid of a pidfd's process until it is reaped.
 func pidOf(pidfd int) (int, error) {
 	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", pidfd))
 	if err != nil {

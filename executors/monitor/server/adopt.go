@@ -11,24 +11,23 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// unseen is why nobody knows how a container ended that no monitor had.
+// unseen is why an exit is unknown that no monitor saw.
 const unseen = "the process ended while no monitor ran, and nobody held a pidfd of it"
 
-// successor goes on with the containers of a monitor before this one.
+// successor takes over an earlier monitor's containers.
 type successor struct {
 	journal    *journal.Journal
 	containers *containers
 	outputs    *outputs
 	exits      *exits
-	// settled makes sure that what is left of output is settled once.
+	// settled makes sure that leftover output is settled once.
 	settled sync.Once
 	logger  *slog.Logger
 }
 
-// resume takes up what the journal says, with the descriptors that are left from
-// before an upgrade. A container that lives is found by its pid and known by its
-// start time, and its pipes are opened again through its processes. One that is
-// gone is left to Adopt and Settle.
+// resume takes over what the journal names, with the descriptors that an upgrade left.
+// A running container is found by its pid and verified by its start time, and its pipes
+// are reopened through its processes. One that is gone is left to Adopt and Settle.
 func (u *successor) resume(left map[string]belongings) {
 	for _, intent := range u.journal.Intents() {
 		u.logger.Warn("a monitor ended while the runtime was creating a container", "container", intent.Id)
@@ -54,7 +53,7 @@ func (u *successor) resume(left map[string]belongings) {
 	}
 }
 
-// resumeContainer takes up a container; the descriptors are its own from then on.
+// resumeContainer takes over a container. It owns the descriptors.
 func (u *successor) resumeContainer(record *pb.Container, b belongings) error {
 	c, fresh := u.containers.reserve(record.Id)
 	if !fresh {
@@ -86,8 +85,8 @@ func (u *successor) resumeContainer(record *pb.Container, b belongings) error {
 	return u.takeUp(c, b)
 }
 
-// resumeOutput goes on with what others write who have a container's output after
-// its end.
+// resumeOutput continues with output after a container's end, from other processes
+// that hold its pipes.
 func (u *successor) resumeOutput(c *container, b belongings) error {
 	stdio.Close(b.pidfd, b.stdin)
 	b.pidfd, b.stdin = -1, -1
@@ -97,16 +96,15 @@ func (u *successor) resumeOutput(c *container, b belongings) error {
 	return u.complete(c, b)
 }
 
-// adoptRecord sets what is known of a container that another monitor had. The
-// caller closes ready.
+// adoptRecord sets an earlier monitor's record. The caller closes ready.
 func (c *container) adoptRecord(record *pb.Container) {
 	c.record = proto.CloneOf(record)
 	c.record.Exit = nil
 	c.stdinClosed = record.StdinClosed
 }
 
-// takeUp goes on with a container that another monitor began. The descriptors
-// are its own from then on.
+// takeUp continues with an earlier monitor's running container. It owns the
+// descriptors.
 func (u *successor) takeUp(c *container, b belongings) error {
 	pidfd := b.pidfd
 	b.pidfd = -1
@@ -119,8 +117,8 @@ func (u *successor) takeUp(c *container, b belongings) error {
 	return u.exits.follow(c, pidfd)
 }
 
-// adopt goes on with a container of a monitor that is gone, with the descriptors
-// that the daemon kept.
+// adopt takes over a container of a monitor that is gone, with the daemon's
+// duplicates.
 func (u *successor) adopt(req *pb.Adopt, from *descriptors) error {
 	record := req.Container
 	if record.GetId() == "" || record.GetProcess() == nil {
@@ -147,8 +145,8 @@ func (u *successor) adopt(req *pb.Adopt, from *descriptors) error {
 	b := takeBelongings(from)
 	switch {
 	case c.hasExited():
-		// It ended before its pipes could be opened again. What it left there is
-		// written before the daemon asks how it ended.
+		// It ended before its pipes could be reopened. What it left there is written
+		// before the daemon asks for the exit.
 		return u.resumeOutput(c, b)
 	case !unheld:
 		return u.complete(c, b)
@@ -161,7 +159,7 @@ func (u *successor) adopt(req *pb.Adopt, from *descriptors) error {
 	}
 }
 
-// complete gives a container what it still lacks, and closes the rest.
+// complete gives a container the descriptors that it lacks, and closes the rest.
 func (u *successor) complete(c *container, b belongings) error {
 	output, err := u.outputs.reading(c)
 	if err != nil {
@@ -191,7 +189,7 @@ func (u *successor) complete(c *container, b belongings) error {
 	return nil
 }
 
-// settle gives up on what nobody could tell anything of.
+// settle reports what no one could report as unknown.
 func (u *successor) settle() {
 	u.settled.Do(func() { u.outputs.settle(u.containers.all()) })
 	for _, c := range u.containers.all() {

@@ -14,11 +14,11 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// errDetached is why a client is let go of that asked for it.
+// errDetached: the client asked to be detached.
 var errDetached = errors.New("the client was detached")
 
 // startAttach notes an attachment, so that detachClient finds it, until done is
-// called. ctx ends when the client is to be let go of.
+// called. ctx ends when the client is to be detached.
 func (n *session) startAttach(parent context.Context, id string) (ctx context.Context, done func(), err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -35,7 +35,7 @@ func (n *session) startAttach(parent context.Context, id string) (ctx context.Co
 	}, nil
 }
 
-// detachClient lets go of a client. One that isn't there has gone.
+// detachClient detaches a client. An unknown one has gone.
 func (n *session) detachClient(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -44,7 +44,7 @@ func (n *session) detachClient(id string) {
 	}
 }
 
-// attach connects a client to a container until either has nothing more to say.
+// attach connects a client to a container until either end is done.
 func (n *session) attach(ctx context.Context, id uint64, req *pb.Attach, files *descriptors) (*pb.AttachEnded, error) {
 	c, err := n.server.containers.find(req.ContainerId)
 	if err != nil {
@@ -61,7 +61,7 @@ func (n *session) attach(ctx context.Context, id uint64, req *pb.Attach, files *
 		Gone:   func(why error) { a.gone <- why },
 	}
 	a.inputOnly = client.Stdout < 0 && client.Stderr < 0
-	// A client must not be able to hold up the pump.
+	// A client must not be able to block the pump.
 	for _, fd := range []int{client.Stdout, client.Stderr} {
 		if fd >= 0 {
 			err = errors.Join(err, unix.SetNonblock(fd, true))
@@ -95,15 +95,15 @@ type attachment struct {
 	journal   *journal.Journal
 	logger    *slog.Logger
 	container *container
-	// gone says, once, that the output's side has ended.
+	// gone receives, once, why the output side has ended.
 	gone chan error
-	// input is nil for a client without.
+	// input is nil if the client has none.
 	input *input
-	// inputOnly says that the client gets no output.
+	// inputOnly: the client gets no output.
 	inputOnly bool
 }
 
-// wait waits for the end. tellClosed tells the daemon that the container's input
+// wait waits for the end. tellClosed reports to the daemon that the container's input
 // was closed.
 func (a *attachment) wait(ctx context.Context, tellClosed func() error) (*pb.AttachEnded, error) {
 	end := &pb.AttachEnded{}
@@ -126,8 +126,8 @@ func (a *attachment) wait(ctx context.Context, tellClosed func() error) (*pb.Att
 			}
 		case <-ctx.Done():
 			if !errors.Is(context.Cause(ctx), errDetached) {
-				// The daemon is gone, which is not what stdin_once is about: its
-				// clients may come back.
+				// The daemon is gone, which stdin_once does not cover: its clients may
+				// return.
 				a.container.closeInput(a.input)
 				return nil, ctx.Err()
 			}
@@ -142,7 +142,7 @@ func (a *attachment) wait(ctx context.Context, tellClosed func() error) (*pb.Att
 	return end, nil
 }
 
-// goneReason returns what the protocol says of the pump's reason.
+// goneReason returns the protocol's name for the pump's reason.
 func goneReason(why error) (pb.AttachEnded_Reason, string) {
 	switch {
 	case why == nil:

@@ -15,12 +15,11 @@ import (
 )
 
 const (
-	// minVersion and maxVersion are the protocol's versions that this monitor
-	// speaks.
+	// minVersion and maxVersion bound the protocol versions that this monitor speaks.
 	minVersion = 1
 	maxVersion = 2
-	// versionTerminals is the version since which there are terminals and all
-	// else that proto/monitor/v1 lists for it.
+	// versionTerminals is the version that brought terminals and all else that
+	// proto/monitor/v1 lists for it.
 	versionTerminals = 2
 	// forgetWait is how long Forget waits for an exit: a runtime that has
 	// deleted a container may be faster than the kernel's word of its end.
@@ -31,20 +30,19 @@ const (
 type session struct {
 	server *Server
 	conn   *wire.Conn
-	// version is what was agreed on.
+	// version is the negotiated one.
 	version uint32
-	// calls are the requests that are being answered.
+	// calls are the requests in flight.
 	calls sync.WaitGroup
 
 	mu sync.Mutex
-	// unsubscribe ends the Subscribe that runs.
+	// unsubscribe ends the running Subscribe.
 	unsubscribe context.CancelFunc
-	// attachments are those that run, with what ends each.
+	// attachments are the running ones, with the function that ends each.
 	attachments map[string]context.CancelCauseFunc
 }
 
-// serve answers the requests of a connection until it ends, and then ends the
-// execs that were asked for on it.
+// serve answers a connection's requests until it ends, and then ends its execs.
 func (s *Server) serve(ctx context.Context, conn *wire.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, conn.Close)
@@ -80,21 +78,21 @@ func (n *session) run(ctx context.Context) error {
 	}
 }
 
-// call is a request that is being answered.
+// call is a request in flight.
 type call struct {
 	*pb.Request
-	// given came with it. What is not taken is closed at the end.
+	// given came with it. Those not taken are closed at the end.
 	given descriptors
-	// exec is that of Exec and AdoptExec.
+	// exec is set for Exec and AdoptExec.
 	exec *execution
 	// attached ends with the attachment of an Attach.
 	attached context.Context
-	// done is called when the answer was sent.
+	// done is called after the reply was sent.
 	done func()
 }
 
-// begin does what must be done before the next request is read, which may refer
-// to this one.
+// begin does what must be done before the next request is read: that one may refer to
+// this one.
 func (n *session) begin(ctx context.Context, c *call) (err error) {
 	switch r := c.Call.(type) {
 	case *pb.Request_Exec:
@@ -107,7 +105,7 @@ func (n *session) begin(ctx context.Context, c *call) (err error) {
 	return err
 }
 
-// hello agrees on a version.
+// hello negotiates a version.
 func (n *session) hello() error {
 	req := new(pb.Request)
 	fds, err := n.conn.Receive(req)
@@ -139,8 +137,7 @@ func (n *session) hello() error {
 	}}})
 }
 
-// answer carries out a request, unless there is an error already, and sends the
-// reply.
+// answer executes a request, unless there is an error already, and sends the reply.
 func (n *session) answer(ctx context.Context, c *call, err error) {
 	reply, lent := &pb.Reply{}, descriptors{}
 	if err == nil {
@@ -161,7 +158,7 @@ func (n *session) answer(ctx context.Context, c *call, err error) {
 	}
 }
 
-// call carries out a request.
+// call executes a request.
 func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, error) {
 	s := n.server
 	done := &pb.Reply{}

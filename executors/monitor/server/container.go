@@ -12,38 +12,38 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// container is what the monitor knows of one container.
+// container is what the monitor knows of a container.
 //
 //	reserved ──► ready ──► exited
 //	    └──► ready with err, and dropped
 type container struct {
 	id string
 
-	// ready is closed when the runtime has ended; then err or record is set,
-	// and neither changes any more.
+	// ready is closed when the runtime has ended; then err or record is set, and
+	// neither changes afterwards.
 	ready  chan struct{}
 	err    error
 	record *pb.Container
-	// resumed says that a monitor before this one had the container.
+	// resumed: the container comes from an earlier monitor.
 	resumed bool
 
-	// once guards against two sources of the same exit.
+	// once guards against two sources of one exit.
 	once sync.Once
 	// exited is closed when the exit is in the journal; then exit is set.
 	exited chan struct{}
 	exit   *pb.Exit
 
 	mu sync.Mutex
-	// lost says that a monitor before this one had the container, that its
-	// process is gone, and that nobody has told yet how it ended.
+	// lost: the container comes from an earlier monitor, its process is gone, and its
+	// exit is not known yet.
 	lost bool
-	// output is nil when there are no pipes (any more).
+	// output is nil if there are no pipes, or none any more.
 	output *pump.Output
-	// pidfd, stdin and terminal, the master, are -1 when they aren't there.
+	// pidfd, stdin and terminal (the master) are -1 when absent.
 	pidfd, stdin, terminal int
-	// stdinClosed says that there won't be a stdin any more.
+	// stdinClosed: stdin was closed for good.
 	stdinClosed bool
-	// inputs are what clients type.
+	// inputs are those of the clients.
 	inputs map[*input]struct{}
 }
 
@@ -61,7 +61,7 @@ func (c *container) hasExited() bool {
 	}
 }
 
-// hungUp reports whether nobody held the container's terminal for a time.
+// hungUp reports whether the container's terminal was held by nobody for a time.
 func (c *container) hungUp() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,7 +74,7 @@ func (c *container) outputs() *pump.Output {
 	return c.output
 }
 
-// describe returns what the protocol says of a container that is ready.
+// describe returns the protocol's description of a container that is ready.
 func (c *container) describe() *pb.Container {
 	description := proto.CloneOf(c.record)
 	if c.hasExited() {
@@ -118,8 +118,7 @@ func (c *container) lend() (descriptors, error) {
 	return d, nil
 }
 
-// release closes the container's descriptors, after what the pipes hold was
-// written.
+// release writes what the pipes hold, and closes the container's descriptors.
 func (c *container) release() error {
 	c.mu.Lock()
 	output, pidfd, stdin, terminal := c.output, c.pidfd, c.stdin, c.terminal

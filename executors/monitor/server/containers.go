@@ -11,7 +11,7 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// containers are those that the monitor has, by their ids.
+// containers are the monitor's containers, by id.
 type containers struct {
 	journal *journal.Journal
 	losses  *losses
@@ -24,8 +24,8 @@ func newContainers(journal *journal.Journal, losses *losses) *containers {
 	return &containers{journal: journal, losses: losses, byID: map[string]*container{}}
 }
 
-// reserve returns the container with the id; fresh when there was none and the
-// caller has to make it.
+// reserve returns the container with the id; fresh if there was none and the caller
+// has to make it.
 func (t *containers) reserve(id string) (c *container, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,8 +87,8 @@ func (t *containers) all() []*container {
 	return all
 }
 
-// forget drops a container that has ended, and returns how, nil for one that is not
-// known.
+// forget drops a container that has ended, and returns its exit; nil for an unknown
+// container.
 func (t *containers) forget(id string) (*pb.Exit, error) {
 	c, err := t.find(id)
 	if err != nil {
@@ -104,7 +104,7 @@ func (t *containers) forget(id string) (*pb.Exit, error) {
 	return c.exit, errors.Join(c.release(), t.journal.Forget(id))
 }
 
-// checkShutdown refuses to end while there is something to do.
+// checkShutdown fails while a container runs.
 func (t *containers) checkShutdown() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// creator makes containers.
+// creator creates containers.
 type creator struct {
 	home       *home
 	journal    *journal.Journal
@@ -28,12 +28,12 @@ type creator struct {
 	outputs    *outputs
 	exits      *exits
 	containers *containers
-	// starts is entered for as long as a container is being made.
+	// starts is entered while a container is being created.
 	starts *gate
 	logger *slog.Logger
 }
 
-// create makes a container, or returns the one that is there.
+// create creates a container, or returns the existing one.
 func (m *creator) create(ctx context.Context, req *pb.Create) (*container, error) {
 	if err := checkCreate(req); err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func checkCreate(req *pb.Create) error {
 	return nil
 }
 
-// creation is the making of one container.
+// creation is one container's.
 type creation struct {
 	*creator
 	c   *container
@@ -124,7 +124,7 @@ func (n *creation) run() error {
 	return nil
 }
 
-// runCreate runs the runtime and follows the process that it leaves behind.
+// runCreate runs the runtime and follows the process that it leaves.
 func (n *creation) runCreate() (*pb.Container, int, error) {
 	req := n.req
 	command := reaper.Command{Path: req.Runtime, Args: req.Args, Env: req.Env, Dir: req.Bundle, Files: n.io.Child}
@@ -188,8 +188,7 @@ func (n *creation) runRuntime(command reaper.Command) error {
 	return failed
 }
 
-// follow follows the first process of a container that the runtime has
-// made. That waits to be started.
+// follow follows the first process of the new container, which waits to be started.
 func (n *creation) follow() (*pb.Container, int, error) {
 	c, req := n.c, n.req
 	pid, err := readPidFile(req.PidFile)
@@ -221,9 +220,8 @@ func (n *creation) follow() (*pb.Container, int, error) {
 	}, pidfd, nil
 }
 
-// complaint returns the end of what a runtime that failed wrote to standard
-// error, or else to standard output. Its processes are gone or stuck, so this
-// doesn't wait.
+// complaint returns the end of a failed runtime's standard error, or else of its
+// standard output. It does not wait: the runtime's processes are gone or stuck.
 func complaint(io *stdio.Ends) []byte {
 	for _, fd := range []int{io.Stderr, io.Stdout} {
 		text := make([]byte, 64<<10)

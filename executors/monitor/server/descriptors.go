@@ -8,14 +8,14 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// descriptors are file descriptors with what they are.
+// descriptors are file descriptors with their roles.
 type descriptors struct {
 	roles []pb.Role
 	fds   []int
 }
 
-// received pairs the descriptors of a request with their roles. On an error they
-// are closed.
+// received pairs a request's descriptors with their roles. On an error they are
+// closed.
 func received(roles []pb.Role, fds []int) (descriptors, error) {
 	if len(roles) != len(fds) {
 		stdio.Close(fds...)
@@ -57,7 +57,7 @@ func (d *descriptors) take(role pb.Role) int {
 	return -1
 }
 
-// get returns the descriptor of a role, which stays here; -1 if there is none.
+// get returns the descriptor of a role and keeps it; -1 if there is none.
 func (d *descriptors) get(role pb.Role) int {
 	for i, r := range d.roles {
 		if r == role {
@@ -80,8 +80,7 @@ func errorsFirst(errs ...error) error {
 	return nil
 }
 
-// belongings are the descriptors by which a container is followed; -1 for those
-// that are not there.
+// belongings are a container's descriptors; -1 for those that are absent.
 type belongings struct{ pidfd, stdin, stdout, stderr, terminal int }
 
 func noBelongings() belongings { return belongings{-1, -1, -1, -1, -1} }
@@ -97,7 +96,7 @@ func takeBelongings(from *descriptors) belongings {
 	}
 }
 
-// list returns those that are there.
+// list returns those that are present.
 func (b belongings) list() []int {
 	all := []int{b.pidfd, b.stdin, b.stdout, b.stderr, b.terminal}
 	return slices.DeleteFunc(all, func(fd int) bool { return fd < 0 })

@@ -17,26 +17,26 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// execs are processes that were started in containers.
+// execs are processes started in containers.
 type execs struct {
 	home       *home
 	journal    *journal.Journal
 	runtimes   *runtimes
 	follower   *follower
 	containers *containers
-	// starts is entered for as long as an exec is being started, ends from a
-	// process's end until that was answered.
+	// starts is entered while an exec is being started, ends from a process's end
+	// until that was answered.
 	starts, ends *gate
 	logger       *slog.Logger
 
 	mu sync.Mutex
-	// awaited are those that somebody waits for, orphans those that the journal
-	// names and that nobody has adopted yet, both by their ids.
+	// awaited are those that a connection waits for, orphans those that the journal
+	// names and no daemon has adopted yet, both by id.
 	awaited map[string]*execution
 	orphans map[string]*execProcess
 }
 
-// execution is an exec that somebody waits for on a connection.
+// execution is an exec that a connection waits for.
 type execution struct {
 	id string
 	// ctx ends when the process is to be killed.
@@ -44,15 +44,15 @@ type execution struct {
 	kill context.CancelFunc
 	// The rest belongs to the goroutine that answers.
 
-	// process is nil until it is there.
+	// process is nil until it runs.
 	process *execProcess
-	// leave lets upgrades go on. Until then the exec was not answered, so that a
-	// daemon that is cut off may take it that nothing was done. It may be nil.
+	// leave lets upgrades continue. Until then nothing was answered, so that a daemon
+	// whose connection ends may assume that nothing was done. It may be nil.
 	leave func()
 }
 
-// await notes an exec, so that kill finds it, until done is called, after
-// the answer was sent.
+// await notes an exec, so that kill finds it, until done is called, after the reply
+// was sent.
 func (x *execs) await(parent context.Context, id string) (e *execution, done func(), err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -76,8 +76,8 @@ func (x *execs) await(parent context.Context, id string) (e *execution, done fun
 	}, nil
 }
 
-// kill ends an exec, which then answers that it was canceled. One that isn't
-// there has ended.
+// kill kills an exec, which then answers that it was canceled. An unknown one has
+// ended.
 func (x *execs) kill(id string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -123,7 +123,7 @@ func (n *session) exec(e *execution, id uint64, req *pb.Exec, files *descriptors
 	return e.process.await(e.ctx, deadline)
 }
 
-// tellStarted hands over what the daemon needs to go on alone.
+// tellStarted sends what the daemon needs to continue without this monitor.
 func (n *session) tellStarted(id uint64, p *execProcess, master int) error {
 	var roles []pb.Role
 	var fds []int
@@ -157,8 +157,8 @@ type execStart struct {
 	deadline <-chan time.Time
 }
 
-// run runs the runtime and follows the process that it leaves behind, which it sets
-// in the execution. It returns the master of the process's terminal, -1 for none.
+// run runs the runtime and follows the process that it leaves, which it sets in the
+// execution. It returns the master of the process's terminal; -1 for none.
 func (b *execStart) run() (master int, err error) {
 	req, files := b.req, b.files
 	if err := removePidFile(req.PidFile); err != nil {
@@ -204,7 +204,7 @@ func (b *execStart) run() (master int, err error) {
 func (b *execStart) runRuntime(command reaper.Command) error {
 	req, files := b.req, b.files
 	child, err := b.runtimes.start(command)
-	// The process has its own; keeping these would keep the daemon's pipes open.
+	// The process has its own; these would keep the daemon's pipes open.
 	files.close()
 	*files = descriptors{}
 	if err != nil {

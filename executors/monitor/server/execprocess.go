@@ -15,14 +15,13 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// execProcess is the process of an exec, whose end is followed. It is in the
-// journal, so that a monitor that comes after this one knows whom to kill, until
-// finish.
+// execProcess is an exec's process. It is in the journal until finish, so that the
+// next monitor knows what to kill.
 type execProcess struct {
 	execs    *execs
 	id       string
 	identity proc.Identity
-	// pidfd is -1 for a process that had ended at once.
+	// pidfd is -1 for a process that ended at once.
 	pidfd int
 	done  chan reaper.Status
 
@@ -34,7 +33,7 @@ func (x *execs) newProcess(id string) *execProcess {
 	return &execProcess{execs: x, id: id, pidfd: -1, done: make(chan reaper.Status, 1)}
 }
 
-// followLeft follows the process that a runtime has left behind, between Begin
+// followLeft follows the process that a runtime has left. It is called between Begin
 // and End.
 func (x *execs) followLeft(id, pidFile string) (*execProcess, error) {
 	pid, err := readPidFile(pidFile)
@@ -54,8 +53,8 @@ func (x *execs) followLeft(id, pidFile string) (*execProcess, error) {
 	return p, nil
 }
 
-// followAgain follows the process of an exec that another monitor had, or this
-// process before an upgrade. The pidfd is its own from then on.
+// followAgain follows the process of an exec from an earlier monitor, or from before
+// an upgrade. It owns the pidfd.
 func (x *execs) followAgain(id string, identity proc.Identity, pidfd int) (*execProcess, error) {
 	p := x.newProcess(id)
 	p.identity, p.pidfd = identity, pidfd
@@ -77,9 +76,9 @@ func (x *execs) followAgain(id string, identity proc.Identity, pidfd int) (*exec
 	return p, nil
 }
 
-// followForeign follows a process that is not a child of the monitor.
+// followForeign follows a process that is not the monitor's child.
 func (p *execProcess) followForeign() error {
-	// Of its own, since finish closes the other.
+	// A duplicate, since finish closes the original.
 	twin, err := stdio.Duplicate(p.pidfd)
 	if err != nil {
 		return err
@@ -94,8 +93,8 @@ func (p *execProcess) followForeign() error {
 	return err
 }
 
-// tell takes the status. From then on an upgrade waits until the answer was sent,
-// since nobody else could give it.
+// tell takes the status. From then on an upgrade waits until it was answered, since
+// the next program could not.
 func (p *execProcess) tell(status reaper.Status) {
 	p.mu.Lock()
 	if !p.finished {
@@ -106,7 +105,7 @@ func (p *execProcess) tell(status reaper.Status) {
 	p.done <- status
 }
 
-// finish is called, once, when the answer was sent.
+// finish is called, once, after the reply was sent.
 func (p *execProcess) finish() {
 	p.mu.Lock()
 	told := p.told
@@ -123,8 +122,8 @@ func (p *execProcess) record() *pb.Started {
 	return &pb.Started{Id: p.id, Process: fromIdentity(p.identity)}
 }
 
-// await waits for the process, and kills it and all that it has started at the
-// deadline and when ctx ends.
+// await waits for the process, and kills it and its descendants at the deadline or
+// when ctx ends.
 func (p *execProcess) await(ctx context.Context, deadline <-chan time.Time) (*pb.ExecEnded, error) {
 	var timedOut bool
 	select {
@@ -145,7 +144,7 @@ func (p *execProcess) await(ctx context.Context, deadline <-chan time.Time) (*pb
 	}
 }
 
-// kill kills the process and waits for its end.
+// kill kills the process and its descendants, and waits for its end.
 func (p *execProcess) kill() (reaper.Status, error) {
 	proc.KillTree(p.identity)
 	select {

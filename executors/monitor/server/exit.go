@@ -12,27 +12,26 @@ import (
 )
 
 const (
-	// drainWait is how long an exit waits for the last output to be written:
-	// only a disk that hangs takes so long.
+	// drainWait is how long an exit waits for the last output to be written: only a
+	// hanging disk takes so long.
 	drainWait = 10 * time.Second
-	// noteTerminal is what an exit says of a terminal that was lost.
+	// noteTerminal is the note in an exit whose terminal was lost.
 	noteTerminal = "the terminal had hung up, since for a time nobody held it: the container was sent SIGHUP"
 )
 
-// exits takes the ends of containers' first processes from the kernel to the
-// journal.
+// exits carries exits of containers' first processes from the kernel to the journal.
 type exits struct {
 	journal  *journal.Journal
 	reaper   *reaper.Reaper
 	follower *follower
 	outputs  *outputs
-	// ends is entered by each that is on its way.
+	// ends is entered by each exit until it is in the journal.
 	ends   *gate
 	logger *slog.Logger
 }
 
-// teller returns what takes the status of a container's first process. It looks
-// for OOM kills at once, before somebody removes the cgroup.
+// teller returns the function that takes the status of a container's first process. It
+// looks for OOM kills at once, before the cgroup is removed.
 func (x *exits) teller(c *container, oom cgroup.OOMMark) func(reaper.Status) {
 	return func(status reaper.Status) {
 		x.ends.admit()
@@ -44,8 +43,8 @@ func (x *exits) teller(c *container, oom cgroup.OOMMark) func(reaper.Status) {
 	}
 }
 
-// ended journals the exit of a container's first process, once, after the output
-// that it left in the pipes was written: who sees the exit finds the whole log.
+// ended journals the exit of a container's first process, once, after the output left
+// in the pipes was written: whoever sees the exit finds the whole log.
 func (x *exits) ended(c *container, status reaper.Status, oomKilled bool) {
 	<-c.ready
 	if c.err != nil {
@@ -73,7 +72,7 @@ func (x *exits) ended(c *container, status reaper.Status, oomKilled bool) {
 	})
 }
 
-// unseen reports a container that ended with nobody to see how.
+// unseen reports a container whose exit nobody saw.
 func (x *exits) unseen(c *container) {
 	status := reaper.Now()
 	status.Unknown = unseen
@@ -85,9 +84,8 @@ func (c *container) oomMark() cgroup.OOMMark {
 	return cgroup.OOMMark{File: c.record.OomFile, Kills: c.record.OomKills}
 }
 
-// follow tells the end of a container's first process, which the monitor did not
-// start in this life: it is a child after an upgrade, and not after the death of
-// a monitor.
+// follow follows the first process of an earlier monitor's container. After an upgrade
+// the process is a child; after a monitor's death it is not.
 func (x *exits) follow(c *container, pidfd int) error {
 	tell := x.teller(c, c.oomMark())
 	if isOwnChild(c.record.Process) {

@@ -25,7 +25,7 @@ func notFound(id string) error {
 	return fail(pb.Failure_CODE_NOT_FOUND, "container %q is not known to the monitor", id)
 }
 
-// toFailure returns what the protocol says of an error.
+// toFailure returns the protocol's failure for an error.
 func toFailure(err error) *pb.Failure {
 	var f *failure
 	switch {

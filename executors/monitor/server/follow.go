@@ -10,17 +10,16 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// reapWait is how long a process that has ended may wait for its parent, which is
-// not the monitor, to ask how.
+// reapWait is how long a process that has ended may stay a zombie when its parent is
+// not the monitor.
 const reapWait = 30 * time.Second
 
-// follower learns how processes end that are no children of the monitor.
+// follower learns how processes end that are not the monitor's children.
 type follower struct{ pump *pump.Pump }
 
-// follow calls tell, once, when a process has ended that is no child of
-// the monitor: somebody else waits for it. Until then it is a zombie, which shows how
-// it ended, and afterwards the pidfd tells what that one was told. The pidfd must stay
-// open until tell is called.
+// follow calls tell, once, when a process has ended that is not the monitor's child.
+// Until its parent reaps it, it is a zombie, whose status can be read; afterwards the
+// pidfd has the status. The pidfd must stay open until tell is called.
 func (f *follower) follow(pidfd int, tell func(reaper.Status)) error {
 	return f.pump.WatchEnd(pidfd, false, func(reaped bool) {
 		ended := reaper.Now()
@@ -45,8 +44,8 @@ func (f *follower) status(pidfd int, reaped bool) (reaper.Status, error) {
 	return reaper.ExitInfo(pidfd)
 }
 
-// awaitReaped waits until somebody has waited for a process that has ended: the
-// pidfd knows nothing before. The parent may never do it.
+// awaitReaped waits until a process that has ended was reaped: the pidfd has no status
+// before. The parent may never do it.
 func (f *follower) awaitReaped(pidfd int) {
 	reaped := make(chan struct{})
 	if err := f.pump.WatchEnd(pidfd, true, func(bool) { close(reaped) }); err != nil {
@@ -59,8 +58,8 @@ func (f *follower) awaitReaped(pidfd int) {
 	}
 }
 
-// isOwnChild reports whether a process is there and is a child of this one, so
-// that its status comes from the reaper.
+// isOwnChild reports whether a process exists and is a child of this one, so that its
+// status comes from the reaper.
 func isOwnChild(p *pb.Process) bool {
 	pid := int(p.GetPid())
 	return proc.Parent(pid) == os.Getpid() && proc.StartTime(pid) == p.GetStartTime()

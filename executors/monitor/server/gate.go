@@ -6,19 +6,19 @@ import (
 	"sync"
 )
 
-// gate counts those who are doing something that may not be cut in two, so that
-// an upgrade can wait until there is nobody.
+// gate counts operations that must not be interrupted, so that an upgrade can wait
+// until there is none.
 type gate struct {
 	mu     sync.Mutex
 	inside int
 	closed bool
-	// changed is closed and replaced when inside or closed has changed.
+	// changed is closed and replaced when inside or closed changes.
 	changed chan struct{}
 }
 
 func newGate() *gate { return &gate{changed: make(chan struct{})} }
 
-// enter waits while the gate is closed, and is followed by leave.
+// enter waits while the gate is closed. leave must follow.
 func (g *gate) enter(ctx context.Context) error {
 	for {
 		g.mu.Lock()
@@ -37,7 +37,7 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
-// admit is enter for what can't wait any more.
+// admit is enter for what can't wait.
 func (g *gate) admit() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,8 +51,7 @@ func (g *gate) leave() {
 	g.tellLocked()
 }
 
-// close lets nobody enter, and waits until nobody is inside. On an error the gate
-// is open again.
+// close bars entry, and waits until nobody is inside. After an error the gate is open.
 func (g *gate) close(ctx context.Context) error {
 	g.mu.Lock()
 	g.closed = true

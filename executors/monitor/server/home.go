@@ -18,7 +18,7 @@ import (
 // are no longer than `monitor.sock`, whose path is known to fit.
 const consolePrefix = "tty"
 
-// home is the monitor's directory, which it has locked, and the sockets in it.
+// home is the monitor's directory, which it has locked, with the sockets in it.
 type home struct {
 	dir      string
 	lock     *os.File

@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// input copies what a client types to a container.
+// input copies a client's input to a container.
 type input struct {
 	from, to *os.File
-	// ended is closed when there is nothing more to copy, or nobody who takes it.
+	// ended is closed at the end of the input, or when nothing reads it any more.
 	ended chan struct{}
 }
 
-// openInput begins to copy to the container's standard input or terminal, if there
-// is one. The descriptor is its own from then on.
+// openInput begins to copy to the container's standard input or terminal, if there is
+// one. It owns the descriptor.
 func (c *container) openInput(from int) (*input, error) {
-	// Non-blocking, so that closing it ends a read.
+	// Non-blocking, so that Close ends a read.
 	if err := unix.SetNonblock(from, true); err != nil {
 		stdio.Close(from)
 		return nil, err
@@ -31,7 +31,7 @@ func (c *container) openInput(from int) (*input, error) {
 		target = c.terminal
 	}
 	if target < 0 {
-		// What is typed has nowhere to go, and the client is told so by its pipe.
+		// The input has nowhere to go, which the client's pipe shows.
 		in.from.Close()
 		close(in.ended)
 		return in, nil
@@ -47,7 +47,7 @@ func (c *container) openInput(from int) (*input, error) {
 	return in, nil
 }
 
-// copy copies until the client's end, or until nobody reads any more, or close.
+// copy copies until the client's end, until nothing reads any more, or until close.
 func (in *input) copy() {
 	defer close(in.ended)
 	_, _ = io.Copy(in.to, in.from)
@@ -55,7 +55,7 @@ func (in *input) copy() {
 	in.to.Close()
 }
 
-// closeInput ends the copying, if it has not ended.
+// closeInput ends the copying.
 func (c *container) closeInput(in *input) {
 	if in == nil {
 		return
@@ -74,9 +74,9 @@ func (in *input) close() {
 	<-in.ended
 }
 
-// leaveInput is called when a client has nothing more to type: with stdin_once
-// that is the end of the container's standard input, for all clients, which it
-// reports. A terminal stays.
+// leaveInput is called when a client's input has ended. With stdin_once that closes
+// the container's standard input for all clients, and leaveInput returns true. A
+// terminal stays open.
 func (a *attachment) leaveInput() bool {
 	c := a.container
 	if !c.record.StdinOnce || c.record.Terminal {

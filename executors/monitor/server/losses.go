@@ -9,8 +9,8 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// lossPause is the least time between two words of losses: a full disk makes one
-// with every line.
+// lossPause is the least time between two reports of losses: on a full disk every line
+// is a loss.
 const lossPause = time.Second
 
 // losses are what containers have lost of their output.
@@ -37,8 +37,8 @@ func (l *losses) forget(id string) {
 	delete(l.all, id)
 }
 
-// list returns those that differ from what is known, which it brings up to date,
-// and a channel that is closed when there is more.
+// list returns those that differ from known, which it updates, and a channel that is
+// closed when there is more.
 func (l *losses) list(known map[string]uint64) ([]*pb.Loss, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,8 +57,8 @@ func (l *losses) list(known map[string]uint64) ([]*pb.Loss, <-chan struct{}) {
 	return news, l.grown
 }
 
-// tellLosses sends losses until ctx ends. What it has sent is journaled, so that
-// the next monitor goes on counting from there.
+// tellLosses sends losses until ctx ends. It journals what it sends, so that the next
+// monitor counts from there.
 func (n *session) tellLosses(ctx context.Context, id uint64) error {
 	known := map[string]uint64{}
 	for {

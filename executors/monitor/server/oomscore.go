@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// oomScore is the oom_score_adj that the monitor was started with, if it has
-// another now; a pointer so that 0 is a value.
+// oomScore is the oom_score_adj that the monitor was started with, if it was changed;
+// a pointer so that 0 is a value.
 type oomScore struct{ before *int }
 
 const oomScoreFile = "/proc/self/oom_score_adj"
 
-// lowerOOMScore asks for the lowest score that a process can have.
+// lowerOOMScore sets the lowest score that a process can have.
 func lowerOOMScore(logger *slog.Logger) oomScore {
 	data, err := os.ReadFile(oomScoreFile)
 	if err != nil {
@@ -34,14 +34,13 @@ func lowerOOMScore(logger *slog.Logger) oomScore {
 	return oomScore{before: &before}
 }
 
-// restore gives a child that was just started the score that the monitor had
-// before, so that no container inherits the monitor's. It is in time: a runtime
-// needs milliseconds before it forks, and sets the score of the container itself
-// if the container's configuration has one.
+// restore gives a new child the original score, so that no container inherits the
+// monitor's. It is in time: a runtime needs milliseconds before it forks, and sets the
+// container's own score if its configuration has one.
 func (o oomScore) restore(pid int) {
 	if o.before == nil {
 		return
 	}
-	// The child may be gone already.
+	// The child may be gone.
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(*o.before)), 0)
 }

@@ -4,9 +4,8 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// resume takes up the execs of the monitor before this one, for those who
-// will adopt them. What a runtime was just starting is killed, since nobody can
-// know it.
+// resume follows an earlier monitor's execs until they are adopted. Those that a
+// runtime was just starting are killed, since no daemon knows them.
 func (x *execs) resume() {
 	for _, record := range x.journal.Execs() {
 		if record.PidFile != "" {
@@ -30,7 +29,7 @@ func (x *execs) resume() {
 	}
 }
 
-// adopt goes on with an exec for a daemon that has lost another monitor.
+// adopt follows an exec for a daemon that has lost the exec's monitor.
 func (x *execs) adopt(e *execution, req *pb.AdoptExec, files *descriptors) (*pb.ExecEnded, error) {
 	identity := toIdentity(req.Process)
 	x.mu.Lock()
@@ -54,12 +53,12 @@ func (x *execs) adopt(e *execution, req *pb.AdoptExec, files *descriptors) (*pb.
 	return p.await(e.ctx, nil)
 }
 
-// settle kills the execs that nobody has adopted.
+// settle kills the execs that were not adopted.
 func (x *execs) settle() {
 	x.mu.Lock()
 	var unwanted []*execProcess
 	for id, p := range x.orphans {
-		// Its AdoptExec may have come, and not have been answered yet.
+		// Its AdoptExec may be in flight.
 		if _, ok := x.awaited[id]; !ok {
 			unwanted = append(unwanted, p)
 			delete(x.orphans, id)

@@ -13,14 +13,14 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// outputs has what containers write read, and written into their logs.
+// outputs reads containers' output into their logs.
 type outputs struct {
 	pump   *pump.Pump
 	losses *losses
 	logger *slog.Logger
 }
 
-// reopenLog opens the container's log by its path again.
+// reopenLog reopens the container's log by its path.
 func (c *container) reopenLog() error {
 	output := c.outputs()
 	if output == nil {
@@ -29,9 +29,9 @@ func (c *container) reopenLog() error {
 	return output.Reopen()
 }
 
-// logAgain opens the log of a container that another monitor began. Where that is
-// refused, the output is dropped and counted until ReopenContainerLog is asked for,
-// rather than the container held up.
+// logAgain opens the log of an earlier monitor's container. If that fails, output is
+// dropped and counted until the next ReopenContainerLog, so that the container need
+// not wait.
 func (o *outputs) logAgain(c *container) *crilog.File {
 	log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
 	if err != nil {
@@ -41,7 +41,7 @@ func (o *outputs) logAgain(c *container) *crilog.File {
 	return log
 }
 
-// reading returns what is read of a container, of which there may be nothing yet.
+// reading returns a container's output, which may have no pipes yet.
 func (o *outputs) reading(c *container) (*pump.Output, error) {
 	if output := c.outputs(); output != nil {
 		return output, nil
@@ -63,8 +63,8 @@ func (o *outputs) reading(c *container) (*pump.Output, error) {
 	return output, nil
 }
 
-// attach begins to read what a container writes. The log is the pump's from
-// then on, also with an error.
+// attach begins to read a container's output. It owns the log from then on, also
+// after an error.
 func (o *outputs) attach(b belongings, log *crilog.File) (*pump.Output, error) {
 	pipes, err := sources(b.stdout, b.stderr, b.terminal)
 	if err != nil {
@@ -74,8 +74,8 @@ func (o *outputs) attach(b belongings, log *crilog.File) (*pump.Output, error) {
 	return o.pump.Attach(pipes, log)
 }
 
-// settle writes what the monitor before this one had read and not written of
-// pipes that are gone.
+// settle writes what an earlier monitor had read, and not written, of pipes that are
+// gone.
 func (o *outputs) settle(all []*container) {
 	for _, c := range all {
 		gone := pump.Gone{Stdout: c.record.StdoutInode, Stderr: c.record.StderrInode}
@@ -97,8 +97,7 @@ func (o *outputs) settle(all []*container) {
 	}
 }
 
-// watchLosses notes what the log of a container refuses, on top of what was lost
-// before.
+// watchLosses notes what a container's log refuses, on top of earlier losses.
 func (o *outputs) watchLosses(c *container) {
 	output := c.outputs()
 	if output == nil {
@@ -108,13 +107,13 @@ func (o *outputs) watchLosses(c *container) {
 	if before > 0 {
 		o.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before, Reason: c.record.LogError})
 	}
-	// Without the pump there is nothing to lose.
+	// A stopped pump loses nothing.
 	_ = output.NotifyLost(func(bytes int64, reason error) {
 		o.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before + uint64(bytes), Reason: reason.Error()})
 	})
 }
 
-// drain waits until what a container has left in its pipes is written.
+// drain waits until what a container left in its pipes is written.
 func (o *outputs) drain(c *container) {
 	output := c.outputs()
 	if output == nil {
@@ -145,8 +144,8 @@ func closeLog(log *crilog.File) {
 	}
 }
 
-// sources returns what the pump reads of a container: its pipes, or a duplicate of
-// its terminal, which is also written and resized. The pipes are the pump's.
+// sources returns what the pump reads of a container: its pipes, or a duplicate of its
+// terminal, since the terminal is also written and resized. It owns the pipes.
 func sources(stdout, stderr, terminal int) (pump.Pipes, error) {
 	if terminal < 0 {
 		return pump.Pipes{Stdout: stdout, Stderr: stderr}, nil

@@ -18,10 +18,10 @@ import (
 const (
 	// defaultDeadline is how long a runtime may take if nobody says otherwise.
 	defaultDeadline = 2 * time.Minute
-	// killWait is how long a killed process may take to be gone. One that hangs
-	// in the kernel takes longer, and is then left alone.
+	// killWait is how long a killed process may take to end. One that hangs in the
+	// kernel takes longer, and is left alone.
 	killWait = 10 * time.Second
-	// stderrTail is how much of a runtime's complaint is passed on, in bytes.
+	// stderrTail is how much of a failed runtime's output is passed on, in bytes.
 	stderrTail = 4 << 10
 )
 
@@ -46,8 +46,8 @@ func (r *runtimes) start(command reaper.Command) (*reaper.Child, error) {
 	return child, nil
 }
 
-// await waits for a child until the deadline or cancel, and then kills it and
-// everything that it has started.
+// await waits for a child until the deadline or cancel, and then kills it and its
+// descendants.
 func await(child *reaper.Child, deadline <-chan time.Time, cancel <-chan struct{}) (reaper.Status, error) {
 	var why error
 	select {
@@ -67,7 +67,7 @@ func await(child *reaper.Child, deadline <-chan time.Time, cancel <-chan struct{
 	}
 }
 
-// readPidFile reads the pid that a runtime left.
+// readPidFile reads the pid that a runtime wrote.
 func readPidFile(path string) (int, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -86,8 +86,8 @@ func readPidFile(path string) (int, error) {
 	return pid, nil
 }
 
-// killLeft kills what a runtime, which was killed itself, may have left behind: a
-// child of the monitor by now.
+// killLeft kills the process that a killed runtime may have left: it is the monitor's
+// child by now.
 func killLeft(pidFile string) {
 	pid, err := readPidFile(pidFile)
 	if err != nil {
@@ -99,8 +99,8 @@ func killLeft(pidFile string) {
 	}
 }
 
-// removePidFile removes what an earlier try left: it must not be taken for an
-// answer.
+// removePidFile removes an earlier attempt's file, which must not be taken for this
+// one's.
 func removePidFile(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the old pid file: %w", err)
@@ -108,8 +108,8 @@ func removePidFile(path string) error {
 	return nil
 }
 
-// killStarting kills a runtime that another monitor has started, and what it has
-// left behind already.
+// killStarting kills a runtime that an earlier monitor started, and the process that
+// it may have left.
 func killStarting(record *pb.Started) {
 	runtime := toIdentity(record.Process)
 	proc.KillTree(runtime)
@@ -117,7 +117,7 @@ func killStarting(record *pb.Started) {
 	if err != nil || pid == os.Getpid() {
 		return
 	}
-	// A process that was there before the runtime is another.
+	// A process older than the runtime is not the runtime's.
 	if started := proc.StartTime(pid); started >= runtime.StartTime {
 		proc.KillTree(proc.Identity{PID: pid, StartTime: started})
 	}

@@ -20,21 +20,21 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 )
 
-// ErrAlreadyRuns says that another monitor serves the directory.
+// ErrAlreadyRuns: another monitor serves the directory.
 var ErrAlreadyRuns = errors.New("another monitor serves this directory")
 
 // Config is what a Server needs.
 type Config struct {
-	// Dir holds the socket, the lock and the journal. It is made, mode 0700, if
-	// it is missing, and should be on a tmpfs.
+	// Dir holds the socket, the lock, the journal and the redo file. It is created,
+	// mode 0700, if it is missing, and should be on a tmpfs.
 	Dir string
 	// Build names the monitor's version.
 	Build  string
 	Logger *slog.Logger
-	// Args are the arguments that a program which replaces this one is to get.
+	// Args are the arguments for a program that replaces this one.
 	Args []string
-	// Handover is the descriptor of what the program before this one has left; 0
-	// for a start from nothing.
+	// Handover is the descriptor of the previous program's handover; 0 for a fresh
+	// start.
 	Handover int
 }
 
@@ -57,7 +57,7 @@ type Server struct {
 	successor  *successor
 	execs      *execs
 	upgrader   *upgrader
-	// left are the descriptors that the program before this one has left.
+	// left are the descriptors from the previous program.
 	left map[string]belongings
 
 	// quit is closed, once, by Shutdown.
@@ -65,8 +65,8 @@ type Server struct {
 	quitOnce sync.Once
 }
 
-// Open takes the directory and takes up what the journal names, and listens. It
-// returns ErrAlreadyRuns when there is a monitor.
+// Open locks the directory, reads the journal, and listens. It returns
+// ErrAlreadyRuns if there is a monitor.
 func Open(config Config) (*Server, error) {
 	s := &Server{
 		config:   config,
@@ -98,7 +98,7 @@ func Open(config Config) (*Server, error) {
 	if err := s.openPump(); err != nil {
 		return nil, err
 	}
-	// Logs are made with mode 0640 whatever the daemon's mask was.
+	// Logs have mode 0640 whatever the daemon's umask was.
 	unix.Umask(0o022)
 	if config.Handover <= 0 {
 		before.oomScore = lowerOOMScore(s.logger)
@@ -119,7 +119,7 @@ func take(config Config) (*inheritance, error) {
 	return &inheritance{home: home}, err
 }
 
-// openPump makes the pump, which begins with what one before it has left.
+// openPump makes the pump, which begins with what the previous one left.
 func (s *Server) openPump() (err error) {
 	var damage string
 	if s.redo, damage, err = redo.Open(s.home.path("redo")); err != nil {
@@ -132,7 +132,7 @@ func (s *Server) openPump() (err error) {
 	return err
 }
 
-// join joins the parts.
+// join connects the parts.
 func (s *Server) join(score oomScore) {
 	starts, ends := newGate(), newGate()
 	runtimes := &runtimes{reaper: s.reaper, oomScore: score}
@@ -156,14 +156,14 @@ func (s *Server) join(score oomScore) {
 	}
 }
 
-// Run serves until Shutdown is asked for or ctx ends.
+// Run serves until a Shutdown or until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts sync.WaitGroup
 	failed := make(chan error, 2)
-	// After an upgrade there are children whose statuses must not be taken before
-	// they are followed.
+	// After an upgrade there are children that must not be reaped before they are
+	// followed.
 	s.reaper.Begin()
 	parts.Go(func() { s.reaper.Run(ctx) })
 	parts.Go(func() {
@@ -207,7 +207,7 @@ func (s *Server) accept(ctx context.Context, parts *sync.WaitGroup) error {
 		case errors.As(err, &foreign):
 			s.logger.Warn("hung up on a stranger", "pid", foreign.PID, "uid", foreign.UID)
 		default:
-			// Most likely no descriptor is free; containers go on meanwhile.
+			// Most likely no descriptor is free; containers continue meanwhile.
 			s.logger.Error("accept a connection", "error", err)
 			select {
 			case <-time.After(100 * time.Millisecond):

@@ -23,24 +23,23 @@ import (
 )
 
 const (
-	// HandoverFormat is the number of the format in which a monitor leaves what it
-	// has to the program that replaces it. A program that understands it ends with
-	// 0 when it is run with `-takes-over NUMBER`.
+	// HandoverFormat is the version of the handover from a monitor to the program that
+	// replaces it. A program that understands it exits with 0 when it is run with
+	// `-takes-over NUMBER`.
 	HandoverFormat = 1
-	// upgradeWait is how long an upgrade may wait until nothing is under way, and
-	// everything else with it.
+	// upgradeWait is how long an upgrade, and all new work with it, may wait until
+	// nothing is in flight.
 	upgradeWait = 30 * time.Second
-	// HandoverVariable has, in the environment, the descriptor of what a monitor
-	// leaves to the program that replaces it.
+	// HandoverVariable is the environment variable with the handover's descriptor.
 	HandoverVariable = "STELE_MONITOR_HANDOVER"
-	// maxHandover bounds what is read of a handover, in bytes: some hundred for
-	// each of many thousand containers.
+	// maxHandover bounds a handover, in bytes: some hundred for each of many thousand
+	// containers.
 	maxHandover = 16 << 20
 )
 
-// upgrader replaces the program of the monitor.
+// upgrader replaces the monitor's program.
 type upgrader struct {
-	// args are those of the next program.
+	// args are the next program's.
 	args       []string
 	home       *home
 	journal    *journal.Journal
@@ -48,15 +47,15 @@ type upgrader struct {
 	pump       *pump.Pump
 	runtimes   *runtimes
 	containers *containers
-	// starts and ends are closed meanwhile.
+	// starts and ends are closed during an upgrade.
 	starts, ends *gate
 	logger       *slog.Logger
-	// underWay is held while the program is being replaced.
+	// underWay is held during an upgrade.
 	underWay sync.Mutex
 }
 
-// upgrade replaces the program of this process by another. It returns only when
-// that was not possible, and then everything goes on as before.
+// upgrade replaces this process's program by another. It returns only if that failed;
+// then everything continues as before.
 func (r *upgrader) upgrade(ctx context.Context, binary string) error {
 	if !filepath.IsAbs(binary) {
 		return fail(pb.Failure_CODE_INVALID, "upgrade: the path %q is not absolute", binary)
@@ -80,7 +79,7 @@ func (r *upgrader) upgrade(ctx context.Context, binary string) error {
 	return fmt.Errorf("upgrade: %w", err)
 }
 
-// checkProgram runs a program to see whether it could take over.
+// checkProgram asks a program whether it can take over.
 func (r *upgrader) checkProgram(ctx context.Context, binary string) error {
 	child, err := r.reaper.Start(reaper.Command{
 		Path:  binary,
@@ -100,10 +99,9 @@ func (r *upgrader) checkProgram(ctx context.Context, binary string) error {
 	return nil
 }
 
-// whileAtRest calls f while no status is taken from the kernel, each one that was
-// taken is in the journal or was answered, no output is read, and nothing is
-// written. The order matters: what is further down is needed to finish what is
-// further up.
+// whileAtRest calls f while no process is reaped, every status is in the journal or was
+// answered, no output is read, and nothing is written. The order matters: each step
+// needs the later ones to finish.
 func (r *upgrader) whileAtRest(ctx context.Context, f func(*pb.Handover) error) error {
 	err := errors.New("the log pump has stopped")
 	r.reaper.Rest(func() {
@@ -123,8 +121,7 @@ func (r *upgrader) whileAtRest(ctx context.Context, f func(*pb.Handover) error) 
 	return err
 }
 
-// handover returns what the next program gets. Pipes are duplicates, the rest is
-// as it is.
+// handover returns what the next program gets. Pipes are duplicated.
 func (r *upgrader) handover() (*pb.Handover, error) {
 	left := &pb.Handover{Listener: int32(r.home.listener.FD()), Lock: int32(r.home.lock.Fd())}
 	if r.runtimes.oomScore.before != nil {
@@ -153,7 +150,7 @@ func (r *upgrader) handover() (*pb.Handover, error) {
 	return left, nil
 }
 
-// replace is called while everything is at rest. It returns only with an error.
+// replace is called at rest. It returns only with an error.
 func (r *upgrader) replace(binary string, left *pb.Handover) error {
 	data, err := proto.Marshal(left)
 	if err != nil {
@@ -171,8 +168,8 @@ func (r *upgrader) replace(binary string, left *pb.Handover) error {
 	if err := setInherited(left, true); err != nil {
 		return err
 	}
-	// By the environment, so that the command line stays the same, which
-	// administrators look for.
+	// In the environment, so that the command line, which administrators look for,
+	// stays the same.
 	environment := append(os.Environ(), HandoverVariable+"="+strconv.Itoa(memfd))
 	if err := syscall.Exec(binary, append([]string{binary}, r.args...), environment); err != nil {
 		return fmt.Errorf("execute %s: %w", binary, err)
@@ -180,8 +177,7 @@ func (r *upgrader) replace(binary string, left *pb.Handover) error {
 	return nil
 }
 
-// setInherited says of all descriptors of a handover whether the next program has
-// them.
+// setInherited sets whether the next program inherits a handover's descriptors.
 func setInherited(left *pb.Handover, inherited bool) error {
 	flags := unix.FD_CLOEXEC
 	if inherited {
@@ -203,7 +199,7 @@ func handedDescriptors(left *pb.Handover) []int {
 	return all
 }
 
-// handed returns the descriptors of a container that were handed over.
+// handed returns a container's descriptors in a handover.
 func handed(c *pb.HandoverContainer) belongings {
 	return belongings{
 		pidfd:    int(c.Pidfd),
@@ -214,22 +210,22 @@ func handed(c *pb.HandoverContainer) belongings {
 	}
 }
 
-// closeLeft closes the duplicates that nobody was given.
+// closeLeft closes a handover's duplicates, after a failed upgrade.
 func closeLeft(left *pb.Handover) {
 	for _, c := range left.Containers {
 		handed(c).close()
 	}
 }
 
-// inheritance is what the program before this one has left.
+// inheritance is what the previous program left.
 type inheritance struct {
 	home       *home
 	oomScore   oomScore
 	containers map[string]belongings
 }
 
-// takeOver reads what the program before this one has left in the memfd, and
-// takes the directory, the socket and the score over.
+// takeOver reads the handover from the memfd, and takes the directory, the socket and
+// the OOM score over.
 func takeOver(memfd int, dir string) (*inheritance, error) {
 	file := os.NewFile(uintptr(memfd), "handover")
 	defer file.Close()

@@ -36,8 +36,8 @@ func Dial(path string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
-	// A connect to a Unix socket doesn't take time, except for EAGAIN when the
-	// other side's backlog is full, which is left to the caller to repeat.
+	// A connect to a Unix socket does not block. EAGAIN means that the other side's
+	// backlog is full; the caller may retry.
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("connect to %s: %w", path, err)
@@ -99,17 +99,17 @@ func (c *Conn) Send(m proto.Message, descriptors ...int) error {
 	return nil
 }
 
-// Receive waits for a frame, decodes it into m and returns the descriptors that
-// came with it, which are the caller's to close. It returns io.EOF when the
-// other side has closed the connection.
+// Receive waits for a frame, decodes it into m and returns the descriptors that came
+// with it, which the caller must close. It returns io.EOF when the other side has
+// closed the connection.
 func (c *Conn) Receive(m proto.Message) ([]int, error) {
 	var n, oobn, flags int
 	var recvErr error
 	err := c.raw.Read(func(fd uintptr) bool {
 		for {
 			n, oobn, flags, _, recvErr = unix.Recvmsg(int(fd), c.in, c.oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-			// That the other side has closed with something unread is told once,
-			// and before the frames that it had sent.
+			// If the other side closed with data unread, that is reported once,
+			// before the frames that it had sent.
 			if recvErr != unix.EINTR && recvErr != unix.ECONNRESET {
 				return recvErr != unix.EAGAIN
 			}

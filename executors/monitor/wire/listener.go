@@ -18,8 +18,8 @@ type Listener struct {
 	raw  syscall.RawConn
 }
 
-// Listen makes a socket at path, mode 0600. It replaces one that is left over:
-// that no other process serves the path is the caller's to know.
+// Listen makes a socket at path, mode 0600. It replaces a leftover one: the caller must
+// know that no other process serves the path.
 func Listen(path string) (*Listener, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -32,8 +32,8 @@ func Listen(path string) (*Listener, error) {
 	return Inherit(fd, path)
 }
 
-// Inherit takes over a socket that listens at path, from the program that this
-// process executed before.
+// Inherit takes over the socket that listens at path from this process's previous
+// program.
 func Inherit(fd int, path string) (*Listener, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("use the socket %s: %w", path, err)
@@ -57,7 +57,7 @@ func bind(fd int, path string) error {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return fmt.Errorf("bind a socket to %s: %w", path, err)
 	}
-	// Nobody gets in between: connections are taken only after listen.
+	// No one connects before the chmod: connections need listen.
 	if err := os.Chmod(path, 0o600); err != nil {
 		return fmt.Errorf("protect the socket: %w", err)
 	}
@@ -67,7 +67,7 @@ func bind(fd int, path string) error {
 	return nil
 }
 
-// ForeignPeerError says that somebody connected who may not.
+// ForeignPeerError: a process connected that is not allowed to.
 type ForeignPeerError struct {
 	PID int32
 	UID uint32
@@ -77,8 +77,8 @@ func (e *ForeignPeerError) Error() string {
 	return fmt.Sprintf("process %d of user %d connected, who is neither root nor this process's user", e.PID, e.UID)
 }
 
-// Accept waits for the next connection. A *ForeignPeerError means that one was
-// hung up on and that Accept can be called again.
+// Accept waits for the next connection. After a *ForeignPeerError, whose connection it
+// has closed, it can be called again.
 func (l *Listener) Accept() (*Conn, error) {
 	fd := -1
 	var acceptErr error

@@ -8,14 +8,13 @@ import (
 	"strings"
 )
 
-// placing are the v1 controllers whose cgroups decide over the life of a process:
-// who is in a cgroup of theirs can be starved, stopped or killed with it.
+// placing are the v1 controllers whose cgroups decide over a process's life: a process
+// in one of them can be starved, stopped or killed with the cgroup.
 var placing = []string{"memory", "pids", "cpu", "freezer"}
 
-// Join puts this process into a cgroup, which is made if it is missing: in
-// the v2 hierarchy and in those of the v1 controllers that decide over its life,
-// as far as they are mounted. The path is absolute and begins at the hierarchies'
-// root.
+// Join moves this process into a cgroup, which is created if it is missing: in the v2
+// hierarchy and in those of the placing v1 controllers, as far as they are mounted.
+// The path is absolute, from the hierarchies' root.
 func Join(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return fmt.Errorf("join cgroup %q: that is no absolute, clean path", path)
@@ -44,8 +43,8 @@ func Join(path string) error {
 	return nil
 }
 
-// dirsOf returns the directories of a cgroup in the hierarchies that
-// /proc/self/cgroup and mountinfo tell of.
+// dirsOf returns a cgroup's directories in the hierarchies, given /proc/self/cgroup and
+// mountinfo.
 func dirsOf(cgroups, mounts, path string) []string {
 	var dirs []string
 	for line := range strings.Lines(cgroups) {

@@ -10,10 +10,9 @@ import (
 	"strings"
 )
 
-// OOMMark is a count of OOM kills at some time. The kernel counts a kill before
-// it sends the signal, so that nobody sees the end of a process and then an old
-// count. On v1 only the kills of the cgroup's own processes are in it, on v2 also
-// those below it.
+// OOMMark is a count of OOM kills at some time. The kernel counts a kill before it
+// sends the signal, so the count is never older than a process's end. On v1 it covers
+// the cgroup's own processes only, on v2 also those below it.
 type OOMMark struct {
 	// File counts the kills; empty if there is none.
 	File  string
@@ -49,7 +48,7 @@ func oomCounter(pid int) string {
 	return ""
 }
 
-// oomFiles returns where the counter can be, given /proc/PID/cgroup and
+// oomFiles returns where the counter may be, given /proc/PID/cgroup and
 // mountinfo: v1 first, since in a hybrid v2 has no memory controller.
 func oomFiles(cgroups, mounts string) []string {
 	v1, v2 := memoryCgroups(cgroups)
@@ -84,8 +83,8 @@ func memoryCgroups(cgroups string) (v1, v2 string) {
 	return v1, v2
 }
 
-// mountOf returns where a cgroup file system of the type, and with the
-// option, is mounted, and which of its directories is there.
+// mountOf returns where a cgroup file system of the type, and with the option, is
+// mounted, and which of its directories is mounted there.
 func mountOf(mounts, fsType, option string) (mount, root string) {
 	for line := range strings.Lines(mounts) {
 		before, after, ok := strings.Cut(line, " - ")
@@ -100,7 +99,7 @@ func mountOf(mounts, fsType, option string) (mount, root string) {
 	return "", ""
 }
 
-// oomKills reads a counter; 0 if there is none, or no longer.
+// oomKills reads a counter; 0 if there is none any more.
 func oomKills(file string) uint64 {
 	if file == "" {
 		return 0

@@ -1,13 +1,13 @@
 package crilog
 
-// Scratch is the space in which records are put together. All files that are
-// written by one goroutine can share one.
+// Scratch is the buffer in which records are assembled. Files written by one goroutine
+// can share it.
 type Scratch struct {
 	// head is what all records of the batch start with.
 	head head
 	out  []byte
-	// from and to are the place of out's records in the batch's data, last says
-	// that the last of them is what the batch's Rest asked for.
+	// from and to are where out's records begin and end in the batch's data. last: the
+	// last record is what the batch's Rest asked for.
 	from, to int
 	last     bool
 	// content is how many of out's bytes the container wrote.
@@ -34,13 +34,13 @@ func (s *Scratch) add(r record) {
 }
 
 // Append writes a batch. It returns what the batch's Rest keeps, and whether the
-// stream's last record is a piece of a line now. It doesn't fail: what the disk
-// refuses is counted (Lost), since the container must not wait for it.
+// stream's last record is now a piece of a line. It does not fail: what the disk
+// refuses is counted (Lost), since the container must not wait for the disk.
 func (f *File) Append(s *Scratch, b *Batch) (rest []byte, open bool) {
 	return f.appendFrom(s, b, 0)
 }
 
-// appendFrom writes the records of a batch that begin at a place or later.
+// appendFrom writes a batch's records from a place on.
 func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte, open bool) {
 	s.start(b, place)
 	for {
@@ -62,7 +62,7 @@ func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte, open bo
 	return rest, b.openAfter(place)
 }
 
-// put adds a record, for which it makes room.
+// put makes room for a record and adds it.
 func (f *File) put(s *Scratch, b *Batch, r record) {
 	size := maxHead + len(r.content)
 	if len(s.out)+size > cap(s.out) {
@@ -77,7 +77,7 @@ func (f *File) put(s *Scratch, b *Batch, r record) {
 	s.add(r)
 }
 
-// flush writes what was put together.
+// flush writes the assembled records.
 func (f *File) flush(s *Scratch, b *Batch) {
 	if len(s.out) == 0 {
 		return

@@ -2,59 +2,57 @@ package crilog
 
 import "time"
 
-// Rest says what becomes of the end of a batch, at most MaxContent bytes of a line
-// that has not ended in it.
+// Rest says what becomes of the end of a batch: at most MaxContent bytes of an
+// unfinished line.
 type Rest uint8
 
 const (
 	// Keep returns it: more of the line is expected.
 	Keep Rest = iota
-	// Part writes it as a piece of a line that goes on.
+	// Part writes it as a piece of a line that continues.
 	Part
 	// Finish ends the line in the container's stead, since readers of logs wait
 	// for the end of a line before they show it.
 	Finish
 )
 
-// Batch is output that is written at a time. What its records are is a function of
-// the fields up to Open, which is what lets another process finish it.
+// Batch is output that is written at once. Its records are a function of the fields up
+// to Open, so that another process can finish it.
 type Batch struct {
 	Stream Stream
-	// Time is that of all records.
+	// Time is the time of all records.
 	Time time.Time
 	// Data begins at the beginning of a record.
 	Data []byte
 	Rest Rest
-	// Open says that the stream's last record before was a piece of a line.
+	// Open: the stream's previous record was a piece of a line.
 	Open bool
-	// Ledger is told of each write; nil for none.
+	// Ledger is notified of each write; nil for none.
 	Ledger Ledger
 }
 
-// Note is what a Ledger is told of a write, before.
+// Note describes a write to a Ledger.
 type Note struct {
-	// Device and Inode name the file, and Size is its size, in bytes.
+	// Device and Inode name the file, and Size is its size before, in bytes.
 	Device, Inode uint64
 	Size          int64
-	// From and To are the place in the batch's data where the first record of the
-	// write begins and where the last one ends, and Length is the size of these
-	// records, in bytes.
+	// From and To are where the write's records begin and end in the batch's data, and
+	// Length is the size of these records, in bytes.
 	From, To, Length int
-	// Last says that the last record is what Rest asked for.
+	// Last: the last record is what Rest asked for.
 	Last bool
 }
 
-// Ledger remembers the last write.
+// Ledger records the last write.
 type Ledger interface {
 	// Writing is called before anything is written.
 	Writing(Note)
-	// Written is called afterwards: that write needs no more attention, though it
-	// may have failed.
+	// Written is called after a write, even if that failed: it needs no more attention.
 	Written()
 }
 
-// openAt tells Open after the records of the data before a place. A record that
-// ends a line ends with the newline, and one that does not cannot.
+// openAt is Open after the records before a place. Only a record that ends a line ends
+// with a newline.
 func (b *Batch) openAt(place int) bool {
 	if place == 0 {
 		return b.Open
@@ -68,8 +66,8 @@ func (b *Batch) next(place int) (r record, ok bool) {
 	return record{content: content, full: full, to: place + size}, ok
 }
 
-// last returns the record that Rest asks for, if any, after the others, which end
-// at a place.
+// last returns the record that Rest asks for, if any, after the others, which end at a
+// place.
 func (b *Batch) last(place int) (r record, ok bool) {
 	r = record{content: b.Data[place:], to: len(b.Data)}
 	switch b.Rest {
@@ -83,7 +81,7 @@ func (b *Batch) last(place int) (r record, ok bool) {
 	}
 }
 
-// openAfter tells Open after the batch.
+// openAfter is Open after the batch.
 func (b *Batch) openAfter(place int) bool {
 	if r, ok := b.last(place); ok {
 		return !r.full

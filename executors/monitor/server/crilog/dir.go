@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openDir opens a directory, by its clean absolute path, for use with the *at calls,
-// and makes what is missing of it, mode 0755, if it may. It follows no link in any
-// element: pods that mount the log directories of the host can put links there, and
-// what the monitor writes as root would end up where they lead.
+// openDir opens a directory by its clean absolute path, for the *at calls. With makeDirs
+// it creates what is missing, mode 0755. It follows no symbolic link in any element:
+// pods that mount the host's log directories can put links there, and what the monitor
+// writes as root would end up where they lead.
 func openDir(dir string, makeDirs bool) (int, error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Open("/", flags, 0)
@@ -60,8 +60,8 @@ func openLog(path string, makeDirs bool) (fd int, size int64, err error) {
 	return fd, st.Size, nil
 }
 
-// openFileAt opens a file of a directory. O_NONBLOCK keeps a FIFO that somebody
-// put there from blocking; on a file it means nothing.
+// openFileAt opens a file in a directory. O_NONBLOCK keeps a FIFO put there from
+// blocking; it has no effect on a file.
 func openFileAt(dir int, name string, flags int) (fd int, st unix.Stat_t, err error) {
 	flags |= unix.O_RDWR | unix.O_APPEND | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 	fd, err = unix.Openat(dir, name, flags, 0o640)
@@ -72,8 +72,8 @@ func openFileAt(dir int, name string, flags int) (fd int, st unix.Stat_t, err er
 		_ = unix.Close(fd)
 		return -1, st, fmt.Errorf("stat it: %w", err)
 	}
-	// A second name would let a pod have the monitor append to a file of the
-	// host that the pod can link to but not write.
+	// A second name would let a pod make the monitor append to a host file that the
+	// pod can link to but not write.
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 {
 		_ = unix.Close(fd)
 		return -1, st, fmt.Errorf("it is not a regular file with one name (mode %#o, %d names)", st.Mode, st.Nlink)
@@ -81,7 +81,7 @@ func openFileAt(dir int, name string, flags int) (fd int, st unix.Stat_t, err er
 	return fd, st, nil
 }
 
-// replaceLog puts a new and empty file in the place of the log at path.
+// replaceLog replaces the log at path by an empty file.
 func replaceLog(path string) (int, error) {
 	dir, err := openLogDir(path, false)
 	if err != nil {

@@ -5,10 +5,10 @@
 //
 // of a time (RFC 3339, nanoseconds, UTC), the stream, a tag and the content,
 // which may be any bytes but a newline. F (full) ends a line of the container;
-// P (partial) is a piece of a line that goes on in the stream's next record.
+// P (partial) is a piece of a line that continues in the stream's next record.
 //
 // It formats batches of output (format.go, batch.go, append.go), owns the file
-// (file.go, dir.go), and finishes what a process that was killed has begun to write
-// (resume.go); where the bytes come from and when is its caller's business. It is
-// not safe for concurrent use. Read format.go first.
+// (file.go, dir.go), and completes a killed process's writes (resume.go); the source
+// of the bytes is its caller's business. It is not safe for concurrent use. Read
+// format.go first.
 package crilog

@@ -12,23 +12,22 @@ type File struct {
 	path string
 	// fd is -1 while the log is closed.
 	fd int
-	// size is that of the file, as far as this File wrote it or met it.
+	// size is the file's, as last seen.
 	size int64
-	// max is the size that the file may reach, in bytes; 0 for any.
+	// max is the size that the file may reach, in bytes; 0 for no limit.
 	max int64
-	// unchecked says that another process wrote the end of the file, and torn that
-	// it ends within a record: a write failed half-way, and the file could not be
-	// shortened.
+	// unchecked: another process wrote the end of the file. torn: it ends within a
+	// record, because a write failed half-way and the file could not be shortened.
 	unchecked, torn bool
 
 	lost    int64
 	lastErr error
 }
 
-// Open opens the log at path, or makes it, mode 0640. The path is absolute and
-// free of links: see openDir. A record that would make the file longer than max
-// bytes (0: no limit) starts an empty file in its place; those who have the old
-// one open can read it to its end.
+// Open opens the log at path, or creates it, mode 0640. The path is absolute and free
+// of symbolic links: see openDir. A record that would make the file longer than max
+// bytes (0: no limit) starts an empty file in its place; readers that have the old one
+// open can read it to its end.
 func Open(path string, max int64) (*File, error) {
 	f := Closed(path, max)
 	if err := f.Reopen(); err != nil {
@@ -37,12 +36,12 @@ func Open(path string, max int64) (*File, error) {
 	return f, nil
 }
 
-// Closed returns a log that Reopen may open: until then what is written is lost,
-// and counted.
+// Closed returns a log that Reopen may open. Until then what is written is lost, and
+// counted.
 func Closed(path string, max int64) *File { return &File{path: path, fd: -1, max: max} }
 
-// Reopen opens the path again, for what is written from now on. On an error the
-// file that was open stays in use.
+// Reopen reopens the path for what is written from now on. On an error the open file
+// stays in use.
 func (f *File) Reopen() error {
 	return f.open(true)
 }
@@ -78,17 +77,16 @@ func (f *File) lose(content int64, why error) {
 	f.lastErr = fmt.Errorf("write log %s: %w", f.path, why)
 }
 
-// prepare sees to it that a record can follow what the file has, and returns a
-// Note that names it.
+// prepare makes sure that a record can follow the file's content, and returns a Note
+// that names the file.
 func (f *File) prepare() (Note, error) {
 	if f.fd < 0 {
 		return Note{}, errors.New("the log is closed")
 	}
 	st, err := f.stat()
 	if err == nil && st.Nlink == 0 {
-		// Somebody has removed the file, and what is written to it is lost. A
-		// directory that is gone too is not made again: it may be that of a pod
-		// that was cleaned up.
+		// The file was removed, and what is written to it would be lost. A directory
+		// that is gone too is not recreated: it may be that of a removed pod.
 		if err = f.open(false); err == nil {
 			st, err = f.stat()
 		}
@@ -115,7 +113,7 @@ func (f *File) prepare() (Note, error) {
 	return Note{Device: st.Dev, Inode: st.Ino, Size: f.size}, nil
 }
 
-// stat also looks at the size: others may have cut the file.
+// stat also updates the size: another process may have truncated the file.
 func (f *File) stat() (unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(f.fd, &st); err != nil {
@@ -153,9 +151,8 @@ func writeAll(fd int, p []byte) (done int, err error) {
 	return done, nil
 }
 
-// restart goes on with an empty file. Readers follow a new file at the path but
-// not one that shrinks, so the file is replaced; only where that is refused is
-// it emptied.
+// restart continues with an empty file. Readers follow a new file at the path but not
+// one that shrinks, so the file is replaced; it is truncated only if that fails.
 func (f *File) restart() {
 	if fd, err := replaceLog(f.path); err == nil {
 		f.use(fd, 0)

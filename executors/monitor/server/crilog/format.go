@@ -7,8 +7,8 @@ import (
 
 const (
 	// MaxContent is the size of the longest content of a record, in bytes: a
-	// longer line is cut into pieces of this size. It is the value that the
-	// kubelet's log reader and the other CRI runtimes were built around.
+	// longer line is cut into pieces of this size. The kubelet's log reader and other
+	// CRI runtimes use the same value.
 	MaxContent = 16 << 10
 
 	timeFormat = "2006-01-02T15:04:05.000000000Z"
@@ -43,10 +43,9 @@ func appendHead(dst []byte, now time.Time, stream Stream) head {
 	return append(dst, ' ')
 }
 
-// cut takes the next record's content off data; size is how much of data that is,
-// with the newline that ends it. It returns ok = false when that can't be told
-// yet: data has neither a newline nor more than MaxContent bytes. A line of
-// exactly MaxContent bytes is thus one full record.
+// cut takes the next record's content off data; size includes the newline that ends it.
+// ok is false if the record may not be complete: data has neither a newline nor more
+// than MaxContent bytes. A line of exactly MaxContent bytes is thus one full record.
 func cut(data []byte) (content []byte, size int, full, ok bool) {
 	window := data[:min(len(data), MaxContent+1)]
 	if i := bytes.IndexByte(window, '\n'); i >= 0 {

@@ -7,13 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// searchFiles bounds how many files of a log's directory are looked at for one
-// that was renamed: the kubelet keeps five of a container.
+// searchFiles bounds the search of a log's directory for a renamed file: the kubelet
+// keeps five per container.
 const searchFiles = 1024
 
-// Resume goes on with a batch whose last write another process has noted, and is
-// like Append otherwise. begun says that the file of this write is nowhere to be
-// found, and its records with it; otherwise they need no more attention.
+// Resume continues a batch whose last write another process has noted; otherwise it is
+// like Append. begun: that write's file was not found, and its records are lost with
+// it; otherwise they need no more attention.
 func (f *File) Resume(s *Scratch, b *Batch, n Note, begun bool) (rest []byte, open bool) {
 	switch {
 	case begun:
@@ -25,15 +25,14 @@ func (f *File) Resume(s *Scratch, b *Batch, n Note, begun bool) (rest []byte, op
 	}
 }
 
-// Complete finishes a write that another process was killed in. The file is
-// looked for at the log's path and, since it may have been renamed, beside it; ok
-// says that it was found, and then what was missing is there now or is counted as
-// lost, and the batch's Ledger knows. Nothing else may be written to the file
-// before.
+// Complete finishes a write during which another process was killed. It looks for the
+// file at the log's path and, since it may have been renamed, in the same directory. ok:
+// the file was found; what was missing is written now or counted as lost, and the
+// batch's Ledger is notified. Nothing else may be written to the file before.
 func (f *File) Complete(s *Scratch, b *Batch, n Note) (ok bool, err error) {
 	defer s.begin(0)
 	if err := f.repeat(s, b, n); err != nil {
-		// Rather that than to write what may be there.
+		// Better than writing what may be there.
 		b.Ledger.Written()
 		return true, err
 	}
@@ -48,7 +47,7 @@ func (f *File) Complete(s *Scratch, b *Batch, n Note) (ok bool, err error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return false, fmt.Errorf("stat log %s: %w", f.path, err)
 	}
-	// A file that is shorter was emptied by somebody, and all is missing.
+	// A shorter file was truncated meanwhile, and everything is missing.
 	done := min(max(0, st.Size-n.Size), int64(len(s.out)))
 	if _, err := writeAll(fd, s.out[done:]); err != nil {
 		f.lose(s.content, err)
@@ -64,7 +63,7 @@ func (f *File) Complete(s *Scratch, b *Batch, n Note) (ok bool, err error) {
 	return true, err
 }
 
-// repeat puts the records of a write together again.
+// repeat assembles a write's records again.
 func (f *File) repeat(s *Scratch, b *Batch, n Note) error {
 	s.start(b, n.From)
 	place := n.From
@@ -91,7 +90,7 @@ func (f *File) statOpen() (st unix.Stat_t, err error) {
 	return st, err
 }
 
-// search opens the file of a note among those in the log's directory; -1 for none.
+// search opens a note's file in the log's directory; -1 if it is not there.
 func (f *File) search(n Note) (fd int, err error) {
 	dir, err := openLogDir(f.path, false)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// compactAbove is the size, in bytes, from which on the file is rewritten
-	// when it has also doubled since the last time.
+	// compactAbove is the size, in bytes, above which the file is rewritten if it has
+	// also doubled since the last time.
 	compactAbove = 256 << 10
 	// maxFile bounds what is read at the start, in bytes.
 	maxFile = 256 << 20
@@ -45,7 +45,7 @@ func read(path string) ([]byte, error) {
 	return data, nil
 }
 
-// setAside keeps the damaged end of the file, and describes it.
+// setAside saves the damaged end of the file, and describes it.
 func (f *file) setAside(damaged []byte, offset int, why error) (damage string, err error) {
 	aside := fmt.Sprintf("%s.damaged-%s", f.path, time.Now().UTC().Format("20060102T150405.000000000"))
 	if err := os.WriteFile(aside, damaged, 0o600); err != nil {
@@ -54,7 +54,7 @@ func (f *file) setAside(damaged []byte, offset int, why error) (damage string, e
 	return fmt.Sprintf("journal: %v at offset %d; the last %d bytes are in %s", why, offset, len(damaged), filepath.Base(aside)), nil
 }
 
-// hasGrown reports whether it is time to rewrite the file.
+// hasGrown reports whether to rewrite the file.
 func (f *file) hasGrown() bool { return f.size > compactAbove && f.size > 2*f.compacted }
 
 func (f *file) append(frame []byte) error {

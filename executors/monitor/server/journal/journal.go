@@ -8,11 +8,11 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// damageSkip is how far the numbering jumps when numbers may have been given that
-// the journal doesn't show.
+// damageSkip is how far the numbering jumps if numbers may have been used that the
+// journal does not show.
 const damageSkip = 1 << 32
 
-// Journal is the file and what it says. It is safe for concurrent use.
+// Journal is the file and its content. It is safe for concurrent use.
 type Journal struct {
 	damage string
 
@@ -23,8 +23,8 @@ type Journal struct {
 	grown chan struct{}
 }
 
-// Open reads the journal at path, or makes one. The caller sees to it that no
-// other process has it open.
+// Open reads the journal at path, or creates one. The caller makes sure that no other
+// process has it open.
 func Open(path string) (*Journal, error) {
 	j := &Journal{
 		file: file{path: path},
@@ -45,16 +45,16 @@ func Open(path string) (*Journal, error) {
 		}
 		j.state.lastSeq += damageSkip
 	}
-	// What was read is written anew: this drops the damaged part and bounds the
-	// size over any number of starts.
+	// The file is rewritten: this drops the damaged part and bounds the size over any
+	// number of starts.
 	if err := j.file.rewrite(j.state.records()); err != nil {
 		return nil, err
 	}
 	return j, nil
 }
 
-// replay applies the records in data up to the first that can't be read, and
-// returns the rest from there with the reason.
+// replay applies the records in data up to the first unreadable one, and returns the
+// rest from there with the reason.
 func (j *Journal) replay(data []byte) (damaged []byte, why error) {
 	for len(data) > 0 {
 		record, rest, err := next(data)
@@ -67,11 +67,11 @@ func (j *Journal) replay(data []byte) (damaged []byte, why error) {
 	return nil, nil
 }
 
-// Damage describes what was wrong with the file when it was opened, and is empty
-// when nothing was.
+// Damage describes what was wrong with the file when it was opened; empty if nothing
+// was.
 func (j *Journal) Damage() string { return j.damage }
 
-// Close closes the file. What it says stays on disk.
+// Close closes the file.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -83,17 +83,17 @@ func (j *Journal) Intend(id string) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Intended{Intended: id}})
 }
 
-// Creating records the runtime of a container that is intended.
+// Creating records the runtime's process of an intended container.
 func (j *Journal) Creating(runtime *pb.Started) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Creating{Creating: runtime}})
 }
 
-// Abandon takes an Intend back.
+// Abandon undoes an Intend.
 func (j *Journal) Abandon(id string) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Abandoned{Abandoned: id}})
 }
 
-// Created records a container, which is not changed afterwards.
+// Created records a container, which must not be changed afterwards.
 func (j *Journal) Created(c *pb.Container) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Created{Created: c}})
 }
@@ -103,12 +103,12 @@ func (j *Journal) StdinClosed(id string) error {
 	return j.add(&pb.Record{Entry: &pb.Record_StdinClosed{StdinClosed: id}})
 }
 
-// Lost records what a container has lost of its output in all.
+// Lost records the total that a container has lost of its output.
 func (j *Journal) Lost(loss *pb.Loss) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Lost{Lost: loss}})
 }
 
-// ExecStarted records the runtime of an exec, or instead of that its process.
+// ExecStarted records an exec's runtime, or replaces that by its process.
 func (j *Journal) ExecStarted(process *pb.Started) error {
 	return j.add(&pb.Record{Entry: &pb.Record_ExecStarted{ExecStarted: process}})
 }
@@ -118,8 +118,8 @@ func (j *Journal) ExecEnded(id string) error {
 	return j.add(&pb.Record{Entry: &pb.Record_ExecEnded{ExecEnded: id}})
 }
 
-// Exited gives exit the next number and records it. The exit is known to Exits
-// even when the error says that it could not be written.
+// Exited gives exit the next number and records it. Exits has it even if it could not
+// be written.
 func (j *Journal) Exited(exit *pb.Exit) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -150,7 +150,7 @@ func (j *Journal) Forget(id string) error {
 	return j.addLocked(&pb.Record{Entry: &pb.Record_Forgotten{Forgotten: id}})
 }
 
-// SkipTo makes sure that numbers up to and including seq are not given again.
+// SkipTo makes sure that numbers up to and including seq are not used again.
 func (j *Journal) SkipTo(seq uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -160,8 +160,8 @@ func (j *Journal) SkipTo(seq uint64) error {
 	return j.addLocked(&pb.Record{Entry: &pb.Record_Numbered{Numbered: seq}})
 }
 
-// Exits returns the exits after seq that are not acknowledged, in order, and a
-// channel that is closed when there is another.
+// Exits returns the unacknowledged exits after seq, in order, and a channel that is
+// closed when there is another.
 func (j *Journal) Exits(after uint64) ([]*pb.Exit, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -174,7 +174,7 @@ func (j *Journal) Exits(after uint64) ([]*pb.Exit, <-chan struct{}) {
 	return slices.Clone(j.state.exits[first:]), j.grown
 }
 
-// LastSeq returns the highest number that was given.
+// LastSeq returns the highest number used.
 func (j *Journal) LastSeq() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -195,8 +195,8 @@ func (j *Journal) Execs() []*pb.Started {
 	return sorted(j.state.execs)
 }
 
-// Intents returns the containers that a runtime was about to create when the
-// monitor ended, by id, with the runtime's process if it was started.
+// Intents returns the containers whose creation was interrupted by the monitor's end,
+// by id, with the runtime's process if it was started.
 func (j *Journal) Intents() []*pb.Started {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -216,9 +216,8 @@ func (j *Journal) add(record *pb.Record) error {
 	return j.addLocked(record)
 }
 
-// addLocked applies the record and appends it. The lock is held over the write,
-// which is to memory (tmpfs): the order in the file is the order in which things
-// happened.
+// addLocked applies the record and appends it. The lock is held over the write, which
+// goes to memory (tmpfs), so that the file has the order of events.
 func (j *Journal) addLocked(record *pb.Record) error {
 	j.state.apply(record)
 	frame, err := appendFrame(nil, record)

@@ -13,7 +13,7 @@ import (
 
 const (
 	headerSize = 8
-	// maxPayload bounds what a damaged length can make the reader believe.
+	// maxPayload bounds a damaged length.
 	maxPayload = 64 << 10
 )
 

@@ -9,13 +9,13 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// state is what the records add up to.
+// state is the sum of the records.
 type state struct {
-	// intents have the runtime, once it was started.
+	// intents have the runtime's process once it was started.
 	intents    map[string]*pb.Started
 	containers map[string]*pb.Container
 	execs      map[string]*pb.Started
-	// exits are those not acknowledged, in the order of their numbers.
+	// exits are the unacknowledged ones, by number.
 	exits   []*pb.Exit
 	lastSeq uint64
 	acked   uint64
@@ -59,14 +59,14 @@ func (s *state) exited(exit *pb.Exit) {
 		s.exits = append(s.exits, exit)
 	}
 	s.change(exit.ContainerId, func(c *pb.Container) {
-		// The exit of a container that had the id before is no news of this one.
+		// The exit of an earlier container with this id does not concern this one.
 		if exit.Process == nil || proto.Equal(exit.Process, c.Process) {
 			c.Exit = exit
 		}
 	})
 }
 
-// change changes a copy of a container, since others may be reading it.
+// change replaces a container by a changed copy, since the old may be in use.
 func (s *state) change(id string, f func(*pb.Container)) {
 	if c, ok := s.containers[id]; ok {
 		c = proto.CloneOf(c)
@@ -84,7 +84,7 @@ func sorted[V any](m map[string]V) []V {
 	return all
 }
 
-// records returns what leads to the same state from nothing.
+// records returns records that add up to the state.
 func (s *state) records() []*pb.Record {
 	records := []*pb.Record{
 		{Entry: &pb.Record_Acknowledged{Acknowledged: s.acked}},

@@ -11,25 +11,25 @@ import (
 )
 
 // maxPending is how far a client may fall behind, in bytes for each stream and
-// besides what its pipe holds.
+// in addition to what its pipe holds.
 const maxPending = 4 << 20
 
-// ErrSlow says that a client fell behind too far.
+// ErrSlow: a client fell behind too far.
 var ErrSlow = fmt.Errorf("more than %d bytes were waiting to be read", maxPending)
 
 // Client gets a copy of what a container writes.
 type Client struct {
 	// Stdout and Stderr are pipes or sockets, non-blocking; -1 for none.
 	Stdout, Stderr int
-	// Gone is called once, in the pump's goroutine, where it must not wait for
-	// anything: with nil when the container's output has ended and all of it was
-	// passed on, with ErrSlow, or with what writing said.
+	// Gone is called once, in the pump's goroutine, and must not block: with nil when
+	// the container's output has ended and all of it was passed on, with ErrSlow, or
+	// with the error of a write.
 	Gone func(error)
 }
 
-// AddClient passes the output on to a client as well, from now on. The descriptors
-// are the pump's from then on, also with an error. remove drops the client without
-// a word, and may be called at any time.
+// AddClient passes the output on to a client too, from now on. The pump owns the
+// descriptors, also after an error. remove drops the client without calling Gone, at
+// any time.
 func (o *Output) AddClient(c Client) (remove func(), err error) {
 	k := &client{out: o, gone: c.Gone}
 	var addErr error
@@ -48,7 +48,7 @@ type client struct {
 	out   *Output
 	gone  func(error)
 	sinks []*sink
-	// ending says that the container's output has ended.
+	// ending: the container's output has ended.
 	ending bool
 }
 
@@ -86,7 +86,7 @@ func (k *client) open(c Client) error {
 	return nil
 }
 
-// pass gives the clients what was read.
+// pass passes output on to the clients.
 func (o *Output) pass(kind crilog.Stream, data []byte) {
 	// Cloned because clients that end leave the list.
 	for _, k := range slices.Clone(o.clients) {
@@ -99,7 +99,7 @@ func (o *Output) pass(kind crilog.Stream, data []byte) {
 	}
 }
 
-// take writes what the descriptor takes at once and keeps the rest.
+// take writes as much as the descriptor accepts now and keeps the rest.
 func (s *sink) take(data []byte) {
 	if len(s.pending) > 0 {
 		s.keep(data)
@@ -124,10 +124,10 @@ func (s *sink) keep(data []byte) {
 	s.pending = append(s.pending, data...)
 }
 
-// readable is told that the descriptor takes more, or never will.
+// readable is called when the descriptor accepts more, or never will.
 func (s *sink) readable(uint32) {
 	if len(s.pending) == 0 {
-		// Nothing else was asked for: the other side has hung up.
+		// No other event was asked for: the other side has hung up.
 		s.client.leave(unix.EPIPE)
 		return
 	}
@@ -146,7 +146,7 @@ func (s *sink) readable(uint32) {
 	}
 }
 
-// write writes what a non-blocking descriptor takes.
+// write writes as much as a non-blocking descriptor accepts.
 func write(fd int, data []byte) (int, error) {
 	written := 0
 	for written < len(data) {
@@ -165,7 +165,7 @@ func write(fd int, data []byte) (int, error) {
 	return written, nil
 }
 
-// end says goodbye once everything was passed on.
+// end drops the client once everything was passed on.
 func (k *client) end() {
 	k.ending = true
 	if !slices.ContainsFunc(k.sinks, func(s *sink) bool { return len(s.pending) > 0 }) {

@@ -2,15 +2,13 @@
 // their logs: one goroutine, one epoll, one buffer for all containers, so that a
 // container costs a few hundred bytes and no goroutine.
 //
-// Everything that touches a pipe or a log happens in that goroutine, or as a
-// function that is handed to it; there are no locks on the way of the data. A
-// log on a disk that hangs thus holds up all containers' output, and nothing
-// else.
+// Everything that touches a pipe or a log runs in that goroutine, or as a function
+// handed to it; the data path has no locks. A log on a hanging disk thus blocks all
+// containers' output, and nothing else.
 //
-// The buffer is in a redo file: a pump that is killed, at whatever instant, leaves
-// to the next one all that it had read and not written, and the notes that tell
-// what of it was written.
+// The buffer is in a redo file: a pump that is killed, at any instant, leaves to the
+// next one all that it had read and not written, and notes of what was written.
 //
-// It knows descriptors and logs, not containers. Read pump.go first, then loop.go (the goroutine),
-// stream.go, and recover.go with package redo.
+// It knows descriptors and logs, not containers. Read pump.go first, then loop.go (the
+// goroutine), stream.go, and recover.go with package redo.
 package pump

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readier is told about events of a descriptor, in the goroutine of run.
+// readier handles a descriptor's events, in the goroutine of run.
 type readier interface{ readable(events uint32) }
 
-// loop is one goroutine with one epoll: there descriptors' events are told, and
-// functions that others hand to it are run.
+// loop is one goroutine with one epoll. It handles descriptors' events, and runs
+// functions that others hand to it.
 type loop struct {
 	logger *slog.Logger
 	epoll  int
@@ -53,8 +53,8 @@ func (l *loop) close() {
 	_ = unix.Close(l.wake)
 }
 
-// run waits for events until stop: each time as long as timeout says, in milliseconds.
-// After the events of a round it calls round.
+// run handles events until stop. It waits for them for timeout milliseconds at most,
+// and calls round after each batch.
 func (l *loop) run(timeout func() int, round func(now time.Time)) error {
 	defer close(l.ended)
 	events := make([]unix.EpollEvent, 64)
@@ -72,15 +72,15 @@ func (l *loop) run(timeout func() int, round func(now time.Time)) error {
 			}
 		}
 		round(time.Now())
-		// Functions come last: one that closes a descriptor must not do so while
-		// events of this round may still name it.
+		// Functions come last: one that closes a descriptor must not run while events of
+		// this round may still name it.
 		if woken && !l.runQueue() {
 			return nil
 		}
 	}
 }
 
-// stop makes run return, after what was handed to it before.
+// stop makes run return, after the functions handed to it before.
 func (l *loop) stop() {
 	l.mu.Lock()
 	l.stopped = true
@@ -144,7 +144,7 @@ func (l *loop) add(fd int, events uint32, r readier) error {
 	return nil
 }
 
-// change sets the events that are waited for.
+// change sets the events to wait for.
 func (l *loop) change(fd int, events uint32) {
 	event := unix.EpollEvent{Events: events, Fd: int32(fd)}
 	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, fd, &event); err != nil {
@@ -152,8 +152,8 @@ func (l *loop) change(fd int, events uint32) {
 	}
 }
 
-// remove ends waiting for fd, and must come before it is closed: a duplicate
-// elsewhere would keep the kernel's registration alive.
+// remove stops waiting for fd. It must come before fd is closed: a duplicate elsewhere
+// would keep the kernel's registration alive.
 func (l *loop) remove(fd int) {
 	delete(l.ready, int32(fd))
 	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil); err != nil {

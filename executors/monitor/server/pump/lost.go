@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// lossPause is the least time between two words of losses, except for the last: a
-// full disk makes one with every line.
+// lossPause is the least time between two reports of losses, except for the last: on a
+// full disk every line is a loss.
 const lossPause = time.Second
 
-// losses is what an Output tells of what its log has refused.
+// losses are an Output's reports of what its log has refused.
 type losses struct {
 	tell func(bytes int64, reason error)
-	// told is the number of bytes that was told last, at a time.
+	// told is the number of bytes last reported, at a time.
 	told int64
 	at   time.Time
-	// listed says that the output is among the pump's untold ones.
+	// listed: the output is in the pump's untold.
 	listed bool
 }
 
-// NotifyLost calls tell in the pump's goroutine, where it must not wait for
-// anything, when the log has refused more, at most once a second, and when the
-// output has ended: with all that it refused so far, in bytes, and the last reason.
+// NotifyLost calls tell when the log has refused more, at most once a second, and when
+// the output has ended: with the total so far, in bytes, and the last reason. tell runs
+// in the pump's goroutine and must not block.
 func (o *Output) NotifyLost(tell func(bytes int64, reason error)) error {
 	return o.pump.loop.call(func() {
 		o.losses.tell = tell
@@ -29,7 +29,7 @@ func (o *Output) NotifyLost(tell func(bytes int64, reason error)) error {
 	})
 }
 
-// noteLost is called after something was written.
+// noteLost is called after a write.
 func (o *Output) noteLost() {
 	if o.log == nil || o.losses.tell == nil || o.losses.listed {
 		return
@@ -40,10 +40,10 @@ func (o *Output) noteLost() {
 	}
 }
 
-// tellDue is when losses are to be told.
+// tellDue is when losses are to be reported.
 func (o *Output) tellDue() time.Time { return o.losses.at.Add(lossPause) }
 
-// tellLost tells what was not told.
+// tellLost reports what was not reported yet.
 func (o *Output) tellLost() {
 	if o.log == nil || o.losses.tell == nil {
 		return
@@ -54,7 +54,7 @@ func (o *Output) tellLost() {
 	}
 }
 
-// tellLosses tells those whose time has come.
+// tellLosses reports the losses that are due.
 func (p *Pump) tellLosses(now time.Time) {
 	p.untold = slices.DeleteFunc(p.untold, func(o *Output) bool {
 		if o.tellDue().After(now) {

@@ -10,27 +10,26 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 )
 
-// Output is what one container writes. Its methods may be called by any
+// Output is one container's output. Its exported methods may be called by any
 // goroutine.
 type Output struct {
 	pump *Pump
 	// The rest belongs to the goroutine of Pump.Run.
 	log     *crilog.File
 	streams []*stream
-	// began says that there was a stream: without, there may be one yet.
+	// began: there was a stream. Until then there may be one yet.
 	began   bool
 	clients []*client
-	// exited says that the container's first process has.
+	// exited: the container's first process has.
 	exited bool
 	losses losses
 }
 
-// Pipes are the reading ends of a container's pipes, non-blocking; -1 stands for
-// one that isn't there.
+// Pipes are the read ends of a container's pipes, non-blocking; -1 for none.
 type Pipes struct{ Stdout, Stderr int }
 
-// Attach begins to read pipes and to write log; without one, what is read is
-// dropped. The descriptors and the log are the pump's from then on.
+// Attach begins to read pipes into log; without a log, output is dropped. The pump owns
+// the descriptors and the log.
 func (p *Pump) Attach(pipes Pipes, log *crilog.File) (*Output, error) {
 	o := &Output{pump: p, log: log}
 	if err := o.Offer(pipes); err != nil {
@@ -42,8 +41,7 @@ func (p *Pump) Attach(pipes Pipes, log *crilog.File) (*Output, error) {
 	return o, nil
 }
 
-// Offer begins to read those of the pipes that the output doesn't read already,
-// and closes the others.
+// Offer begins to read those pipes that are not read yet, and closes the others.
 func (o *Output) Offer(pipes Pipes) error {
 	var addErr error
 	err := o.pump.loop.call(func() {
@@ -63,13 +61,13 @@ func (o *Output) Offer(pipes Pipes) error {
 	return nil
 }
 
-// openAgain opens the log that was closed when there seemed to be no more to come.
+// openAgain reopens a log that was closed when there seemed to be no more output.
 func (o *Output) openAgain(pipes Pipes) {
 	if o.log == nil || !o.began || len(o.streams) > 0 || pipes.Stdout < 0 && pipes.Stderr < 0 {
 		return
 	}
 	if err := o.log.Reopen(); err != nil {
-		o.pump.logger.Error("open the log of a container again", "error", err) // what comes is counted as lost
+		o.pump.logger.Error("open the log of a container again", "error", err) // further output is counted as lost
 	}
 }
 
@@ -110,7 +108,7 @@ func (o *Output) ended(s *stream) {
 	o.closeIfDone()
 }
 
-// closeIfDone closes the log when there is nothing more to come.
+// closeIfDone closes the log when all streams have ended.
 func (o *Output) closeIfDone() {
 	if len(o.streams) > 0 || !o.began {
 		return
@@ -124,10 +122,9 @@ func (o *Output) closeIfDone() {
 	}
 }
 
-// Drain is called when the container has exited. It writes what the pipes hold at
-// this moment, and then calls then in the pump's goroutine, where it must not wait
-// for anything. From then on a terminal that nobody has open has ended, as pipes
-// always have.
+// Drain is called when the container has exited. It writes what the pipes hold now, and
+// then calls then, in the pump's goroutine, which must not block. Afterwards a terminal
+// that nobody has open counts as ended, as a pipe always does.
 func (o *Output) Drain(then func()) error {
 	if !o.pump.loop.do(func() { o.exited = true; o.drain(); then() }) {
 		return ErrStopped
@@ -142,7 +139,7 @@ func (o *Output) drain() {
 	}
 }
 
-// Reopen opens the log's path again: see crilog.File.
+// Reopen reopens the log by its path: see crilog.File.
 func (o *Output) Reopen() error {
 	var reopenErr error
 	err := o.pump.loop.call(func() {
@@ -170,8 +167,8 @@ func (o *Output) Lost() (bytes int64, reason error) {
 	return bytes, reason
 }
 
-// Duplicate returns duplicates of the pipes that are still read, which are the
-// caller's to close.
+// Duplicate returns duplicates of the pipes that are still read. The caller closes
+// them.
 func (o *Output) Duplicate() (Pipes, error) {
 	pipes := Pipes{Stdout: -1, Stderr: -1}
 	var dupErr error
@@ -199,7 +196,7 @@ func (o *Output) Duplicate() (Pipes, error) {
 	return pipes, nil
 }
 
-// Close closes the pipes that are there.
+// Close closes the pipes.
 func (p Pipes) Close() {
 	for _, fd := range []int{p.Stdout, p.Stderr} {
 		if fd >= 0 {
@@ -208,7 +205,7 @@ func (p Pipes) Close() {
 	}
 }
 
-// Close writes what the pipes hold at this moment and closes them and the log.
+// Close writes what the pipes hold now, and closes them and the log.
 func (o *Output) Close() error {
 	return o.pump.loop.call(func() {
 		o.drain()

@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// turnReads is how many reads a stream gets before others have a turn.
+	// turnReads is how many reads a stream gets before others get theirs.
 	turnReads = 8
-	// drainReads is how many it gets when its container has ended: more than
-	// the largest pipe holds, but not for ever, since others may still write.
+	// drainReads is how many it gets when its container has ended: more than the
+	// largest pipe holds, but bounded, since other processes may still write.
 	drainReads = 64
-	// holdTime is how long the beginning of a line is kept back in the hope
-	// that the rest follows and that one record will do.
+	// holdTime is how long the beginning of a line is held back, so that with the rest
+	// of the line it makes one record.
 	holdTime = 250 * time.Millisecond
 )
 
-// ErrStopped says that the pump was stopped.
+// ErrStopped: the pump was stopped.
 var ErrStopped = errors.New("the log pump has stopped")
 
 // Pump reads any number of streams. Its fields belong to the goroutine of Run.
@@ -30,29 +30,28 @@ type Pump struct {
 	peek    *peek
 	redo    *redo.File
 	scratch *crilog.Scratch
-	// left are the flights of a process before this one.
+	// left are the flights of an earlier process.
 	left []*redo.Flight
-	// held are the streams with an unfinished line, by the time when it is
-	// their turn to be looked at.
+	// held are the streams with an unfinished line, by the time when they are due.
 	held []*stream
-	// untold are the outputs that have lost something since the last word.
+	// untold are the outputs with unreported losses.
 	untold []*Output
-	// complained says that the redo file was said to be full.
+	// complained: a full redo file was logged.
 	complained bool
 }
 
-// New returns a pump, for Run, that loses and doubles nothing when its process is
-// killed, at whatever instant, provided that the next one
+// New returns a pump, for Run, that neither loses nor repeats output when its process
+// is killed, at any instant, provided that the next process
 //
-//  1. opens the same redo file, and gives it to its pump;
-//  2. attaches or offers, for each container, the same pipes or terminal, with a
-//     log of the same path: what the redo file holds of a stream is written before
+//  1. opens the same redo file for its pump;
+//  2. attaches or offers, for each container, the same pipes or terminal, with a log
+//     of the same path: what the redo file holds of a stream is written before
 //     anything is read from it;
 //  3. calls Finish for each container whose pipes are gone;
-//  4. calls Settle when nobody can bring any more of them.
+//  4. calls Settle when no more of them can be offered.
 //
-// Without a log (nil) what the file holds of a stream is dropped, as its output is.
-// The file is the pump's until Run has returned; then it can be closed.
+// Without a log (nil) what the file holds of a stream is dropped, as its output is. The
+// pump owns the file until Run has returned; then the caller can close it.
 func New(logger *slog.Logger, file *redo.File) (*Pump, error) {
 	loop, err := newLoop(logger)
 	if err != nil {
@@ -69,7 +68,7 @@ func New(logger *slog.Logger, file *redo.File) (*Pump, error) {
 // Run reads until Stop.
 func (p *Pump) Run() error { return p.loop.run(p.timeout, p.round) }
 
-// Stop makes Run return, after what was handed to it before.
+// Stop makes Run return, after the calls made before.
 func (p *Pump) Stop() { p.loop.stop() }
 
 // round does what is due.
@@ -78,7 +77,7 @@ func (p *Pump) round(now time.Time) {
 	p.tellLosses(now)
 }
 
-// hold puts a stream on the list of those with an unfinished line.
+// hold lists a stream among those with an unfinished line.
 func (p *Pump) hold(s *stream) {
 	if !s.listed {
 		s.listed = true
@@ -103,9 +102,8 @@ func (p *Pump) timeout() int {
 	return max(0, int((time.Until(due)+time.Millisecond-1)/time.Millisecond))
 }
 
-// release writes the unfinished lines that were kept back long enough. A stream
-// whose line was finished meanwhile and that has begun another goes to the end
-// of the list.
+// release writes the unfinished lines that were held back long enough. A stream that
+// has begun another line meanwhile goes to the end of the list.
 func (p *Pump) release(now time.Time) {
 	for len(p.held) > 0 {
 		s := p.held[0]
@@ -119,7 +117,7 @@ func (p *Pump) release(now time.Time) {
 	p.held = nil
 }
 
-// complain says, once, that unfinished lines can't be kept back.
+// complain logs, once, that unfinished lines can't be held back.
 func (p *Pump) complain(err error) {
 	if !p.complained {
 		p.complained = true

@@ -8,8 +8,8 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 )
 
-// Gone names the pipes of a container that nobody has any more by their inodes; 0
-// stands for one that never was.
+// Gone names, by inode, a container's pipes that no process has any more; 0 for one
+// that never was.
 type Gone struct{ Stdout, Stderr uint64 }
 
 // Holds reports whether the redo file has something of pipes that are gone.
@@ -23,9 +23,9 @@ func (p *Pump) Holds(gone Gone) bool {
 	return held
 }
 
-// Finish writes what the redo file holds of pipes that are gone, ends their lines
-// and closes the log, which is its own also with an error. Pipes that the pump
-// reads are left alone, and it may be called twice.
+// Finish writes what the redo file holds of pipes that are gone, ends their lines and
+// closes the log, also after an error. It skips pipes that the pump reads, and may be
+// called twice.
 func (p *Pump) Finish(gone Gone, log *crilog.File) error {
 	err := p.loop.call(func() { p.finish(gone, log) })
 	if err != nil && log != nil {
@@ -48,7 +48,7 @@ func (p *Pump) finish(gone Gone, log *crilog.File) {
 	o.closeIfDone()
 }
 
-// keys returns those of the streams that are read.
+// keys returns the keys of the streams that are read.
 func (p *Pump) keys() map[redo.Key]bool {
 	keys := map[redo.Key]bool{}
 	for _, r := range p.loop.ready {
@@ -59,8 +59,8 @@ func (p *Pump) keys() map[redo.Key]bool {
 	return keys
 }
 
-// Settle drops what the redo file still holds of streams that nobody has attached
-// or finished, and returns how many bytes those were.
+// Settle drops what the redo file still holds of streams that were not attached or
+// finished, and returns how many bytes that was.
 func (p *Pump) Settle() (dropped int64, err error) {
 	err = p.loop.call(func() { dropped = p.settle() })
 	return dropped, err
@@ -89,8 +89,8 @@ func (p *Pump) settle() (dropped int64) {
 	return dropped
 }
 
-// completeWrites completes the writes to a log in which a process before this one
-// was killed, whatever streams they are of: nothing may follow them before.
+// completeWrites completes the writes to a log during which an earlier process was
+// killed, of whatever stream: nothing may be written after them before.
 func (p *Pump) completeWrites(log *crilog.File) {
 	if log == nil {
 		return
@@ -106,7 +106,7 @@ func (p *Pump) completeWrites(log *crilog.File) {
 	}
 }
 
-// recover takes up what a process before this one had of the stream.
+// recover takes over what an earlier process had of the stream.
 func (s *stream) recover(key redo.Key) {
 	s.carry = s.pump.redo.Carry(key)
 	s.open = s.carry.Open()
@@ -126,7 +126,7 @@ func (s *stream) recover(key redo.Key) {
 	}
 }
 
-// land completes a flight that was left.
+// land completes an earlier process's flight.
 func (s *stream) land(l *redo.Flight) {
 	progress, ok := l.Recover(time.Now())
 	if !ok || s.out.log == nil {

@@ -2,8 +2,8 @@ package pump
 
 import "time"
 
-// Rest calls f in the goroutine of Run, while nothing is read and nothing that
-// was read is kept back.
+// Rest calls f in the goroutine of Run, while nothing is read and no output is held
+// back.
 func (p *Pump) Rest(f func()) error {
 	return p.loop.call(func() {
 		p.release(time.Now().Add(holdTime))

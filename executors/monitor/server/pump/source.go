@@ -8,11 +8,11 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 )
 
-// terminalEvents are told once each, and not as long as they hold: that nobody has
-// a terminal open can be so for long.
+// terminalEvents are edge-triggered: a terminal may stay hung up for long.
 const terminalEvents = unix.EPOLLIN | unix.EPOLLET
 
-// identify returns what tells a pipe or a terminal from all others on this machine.
+// identify returns what distinguishes a pipe or a terminal from all others on this
+// machine.
 func identify(fd int) (redo.Key, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -33,8 +33,8 @@ func identify(fd int) (redo.Key, error) {
 	}
 }
 
-// packets puts a terminal into packet mode: each read begins with a byte that says
-// what follows (TIOCPKT in ioctl_tty(2)), and so tells that there was a read.
+// packets puts a terminal into packet mode: each read begins with a byte that says what
+// follows (TIOCPKT in ioctl_tty(2)), which also shows that there was a read.
 func packets(master int) error {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCPKT, 1); err != nil {
 		return fmt.Errorf("put a terminal into packet mode: %w", err)
@@ -44,7 +44,7 @@ func packets(master int) error {
 
 func pipeKey(inode uint64) redo.Key { return redo.Key{Inode: inode} }
 
-// available returns how many bytes can be read. It only grows until they are.
+// available returns how many bytes can be read. The number only grows until a read.
 func available(fd int) (int, error) {
 	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
 	if err != nil {
@@ -53,18 +53,17 @@ func available(fd int) (int, error) {
 	return n, nil
 }
 
-// hungUp reports whether nothing can be read and nobody can write. The kernel
-// looks at both at once, and for a terminal after what is on its way to it.
+// hungUp reports whether nothing can be read and nobody can write. The kernel checks
+// both at once, and for a terminal after delivering pending output.
 func hungUp(fd int) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	if _, err := unix.Poll(fds, 0); err != nil {
-		return false // EINTR: the event comes again.
+		return false // EINTR: the event will recur.
 	}
 	return fds[0].Revents&unix.POLLHUP != 0 && fds[0].Revents&unix.POLLIN == 0
 }
 
-// peek looks at what a pipe begins with. Its own pipe is the only one that is not a
-// container's.
+// peek looks at the beginning of a pipe's content, through a pipe of its own.
 type peek struct {
 	r, w int
 	data [redo.Short]byte
@@ -78,8 +77,8 @@ func newPeek() (*peek, error) {
 	return &peek{r: fds[0], w: fds[1]}, nil
 }
 
-// at returns the first size bytes, if they are few: see redo.Flight.Read. It
-// returns less where that is not possible.
+// at returns the first size bytes, if they are few: see redo.Flight.Read. It returns
+// fewer where that is not possible.
 func (p *peek) at(s *stream, size int) []byte {
 	if size > len(p.data) || s.terminal {
 		return nil

@@ -13,26 +13,26 @@ import (
 type stream struct {
 	pump *Pump
 	out  *Output
-	// fd is -1 when there is nothing to read, but something that was.
+	// fd is -1 if there is only output from an earlier process.
 	fd   int
 	kind crilog.Stream
-	// terminal says that fd is a terminal's master.
+	// terminal: fd is a terminal's master.
 	terminal bool
 
-	// carry is the beginning of a line that was read and not written yet. Where
-	// there is no memory for it, lines are written in pieces.
+	// carry is the beginning of a line that was read and not written yet. If there is
+	// no memory for it, lines are written in pieces.
 	carry redo.Carry
-	// open says that the last record is a piece of a line.
+	// open: the last record is a piece of a line.
 	open bool
-	// due is when carry is written although the line has not ended.
+	// due is when carry is written even if the line has not ended.
 	due    time.Time
 	listed bool
 }
 
 func (s *stream) readable(uint32) { s.turn(turnReads, false) }
 
-// turn reads and writes. A read of less than redo.MaxRead has emptied the pipe, at
-// that moment; thorough wants to see that with its own eyes.
+// turn reads and writes. A read of less than redo.MaxRead has emptied the pipe for the
+// moment; thorough makes it read on until the pipe is seen to be empty.
 func (s *stream) turn(reads int, thorough bool) {
 	for range reads {
 		n, err := available(s.fd)
@@ -56,18 +56,18 @@ func (s *stream) turn(reads int, thorough bool) {
 		}
 	}
 	if s.terminal {
-		// Only then the rest is an event again.
+		// Re-armed, so that the rest raises an event.
 		s.pump.loop.change(s.fd, terminalEvents)
 	}
 }
 
-// hasEnded reports whether nobody can write to a pipe that is empty. A terminal
-// that nobody has open can be opened again as long as its container lives.
+// hasEnded reports whether nobody can write to an empty pipe any more. A terminal can
+// be reopened as long as its container lives.
 func (s *stream) hasEnded() bool {
 	return (!s.terminal || s.out.exited) && hungUp(s.fd)
 }
 
-// transfer reads size bytes, which are there, and writes what is complete of them.
+// transfer reads size bytes, which are available, and writes the complete lines.
 func (s *stream) transfer(size int) {
 	l := s.pump.redo.Flight()
 	if s.out.log == nil {
@@ -95,7 +95,7 @@ func (s *stream) transfer(size int) {
 	s.append(l, op, len(data), now)
 }
 
-// read reads from the pipe. It returns nothing only if somebody else reads too.
+// read reads from the pipe. It returns nothing only if another process reads it too.
 func (s *stream) read(into []byte) []byte {
 	if s.terminal {
 		return s.readPacket(into)
@@ -107,8 +107,8 @@ func (s *stream) read(into []byte) []byte {
 	return into[:max(0, n)]
 }
 
-// readPacket reads from a terminal. It returns nothing for a packet that is not data,
-// but tells what a program has done to the terminal.
+// readPacket reads from a terminal. It returns nothing for a control packet, which
+// reports what a program did to the terminal.
 func (s *stream) readPacket(into []byte) []byte {
 	header := s.pump.redo.Flight().Header()
 	n, err := unix.Readv(s.fd, [][]byte{header, into})
@@ -121,18 +121,18 @@ func (s *stream) readPacket(into []byte) []byte {
 	return into[:n-1]
 }
 
-// skipControl takes a packet that is not data from a terminal that seems to be
-// empty. Of data that have come meanwhile it takes none.
+// skipControl takes a control packet from a terminal that seems to be empty. It takes
+// no data, even if some arrived meanwhile.
 func (s *stream) skipControl() {
 	var header [1]byte
-	_, _ = unix.Read(s.fd, header[:]) // there is mostly nothing
+	_, _ = unix.Read(s.fd, header[:]) // mostly there is none
 }
 
 func (s *stream) op(rest crilog.Rest) redo.Op {
 	return redo.Op{Key: s.carry.Key(), Stream: s.kind, Rest: rest, Open: s.open}
 }
 
-// append writes what has landed, with size bytes that are new.
+// append writes what has landed, size bytes of it new.
 func (s *stream) append(l *redo.Flight, op redo.Op, size int, now time.Time) {
 	batch := crilog.Batch{
 		Stream: op.Stream,
@@ -150,7 +150,7 @@ func (s *stream) append(l *redo.Flight, op redo.Op, size int, now time.Time) {
 	s.keep(l, rest, open)
 }
 
-// keep remembers the beginning of a line, and that a flight is over.
+// keep stores the beginning of a line, and ends the flight.
 func (s *stream) keep(l *redo.Flight, rest []byte, open bool) {
 	s.carry.Set(rest, open)
 	s.open = open
@@ -161,7 +161,7 @@ func (s *stream) keep(l *redo.Flight, rest []byte, open bool) {
 	}
 }
 
-// emit writes the beginning of a line although more may come.
+// emit writes the beginning of a line although more may follow.
 func (s *stream) emit(rest crilog.Rest, now time.Time) {
 	line := s.carry.Bytes()
 	if len(line) == 0 && (rest == crilog.Part || !s.open) {
@@ -174,7 +174,7 @@ func (s *stream) emit(rest crilog.Rest, now time.Time) {
 	s.append(l, op, 0, now)
 }
 
-// end closes a stream that nobody can write to any more, or that nobody wants.
+// end closes a stream that has ended or is no longer wanted.
 func (s *stream) end() {
 	s.finish()
 	s.pump.loop.remove(s.fd)

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch is a descriptor that somebody wants to hear of once.
+// watch is a pidfd whose next event is reported, once.
 type watch struct {
 	loop *loop
 	fd   int
@@ -18,10 +18,9 @@ func (w *watch) readable(events uint32) {
 	w.tell(events&unix.EPOLLHUP != 0)
 }
 
-// WatchEnd calls tell once, in the pump's goroutine, where it must not wait for
-// anything, when the process of pidfd has ended; with hangUp when it was waited
-// for as well. If only that is wanted, reaped is true (Linux 6.9 and later). The
-// descriptor must stay open until then.
+// WatchEnd calls tell once when the process of pidfd has ended; hangUp means that it
+// was reaped too. With reaped it waits for the reaping (Linux 6.9 and later). tell runs
+// in the pump's goroutine and must not block. The descriptor must stay open until then.
 func (p *Pump) WatchEnd(pidfd int, reaped bool, tell func(hangUp bool)) error {
 	var events uint32 = unix.EPOLLIN
 	if reaped {
@@ -38,7 +37,7 @@ func (p *Pump) WatchEnd(pidfd int, reaped bool, tell func(hangUp bool)) error {
 	return nil
 }
 
-// Unwatch takes back a WatchEnd that has not told anything yet.
+// Unwatch cancels a WatchEnd.
 func (p *Pump) Unwatch(pidfd int) {
 	_ = p.loop.call(func() {
 		if _, ok := p.loop.ready[int32(pidfd)].(*watch); ok {

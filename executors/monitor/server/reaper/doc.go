@@ -1,16 +1,14 @@
-// Package reaper starts the monitor's children and learns how they, and the
-// processes that they leave to the monitor as their subreaper, end.
+// Package reaper starts the monitor's children, and learns how they end and how the
+// orphans end that the monitor inherits as their subreaper.
 //
-// Exactly one place waits: the sweep, which takes every status that the kernel
-// has, in a loop, whenever a child has ended. No status can be taken away from
-// somebody who is about to ask for it, because
+// Only the sweep waits for children: whenever one has ended it takes all statuses that
+// the kernel has. No status is lost to a caller that is about to follow a process,
+// because
 //
-//   - starting a child and noting its pid happen under the lock that the sweep
-//     needs, and
-//   - while a runtime is being started (Begin), the statuses of processes that
-//     nobody follows yet are kept, since the runtime's pid file may name one of
-//     them in a moment (Follow).
+//   - a child is started and its pid noted under the lock that the sweep needs, and
+//   - while a runtime is running (Begin), the statuses of processes that are not
+//     followed are kept, since the runtime's pid file may name one of them (Follow).
 //
-// It knows processes and nothing of containers. Nothing else in the process may
-// wait for children. Read reaper.go first.
+// It knows processes, not containers. Nothing else in the process may wait for
+// children. Read reaper.go first.
 package reaper

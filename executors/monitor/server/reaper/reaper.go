@@ -18,21 +18,21 @@ import (
 // maxStrays bounds the statuses that are kept while a runtime is being started.
 const maxStrays = 4096
 
-// Status tells how and when a process ended.
+// Status is how and when a process ended.
 type Status struct {
 	// Code is the exit code, or 128 + Signal.
 	Code int
 	// Signal is the signal that ended the process; 0 for none.
 	Signal int
-	// Time is when the monitor learned it, SinceBoot the same on the clock that
-	// starts at boot and doesn't jump.
+	// Time is when the monitor learned it; SinceBoot is the same by the clock that
+	// starts at boot and does not jump.
 	Time      time.Time
 	SinceBoot time.Duration
-	// Unknown says why nobody could learn Code and Signal.
+	// Unknown is why Code and Signal could not be learned; empty if they are known.
 	Unknown string
 }
 
-// Now returns a Status of this moment, without the outcome.
+// Now returns a Status with the current time and no outcome.
 func Now() Status {
 	var ts unix.Timespec
 	// CLOCK_BOOTTIME exists on every kernel that has pidfds.
@@ -40,7 +40,7 @@ func Now() Status {
 	return Status{Time: time.Now(), SinceBoot: time.Duration(ts.Nano())}
 }
 
-// setWait fills in the outcome from a status in the form of wait(2).
+// setWait sets the outcome from a wait(2) status.
 func (s *Status) setWait(w unix.WaitStatus) {
 	if w.Signaled() {
 		s.Signal = int(w.Signal())
@@ -50,12 +50,12 @@ func (s *Status) setWait(w unix.WaitStatus) {
 	s.Code = w.ExitStatus()
 }
 
-// ExitInfo asks a pidfd how its process ended, after somebody else has waited for
-// it: see proc.WaitStatus.
+// ExitInfo returns how a pidfd's process ended, after another process reaped it: see
+// proc.WaitStatus.
 func ExitInfo(pidfd int) (Status, error) { return statusFrom(proc.WaitStatus(pidfd)) }
 
-// ZombieInfo asks how the process of a pidfd ended, before somebody else has waited for
-// it: see proc.ZombieStatus.
+// ZombieInfo returns how a pidfd's process ended, before it is reaped: see
+// proc.ZombieStatus.
 func ZombieInfo(pidfd int) (Status, error) { return statusFrom(proc.ZombieStatus(pidfd)) }
 
 func statusFrom(wait unix.WaitStatus, err error) (Status, error) {
@@ -66,15 +66,14 @@ func statusFrom(wait unix.WaitStatus, err error) (Status, error) {
 	return status, err
 }
 
-// Reaper is the only one in its process who waits for children.
+// Reaper waits for all children of its process.
 type Reaper struct {
-	// sweeping is held over a sweep: from the first status that it takes until
-	// all of them were told.
+	// sweeping is held over a sweep: from the first status taken until all were
+	// reported.
 	sweeping sync.Mutex
-	// mu is held over fork and over wait, neither of which waits for anything
-	// but the kernel.
+	// mu is held over fork and wait, which wait for nothing but the kernel.
 	mu sync.Mutex
-	// followed are the pids of processes whose status somebody wants.
+	// followed takes statuses, by pid.
 	followed map[int]func(Status)
 	// starting counts the Begins without End.
 	starting int
@@ -89,7 +88,7 @@ func New() (*Reaper, error) {
 	return &Reaper{followed: map[int]func(Status){}, strays: map[int]Status{}}, nil
 }
 
-// Run takes the status of every child that ends, until ctx ends.
+// Run reaps every child that ends, until ctx ends.
 func (r *Reaper) Run(ctx context.Context) {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD)
@@ -146,8 +145,8 @@ func (r *Reaper) take() (pid int, tell func(Status), status Status) {
 	return pid, nil, status
 }
 
-// Rest calls f while no status is taken from the kernel, nobody is told any, and
-// no child is started.
+// Rest calls f while no child is reaped, no status is reported, and no child is
+// started.
 func (r *Reaper) Rest(f func()) {
 	r.sweeping.Lock()
 	defer r.sweeping.Unlock()
@@ -156,15 +155,15 @@ func (r *Reaper) Rest(f func()) {
 	f()
 }
 
-// Begin announces that a process will be started that leaves another to the
-// monitor. It is followed by End, after Follow was called or won't be.
+// Begin announces a process that will leave an orphan to the monitor. End must follow,
+// once Follow was called or won't be.
 func (r *Reaper) Begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.starting++
 }
 
-// End takes back a Begin.
+// End undoes a Begin.
 func (r *Reaper) End() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -173,14 +172,14 @@ func (r *Reaper) End() {
 	}
 }
 
-// ErrForeign says that a process is not a child of this one: its status will
-// not come from the reaper.
+// ErrForeign: a process is not a child of this one; its status will not come from the
+// reaper.
 var ErrForeign = errors.New("the process is not a child of the monitor")
 
-// Follow calls tell once, in a goroutine that must not be held up or before it
-// returns, when the child pid has ended, and returns a pidfd of it; -1 for one that
-// had ended already. With ErrForeign it returns a pidfd and will not call tell. It is
-// called between Begin and End with a pid that was learned after Begin.
+// Follow calls tell once when the child pid has ended, in a goroutine that must not be
+// blocked or before Follow returns. It returns a pidfd; -1 for a child that had ended
+// already. With ErrForeign it returns a pidfd and will not call tell. It must be called
+// between Begin and End, with a pid that was learned after Begin.
 func (r *Reaper) Follow(pid int, tell func(Status)) (pidfd int, err error) {
 	pidfd, ended, err := r.follow(pid, tell)
 	if ended != nil {
@@ -195,9 +194,8 @@ func (r *Reaper) follow(pid int, tell func(Status)) (pidfd int, ended *Status, e
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// While the lock is held no child can be reaped, so that a pid that belongs
-	// to a child keeps belonging to it, and a stray's pid that belongs to one
-	// was given anew.
+	// While the lock is held no child can be reaped, so a child keeps its pid, and a
+	// stray's pid that belongs to a child was reused.
 	pidfd, err = unix.PidfdOpen(pid, 0)
 	if err == nil {
 		if proc.Parent(pid) == os.Getpid() {

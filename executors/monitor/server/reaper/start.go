@@ -25,7 +25,7 @@ type Command struct {
 	Files [3]int
 }
 
-// Child is a process that Start started, in a process group of its own.
+// Child is a process that Start started, in its own process group.
 type Child struct {
 	PID int
 	// Done receives the status, once.
@@ -70,8 +70,8 @@ func (r *Reaper) Start(c Command) (*Child, error) {
 	return &Child{PID: pid, Done: done, reaper: r}, nil
 }
 
-// Kill kills the child, its process group and everything that it has started,
-// unless it has ended: then its number may belong to others.
+// Kill kills the child, its process group and its descendants, unless it has ended:
+// then its pid may belong to another process.
 func (c *Child) Kill() {
 	id, ok := c.Identity()
 	if !ok {
@@ -80,7 +80,7 @@ func (c *Child) Kill() {
 	proc.KillTree(id)
 }
 
-// Identity returns the child's identity while it has not been waited for.
+// Identity returns the child's identity until it is reaped.
 func (c *Child) Identity() (proc.Identity, bool) {
 	c.reaper.mu.Lock()
 	defer c.reaper.mu.Unlock()

@@ -1,16 +1,15 @@
 package redo
 
-// Carry is what one stream has of an unfinished line.
+// Carry is a stream's unfinished line.
 type Carry struct {
 	file *File
 	key  Key
-	// place is that in the table, -1 for none; room says that there is memory for
-	// its content.
+	// place is its place in the table, -1 for none. room: its content has memory.
 	place int
 	room  bool
 }
 
-// Carry returns that of a stream.
+// Carry returns a stream's.
 func (f *File) Carry(key Key) Carry {
 	for place := range f.inUse() {
 		if f.carryHead(place).key == key {
@@ -20,7 +19,7 @@ func (f *File) Carry(key Key) Carry {
 	return Carry{file: f, key: key, place: -1}
 }
 
-// Carries returns all that have something.
+// Carries returns all that are in use.
 func (f *File) Carries() []Carry {
 	var all []Carry
 	for place := range f.inUse() {
@@ -45,13 +44,13 @@ func (c *Carry) Bytes() []byte {
 	return c.file.carryContent(c.place)[:c.file.carryHead(c.place).size]
 }
 
-// Open says that the stream's last record is a piece of a line.
+// Open reports whether the stream's last record is a piece of a line.
 func (c *Carry) Open() bool {
 	return c.place >= 0 && c.file.carryHead(c.place).open != 0
 }
 
-// Reserve makes room for Set. It fails when there is no memory, and then the carry
-// can't have a line.
+// Reserve makes room for Set. It fails if there is no memory; then the carry can't hold
+// a line.
 func (c *Carry) Reserve() error {
 	if c.place < 0 {
 		place, err := c.file.takePlace()
@@ -71,8 +70,8 @@ func (c *Carry) Reserve() error {
 	return nil
 }
 
-// Set sets both, after Reserve, and while the stream's flight is not idle: what a
-// killed process has set in part is set again.
+// Set sets both, after Reserve and while the stream's flight is not idle: if the
+// process is killed half-way, the next one sets them again.
 func (c *Carry) Set(line []byte, open bool) {
 	if c.place < 0 || len(line) == 0 && !open {
 		c.Drop()

@@ -12,11 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is a redo file, for one goroutine at a time. What is stored in it is there
-// for the next process in the order in which it was stored: a process that is
-// killed has executed its instructions up to one, and none after it. Stores that
-// tell that others are complete are atomic ones, which the compiler keeps in their
-// place.
+// File is a redo file, for one goroutine at a time. The next process sees stores in
+// order: a killed process has executed its instructions up to one, and none after it.
+// Stores that declare others complete are atomic, so the compiler does not move them.
 type File struct {
 	fd   int
 	mem  []byte
@@ -24,15 +22,14 @@ type File struct {
 	// flight is the one for new work.
 	flight *Flight
 	places places
-	// Step, which tests set, is called between any two stores that matter: the
+	// Step is set by tests. It is called between any two stores that matter: the
 	// process may end there.
 	Step func()
 }
 
-// Open opens the file at path, or makes it, mode 0600, in a directory that is
-// there, on a tmpfs, and that only one process uses. A file that is damaged, of
-// another version or of another boot is set aside as path + ".damaged", and damage
-// says so: what it held is lost.
+// Open opens the file at path, or creates it, mode 0600, in an existing directory on a
+// tmpfs that only one process uses. A file that is damaged, of another version or of
+// another boot is renamed to path + ".damaged", and damage says so: its content is lost.
 func Open(path string) (file *File, damage string, err error) {
 	title, err := title()
 	if err != nil {
@@ -56,7 +53,7 @@ func Open(path string) (file *File, damage string, err error) {
 	return file, damage, err
 }
 
-// Temporary returns a file without a name, which nobody finds again.
+// Temporary returns a file without a name.
 func Temporary() (*File, error) {
 	title, err := title()
 	if err != nil {
@@ -69,7 +66,7 @@ func Temporary() (*File, error) {
 	return start(fd, title)
 }
 
-// title returns what a file of this layout and boot begins with.
+// title returns the beginning of a file of this layout and boot.
 func title() ([]byte, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -84,7 +81,7 @@ type damageError struct{ path, what string }
 
 func (e *damageError) Error() string { return fmt.Sprintf("redo file %s: %s", e.path, e.what) }
 
-// openPresent opens a file that is there.
+// openPresent opens an existing file.
 func openPresent(path string, title []byte) (*File, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) {
@@ -108,7 +105,7 @@ func openPresent(path string, title []byte) (*File, error) {
 	return f, nil
 }
 
-// mapFile checks the size first: memory beyond a file's end can't be touched.
+// mapFile checks the size first: touching memory beyond a file's end is fatal.
 func mapFile(fd int, path string) (*File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -124,7 +121,7 @@ func mapFile(fd int, path string) (*File, error) {
 	return &File{fd: fd, mem: mem, head: (*fileHead)(unsafe.Pointer(&mem[0]))}, nil
 }
 
-// create makes the file and gives it its name when it is complete.
+// create creates the file, and names it when it is complete.
 func create(path string, title []byte) (*File, error) {
 	fresh := path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -144,7 +141,7 @@ func create(path string, title []byte) (*File, error) {
 	return f, nil
 }
 
-// start makes a file of nothing. The descriptor is its own from then on.
+// start initializes an empty file. It owns the descriptor.
 func start(fd int, title []byte) (*File, error) {
 	err := unix.Ftruncate(fd, int64(fileSize))
 	if err == nil {
@@ -168,7 +165,7 @@ func start(fd int, title []byte) (*File, error) {
 	return f, nil
 }
 
-// begin makes room for new work.
+// begin reserves a flight for new work.
 func (f *File) begin() error {
 	f.findPlaces()
 	for i := range flights {
@@ -179,8 +176,8 @@ func (f *File) begin() error {
 		if err := f.allocate(l.at, flightSize); err != nil {
 			return err
 		}
-		// A read that has to wait for a page may end in the middle when the process
-		// is killed. Where locking is refused, the pages are there most of the time.
+		// A read that has to wait for a page may stop half-way when the process is
+		// killed. If locking is refused, the pages are present most of the time.
 		_ = unix.Mlock(f.mem[l.at:][:flightSize])
 		f.flight = l
 		return nil
@@ -188,8 +185,8 @@ func (f *File) begin() error {
 	return errors.New("the redo file has no room for new work")
 }
 
-// allocate makes sure that memory can be touched: without room for it, that would
-// end the process.
+// allocate makes sure that memory can be touched: on a full disk that would kill the
+// process.
 func (f *File) allocate(at, size int) error {
 	if err := unix.Fallocate(f.fd, 0, int64(at), int64(size)); err != nil {
 		return fmt.Errorf("make room in the redo file: %w", err)
@@ -197,9 +194,9 @@ func (f *File) allocate(at, size int) error {
 	return nil
 }
 
-// free gives memory back; what it had is not needed.
+// free gives memory back, with its content.
 func (f *File) free(at, size int) {
-	// Where that is refused, the memory is reused later.
+	// If that is refused, the memory is reused later.
 	_ = unix.Fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(at), int64(size))
 }
 

@@ -11,24 +11,23 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 )
 
-// Op is what is done with a stream's output at a time: what was carried, and what
-// is read after it, is written as a batch.
+// Op is one step of a stream's output: the carry, and what is read after it, are
+// written as a batch.
 type Op struct {
 	Key    Key
 	Stream crilog.Stream
 	Rest   crilog.Rest
-	// Open says that the stream's last record is a piece of a line.
+	// Open: the stream's last record is a piece of a line.
 	Open bool
 	// Carried is how many bytes at the beginning of Buffer come from the carry.
 	Carried int
 }
 
-// Flight is the way of some output from its pipe to its log and its carry, in the
-// order
+// Flight takes some output from its pipe to its log and its carry, in the order
 //
 //	Read, Landed, { Writing, Written }, Done
 //
-// or without Read when there is nothing to read. It is a crilog.Ledger.
+// or without Read if there is nothing to read. It is a crilog.Ledger.
 type Flight struct {
 	file  *File
 	index int
@@ -41,10 +40,10 @@ func (f *File) flightAt(index int) *Flight {
 	return &Flight{file: f, index: index, at: at, head: (*flightHead)(unsafe.Pointer(&f.mem[at]))}
 }
 
-// Flight returns the one for new work, which is idle.
+// Flight returns the idle one for new work.
 func (f *File) Flight() *Flight { return f.flight }
 
-// Left returns those that a process before this one has not completed.
+// Left returns those that an earlier process did not complete.
 func (f *File) Left() []*Flight {
 	var left []*Flight
 	for i := range flights {
@@ -63,18 +62,18 @@ func (l *Flight) set(state uint32) {
 	l.file.step()
 }
 
-// Buffer is where the data are, MaxCarry and MaxRead bytes.
+// Buffer has the data; it is MaxCarry + MaxRead bytes long.
 func (l *Flight) Buffer() []byte { return l.file.mem[l.at+pageSize : l.at+flightSize] }
 
-// Header is where the header of a packet is read to, 1 byte: terminals are read in
-// packet mode, and the header goes before the data.
+// Header is the destination of a packet's header, 1 byte: terminals are read in packet
+// mode, and the header precedes the data.
 func (l *Flight) Header() []byte { return l.head.header[:] }
 
-// Key returns the key of the stream.
+// Key returns the stream's key.
 func (l *Flight) Key() Key { return l.head.op.key }
 
-// Read is called before size bytes are read to Buffer()[op.Carried:]. peeked is
-// what they are, or begin with, if that is known, and of use up to Short bytes.
+// Read is called before size bytes are read to Buffer()[op.Carried:]. peeked is their
+// beginning, if it is known; at most Short bytes are used.
 func (l *Flight) Read(op Op, size int, peeked []byte) {
 	l.put(op)
 	l.head.op.asked = int64(size)
@@ -83,8 +82,8 @@ func (l *Flight) Read(op Op, size int, peeked []byte) {
 	l.set(reading)
 }
 
-// Landed is called when size bytes were read, or with 0 when there is nothing to
-// read; op must be the same again. The time is that of their records.
+// Landed is called when size bytes were read, or with 0 if there is nothing to read; op
+// must be the same as in Read. now is the time of their records.
 func (l *Flight) Landed(op Op, size int, now time.Time) {
 	l.put(op)
 	l.head.op.read, l.head.op.time = int64(size), now.UnixNano()
@@ -98,7 +97,7 @@ func (l *Flight) put(op Op) {
 
 // Writing implements crilog.Ledger.
 func (l *Flight) Writing(n crilog.Note) {
-	// Not the note that counts.
+	// Not the note that is valid.
 	next := uint32(0)
 	if l.state() == written0 {
 		next = 1
@@ -117,7 +116,7 @@ func (l *Flight) Written() {
 	}
 }
 
-// Done is called when all is in the log or in the carry.
+// Done is called when everything is in the log or in the carry.
 func (l *Flight) Done() {
 	l.set(idle)
 	if l.index != l.file.flight.index {
@@ -125,25 +124,24 @@ func (l *Flight) Done() {
 	}
 }
 
-// KeepNothing changes what becomes of the rest of a flight that was left, when there
-// is no room for it in the carry, and returns that.
+// KeepNothing makes a left flight write its rest, because the carry has no room for it.
+// It returns the flight's Rest.
 func (l *Flight) KeepNothing() crilog.Rest {
 	l.head.op.rest = max(l.head.op.rest, crilog.Part)
 	return l.head.op.rest
 }
 
-// Progress is how far a flight got that was left.
+// Progress is how far a left flight got.
 type Progress struct {
-	// Batch is all of it.
+	// Batch is all of its output.
 	Batch crilog.Batch
-	// Note is about the last write, if Noted; Begun says that the write may not be
-	// complete.
+	// Note describes the last write, if Noted. Begun: the write may be incomplete.
 	Note         crilog.Note
 	Noted, Begun bool
 }
 
-// Recover looks at a flight that was left. ok is false when nothing was read: the
-// stream then has its carry, and that is all. It can be called again at any time.
+// Recover examines a left flight. ok is false if nothing was read: then the stream has
+// only its carry. It can be called again at any time.
 func (l *Flight) Recover(now time.Time) (p Progress, ok bool) {
 	if l.state() == reading {
 		size := l.arrived()
@@ -171,15 +169,15 @@ func (l *Flight) Recover(now time.Time) (p Progress, ok bool) {
 	return p, true
 }
 
-// markPlace makes the place where data are to be read differ from what they will
-// be, to tell afterwards whether they were. What was peeked at is certain. A
-// pattern that nobody else knows is as good from markSize bytes on. Nothing can be
-// peeked at in a terminal, but there the header tells.
+// markPlace makes the destination of a read differ from the data, to tell afterwards
+// whether the read happened. Where the data were peeked at, that is certain. From
+// markSize bytes on a secret random pattern is as good. A terminal can't be peeked at,
+// but its header shows whether it was read.
 //
-// All of the page at the beginning, and the end: a read may return less than it
-// asked for, since a pipe in packet mode gives a packet, of at most a page. A
-// container has to ask for that (O_DIRECT in pipe(2)), and may then find some bytes
-// too many or too few in its log.
+// The first page and the end are marked: a read may return less than it asked for,
+// since a pipe in packet mode returns a packet of at most a page. A container has to
+// ask for that mode (O_DIRECT in pipe(2)), and may then find some bytes too many or
+// too few in its log.
 func (l *Flight) markPlace(peeked []byte) {
 	place := l.place()
 	if len(place) < markSize {
@@ -197,7 +195,7 @@ func (l *Flight) markPlace(peeked []byte) {
 	}
 }
 
-// place is where data are read to.
+// place is the destination of a read.
 func (l *Flight) place() []byte {
 	return l.Buffer()[l.head.op.carried:][:l.head.op.asked]
 }
@@ -210,7 +208,7 @@ func (l *Flight) arrived() int {
 		case l.head.header[0] != unix.TIOCPKT_DATA:
 			return 0
 		case len(place) < markSize:
-			// They were there, and so few are read as one.
+			// They were available, and so few are read at once.
 			return len(place)
 		}
 	}
@@ -230,8 +228,8 @@ func (l *Flight) arrived() int {
 	return n
 }
 
-// lastDifference returns the place after the last byte of a that is not that of b,
-// which is not shorter.
+// lastDifference returns the place after the last byte in which a differs from b, which
+// is not shorter.
 func lastDifference(a, b []byte) int {
 	for i := len(a); i > 0; i-- {
 		if a[i-1] != b[i-1] {
@@ -241,7 +239,7 @@ func lastDifference(a, b []byte) int {
 	return 0
 }
 
-// check says what is wrong with a flight.
+// check returns what is wrong with a flight; empty if nothing is.
 func (l *Flight) check(state uint32) string {
 	r := &l.head.op
 	switch {

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// version is that of the layout, and of the records that crilog makes of a
+	// version is the version of the layout and of the records that crilog makes of a
 	// batch: another process must make the same ones.
 	version = 2
 
@@ -17,27 +17,26 @@ const (
 	MaxCarry = crilog.MaxContent
 
 	pageSize = 4096
-	// flights is how many reads can be unfinished: one for each process that was
-	// killed before somebody took up what the ones before it left.
+	// flights is how many reads can be unfinished: one for each process that was killed
+	// before it had completed those of earlier ones.
 	flights = 16
-	// carries is how many streams can have an unfinished line at a time. Only those
-	// that do cost memory.
+	// carries is how many streams can have an unfinished line at once. Only those in
+	// use cost memory.
 	carries = 4096
 
 	markSize = 16
-	// alike is how many bytes at the end of a read may be those of the pattern by
-	// chance, rather than not read.
+	// alike is how many bytes at the end of a read may equal the pattern by chance,
+	// rather than because they were not read.
 	alike = markSize / 2
-	// Short is the size of the largest read, in bytes, that Read wants to have
-	// peeked at.
+	// Short is the size, in bytes, of the largest read that should be peeked at.
 	Short = markSize - 1
 	// unread is a header that was not read: none has all bits (see ioctl_tty(2)).
 	unread = 0xff
 )
 
-// The file is a page of head, one of pattern, the table of carries, the flights and
-// the contents of the carries. All of it is memory, in the machine's byte order:
-// the file doesn't outlive a boot.
+// The file is the head (a page), the pattern (a page), the table of carries, the flights
+// and the contents of the carries, in the machine's byte order: the file does not
+// outlive a boot.
 const (
 	patternAt = pageSize
 	tableAt   = patternAt + pageSize
@@ -50,10 +49,9 @@ const (
 
 // fileHead is the first page.
 type fileHead struct {
-	// title tells files of this layout and boot.
+	// title identifies files of this layout and boot.
 	title [256]byte
-	// states are those of the flights. A flight that is not idle has authority over
-	// what the carry of its stream says.
+	// states are the flights'. A flight that is not idle overrides its stream's carry.
 	states [flights]atomic.Uint32
 	// used is how many places of the table were ever in use.
 	used atomic.Uint32
@@ -64,17 +62,17 @@ type fileHead struct {
 //	idle ──► reading ──► landed ──► writing0 ──► written0 ──► writing1 ──► …
 //	             └──► idle             └── each of landed and written ──► idle
 const (
-	// idle: it has nothing.
+	// idle: nothing.
 	idle = iota
-	// reading: op is what is about to be read. Whether it was, the marks tell.
+	// reading: op is about to be read. The marks show whether it was.
 	reading
-	// landed: op and the data are complete, and none of it is in a log.
+	// landed: op and the data are complete, and none of the data is in a log.
 	landed
-	// writing: notes[0] or notes[1] is about a write that may have happened, in
-	// part or as a whole.
+	// writing: notes[0] or notes[1] describes a write that may have happened, in part
+	// or completely.
 	writing0
 	writing1
-	// written: what that note is about needs no more attention.
+	// written: the write of that note needs no more attention.
 	written0
 	written1
 	states
@@ -100,7 +98,7 @@ type opRecord struct {
 
 // carryHead is a place in the table of carries.
 type carryHead struct {
-	// used is set last and taken back first.
+	// used is set last and cleared first.
 	used atomic.Uint32
 	open uint32
 	size uint64

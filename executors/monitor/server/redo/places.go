@@ -6,17 +6,17 @@ import (
 	"unsafe"
 )
 
-// maxWarm is how many contents of carries keep their memory when they are not
-// used: those that are in use for moments only need not ask the kernel for it.
+// maxWarm is how many unused carries keep their content's memory, so that short-lived
+// ones need not ask the kernel for it.
 const maxWarm = 64
 
 var errManyCarries = errors.New("too many streams have an unfinished line")
 
-// places are those of the table that were in use and are free: warm ones have
-// memory for their content.
+// places are the free places of the table that were in use; warm ones have memory for
+// their content.
 type places struct{ warm, cold []int }
 
-// inUse returns the places that are.
+// inUse returns the places in use.
 func (f *File) inUse() iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for place := range int(f.head.used.Load()) {
@@ -27,7 +27,7 @@ func (f *File) inUse() iter.Seq[int] {
 	}
 }
 
-// findPlaces finds the free places, and takes their memory.
+// findPlaces finds the free places, and frees their memory.
 func (f *File) findPlaces() {
 	for place := range int(f.head.used.Load()) {
 		if f.carryHead(place).used.Load() == 0 {
@@ -49,7 +49,7 @@ func (f *File) carryContent(place int) []byte {
 	return f.mem[carryContentAt(place):][:MaxCarry]
 }
 
-// takePlace returns a free place, with memory for its content.
+// takePlace returns a free place with memory for its content.
 func (f *File) takePlace() (int, error) {
 	if n := len(f.places.warm); n > 0 {
 		place := f.places.warm[n-1]
@@ -70,7 +70,7 @@ func (f *File) takePlace() (int, error) {
 	return place, nil
 }
 
-// addPlace takes a place into use.
+// addPlace puts another place into use.
 func (f *File) addPlace() error {
 	place := int(f.head.used.Load())
 	if place == carries {

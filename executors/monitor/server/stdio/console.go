@@ -28,7 +28,7 @@ func NewConsole(path string) (*Console, error) {
 	if c.fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return nil, fmt.Errorf("make a console socket: %w", err)
 	}
-	// One that a monitor before this one left.
+	// An earlier monitor may have left one.
 	_ = os.Remove(c.path)
 	if err = unix.Bind(c.fd, &unix.SockaddrUnix{Name: c.path}); err == nil {
 		err = unix.Listen(c.fd, 1)
@@ -40,7 +40,7 @@ func NewConsole(path string) (*Console, error) {
 	return c, nil
 }
 
-// Args puts the option before the last of a runtime's arguments, the id.
+// Args inserts the option before the last of a runtime's arguments, the id.
 func (c *Console) Args(args []string) []string {
 	last := max(0, len(args)-1)
 	return slices.Concat(args[:last], []string{"--console-socket", c.path}, args[last:])
@@ -95,7 +95,7 @@ func pollIn(fd int, wait time.Duration) error {
 
 // receiveDescriptor receives one message, with exactly one descriptor.
 func receiveDescriptor(conn int) (int, error) {
-	// The message is the terminal's name, which has no use here.
+	// The message is the terminal's name, which is not needed.
 	text, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
 	_, oobn, flags, _, err := unix.Recvmsg(conn, text, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
@@ -115,8 +115,8 @@ func receiveDescriptor(conn int) (int, error) {
 	return fds[0], nil
 }
 
-// checkTerminal makes sure that fd is the master of a pseudoterminal: what else
-// somebody may send could block or lead elsewhere.
+// checkTerminal makes sure that fd is the master of a pseudoterminal: anything else
+// could block or lead elsewhere.
 func checkTerminal(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ends are both ends of what a container reads and writes.
+// Ends are both ends of a container's pipes, or its terminal.
 type Ends struct {
 	// Child are the container's ends, 0, 1 and 2; -1 for /dev/null.
 	Child [3]int
@@ -49,8 +49,8 @@ func (p *Ends) CloseOwn() {
 	p.Stdin, p.Stdout, p.Stderr, p.Terminal = -1, -1, -1, -1
 }
 
-// ReplaceByTerminal closes the pipes, which were only for what the runtime has to
-// say of itself, and goes on with a terminal.
+// ReplaceByTerminal closes the pipes, which served the runtime's own messages, and
+// keeps a terminal instead.
 func (p *Ends) ReplaceByTerminal(master int) {
 	p.CloseChild()
 	p.CloseOwn()
@@ -65,11 +65,11 @@ func pipe() (r, w int, err error) {
 	return fds[0], fds[1], nil
 }
 
-// outputPipe makes a pipe for a container to write to. The container's end is
-// open for reading too, so that the pipe has a reader as long as the container
-// lives: when monitor and daemon are both dead, a write waits until one is back
-// instead of killing the container with SIGPIPE. For the same reason it is a
-// pipe and not a FIFO: those have a path, which security modules check.
+// outputPipe makes a pipe for a container's output. The container's end is open for
+// reading too, so that the pipe has a reader as long as the container lives: while
+// monitor and daemon are both dead, a write blocks instead of killing the container
+// with SIGPIPE. It is a pipe and not a FIFO because a FIFO has a path, which security
+// modules check.
 func outputPipe() (own, child int, err error) {
 	r, w, err := pipe()
 	if err != nil {

@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// searchProcesses and searchFiles bound how many processes of a container,
-	// and descriptors of each, are looked through for a pipe.
+	// searchProcesses and searchFiles bound how many processes of a container, and
+	// descriptors of each, are searched for a pipe.
 	searchProcesses = 1024
 	searchFiles     = 1024
 )
 
-// Reopen opens a container's pipes again, through a process that has them
-// open: its first, or else any of its cgroup's. Only the pipes that the monitor
-// made are taken, which their inodes tell: a container can put other files there.
+// Reopen reopens a container's pipes through a process that has them open: its first,
+// or else any of its cgroup. Inodes tell the monitor's pipes from other files that a
+// container may have put there.
 func Reopen(record *pb.Container) (stdout, stderr int) {
 	pid := int(record.GetProcess().GetPid())
 	stdout = reopenPipe(pid, "1", record.StdoutInode)
@@ -35,13 +35,12 @@ func Reopen(record *pb.Container) (stdout, stderr int) {
 	return stdout, stderr
 }
 
-// reopenPipe opens a process's descriptor if that is the pipe with the inode, and
-// returns -1 otherwise.
+// reopenPipe opens a process's descriptor if it is the pipe with the inode; -1 if not.
 func reopenPipe(pid int, number string, want uint64) int {
 	if want == 0 {
 		return -1
 	}
-	// With O_PATH a file is looked at without the effects that opening has.
+	// O_PATH looks at a file without the side effects of opening it.
 	handle, err := unix.Open(fmt.Sprintf("/proc/%d/fd/%s", pid, number), unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1
@@ -58,8 +57,7 @@ func reopenPipe(pid int, number string, want uint64) int {
 	return fd
 }
 
-// searchPipe looks for a pipe in the processes of the cgroup that a file belongs
-// to.
+// searchPipe looks for a pipe in the processes of the cgroup that a file belongs to.
 func searchPipe(cgroupFile string, want uint64) int {
 	if cgroupFile == "" {
 		return -1
