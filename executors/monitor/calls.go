@@ -112,7 +112,7 @@ func (c *Client) awaitCreate(create *call) {
 	defer create.close()
 	f, err := create.next(c.link.ctx)
 	if err != nil {
-		c.config.Logger.Warn("a container that nobody waited for was not created", "error", err)
+		c.config.Logger.Warn("a container whose caller had gone was not created", "error", err)
 		return
 	}
 	c.held.hold(f)

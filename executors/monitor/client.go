@@ -83,7 +83,7 @@ func (c *Client) greet(ctx context.Context, s *session) error {
 		c.config.Logger.Warn("hand an exec to the monitor", "exec", failed.id, "error", failed.err)
 	}
 	if err := s.do(ctx, &pb.Request{Call: &pb.Request_Settle{Settle: &pb.Settle{}}}); err != nil {
-		return fmt.Errorf("settle what the monitor has: %w", err)
+		return fmt.Errorf("settle with the monitor: %w", err)
 	}
 	return c.held.borrow(ctx, s)
 }

@@ -40,7 +40,7 @@ func (e *RuntimeError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: the runtime ", e.Op)
 	if e.TimedOut {
-		b.WriteString("was killed since the deadline had passed")
+		b.WriteString("was killed at the deadline")
 	} else {
 		fmt.Fprintf(&b, "ended with code %d", e.ExitCode)
 	}

@@ -129,7 +129,7 @@ func (w *goingOn) result() (ExecResult, error) {
 	case w.timedOut:
 		return ExecResult{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL), TimedOut: true}, nil
 	default:
-		return ExecResult{}, fmt.Errorf("exec %s: %w, and nobody could learn how the process ended: %w", w.request.ExecID, ErrLost, w.end.err)
+		return ExecResult{}, fmt.Errorf("exec %s: %w, and the exit is unknown: %w", w.request.ExecID, ErrLost, w.end.err)
 	}
 }
 

@@ -77,7 +77,7 @@ func (s *session) hello(hello *pb.Hello) error {
 		return fmt.Errorf("greet the monitor: %w", failureError(reply.Failure))
 	}
 	if s.welcome = reply.GetWelcome(); s.welcome == nil {
-		return errors.New("greet the monitor: it answered something else than a welcome")
+		return errors.New("greet the monitor: its answer is no welcome")
 	}
 	return nil
 }

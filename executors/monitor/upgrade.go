@@ -26,7 +26,7 @@ func (c *Client) Upgrade(ctx context.Context) error {
 	f, err := s.roundTrip(ctx, &pb.Request{Call: &pb.Request_Upgrade{Upgrade: &pb.Upgrade{Binary: c.config.Binary}}})
 	f.close()
 	if err == nil {
-		err = errors.New("it says that it has done so, and goes on as before")
+		err = errors.New("it reported success, but runs the old program")
 	}
 	if !errors.Is(err, ErrLost) {
 		return fmt.Errorf("upgrade the monitor to %s: %w", c.config.Binary, err)
@@ -38,7 +38,7 @@ func (c *Client) Upgrade(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("upgrade the monitor to %s: %w", c.config.Binary, err)
 	case next.welcome.Instance == s.welcome.Instance:
-		return fmt.Errorf("upgrade the monitor to %s: the connection was lost, and it goes on as before", c.config.Binary)
+		return fmt.Errorf("upgrade the monitor to %s: the connection was lost, and it runs the old program", c.config.Binary)
 	case next.welcome.Pid != s.welcome.Pid:
 		return fmt.Errorf("upgrade the monitor to %s: %w: process %d ended, process %d was started", c.config.Binary, ErrLost, s.welcome.Pid, next.welcome.Pid)
 	}

@@ -41,7 +41,7 @@ func (i Identity) Open() (pidfd int, err error) {
 	// While the pidfd is open, the pid can't be reused between the two reads.
 	if StartTime(i.PID) != i.StartTime || Inode(pidfd) != i.Inode {
 		_ = unix.Close(pidfd)
-		return -1, fmt.Errorf("process %d is another than it was", i.PID)
+		return -1, fmt.Errorf("pid %d belongs to another process now", i.PID)
 	}
 	return pidfd, nil
 }
@@ -87,7 +87,7 @@ func WaitStatus(pidfd int) (unix.WaitStatus, error) {
 		return 0, fmt.Errorf("ask the pidfd how its process ended: %w", err)
 	}
 	if info.Mask&unix.PIDFD_INFO_EXIT == 0 {
-		return 0, fmt.Errorf("the kernel doesn't tell how the process of a pidfd ended")
+		return 0, fmt.Errorf("the kernel does not show how a pidfd's process ended")
 	}
 	return unix.WaitStatus(uint32(info.Exit_code)), nil
 }

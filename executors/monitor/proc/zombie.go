@@ -27,11 +27,11 @@ func ZombieStatus(pidfd int) (unix.WaitStatus, error) {
 	// Without access to the process the status reads as 0, and this file can't be read
 	// either.
 	if _, err := os.ReadFile(fmt.Sprintf("/proc/%d/personality", pid)); err != nil {
-		return 0, fmt.Errorf("the kernel does not tell how process %d ended: %w", pid, err)
+		return 0, fmt.Errorf("the kernel does not show how process %d ended: %w", pid, err)
 	}
 	// Until it is reaped, it keeps its pid.
 	if again, err := pidOf(pidfd); err != nil || again != pid {
-		return 0, fmt.Errorf("somebody has waited for process %d meanwhile", pid)
+		return 0, fmt.Errorf("process %d was reaped meanwhile", pid)
 	}
 	return s.exit, nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // unseen is why an exit is unknown that no monitor saw.
-const unseen = "the process ended while no monitor ran, and nobody held a pidfd of it"
+const unseen = "the process ended while no monitor ran, and no pidfd of it was held"
 
 // successor takes over an earlier monitor's containers.
 type successor struct {
@@ -30,12 +30,12 @@ type successor struct {
 // are reopened through its processes. One that is gone is left to Adopt and Settle.
 func (u *successor) resume(left map[string]belongings) {
 	for _, intent := range u.journal.Intents() {
-		u.logger.Warn("a monitor ended while the runtime was creating a container", "container", intent.Id)
+		u.logger.Warn("a monitor ended while a container was being created", "container", intent.Id)
 		if intent.Process != nil {
 			killStarting(intent)
 		}
 		if err := u.journal.Abandon(intent.Id); err != nil {
-			u.logger.Error("note that a container was not created", "container", intent.Id, "error", err)
+			u.logger.Error("journal a creation that failed", "container", intent.Id, "error", err)
 		}
 	}
 	for _, record := range u.journal.Containers() {
@@ -45,7 +45,7 @@ func (u *successor) resume(left map[string]belongings) {
 		}
 		delete(left, record.Id)
 		if err := u.resumeContainer(record, b); err != nil {
-			u.logger.Error("go on with a container", "container", record.Id, "error", err)
+			u.logger.Error("take over a container", "container", record.Id, "error", err)
 		}
 	}
 	for _, b := range left {

@@ -48,7 +48,7 @@ func (m *creator) create(ctx context.Context, req *pb.Create) (*container, error
 		if c.err != nil {
 			m.containers.drop(c)
 			if err := m.journal.Abandon(c.id); err != nil {
-				m.logger.Error("note that a container was not created", "container", c.id, "error", err)
+				m.logger.Error("journal a creation that failed", "container", c.id, "error", err)
 			}
 		}
 		close(c.ready)
@@ -164,7 +164,7 @@ func (n *creation) runRuntime(command reaper.Command) error {
 	}
 	if identity, ok := child.Identity(); ok {
 		if err := n.journal.Creating(&pb.Started{Id: c.id, Process: fromIdentity(identity), PidFile: req.PidFile}); err != nil {
-			n.logger.Error("note that a container is being created", "container", c.id, "error", err)
+			n.logger.Error("journal a container that is being created", "container", c.id, "error", err)
 		}
 	}
 	deadline := time.Duration(req.Deadline)

@@ -188,7 +188,7 @@ func (b *execStart) run() (master int, err error) {
 		return -1, err
 	}
 	if err := b.journal.ExecStarted(b.e.process.record()); err != nil {
-		b.logger.Error("note that an exec was started", "exec", b.e.id, "error", err)
+		b.logger.Error("journal the start of an exec", "exec", b.e.id, "error", err)
 	}
 	if terminal == nil {
 		return -1, nil
@@ -212,7 +212,7 @@ func (b *execStart) runRuntime(command reaper.Command) error {
 	}
 	if identity, ok := child.Identity(); ok {
 		if err := b.journal.ExecStarted(&pb.Started{Id: b.e.id, Process: fromIdentity(identity), PidFile: req.PidFile}); err != nil {
-			b.logger.Error("note that an exec is being started", "exec", req.ExecId, "error", err)
+			b.logger.Error("journal an exec that is being started", "exec", req.ExecId, "error", err)
 		}
 	}
 	status, err := await(child, b.deadline, b.e.ctx.Done())
@@ -238,6 +238,6 @@ func (b *execStart) runRuntime(command reaper.Command) error {
 
 func (x *execs) ended(id string) {
 	if err := x.journal.ExecEnded(id); err != nil {
-		x.logger.Error("note that an exec has ended", "exec", id, "error", err)
+		x.logger.Error("journal the end of an exec", "exec", id, "error", err)
 	}
 }

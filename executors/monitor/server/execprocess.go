@@ -140,7 +140,7 @@ func (p *execProcess) await(ctx context.Context, deadline <-chan time.Time) (*pb
 	case timedOut:
 		return p.result(status, true)
 	default:
-		return nil, fail(pb.Failure_CODE_CANCELED, "exec %s: killed since %v", p.id, errCanceled)
+		return nil, fail(pb.Failure_CODE_CANCELED, "exec %s: killed: %v", p.id, errCanceled)
 	}
 }
 
@@ -157,7 +157,7 @@ func (p *execProcess) kill() (reaper.Status, error) {
 
 func (p *execProcess) result(status reaper.Status, timedOut bool) (*pb.ExecEnded, error) {
 	if status.Unknown != "" && !timedOut {
-		return nil, fail(pb.Failure_CODE_INTERNAL, "exec %s: nobody could learn how it ended: %s", p.id, status.Unknown)
+		return nil, fail(pb.Failure_CODE_INTERNAL, "exec %s: its exit is unknown: %s", p.id, status.Unknown)
 	}
 	return &pb.ExecEnded{Code: int32(status.Code), Signal: int32(status.Signal), TimedOut: timedOut}, nil
 }

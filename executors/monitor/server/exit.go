@@ -16,7 +16,7 @@ const (
 	// hanging disk takes so long.
 	drainWait = 10 * time.Second
 	// noteTerminal is the note in an exit whose terminal was lost.
-	noteTerminal = "the terminal had hung up, since for a time nobody held it: the container was sent SIGHUP"
+	noteTerminal = "the terminal hung up because for a time no process held it, and the container got SIGHUP"
 )
 
 // exits carries exits of containers' first processes from the kernel to the journal.

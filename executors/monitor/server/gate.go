@@ -67,7 +67,7 @@ func (g *gate) close(ctx context.Context) error {
 		case <-changed:
 		case <-ctx.Done():
 			g.open()
-			return fmt.Errorf("%d are still under way: %w", inside, ctx.Err())
+			return fmt.Errorf("%d are still in flight: %w", inside, ctx.Err())
 		}
 	}
 }

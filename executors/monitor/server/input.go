@@ -94,7 +94,7 @@ func (a *attachment) leaveInput() bool {
 		return true
 	}
 	if err := a.journal.StdinClosed(c.id); err != nil {
-		a.logger.Error("note that a container's input was closed", "container", c.id, "error", err)
+		a.logger.Error("journal the end of a container's input", "container", c.id, "error", err)
 	}
 	return true
 }

@@ -65,7 +65,7 @@ func (n *session) tellLosses(ctx context.Context, id uint64) error {
 		news, grown := n.server.losses.list(known)
 		for _, loss := range news {
 			if err := n.server.journal.Lost(loss); err != nil {
-				n.server.logger.Error("note a loss", "container", loss.ContainerId, "error", err)
+				n.server.logger.Error("journal a loss", "container", loss.ContainerId, "error", err)
 			}
 			if err := n.conn.Send(&pb.Reply{Id: id, More: true, Result: &pb.Reply_Loss{Loss: loss}}); err != nil {
 				return err

@@ -22,7 +22,7 @@ func (x *execs) resume() {
 		}
 		p, err := x.followAgain(record.Id, identity, pidfd)
 		if err != nil {
-			x.logger.Error("go on with an exec", "exec", record.Id, "error", err)
+			x.logger.Error("take over an exec", "exec", record.Id, "error", err)
 			continue
 		}
 		x.orphans[record.Id] = p
@@ -48,7 +48,7 @@ func (x *execs) adopt(e *execution, req *pb.AdoptExec, files *descriptors) (*pb.
 	}
 	e.process = p
 	if err := x.journal.ExecStarted(p.record()); err != nil {
-		x.logger.Error("note that an exec was adopted", "exec", e.id, "error", err)
+		x.logger.Error("journal the adoption of an exec", "exec", e.id, "error", err)
 	}
 	return p.await(e.ctx, nil)
 }
@@ -68,7 +68,7 @@ func (x *execs) settle() {
 	for _, p := range unwanted {
 		go func() {
 			if _, err := p.kill(); err != nil {
-				x.logger.Error("kill an exec that nobody waits for", "error", err)
+				x.logger.Error("kill an exec that was not adopted", "error", err)
 			}
 			p.finish()
 		}()

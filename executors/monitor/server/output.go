@@ -35,7 +35,7 @@ func (c *container) reopenLog() error {
 func (o *outputs) logAgain(c *container) *crilog.File {
 	log, err := openLog(c.record.LogPath, c.record.MaxLogSize)
 	if err != nil {
-		o.logger.Error("open the log of a container again", "container", c.id, "error", err)
+		o.logger.Error("reopen the log of a container", "container", c.id, "error", err)
 		return crilog.Closed(c.record.LogPath, c.record.MaxLogSize)
 	}
 	return log
@@ -93,7 +93,7 @@ func (o *outputs) settle(all []*container) {
 	}
 	dropped, err := o.pump.Settle()
 	if err != nil || dropped > 0 {
-		o.logger.Error("output of containers that nobody knows was dropped", "bytes", dropped, "error", err)
+		o.logger.Error("output of unknown containers was dropped", "bytes", dropped, "error", err)
 	}
 }
 

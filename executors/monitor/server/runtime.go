@@ -27,7 +27,7 @@ const (
 
 var (
 	errDeadline = errors.New("the deadline passed")
-	errCanceled = errors.New("nobody waits for it any more")
+	errCanceled = errors.New("the caller has gone")
 )
 
 // runtimes runs OCI runtimes as children of the monitor.

@@ -205,7 +205,7 @@ func (s *Server) accept(ctx context.Context, parts *sync.WaitGroup) error {
 		case ctx.Err() != nil:
 			return nil // closed by Run
 		case errors.As(err, &foreign):
-			s.logger.Warn("hung up on a stranger", "pid", foreign.PID, "uid", foreign.UID)
+			s.logger.Warn("refused the connection of a foreign user", "pid", foreign.PID, "uid", foreign.UID)
 		default:
 			// Most likely no descriptor is free; containers continue meanwhile.
 			s.logger.Error("accept a connection", "error", err)

@@ -159,7 +159,7 @@ func (f *File) restart() {
 		return
 	}
 	if err := unix.Ftruncate(f.fd, 0); err != nil {
-		f.lastErr = fmt.Errorf("start log %s again at %d bytes: %w", f.path, f.size, err)
+		f.lastErr = fmt.Errorf("start log %s anew at %d bytes: %w", f.path, f.size, err)
 		return
 	}
 	f.size = 0

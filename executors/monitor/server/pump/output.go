@@ -67,7 +67,7 @@ func (o *Output) openAgain(pipes Pipes) {
 		return
 	}
 	if err := o.log.Reopen(); err != nil {
-		o.pump.logger.Error("open the log of a container again", "error", err) // further output is counted as lost
+		o.pump.logger.Error("reopen the log of a container", "error", err) // further output is counted as lost
 	}
 }
 

@@ -121,6 +121,6 @@ func (p *Pump) release(now time.Time) {
 func (p *Pump) complain(err error) {
 	if !p.complained {
 		p.complained = true
-		p.logger.Error("lines that come in pieces are written in pieces", "error", err)
+		p.logger.Error("there is no memory to hold back unfinished lines", "error", err)
 	}
 }
