@@ -34,7 +34,7 @@ func withInput(once bool) func(*monitor.CreateRequest) {
 	return func(r *monitor.CreateRequest) { r.Stdin, r.StdinOnce = true, once }
 }
 
-// Many clients see the same, and what they type arrives.
+// Many clients see the same output, and their input arrives.
 func TestAttach(t *testing.T) {
 	n := newNode(t)
 	const count = 10000
@@ -83,7 +83,7 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-// A client that doesn't read holds nobody up, and is told.
+// A client that does not read blocks nothing, and gets an error.
 func TestSlowClient(t *testing.T) {
 	n := newNode(t)
 	const blocks, block = 16, 500000
@@ -111,8 +111,8 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
-// With stdin_once the first client's end is the end of the input, without it is
-// not; a client that leaves, or is let go of, is no more than that.
+// With stdin_once the first client's end closes the input; without it, it does not. The
+// end of a client, or its detaching, has no other effect.
 func TestAttachedInputEnds(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "once", script: "cat; " + waitForGo + "exit 5", change: withInput(true)})
@@ -162,8 +162,8 @@ func TestAttachedInputEnds(t *testing.T) {
 	n.eventually("the log has both", func() bool { return len(lines(n.records(n.log("open")), "stdout")) == 2 })
 }
 
-// When the monitor dies attachments end, say so, and can be made anew; the
-// container's input stays open.
+// When the monitor dies attachments end with ErrLost, and the client can attach again;
+// the container's input stays open.
 func TestAttachAgain(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "cat; exit 5", change: withInput(true)})
@@ -267,7 +267,7 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// A terminal that nobody holds hangs up, and that is said.
+// A terminal that no process holds hangs up, and the exit says so.
 func TestTerminalIsLost(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "trap 'exit 9' HUP; echo ready; while true; do sleep 0.05; done", change: withTerminal(t)})
@@ -286,7 +286,7 @@ func TestTerminalIsLost(t *testing.T) {
 	}
 }
 
-// What a full disk refuses is counted, told, and counted on by the next monitor.
+// What a full disk refuses is counted and reported, and the next monitor counts on.
 func TestLosses(t *testing.T) {
 	n := newNode(t)
 	small := n.smallDisk()

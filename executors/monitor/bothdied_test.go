@@ -37,8 +37,8 @@ func (n *node) killBoth(daemonFirst bool) {
 	}
 }
 
-// Monitor and daemon die, in either order: containers run on, are logged by those
-// who come next, and their exits are known.
+// Monitor and daemon die, in either order: containers keep running, their logs
+// continue, and their exits are known.
 func TestBothDie(t *testing.T) {
 	for _, daemonFirst := range []bool{true, false} {
 		t.Run(fmt.Sprint("daemonFirst=", daemonFirst), func(t *testing.T) {
@@ -46,8 +46,8 @@ func TestBothDie(t *testing.T) {
 			const count = 3000
 			script := fmt.Sprintf("i=0; while [ $i -lt %d ]; do echo $i; i=$((i+1)); done; "+waitForGo+"echo end; exit 6", count)
 			p := n.run(container{id: "a", script: script})
-			// One that has put other files in the place of its output, and whose
-			// child has the pipes.
+			// One that has replaced its output by other files, while a child has
+			// the pipes.
 			n.run(container{id: "b", script: "sh -c '" + waitForGo + "echo child' & exec >/dev/null 2>&1; wait; exit 7"})
 			n.eventually("there is some output", func() bool { return len(n.records(n.log("a"))) > 100 })
 			n.killBoth(daemonFirst)
@@ -77,9 +77,8 @@ func TestBothDie(t *testing.T) {
 	}
 }
 
-// An id that is used again: the two exits differ by their processes, and the
-// first is not lost although its container was forgotten before anybody had
-// acknowledged it.
+// A reused id: the two exits differ by their processes, and the first is not lost
+// although its container was forgotten before the exit was acknowledged.
 func TestExitsOfAnIdThatIsUsedAgain(t *testing.T) {
 	n := newNode(t)
 	first := n.run(container{id: "a", script: "exit 1"})
@@ -101,7 +100,7 @@ func TestExitsOfAnIdThatIsUsedAgain(t *testing.T) {
 	}
 }
 
-// The monitor dies while a runtime is at work: the next one ends it, and the
+// The monitor dies while a runtime runs: the next one kills the runtime, and the
 // container can be created.
 func TestMonitorDiesInCreate(t *testing.T) {
 	n := newNode(t)

@@ -14,9 +14,8 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 )
 
-// The monitor's death is noticed by its pidfd: here the connection stays open, as
-// it would if another process had inherited it. What then listens and says nothing
-// can't hold up the client's end.
+// The monitor's death is noticed by its pidfd: here the connection stays open, as if
+// another process had inherited it. A silent listener does not block Close.
 func TestDeathIsNoticedByPidfd(t *testing.T) {
 	dir, err := os.MkdirTemp("", "mon")
 	if err != nil {
@@ -63,8 +62,8 @@ func TestDeathIsNoticedByPidfd(t *testing.T) {
 	client.Close()
 }
 
-// The end of a container whose monitor is gone is known although its new parent does
-// not wait for it.
+// The exit of a container whose monitor is gone is known although its new parent does
+// not reap it.
 func TestParentDoesNotWait(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)

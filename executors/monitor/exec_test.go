@@ -72,7 +72,7 @@ func TestExec(t *testing.T) {
 	if records := n.records(n.log("a")); len(records) != 0 {
 		t.Errorf("the log has %v", records)
 	}
-	// A child in the background doesn't hold the call up.
+	// A child in the background does not delay the call.
 	result, out, err = n.exec(context.Background(), n.execRequest("a", "x3", "sleep 1000 & echo started; exit 0"))
 	if err != nil || result != (monitor.ExecResult{}) || out != "started\n" {
 		t.Errorf("exec gave %+v, %q, %v", result, out, err)

@@ -30,7 +30,7 @@ func (n *node) release() {
 // waitForGo is what a script says to wait for release.
 const waitForGo = "while [ ! -e /go ]; do sleep 0.02; done; "
 
-// The monitor dies, and an exec goes on and is known to the caller.
+// The monitor dies; an exec continues, and its caller gets the result.
 func TestExecOutlivesTheMonitor(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "sleep 1000"})
@@ -64,8 +64,8 @@ func TestExecOutlivesTheMonitor(t *testing.T) {
 	})
 }
 
-// Timeout and cancellation hold without a monitor, too, for all that the exec has
-// started.
+// Timeout and cancellation also work without a monitor, for all of the exec's
+// descendants.
 func TestExecIsKilledWithoutMonitor(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "sleep 1000"})
@@ -98,8 +98,8 @@ func TestExecIsKilledWithoutMonitor(t *testing.T) {
 	})
 }
 
-// The monitor that comes next lets no exec live whose daemon is dead, too, but
-// keeps one whose daemon has adopted it.
+// The next monitor kills execs whose daemon is dead too, and keeps those that their
+// daemon has adopted.
 func TestExecWithTheNextMonitor(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "sleep 1000"})
@@ -144,9 +144,8 @@ func TestExecWithTheNextMonitor(t *testing.T) {
 	n.eventually("the exec is gone", func() bool { return len(hostPIDs(t, mark)) == 0 })
 }
 
-// A daemon and its monitor are killed: the exec that nobody can wait for any more
-// is ended by those who come next. Here the test is the daemon, since a Client ends
-// its execs when it is closed.
+// A daemon and its monitor are killed: their successors kill the exec. Here the test is
+// the daemon, since a Client kills its execs when it is closed.
 func TestExecOfADaemonThatWasKilled(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "sleep 1000"})
@@ -186,7 +185,7 @@ func TestExecOfADaemonThatWasKilled(t *testing.T) {
 	n.eventually("the exec is gone", func() bool { return len(hostPIDs(t, mark)) == 0 })
 }
 
-// What the runtime has started must not survive it, wherever it went.
+// The runtime's descendants must not survive it, wherever they went.
 func TestExecRuntimeThatIsKilled(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "sleep 1000"})
@@ -202,7 +201,7 @@ func TestExecRuntimeThatIsKilled(t *testing.T) {
 		t.Errorf("exec gave %+v, %v", result, err)
 	}
 	n.eventually("the runtime's processes are gone", func() bool { return len(hostPIDs(t, mark)) == 0 })
-	// The monitor is killed while the runtime is at work: the next one ends it.
+	// The monitor is killed while the runtime runs: the next one kills the runtime.
 	r = n.execRequest("a", "y", "true")
 	r.Runtime = hang
 	var wg sync.WaitGroup

@@ -24,7 +24,7 @@ import (
 // patience bounds how long a test waits for what must happen.
 const patience = 30 * time.Second
 
-// node is a state directory with a monitor, and what runs in it.
+// node is a state directory with a monitor and its containers.
 type node struct {
 	t      testing.TB
 	dir    string
@@ -37,7 +37,7 @@ type node struct {
 	started []int
 }
 
-// newNode starts a monitor. The test ends with nothing left of it.
+// newNode starts a monitor, and cleans up at the end of the test.
 func newNode(t testing.TB) *node {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -89,13 +89,13 @@ func (n *node) connect() {
 	n.client = client
 }
 
-// end deletes the containers, ends the monitor and checks that it may.
+// end deletes the containers and shuts the monitor down.
 func (n *node) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	containers, err := n.client.List(ctx)
 	if errors.Is(err, monitor.ErrClosed) {
-		// The test failed while it was its own daemon's death.
+		// The test failed while its client was closed.
 		n.connect()
 		containers, err = n.client.List(ctx)
 	}
@@ -129,8 +129,8 @@ func (n *node) end() {
 	}
 }
 
-// removeCgroups removes the directory that the containers' cgroups were in, in
-// every hierarchy. They themselves are removed by the runtime.
+// removeCgroups removes the parent of the containers' cgroups in every hierarchy. The
+// runtime removes the cgroups themselves.
 func (n *node) removeCgroups() {
 	for _, pattern := range []string{"/sys/fs/cgroup/*" + n.cgroup(), "/sys/fs/cgroup" + n.cgroup()} {
 		dirs, _ := filepath.Glob(pattern)
@@ -181,7 +181,7 @@ type container struct {
 func (n *node) bundle(id string) string { return filepath.Join(n.dir, "bundles", id) }
 func (n *node) log(id string) string    { return filepath.Join(n.dir, "logs", id, "0.log") }
 
-// request prepares a bundle and returns what to ask the monitor for.
+// request prepares a bundle and returns the request to create it.
 func (n *node) request(c container) monitor.CreateRequest {
 	n.t.Helper()
 	bundle := n.bundle(c.id)
@@ -280,8 +280,8 @@ func (n *node) delete(id string) {
 	}
 }
 
-// exits collects exits until it has those of all ids, and returns them by id. An
-// exit that comes twice, or out of order, is an error.
+// exits collects exits until it has those of all ids, and returns them by id. An exit
+// that arrives twice, or out of order, is an error.
 func (n *node) exits(after uint64, ids ...string) map[string]monitor.Exit {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -357,7 +357,7 @@ func parseRecord(line string) (record, error) {
 	return record{time: when, stream: fields[1], full: fields[2] == "F", content: fields[3]}, nil
 }
 
-// lines puts the lines of a stream together again.
+// lines reassembles the lines of a stream.
 func lines(records []record, stream string) []string {
 	var all []string
 	var line strings.Builder
@@ -382,7 +382,7 @@ func (n *node) eventually(what string, holds func() bool) {
 			return
 		}
 	}
-	n.t.Fatalf("it never came about that %s", what)
+	n.t.Fatalf("it never happened that %s", what)
 }
 
 // ended reports whether a process has ended.
@@ -391,7 +391,7 @@ func ended(pid int) bool {
 	return err != nil || bytes.Contains(stat, []byte(") Z "))
 }
 
-// gone reports whether a process has ended and was waited for.
+// gone reports whether a process has ended and was reaped.
 func gone(pid int) bool {
 	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 	return errors.Is(err, os.ErrNotExist)

@@ -36,7 +36,7 @@ func TestExitCodesSignalsAndTimes(t *testing.T) {
 		}
 	}
 	n.eventually("the killed process is no zombie", func() bool { return gone(killed.PID) })
-	// A signal to what has ended is no error, as is a second Forget.
+	// A signal after the end is no error, nor is a second Forget.
 	if err := n.client.Signal(context.Background(), "killed", 9); err != nil {
 		t.Error(err)
 	}
@@ -163,7 +163,7 @@ func TestCreateThatIsRefused(t *testing.T) {
 	}
 }
 
-// A runtime that hangs is killed at the deadline, with the children that it has.
+// A runtime that hangs is killed at the deadline, with its children.
 func TestRuntimeThatHangs(t *testing.T) {
 	n := newNode(t)
 	pids := filepath.Join(n.dir, "pids")

@@ -92,7 +92,7 @@ func TestReopenUnderLoad(t *testing.T) {
 			t.Fatalf("line %d is %q", i+1, line)
 		}
 	}
-	// Also after the end, since who rotates can't know of it.
+	// Also after the end, of which the caller may not know.
 	if err := os.Remove(n.log("a")); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestReopenUnderLoad(t *testing.T) {
 	}
 }
 
-// When the log can't be opened again, the old one is written on.
+// If the log can't be reopened, the old one stays in use.
 func TestReopenFails(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "while [ ! -e /go ]; do sleep 0.05; done; echo here"})
@@ -144,7 +144,7 @@ func TestMaxLogSize(t *testing.T) {
 	}
 }
 
-// Without a log the container isn't held up.
+// Without a log the container does not block.
 func TestNoLog(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "seq 1 100000; exit 3", change: func(r *monitor.CreateRequest) { r.LogPath = "" }})
@@ -153,7 +153,7 @@ func TestNoLog(t *testing.T) {
 	}
 }
 
-// Neither is it by a log that can't be written. The loss is counted.
+// Nor does it with a log that can't be written. The loss is counted.
 func TestFullDisk(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "seq 1 50000; exit 3", change: func(r *monitor.CreateRequest) {

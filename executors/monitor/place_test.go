@@ -22,8 +22,8 @@ func cgroups(t *testing.T, pid int) string {
 	return string(data)
 }
 
-// A container without memory takes nobody with it, and what kills it is counted
-// although the container is gone in the same moment.
+// A container that runs out of memory kills nothing else, and its OOM kill is counted
+// although the container is gone at the same moment.
 func TestOutOfMemoryStaysInside(t *testing.T) {
 	n := newNode(t)
 	const limit = 4 << 20
@@ -58,7 +58,7 @@ func TestOwnCgroup(t *testing.T) {
 		for _, pattern := range []string{"/sys/fs/cgroup/*" + n.config.Cgroup, "/sys/fs/cgroup" + n.config.Cgroup} {
 			dirs, _ := filepath.Glob(pattern)
 			for _, dir := range dirs {
-				// The monitor has said goodbye and may still be there.
+				// The monitor has answered Shutdown and may still run.
 				n.eventually("the cgroup is empty", func() bool { return os.Remove(dir) == nil })
 			}
 		}
@@ -81,7 +81,7 @@ func TestOwnCgroup(t *testing.T) {
 	if err := n.client.Upgrade(context.Background()); err != nil {
 		t.Error(err)
 	}
-	// A place that can't be had is said at once.
+	// A cgroup that can't be joined is reported at once.
 	elsewhere := n.config
 	elsewhere.StateDir, elsewhere.Cgroup = filepath.Join(n.dir, "other"), "not/absolute"
 	if c, err := monitor.Start(context.Background(), elsewhere); err == nil || !strings.Contains(err.Error(), "not/absolute") {
@@ -93,7 +93,7 @@ func TestOwnCgroup(t *testing.T) {
 	}
 }
 
-// zombies returns the children of a process that nobody has waited for.
+// zombies returns a process's children that were not reaped.
 func zombies(t *testing.T, parent int) []int {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
@@ -115,8 +115,8 @@ func zombies(t *testing.T, parent int) []int {
 	return all
 }
 
-// Containers that fork and exit at once, with and without a PID namespace, leave
-// no process that nobody waits for; also not if the monitor is replaced.
+// Containers that fork and exit at once, with and without a PID namespace, leave no
+// zombies, even if the monitor is upgraded.
 func TestNoZombies(t *testing.T) {
 	n := newNode(t)
 	var ids []string

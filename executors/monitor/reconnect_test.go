@@ -15,7 +15,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor"
 )
 
-// What ends while there is no daemon is known to the next one.
+// The next daemon learns what ended while there was none.
 func TestDaemonDies(t *testing.T) {
 	n := newNode(t)
 	p := n.run(container{id: "a", script: "sleep 0.3; echo late; exit 5"})
@@ -35,7 +35,7 @@ func TestDaemonDies(t *testing.T) {
 	if got := lines(n.records(n.log("a")), "stdout"); len(got) != 1 || got[0] != "late" {
 		t.Errorf("the log has %q", got)
 	}
-	// Acknowledged, it doesn't come again; the next one has the next number.
+	// An acknowledged exit is not repeated; the next one has the next number.
 	if err := n.client.Ack(context.Background(), e.Seq); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestDaemonDies(t *testing.T) {
 	}
 }
 
-// Numbers go on above what the daemon has, even if the monitor lost them all.
+// Numbers continue above the daemon's, even if the monitor has lost its journal.
 func TestNumbersAreNotGivenTwice(t *testing.T) {
 	n := newNode(t)
 	n.client.Close()
@@ -193,7 +193,7 @@ func TestJournalIsLost(t *testing.T) {
 	}
 }
 
-// Monitor and daemon die, and a container meanwhile: nobody saw how.
+// Monitor and daemon die, and a container meanwhile: its exit is unknown.
 func TestNobodySaw(t *testing.T) {
 	n := newNode(t)
 	p := n.run(container{id: "a", script: "sleep 0.5; exit 11"})
@@ -242,8 +242,8 @@ func TestJournalIsDamaged(t *testing.T) {
 	if aside, err := filepath.Glob(journal + ".damaged-*"); err != nil || len(aside) != 1 {
 		t.Errorf("put aside: %v, %v", aside, err)
 	}
-	// The later exit was in the damaged record: the container is known to have
-	// been there, and how it ended is known to be lost.
+	// The later exit was in the damaged record: the container is known, and its exit
+	// is reported as unknown.
 	second := n.exits(0, "a", "b")
 	lost := "a"
 	if first["b"].Seq > first["a"].Seq {
@@ -259,8 +259,8 @@ func TestJournalIsDamaged(t *testing.T) {
 	}
 }
 
-// A monitor that cannot open a log again goes on without it, and counts what is
-// lost until somebody asks to have the log reopened.
+// A monitor that cannot reopen a log continues without it, and counts what is lost
+// until ReopenLog.
 func TestLogGoneWhenMonitorDies(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: `echo first
@@ -295,8 +295,8 @@ func TestLogGoneWhenMonitorDies(t *testing.T) {
 	}
 }
 
-// Those who are left when a container's first process has ended are logged by the
-// next monitor, too.
+// Output of processes that outlive a container's first is logged by the next monitor
+// too.
 func TestWritersAreLeftWhenMonitorDies(t *testing.T) {
 	for _, both := range []bool{false, true} {
 		t.Run(fmt.Sprint("both=", both), func(t *testing.T) {

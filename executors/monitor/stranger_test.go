@@ -89,7 +89,7 @@ func TestStrangers(t *testing.T) {
 	if got := connect(65534); got != strangerRefused {
 		t.Errorf("nobody got %d", got)
 	}
-	// Even with the doors open.
+	// Even if the permissions allow it.
 	for path, mode := range map[string]os.FileMode{n.config.StateDir: 0o755, dir: 0o755, socket: 0o777} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// What a monitor may link: it is small, and stays.
+// What a monitor may link: it must stay small.
 func TestDependencies(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "github.com/stele-runtime/stele/cmd/stele-monitor").Output()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor"
 )
 
-// otherBinary builds a monitor of another version in the place of the node's.
+// otherBinary builds a monitor of another version in place of the node's.
 func (n *node) otherBinary(version string) {
 	n.t.Helper()
 	path := filepath.Join(n.dir, "stele-monitor-"+version)
@@ -112,14 +112,14 @@ func descriptors(t testing.TB, pid int) int {
 	return len(fds)
 }
 
-// An upgrade that can't be leaves everything as it was.
+// A failed upgrade changes nothing.
 func TestUpgradeFails(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: waitForGo + "echo on; exit 3"})
 	for name, program := range map[string]string{
 		"no program": "nonsense",
 		"says no":    "#!/bin/sh\nexit 1\n",
-		// It says yes and can't be executed a second time.
+		// It accepts, and can't be executed a second time.
 		"vanishes": "#!/bin/sh\nrm $0\n",
 	} {
 		if err := os.Remove(n.config.Binary); err != nil && !os.IsNotExist(err) {
@@ -149,7 +149,7 @@ func TestUpgradeFails(t *testing.T) {
 	}
 }
 
-// A daemon of another version brings its monitor along.
+// A daemon of another version upgrades the monitor.
 func TestUpgradeAtStart(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: waitForGo + "exit 3"})
@@ -180,7 +180,7 @@ func TestUpgradeAtStart(t *testing.T) {
 	}
 }
 
-// Nobody is turned away while the program is replaced, again and again.
+// No call fails while the program is replaced, again and again.
 func TestUpgradeRefusesNobody(t *testing.T) {
 	n := newNode(t)
 	n.otherBinary("v4")

@@ -16,12 +16,12 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// oldMonitor is a monitor that speaks version 1 only: it fails the test when it
-// is asked for anything else.
+// oldMonitor is a monitor that speaks only version 1: it fails the test on any other
+// request.
 type oldMonitor struct {
 	t    *testing.T
 	conn *wire.Conn
-	// pid is what it says of its process.
+	// pid is the one that it reports.
 	pid int
 }
 
@@ -59,7 +59,7 @@ func (o *oldMonitor) serve() {
 	}
 }
 
-// A daemon gets along with a monitor of the version before.
+// A daemon works with a monitor of the previous version.
 func TestOldMonitor(t *testing.T) {
 	dir, err := os.MkdirTemp("", "mon")
 	if err != nil {
@@ -119,7 +119,7 @@ func TestOldMonitor(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// A daemon of the version before gets what it knows, and no more.
+// A daemon of the previous version gets only what it knows.
 func TestOldDaemon(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "sleep 1000"})

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shell starts a script in a session of its own and returns its identity and the
-// pids that it prints, one a line, before it closes its output.
+// shell starts a script in its own session and returns its identity and the pids that it
+// prints, one a line, before it closes its output.
 func shell(t *testing.T, script string) (*exec.Cmd, Identity, []int) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", script)

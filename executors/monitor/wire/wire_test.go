@@ -78,7 +78,7 @@ func TestTooLarge(t *testing.T) {
 	if err := client.Send(&pb.Request{Id: 1}, make([]int, MaxDescriptors+1)...); err == nil {
 		t.Error("too many descriptors were sent")
 	}
-	// From somebody who doesn't check.
+	// From a sender that does not check.
 	err := client.raw.Write(func(fd uintptr) bool {
 		_, err := unix.Write(int(fd), make([]byte, MaxFrame+2))
 		if err != nil {

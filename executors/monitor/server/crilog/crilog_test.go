@@ -102,8 +102,8 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// However the bytes are cut into reads, the log says the same, whatever its
-// limit; and no record is too long.
+// However the bytes are split into reads, the log is the same, whatever its limit; and
+// no record is too long.
 func TestAnyBytesInAnyPieces(t *testing.T) {
 	dir := t.TempDir()
 	s := NewScratch()
@@ -195,7 +195,7 @@ func TestLimit(t *testing.T) {
 	if got := content(t, path); !strings.HasSuffix(got, " F again 99\n") {
 		t.Errorf("the log ends with %q", got)
 	}
-	// Who had it open can read the old one to its end.
+	// Readers that had the old one open can read it to its end.
 	info, err := reader.Stat()
 	if err != nil || info.Size() == 0 || info.Size() > limit {
 		t.Errorf("the first file has %d bytes, %v", info.Size(), err)

@@ -19,8 +19,7 @@ type ledger struct {
 func (l *ledger) Writing(n Note) { l.note, l.written = n, false }
 func (l *ledger) Written()       { l.written = true }
 
-// A write that did not come to its end is completed in the file that it was to,
-// wherever that is now.
+// An interrupted write is completed in its file, wherever that is now.
 func TestComplete(t *testing.T) {
 	data := []byte("one\n" + strings.Repeat("x", MaxContent) + "yz")
 	for _, test := range []struct {
@@ -45,7 +44,7 @@ func TestComplete(t *testing.T) {
 				f.Append(s, batch)
 				want := content(t, path)
 				f.Close()
-				// Its inode is not to be used again.
+				// Its inode must not be reused.
 				old, err := os.Open(path)
 				if err != nil {
 					t.Fatal(err)
@@ -98,8 +97,7 @@ func TestCompleteOther(t *testing.T) {
 	}
 }
 
-// A process that was killed can leave a record that is not complete, and nothing
-// tells what it was.
+// A killed process can leave an incomplete record, and no note of it.
 func TestTornEnd(t *testing.T) {
 	f, path := open(t, 0)
 	if err := os.WriteFile(path, []byte("2026-01-02T10:00"), 0o640); err != nil {
@@ -114,8 +112,8 @@ func TestTornEnd(t *testing.T) {
 	}
 }
 
-// Where a log was removed, it is made again, unless its directory is gone: then
-// what is written is lost, and counted, until the directory is back.
+// A removed log is made again, unless its directory is gone: then what is written is
+// lost, and counted, until the directory is back.
 func TestRemoved(t *testing.T) {
 	f, path := open(t, 0)
 	s := NewScratch()

@@ -105,8 +105,8 @@ func TestExitsAreAnnounced(t *testing.T) {
 	}
 }
 
-// Whatever is done to the file, what comes before the damage is known, the rest
-// is put aside, and no number is given twice.
+// Whatever is done to the file, the records before the damage are known, the rest is
+// put aside, and no number is used twice.
 func TestDamage(t *testing.T) {
 	dir := t.TempDir()
 	whole := filepath.Join(dir, "whole")
@@ -225,8 +225,8 @@ func TestStaysSmall(t *testing.T) {
 	}
 }
 
-// An id that is used again: the exit of its first bearer is not that of the
-// second, and is kept until it is acknowledged although the first is forgotten.
+// A reused id: the first container's exit is not the second's, and is kept until it is
+// acknowledged although the first was forgotten.
 func TestAnIdTwice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	j := mustOpen(t, path)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newClient adds a client that gets standard output, and returns the end that it
-// reads from and the word of its end.
+// newClient adds a client that gets standard output, and returns its read end and the
+// channel of its Gone.
 func (o *output) newClient() (read int, gone chan error, remove func()) {
 	o.t.Helper()
 	pipes, write := newPipes(o.t, 0)
@@ -56,7 +56,7 @@ func readAll(t *testing.T, fd int) []byte {
 func TestClientThatHangsUp(t *testing.T) {
 	o := start(t, 0)
 	read, gone, _ := o.newClient()
-	// Nothing is written: the hang-up alone is noticed.
+	// Nothing is written: the hang-up alone must be noticed.
 	unix.Close(read)
 	if why := o.told(gone); !errors.Is(why, unix.EPIPE) {
 		t.Errorf("it was told %v", why)

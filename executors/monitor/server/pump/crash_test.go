@@ -25,7 +25,7 @@ type world struct {
 	out, err   [2]int
 	want, wane []byte
 	moves      int
-	// files are all logs there ever were, in order.
+	// files are all logs so far, in order.
 	files []*os.File
 	seen  map[uint64]bool
 }
@@ -49,7 +49,7 @@ func newWorld(t *testing.T, f fate) *world {
 	return w
 }
 
-// tmpfs returns a directory for redo files: where they belong they are quick.
+// tmpfs returns a directory for redo files, which are fast only there.
 func tmpfs(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "stele-test-")
@@ -83,7 +83,7 @@ func (w *world) remove() {
 
 func (w *world) log() string { return filepath.Join(w.dir, "logs", "0.log") }
 
-// look opens the log, if it is one that was not there before: it may be replaced.
+// look opens the log if it is a new file: it may have been replaced.
 func (w *world) look() {
 	f, err := os.Open(w.log())
 	if err != nil {
@@ -97,7 +97,7 @@ func (w *world) look() {
 		f.Close()
 		return
 	}
-	// Kept open, its inode is not used again.
+	// Kept open, so that its inode is not reused.
 	w.seen[st.Ino] = true
 	w.files = append(w.files, f)
 }
@@ -132,7 +132,7 @@ func (w *world) arrived(size int) {
 	w.t.Fatal("the terminal keeps what was written")
 }
 
-// check compares what the logs say with what was written.
+// check compares the logs with what was written.
 func (w *world) check() error {
 	got := map[string][]byte{}
 	for _, f := range w.files {
@@ -277,8 +277,8 @@ func (l *life) end() {
 	}
 }
 
-// act is a thing that happens to a world: first once, and then again after each
-// death until it has come to an end.
+// act is something that happens to a world: first once, and then rest again after each
+// death until it completes.
 type act struct {
 	name  string
 	first func(*world)
@@ -443,8 +443,8 @@ func play(t *testing.T, f fate) bool {
 	return died == len(f.deaths)
 }
 
-// Wherever one process is killed, and the next one soon after, all that was written
-// is in the logs, once.
+// Wherever one process is killed, and the next one soon after, all output is in the
+// logs, once.
 func TestEveryDeath(t *testing.T) {
 	for _, f := range []fate{
 		{torn: 1},
@@ -470,8 +470,7 @@ func TestEveryDeath(t *testing.T) {
 	}
 }
 
-// dies reports whether do was killed. A write that it was killed in is made to have
-// happened in part.
+// dies reports whether do was killed. A write that it was killed in is cut to a part.
 func (l *life) dies(torn float64, do func()) (died bool) {
 	defer func() {
 		if why := recover(); why != nil {

@@ -24,8 +24,7 @@ var (
 	seed  = flag.Uint64("seed", uint64(time.Now().UnixNano()), "what TestKill does")
 )
 
-// victimRedo and victimLog tell this program that it is to run a pump, with these
-// files.
+// victimRedo and victimLog make this program run a pump with these files.
 const (
 	victimRedo = "STELE_TEST_REDO"
 	victimLog  = "STELE_TEST_LOG"
@@ -43,8 +42,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// beVictim pumps descriptors 3 and 4 and does what it is told on 5, answering each
-// word on 6.
+// beVictim pumps descriptors 3 and 4, and executes the commands on 5, answering each on
+// 6.
 func beVictim(redoPath, logPath string) error {
 	file, damage, err := redo.Open(redoPath)
 	if err != nil || damage != "" {
@@ -120,8 +119,7 @@ func startVictim(t *testing.T, env []string, stdout, stderr *os.File) *victim {
 	return v
 }
 
-// answers waits until the victim has done what it was told. It reports whether it
-// lives.
+// answers waits until the victim has executed a command. It reports whether it lives.
 func (v *victim) answers() bool {
 	_, err := v.told.Read(make([]byte, 1))
 	return err == nil
@@ -159,7 +157,7 @@ func (s *speaker) next() []byte {
 	case 1:
 		piece = append(piece, bytes.Repeat([]byte{'x'}, r.IntN(70_000))...)
 	case 2, 3, 4:
-		// No newline: the line goes on with the next piece.
+		// No newline: the line continues with the next piece.
 	case 5:
 		piece = bytes.Repeat([]byte("short\n"), r.IntN(1000))
 	default:
@@ -188,7 +186,7 @@ func (s *speaker) speak(to *os.File, pauses *rand.Rand, stop <-chan struct{}) (i
 	}
 }
 
-// listener compares what it is told with what a speaker says.
+// listener compares a log with a speaker's output.
 type listener struct {
 	speaker *speaker
 	pieces  int
@@ -230,7 +228,7 @@ func (l *listener) end() error {
 	return nil
 }
 
-// speech is what two speakers say, until stop, on the pipes own.
+// speech is the output of two speakers, until stop, into the pipes own.
 type speech struct {
 	own      [2]*os.File
 	pieces   [2]int
@@ -262,8 +260,8 @@ func beginSpeech(t *testing.T) *speech {
 	return s
 }
 
-// liveAndDie lets the victim live for a while, most often with its log renamed, and
-// kills it.
+// liveAndDie lets the victim live for a while, sometimes with its log renamed, and kills
+// it.
 func (v *victim) liveAndDie(t *testing.T, logs *logs, random *rand.Rand) {
 	t.Helper()
 	life := time.Duration(random.IntN(12_000)) * time.Microsecond
@@ -309,8 +307,8 @@ func (v *victim) drainAndEnd(t *testing.T, speakers *sync.WaitGroup) {
 	}
 }
 
-// Processes are killed while both streams are at full load and the log is being
-// renamed, and all is in the logs, once.
+// Processes are killed while both streams are at full load and the log is being renamed,
+// and all output is in the logs, once.
 func TestKill(t *testing.T) {
 	t.Logf("go test -run TestKill -kills %d -seed %d", *kills, *seed)
 	// The logs are on whatever file system there is.
@@ -350,7 +348,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// logs are the files of a log that is renamed.
+// logs are the files of a log that is rotated.
 type logs struct {
 	dir       string
 	listeners map[string]*listener
@@ -361,7 +359,7 @@ type logs struct {
 
 func (l *logs) name(number int) string { return filepath.Join(l.dir, fmt.Sprintf("0.log.%d", number)) }
 
-// rotate renames the log, and reads those that nobody can be writing any more.
+// rotate renames the log, and reads the files that are no longer written.
 func (l *logs) rotate(t *testing.T) {
 	err := os.Rename(filepath.Join(l.dir, "0.log"), l.name(l.made+1))
 	if os.IsNotExist(err) {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// No line is lost or doubled while the log is renamed and opened again, over and
-// over, at full load.
+// No line is lost or doubled while the log is renamed and reopened, again and again, at
+// full load.
 func TestRotationUnderLoad(t *testing.T) {
 	t.Logf("go test -run TestRotationUnderLoad -seed %d", *seed)
 	o := start(t, 0)

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loss is what an output tells of a log that refuses.
+// loss is a reported loss.
 type loss struct {
 	bytes  int64
 	reason error
 }
 
-// The container goes on, whatever becomes of its log, and each byte is told.
+// The container continues, whatever happens to its log, and each lost byte is reported.
 func TestLosses(t *testing.T) {
 	o := start(t, 0)
 	losses := make(chan loss, 1000)
 	if err := o.NotifyLost(func(bytes int64, reason error) { losses <- loss{bytes, reason} }); err != nil {
 		t.Fatal(err)
 	}
-	// next waits until all is told that is lost.
+	// next waits until all losses are reported.
 	next := func(want int64) {
 		t.Helper()
 		for told := int64(0); told < want; {
@@ -63,7 +63,7 @@ func TestLosses(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.say("last")
-	// The last word comes with the end.
+	// The last report comes with the end.
 	unix.Close(o.write)
 	next(4 + 100*8000 + 4)
 	select {
@@ -73,7 +73,7 @@ func TestLosses(t *testing.T) {
 	}
 }
 
-// The words are few, however often something is lost.
+// The reports are few, however often something is lost.
 func TestLossesAreToldAtTimes(t *testing.T) {
 	o := start(t, 0)
 	words := make(chan loss, 1000)

@@ -124,7 +124,7 @@ func (o *output) eventually(want string) {
 	o.t.Fatalf("the log has %q, want %q", got, want)
 }
 
-// A line that comes in pieces is one record, if the pieces come soon.
+// A line in pieces is one record, if the pieces follow soon.
 func TestPiecesOfALine(t *testing.T) {
 	o := start(t, 0)
 	o.say("one ")
@@ -157,7 +157,7 @@ func TestOffer(t *testing.T) {
 	if err := o.Offer(again); err != nil {
 		t.Fatal(err)
 	}
-	// That one was closed, since there is one already.
+	// This one was closed, since there was one already.
 	if _, err := unix.Write(write, []byte("x\n")); !errors.Is(err, unix.EPIPE) {
 		t.Errorf("a second pipe was taken: %v", err)
 	}

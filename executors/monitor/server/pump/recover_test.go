@@ -42,7 +42,7 @@ func abandoned(t *testing.T, steps int) (w *world, gone Gone) {
 	return w, gone
 }
 
-// run runs a pump with what a world has left.
+// run runs a pump with a world's leftovers.
 func (w *world) run() *Pump {
 	w.t.Helper()
 	l := w.live(0)
@@ -92,7 +92,7 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// What nobody wants is dropped, and counted once.
+// What is not attached or finished is dropped, and counted once.
 func TestSettle(t *testing.T) {
 	for steps := 3; steps <= 5; steps++ {
 		w, gone := abandoned(t, steps)
@@ -109,7 +109,7 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// Settling and finishing leaves alone what is read.
+// Settle and Finish skip what is being read.
 func TestSettleWhileReading(t *testing.T) {
 	o := start(t, 0)
 	o.say("begun, ")

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newTerminal returns a master, non-blocking, and the path of its slave. What is
-// written to that isn't changed on its way.
+// newTerminal returns a master, non-blocking, and the path of its slave, which is raw.
 func newTerminal(t *testing.T) (master int, slave string) {
 	t.Helper()
 	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -53,8 +52,8 @@ func say(t *testing.T, to *os.File, text string) {
 	}
 }
 
-// A terminal has no end as long as its container lives: before somebody has opened
-// it, and after all have closed it, it can be opened again.
+// A terminal does not end as long as its container lives: before it is opened, and
+// after it was closed, it can be opened again.
 func TestTerminal(t *testing.T) {
 	o := startWith(t, Pipes{Stdout: -1, Stderr: -1})
 	master, path := newTerminal(t)
@@ -81,8 +80,7 @@ func TestTerminal(t *testing.T) {
 	o.eventually("stdout F one\nstdout F two\nstdout P the la\nstdout F st\n")
 }
 
-// What a program does to a terminal is told in the order of what it says, and is no
-// output.
+// Control packets are not output, and do not disturb the order of output.
 func TestTerminalIsFlushed(t *testing.T) {
 	master, path := newTerminal(t)
 	o := startWith(t, Pipes{Stdout: master, Stderr: -1})
@@ -108,7 +106,8 @@ func TestTerminalIsFlushed(t *testing.T) {
 	o.eventually("stdout F one\nstdout F " + strings.Repeat(".", 100) + "\n")
 }
 
-// One that others have open when the container has exited ends when they close it.
+// A terminal that others have open when the container has exited ends when they close
+// it.
 func TestTerminalOfOthers(t *testing.T) {
 	master, path := newTerminal(t)
 	o := startWith(t, Pipes{Stdout: master, Stderr: -1})
@@ -125,8 +124,8 @@ func TestTerminalOfOthers(t *testing.T) {
 	o.eventually("stdout F one\nstdout F two\n")
 }
 
-// sleeps makes sure that the pump does not turn in a circle: what it has heard of
-// the terminal, it does not hear again.
+// sleeps makes sure that the pump does not spin: an event of the terminal does not
+// recur.
 func (o *output) sleeps() {
 	o.t.Helper()
 	heard := true

@@ -15,7 +15,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 )
 
-// path returns that of a file that isn't there, on a tmpfs.
+// path returns the path of a missing file on a tmpfs.
 func path(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "stele-test-")
@@ -116,7 +116,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Whether data have arrived is told by the place where they would be.
+// The destination shows whether data have arrived.
 func TestArrived(t *testing.T) {
 	f, err := Temporary()
 	if err != nil {
@@ -159,8 +159,8 @@ func TestArrived(t *testing.T) {
 	}
 }
 
-// Nothing can be peeked at in a terminal, and what is read may be what was there
-// before: then the packet's header tells.
+// A terminal can't be peeked at, and the data may equal what was there before: then the
+// packet's header decides.
 func TestArrivedFromTerminal(t *testing.T) {
 	f, err := Temporary()
 	if err != nil {
@@ -190,8 +190,8 @@ func TestArrivedFromTerminal(t *testing.T) {
 	}
 }
 
-// A process before this one may have left anything: that is told, and then all
-// begins anew.
+// An earlier process may have left anything: damage is reported, and the file is made
+// anew.
 func TestDamage(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -254,7 +254,7 @@ func poke(path string, at int64, value byte) error {
 	return err
 }
 
-// Whatever the heads say, nothing is touched that is not there.
+// Whatever the heads contain, no memory outside the file is touched.
 func TestAnyDamage(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -307,7 +307,7 @@ func TestManyDeaths(t *testing.T) {
 	}
 }
 
-// Unfinished lines cost memory only while there are many, and as long as they are.
+// Unfinished lines cost memory only while they exist.
 func TestManyCarries(t *testing.T) {
 	path := path(t)
 	f, _ := open(t, path)
@@ -354,7 +354,7 @@ func TestManyCarries(t *testing.T) {
 	closeFile(t, f)
 }
 
-// Where there is no memory, that is an error and not the end of the process.
+// A lack of memory is an error, and does not kill the process.
 func TestNoMemory(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=400k"); err != nil {
