@@ -11,18 +11,16 @@ import (
 	"github.com/stele-runtime/stele/projections"
 )
 
-// PodSandboxStatus returns the status of a sandbox, with the statuses of its
-// containers, which the kubelet's evented PLEG asks for.
+// PodSandboxStatus returns the status of a sandbox and of its containers, which the
+// kubelet's evented PLEG needs.
 func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
+	// Taken first: the statuses may be newer than it says, never older.
+	at := time.Now()
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
-	answer := &runtimeapi.PodSandboxStatusResponse{
-		Status: sandboxStatus(found),
-		// What follows is as the projections have it at this moment.
-		Timestamp: time.Now().UnixNano(),
-	}
+	answer := &runtimeapi.PodSandboxStatusResponse{Status: sandboxStatus(found), Timestamp: at.UnixNano()}
 	for _, c := range s.Views.ContainersOf(found.State.ID) {
 		if containerShown(c) {
 			answer.ContainersStatuses = append(answer.ContainersStatuses, containerStatus(c))
