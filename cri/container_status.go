@@ -56,8 +56,8 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 	return status
 }
 
-// shownSignal is a stop signal as the CRI enumerates it; images write "quit" and
-// "SIGRTMIN+3", too. One that the CRI has no name for is shown as the default.
+// shownSignal is a stop signal in the CRI's enumeration; images also write "quit" and
+// "SIGRTMIN+3". A signal that the CRI does not name is shown as the default.
 func shownSignal(name string) runtimeapi.Signal {
 	name = strings.NewReplacer("+", "PLUS", "-", "MINUS").Replace(strings.ToUpper(name))
 	if !strings.HasPrefix(name, "SIG") {
@@ -66,8 +66,8 @@ func shownSignal(name string) runtimeapi.Signal {
 	return runtimeapi.Signal(runtimeapi.Signal_value[signalPrefix+name])
 }
 
-// exitReason says in the words that the kubelet hands on to users how a
-// container ended.
+// exitReason says how a container ended, in the words that the kubelet passes on to
+// users.
 func exitReason(s container.State) (reason, message string) {
 	switch {
 	case s.Run.Exit.Unknown != "":
@@ -99,8 +99,8 @@ func containerState(x *projections.Container) runtimeapi.ContainerState {
 	return runtimeapi.ContainerState_CONTAINER_UNKNOWN
 }
 
-// shownImage is the image as the user named it. The kubelet asks by id and says
-// beside it what the user wrote.
+// shownImage is the image as the user named it. The kubelet requests it by id and
+// passes the user's name along.
 func shownImage(x *projections.Container) *runtimeapi.ImageSpec {
 	shown := proto.CloneOf(x.Config.GetImage())
 	shown.Image = cmp.Or(shown.GetUserSpecifiedImage(), shown.GetImage())

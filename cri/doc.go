@@ -3,8 +3,8 @@
 // waits for its answer; a call that reads is answered from the projections.
 //
 // The comments of the CRI's api.proto are the contract. The package must not
-// know protoactor, the log's format or any driver; what it needs of them it names
-// in parts.go. Errors become gRPC codes in errors.go and nowhere else.
+// know protoactor, the log's format or any driver; parts.go names what it needs of
+// them. Errors become gRPC codes in errors.go and nowhere else.
 //
-// Read run_pod_sandbox.go first: every other call has its form.
+// Read run_pod_sandbox.go first: every other call has the same form.
 package cri

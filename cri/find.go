@@ -10,7 +10,7 @@ import (
 	"github.com/stele-runtime/stele/projections"
 )
 
-// sandbox finds a sandbox by its id or by the unique beginning of one.
+// sandbox finds a sandbox by its id or a unique prefix of it.
 func (s *Service) sandbox(name string) (*projections.Sandbox, error) {
 	const field = "pod_sandbox_id"
 	if name == "" {
@@ -23,18 +23,18 @@ func (s *Service) sandbox(name string) (*projections.Sandbox, error) {
 	for _, x := range s.Views.Sandboxes() {
 		if sandboxShown(x) && strings.HasPrefix(string(x.State.ID), name) {
 			if found != nil {
-				return nil, invalid(field, "%q is the beginning of more than one id", name)
+				return nil, invalid(field, "%q is an ambiguous id prefix", name)
 			}
 			found = x
 		}
 	}
 	if found == nil {
-		return nil, fault.New(fault.NotFound, "find pod sandbox", name, "%s: there is none with this id", field)
+		return nil, fault.New(fault.NotFound, "find pod sandbox", name, "%s: no such id", field)
 	}
 	return found, nil
 }
 
-// container finds a container by its id or by the unique beginning of one.
+// container finds a container by its id or a unique prefix of it.
 func (s *Service) container(name string) (*projections.Container, error) {
 	const field = "container_id"
 	if name == "" {
@@ -47,19 +47,19 @@ func (s *Service) container(name string) (*projections.Container, error) {
 	for _, x := range s.Views.Containers() {
 		if containerShown(x) && strings.HasPrefix(string(x.State.ID), name) {
 			if found != nil {
-				return nil, invalid(field, "%q is the beginning of more than one id", name)
+				return nil, invalid(field, "%q is an ambiguous id prefix", name)
 			}
 			found = x
 		}
 	}
 	if found == nil {
-		return nil, fault.New(fault.NotFound, "find container", name, "%s: there is none with this id", field)
+		return nil, fault.New(fault.NotFound, "find container", name, "%s: no such id", field)
 	}
 	return found, nil
 }
 
 // sandboxShown reports whether the kubelet may see the sandbox: not before it
-// came to be, and not once it is gone.
+// was created, nor once it is gone.
 func sandboxShown(x *projections.Sandbox) bool {
 	switch x.State.Phase {
 	case sandbox.Ready, sandbox.Stopping, sandbox.Stopped, sandbox.Removing:

@@ -14,9 +14,9 @@ import (
 	"github.com/stele-runtime/stele/projections"
 )
 
-// Actors brings commands to the machines. Every method returns once the answer
-// is durable and the projections show it; errors are *fault.Fault or the
-// context's. A command goes on when its caller goes away.
+// Actors delivers commands to the machines. Every method returns once the answer is
+// durable and visible in the projections; errors are *fault.Fault or the context's. A
+// command continues when its caller goes away.
 type Actors interface {
 	RunSandbox(context.Context, sandbox.Run) (sandbox.State, error)
 	CreateContainer(context.Context, container.Create) (container.State, error)
@@ -25,10 +25,10 @@ type Actors interface {
 	Image(ctx context.Context, ref string, c image.Command, until func(image.State, image.Event) (bool, error)) (image.State, error)
 }
 
-// Views shows what lives, from memory. What it returns is shared and must not be
-// modified. Lists are in the order of creation.
+// Views answers from memory what exists. Results are shared and must not be modified;
+// lists are in creation order.
 type Views interface {
-	// Sandbox and Container return nil if there is none with that id.
+	// Sandbox and Container return nil for an unknown id.
 	Sandbox(id.Sandbox) *projections.Sandbox
 	Container(id.Container) *projections.Container
 	Sandboxes() []*projections.Sandbox
@@ -40,10 +40,10 @@ type Views interface {
 type Images interface {
 	// List returns all images.
 	List(context.Context) ([]Image, error)
-	// Resolve finds an image by id, truncated id, name or digest; a NotFound
-	// fault if there is none.
+	// Resolve finds an image by id, truncated id, name or digest. An unknown one
+	// is a NotFound fault.
 	Resolve(ctx context.Context, ref string) (Image, error)
-	// Usage returns what images and container layers take of the disk.
+	// Usage returns the disk space of images and container layers.
 	Usage(context.Context) (Usage, error)
 }
 
@@ -59,12 +59,12 @@ type Image struct {
 	// StopSignal is the image configuration's, empty if it has none.
 	StopSignal string
 	Pinned     bool
-	// Labels are the image configuration's, Annotations the manifest's; they are shown
-	// and never obeyed.
+	// Labels are the image configuration's, Annotations the manifest's. They are
+	// shown and have no effect.
 	Labels, Annotations map[string]string
 }
 
-// Usage is what images and containers take of their file systems.
+// Usage is the space that images and containers use on their file systems.
 type Usage struct {
 	At                              time.Time
 	ImagePath, ContainerPath        string
@@ -72,38 +72,36 @@ type Usage struct {
 	ContainerBytes, ContainerInodes uint64
 }
 
-// Credentials keeps what a pull needs to authenticate, out of events and logs,
-// until the pull is done.
+// Credentials holds a pull's secrets until the pull is done, and keeps them out of
+// events and logs.
 type Credentials interface {
-	// Keep returns the id under which the pull finds them, until drop is called.
-	// Equal credentials for one reference have equal ids for as long as the
-	// daemon lives.
+	// Keep returns the id under which the pull finds them until drop is called.
+	// Equal credentials for a reference get equal ids during the daemon's life.
 	Keep(ref, namespace string, auth *runtimeapi.AuthConfig) (pull id.Pull, drop func())
 }
 
-// Execs collects the output of commands, which never enters an event.
+// Execs collects the output of commands. It never goes into an event.
 type Execs interface {
-	// Begin makes room for the output of a command. The command is ended when
-	// ctx is. Collect returns the output once the command has ended, and must be
-	// called in any case.
+	// Begin makes room for a command's output. The command is stopped when ctx
+	// ends. Collect must always be called, after the command ended; it returns
+	// the output.
 	Begin(ctx context.Context, x id.Exec) (collect func() (stdout, stderr []byte))
 }
 
-// Validator refuses configurations that can never work, before anything is
-// done. Its errors are Invalid faults that name the field and the value.
+// Validator rejects configurations that can never work, before anything is done. Its
+// errors are Invalid faults that name the field and the value.
 type Validator interface {
 	Sandbox(*runtimeapi.PodSandboxConfig) error
 	Container(*runtimeapi.ContainerConfig, *runtimeapi.PodSandboxConfig) error
 }
 
-// Health says whether the node can do its work. Each function returns nil or
-// the reason why not, from memory. An error with a method Degraded() bool says that
-// the work is done, but not as it should be.
+// Health reports, from memory, why the node cannot do its work; nil means that it can.
+// An error with a method Degraded() bool means that it works, but not as it should.
 type Health struct {
 	Log, Monitor, Network func() error
 }
 
-// Parts is what the services are made of.
+// Parts are the services' dependencies.
 type Parts struct {
 	Actors      Actors
 	Views       Views
@@ -112,14 +110,14 @@ type Parts struct {
 	Execs       Execs
 	Validator   Validator
 	Health      Health
-	// Handlers are the runtime handlers of the node, with their features.
-	// DefaultHandler is the name of the one that an empty handler means.
+	// Handlers are the node's runtime handlers with their features; DefaultHandler
+	// is the one that an empty name means.
 	Handlers       []*runtimeapi.RuntimeHandler
 	DefaultHandler string
 	CgroupDriver   runtimeapi.CgroupDriver
 	// Version is the daemon's.
 	Version string
-	// Info returns what Status tells when it is asked to be verbose.
+	// Info returns what a verbose Status shows.
 	Info   func() map[string]any
 	Logger *slog.Logger
 }

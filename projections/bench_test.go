@@ -18,8 +18,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog/memlog"
 )
 
-// podsOf begins as many pods as a crowded node has, each with two containers whose
-// configurations have a usual size, and returns their sandboxes.
+// podsOf starts pods, each with two containers whose configurations have a usual size,
+// and returns their sandboxes.
 func podsOf(b *testing.B, log eventlog.Log, pods int) []*sandboxActor {
 	b.Helper()
 	do := func(err error) {
@@ -77,8 +77,8 @@ func BenchmarkContainers(b *testing.B) {
 	}
 }
 
-// How long a caller waits at most for a record to be shown, on a node with 500 pods.
-// What the feed does besides, such as keeping what it knows, adds to that.
+// The longest time that a caller waits for a record to be shown on a node with 500 pods.
+// Whatever else the feed does, such as checkpoints, adds to it.
 func BenchmarkAwait(b *testing.B) {
 	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(b.TempDir(), "events.db"), Logger: quiet})
 	if err != nil {

@@ -16,12 +16,12 @@ import (
 
 // Change is what one record of the log changed.
 type Change struct {
-	// Record is the record without its payload: What has the event.
+	// Record is the record without its payload, which What has decoded.
 	Record eventlog.Record
 	What   What
 }
 
-// What is the part of a Change that differs by the kind of stream. Everything in it is
+// What is the part of a Change that depends on the kind of stream. Everything in it is
 // shared and must not be modified.
 //
 //sumtype:decl
@@ -32,7 +32,7 @@ type SandboxChanged struct {
 	Event sandbox.Event
 	// Before is nil if the stream begins with the event.
 	Before, After *Sandbox
-	// Ended: nothing follows, and the sandbox is no longer live.
+	// Ended: it is the stream's last event, and the sandbox is no longer live.
 	Ended bool
 }
 
@@ -41,7 +41,7 @@ type ContainerChanged struct {
 	Event container.Event
 	// Before is nil if the stream begins with the event.
 	Before, After *Container
-	// Ended: nothing follows, and the container is no longer live.
+	// Ended: it is the stream's last event, and the container is no longer live.
 	Ended bool
 }
 
@@ -49,7 +49,7 @@ type ContainerChanged struct {
 type ImageChanged struct {
 	Event         image.Event
 	Before, After *Image
-	// Idle: nothing is under way any more.
+	// Idle: nothing is under way after it.
 	Idle bool
 }
 
@@ -59,8 +59,8 @@ type HostChanged struct {
 	Before, After *Host
 }
 
-// StreamPutAside: the stream cannot be followed from this record on. What it was about
-// is no longer live, whatever became of it.
+// StreamPutAside: the stream cannot be followed from this record on. Its entity is no
+// longer live, whatever became of it.
 type StreamPutAside struct{ Reason string }
 
 func (SandboxChanged) what()   {}
@@ -70,17 +70,17 @@ func (HostChanged) what()      {}
 func (StreamPutAside) what()   {}
 
 const (
-	// changesKept is how far a follower may lag behind, in changes.
+	// changesKept is how many changes a follower may lag behind.
 	changesKept = 1024
-	// changesAtOnce is how many a follower takes at a time.
+	// changesAtOnce is how many changes a follower takes at a time.
 	changesAtOnce = 64
 )
 
-// MissedError tells a follower that it was too slow: the changes of some records are no
-// longer kept. Their outcome is in the models.
+// MissedError tells a follower that some changes are no longer kept. Their effect is in
+// the models.
 type MissedError struct {
-	// After and Through bound the records: After is the last one that the follower
-	// had, Through the last one missed.
+	// After is the last record that the follower had, Through the last one that it
+	// missed.
 	After, Through eventlog.Sequence
 }
 
@@ -88,34 +88,34 @@ func (e *MissedError) Error() string {
 	return fmt.Sprintf("the changes of records %d to %d are no longer kept", e.After+1, e.Through)
 }
 
-// Changes hands what records change on to followers, in order. It never waits for
-// them: it keeps the last changesKept changes, and who is slower misses some and is
-// told so.
+// Changes publishes what records change to followers, in order. It never waits for them:
+// it keeps the last changesKept changes, and a slower follower misses some and gets an
+// error that says which.
 type Changes struct {
 	mu sync.Mutex
-	// kept is a ring: the change with number n is at n modulo its length. first and
-	// next bound the numbers of those it holds.
+	// kept is a ring: change number n is at n modulo its length. It holds the numbers
+	// from first to before next.
 	kept        [changesKept]Change
 	first, next uint64
-	// forgotten is the last record whose change is not kept, reached the last one that
-	// was taken in.
+	// forgotten is the last record whose change is no longer kept, reached the last
+	// one that was published.
 	forgotten, reached eventlog.Sequence
-	// moved is closed, and made anew, when reached grows.
+	// moved is closed and replaced when reached grows.
 	moved chan struct{}
-	// ended is why nothing more will come; nil until then.
+	// ended is why no more changes follow; nil until then.
 	ended error
 }
 
 func newChanges() *Changes { return &Changes{moved: make(chan struct{})} }
 
-// begin starts behind a record; what was before is not kept.
+// begin starts behind a record.
 func (c *Changes) begin(at eventlog.Sequence) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgotten, c.reached = at, at
 }
 
-// publish hands on a change, or tells with nil that a record changed nothing.
+// publish adds a record's change; nil if it changed nothing.
 func (c *Changes) publish(reached eventlog.Sequence, change *Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,7 +133,7 @@ func (c *Changes) publish(reached eventlog.Sequence, change *Change) {
 	c.moved = make(chan struct{})
 }
 
-// end tells followers that nothing more will come.
+// end tells followers that no more changes follow.
 func (c *Changes) end(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,14 +141,14 @@ func (c *Changes) end(why error) {
 	close(c.moved)
 }
 
-// Err is why nothing more will come; nil as long as changes do.
+// Err is why no more changes follow; nil while they do.
 func (c *Changes) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ended
 }
 
-// wait returns once the record was taken in.
+// wait returns once a record was published.
 func (c *Changes) wait(ctx context.Context, s eventlog.Sequence) error {
 	for {
 		c.mu.Lock()
@@ -168,13 +168,13 @@ func (c *Changes) wait(ctx context.Context, s eventlog.Sequence) error {
 	}
 }
 
-// Follow yields the changes of the records after the given one, those that are kept and
-// then new ones, in order. To miss none, read the models first and go on after
-// Live.Sequence.
+// Follow yields, in order, the changes of the records after the given one: first those
+// that are kept, then new ones. To miss none, take Live.Sequence, read the models, and
+// follow from that sequence.
 //
-// A follower that asks for changes which are no longer kept gets a *MissedError and
-// goes on behind them; it should read the models again. Any other error is the last
-// thing that is yielded: the context's, or why the feed has ended.
+// A *MissedError says that changes are no longer kept; the iteration resumes behind
+// them, and the models should be read again. Any other error ends it: the context's, or
+// why the feed ended.
 func (c *Changes) Follow(ctx context.Context, after eventlog.Sequence) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		buffer := make([]Change, changesAtOnce)
@@ -216,7 +216,7 @@ func (c *Changes) Follow(ctx context.Context, after eventlog.Sequence) iter.Seq2
 	}
 }
 
-// glance is what a follower sees of Changes at once.
+// glance is what a follower sees of Changes at one moment.
 type glance struct {
 	batch     []Change
 	forgotten eventlog.Sequence
@@ -237,5 +237,5 @@ func (c *Changes) since(after eventlog.Sequence, buffer []Change) glance {
 	return glance{batch: buffer[:n], forgotten: c.forgotten, moved: c.moved, ended: c.ended}
 }
 
-// at is the i-th change that is kept. Caller holds mu.
+// at is the i-th change that is kept. The caller holds mu.
 func (c *Changes) at(i int) *Change { return &c.kept[(c.first+uint64(i))%changesKept] }

@@ -26,8 +26,8 @@ func publishSome(c *Changes, from, through eventlog.Sequence) {
 	}
 }
 
-// followed is what a follower got until it was asked to stop: sequences, and the
-// negative end of what it missed.
+// followed is what a follower got until it was asked to stop: sequences, and the end of
+// what it missed as a negative number.
 func followed(c *Changes, after eventlog.Sequence, until func(got []int) bool) (got []int, err error) {
 	for change, err := range c.Follow(context.Background(), after) {
 		if missed, is := errors.AsType[*MissedError](err); is {
@@ -44,8 +44,8 @@ func followed(c *Changes, after eventlog.Sequence, until func(got []int) bool) (
 	return got, nil
 }
 
-// A follower gets every change once and in order, from where it wants to go on; what
-// is no longer kept it is told, once, and by the right sequence.
+// A follower gets every change behind a sequence, once and in order, and is told once
+// and exactly what is no longer kept.
 func TestFollow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newChanges()
@@ -82,12 +82,12 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-// A slow follower holds nobody up: it misses changes, is told so, and goes on.
+// A slow follower holds nobody up: it misses changes, is told so, and resumes.
 func TestSlowFollower(t *testing.T) {
 	c := newChanges()
 	publishSome(c, 1, 2)
 	got, err := followed(c, 0, func(got []int) bool {
-		if len(got) == 1 { // while it looks at the first one
+		if len(got) == 1 { // while it handles the first one
 			publishSome(c, 3, 4*changesKept)
 		}
 		return got[len(got)-1] == 4*changesKept-1 || got[len(got)-1] == 4*changesKept
@@ -95,7 +95,7 @@ func TestSlowFollower(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The two it had taken already, what it missed, and all that are kept.
+	// The two that it already had, the miss, and all that are kept.
 	if len(got) != 3+changesKept || got[0] != 1 || got[1] != 2 || got[2] >= 0 || got[3] <= -got[2] {
 		t.Errorf("%d, begun with %v", len(got), got[:min(5, len(got))])
 	}
@@ -120,8 +120,8 @@ func TestFollowerThatLeaves(t *testing.T) {
 	}
 }
 
-// The feed's changes, put together, are the model: each begins where the one before of
-// its stream ended, and the last of each stream is what is live.
+// The feed's changes add up to the model: each begins where the stream's previous one
+// ended, and the last ones are what is live.
 func TestChangesLeadToTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := memlog.New(memlog.Options{})

@@ -12,16 +12,16 @@ import (
 
 const (
 	checkpointName = "projections"
-	// checkpointSchema changes whenever the shape of a State does (a test sees to that)
-	// or what an Evolve makes of an old event, so that an older checkpoint is passed
-	// over and the log is read instead.
+	// checkpointSchema changes with the shape of any State (a test checks that), and
+	// when an Evolve treats an old event differently. An older checkpoint is then not
+	// used, and the log is read instead.
 	checkpointSchema = 8
-	// checkpointEvery is after how many records the next checkpoint is due.
+	// checkpointEvery is how many records apart checkpoints are.
 	checkpointEvery = 2000
 )
 
-// load fills empty models from the newest checkpoint. It returns false if there is none.
-// After an error the models are of no use.
+// load fills empty models from the newest checkpoint, and returns false if there is
+// none. After an error the models are unusable.
 func (f *Feed) load(ctx context.Context) (found bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -49,29 +49,28 @@ func (f *Feed) load(ctx context.Context) (found bool, err error) {
 	return true, nil
 }
 
-// draft is what of a checkpoint has changed: what to encode for each key, nil where it
-// goes away.
+// draft is a change of the checkpoint: what to encode for each key, nil to delete it.
 type draft struct {
 	at    eventlog.Sequence
 	pairs map[string]value
-	// whole: the pairs are all that there are.
+	// whole: it replaces everything.
 	whole bool
 }
 
 func newDraft() *draft { return &draft{pairs: map[string]value{}} }
 
-// note takes in what a record changed, also in the history.
-func (d *draft) note(c *Change, came, gone *Ended) {
+// note adds what a record changed, also in the history.
+func (d *draft) note(c *Change, added, dropped *Ended) {
 	stream := c.Record.Stream
 	d.pairs[key(keyLive, stream)] = valueOf(c)
 	if put, aside := c.What.(StreamPutAside); aside {
 		d.pairs[key(keyDamaged, stream)] = damagedValue(stream, put.Reason)
 	}
-	if came != nil {
-		d.pairs[endedKey(came)] = endedValue(came)
+	if added != nil {
+		d.pairs[endedKey(added)] = endedValue(added)
 	}
-	if gone != nil {
-		d.pairs[endedKey(gone)] = nil
+	if dropped != nil {
+		d.pairs[endedKey(dropped)] = nil
 	}
 }
 
@@ -105,7 +104,7 @@ func (f *Feed) everything() *draft {
 	return d
 }
 
-// under adds what an earlier draft has that could not be saved.
+// under merges an earlier draft that could not be saved beneath d.
 func (d *draft) under(earlier *draft) {
 	if earlier == nil || d.whole {
 		return
@@ -118,7 +117,7 @@ func (d *draft) under(earlier *draft) {
 	d.whole = earlier.whole
 }
 
-// delta encodes a draft behind a checkpoint.
+// delta encodes a draft against the checkpoint of that sequence.
 func (d *draft) delta(after eventlog.Sequence) (eventlog.Delta, error) {
 	delta := eventlog.Delta{
 		Checkpoint: eventlog.Checkpoint{Sequence: d.at, Schema: checkpointSchema},
@@ -141,21 +140,20 @@ func (d *draft) delta(after eventlog.Sequence) (eventlog.Delta, error) {
 	return delta, nil
 }
 
-// saver saves checkpoints in a goroutine of its own, so that neither the encoding nor
-// the disk keeps the feed from going on.
+// saver saves checkpoints in its own goroutine, so that the feed waits neither for the
+// encoding nor for the disk.
 type saver struct {
 	log    eventlog.Log
 	logger *slog.Logger
-	// drafts has room for the one that the saver is busy with, from its offer on until
-	// it is saved or cannot be.
+	// drafts has room for one. busy is true from the offer of a draft until it was
+	// saved or could not be.
 	drafts chan *draft
 	busy   atomic.Bool
-	// begin: there is no checkpoint that can be gone on with, so that the next draft has
-	// to be whole.
+	// begin: there is no checkpoint to build on, so the next draft must be whole.
 	begin atomic.Bool
 
-	// saved is the sequence of the newest checkpoint, unsaved what could not be saved so
-	// far. They belong to run.
+	// saved is the sequence of the newest checkpoint, unsaved what could not be saved
+	// yet. They belong to run.
 	saved   eventlog.Sequence
 	unsaved *draft
 }
@@ -164,23 +162,23 @@ func newSaver(log eventlog.Log, logger *slog.Logger) *saver {
 	return &saver{log: log, logger: logger, drafts: make(chan *draft, 1)}
 }
 
-// offer hands a draft to a saver that is not busy.
+// offer hands over a draft. The saver must not be busy.
 func (s *saver) offer(d *draft) {
 	s.busy.Store(true)
 	s.drafts <- d
 }
 
-// run saves what it is offered until the drafts end.
+// run saves drafts until there are no more.
 func (s *saver) run(ctx context.Context) {
 	for d := range s.drafts {
 		if err := s.save(ctx, d); err != nil && ctx.Err() == nil {
-			s.logger.Warn("checkpoint not saved, a start has to read more of the log", "error", err)
+			s.logger.Warn("checkpoint not saved, the next start reads more of the log", "error", err)
 		}
 	}
 }
 
-// save saves a draft, with what could not be saved before. Failing to is no harm: the
-// log is longer to read.
+// save saves a draft and what could not be saved before. A failure is harmless: the next
+// start reads more of the log.
 func (s *saver) save(ctx context.Context, d *draft) error {
 	defer s.busy.Store(false)
 	d.under(s.unsaved)
@@ -194,7 +192,7 @@ func (s *saver) save(ctx context.Context, d *draft) error {
 	case errors.Is(err, eventlog.ErrUnavailable):
 		s.unsaved = d
 	default:
-		// Whatever is there now, a whole checkpoint replaces it.
+		// What is there now is unknown, so a whole checkpoint must replace it.
 		s.unsaved = nil
 		s.begin.Store(true)
 	}

@@ -19,7 +19,7 @@ import (
 	statepb "github.com/stele-runtime/stele/proto/state/v1"
 )
 
-// kept is what the log's checkpoint holds.
+// kept returns the log's checkpoint.
 func kept(t fatal, log eventlog.Reader) (at eventlog.Sequence, pairs map[string]string) {
 	saved, found, err := log.LoadCheckpoint(context.Background(), checkpointName)
 	if err != nil || !found {
@@ -35,7 +35,7 @@ func kept(t fatal, log eventlog.Reader) (at eventlog.Sequence, pairs map[string]
 	return saved.Sequence, pairs
 }
 
-// whole is what a whole checkpoint of the models would hold.
+// whole returns what a whole checkpoint of the models would have.
 func whole(t fatal, f *Feed) map[string]string {
 	delta, err := f.everything().delta(0)
 	if err != nil {
@@ -48,8 +48,8 @@ func whole(t fatal, f *Feed) map[string]string {
 	return pairs
 }
 
-// What was changed piece by piece is what would be saved as a whole, also when some
-// pieces could not be saved at first, or the feed was opened anew.
+// Deltas add up to a whole checkpoint, even if some could not be saved at first, or the
+// feed was opened again in between.
 func TestDeltasMakeTheWhole(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := memlog.New(memlog.Options{})
@@ -73,7 +73,7 @@ func TestDeltasMakeTheWhole(t *testing.T) {
 				}
 				log.Fail(nil)
 				continue
-			case "lose": // somebody else saves, so that the saver's next one comes too late
+			case "lose": // somebody else saves, so that the saver's next delta is stale
 				if f.saver.saved == log.Last() {
 					continue
 				}
@@ -82,7 +82,7 @@ func TestDeltasMakeTheWhole(t *testing.T) {
 					t.Fatal(err)
 				}
 				f.checkpoint()
-				// If it was whole, it did not.
+				// Stale, unless it was whole.
 				_ = f.saver.save(context.Background(), <-f.saver.drafts)
 			case "save":
 			}
@@ -95,7 +95,7 @@ func TestDeltasMakeTheWhole(t *testing.T) {
 	})
 }
 
-// A checkpoint costs what has changed since the last one.
+// Saving a checkpoint costs what has changed since the last one.
 func TestCheckpointSaysWhatChanged(t *testing.T) {
 	log := newMemlog(t)
 	for i := range 20 {
@@ -130,7 +130,7 @@ func TestCheckpointSaysWhatChanged(t *testing.T) {
 	}
 }
 
-// What the history forgets goes away from the checkpoint, too.
+// What the history drops is deleted from the checkpoint.
 func TestCheckpointForgets(t *testing.T) {
 	log := newMemlog(t)
 	f := opened(t, log)
@@ -153,7 +153,7 @@ func TestCheckpointForgets(t *testing.T) {
 	}
 }
 
-// A checkpoint that does not fit is passed over, and replaced.
+// An unusable checkpoint is ignored, and replaced.
 func TestUnusableCheckpoint(t *testing.T) {
 	entity := func(e *statepb.Entity) string {
 		b, err := proto.Marshal(e)
@@ -213,7 +213,7 @@ func TestUnusableCheckpoint(t *testing.T) {
 	}
 }
 
-// A power failure takes the log's end away, and must not leave a checkpoint of it.
+// A checkpoint that is ahead of the log, whose end a power failure took, is ignored.
 func TestCheckpointAheadOfTheLog(t *testing.T) {
 	log := newMemlog(t)
 	a := newSandbox("a")
@@ -248,7 +248,7 @@ func TestCheckpointsWhileRunning(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// It is saved beside the feed, in its own time.
+		// It is saved beside the feed.
 		await(t, func() bool {
 			saved, found, err := log.LoadCheckpoint(t.Context(), checkpointName)
 			return err == nil && found && log.Last()-saved.Sequence < checkpointEvery
@@ -260,7 +260,7 @@ func TestCheckpointsWhileRunning(t *testing.T) {
 	}
 }
 
-// stuck is a log that takes a checkpoint and does not come back.
+// stuck is a log whose saves never return.
 type stuck struct {
 	*memlog.Log
 	taken chan eventlog.Delta
@@ -272,7 +272,7 @@ func (s stuck) SaveCheckpoint(ctx context.Context, _ string, d eventlog.Delta) e
 	return ctx.Err()
 }
 
-// A checkpoint that takes long holds up nobody.
+// A slow checkpoint holds up nobody.
 func TestSlowCheckpoint(t *testing.T) {
 	log := stuck{newMemlog(t), make(chan eventlog.Delta, 1)}
 	f := opened(t, log)

@@ -9,18 +9,18 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Feed keeps the models up with the log.
+// Feed keeps the models up to date with the log.
 type Feed struct {
 	Live    *Live
 	History *History
-	// Changes are those that Run takes in.
+	// Changes are published by Run.
 	Changes *Changes
 
 	folds  folds
 	log    eventlog.Log
 	logger *slog.Logger
-	// draft is what the next checkpoint has to say, drafted is of which record the last
-	// one was that the saver took.
+	// draft is what the next checkpoint has to change. drafted is the record of the
+	// last draft that the saver took.
 	draft   *draft
 	drafted eventlog.Sequence
 	saver   *saver
@@ -34,14 +34,14 @@ func newFeed(log eventlog.Log, logger *slog.Logger) *Feed {
 	}
 }
 
-// Open reads the newest checkpoint and what the log has after it. The models are
-// complete when it returns.
+// Open loads the newest checkpoint and reads the log behind it. The models are complete
+// when it returns.
 func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, error) {
 	f := newFeed(log, logger)
 	found, err := f.load(ctx)
 	if err != nil {
-		// A checkpoint spares time and nothing else.
-		logger.Warn("checkpoint passed over, the whole log is read", "error", err)
+		// A checkpoint saves time and nothing else.
+		logger.Warn("checkpoint not used, reading the whole log", "error", err)
 		f = newFeed(log, logger)
 	}
 	f.drafted, f.saver.saved = f.Live.Sequence(), f.Live.Sequence()
@@ -59,7 +59,7 @@ func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, er
 	return f, nil
 }
 
-// take brings a record into the models. It returns nil if that changed nothing.
+// take applies a record to the models. It returns nil if the record changes nothing.
 func (f *Feed) take(record eventlog.Record) *Change {
 	change, changes := f.folds.change(f.Live, record)
 	if !changes {
@@ -71,19 +71,19 @@ func (f *Feed) take(record eventlog.Record) *Change {
 		pod = f.Live.Sandbox(c.After.State.Sandbox)
 	}
 	f.Live.apply(&change)
-	came, gone := f.History.apply(&change, pod)
+	added, dropped := f.History.apply(&change, pod)
 	if !f.saver.begin.Load() {
-		f.draft.note(&change, came, gone)
+		f.draft.note(&change, added, dropped)
 	}
 	return &change
 }
 
-// passedOver reports whether an error is about one record and the log goes on behind
-// it. The next record of the stream shows the gap, which puts the stream aside.
+// passedOver reports whether an error concerns a single record and reading continues
+// behind it. The stream's next record reveals the gap and puts the stream aside.
 func (f *Feed) passedOver(err error) bool {
 	damage, is := errors.AsType[*eventlog.DamageError](err)
 	if is {
-		f.logger.Error("damaged record passed over", "error", damage)
+		f.logger.Error("skipping damaged record", "error", damage)
 	}
 	return is
 }
@@ -118,8 +118,8 @@ func (f *Feed) follow(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// checkpoint has the saver save the models as they are now. While it is busy with the
-// one before, the draft grows.
+// checkpoint has the saver save the models as they are now. While the saver is busy, the
+// draft grows.
 func (f *Feed) checkpoint() {
 	if f.saver.busy.Load() {
 		return
@@ -136,8 +136,8 @@ func (f *Feed) checkpoint() {
 // Health returns why the models no longer follow the log; nil if they do.
 func (f *Feed) Health() error { return f.Changes.Err() }
 
-// Await returns once the models have taken in a record, so that a caller who was told
-// of a change finds it in List.
+// Await returns once the models include a record, so that a caller finds in List what it
+// was told.
 func (f *Feed) Await(ctx context.Context, sequence eventlog.Sequence) error {
 	err := f.Changes.wait(ctx, sequence)
 	if err != nil && ctx.Err() != nil {

@@ -18,17 +18,17 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// folds maps each kind of stream to what folds a record into the state of the entity
-// that the stream's name goes on with.
+// folds maps each kind of stream to the function that folds a record into the state of
+// the stream's entity. Name is the rest of the stream's name.
 type folds map[string]func(l *Live, name string, record eventlog.Record) (What, error)
 
 func newFolds() folds {
 	return folds{"sandbox": foldSandbox, "container": foldContainer, "image": foldImage, "node": foldHost}
 }
 
-// change says what the log's next record changes, and nothing yet does. A record that
-// cannot be understood puts its stream aside; a record of such a stream changes
-// nothing. Only the feed may call it: it reads the model without a lock.
+// change returns what the log's next record changes, without changing it. An unreadable
+// record puts its stream aside; later records of that stream change nothing. Only the
+// feed may call it: it reads the model without a lock.
 func (f folds) change(l *Live, record eventlog.Record) (c Change, changes bool) {
 	if _, damaged := l.damaged[record.Stream]; damaged {
 		return Change{}, false
@@ -37,12 +37,12 @@ func (f folds) change(l *Live, record eventlog.Record) (c Change, changes bool) 
 	if err != nil {
 		what = StreamPutAside{Reason: fmt.Sprintf("version %d: %v", record.Version, err)}
 	}
-	record.Payload = nil // the event says the same
+	record.Payload = nil // the decoded event replaces it
 	return Change{Record: record, What: what}, true
 }
 
-// fold turns a panic of a machine or a decoder into an error: one stream must not keep
-// the daemon from starting.
+// fold turns a panic in a machine or decoder into an error: one stream must not keep the
+// daemon from starting.
 func (f folds) fold(l *Live, record eventlog.Record) (what What, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -57,7 +57,7 @@ func (f folds) fold(l *Live, record eventlog.Record) (what What, err error) {
 	return fold(l, name, record)
 }
 
-// errBeginsAgain keeps an entity's place in the lists for life.
+// errBeginsAgain protects the lists' order: an entity's rank never changes.
 var errBeginsAgain = errors.New("it begins the stream a second time")
 
 func foldSandbox(l *Live, name string, record eventlog.Record) (What, error) {
@@ -124,8 +124,8 @@ func foldHost(l *Live, _ string, record eventlog.Record) (What, error) {
 	return HostChanged{Event: event, Before: before, After: &after}, nil
 }
 
-// follow evolves a state by one record, which must be the stream's next: a gap would
-// make a past that never was.
+// follow evolves a state by one record, which must be the stream's next: skipping one
+// would invent a past.
 func follow[S, E any](at *entity.Restored[S], record eventlog.Record, decode func(string, uint32, []byte) (E, error), evolve func(S, E) S) (E, error) {
 	var none E
 	if record.Version != at.Version+1 {

@@ -31,8 +31,8 @@ var (
 	epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// actor is a machine with its stream: it decides commands and appends what follows,
-// as actors/entity does.
+// actor is a machine with its stream: it decides commands and appends the events, as
+// actors/entity does.
 type actor[S, C, E any] struct {
 	stream eventlog.Stream
 	at     entity.Restored[S]
@@ -49,7 +49,7 @@ func (a *actor[S, C, E]) do(log eventlog.Log, c C) error {
 	}
 	events, err := a.decide(a.at.State, c)
 	if err != nil || len(events) == 0 {
-		return nil // refused, or so already
+		return nil // refused, or nothing to do
 	}
 	request := eventlog.Append{Stream: a.stream, Expected: a.at.Version, Volatile: true}
 	for _, e := range events {
@@ -87,7 +87,7 @@ func newContainer(name string) *containerActor {
 	}
 }
 
-// town is a node's machines, which write to one log.
+// town is a node's machines with their common log.
 type town struct {
 	log        *memlog.Log
 	sandboxes  []*sandboxActor
@@ -111,7 +111,7 @@ func newTown(log *memlog.Log) *town {
 
 var errBroken = errors.New("broken")
 
-// walk lets random things happen.
+// walk makes random things happen.
 func (n *town) walk(t *rapid.T, steps int) {
 	for range rapid.IntRange(0, steps).Draw(t, "steps") {
 		i := rapid.IntRange(0, 2).Draw(t, "which")
@@ -150,8 +150,8 @@ func (n *town) walk(t *rapid.T, steps int) {
 	}
 }
 
-// sandboxCommands are those that can come to a sandbox; to one that is not there, only
-// the first.
+// sandboxCommands are the commands that a sandbox can get; the first is the only one
+// before it exists.
 func sandboxCommands(i int, now time.Time, err error) []sandbox.Command {
 	c := id.Container(fmt.Sprint("c", i))
 	return []sandbox.Command{
@@ -184,7 +184,7 @@ func createOf(name, in string, at time.Time) container.Create {
 	return container.Create{ID: id.Container(name), Sandbox: id.Sandbox(in), Config: config, At: at}
 }
 
-// fold reads every stream by itself and returns what has not ended.
+// fold reads each stream on its own and returns what has not ended.
 func fold(t fatal, log eventlog.Reader) entity.Past {
 	past := entity.Past{
 		Sandboxes:  map[id.Sandbox]entity.Restored[sandbox.State]{},
@@ -236,7 +236,7 @@ func stateOf[S, E any](t fatal, log eventlog.Reader, stream eventlog.Stream, dec
 	return at
 }
 
-// opened returns a feed of a log, complete and not running.
+// opened returns a feed that is complete and not running.
 func opened(t fatal, log eventlog.Log) *Feed {
 	f, err := Open(context.Background(), log, quiet)
 	if err != nil {
@@ -253,7 +253,7 @@ func save(t fatal, f *Feed) {
 	}
 }
 
-// await waits for what happens by itself.
+// await waits until something is so.
 func await(t *testing.T, so func() bool) {
 	t.Helper()
 	for !so() {
@@ -264,7 +264,7 @@ func await(t *testing.T, so func() bool) {
 	}
 }
 
-// answers are what a model says, apart from Past.
+// answers are what the models answer, apart from Past.
 func answers(f *Feed) map[string]any {
 	l := f.Live
 	all := map[string]any{"sequence": l.Sequence(), "damaged": l.Damaged()}

@@ -11,34 +11,32 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// historyKept is how many ended streams are remembered. A sandbox and a container take
-// some 400 bytes each.
+// historyKept is how many ended streams are remembered, at some 400 bytes each.
 const historyKept = 10_000
 
-// Ended is a stream to which nothing will be added: that of a sandbox or container
-// which is gone, or never came to be.
+// Ended is a stream that is complete: its sandbox or container is gone, or its creation
+// failed.
 type Ended struct {
 	Stream eventlog.Stream
-	// Sandbox is the sandbox, or the one that the container was in.
+	// Sandbox is the sandbox, or the container's.
 	Sandbox id.Sandbox
 	// Container is empty for a sandbox.
 	Container id.Container
 	// Pod is the pod's name; empty for a container whose sandbox was not live when the
-	// container ended. ContainerName is the container's name in it.
+	// container ended. ContainerName is empty for a sandbox.
 	Pod           sandbox.Name
 	ContainerName container.Name
-	// Failed: it never came to be.
+	// Failed: the creation failed.
 	Failed bool
-	// Version and Sequence are those of the stream's last record, EndedAt is its wall
-	// time.
+	// Version, Sequence and EndedAt (wall time) are those of the stream's last record.
 	Version   eventlog.Version
 	Sequence  eventlog.Sequence
 	CreatedAt time.Time
 	EndedAt   time.Time
 }
 
-// named reports whether a person means it by the beginning of an id (its own or, for a
-// container, its sandbox's) or by the pod's name.
+// named reports whether name is a prefix of its id, or of its sandbox's, or the pod's
+// name.
 func (e *Ended) named(name string) bool {
 	return strings.HasPrefix(string(e.Container), name) || strings.HasPrefix(string(e.Sandbox), name) || e.Pod.Name == name
 }
@@ -46,21 +44,21 @@ func (e *Ended) named(name string) bool {
 // History remembers what has ended, the last historyKept streams.
 type History struct {
 	mu sync.RWMutex
-	// ended is in the order of the last records. A list that was handed out is never
-	// modified, only added to.
+	// ended is in the order of the last records. It is only cut at the front and
+	// appended to, so that lists that were handed out never change.
 	ended []*Ended
 }
 
-// Ended returns what has ended and is remembered, in the order of the last records. It
-// must not be modified.
+// Ended returns what is remembered, in the order of the last records. It must not be
+// modified.
 func (h *History) Ended() []*Ended {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.ended[:len(h.ended):len(h.ended)]
 }
 
-// Find returns what a person may mean by a name: the beginning of the id of a sandbox
-// or container, or a pod's name. A sandbox comes with its containers.
+// Find returns what a name means: a prefix of the id of a sandbox or container, or a
+// pod's name. A sandbox comes with its containers.
 func (h *History) Find(name string) []*Ended {
 	if name == "" {
 		return nil
@@ -74,9 +72,9 @@ func (h *History) Find(name string) []*Ended {
 	return found
 }
 
-// apply remembers what a record has ended. pod is the sandbox of a container; it may be
-// nil. It returns what came and what is forgotten for it, nil for nothing.
-func (h *History) apply(c *Change, pod *Sandbox) (came, gone *Ended) {
+// apply remembers what a record has ended. pod is a container's sandbox, or nil. It
+// returns what was added, and what was dropped for it; either may be nil.
+func (h *History) apply(c *Change, pod *Sandbox) (added, dropped *Ended) {
 	e := &Ended{Stream: c.Record.Stream, Version: c.Record.Version, Sequence: c.Record.Sequence, EndedAt: c.Record.Time}
 	switch what := c.What.(type) {
 	case SandboxChanged:
@@ -100,13 +98,13 @@ func (h *History) apply(c *Change, pod *Sandbox) (came, gone *Ended) {
 	return e, h.add(e)
 }
 
-// add remembers an ended stream and returns the one that is forgotten for it, or nil.
-func (h *History) add(e *Ended) (gone *Ended) {
+// add remembers an ended stream and returns the one dropped for it, or nil.
+func (h *History) add(e *Ended) (dropped *Ended) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ended = append(h.ended, e)
 	if len(h.ended) > historyKept {
-		gone, h.ended = h.ended[0], h.ended[1:]
+		dropped, h.ended = h.ended[0], h.ended[1:]
 	}
-	return gone
+	return dropped
 }

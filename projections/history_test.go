@@ -12,7 +12,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog/memlog"
 )
 
-// lived lets a pod with one container live, and end.
+// lived runs the whole life of a pod with one container.
 func lived(t fatal, log *memlog.Log, pod, name string) {
 	s, c := newSandbox(pod), newContainer(name)
 	run := runOf(pod, epoch)
@@ -94,7 +94,7 @@ func TestHistory(t *testing.T) {
 	check("from a checkpoint")
 }
 
-// Only so much is remembered, and what was handed out stays as it was.
+// The history is bounded, and lists that were handed out never change.
 func TestHistoryIsBounded(t *testing.T) {
 	h := &History{}
 	for i := range historyKept {

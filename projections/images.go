@@ -7,7 +7,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// place is all that an idle image reference leaves behind: where its stream ends.
+// place is where the stream of an idle image reference ends, which is all that is kept
+// of it.
 type place struct {
 	version  eventlog.Version
 	sequence eventlog.Sequence
@@ -18,7 +19,7 @@ func (p place) restored() *Image {
 	return &Image{Version: p.version, Sequence: p.sequence, BootID: p.boot.Value()}
 }
 
-// putImage takes in a reference's state. Caller holds mu.
+// putImage adds or replaces a reference's state. The caller holds mu.
 func (l *Live) putImage(stream eventlog.Stream, at *Image, idle bool) {
 	if !idle {
 		l.busy[stream] = at
@@ -29,8 +30,8 @@ func (l *Live) putImage(stream eventlog.Stream, at *Image, idle bool) {
 	l.idle[stream] = place{at.Version, at.Sequence, unique.Make(at.BootID)}
 }
 
-// image returns the state of a reference, the empty state if it was never heard of.
-// Caller holds mu or is the feed.
+// image returns the state of a reference, the zero value if it is unknown. The caller
+// holds mu or is the feed.
 func (l *Live) image(stream eventlog.Stream) *Image {
 	if at, busy := l.busy[stream]; busy {
 		return at
@@ -41,12 +42,11 @@ func (l *Live) image(stream eventlog.Stream) *Image {
 	return &Image{}
 }
 
-// Image returns the state of an image reference at the end of its stream, the zero
-// state for one that was never heard of: its actor can begin with that instead of
-// reading all the pulls that there ever were. It waits until the models have come to
-// the log's end. The caller is the stream's only writer, and appends nothing meanwhile.
-// It returns false if only the stream itself can say: it cannot be followed, or the
-// models no longer follow the log.
+// Image returns the state of an image reference at the end of its stream, the zero value
+// if it is unknown, so that its actor need not read every pull there ever was. It waits
+// until the models have reached the log's end. The caller must be the stream's only
+// writer and append nothing meanwhile. It returns false if the stream has to be read: it
+// is damaged, or the models no longer follow the log.
 func (f *Feed) Image(ctx context.Context, stream eventlog.Stream) (Image, bool) {
 	if f.Await(ctx, f.log.Last()) != nil {
 		return Image{}, false

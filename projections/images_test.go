@@ -20,7 +20,7 @@ func newImage(name string) *imageActor {
 	}
 }
 
-// pulled lets a reference be pulled, and be idle again.
+// pulled runs a pull to its end.
 func pulled(t fatal, log eventlog.Log, i *imageActor, pull id.Pull) {
 	for _, c := range []image.Command{image.RequestPull{Ref: "ref", Pull: pull}, image.FetchImageDone{Pull: pull, ImageID: "id"}} {
 		if err := i.do(log, c); err != nil {
@@ -29,15 +29,15 @@ func pulled(t fatal, log eventlog.Log, i *imageActor, pull id.Pull) {
 	}
 }
 
-// What is said of an image reference is where its stream ends in the log, even if the
-// feed is behind.
+// An image reference is reported as at the end of its stream in the log, even if the
+// feed lags.
 func TestImage(t *testing.T) {
 	log := newMemlog(t)
 	f := opened(t, log)
 	running(t, f)
 	i := newImage("i")
 	if at, known := f.Image(t.Context(), i.stream); !known || at.Version != 0 {
-		t.Errorf("one that was never heard of: %+v, %t", at, known)
+		t.Errorf("an unknown one: %+v, %t", at, known)
 	}
 	for n := range 200 {
 		pulled(t, log, i, id.Pull(fmt.Sprint(n)))
@@ -50,7 +50,7 @@ func TestImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if at, known := f.Image(t.Context(), i.stream); !known || len(at.State.Pulls) != 1 || at.State.Ref != "ref" {
-		t.Errorf("one that is pulled: %+v, %t", at, known)
+		t.Errorf("one that is being pulled: %+v, %t", at, known)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -73,7 +73,7 @@ func TestImageOfDamagedStream(t *testing.T) {
 	}
 }
 
-// An idle reference costs little memory: its place, and no state.
+// An idle reference costs little memory: a place and no state.
 func BenchmarkIdleImages(b *testing.B) {
 	const references = 20_000
 	log := memlog.New(memlog.Options{})

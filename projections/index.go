@@ -7,22 +7,21 @@ import (
 	"time"
 )
 
-// index finds entities by id, and lists them in the order of creation. It has no
-// lock of its own: changes exclude each other and all reads.
+// index finds entities by id and lists them in creation order. It has no lock: the
+// caller keeps a change apart from other changes and from reads.
 type index[ID ~string, T entry] struct {
 	byID   map[ID]T
 	sorted sorted[T]
 }
 
-// entry is an entity as an index keeps it. It is never modified.
+// entry is an immutable entity in an index.
 type entry interface {
 	comparable
-	// rank is its place in the order of creation, which it keeps for life.
+	// rank is its place in creation order; it never changes.
 	rank() rank
 }
 
-// rank orders entities by their creation, and by id where the clock ran too slowly to
-// tell them apart.
+// rank orders entities by creation time, then by id.
 type rank struct {
 	created time.Time
 	id      string
@@ -34,13 +33,13 @@ func (r rank) compare(other rank) int {
 
 func newIndex[ID ~string, T entry]() index[ID, T] { return index[ID, T]{byID: map[ID]T{}} }
 
-// put takes in an entity, in place of an earlier state of it.
+// put adds an entity or replaces its earlier state.
 func (x *index[ID, T]) put(id ID, now T) {
 	x.byID[id] = now
 	x.sorted.put(now)
 }
 
-// remove forgets an entity, if it is there.
+// remove drops an entity, if it is there.
 func (x *index[ID, T]) remove(id ID) {
 	if was, there := x.byID[id]; there {
 		delete(x.byID, id)
@@ -48,11 +47,11 @@ func (x *index[ID, T]) remove(id ID) {
 	}
 }
 
-// sorted is a list of entities by rank. A list that was handed out never changes: the
-// next change in the middle is made to a copy.
+// sorted is a list of entities by rank. A list that was handed out never changes: later
+// changes are made to a copy, or beyond its end.
 type sorted[T entry] struct {
 	items []T
-	// lent: a reader may hold items. Readers share a lock, so it is atomic.
+	// lent: a reader may hold items. It is atomic because readers share a read lock.
 	lent atomic.Bool
 }
 
@@ -67,7 +66,7 @@ func (s *sorted[T]) all() []T {
 func (s *sorted[T]) put(x T) {
 	i, found := s.find(x)
 	if i == len(s.items) {
-		// Beyond the end of every list that was handed out.
+		// No list that was handed out reaches here.
 		s.items = append(s.items, x)
 		return
 	}
@@ -90,7 +89,7 @@ func (s *sorted[T]) find(x T) (place int, found bool) {
 	return slices.BinarySearchFunc(s.items, x.rank(), func(y T, r rank) int { return y.rank().compare(r) })
 }
 
-// own makes items a list that no reader holds.
+// own makes items private before they are modified.
 func (s *sorted[T]) own() {
 	if s.lent.Load() {
 		s.items = slices.Clone(s.items)

@@ -16,8 +16,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// An index lists what was put and not removed, in the order of creation, and no list
-// that was handed out ever changes.
+// An index lists in creation order what was put and not removed, and no list that was
+// handed out ever changes.
 func TestIndex(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := newIndex[id.Sandbox, *Sandbox]()
@@ -25,7 +25,7 @@ func TestIndex(t *testing.T) {
 		type lent struct{ list, was []*Sandbox }
 		var handedOut []lent
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			// Ids whose order is not that of creation, some created at the same time.
+			// Creation order is not that of ids, and some have the same time.
 			n := rapid.IntRange(0, 9).Draw(t, "which")
 			name := id.Sandbox(fmt.Sprint("s", n))
 			switch rapid.SampledFrom([]string{"put", "put", "remove", "list"}).Draw(t, "step") {
@@ -58,8 +58,7 @@ func TestIndex(t *testing.T) {
 	})
 }
 
-// Readers and the feed do not disturb each other (the race detector watches), and a
-// list is always whole.
+// Readers and the feed do not disturb each other (the race detector watches).
 func TestReadersBesideTheFeed(t *testing.T) {
 	log := newMemlog(t)
 	f := opened(t, log)

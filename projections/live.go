@@ -36,7 +36,7 @@ type Container struct {
 func (c *Container) rank() rank { return rank{c.State.Request.At, string(c.State.ID)} }
 
 // Image is an image reference as of some record of the log. It is never modified. An
-// idle one has the zero State: nothing that comes later depends on more.
+// idle one has the zero State, since nothing later depends on more.
 type Image = entity.Restored[image.State]
 
 // Host is the node itself as of some record of the log.
@@ -44,19 +44,19 @@ type Host = entity.Restored[host.State]
 
 // Live is the model of everything that has not ended: the states of the machines. It
 // answers List and Status, and the node boots from it. Only the feed changes it. Its
-// lists belong to all readers and must not be modified.
+// lists are shared between readers and must not be modified.
 type Live struct {
 	logger *slog.Logger
 
-	// mu is held for single steps in memory: decoding and folding happen outside.
+	// mu is never held for long: records are decoded and folded outside it.
 	mu         sync.RWMutex
 	sequence   eventlog.Sequence
 	sandboxes  index[id.Sandbox, *Sandbox]
 	containers index[id.Container, *Container]
 	// members are the containers of each sandbox that has any.
 	members map[id.Sandbox]*sorted[*Container]
-	// busy are the image references that something is under way for; of idle ones
-	// only the place is kept, since there may be many.
+	// busy are the image references with work under way. Idle ones may be many, so
+	// only their places are kept.
 	busy map[eventlog.Stream]*Image
 	idle map[eventlog.Stream]place
 	host *Host
@@ -92,22 +92,22 @@ func (l *Live) Container(name id.Container) *Container {
 	return l.containers.byID[name]
 }
 
-// Sandboxes returns every sandbox that has not ended, in the order of creation.
+// Sandboxes returns all sandboxes that have not ended, in creation order.
 func (l *Live) Sandboxes() []*Sandbox {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.sandboxes.sorted.all()
 }
 
-// Containers returns every container that has not ended, in the order of creation.
+// Containers returns all containers that have not ended, in creation order.
 func (l *Live) Containers() []*Container {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.containers.sorted.all()
 }
 
-// ContainersOf returns the containers of a sandbox that have not ended, in the order
-// of creation.
+// ContainersOf returns the containers of a sandbox that have not ended, in creation
+// order.
 func (l *Live) ContainersOf(name id.Sandbox) []*Container {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -117,7 +117,7 @@ func (l *Live) ContainersOf(name id.Sandbox) []*Container {
 	return nil
 }
 
-// Pulls returns the states of the image references that something is under way for.
+// Pulls returns the states of the image references with work under way.
 func (l *Live) Pulls() []image.State {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -128,28 +128,28 @@ func (l *Live) Pulls() []image.State {
 	return busy
 }
 
-// Damaged returns the streams that cannot be followed, with the reasons.
+// Damaged returns the streams that cannot be followed, and why.
 func (l *Live) Damaged() map[eventlog.Stream]string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return maps.Clone(l.damaged)
 }
 
-// Sequence is the last record that the model has taken in.
+// Sequence is the last record that the model includes.
 func (l *Live) Sequence() eventlog.Sequence {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.sequence
 }
 
-// reached notes that the model has taken in everything up to a record.
+// reached notes that the model includes everything up to a record.
 func (l *Live) reached(s eventlog.Sequence) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sequence = s
 }
 
-// apply takes in what a record changed.
+// apply makes a record's change.
 func (l *Live) apply(c *Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -21,8 +21,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog/memlog"
 )
 
-// The model is the fold of the streams, whether it was read from the whole log or
-// from a checkpoint and the rest, and however often that was done.
+// The model is the fold of the streams, whether read from the whole log or from a
+// checkpoint and the rest, any number of times.
 func TestModelIsFold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := memlog.New(memlog.Options{})
@@ -49,8 +49,7 @@ func TestModelIsFold(t *testing.T) {
 	})
 }
 
-// sameMembers checks that each sandbox has the containers that are in it, and nobody
-// else has any.
+// sameMembers checks that each sandbox has exactly its containers.
 func sameMembers(t *rapid.T, l *Live) {
 	want := map[id.Sandbox][]*Container{}
 	for _, c := range l.Containers() {
@@ -102,8 +101,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// A machine that panics over a record puts its stream aside, and keeps no daemon from
-// starting.
+// A machine that panics over a record puts its stream aside and nothing else.
 func TestPanicInFold(t *testing.T) {
 	log := newMemlog(t)
 	for _, name := range []string{"sick", "well"} {
@@ -130,7 +128,7 @@ func TestPanicInFold(t *testing.T) {
 	}
 }
 
-// A stream that cannot be followed is put aside alone, and stays so.
+// A stream that cannot be followed is put aside alone, for good.
 func TestDamagedStream(t *testing.T) {
 	entry := func(typ string, payload []byte) []eventlog.Entry {
 		return []eventlog.Entry{{Type: typ, Schema: 1, Payload: payload}}
@@ -192,7 +190,7 @@ func (h holed) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[event
 	}
 }
 
-// A damaged record puts its stream aside, as soon as the stream goes on.
+// A damaged record puts its stream aside with the stream's next record.
 func TestDamagedRecord(t *testing.T) {
 	log := newMemlog(t)
 	sick, well := newSandbox("sick"), newSandbox("well")
@@ -257,7 +255,7 @@ func TestAwait(t *testing.T) {
 	}
 }
 
-// When the log ends nobody waits for ever.
+// When the log ends, nobody waits for ever.
 func TestAwaitAtTheEnd(t *testing.T) {
 	log := newMemlog(t)
 	f := opened(t, log)

@@ -23,15 +23,15 @@ import (
 
 const hostStream eventlog.Stream = "node"
 
-// What a checkpoint keeps, by the first part of the key: the messages of proto/state/v1.
+// The prefixes of a checkpoint's keys. The values are messages of proto/state/v1.
 const (
 	keyLive    = "live/"
 	keyEnded   = "ended/"
 	keyDamaged = "damaged/"
 )
 
-// key is what is kept for a stream. A stream's name may be as long as a key; its value
-// has it, too.
+// key is the key of a stream. A name that is too long is hashed; the value has it in
+// full.
 func key(prefix string, stream eventlog.Stream) string {
 	if len(prefix)+len(stream) <= eventlog.MaxName {
 		return prefix + string(stream)
@@ -42,11 +42,11 @@ func key(prefix string, stream eventlog.Stream) string {
 
 func endedKey(e *Ended) string { return fmt.Sprintf("%s%020d", keyEnded, e.Sequence) }
 
-// value encodes what a checkpoint keeps for a key. What it encodes is never modified, so
-// that it can be called at any time, anywhere.
+// value encodes a checkpoint's value. What it encodes is immutable, so it may be called
+// at any time from any goroutine.
 type value func() ([]byte, error)
 
-// valueOf is what is kept of a stream after a change; nil if nothing is.
+// valueOf is the value of a stream after a change; nil if it has none.
 func valueOf(c *Change) value {
 	stream := c.Record.Stream
 	switch what := c.What.(type) {
@@ -87,7 +87,7 @@ func hostValue(stream eventlog.Stream, at *Host) value {
 	return entityValue(stream, at, codec.EncodeHostState)
 }
 
-// entityValue keeps a stream's state, or with a nil encode only where it ends.
+// entityValue is the value of a stream's state. With a nil encode it has only the place.
 func entityValue[S any](stream eventlog.Stream, at *entity.Restored[S], encode func(S) ([]byte, error)) value {
 	return func() (b []byte, err error) {
 		e := &statepb.Entity{Stream: string(stream), Version: uint64(at.Version), Sequence: uint64(at.Sequence), BootId: at.BootID}
@@ -118,7 +118,7 @@ func endedValue(e *Ended) value {
 	}
 }
 
-// put takes a value that a checkpoint kept into the models, which are being filled.
+// put adds a checkpoint's value to models that are being loaded.
 func (f *Feed) put(key string, value []byte) error {
 	switch {
 	case strings.HasPrefix(key, keyLive):
@@ -155,7 +155,7 @@ func endedFrom(e *statepb.Ended) *Ended {
 	}
 }
 
-// restore takes in the state of a stream.
+// restore adds the state of a stream.
 func (l *Live) restore(e *statepb.Entity) error {
 	stream := eventlog.Stream(e.GetStream())
 	kind, _, _ := strings.Cut(string(stream), "/")
@@ -206,7 +206,7 @@ func restored[S any](e *statepb.Entity, decode func([]byte) (S, error)) (*entity
 	}, err
 }
 
-// stamp is a time in a value; the zero time is absent.
+// stamp encodes a time; the zero time is absent.
 func stamp(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil

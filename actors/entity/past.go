@@ -8,13 +8,13 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
-// Past is what a node boots from: the states of everything that has not ended, at the
-// end of the log. It stands here because the projections make it and the node takes it,
-// and neither may know the other.
+// Past is what a node boots from: the states of everything that has not ended, as of the
+// end of the log. It is defined here because the projections make it, the node takes it,
+// and neither may import the other.
 type Past struct {
 	Sandboxes  map[id.Sandbox]Restored[sandbox.State]
 	Containers map[id.Container]Restored[container.State]
-	// Images holds, by reference, only those that something is under way for.
+	// Images holds the references with work under way.
 	Images map[string]Restored[image.State]
 	Host   Restored[host.State]
 }

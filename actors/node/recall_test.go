@@ -31,7 +31,7 @@ func (u unread) ReadStream(ctx context.Context, s eventlog.Stream, from eventlog
 	return u.Log.ReadStream(ctx, s, from)
 }
 
-// endOf is where a stream ends, which is all that a projection has of an idle reference.
+// endOf returns where a stream ends: all that a projection keeps of an idle reference.
 func endOf(log eventlog.Reader, s eventlog.Stream) (at entity.Restored[image.State]) {
 	for r := range log.ReadStream(context.Background(), s, 1) {
 		at = entity.As(r, image.State{})
@@ -39,8 +39,8 @@ func endOf(log eventlog.Reader, s eventlog.Stream) (at entity.Restored[image.Sta
 	return at
 }
 
-// An image reference begins where its stream ends, without reading all the pulls that
-// there ever were; none of its actors begins behind the one before.
+// An image reference's actor starts at the end of the stream without reading it, and
+// never behind the actor before.
 func TestImagesAreRecalled(t *testing.T) {
 	d := newDrivers(t)
 	n, err := node.New(node.Config{
@@ -75,7 +75,7 @@ func TestImagesAreRecalled(t *testing.T) {
 	}
 }
 
-// Where nothing is recalled, the stream is read.
+// If nothing is recalled, the stream is read.
 func TestImageThatIsNotRecalled(t *testing.T) {
 	d := newDrivers(t)
 	n, err := node.New(node.Config{
