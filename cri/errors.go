@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	crierrors "k8s.io/cri-api/pkg/errors"
@@ -13,14 +12,8 @@ import (
 	"github.com/stele-runtime/stele/actors/redact"
 )
 
-// UnaryErrors turns the errors of every call into gRPC statuses. It is the one
-// place that knows which code a kind of failure becomes.
-func UnaryErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	answer, err := handler(ctx, req)
-	return answer, Status(err)
-}
-
-// Status returns err as a gRPC status error, nil for nil.
+// Status returns err as a gRPC status error, nil for nil. It is the one place that knows
+// which code a kind of failure becomes.
 func Status(err error) error {
 	if err == nil {
 		return nil

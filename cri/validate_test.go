@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -169,7 +170,7 @@ func TestCodes(t *testing.T) {
 		{status.Error(codes.OutOfRange, "as it is"), codes.OutOfRange},
 		{nil, codes.OK},
 	} {
-		answer, err := UnaryErrors(t.Context(), "request", nil, func(context.Context, any) (any, error) { return "answer", c.err })
+		answer, err := Guard{Logger: quiet}.Unary(t.Context(), "request", &grpc.UnaryServerInfo{}, func(context.Context, any) (any, error) { return "answer", c.err })
 		if status.Code(err) != c.code || answer != "answer" {
 			t.Errorf("%v becomes %v", c.err, err)
 		}

@@ -1,21 +1,20 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/stele-runtime/stele/cmd/stele/internal/client"
+	"github.com/stele-runtime/stele/cmd/stele/internal/show"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
@@ -25,54 +24,26 @@ func imageCommand() *cobra.Command {
 	return cmd
 }
 
-// with calls fn with a connection to the daemon.
-func (s *source) with(ctx context.Context, fn func(context.Context, *grpc.ClientConn) error) error {
-	conn, err := s.dial()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // only this process has it
-	return fn(ctx, conn)
-}
-
 func imageListCommand() *cobra.Command {
-	var at source
+	var at client.Source
 	cmd := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List the images in the store", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return at.with(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				found, err := runtimeapi.NewImageServiceClient(conn).ListImages(ctx, &runtimeapi.ListImagesRequest{})
+			return at.With(func(conn *grpc.ClientConn) error {
+				found, err := runtimeapi.NewImageServiceClient(conn).ListImages(cmd.Context(), &runtimeapi.ListImagesRequest{})
 				if err != nil {
 					return fmt.Errorf("list images: %w", err)
 				}
-				return printImages(cmd.OutOrStdout(), found.GetImages())
+				return show.Images(cmd.OutOrStdout(), found.GetImages())
 			})
 		},
 	}
-	at.registerListen(cmd)
+	registerListen(cmd, &at)
 	return cmd
 }
 
-func printImages(out io.Writer, images []*runtimeapi.Image) error {
-	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tID\tBYTES\tPINNED")
-	for _, i := range images {
-		names := i.GetRepoTags()
-		if len(names) == 0 {
-			names = i.GetRepoDigests()
-		}
-		if len(names) == 0 {
-			names = []string{"<none>"}
-		}
-		for _, name := range names {
-			fmt.Fprintf(table, "%s\t%.19s\t%d\t%t\n", name, i.GetId(), i.GetSize(), i.GetPinned())
-		}
-	}
-	return table.Flush()
-}
-
 func imageInspectCommand() *cobra.Command {
-	var at source
+	var at client.Source
 	var tags bool
 	cmd := &cobra.Command{
 		Use:   "inspect IMAGE",
@@ -86,12 +57,12 @@ registry, without pulling it (docker://NAME), or of one in an archive
 			if err != nil {
 				return err
 			}
-			return at.with(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				return printInspection(ctx, cmd.OutOrStdout(), conn, &adminv1.InspectImageRequest{Image: name, Tags: tags})
+			return at.With(func(conn *grpc.ClientConn) error {
+				return printInspection(cmd.Context(), cmd.OutOrStdout(), conn, &adminv1.InspectImageRequest{Image: name, Tags: tags})
 			})
 		},
 	}
-	at.registerListen(cmd)
+	registerListen(cmd, &at)
 	cmd.Flags().BoolVar(&tags, "tags", false, "list the repository's tags, too")
 	return cmd
 }
@@ -125,23 +96,21 @@ func printInspection(ctx context.Context, out io.Writer, conn *grpc.ClientConn, 
 	if err != nil {
 		return fmt.Errorf("inspect image %s: %w", req.GetImage(), err)
 	}
-	var shown bytes.Buffer
-	if err := json.Indent(&shown, []byte(found.GetInspectionJson()), "", "  "); err != nil {
+	if err := show.JSON(out, found.GetInspectionJson()); err != nil {
 		return fmt.Errorf("inspect image %s: %w", req.GetImage(), err)
 	}
-	_, err = fmt.Fprintln(out, shown.String())
-	return err
+	return nil
 }
 
 func imagePullCommand() *cobra.Command {
-	var at source
+	var at client.Source
 	cmd := &cobra.Command{
 		Use:   "pull NAME",
 		Short: "Pull an image, with the credentials that the daemon is configured with",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return at.with(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				pulled, err := runtimeapi.NewImageServiceClient(conn).PullImage(ctx, &runtimeapi.PullImageRequest{
+			return at.With(func(conn *grpc.ClientConn) error {
+				pulled, err := runtimeapi.NewImageServiceClient(conn).PullImage(cmd.Context(), &runtimeapi.PullImageRequest{
 					Image: &runtimeapi.ImageSpec{Image: args[0]},
 				})
 				if err != nil {
@@ -152,12 +121,12 @@ func imagePullCommand() *cobra.Command {
 			})
 		},
 	}
-	at.registerListen(cmd)
+	registerListen(cmd, &at)
 	return cmd
 }
 
 func imageLoadCommand() *cobra.Command {
-	var at source
+	var at client.Source
 	var name string
 	cmd := &cobra.Command{
 		Use:   "load SOURCE",
@@ -174,33 +143,30 @@ oci-archive:FILE[:IMAGE] or docker-archive:FILE[:IMAGE]; without IMAGE all are l
 			if err != nil {
 				return err
 			}
-			return at.with(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				loaded, err := adminv1.NewAdminServiceClient(conn).LoadImage(ctx, &adminv1.LoadImageRequest{Source: source, Name: name})
+			return at.With(func(conn *grpc.ClientConn) error {
+				loaded, err := adminv1.NewAdminServiceClient(conn).LoadImage(cmd.Context(), &adminv1.LoadImageRequest{Source: source, Name: name})
 				if err != nil {
 					return fmt.Errorf("load %s: %w", source, err)
 				}
-				for _, i := range loaded.GetImages() {
-					fmt.Fprintln(cmd.OutOrStdout(), i.GetName(), i.GetImageId())
-				}
-				return nil
+				return show.Loaded(cmd.OutOrStdout(), loaded.GetImages())
 			})
 		},
 	}
-	at.registerListen(cmd)
+	registerListen(cmd, &at)
 	cmd.Flags().StringVar(&name, "name", "", "`NAME` for the source's one image, instead of its own")
 	return cmd
 }
 
 func imageRemoveCommand() *cobra.Command {
-	var at source
+	var at client.Source
 	cmd := &cobra.Command{
 		Use:   "rm IMAGE...",
 		Short: "Remove names from images, and images that have no other name",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return at.with(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
+			return at.With(func(conn *grpc.ClientConn) error {
 				for _, name := range args {
-					if _, err := runtimeapi.NewImageServiceClient(conn).RemoveImage(ctx, &runtimeapi.RemoveImageRequest{
+					if _, err := runtimeapi.NewImageServiceClient(conn).RemoveImage(cmd.Context(), &runtimeapi.RemoveImageRequest{
 						Image: &runtimeapi.ImageSpec{Image: name},
 					}); err != nil {
 						return fmt.Errorf("remove image %s: %w", name, err)
@@ -210,14 +176,14 @@ func imageRemoveCommand() *cobra.Command {
 			})
 		},
 	}
-	at.registerListen(cmd)
+	registerListen(cmd, &at)
 	return cmd
 }
 
 // inspectImageCommand is `stele inspect image`: what is in the store under a name,
 // and how far its pull is.
 func inspectImageCommand() *cobra.Command {
-	var at source
+	var at client.Source
 	cmd := &cobra.Command{
 		Use:   "image [NAME]",
 		Short: "Show how far pulls are, and what the store has under a name",
@@ -227,12 +193,12 @@ func inspectImageCommand() *cobra.Command {
 			if len(args) > 0 {
 				name = args[0]
 			}
-			return at.with(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				return inspectImage(ctx, cmd.OutOrStdout(), conn, name)
+			return at.With(func(conn *grpc.ClientConn) error {
+				return inspectImage(cmd.Context(), cmd.OutOrStdout(), conn, name)
 			})
 		},
 	}
-	at.registerListen(cmd)
+	registerListen(cmd, &at)
 	return cmd
 }
 
@@ -244,7 +210,9 @@ func inspectImage(ctx context.Context, out io.Writer, conn *grpc.ClientConn, nam
 	pulling := false
 	for _, p := range under.GetPulls() {
 		if name == "" || p.GetRef() == name || p.GetName() == name {
-			printPull(out, p)
+			if err := show.Pull(out, p, time.Local); err != nil {
+				return err
+			}
 			pulling = true
 		}
 	}
@@ -256,14 +224,4 @@ func inspectImage(ctx context.Context, out io.Writer, conn *grpc.ClientConn, nam
 		return nil // it need not be there yet
 	}
 	return err
-}
-
-func printPull(out io.Writer, p *adminv1.Pull) {
-	fmt.Fprintf(out, "%s is being pulled since %s\n", p.GetRef(), p.GetRequestedAt().AsTime().Local().Format(time.RFC3339))
-	if p.GetDigest() != "" {
-		fmt.Fprintf(out, "  %s@%s: %d of %d layers have come, %d bytes in all\n", p.GetName(), p.GetDigest(), p.GetLayersFetched(), p.GetLayers(), p.GetBytes())
-	}
-	for _, t := range p.GetTransfers() {
-		fmt.Fprintf(out, "  %s: %d of %d bytes\n", t.GetDigest(), t.GetOffset(), t.GetSize())
-	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stele-runtime/stele/cmd/stele/internal/client"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
@@ -15,7 +16,7 @@ func monitorCommand() *cobra.Command {
 }
 
 func monitorUpgradeCommand() *cobra.Command {
-	var at source
+	var at client.Source
 	cmd := &cobra.Command{
 		Use:   "upgrade",
 		Short: "Replace the running monitor's program by the configured one",
@@ -24,17 +25,14 @@ It keeps its process, and with it the containers: no output and no exit is lost.
 daemon does the same when it starts and finds a monitor of another version.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			conn, err := at.dial()
-			if err != nil {
-				return err
-			}
-			defer func() { _ = conn.Close() }() // only this process has it
-			if _, err := adminv1.NewAdminServiceClient(conn).UpgradeMonitor(cmd.Context(), &adminv1.UpgradeMonitorRequest{}); err != nil {
-				return fmt.Errorf("upgrade the monitor: %w", err)
-			}
-			return nil
+			return at.WithAdmin(func(c adminv1.AdminServiceClient) error {
+				if _, err := c.UpgradeMonitor(cmd.Context(), &adminv1.UpgradeMonitorRequest{}); err != nil {
+					return fmt.Errorf("upgrade the monitor: %w", err)
+				}
+				return nil
+			})
 		},
 	}
-	at.registerListen(cmd)
+	registerListen(cmd, &at)
 	return cmd
 }

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -15,14 +13,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/actors/redact"
+	"github.com/stele-runtime/stele/cmd/stele/internal/admin"
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
+	"github.com/stele-runtime/stele/cmd/stele/internal/daemon"
 	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
@@ -30,17 +29,8 @@ import (
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
-const (
-	// messageMost is the size in bytes of the largest gRPC message, in both
-	// directions; the kubelet's client has the same.
-	messageMost = 16 << 20
-	// stopWithin bounds the orderly end: calls under way get half of it and
-	// effects the other half. What does not end in it is finished by the next
-	// daemon.
-	stopWithin = 10 * time.Second
-	// eventsFile is the log below the root directory.
-	eventsFile = "events.db"
-)
+// stopWithin bounds the orderly end.
+const stopWithin = 10 * time.Second
 
 func serveCommand() *cobra.Command {
 	var flags config.Flags
@@ -62,16 +52,16 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs the daemon until ctx is done. It reads as the list of the daemon's
-// parts, in the order in which each needs the one before.
+// serve runs the daemon until ctx is done. It opens the parts in the order in which each
+// needs the one before; they are closed in the opposite one.
 func serve(ctx context.Context, c config.Config) error {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level(), ReplaceAttr: redact.Attr}))
-	if err := makeDirs(c); err != nil {
+	if err := daemon.MakeDirs(c.Root, c.State); err != nil {
 		return err
 	}
 
 	// The log, and what it says.
-	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(c.Root, eventsFile), Logger: logger})
+	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(c.Root, config.EventsFile), Logger: logger})
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
 	}
@@ -84,164 +74,133 @@ func serve(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return fmt.Errorf("rebuild the projections: %w", err)
 	}
-	following, stopFollowing := context.WithCancel(context.Background())
-	followed := make(chan struct{})
-	go func() {
-		defer close(followed)
-		_ = feed.Run(following) // Health says why it stopped
-	}()
-	defer func() {
-		stopFollowing()
-		<-followed
-	}()
+	following := daemon.NewBackground(logger)
+	defer following.End()
+	following.Go("projections", func(ctx context.Context) { _ = feed.Run(ctx) }) // Health says why it stopped
 
 	// The socket is there early, and served when all else is: making it changes the
 	// mask of the process for a moment, in which nothing may be made.
-	listener, err := listenUnix(c)
+	listener, err := daemon.Listen(c.Socket())
 	if err != nil {
 		return err
 	}
 	defer func() { _ = listener.Close() }() // after an orderly end it is closed already
 
-	// What acts.
-	reports := newReports()
-	drivers, err := openDrivers(ctx, c, reports, logger)
+	health, reports := daemon.NewHealth(), daemon.NewReports()
+	opening := daemon.Opening{Config: c, Version: version, Health: health, Reports: reports, Logger: logger}
+	drivers, err := opening.Open(ctx)
 	if err != nil {
 		return err
 	}
-	defer drivers.close()
-	credentials, execs := executors.NewCredentials(), executors.NewExecs()
-	executor := executors.New(executors.Config{
-		Drivers: drivers.Drivers, RootDir: c.Root, StateDir: c.State,
-		MonitorBinary: c.Monitor, MaxLogSize: c.Runtime.MaxLogSize,
-		Credentials: credentials, Execs: execs, Pulls: executors.NewPulls(), Logger: logger,
-	})
-
-	// What decides.
-	actors, err := node.New(node.Config{Log: log, Executor: executor, Await: feed.Await, RecallImage: feed.Image, Logger: logger})
+	defer drivers.Close()
+	n := &parts{config: c, log: log, feed: feed, drivers: drivers, health: health, logger: logger}
+	if err := n.makeActors(); err != nil {
+		return err
+	}
+	defer n.closeActors()
+	if err := n.boot(ctx); err != nil {
+		return err
+	}
+	metrics, err := daemon.ListenMetrics(c.Metrics.Listen)
 	if err != nil {
 		return err
 	}
-	// For an end before the daemon serves: what is under way must not meet drivers
-	// that are closed. After an orderly end it does nothing.
-	defer func() {
-		ending, cancel := context.WithTimeout(context.Background(), stopWithin)
-		defer cancel()
-		actors.Close(ending)
-	}()
-	executor.ImageNews = func(ctx context.Context, ref string, c image.Command) error {
-		_, err := actors.Image(ctx, ref, c, nil)
-		return err
-	}
-	if err := boot(ctx, actors, feed, executor, drivers, logger); err != nil {
-		return err
-	}
-	background, endBackground := context.WithCancel(context.Background())
-	done := drivers.follow(background, actors, reports, logger)
-	defer func() {
-		endBackground()
-		<-done
-	}()
+	background := daemon.NewBackground(logger)
+	defer background.End()
+	n.follow(background, reports)
+	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls), Logger: logger}
+	background.Go("metrics", scraped.Serve)
 
-	// Who asks.
-	service := cri.New(cri.Parts{
-		Actors: actors, Views: feed.Live, Images: imageStore{&drivers.Drivers},
-		Credentials: credentials, Execs: execs, Validator: validator{drivers.Cgroups},
-		Health:   cri.Health{Log: func() error { return cmp.Or(feed.Health(), log.Health()) }, Monitor: drivers.monitorHealth, Network: drivers.networkHealth},
-		Handlers: drivers.handlers(c.Runtime.Default), DefaultHandler: c.Runtime.Default,
-		CgroupDriver: drivers.cgroupDriver(), Version: version,
-		Info: info(c, feed.Live, log), Logger: logger,
-	})
-	server := grpc.NewServer(
-		grpc.MaxRecvMsgSize(messageMost), grpc.MaxSendMsgSize(messageMost),
-		grpc.UnaryInterceptor(cri.UnaryErrors),
-	)
-	runtimeapi.RegisterRuntimeServiceServer(server, service)
-	runtimeapi.RegisterImageServiceServer(server, service)
-	adminv1.RegisterAdminServiceServer(server, &admin{
-		log: log, live: feed.Live, actors: actors, drivers: drivers, pulls: executor.Pulls,
-	})
-	measuring, endMeasuring := context.WithCancel(background)
-	measured, err := serveMetrics(measuring, c.Metrics.Listen, metrics(log, feed.Live, executor.Pulls), logger)
-	if err != nil {
-		endMeasuring()
-		return err
-	}
-	defer func() {
-		endMeasuring()
-		<-measured
-	}()
-	return answer(ctx, listener, server, actors, logger)
-}
-
-// answer serves until ctx is done, then ends everything in order.
-func answer(ctx context.Context, listener net.Listener, server *grpc.Server, actors *node.Node, logger *slog.Logger) (err error) {
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	server := daemon.NewServer(listener, logger)
+	n.register(server)
 	logger.Info("serving", "address", listener.Addr().String(), "version", version, "pid", os.Getpid())
-
-	select {
-	case <-ctx.Done():
-	case err = <-served:
-		err = fmt.Errorf("serve %s: %w", listener.Addr(), err)
-	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
-	defer cancel()
-	drained := context.AfterFunc(halfOf(ending), server.Stop)
-	server.GracefulStop()
-	drained()
-	if recordErr := actors.Host(ending, host.StopDaemon{At: time.Now().UTC()}); recordErr != nil {
-		err = errors.Join(err, fmt.Errorf("record the daemon's stop: %w", recordErr))
-	}
-	actors.Close(ending)
+	err = server.Run(ctx)
+	ending := daemon.Ending{Server: server, Actors: n.actors, Within: stopWithin, Logger: logger}
+	err = errors.Join(err, ending.Run())
 	logger.Info("stopped", "pid", os.Getpid())
 	return err
 }
 
-// halfOf returns a context that ends when half of ctx's time has passed.
-func halfOf(ctx context.Context) context.Context {
-	deadline, _ := ctx.Deadline()
-	half, cancel := context.WithDeadline(ctx, time.Now().Add(time.Until(deadline)/2))
-	context.AfterFunc(ctx, cancel)
-	return half
+// parts are what the daemon's services are made of.
+type parts struct {
+	config  config.Config
+	log     *boltlog.Log
+	feed    *projections.Feed
+	drivers *daemon.Drivers
+	health  *daemon.Health
+	logger  *slog.Logger
+
+	credentials *executors.Credentials
+	execs       *executors.Execs
+	executor    *executors.Executor
+	actors      *node.Node
 }
 
-// listenUnix makes the socket, in place of one that a daemon left that is gone:
-// the event log's lock says that no other daemon runs on this root.
-func listenUnix(c config.Config) (net.Listener, error) {
-	path := c.Socket()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make the socket's directory: %w", err)
+// makeActors makes what acts and what decides.
+func (p *parts) makeActors() (err error) {
+	p.credentials, p.execs = executors.NewCredentials(), executors.NewExecs()
+	p.executor = executors.New(executors.Config{
+		Drivers: p.drivers.Drivers, RootDir: p.config.Root, StateDir: p.config.State,
+		MonitorBinary: p.config.Monitor, MaxLogSize: p.config.Runtime.MaxLogSize,
+		Credentials: p.credentials, Execs: p.execs, Pulls: executors.NewPulls(), Logger: p.logger,
+	})
+	p.actors, err = node.New(node.Config{Log: p.log, Executor: p.executor, Await: p.feed.Await, RecallImage: p.feed.Image, Logger: p.logger})
+	p.executor.ImageNews = func(ctx context.Context, ref string, c image.Command) error {
+		_, err := p.actors.Image(ctx, ref, c, nil)
+		return err
 	}
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
-		return nil, fmt.Errorf("listen: %s is there and is not a socket", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove the old socket: %w", err)
-	}
-	// No moment may pass in which another user can connect.
-	before := syscall.Umask(0o177)
-	defer syscall.Umask(before)
-	listener, err := net.Listen("unix", path)
+	return err
+}
+
+// boot gives the actors their past.
+func (p *parts) boot(ctx context.Context) error {
+	bootID, err := daemon.BootID()
 	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+		return err
 	}
-	return listener, nil
+	boot := daemon.Boot{
+		Actors: p.actors, Views: p.feed.Live, Monitor: p.drivers.Monitor, Executor: p.executor, Network: p.drivers.Network,
+		Start:  host.StartDaemon{BootID: bootID, Version: version, PID: os.Getpid(), At: time.Now().UTC()},
+		Logger: p.logger,
+	}
+	return boot.Run(ctx)
 }
 
-func makeDirs(c config.Config) error {
-	for dir, mode := range map[string]fs.FileMode{
-		c.Root: 0o700,
-		// Container processes pass through to their bind mounts' sources only in
-		// the kernel, but runtimes that drop privileges walk the path.
-		c.State: 0o711,
-	} {
-		if err := os.MkdirAll(dir, mode); err != nil {
-			return fmt.Errorf("make the daemon's directories: %w", err)
-		}
-		if err := os.Chmod(dir, mode); err != nil {
-			return fmt.Errorf("make the daemon's directories: %w", err)
-		}
-	}
-	return nil
+// closeActors is for an end before the daemon serves: what is under way must not meet
+// drivers that are closed. After an orderly end it does nothing.
+func (p *parts) closeActors() {
+	ending, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	p.actors.Close(ending)
+}
+
+// follow runs what goes on beside the calls.
+func (p *parts) follow(background *daemon.Background, reports *daemon.Reports) {
+	exits := daemon.Exits{Monitor: p.drivers.Monitor, Actors: p.actors, Logger: p.logger}
+	background.Go("exits", exits.Follow)
+	background.Go("losses of output", exits.FollowLosses)
+	background.Go("reports", func(ctx context.Context) { reports.Record(ctx, p.actors, p.logger) })
+	background.Go("network", func(ctx context.Context) { p.health.FollowNetwork(ctx, p.drivers.Network.Status) })
+}
+
+// register adds the services: the CRI's two, and the tools'.
+func (p *parts) register(server *daemon.Server) {
+	info := daemon.Info{Config: p.config, Version: version, Views: p.feed.Live, Log: p.log}
+	byDefault := p.config.Runtime.Default
+	service := cri.New(cri.Parts{
+		Actors: p.actors, Views: p.feed.Live, Images: daemon.Images{Drivers: &p.drivers.Drivers},
+		Credentials: p.credentials, Execs: p.execs, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
+		Health: cri.Health{
+			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
+			Monitor: p.health.Monitor, Network: p.health.Network,
+		},
+		Handlers: p.drivers.Handlers(byDefault), DefaultHandler: byDefault,
+		CgroupDriver: p.drivers.CgroupDriver(), Version: version, Info: info.Show, Logger: p.logger,
+	})
+	runtimeapi.RegisterRuntimeServiceServer(server, service)
+	runtimeapi.RegisterImageServiceServer(server, service)
+	adminv1.RegisterAdminServiceServer(server, admin.New(admin.Parts{
+		Log: p.log, Views: p.feed.Live, Actors: p.actors,
+		Registry: p.drivers.Registry, Transfers: p.executor.Pulls, Monitor: p.drivers.Monitor,
+	}))
 }

@@ -94,6 +94,14 @@ var rules = []rule{
 		"the command is the parts list of the product, and the tests are no part of it"},
 	{"cmd/stele/internal/config", []string{"executors/registry", "executors/storage"}, nil, nil,
 		"a configuration is read and checked before there is anything that it could be applied to; of the drivers it needs their limits and defaults"},
+	{"cmd/stele/internal/daemon", []string{"cmd/stele/internal/config", "actors", "cri", "eventlog", "executors", "projections"}, nil, nil,
+		"the daemon's running is tested with fakes; which parts it runs, cmd/stele says"},
+	{"cmd/stele/internal/admin", []string{"actors", "eventlog", "executors", "projections", "proto/admin"}, nil, nil,
+		"the tools' questions are answered like the CRI's: from views, the log and the actors; their errors get codes where the CRI's do"},
+	{"cmd/stele/internal/client", []string{"cmd/stele/internal/admin", "cmd/stele/internal/config", "cri", "eventlog", "proto/admin"}, nil, nil,
+		"a tool reaches a daemon by its socket, or reads the log of one that is gone; it does not act on the node"},
+	{"cmd/stele/internal/show", []string{"actors/codec", "actors/container", "actors/redact", "proto/admin"}, machines, nil,
+		"what is printed is a pure function of messages, so that golden files hold all of it"},
 	{"test", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "cmd"}, nil, nil, "tests may know everything"},
 }
 
@@ -113,8 +121,8 @@ type confinement struct {
 var confinements = []confinement{
 	{[]string{"github.com/asynkron/protoactor-go"}, []string{"actors/entity", "actors/node"},
 		"the actor library has traps (lost messages, names that are free too early); two packages know them, nobody else has to"},
-	{[]string{"google.golang.org/grpc/codes", "google.golang.org/grpc/status"}, []string{"cri/errors.go", "cmd/stele"},
-		"errors of the CRI become gRPC codes in one place, so that one table says what the kubelet sees; cmd/stele serves and uses the admin API"},
+	{[]string{"google.golang.org/grpc/codes", "google.golang.org/grpc/status"}, []string{"cri/errors.go"},
+		"errors become gRPC codes in one place, so that one table says what the kubelet and the tools see"},
 	{[]string{"go.etcd.io/bbolt"}, []string{"eventlog"},
 		"there is one store of truth; a second database would be a second truth"},
 	{[]string{"go.podman.io"}, []string{"executors/registry", "executors/storage", "cmd/stele"},

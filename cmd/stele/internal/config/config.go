@@ -12,6 +12,9 @@ import (
 // DefaultFile is read if no other file is named. It may be missing.
 const DefaultFile = "/etc/stele/config.toml"
 
+// EventsFile is the event log below the root directory.
+const EventsFile = "events.db"
+
 // maxSocketPath is how long the path of a Unix socket can be: sun_path in unix(7) less
 // the zero.
 const maxSocketPath = 107

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -14,13 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/stele-runtime/stele/eventlog"
-	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
-	"github.com/stele-runtime/stele/projections"
 )
 
-// metrics are read where they are kept, when they are asked for.
-func metrics(log *boltlog.Log, live *projections.Live, pulls *executors.Pulls) *prometheus.Registry {
+// Metrics are read where they are kept, when they are asked for.
+func Metrics(log Log, live Views, pulls *executors.Pulls) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	gauge := func(name, help string, value func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "stele", Name: name, Help: help}, value))
@@ -60,29 +58,37 @@ func metrics(log *boltlog.Log, live *projections.Live, pulls *executors.Pulls) *
 	return r
 }
 
-// serveMetrics serves them under /metrics until ctx is done. The returned channel is
-// closed then.
-func serveMetrics(ctx context.Context, address string, r *prometheus.Registry, logger *slog.Logger) (<-chan struct{}, error) {
-	done := make(chan struct{})
+// MetricsServer serves metrics under /metrics.
+type MetricsServer struct {
+	// Listener is nil if metrics are not to be served.
+	Listener net.Listener
+	Registry *prometheus.Registry
+	Logger   *slog.Logger
+}
+
+// ListenMetrics opens the address of metrics.listen; nil if it is empty.
+func ListenMetrics(address string) (net.Listener, error) {
 	if address == "" {
-		close(done)
-		return done, nil
+		return nil, nil
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics.listen: %w", err)
 	}
+	return listener, nil
+}
+
+// Serve serves until ctx is done, and closes the listener.
+func (m *MetricsServer) Serve(ctx context.Context) {
+	if m.Listener == nil {
+		return
+	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // scrapes can be repeated
-	go func() {
-		defer close(done)
-		defer stop()
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			logger.Error("metrics are no longer served", "address", address, "error", err)
-		}
-	}()
-	logger.Info("serving metrics", "address", listener.Addr().String())
-	return done, nil
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // scrapes can be repeated
+	m.Logger.Info("serving metrics", "address", m.Listener.Addr().String())
+	if err := server.Serve(m.Listener); !errors.Is(err, http.ErrServerClosed) {
+		m.Logger.Error("metrics no longer served", "address", m.Listener.Addr().String(), "error", err)
+	}
 }

@@ -1,37 +1,36 @@
-package main
+package admin
 
 import (
 	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
-	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/registry"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
 // LoadImage loads an archive's images through the archive's actor, so that the log
-// tells of it like of a pull.
-func (a *admin) LoadImage(ctx context.Context, req *adminv1.LoadImageRequest) (*adminv1.LoadImageResponse, error) {
+// tells of it as of a pull. It goes on when the caller goes away.
+func (s *Service) LoadImage(ctx context.Context, req *adminv1.LoadImageRequest) (*adminv1.LoadImageResponse, error) {
 	if err := checkSource(req.GetSource()); err != nil {
 		return nil, err
 	}
 	load := id.Load(rand.Text())
-	state, err := a.actors.Image(context.WithoutCancel(ctx), req.GetSource(),
+	state, err := s.parts.Actors.Image(context.WithoutCancel(ctx), req.GetSource(),
 		image.RequestLoad{Ref: req.GetSource(), Load: load, Name: req.GetName(), At: time.Now().UTC()}, image.LoadAnswer(load))
 	if err != nil {
-		return nil, cri.Status(err)
+		return nil, err
 	}
 	answer := &adminv1.LoadImageResponse{}
 	for _, i := range state.LastLoad.Images {
@@ -45,40 +44,40 @@ func (a *admin) LoadImage(ctx context.Context, req *adminv1.LoadImageRequest) (*
 func checkSource(source string) error {
 	transport, path, ok := strings.Cut(source, ":")
 	if !ok || transport == "" {
-		return status.Errorf(codes.InvalidArgument, "source: %q is not TRANSPORT:PATH", source)
+		return fault.New(fault.Invalid, "load image", "", "source: %q is not TRANSPORT:PATH", source)
 	}
 	if !filepath.IsAbs(path) {
-		return status.Errorf(codes.InvalidArgument, "source: the path of %q is not absolute", source)
+		return fault.New(fault.Invalid, "load image", "", "source: the path of %q is not absolute", source)
 	}
 	return nil
 }
 
 // InspectImage asks the registry, the archive or the store.
-func (a *admin) InspectImage(ctx context.Context, req *adminv1.InspectImageRequest) (*adminv1.InspectImageResponse, error) {
+func (s *Service) InspectImage(ctx context.Context, req *adminv1.InspectImageRequest) (*adminv1.InspectImageResponse, error) {
 	if req.GetImage() == "" {
-		return nil, status.Error(codes.InvalidArgument, "image: is empty")
+		return nil, fault.New(fault.Invalid, "inspect image", "", "image: is empty")
 	}
-	found, err := a.drivers.Registry.Inspect(ctx, registry.InspectRequest{Image: req.GetImage(), Tags: req.GetTags()})
+	found, err := s.parts.Registry.Inspect(ctx, registry.InspectRequest{Image: req.GetImage(), Tags: req.GetTags()})
 	if err != nil {
-		return nil, cri.Status(executors.RegistryFault("inspect image", req.GetImage(), err))
+		return nil, executors.RegistryFault("inspect image", req.GetImage(), err)
 	}
 	shown, err := json.Marshal(found)
 	if err != nil {
-		return nil, status.Errorf(codes.Internal, "encode what is known of image %s: %v", req.GetImage(), err)
+		return nil, fmt.Errorf("encode what is known of image %s: %w", req.GetImage(), err)
 	}
 	return &adminv1.InspectImageResponse{InspectionJson: string(shown)}, nil
 }
 
 // Pulls joins what the log knows of the pulls under way with how far each layer is.
-func (a *admin) Pulls(context.Context, *adminv1.PullsRequest) (*adminv1.PullsResponse, error) {
+func (s *Service) Pulls(context.Context, *adminv1.PullsRequest) (*adminv1.PullsResponse, error) {
 	transfers := map[id.Pull][]*adminv1.LayerTransfer{}
-	for _, t := range a.pulls.Transfers() {
+	for _, t := range s.parts.Transfers.Transfers() {
 		for _, l := range t.Layers {
 			transfers[t.Pull] = append(transfers[t.Pull], &adminv1.LayerTransfer{Digest: l.Digest, Offset: l.Offset, Size: l.Size})
 		}
 	}
 	answer := &adminv1.PullsResponse{}
-	for _, state := range a.live.Pulls() {
+	for _, state := range s.parts.Views.Pulls() {
 		for pull, p := range state.Pulls {
 			answer.Pulls = append(answer.Pulls, &adminv1.Pull{
 				Ref: state.Ref, RequestedAt: timestamppb.New(p.RequestedAt), Name: p.Resolved.Name, Digest: p.Resolved.Digest,
@@ -88,12 +87,4 @@ func (a *admin) Pulls(context.Context, *adminv1.PullsRequest) (*adminv1.PullsRes
 		}
 	}
 	return answer, nil
-}
-
-// UpgradeMonitor has the monitor replace itself.
-func (a *admin) UpgradeMonitor(ctx context.Context, _ *adminv1.UpgradeMonitorRequest) (*adminv1.UpgradeMonitorResponse, error) {
-	if err := a.drivers.Monitor.Upgrade(ctx); err != nil {
-		return nil, cri.Status(err)
-	}
-	return &adminv1.UpgradeMonitorResponse{}, nil
 }

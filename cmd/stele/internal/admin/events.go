@@ -1,0 +1,55 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stele-runtime/stele/eventlog"
+	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+)
+
+// Events sends records of the log, and goes on with new ones if asked to follow.
+func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServer[adminv1.EventsResponse]) error {
+	from := eventlog.Sequence(max(1, req.GetFrom()))
+	records := s.parts.Log.Read(to.Context(), from)
+	if req.GetFollow() {
+		records = s.parts.Log.Subscribe(to.Context(), from)
+	}
+	for record, err := range records {
+		if err != nil {
+			if to.Context().Err() != nil {
+				return nil
+			}
+			damage, ok := errors.AsType[*eventlog.DamageError](err)
+			if !ok {
+				return fmt.Errorf("read the event log: %w", err)
+			}
+			if err := to.Send(&adminv1.EventsResponse{Damage: damage.Error()}); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(req.GetStreams()) > 0 && !slices.Contains(req.GetStreams(), string(record.Stream)) {
+			continue
+		}
+		if err := to.Send(&adminv1.EventsResponse{Record: Record(record)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Record is a record of the log as a message.
+func Record(r eventlog.Record) *adminv1.Record {
+	return &adminv1.Record{
+		Sequence: uint64(r.Sequence), Stream: string(r.Stream), Version: uint64(r.Version),
+		Time: timestamppb.New(r.Time), SinceBoot: durationpb.New(r.SinceBoot), BootId: r.BootID,
+		Type: r.Type, Schema: r.Schema, Command: r.Cause.Command, Cause: uint64(r.Cause.Event),
+		Trace: r.Cause.Trace, Payload: r.Payload,
+	}
+}

@@ -1,0 +1,180 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/redact"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+)
+
+// Inspect tells what the daemon knows of sandboxes and containers: from memory, or from
+// the log if they have ended.
+func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*adminv1.InspectResponse, error) {
+	name := req.GetId()
+	if name == "" {
+		return nil, fault.New(fault.Invalid, "inspect", "", "id: is empty")
+	}
+	found, err := s.living().named(name)
+	if err == nil && len(found) == 0 {
+		var all states
+		if all, err = s.ended(ctx); err == nil {
+			found, err = all.named(name)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fault.New(fault.NotFound, "inspect", "", "id: the log has no sandbox or container with the id or the pod name %q", name)
+	}
+	return &adminv1.InspectResponse{Entities: found}, nil
+}
+
+// states are those of sandboxes and containers.
+type states struct {
+	sandboxes  map[id.Sandbox]sandbox.State
+	containers map[id.Container]container.State
+}
+
+func noStates() states {
+	return states{sandboxes: map[id.Sandbox]sandbox.State{}, containers: map[id.Container]container.State{}}
+}
+
+// living are the states of everything that has not ended.
+func (s *Service) living() states {
+	all := noStates()
+	for _, x := range s.parts.Views.Sandboxes() {
+		all.sandboxes[x.State.ID] = x.State
+	}
+	for _, x := range s.parts.Views.Containers() {
+		all.containers[x.State.ID] = x.State
+	}
+	return all
+}
+
+// ended reads the last states of everything in the log.
+func (s *Service) ended(ctx context.Context) (states, error) {
+	all := noStates()
+	for record, err := range s.parts.Log.Read(ctx, 1) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return all, ctx.Err()
+			}
+			continue // one that is damaged; `stele events` says so
+		}
+		kind, of, _ := strings.Cut(string(record.Stream), "/")
+		switch kind {
+		case "sandbox":
+			if e, err := codec.DecodeSandbox(record.Type, record.Schema, record.Payload); err == nil {
+				all.sandboxes[id.Sandbox(of)] = sandbox.Evolve(all.sandboxes[id.Sandbox(of)], e)
+			}
+		case "container":
+			if e, err := codec.DecodeContainer(record.Type, record.Schema, record.Payload); err == nil {
+				all.containers[id.Container(of)] = container.Evolve(all.containers[id.Container(of)], e)
+			}
+		}
+	}
+	return all, nil
+}
+
+// named returns each sandbox that a prefix of an id or a pod's name means, with its
+// containers, and then the containers that a prefix of their own ids means.
+func (all states) named(name string) ([]*adminv1.Entity, error) {
+	var entities []*adminv1.Entity
+	for _, s := range slices.Sorted(maps.Keys(all.sandboxes)) {
+		if !all.means(name, s) {
+			continue
+		}
+		e, err := entity("sandbox/"+string(s), all.sandboxes[s], sandbox.Owed(all.sandboxes[s]))
+		if err != nil {
+			return nil, err
+		}
+		own, err := all.containersWhere(func(c container.State) bool { return c.Sandbox == s })
+		if err != nil {
+			return nil, err
+		}
+		entities = append(append(entities, e), own...)
+	}
+	others, err := all.containersWhere(func(c container.State) bool {
+		return strings.HasPrefix(string(c.ID), name) && !all.means(name, c.Sandbox)
+	})
+	return append(entities, others...), err
+}
+
+// means reports whether a name means a sandbox that is there.
+func (all states) means(name string, s id.Sandbox) bool {
+	state, there := all.sandboxes[s]
+	return there && (strings.HasPrefix(string(s), name) || state.Name.Name == name)
+}
+
+func (all states) containersWhere(which func(container.State) bool) ([]*adminv1.Entity, error) {
+	var entities []*adminv1.Entity
+	for _, c := range slices.Sorted(maps.Keys(all.containers)) {
+		state := all.containers[c]
+		if !which(state) {
+			continue
+		}
+		e, err := entity("container/"+string(c), state, container.Owed(state))
+		if err != nil {
+			return nil, err
+		}
+		entities = append(entities, e)
+	}
+	return entities, nil
+}
+
+// owed is what all machines' effects have in common.
+type owed interface {
+	Key() string
+	NotBefore() time.Time
+}
+
+func entity[F owed](stream string, state any, effects []F) (*adminv1.Entity, error) {
+	shown, err := redact.State(state)
+	if err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", stream, err)
+	}
+	e := &adminv1.Entity{Stream: stream, StateJson: string(shown)}
+	for _, f := range effects {
+		o := &adminv1.Owed{Effect: f.Key()}
+		if !f.NotBefore().IsZero() {
+			o.NotBefore = timestamppb.New(f.NotBefore())
+		}
+		e.Owed = append(e.Owed, o)
+	}
+	return e, nil
+}
+
+// LogStats tells how the event log does.
+func (s *Service) LogStats(context.Context, *adminv1.LogStatsRequest) (*adminv1.LogStatsResponse, error) {
+	stats := s.parts.Log.Stats()
+	answer := &adminv1.LogStatsResponse{
+		LastSequence: uint64(s.parts.Log.Last()), Records: stats.Records, Commits: stats.Commits, CommitTime: durationpb.New(stats.CommitTime),
+		Appends: stats.Appends, WaitTime: durationpb.New(stats.WaitTime), HeldTime: durationpb.New(s.parts.Actors.Held()),
+	}
+	if err := s.parts.Log.Health(); err != nil {
+		answer.Problem = err.Error()
+	}
+	return answer, nil
+}
+
+// UpgradeMonitor has the monitor replace itself.
+func (s *Service) UpgradeMonitor(ctx context.Context, _ *adminv1.UpgradeMonitorRequest) (*adminv1.UpgradeMonitorResponse, error) {
+	if err := s.parts.Monitor.Upgrade(ctx); err != nil {
+		return nil, err
+	}
+	return &adminv1.UpgradeMonitorResponse{}, nil
+}

@@ -1,0 +1,72 @@
+package admin
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/boltlog"
+	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/registry"
+	"github.com/stele-runtime/stele/projections"
+	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+)
+
+// Log is the event log.
+type Log interface {
+	Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error]
+	Subscribe(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error]
+	Last() eventlog.Sequence
+	Health() error
+	Stats() boltlog.Stats
+}
+
+// Views are the states of everything that has not ended.
+type Views interface {
+	Sandboxes() []*projections.Sandbox
+	Containers() []*projections.Container
+	Pulls() []image.State
+}
+
+// Actors brings commands to the machines of images. Held is how long, in all, something
+// was ready to go on and waited for the event log.
+type Actors interface {
+	Image(ctx context.Context, ref string, c image.Command, until func(image.State, image.Event) (bool, error)) (image.State, error)
+	Held() time.Duration
+}
+
+// Registry looks at images where they are; its errors are *registry.Error.
+type Registry interface {
+	Inspect(context.Context, registry.InspectRequest) (registry.Inspection, error)
+}
+
+// Transfers tells how far the layers of the pulls under way are.
+type Transfers interface {
+	Transfers() []executors.Transfer
+}
+
+// Monitor is the node's monitor. Upgrade replaces its program by the configured one.
+type Monitor interface {
+	Upgrade(context.Context) error
+}
+
+// Parts is what the service is made of.
+type Parts struct {
+	Log       Log
+	Views     Views
+	Actors    Actors
+	Registry  Registry
+	Transfers Transfers
+	Monitor   Monitor
+}
+
+// Service implements the admin service.
+type Service struct {
+	adminv1.UnimplementedAdminServiceServer
+	parts Parts
+}
+
+// New returns the service.
+func New(p Parts) *Service { return &Service{parts: p} }

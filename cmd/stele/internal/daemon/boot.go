@@ -1,0 +1,160 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/executors/cni"
+)
+
+// gcWithin bounds CNI's garbage collection at the start; plugins may hang.
+const gcWithin = 30 * time.Second
+
+// lostReason is why nobody knows the exit code of what both processes left alone.
+const lostReason = "the daemon and the monitor were both gone"
+
+// Boot gives the actors their past and settles it with what the kernel and the monitor
+// say is true now.
+type Boot struct {
+	Actors   Actors
+	Views    Views
+	Monitor  Monitor
+	Executor Executor
+	Network  Network
+	// Start is what is recorded of this daemon, with the kernel's boot id.
+	Start  host.StartDaemon
+	Logger *slog.Logger
+}
+
+// Run boots. The node serves nobody yet.
+func (b *Boot) Run(ctx context.Context) error {
+	past := b.Views.Past()
+	sameBoot := past.Host.State.BootID == b.Start.BootID
+	watched, err := b.watched(ctx)
+	if err != nil {
+		return err
+	}
+	// Before anything is attached or detached: the CNI specification has GC alone.
+	b.collectNetworks(ctx)
+	if !sameBoot {
+		b.collectContainers(ctx)
+	}
+	if err := b.Actors.Boot(ctx, past, b.Start); err != nil {
+		return err
+	}
+	for stream, reason := range b.Views.Damaged() {
+		if err := b.Actors.Host(ctx, host.ReportQuarantine{Stream: string(stream), Reason: reason}); err != nil {
+			b.Logger.Error("stream in quarantine not recorded", "stream", stream, "reason", reason, "error", err)
+		}
+	}
+	if sameBoot {
+		b.endLost(ctx, past, watched)
+	}
+	return nil
+}
+
+// watched returns the ids that the monitor knows.
+func (b *Boot) watched(ctx context.Context) (map[string]bool, error) {
+	all, err := b.Monitor.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the monitor what it watches: %w", err)
+	}
+	watched := map[string]bool{}
+	for _, c := range all {
+		watched[c.ID] = true
+	}
+	return watched, nil
+}
+
+// endLost kills what should be running and what the monitor does not know, and records
+// its end: when both processes died, its output went nowhere and nobody would see its
+// end. Two of a container that must be one would be worse.
+func (b *Boot) endLost(ctx context.Context, past entity.Past, watched map[string]bool) {
+	for c, at := range past.Containers {
+		if container.Alive(at.State) && !watched[string(c)] {
+			b.end(ctx, string(c), b.Executor.KillContainer(ctx, at.State))
+		}
+	}
+	for s, at := range past.Sandboxes {
+		holder := at.State.Holder
+		if holder.PID != 0 && !holder.Exited && !holder.Stopped && !watched[string(s)] {
+			b.end(ctx, string(s), b.Executor.KillHolder(ctx, at.State))
+		}
+	}
+}
+
+func (b *Boot) end(ctx context.Context, name string, killed error) {
+	b.Logger.Warn("lost process killed", "id", name)
+	if killed != nil {
+		b.Logger.Error("lost process not killed", "id", name, "error", killed)
+	}
+	if err := b.Actors.Exited(ctx, name, container.Process{}, container.Unknown(lostReason, time.Now().UTC())); err != nil {
+		b.Logger.Error("exit not recorded", "id", name, "error", err)
+	}
+}
+
+// collectNetworks has CNI forget every attachment that the log does not know. A
+// sandbox that is only about to be attached is kept, too, and so is one whose stream
+// is damaged: its containers may run.
+func (b *Boot) collectNetworks(ctx context.Context) {
+	var keep []cni.Attached
+	for _, s := range b.Views.Sandboxes() {
+		if !s.State.HostNetwork && !s.State.Network.Detached {
+			keep = append(keep, cni.Attached{ID: string(s.State.ID)})
+		}
+	}
+	for _, name := range b.damaged("sandbox/") {
+		keep = append(keep, cni.Attached{ID: name})
+	}
+	ctx, cancel := context.WithTimeout(ctx, gcWithin)
+	defer cancel()
+	// Leaked addresses are a nuisance; pods that cannot start are worse.
+	if err := b.Network.GC(ctx, keep); err != nil {
+		b.Logger.Warn("networks not garbage-collected", "error", err)
+	}
+}
+
+// collectContainers removes what a power failure brought back of containers that had been
+// removed. One whose stream is damaged is left alone.
+func (b *Boot) collectContainers(ctx context.Context) {
+	known := map[string]bool{}
+	for _, c := range b.Views.Containers() {
+		known[string(c.State.ID)] = true
+	}
+	for _, name := range b.damaged("container/") {
+		known[name] = true
+	}
+	removed, err := b.Executor.CollectContainers(ctx, func(id string) bool { return known[id] })
+	if len(removed) > 0 {
+		b.Logger.Warn("files of unknown containers removed", "containers", removed)
+	}
+	if err != nil {
+		b.Logger.Warn("files of unknown containers not all removed", "error", err)
+	}
+}
+
+// damaged returns the ids of the damaged streams of a kind.
+func (b *Boot) damaged(kind string) (names []string) {
+	for stream := range b.Views.Damaged() {
+		if name, is := strings.CutPrefix(string(stream), kind); is {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// BootID returns the kernel's boot id.
+func BootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read the kernel's boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

@@ -1,0 +1,191 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/cmd/stele/internal/config"
+	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/cgroups"
+	"github.com/stele-runtime/stele/executors/cni"
+	"github.com/stele-runtime/stele/executors/facts"
+	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/registry"
+	"github.com/stele-runtime/stele/executors/storage"
+)
+
+// Drivers are the executors' drivers as the configuration has them.
+type Drivers struct {
+	executors.Drivers
+	logger *slog.Logger
+}
+
+// Opening is what drivers are opened with.
+type Opening struct {
+	Config config.Config
+	// Version is the daemon's.
+	Version string
+	// Health and Reports learn what the drivers notice by themselves.
+	Health  *Health
+	Reports *Reports
+	Logger  *slog.Logger
+}
+
+// Open opens all drivers, and meets the monitor or starts it.
+func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
+	d := &Drivers{logger: o.Logger}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	layout, err := cgroups.Detect()
+	if err != nil {
+		return nil, err
+	}
+	driver := cmp.Or(cgroups.Driver(o.Config.Runtime.CgroupDriver), cgroups.Cgroupfs)
+	if d.Cgroups, err = cgroups.NewManager(layout, driver, ""); err != nil {
+		return nil, err
+	}
+	if d.Host, err = facts.DetectHost(); err != nil {
+		return nil, err
+	}
+	storage.RouteLibraryLogs(o.Logger)
+	if err := d.openImages(o.Config, o.Logger); err != nil {
+		return nil, err
+	}
+	if d.Network, err = cni.New(o.network()); err != nil {
+		return nil, err
+	}
+	if d.Monitor, err = monitor.Start(ctx, o.monitor()); err != nil {
+		return nil, fmt.Errorf("meet the monitor: %w", err)
+	}
+	return d, d.openRuntimes(ctx, o.Config)
+}
+
+func (o *Opening) network() cni.Config {
+	return cni.Config{
+		ConfDir: o.Config.Network.ConfDir, PluginDirs: o.Config.Network.PluginDirs,
+		CacheDir: filepath.Join(o.Config.Root, "cni"), Logger: o.Logger,
+		OnReload: func(n cni.Network, err error) {
+			report := host.ReportNetwork{Network: n.Name}
+			if err != nil {
+				report = host.ReportNetwork{Problem: err.Error()}
+			}
+			o.Reports.Put(report)
+			o.Health.RecheckNetwork()
+		},
+	}
+}
+
+func (o *Opening) monitor() monitor.Config {
+	return monitor.Config{
+		Binary: o.Config.Monitor, StateDir: o.Config.State, Build: o.Version, Cgroup: o.Config.MonitorCgroup, Logger: o.Logger,
+		OnLost: func(reason error) {
+			o.Health.SetMonitor(reason)
+			o.Reports.Put(host.ReportMonitorLoss{Reason: reason.Error()})
+		},
+		OnStarted: func(pid int, version string) {
+			o.Health.SetMonitor(nil)
+			o.Reports.Put(host.ReportMonitor{PID: pid, Version: version})
+		},
+	}
+}
+
+func (d *Drivers) openRuntimes(ctx context.Context, c config.Config) (err error) {
+	d.Runtimes = map[string]*oci.Driver{}
+	for name, h := range c.Runtime.Handlers {
+		d.Runtimes[name], err = oci.New(ctx, oci.Config{
+			Runtime: oci.Runtime{
+				Name: name, Path: h.Path, StateRoot: filepath.Join(c.State, "runtimes", name),
+				Systemd: d.Cgroups.Driver() == cgroups.Systemd,
+			},
+			Monitor: d.Monitor, Cgroups: d.Cgroups, Logger: d.logger,
+		})
+		if err != nil {
+			return fmt.Errorf("runtime handler %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// openImages opens the image store and what fills it.
+func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
+	imagesDir := filepath.Join(c.Root, "images")
+	options := storage.Options{
+		StorageConf: c.Storage.Conf, GraphRoot: c.Storage.Root, RunRoot: c.Storage.RunRoot, ImageStore: c.Storage.ImageStore,
+		Driver: c.Storage.Driver, DriverOptions: c.Storage.Options, Pinned: c.Image.PinnedImages, Logger: logger,
+		ShortNames: registry.ShortNames(c.Image.RegistriesConf, c.Image.RegistriesConfDir, imagesDir),
+	}
+	if options.StorageConf == "" {
+		options.GraphRoot = cmp.Or(options.GraphRoot, filepath.Join(c.Root, "storage"))
+		options.RunRoot = cmp.Or(options.RunRoot, filepath.Join(c.State, "storage"))
+	}
+	if d.Store, err = storage.Open(options); err != nil {
+		return fmt.Errorf("open the image store: %w", err)
+	}
+	retries := c.Image.PullRetries
+	if retries == 0 {
+		retries = -1 // to the registry driver 0 means its default
+	}
+	d.Registry, err = registry.New(registry.Options{
+		Store: d.Store.Images, Dir: imagesDir, TempDir: c.Image.BigFilesTemporaryDir,
+		RegistriesConf: c.Image.RegistriesConf, RegistriesConfDir: c.Image.RegistriesConfDir, ShortNameMode: c.Image.ShortNameMode,
+		RegistriesDir: c.Image.RegistriesDir, CertsDir: c.Image.CertsDir,
+		PolicyPath: c.Image.SignaturePolicy, PolicyDir: c.Image.SignaturePolicyDir,
+		AuthFile: c.Image.GlobalAuthFile, NamespacedAuthDir: c.Image.NamespacedAuthDir,
+		DecryptionKeysPath: c.Image.DecryptionKeysPath, MaxParallelLayers: uint(c.Image.ParallelLayers),
+		Retries: retries, StallTimeout: c.Image.PullProgressTimeout, Logger: logger,
+	})
+	return err
+}
+
+// Close ends what the drivers run in this process. The monitor lives on.
+func (d *Drivers) Close() {
+	if d.Monitor != nil {
+		if err := d.Monitor.Close(); err != nil {
+			d.logger.Warn("monitor's connection not closed", "error", err)
+		}
+	}
+	if d.Network != nil {
+		d.Network.Close()
+	}
+	if d.Store != nil {
+		d.Store.Close()
+	}
+}
+
+// Handlers describes the runtime handlers to the kubelet. The empty name is the
+// default's.
+func (d *Drivers) Handlers(byDefault string) []*runtimeapi.RuntimeHandler {
+	var all []*runtimeapi.RuntimeHandler
+	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(d.Runtimes))...) {
+		runtime := d.Runtimes[name]
+		if name == "" {
+			runtime = d.Runtimes[byDefault]
+		}
+		features := &runtimeapi.RuntimeHandlerFeatures{}
+		if f := runtime.Features(); f != nil {
+			features.RecursiveReadOnlyMounts = d.Host.RecursiveReadOnly && slices.Contains(f.MountOptions, "rro")
+		}
+		all = append(all, &runtimeapi.RuntimeHandler{Name: name, Features: features})
+	}
+	return all
+}
+
+// CgroupDriver is the one that the kubelet is to use, too.
+func (d *Drivers) CgroupDriver() runtimeapi.CgroupDriver {
+	if d.Cgroups.Driver() == cgroups.Systemd {
+		return runtimeapi.CgroupDriver_SYSTEMD
+	}
+	return runtimeapi.CgroupDriver_CGROUPFS
+}

@@ -1,0 +1,37 @@
+package daemon
+
+import (
+	"github.com/stele-runtime/stele/cmd/stele/internal/config"
+)
+
+// Info is what a verbose Status tells.
+type Info struct {
+	Config config.Config
+	// Version is the daemon's.
+	Version string
+	Views   Views
+	Log     Log
+}
+
+// Show returns the keys and their values, which become JSON.
+func (i *Info) Show() map[string]any {
+	c, stats := i.Config, i.Log.Stats()
+	handlers := map[string]string{}
+	for name, h := range c.Runtime.Handlers {
+		handlers[name] = h.Path
+	}
+	return map[string]any{
+		"version": i.Version,
+		"config": map[string]any{
+			"root": c.Root, "state": c.State, "listen": c.Listen, "monitor": c.Monitor,
+			"cniConfDir": c.Network.ConfDir, "cniPluginDirs": c.Network.PluginDirs, "runtimes": handlers, "defaultRuntime": c.Runtime.Default,
+		},
+		"eventLog": map[string]any{
+			"lastSequence": i.Log.Last(), "records": stats.Records, "commits": stats.Commits, "commitTime": stats.CommitTime.String(),
+			"appends": stats.Appends, "waitTime": stats.WaitTime.String(),
+		},
+		"entities": map[string]any{
+			"sandboxes": len(i.Views.Sandboxes()), "containers": len(i.Views.Containers()), "quarantined": i.Views.Damaged(),
+		},
+	}
+}

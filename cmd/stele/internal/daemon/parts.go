@@ -1,0 +1,70 @@
+package daemon
+
+import (
+	"context"
+	"iter"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/boltlog"
+	"github.com/stele-runtime/stele/executors/cni"
+	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// Actors are the node's.
+type Actors interface {
+	Boot(context.Context, entity.Past, host.StartDaemon) error
+	// Host records what happened to the node.
+	Host(context.Context, host.Command) error
+	// Exited records the end of a container's or a holder's process.
+	Exited(ctx context.Context, name string, process container.Process, exit container.Exit) error
+	Container(context.Context, id.Container, container.Command, func(container.State, container.Event) (bool, error)) (container.State, error)
+	// Close ends them; what is under way has until ctx is done.
+	Close(ctx context.Context)
+}
+
+// Views are the states of everything that has not ended.
+type Views interface {
+	Past() entity.Past
+	Sandboxes() []*projections.Sandbox
+	Containers() []*projections.Container
+	// Damaged are the streams that cannot be used, with the reason.
+	Damaged() map[eventlog.Stream]string
+}
+
+// Log is the event log, as health, metrics and a verbose Status tell of it.
+type Log interface {
+	Last() eventlog.Sequence
+	Health() error
+	Stats() boltlog.Stats
+}
+
+// Monitor is the node's monitor.
+type Monitor interface {
+	// List returns what it watches.
+	List(context.Context) ([]monitor.Container, error)
+	// Exits returns the exits that were not acknowledged, and then the new ones.
+	Exits(ctx context.Context, after uint64) iter.Seq[monitor.Exit]
+	// Ack lets the monitor forget exits up to a number.
+	Ack(ctx context.Context, seq uint64) error
+	// Losses returns what logs have refused; what is lost adds up until it is taken.
+	Losses(ctx context.Context) iter.Seq[monitor.Loss]
+}
+
+// Executor does at a boot what no effect does.
+type Executor interface {
+	KillContainer(context.Context, container.State) error
+	KillHolder(context.Context, sandbox.State) error
+	// CollectContainers removes the files of containers that are not known.
+	CollectContainers(ctx context.Context, known func(id string) bool) (removed []string, err error)
+}
+
+// Network collects attachments that are not to be kept.
+type Network interface {
+	GC(ctx context.Context, keep []cni.Attached) error
+}

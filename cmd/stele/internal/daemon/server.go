@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"google.golang.org/grpc"
+
+	"github.com/stele-runtime/stele/cri"
+)
+
+// Server serves the daemon's socket.
+type Server struct {
+	*grpc.Server
+	listener net.Listener
+	// streaming ends with the serving: streams that would never end, end with it.
+	streaming  context.Context
+	endStreams context.CancelFunc
+	// drained is closed when no call is under way any more.
+	drained chan struct{}
+}
+
+// NewServer returns a server without services.
+func NewServer(listener net.Listener, logger *slog.Logger) *Server {
+	s := &Server{listener: listener, drained: make(chan struct{})}
+	s.streaming, s.endStreams = context.WithCancel(context.Background())
+	guard := cri.Guard{Logger: logger}
+	s.Server = grpc.NewServer(
+		grpc.MaxRecvMsgSize(cri.MessageMost), grpc.MaxSendMsgSize(cri.MessageMost),
+		grpc.UnaryInterceptor(guard.Unary), grpc.ChainStreamInterceptor(guard.Stream, s.stream),
+	)
+	return s
+}
+
+// Run serves until ctx is done, or until the socket fails.
+func (s *Server) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(s.listener) }() // ends with Drain
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", s.listener.Addr(), err)
+	}
+}
+
+// Drain takes no new call, ends the streams, and lets calls under way end by themselves
+// until patience is done; then it breaks their connections. Handlers that go on without
+// a caller are waited for by Await.
+func (s *Server) Drain(patience context.Context) {
+	s.endStreams()
+	go func() {
+		s.GracefulStop() // waits for every handler
+		close(s.drained)
+	}()
+	select {
+	case <-s.drained:
+	case <-patience.Done():
+		s.Stop()
+	}
+}
+
+// Await returns once no handler runs any more, after Drain; or ctx's error.
+func (s *Server) Await(ctx context.Context) error {
+	select {
+	case <-s.drained:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// stream gives a stream a context that ends with the serving, too.
+func (s *Server) stream(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.streaming, cancel)()
+	return handler(service, &endingStream{stream, ctx})
+}
+
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *endingStream) Context() context.Context { return s.ctx }
+
+// Listen makes the socket, in place of one that a daemon left that is gone: the event
+// log's lock says that no other daemon runs on this root.
+func Listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the socket's directory: %w", err)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
+		return nil, fmt.Errorf("listen: %s is there and is not a socket", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the old socket: %w", err)
+	}
+	// No moment may pass in which another user can connect.
+	before := syscall.Umask(0o177)
+	defer syscall.Umask(before)
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return listener, nil
+}

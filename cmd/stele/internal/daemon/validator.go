@@ -1,0 +1,55 @@
+package daemon
+
+import (
+	"errors"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/cgroups"
+	"github.com/stele-runtime/stele/executors/namespaces"
+	"github.com/stele-runtime/stele/executors/spec"
+)
+
+// Validator refuses, before anything is done, what the drivers would refuse
+// later.
+type Validator struct{ Cgroups *cgroups.Manager }
+
+// Sandbox is part of cri.Validator.
+func (v Validator) Sandbox(config *runtimeapi.PodSandboxConfig) error {
+	if err := spec.ValidateSandbox(config); err != nil {
+		return refused("run pod sandbox", err)
+	}
+	if err := cgroups.ValidateParent(v.Cgroups.Driver(), config.GetLinux().GetCgroupParent()); err != nil {
+		return refused("run pod sandbox", err)
+	}
+	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	hostNetwork := options.GetNetwork() == runtimeapi.NamespaceMode_NODE
+	hostIPC := options.GetIpc() == runtimeapi.NamespaceMode_NODE
+	if err := namespaces.ValidateSysctls(config.GetLinux().GetSysctls(), hostNetwork, hostIPC); err != nil {
+		return refused("run pod sandbox", err)
+	}
+	if _, err := executors.NetworkPod(config, "", ""); err != nil {
+		return refused("run pod sandbox", err)
+	}
+	return nil
+}
+
+// Container is part of cri.Validator.
+func (v Validator) Container(config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) error {
+	if err := spec.ValidateContainer(config, pod); err != nil {
+		return refused("create container", err)
+	}
+	return nil
+}
+
+// refused keeps the kind that a driver gave its refusal, and takes any other for
+// a bad argument: only the request was looked at.
+func refused(op string, err error) error {
+	kind := fault.Invalid
+	if f, ok := errors.AsType[*fault.Fault](err); ok {
+		kind = f.Kind
+	}
+	return fault.New(kind, op, "", "%v", err)
+}

@@ -1,0 +1,41 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"google.golang.org/grpc"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
+
+// MessageMost is the size in bytes of the largest gRPC message, in both directions; the
+// kubelet's client has the same.
+const MessageMost = 16 << 20
+
+// Guard stands around every RPC of every service on the socket: an error becomes a gRPC
+// status, and a panic costs one call.
+type Guard struct{ Logger *slog.Logger }
+
+// Unary is a grpc.UnaryServerInterceptor.
+func (g Guard) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
+	defer func() { err = Status(g.recovered(recover(), info.FullMethod, err)) }()
+	return handler(ctx, req)
+}
+
+// Stream is a grpc.StreamServerInterceptor.
+func (g Guard) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	defer func() { err = Status(g.recovered(recover(), info.FullMethod, err)) }()
+	return handler(service, stream)
+}
+
+// recovered returns the error of a call, with what was recovered of its panic.
+func (g Guard) recovered(r any, method string, err error) error {
+	if r == nil {
+		return err
+	}
+	g.Logger.Error("RPC panicked", "method", method, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+	return fault.New(fault.Internal, "serve", method, "the daemon panicked: %v; its log has the stack", r)
+}
