@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// booting is a boot with fakes around it: a daemon with containers that are alive and
+// gone, sandboxes with and without a holder, and damaged streams.
+func booting(bootID string) (*Boot, *trace, *doer, *watcher) {
+	past := projections.Past{
+		Sandboxes: map[id.Sandbox]entity.Restored[sandbox.State]{
+			"pod":      {State: sandbox.State{ID: "pod", Holder: sandbox.Holder{PID: 7}}},
+			"host-net": {State: sandbox.State{ID: "host-net", HostNetwork: true}},
+			"detached": {State: sandbox.State{ID: "detached", Network: sandbox.Network{Detached: true}, Holder: sandbox.Holder{PID: 8, Exited: true}}},
+		},
+		Containers: map[id.Container]entity.Restored[container.State]{
+			"alive": {State: container.State{ID: "alive", Phase: container.Running, Creation: container.Creation{Process: container.Process{PID: 9}}}},
+			"dead":  {State: container.State{ID: "dead", Phase: container.Exited}},
+		},
+	}
+	past.Host.State.BootID = "before"
+	t := &trace{}
+	do, watch := &doer{trace: t}, &watcher{trace: t}
+	b := &Boot{
+		Actors: &actors{trace: t}, Monitor: watch, Executor: do, Network: do,
+		Views: &views{past: past, damaged: map[eventlog.Stream]string{"sandbox/torn": "torn"}},
+		Start: host.StartDaemon{BootID: bootID}, Logger: quiet,
+	}
+	return b, t, do, watch
+}
+
+const (
+	networksKept = "collect networks but [pod torn], bounded true"
+	booted       = " with 2 containers"
+	quarantined  = "record host.ReportQuarantine"
+	unknownExit  = ", pid 0: -1 the daemon and the monitor were both gone"
+)
+
+// What should run and what the monitor does not know is killed, and its end recorded.
+func TestBootEndsWhatIsLost(t *testing.T) {
+	b, asked, _, _ := booting("before")
+	if err := b.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asked.expect(t, "list", networksKept, "boot before"+booted, quarantined,
+		"kill container alive", "exited alive"+unknownExit, "kill holder of pod", "exited pod"+unknownExit)
+}
+
+// The monitor's are left alone.
+func TestBootLeavesWhatIsWatched(t *testing.T) {
+	b, asked, _, watch := booting("before")
+	watch.list = []string{"alive", "pod"}
+	if err := b.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asked.expect(t, "list", networksKept, "boot before"+booted, quarantined)
+}
+
+// After a boot of the node nothing can be lost, and files may have come back. Those of a
+// container whose stream is damaged stay.
+func TestBootAfterReboot(t *testing.T) {
+	b, asked, _, _ := booting("now")
+	b.Views.(*views).damaged["container/broken"] = "broken"
+	delete(b.Views.(*views).damaged, "sandbox/torn")
+	if err := b.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asked.expect(t, "list", "collect networks but [pod], bounded true", "collect containers: removed [stray]", "boot now"+booted, quarantined)
+}
+
+// A daemon that cannot ask the monitor must not take what it watches for lost.
+func TestBootWithoutMonitor(t *testing.T) {
+	b, asked, _, watch := booting("before")
+	watch.err = errors.New("gone")
+	if err := b.Run(t.Context()); err == nil || err.Error() != "ask the monitor what it watches: gone" {
+		t.Errorf("the boot ended with %v", err)
+	}
+	asked.expect(t, "list")
+}
+
+// Pods that can start are worth more than what could not be collected or recorded.
+func TestBootGoesOn(t *testing.T) {
+	b, asked, do, _ := booting("now")
+	do.gc, do.collect = errors.New("no plugin"), errors.New("no disk")
+	b.Actors.(*actors).host = errors.New("no log")
+	if err := b.Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := asked.all(); got[len(got)-1] != quarantined {
+		t.Errorf("asked %q", got)
+	}
+}
+
+func TestBootID(t *testing.T) {
+	if b, err := BootID(); err != nil || len(b) != 36 {
+		t.Errorf("the boot id is %q, %v", b, err)
+	}
+}
