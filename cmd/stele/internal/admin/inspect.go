@@ -98,7 +98,7 @@ func (all states) named(name string) ([]*adminv1.Entity, error) {
 		if !all.means(name, s) {
 			continue
 		}
-		e, err := entity("sandbox/"+string(s), all.sandboxes[s], sandbox.Owed(all.sandboxes[s]))
+		e, err := toEntity("sandbox/"+string(s), all.sandboxes[s], sandbox.Owed(all.sandboxes[s]))
 		if err != nil {
 			return nil, err
 		}
@@ -127,7 +127,7 @@ func (all states) containersWhere(which func(container.State) bool) ([]*adminv1.
 		if !which(state) {
 			continue
 		}
-		e, err := entity("container/"+string(c), state, container.Owed(state))
+		e, err := toEntity("container/"+string(c), state, container.Owed(state))
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +142,7 @@ type owed interface {
 	NotBefore() time.Time
 }
 
-func entity[F owed](stream string, state any, effects []F) (*adminv1.Entity, error) {
+func toEntity[F owed](stream string, state any, effects []F) (*adminv1.Entity, error) {
 	shown, err := redact.State(state)
 	if err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", stream, err)

@@ -1,0 +1,323 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/boltlog"
+	"github.com/stele-runtime/stele/eventlog/memlog"
+	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/registry"
+	"github.com/stele-runtime/stele/projections"
+	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+)
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// log is a log in memory with figures.
+type log struct{ *memlog.Log }
+
+func (log) Stats() boltlog.Stats {
+	return boltlog.Stats{Records: 5, Commits: 2, CommitTime: time.Second, Appends: 4, WaitTime: time.Minute}
+}
+
+// views are what a test puts into them.
+type views struct {
+	sandboxes  []*projections.Sandbox
+	containers []*projections.Container
+	pulls      []image.State
+}
+
+func (v *views) Sandboxes() []*projections.Sandbox    { return v.sandboxes }
+func (v *views) Containers() []*projections.Container { return v.containers }
+func (v *views) Pulls() []image.State                 { return v.pulls }
+
+// clerks are actors, a registry, transfers and a monitor.
+type clerks struct {
+	err     error
+	asked   image.Command
+	context context.Context
+}
+
+func (c *clerks) Image(ctx context.Context, _ string, command image.Command, _ func(image.State, image.Event) (bool, error)) (image.State, error) {
+	c.asked, c.context = command, ctx
+	return image.State{LastLoad: image.LoadResult{Images: []image.Loaded{{Name: "localhost/a:1", ImageID: "1", Digest: "sha256:1"}}}}, c.err
+}
+
+func (c *clerks) Held() time.Duration { return time.Hour }
+
+func (c *clerks) Inspect(_ context.Context, r registry.InspectRequest) (registry.Inspection, error) {
+	if r.Image == "docker://lab.test/none" {
+		return registry.Inspection{}, &registry.Error{Op: "inspect", Ref: r.Image, Kind: registry.ErrNotFound}
+	}
+	return registry.Inspection{}, nil
+}
+
+func (c *clerks) Transfers() []executors.Transfer {
+	return []executors.Transfer{{Pull: "p", Layers: []executors.LayerTransfer{{Digest: "sha256:2", Offset: 3, Size: 4}}}}
+}
+
+func (c *clerks) Upgrade(context.Context) error { return c.err }
+
+// desk is the service with all that is around it.
+type desk struct {
+	*Service
+	t      *testing.T
+	log    *memlog.Log
+	views  *views
+	clerks *clerks
+}
+
+func newDesk(t *testing.T) *desk {
+	d := &desk{t: t, log: memlog.New(memlog.Options{}), views: &views{}, clerks: &clerks{}}
+	t.Cleanup(func() { _ = d.log.Close() })
+	d.Service = New(Parts{Log: log{d.log}, Views: d.views, Actors: d.clerks, Registry: d.clerks, Transfers: d.clerks, Monitor: d.clerks})
+	return d
+}
+
+// live adds a sandbox and its containers to what has not ended.
+func (d *desk) live(pod, name string, containers ...string) {
+	d.views.sandboxes = append(d.views.sandboxes, &projections.Sandbox{
+		Restored: entity.Restored[sandbox.State]{State: sandbox.State{ID: id.Sandbox(pod), Name: sandbox.Name{Name: name}, Phase: sandbox.Removing, Config: []byte("secret")}},
+	})
+	for _, c := range containers {
+		d.views.containers = append(d.views.containers, &projections.Container{
+			Restored: entity.Restored[container.State]{State: container.State{ID: id.Container(c), Sandbox: id.Sandbox(pod), Phase: container.Running}},
+		})
+	}
+}
+
+// append adds events to the log.
+func (d *desk) append(stream string, encoded ...codec.Encoded) {
+	d.t.Helper()
+	for i, e := range encoded {
+		_, err := d.log.Append(d.t.Context(), eventlog.Append{Stream: eventlog.Stream(stream), Expected: eventlog.Version(i),
+			Entries: []eventlog.Entry{{Type: e.Type, Schema: e.Schema, Payload: e.Payload}}})
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// ended adds a pod to the log that has ended, with a container.
+func (d *desk) ended(pod, name, web string) {
+	d.t.Helper()
+	var pods, webs []codec.Encoded
+	for _, e := range []sandbox.Event{sandbox.SandboxRequested{ID: id.Sandbox(pod), Name: sandbox.Name{Name: name}, At: epoch}, sandbox.SandboxRemoved{}} {
+		encoded, err := codec.EncodeSandbox(e)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		pods = append(pods, encoded)
+	}
+	encoded, err := codec.EncodeContainer(container.ContainerRequested{ID: id.Container(web), Sandbox: id.Sandbox(pod), At: epoch})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.append("sandbox/"+pod, pods...)
+	d.append("container/"+web, append(webs, encoded)...)
+}
+
+func (d *desk) inspect(name string) (streams []string, err error) {
+	answer, err := d.Inspect(d.t.Context(), &adminv1.InspectRequest{Id: name})
+	for _, e := range answer.GetEntities() {
+		streams = append(streams, e.GetStream())
+	}
+	return streams, err
+}
+
+// What a name means: prefixes of ids, and names of pods. Nothing is listed twice.
+func TestInspect(t *testing.T) {
+	d := newDesk(t)
+	d.live("aa1", "shop", "aa3", "b1")
+	d.live("aa2", "shop", "aa4")
+	d.live("c1", "other")
+	d.ended("e1", "past", "f1")
+	for name, want := range map[string]string{
+		"aa1":  "sandbox/aa1 container/aa3 container/b1",
+		"aa":   "sandbox/aa1 container/aa3 container/b1 sandbox/aa2 container/aa4",
+		"shop": "sandbox/aa1 container/aa3 container/b1 sandbox/aa2 container/aa4",
+		"aa3":  "container/aa3",
+		"c":    "sandbox/c1",
+		"e1":   "sandbox/e1 container/f1",
+		"past": "sandbox/e1 container/f1",
+		"f":    "container/f1",
+	} {
+		if got, err := d.inspect(name); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s means %v, %v; want %s", name, got, err, want)
+		}
+	}
+	for name, kind := range map[string]fault.Kind{"": fault.Invalid, "x": fault.NotFound} {
+		if _, err := d.inspect(name); fault.KindOf(err) != kind {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	// The state is shown with what it owes, and without configurations.
+	answer, err := d.Inspect(t.Context(), &adminv1.InspectRequest{Id: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := answer.GetEntities()[0]; len(e.GetOwed()) == 0 || !strings.Contains(e.GetStateJson(), `"Phase":"removing"`) || strings.Contains(e.GetStateJson(), `"Config":`) {
+		t.Errorf("the entity is %v", e)
+	}
+}
+
+// A call that is given up does not read the log to its end.
+func TestInspectGivenUp(t *testing.T) {
+	d := newDesk(t)
+	d.ended("e1", "past", "f1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.Inspect(ctx, &adminv1.InspectRequest{Id: "e1"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up with %v", err)
+	}
+}
+
+// receiver is the other end of a stream; it gives up after some records.
+type receiver struct {
+	grpc.ServerStream
+	ctx    context.Context
+	most   int
+	cancel context.CancelFunc
+	got    []*adminv1.EventsResponse
+}
+
+func (r *receiver) Context() context.Context { return r.ctx }
+
+func (r *receiver) Send(e *adminv1.EventsResponse) error {
+	if r.got = append(r.got, e); len(r.got) == r.most {
+		r.cancel()
+	}
+	return nil
+}
+
+func (d *desk) events(req *adminv1.EventsRequest, most int) (sequences []uint64, err error) {
+	r := &receiver{most: most}
+	r.ctx, r.cancel = context.WithCancel(d.t.Context())
+	defer r.cancel()
+	err = d.Events(req, r)
+	for _, e := range r.got {
+		sequences = append(sequences, e.GetRecord().GetSequence())
+	}
+	return sequences, err
+}
+
+func TestEvents(t *testing.T) {
+	d := newDesk(t)
+	d.ended("e1", "past", "f1")
+	for _, c := range []struct {
+		name string
+		req  *adminv1.EventsRequest
+		most int
+		want []uint64
+	}{
+		{"all", &adminv1.EventsRequest{}, 0, []uint64{1, 2, 3}},
+		{"from", &adminv1.EventsRequest{From: 2}, 0, []uint64{2, 3}},
+		{"streams", &adminv1.EventsRequest{Streams: []string{"container/f1"}}, 0, []uint64{3}},
+		{"followed until the caller leaves", &adminv1.EventsRequest{Follow: true}, 3, []uint64{1, 2, 3}},
+	} {
+		if got, err := d.events(c.req, c.most); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %v", c.name, got, err)
+		}
+	}
+	if err := d.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.events(&adminv1.EventsRequest{}, 0); err == nil || !strings.HasPrefix(err.Error(), "read the event log: ") {
+		t.Errorf("a log that is closed: %v", err)
+	}
+}
+
+// The caller of a load may leave; the load goes on.
+func TestLoadImage(t *testing.T) {
+	d := newDesk(t)
+	for source, want := range map[string]string{
+		"":         `load image: source: "" is not TRANSPORT:PATH`,
+		":/x":      `load image: source: ":/x" is not TRANSPORT:PATH`,
+		"oci:here": `load image: source: the path of "oci:here" is not absolute`,
+	} {
+		if _, err := d.LoadImage(t.Context(), &adminv1.LoadImageRequest{Source: source}); err == nil || err.Error() != want || fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%q: %v", source, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	answer, err := d.LoadImage(ctx, &adminv1.LoadImageRequest{Source: "oci:/x", Name: "a:1"})
+	if err != nil || len(answer.GetImages()) != 1 || answer.GetImages()[0].GetDigest() != "sha256:1" || answer.GetImages()[0].GetImageId() != "1" {
+		t.Errorf("%v, %v", answer, err)
+	}
+	if asked := d.clerks.asked.(image.RequestLoad); asked.Ref != "oci:/x" || asked.Name != "a:1" || asked.Load == "" || d.clerks.context.Err() != nil {
+		t.Errorf("asked for %+v, with %v", asked, d.clerks.context.Err())
+	}
+	d.clerks.err = fault.New(fault.NotFound, "load", "oci:/x", "no such directory")
+	if _, err := d.LoadImage(t.Context(), &adminv1.LoadImageRequest{Source: "oci:/x"}); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("a failed load: %v", err)
+	}
+}
+
+func TestInspectImage(t *testing.T) {
+	d := newDesk(t)
+	for name, kind := range map[string]fault.Kind{"": fault.Invalid, "docker://lab.test/none": fault.NotFound} {
+		if _, err := d.InspectImage(t.Context(), &adminv1.InspectImageRequest{Image: name}); fault.KindOf(err) != kind {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	answer, err := d.InspectImage(t.Context(), &adminv1.InspectImageRequest{Image: "docker://lab.test/app"})
+	if err != nil || !strings.HasPrefix(answer.GetInspectionJson(), "{") {
+		t.Errorf("%v, %v", answer, err)
+	}
+}
+
+func TestPulls(t *testing.T) {
+	d := newDesk(t)
+	d.views.pulls = []image.State{{Ref: "app", Pulls: map[id.Pull]image.Pull{
+		"p": {RequestedAt: epoch, Resolved: image.Resolved{Name: "lab.test/app", Digest: "sha256:1", Layers: 2}, Fetched: 1},
+	}}}
+	answer, err := d.Pulls(t.Context(), &adminv1.PullsRequest{})
+	if err != nil || len(answer.GetPulls()) != 1 {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	p := answer.GetPulls()[0]
+	if p.GetRef() != "app" || p.GetName() != "lab.test/app" || p.GetLayers() != 2 || p.GetLayersFetched() != 1 || p.GetBytes() != -1 ||
+		len(p.GetTransfers()) != 1 || p.GetTransfers()[0].GetOffset() != 3 || !p.GetRequestedAt().AsTime().Equal(epoch) {
+		t.Errorf("the pull is %v", p)
+	}
+}
+
+func TestLogStats(t *testing.T) {
+	d := newDesk(t)
+	d.ended("e1", "past", "f1")
+	s, err := d.LogStats(t.Context(), &adminv1.LogStatsRequest{})
+	if err != nil || s.GetLastSequence() != 3 || s.GetRecords() != 5 || s.GetHeldTime().AsDuration() != time.Hour || s.GetProblem() != "" {
+		t.Errorf("%v, %v", s, err)
+	}
+	d.log.Fail(errors.New("the disk is full"))
+	if s, _ := d.LogStats(t.Context(), &adminv1.LogStatsRequest{}); !strings.Contains(s.GetProblem(), "the disk is full") {
+		t.Errorf("the problem is %q", s.GetProblem())
+	}
+}
+
+func TestUpgradeMonitor(t *testing.T) {
+	d := newDesk(t)
+	if _, err := d.UpgradeMonitor(t.Context(), &adminv1.UpgradeMonitorRequest{}); err != nil {
+		t.Error(err)
+	}
+	d.clerks.err = errors.New("no")
+	if _, err := d.UpgradeMonitor(t.Context(), &adminv1.UpgradeMonitorRequest{}); err == nil {
+		t.Error("no error")
+	}
+}
