@@ -10,13 +10,12 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
-	"github.com/stele-runtime/stele/projections"
 )
 
 // booting is a boot with fakes around it: a daemon with containers that are alive and
 // gone, sandboxes with and without a holder, and damaged streams.
 func booting(bootID string) (*Boot, *trace, *doer, *watcher) {
-	past := projections.Past{
+	past := entity.Past{
 		Sandboxes: map[id.Sandbox]entity.Restored[sandbox.State]{
 			"pod":      {State: sandbox.State{ID: "pod", Holder: sandbox.Holder{PID: 7}}},
 			"host-net": {State: sandbox.State{ID: "host-net", HostNetwork: true}},

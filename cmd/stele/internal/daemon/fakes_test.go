@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/id"
-	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/executors/cni"
@@ -60,7 +60,7 @@ type actors struct {
 	closed    func()
 }
 
-func (a *actors) Boot(_ context.Context, past node.Restored, start host.StartDaemon) error {
+func (a *actors) Boot(_ context.Context, past entity.Past, start host.StartDaemon) error {
 	a.add("boot %s with %d containers", start.BootID, len(past.Containers))
 	return nil
 }
@@ -175,11 +175,11 @@ func (d *doer) GC(ctx context.Context, keep []cni.Attached) error {
 
 // views are what a test puts into them.
 type views struct {
-	past    projections.Past
+	past    entity.Past
 	damaged map[eventlog.Stream]string
 }
 
-func (v *views) Past() projections.Past              { return v.past }
+func (v *views) Past() entity.Past                   { return v.past }
 func (v *views) Damaged() map[eventlog.Stream]string { return v.damaged }
 
 func (v *views) Sandboxes() (all []*projections.Sandbox) {

@@ -15,7 +15,6 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
-	"github.com/stele-runtime/stele/projections"
 )
 
 type log struct{ health error }
@@ -29,7 +28,7 @@ func (l *log) Stats() boltlog.Stats {
 func TestMetrics(t *testing.T) {
 	l := &log{}
 	v := &views{
-		past:    projections.Past{Containers: map[id.Container]entity.Restored[container.State]{"a": {}, "b": {}}},
+		past:    entity.Past{Containers: map[id.Container]entity.Restored[container.State]{"a": {}, "b": {}}},
 		damaged: map[eventlog.Stream]string{"container/x": "torn"},
 	}
 	listener, err := ListenMetrics("127.0.0.1:0")
