@@ -42,6 +42,13 @@ func authFile(t *testing.T, registry, name, password string) string {
 	return string(content)
 }
 
+// mirrored sends upstream.example/team to an empty place, with a mirror, each with the
+// given further keys.
+func mirrored(empty, mirror *images.Server, keys, mirrorKeys string) string {
+	return fmt.Sprintf("[[registry]]\nprefix = \"upstream.example/team\"\nlocation = %q\ninsecure = true\n%s", empty.Host+"/empty", keys) +
+		fmt.Sprintf("[[registry.mirror]]\nlocation = %q\ninsecure = true\n%s", mirror.Host+"/copies", mirrorKeys)
+}
+
 func TestMirrors(t *testing.T) {
 	mirror, other := images.Registry(t), images.Registry(t)
 	image := small(t, images.Here(), "content")
@@ -54,42 +61,16 @@ func TestMirrors(t *testing.T) {
 		refused    map[string]error
 	}{
 		{
-			name: "mirror", conf: fmt.Sprintf(`
-[[registry]]
-prefix = "upstream.example/team"
-location = %q
-insecure = true
-[[registry.mirror]]
-location = "%s/copies"
-insecure = true
-`, other.Host+"/empty", mirror.Host),
+			name: "mirror", conf: mirrored(other, mirror, "", ""),
 			pulled: []string{byTag, byDigest},
 		},
 		{
-			name: "mirror by digest only", conf: fmt.Sprintf(`
-[[registry]]
-prefix = "upstream.example/team"
-location = %q
-insecure = true
-mirror-by-digest-only = true
-[[registry.mirror]]
-location = "%s/copies"
-insecure = true
-`, other.Host+"/empty", mirror.Host),
+			name: "mirror by digest only", conf: mirrored(other, mirror, "mirror-by-digest-only = true\n", ""),
 			pulled:  []string{byDigest},
 			refused: map[string]error{byTag: ErrNotFound},
 		},
 		{
-			name: "mirror for tags only", conf: fmt.Sprintf(`
-[[registry]]
-prefix = "upstream.example/team"
-location = %q
-insecure = true
-[[registry.mirror]]
-location = "%s/copies"
-insecure = true
-pull-from-mirror = "tag-only"
-`, other.Host+"/empty", mirror.Host),
+			name: "mirror for tags only", conf: mirrored(other, mirror, "", "pull-from-mirror = \"tag-only\"\n"),
 			pulled:  []string{byTag},
 			refused: map[string]error{byDigest: ErrNotFound},
 		},

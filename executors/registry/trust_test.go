@@ -210,17 +210,24 @@ func sign(t *testing.T, key *ecdsa.PrivateKey, content []byte) []byte {
 	return signature
 }
 
-// attach puts a sigstore signature beside an image, as the registry's clients find it.
-func attach(t *testing.T, server *images.Server, repository string, digest v1.Hash, content []byte, annotations map[string]string) {
+// A sigstoreSignature is what was signed, and what cosign says of it.
+type sigstoreSignature struct {
+	content     []byte
+	annotations map[string]string
+}
+
+// attach puts a signature beside an image of the repository app, as the registry's clients
+// find it.
+func attach(t *testing.T, server *images.Server, digest v1.Hash, signature sigstoreSignature) {
 	t.Helper()
 	attachment, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1), mutate.Addendum{
-		Layer:       static.NewLayer(content, "application/vnd.dev.cosign.simplesigning.v1+json"),
-		Annotations: annotations,
+		Layer:       static.NewLayer(signature.content, "application/vnd.dev.cosign.simplesigning.v1+json"),
+		Annotations: signature.annotations,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Push(t, repository+":"+digest.Algorithm+"-"+digest.Hex+".sig", mutate.ConfigMediaType(attachment, types.OCIConfigJSON))
+	server.Push(t, "app:"+digest.Algorithm+"-"+digest.Hex+".sig", mutate.ConfigMediaType(attachment, types.OCIConfigJSON))
 }
 
 func TestSigstoreSigned(t *testing.T) {
@@ -235,9 +242,9 @@ func TestSigstoreSigned(t *testing.T) {
 
 	leave := func(key *ecdsa.PrivateKey, digestText, name string) {
 		content := payload(t, "cosign container image signature", digestText, name)
-		attach(t, server, "app", digest, content, map[string]string{
+		attach(t, server, digest, sigstoreSignature{content, map[string]string{
 			"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(sign(t, key, content)),
-		})
+		}})
 	}
 	leave(theirs, digest.String(), ref)
 	n.expectRefused(t, ref, "sigstoreSigned")
@@ -299,15 +306,18 @@ func (f fulcio) issue(t *testing.T, key *ecdsa.PrivateKey, mail, issuer string) 
 
 func signedAt() time.Time { return time.Now().Add(-time.Hour) }
 
+// hashedRekord is what the log gets to see.
+type hashedRekord struct{ certificate, signature, content []byte }
+
 // rekorEntry is the log's promise that it has seen a signature at a time.
-func rekorEntry(t *testing.T, log *ecdsa.PrivateKey, certificate, signature, content []byte, at time.Time) string {
+func rekorEntry(t *testing.T, log *ecdsa.PrivateKey, seen hashedRekord, at time.Time) string {
 	t.Helper()
-	hash := sha256.Sum256(content)
+	hash := sha256.Sum256(seen.content)
 	body, err := json.Marshal(map[string]any{
 		"kind": "hashedrekord", "apiVersion": "0.0.1",
 		"spec": map[string]any{
 			"data":      map[string]any{"hash": map[string]string{"algorithm": "sha256", "value": hex.EncodeToString(hash[:])}},
-			"signature": map[string]any{"content": signature, "publicKey": map[string]any{"content": certificate}},
+			"signature": map[string]any{"content": seen.signature, "publicKey": map[string]any{"content": seen.certificate}},
 		},
 	})
 	if err != nil {
@@ -359,11 +369,11 @@ func TestSigstoreSignedWithFulcioAndRekor(t *testing.T) {
 			key := ecdsaKey(t)
 			certificate := test.ca.issue(t, key, test.mail, issuer)
 			signature := sign(t, key, content)
-			attach(t, server, "app", digest, content, map[string]string{
+			attach(t, server, digest, sigstoreSignature{content, map[string]string{
 				"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(signature),
 				"dev.sigstore.cosign/certificate":    string(certificate),
-				"dev.sigstore.cosign/bundle":         rekorEntry(t, test.log, certificate, signature, content, test.at),
-			})
+				"dev.sigstore.cosign/bundle":         rekorEntry(t, test.log, hashedRekord{certificate, signature, content}, test.at),
+			}})
 			if test.text == "" {
 				n.pull(t, ref)
 				return

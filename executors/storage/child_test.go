@@ -107,14 +107,14 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 	},
 	// pull once pulls an image, under its own name.
 	"pull once": func(s *Store, arguments []string) error {
-		_, err := tryPull(context.Background(), s, arguments[0], arguments[1], arguments[2], arguments[2])
+		_, err := tryPull(context.Background(), s, registries{arguments[0], arguments[1]}, arguments[2], arguments[2])
 		return err
 	},
 	// pull pulls again and again what it has just removed, until it is killed.
 	"pull": func(s *Store, arguments []string) error {
 		fmt.Println("ready")
 		for {
-			image, err := tryPull(context.Background(), s, arguments[0], arguments[1], arguments[2], arguments[2])
+			image, err := tryPull(context.Background(), s, registries{arguments[0], arguments[1]}, arguments[2], arguments[2])
 			if err != nil {
 				return err
 			}

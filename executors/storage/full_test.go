@@ -72,7 +72,7 @@ func TestPullOntoAFullDiskFailsAndLeavesNothing(t *testing.T) {
 		{{Path: "fits", Mode: 0o644, Content: noise(1, 2<<20)}},
 		{{Path: "does not", Mode: 0o644, Content: noise(2, 16<<20)}},
 	}}))
-	_, err := tryPull(ctx, s, server.RegistriesConf, server.RegistriesConfDir, huge, huge)
+	_, err := tryPull(ctx, s, registriesOf(server), huge, huge)
 	if !IsFull(err) || !strings.Contains(err.Error(), "no space left on device") {
 		t.Errorf("the error does not tell that the disk is full: %v", err)
 	}

@@ -92,14 +92,21 @@ func mountsBelow(t testing.TB, root string) []string {
 // registry between.
 func pull(t testing.TB, s *Store, server *images.Server, from, as string) Image {
 	t.Helper()
-	image, err := tryPull(context.Background(), s, server.RegistriesConf, server.RegistriesConfDir, from, as)
+	image, err := tryPull(context.Background(), s, registriesOf(server), from, as)
 	if err != nil {
 		t.Fatalf("pull %s: %v", from, err)
 	}
 	return image
 }
 
-func tryPull(ctx context.Context, s *Store, conf, confDir, from, as string) (Image, error) {
+// registries are the configuration files that say how registries are reached.
+type registries struct{ conf, confDir string }
+
+func registriesOf(server *images.Server) registries {
+	return registries{server.RegistriesConf, server.RegistriesConfDir}
+}
+
+func tryPull(ctx context.Context, s *Store, reached registries, from, as string) (Image, error) {
 	source, err := docker.ParseReference("//" + from)
 	if err != nil {
 		return Image{}, err
@@ -119,8 +126,8 @@ func tryPull(ctx context.Context, s *Store, conf, confDir, from, as string) (Ima
 		return Image{}, err
 	}
 	system := &imagetypes.SystemContext{
-		SystemRegistriesConfPath:    conf,
-		SystemRegistriesConfDirPath: confDir,
+		SystemRegistriesConfPath:    reached.conf,
+		SystemRegistriesConfDirPath: reached.confDir,
 		BlobInfoCacheDir:            s.options.RunRoot,
 		BigFilesTemporaryDir:        s.options.RunRoot,
 	}

@@ -45,55 +45,57 @@ func TestFindsMounts(t *testing.T) {
 	})
 }
 
-func TestFindsProcesses(t *testing.T) {
-	// wait is what a planted process does.
-	const wait = "read -r _ || :"
+// wait is what a planted process does.
+const wait = "read -r _ || :"
 
-	cases := map[string]func(t *testing.T, scope *Scope) *exec.Cmd{
-		"by an argument": func(t *testing.T, scope *Scope) *exec.Cmd {
-			return exec.Command("sh", "-c", wait, "--state", scope.State)
-		},
-		"by an id": func(t *testing.T, scope *Scope) *exec.Cmd {
-			scope.IDs = []string{fmt.Sprintf("%064x", os.Getpid())}
-			return exec.Command("sh", "-c", wait, "delete", scope.IDs[0])
-		},
-		"by its executable": func(t *testing.T, scope *Scope) *exec.Cmd {
-			program := filepath.Join(scope.Dirs[0], "cat")
-			busybox, err := exec.LookPath("busybox")
-			if err != nil {
-				t.Fatal(err)
-			}
-			content, err := os.ReadFile(busybox)
-			if err != nil {
-				t.Fatal(err)
-			}
-			write(t, program, string(content))
-			if err := os.Chmod(program, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			return &exec.Cmd{Path: program, Args: []string{"cat"}}
-		},
-		"by its working directory": func(t *testing.T, scope *Scope) *exec.Cmd {
-			cmd := exec.Command("sh", "-c", wait)
-			cmd.Dir = mkdir(t, scope.Root, "bundle")
-			return cmd
-		},
-		"by its cgroup": func(t *testing.T, scope *Scope) *exec.Cmd {
-			dir := plantCgroup(t, scope, "pids")
-			return exec.Command("sh", "-c", "echo $$ >"+filepath.Join(dir, "cgroup.procs")+" && "+wait)
-		},
-		"by its root file system": func(t *testing.T, scope *Scope) *exec.Cmd {
-			file := filepath.Join(scope.State, "hosts")
-			write(t, file, "")
-			target := filepath.Join(t.TempDir(), "hosts")
-			write(t, target, "")
-			script := fmt.Sprintf(`mount --bind "$FILE" %q && unset FILE && exec sh -c %q`, target, wait)
-			cmd := exec.Command("unshare", "--mount", "sh", "-c", script)
-			cmd.Env = append(os.Environ(), "FILE="+file)
-			return cmd
-		},
-	}
-	for name, plant := range cases {
+// plants start, each in its own way, a process that belongs to the scope and waits.
+var plants = map[string]func(t *testing.T, scope *Scope) *exec.Cmd{
+	"by an argument": func(t *testing.T, scope *Scope) *exec.Cmd {
+		return exec.Command("sh", "-c", wait, "--state", scope.State)
+	},
+	"by an id": func(t *testing.T, scope *Scope) *exec.Cmd {
+		scope.IDs = []string{fmt.Sprintf("%064x", os.Getpid())}
+		return exec.Command("sh", "-c", wait, "delete", scope.IDs[0])
+	},
+	"by its executable": func(t *testing.T, scope *Scope) *exec.Cmd {
+		program := filepath.Join(scope.Dirs[0], "cat")
+		busybox, err := exec.LookPath("busybox")
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(busybox)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, program, string(content))
+		if err := os.Chmod(program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return &exec.Cmd{Path: program, Args: []string{"cat"}}
+	},
+	"by its working directory": func(t *testing.T, scope *Scope) *exec.Cmd {
+		cmd := exec.Command("sh", "-c", wait)
+		cmd.Dir = mkdir(t, scope.Root, "bundle")
+		return cmd
+	},
+	"by its cgroup": func(t *testing.T, scope *Scope) *exec.Cmd {
+		dir := plantCgroup(t, scope, "pids")
+		return exec.Command("sh", "-c", "echo $$ >"+filepath.Join(dir, "cgroup.procs")+" && "+wait)
+	},
+	"by its root file system": func(t *testing.T, scope *Scope) *exec.Cmd {
+		file := filepath.Join(scope.State, "hosts")
+		write(t, file, "")
+		target := filepath.Join(t.TempDir(), "hosts")
+		write(t, target, "")
+		script := fmt.Sprintf(`mount --bind "$FILE" %q && unset FILE && exec sh -c %q`, target, wait)
+		cmd := exec.Command("unshare", "--mount", "sh", "-c", script)
+		cmd.Env = append(os.Environ(), "FILE="+file)
+		return cmd
+	},
+}
+
+func TestFindsProcesses(t *testing.T) {
+	for name, plant := range plants {
 		t.Run(name, func(t *testing.T) {
 			scope := newScope(t)
 			cmd := plant(t, &scope)
@@ -126,34 +128,34 @@ func TestFindsProcesses(t *testing.T) {
 			}
 		})
 	}
+}
 
-	t.Run("zombies", func(t *testing.T) {
-		scope := newScope(t)
-		// The shell becomes a program that knows of no children.
-		cmd := exec.Command("sh", "-c", "true & exec cat")
-		cmd.Dir = scope.State
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		cleanup(t, func() {
-			stdin.Close()
-			cmd.Wait()
-		})
-		want := fmt.Sprintf("a zombie of %d", cmd.Process.Pid)
-		for range 500 {
-			for _, leak := range take(t, scope) {
-				if strings.HasSuffix(leak.Detail, want) {
-					return
-				}
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		t.Errorf("the audit found no %s", want)
+func TestFindsZombies(t *testing.T) {
+	scope := newScope(t)
+	// The shell becomes a program that knows of no children.
+	cmd := exec.Command("sh", "-c", "true & exec cat")
+	cmd.Dir = scope.State
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	cleanup(t, func() {
+		stdin.Close()
+		cmd.Wait()
 	})
+	want := fmt.Sprintf("a zombie of %d", cmd.Process.Pid)
+	for range 500 {
+		for _, leak := range take(t, scope) {
+			if strings.HasSuffix(leak.Detail, want) {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("the audit found no %s", want)
 }
 
 func TestFindsCgroups(t *testing.T) {

@@ -129,73 +129,87 @@ func (s stats) minus(before stats) stats {
 func live(h *e2e.Harness, r *report) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	config, container := h.PodConfig("bench"), h.ContainerConfig("c")
-	if err := os.MkdirAll(filepath.Dir(filepath.Join(config.LogDirectory, container.LogPath)), 0o755); err != nil {
+	l := life{h: h, config: h.PodConfig("bench"), container: h.ContainerConfig("c")}
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(l.config.LogDirectory, l.container.LogPath)), 0o755); err != nil {
 		return err
 	}
-	var pod, id string
-	for _, step := range []struct {
-		name string
-		call func() error
-	}{
-		{"RunPodSandbox", func() error {
-			answer, err := h.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: config})
-			pod = answer.GetPodSandboxId()
-			return err
-		}},
-		{"CreateContainer", func() error {
-			answer, err := h.Runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: pod, Config: container, SandboxConfig: config})
-			id = answer.GetContainerId()
-			return err
-		}},
-		{"StartContainer", func() error {
-			_, err := h.Runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: id})
-			return err
-		}},
-		{"ExecSync", func() error {
-			_, err := h.Runtime.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}})
-			return err
-		}},
-		{"PodSandboxStatus", func() error {
-			_, err := h.Runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: pod})
-			return err
-		}},
-		{"ContainerStatus", func() error {
-			_, err := h.Runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: id})
-			return err
-		}},
-		{"ListPodSandbox", func() error {
-			_, err := h.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
-			return err
-		}},
-		{"ListContainers", func() error {
-			_, err := h.Runtime.ListContainers(ctx, &runtimeapi.ListContainersRequest{})
-			return err
-		}},
-		{"ListImages", func() error {
-			_, err := h.Images.ListImages(ctx, &runtimeapi.ListImagesRequest{})
-			return err
-		}},
-		{"StopContainer", func() error {
-			_, err := h.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id})
-			return err
-		}},
-		{"RemoveContainer", func() error {
-			_, err := h.Runtime.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: id})
-			return err
-		}},
-		{"StopPodSandbox", func() error {
-			_, err := h.Runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: pod})
-			return err
-		}},
-		{"RemovePodSandbox", func() error {
-			_, err := h.Runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: pod})
-			return err
-		}},
-	} {
+	for _, step := range l.steps(ctx) {
 		if err := r.time(step.name, step.call); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// A life is that of a pod with one container.
+type life struct {
+	h         *e2e.Harness
+	config    *runtimeapi.PodSandboxConfig
+	container *runtimeapi.ContainerConfig
+	pod, id   string // as soon as they are known
+}
+
+type step struct {
+	name string
+	call func() error
+}
+
+// steps are the calls of a life, in their order.
+func (l *life) steps(ctx context.Context) []step {
+	return []step{
+		{"RunPodSandbox", func() error {
+			answer, err := l.h.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: l.config})
+			l.pod = answer.GetPodSandboxId()
+			return err
+		}},
+		{"CreateContainer", func() error {
+			answer, err := l.h.Runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: l.pod, Config: l.container, SandboxConfig: l.config})
+			l.id = answer.GetContainerId()
+			return err
+		}},
+		{"StartContainer", func() error {
+			_, err := l.h.Runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: l.id})
+			return err
+		}},
+		{"ExecSync", func() error {
+			_, err := l.h.Runtime.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: l.id, Cmd: []string{"true"}})
+			return err
+		}},
+		{"PodSandboxStatus", func() error {
+			_, err := l.h.Runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: l.pod})
+			return err
+		}},
+		{"ContainerStatus", func() error {
+			_, err := l.h.Runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: l.id})
+			return err
+		}},
+		{"ListPodSandbox", func() error {
+			_, err := l.h.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+			return err
+		}},
+		{"ListContainers", func() error {
+			_, err := l.h.Runtime.ListContainers(ctx, &runtimeapi.ListContainersRequest{})
+			return err
+		}},
+		{"ListImages", func() error {
+			_, err := l.h.Images.ListImages(ctx, &runtimeapi.ListImagesRequest{})
+			return err
+		}},
+		{"StopContainer", func() error {
+			_, err := l.h.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: l.id})
+			return err
+		}},
+		{"RemoveContainer", func() error {
+			_, err := l.h.Runtime.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: l.id})
+			return err
+		}},
+		{"StopPodSandbox", func() error {
+			_, err := l.h.Runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: l.pod})
+			return err
+		}},
+		{"RemovePodSandbox", func() error {
+			_, err := l.h.Runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: l.pod})
+			return err
+		}},
+	}
 }

@@ -84,7 +84,43 @@ func (n *nodeFiles) configure(h *Harness) string {
 	h.t.Helper()
 	own := h.Registry.Host
 	for name, content := range map[string]string{
-		"registries.conf": fmt.Sprintf(`
+		"registries.conf":                       n.registries(own),
+		"registries.conf.d/000-shortnames.conf": fmt.Sprintf("[aliases]\n  \"tiny\" = \"%s/deep/down/tiny\"\n", n.copies.Host),
+		"registries.conf.d/50-insecure.conf":    n.plainHTTP(own),
+		"registries.d/default.yaml":             fmt.Sprintf("default-docker:\n  lookaside: file://%s\n", n.path("nowhere")),
+		"registries.d/lab.yaml":                 fmt.Sprintf("docker:\n  %s/signed:\n    lookaside: file://%s\n", own, n.path("signatures")),
+		"policy.json":                           n.policy(own),
+		"policies/strict.json":                  `{"default": [{"type": "reject"}]}`,
+		"auth.json":                             n.authFile(),
+		"storage.conf":                          n.storageConf(h),
+		"key.asc":                               n.publicKey(h.t),
+	} {
+		if err := os.MkdirAll(filepath.Dir(n.path(name)), 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+		h.write(n.path(name), content)
+	}
+	return fmt.Sprintf(`
+[image]
+registries_conf = %q
+registries_conf_dir = %q
+registries_dir = %q
+signature_policy = %q
+signature_policy_dir = %q
+global_auth_file = %q
+pull_retries = 0
+
+[storage]
+conf = %q
+
+[metrics]
+listen = %q
+`, n.path("registries.conf"), n.path("registries.conf.d"), n.path("registries.d"), n.path("policy.json"), n.path("policies"), n.path("auth.json"), n.path("storage.conf"), n.metrics)
+}
+
+// registries is a registries.conf with mirrors, one of which is not there, and a block.
+func (n *nodeFiles) registries(own string) string {
+	return fmt.Sprintf(`
 unqualified-search-registries = [%[1]q, %[2]q]
 short-name-mode = "permissive"
 
@@ -114,13 +150,18 @@ insecure = true
 [[registry]]
 location = "blocked.lab.test"
 blocked = true
-`, own, n.copies.Host),
-		"registries.conf.d/000-shortnames.conf": fmt.Sprintf("[aliases]\n  \"tiny\" = \"%s/deep/down/tiny\"\n", n.copies.Host),
-		"registries.conf.d/50-insecure.conf": fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n",
-			own, n.copies.Host, n.private.Host, n.unknown.Host),
-		"registries.d/default.yaml": fmt.Sprintf("default-docker:\n  lookaside: file://%s\n", n.path("nowhere")),
-		"registries.d/lab.yaml":     fmt.Sprintf("docker:\n  %s/signed:\n    lookaside: file://%s\n", own, n.path("signatures")),
-		"policy.json": fmt.Sprintf(`{
+`, own, n.copies.Host)
+}
+
+// plainHTTP allows plain HTTP to the registries of the test.
+func (n *nodeFiles) plainHTTP(own string) string {
+	return fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n\n[[registry]]\nlocation = %q\ninsecure = true\n",
+		own, n.copies.Host, n.private.Host, n.unknown.Host)
+}
+
+// policy refuses what it does not name, and wants signatures below signed.
+func (n *nodeFiles) policy(own string) string {
+	return fmt.Sprintf(`{
     "default": [{"type": "reject"}],
     "transports": {
         "docker": {
@@ -142,9 +183,12 @@ blocked = true
             "": [{"type": "insecureAcceptAnything"}]
         }
     }
-}`, own, n.path("key.asc"), n.copies.Host, n.private.Host, n.open.Host),
-		"policies/strict.json": `{"default": [{"type": "reject"}]}`,
-		"auth.json": fmt.Sprintf(`{
+}`, own, n.path("key.asc"), n.copies.Host, n.private.Host, n.open.Host)
+}
+
+// authFile is what podman login writes.
+func (n *nodeFiles) authFile() string {
+	return fmt.Sprintf(`{
 	"auths": {
 		"%s/team": {
 			"auth": %q
@@ -153,8 +197,12 @@ blocked = true
 			"auth": "bm9ib2R5OndpdGhvdXQ="
 		}
 	}
-}`, n.private.Host, base64.StdEncoding.EncodeToString([]byte("node:"+nodePassword))),
-		"storage.conf": fmt.Sprintf(`
+}`, n.private.Host, base64.StdEncoding.EncodeToString([]byte("node:"+nodePassword)))
+}
+
+// storageConf is a node's file with keys of every age.
+func (n *nodeFiles) storageConf(h *Harness) string {
+	return fmt.Sprintf(`
 [storage]
 driver = "overlay"
 runroot = %q
@@ -169,30 +217,7 @@ pull_options = {enable_partial_images = "true", use_hard_links = "false", ostree
 mountopt = "nodev"
 
 [storage.options.thinpool]
-`, filepath.Join(h.State, "containers"), h.storage()),
-		"key.asc": n.publicKey(h.t),
-	} {
-		if err := os.MkdirAll(filepath.Dir(n.path(name)), 0o755); err != nil {
-			h.t.Fatal(err)
-		}
-		h.write(n.path(name), content)
-	}
-	return fmt.Sprintf(`
-[image]
-registries_conf = %q
-registries_conf_dir = %q
-registries_dir = %q
-signature_policy = %q
-signature_policy_dir = %q
-global_auth_file = %q
-pull_retries = 0
-
-[storage]
-conf = %q
-
-[metrics]
-listen = %q
-`, n.path("registries.conf"), n.path("registries.conf.d"), n.path("registries.d"), n.path("policy.json"), n.path("policies"), n.path("auth.json"), n.path("storage.conf"), n.metrics)
+`, filepath.Join(h.State, "containers"), h.storage())
 }
 
 func (n *nodeFiles) publicKey(t testing.TB) string {

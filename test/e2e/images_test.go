@@ -25,26 +25,11 @@ func TestImages(t *testing.T) {
 	repository, _, _ := strings.Cut(tag, ":v1")
 	digest := repository + "@" + hash.String()
 
-	status := func(ref string) *runtimeapi.Image {
-		t.Helper()
-		answer, err := h.Images.ImageStatus(h.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return answer.Image
-	}
-	remove := func(ref string) {
-		t.Helper()
-		if _, err := h.Images.RemoveImage(h.Context(), &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}}); err != nil {
-			t.Fatalf("remove %s: %v", ref, err)
-		}
-	}
-
-	if found := status(tag); found != nil {
+	if found := h.ImageStatus(tag); found != nil {
 		t.Errorf("an image is there before it was pulled: %v", found)
 	}
 	id := h.Pull(tag)
-	found := status(tag)
+	found := h.ImageStatus(tag)
 	if found == nil {
 		t.Fatal("the image is not there after it was pulled")
 	}
@@ -55,7 +40,7 @@ func TestImages(t *testing.T) {
 		t.Errorf("the image's user is %q, %v; want app", found.Username, found.Uid)
 	}
 	for _, ref := range []string{id, digest} {
-		if same := status(ref); same == nil || same.Id != id {
+		if same := h.ImageStatus(ref); same == nil || same.Id != id {
 			t.Errorf("status of %s: %v", ref, same)
 		}
 	}
@@ -65,10 +50,29 @@ func TestImages(t *testing.T) {
 			t.Errorf("pulling %s gave %s, want %s", ref, again, id)
 		}
 	}
-	if found := status(id); len(found.RepoTags) != 2 {
+	if found := h.ImageStatus(id); len(found.RepoTags) != 2 {
 		t.Errorf("tags %v, want two", found.RepoTags)
 	}
 
+	imageIsListed(t, h, id, tag)
+	pod := imageRuns(t, h, id, tag)
+	imagesTakeRoom(t, h)
+
+	// Removing a name leaves the image with the other; removing the id takes it.
+	h.RemoveImage(repository + ":v2")
+	if found := h.ImageStatus(id); found == nil || !slices.Equal(found.RepoTags, []string{tag}) {
+		t.Errorf("after one of its tags was removed: %v", found)
+	}
+	pod.Remove()
+	h.RemoveImage(id)
+	if found := h.ImageStatus(tag); found != nil {
+		t.Errorf("after it was removed: %v", found)
+	}
+	h.RemoveImage(id)
+	h.RemoveImage(repository + ":v9")
+}
+
+func imageIsListed(t *testing.T, h *Harness, id, tag string) {
 	all, err := h.Images.ListImages(h.Context(), &runtimeapi.ListImagesRequest{})
 	if err != nil || len(all.Images) != 3 {
 		t.Errorf("%d images, %v; want own, busybox and tester", len(all.GetImages()), err)
@@ -77,12 +81,14 @@ func TestImages(t *testing.T) {
 	if err != nil || len(one.Images) != 1 || one.Images[0].Id != id {
 		t.Errorf("the filter gave %v, %v", one, err)
 	}
-	none, err := h.Images.ListImages(h.Context(), &runtimeapi.ListImagesRequest{Filter: &runtimeapi.ImageFilter{Image: &runtimeapi.ImageSpec{Image: repository + ":v9"}}})
+	none, err := h.Images.ListImages(h.Context(), &runtimeapi.ListImagesRequest{Filter: &runtimeapi.ImageFilter{Image: &runtimeapi.ImageSpec{Image: tag + "9"}}})
 	if err != nil || len(none.Images) != 0 {
 		t.Errorf("the filter gave %v, %v; want nothing", none, err)
 	}
+}
 
-	// What the image says counts where the container says nothing.
+// imageRuns: what the image says counts where the container says nothing.
+func imageRuns(t *testing.T, h *Harness, id, tag string) *Pod {
 	pod := h.RunPod(h.PodConfig("image"))
 	config := h.ContainerConfig("own")
 	config.Image.Image, config.Command = id, nil
@@ -91,7 +97,10 @@ func TestImages(t *testing.T) {
 	if log := pod.Log(config); len(log) != 1 || log[0].Text != "hello from /var/tmp" {
 		t.Errorf("the image's own command said %v", log)
 	}
+	return pod
+}
 
+func imagesTakeRoom(t *testing.T, h *Harness) {
 	info, err := h.Images.ImageFsInfo(h.Context(), &runtimeapi.ImageFsInfoRequest{})
 	if err != nil || len(info.ImageFilesystems) != 1 {
 		t.Fatalf("ImageFsInfo: %v, %v", info, err)
@@ -99,19 +108,6 @@ func TestImages(t *testing.T) {
 	if fs := info.ImageFilesystems[0]; fs.UsedBytes.GetValue() < 1<<20 || fs.InodesUsed.GetValue() == 0 || !strings.HasPrefix(fs.FsId.GetMountpoint(), h.Root) || fs.Timestamp == 0 {
 		t.Errorf("ImageFsInfo: %v", fs)
 	}
-
-	// Removing a name leaves the image with the other; removing the id takes it.
-	remove(repository + ":v2")
-	if found := status(id); found == nil || !slices.Equal(found.RepoTags, []string{tag}) {
-		t.Errorf("after one of its tags was removed: %v", found)
-	}
-	pod.Remove()
-	remove(id)
-	if found := status(tag); found != nil {
-		t.Errorf("after it was removed: %v", found)
-	}
-	remove(id)
-	remove(repository + ":v9")
 }
 
 func TestRemoveImageInUse(t *testing.T) {

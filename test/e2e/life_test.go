@@ -26,6 +26,30 @@ func TestLife(t *testing.T) {
 		t.Errorf("the pod's address is %q, want one of the bridge's", pod.IP())
 	}
 
+	containerLives(t, h, pod, ip)
+
+	pod.Stop()
+	if state := pod.Status().Status.State; state != runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
+		t.Errorf("the pod is %s after StopPodSandbox", state)
+	}
+	events := h.Stele("events", pod.ID)
+	for _, event := range []string{"SandboxRequested", "NetworkAttached", "SandboxReady", "NetworkDetached", "SandboxStopped"} {
+		if !strings.Contains(events, event) {
+			t.Errorf("the pod's history has no %s:\n%s", event, events)
+		}
+	}
+	pod.Remove()
+	if list, err := h.Runtime.ListPodSandbox(h.Context(), &runtimeapi.ListPodSandboxRequest{}); err != nil || len(list.Items) != 0 {
+		t.Errorf("after RemovePodSandbox there are %v, %v", list, err)
+	}
+	// The history is there when the pod is gone.
+	if events := h.Stele("events", pod.ID); !strings.Contains(events, "SandboxRemoved") {
+		t.Errorf("the history of a removed pod doesn't say so:\n%s", events)
+	}
+}
+
+// containerLives is the whole life of a container in a pod that lives on.
+func containerLives(t *testing.T, h *Harness, pod *Pod, ip netip.Addr) {
 	container := h.TesterConfig("server", "serve", ":8080")
 	id := pod.Create(container)
 	created := h.ContainerStatus(id)
@@ -39,7 +63,7 @@ func TestLife(t *testing.T) {
 	}
 	if running.Metadata.Name != "server" || running.Image.GetImage() != h.Tester || running.ImageRef == "" ||
 		running.Labels["container"] != "server" || running.Annotations["note"] != "of server" ||
-		running.LogPath != config.LogDirectory+"/server/0.log" {
+		running.LogPath != pod.Config.LogDirectory+"/server/0.log" {
 		t.Errorf("the container's status is not what was asked for: %v", running)
 	}
 	h.Reachable(ip.String() + ":8080").Close()
@@ -63,25 +87,6 @@ func TestLife(t *testing.T) {
 	h.RemoveContainer(id)
 	if list, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{}); err != nil || len(list.Containers) != 0 {
 		t.Errorf("after RemoveContainer there are %v, %v", list, err)
-	}
-
-	pod.Stop()
-	if state := pod.Status().Status.State; state != runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
-		t.Errorf("the pod is %s after StopPodSandbox", state)
-	}
-	events := h.Stele("events", pod.ID)
-	for _, event := range []string{"SandboxRequested", "NetworkAttached", "SandboxReady", "NetworkDetached", "SandboxStopped"} {
-		if !strings.Contains(events, event) {
-			t.Errorf("the pod's history has no %s:\n%s", event, events)
-		}
-	}
-	pod.Remove()
-	if list, err := h.Runtime.ListPodSandbox(h.Context(), &runtimeapi.ListPodSandboxRequest{}); err != nil || len(list.Items) != 0 {
-		t.Errorf("after RemovePodSandbox there are %v, %v", list, err)
-	}
-	// The history is there when the pod is gone.
-	if events := h.Stele("events", pod.ID); !strings.Contains(events, "SandboxRemoved") {
-		t.Errorf("the history of a removed pod doesn't say so:\n%s", events)
 	}
 }
 

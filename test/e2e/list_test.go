@@ -40,15 +40,7 @@ func TestListFilters(t *testing.T) {
 	}
 	for name, c := range containers {
 		t.Run("containers/"+name, func(t *testing.T) {
-			answer, err := h.Runtime.ListContainers(h.Context(), &runtimeapi.ListContainersRequest{Filter: c.filter})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for _, c := range answer.Containers {
-				got = append(got, c.Id)
-			}
-			sameSet(t, got, c.want)
+			sameSet(t, h.In(t).containersBy(c.filter), c.want)
 		})
 	}
 
@@ -68,15 +60,7 @@ func TestListFilters(t *testing.T) {
 	}
 	for name, c := range pods {
 		t.Run("pods/"+name, func(t *testing.T) {
-			answer, err := h.Runtime.ListPodSandbox(h.Context(), &runtimeapi.ListPodSandboxRequest{Filter: c.filter})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for _, p := range answer.Items {
-				got = append(got, p.Id)
-			}
-			sameSet(t, got, c.want)
+			sameSet(t, h.In(t).podsBy(c.filter), c.want)
 		})
 	}
 
@@ -84,6 +68,34 @@ func TestListFilters(t *testing.T) {
 	if status := h.ContainerStatus(running[:12]); status.Id != running {
 		t.Errorf("the status of a shortened id is of %s", status.Id)
 	}
+}
+
+// containersBy lists the ids of the containers that a filter lets through.
+func (c *Client) containersBy(filter *runtimeapi.ContainerFilter) []string {
+	c.t.Helper()
+	answer, err := c.Runtime.ListContainers(c.Context(), &runtimeapi.ListContainersRequest{Filter: filter})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var ids []string
+	for _, listed := range answer.Containers {
+		ids = append(ids, listed.Id)
+	}
+	return ids
+}
+
+// podsBy lists the ids of the pods that a filter lets through.
+func (c *Client) podsBy(filter *runtimeapi.PodSandboxFilter) []string {
+	c.t.Helper()
+	answer, err := c.Runtime.ListPodSandbox(c.Context(), &runtimeapi.ListPodSandboxRequest{Filter: filter})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var ids []string
+	for _, listed := range answer.Items {
+		ids = append(ids, listed.Id)
+	}
+	return ids
 }
 
 func containerIn(state runtimeapi.ContainerState) *runtimeapi.ContainerFilter {

@@ -17,101 +17,102 @@ func TestLogs(t *testing.T) {
 	h := New(t, programs, Options{})
 	pod := h.RunPod(h.PodConfig("logs"))
 
-	t.Run("content", func(t *testing.T) {
-		h := h.In(t)
-		// Two streams in turn, a line with blanks, an empty one, one without its end.
-		config := h.ContainerConfig("content", "sh", "-c",
-			"echo one; sleep 0.2; echo two >&2; sleep 0.2; echo ' three  four '; echo; printf five")
-		id := pod.Run(config)
-		h.WaitExit(id)
-		var got []string
-		for _, l := range pod.Log(config) {
-			got = append(got, l.Stream+" "+l.Tag+" "+l.Text)
-		}
-		want := []string{"stdout F one", "stderr F two", "stdout F  three  four ", "stdout F ", "stdout P five"}
-		// The kubelet reads an unterminated last line whichever way it is tagged.
-		if n := len(got); n > 0 && got[n-1] == "stdout F five" {
-			got[n-1] = "stdout P five"
-		}
-		if strings.Join(got, "|") != strings.Join(want, "|") {
-			t.Errorf("the log is %q, want %q", got, want)
-		}
-		info, err := os.Stat(filepath.Join(pod.Config.LogDirectory, config.LogPath))
-		if err != nil || info.Mode().Perm() != 0o640 {
-			t.Errorf("the log's mode is %v, %v; want 0640", info.Mode(), err)
-		}
-	})
+	t.Run("content", func(t *testing.T) { logContent(t, h.In(t), pod) })
+	t.Run("times ascend", func(t *testing.T) { logTimesAscend(t, h.In(t), pod) })
+	t.Run("long lines are cut", func(t *testing.T) { logLongLinesAreCut(t, h.In(t), pod) })
+	t.Run("no log path", func(t *testing.T) { logWithoutPath(t, h.In(t), pod) })
+	t.Run("reopen", func(t *testing.T) { logReopen(t, h.In(t), pod) })
+}
 
-	t.Run("times ascend", func(t *testing.T) {
-		h := h.In(t)
-		config := h.ContainerConfig("times", "seq", "5000")
-		h.WaitExit(pod.Run(config))
-		lines := pod.Log(config)
-		if len(lines) != 5000 {
-			t.Fatalf("%d lines, want 5000", len(lines))
-		}
-		for i := range lines {
-			if lines[i].Text != strconv.Itoa(i+1) || lines[i].Tag != "F" {
-				t.Fatalf("line %d is %+v", i+1, lines[i])
-			}
-			if i > 0 && lines[i].Time.Before(lines[i-1].Time) {
-				t.Fatalf("line %d is older than the one before", i+1)
-			}
-		}
-	})
+func logContent(t *testing.T, h *Harness, pod *Pod) {
+	// Two streams in turn, a line with blanks, an empty one, one without its end.
+	config := h.ContainerConfig("content", "sh", "-c",
+		"echo one; sleep 0.2; echo two >&2; sleep 0.2; echo ' three  four '; echo; printf five")
+	id := pod.Run(config)
+	h.WaitExit(id)
+	var got []string
+	for _, l := range pod.Log(config) {
+		got = append(got, l.Stream+" "+l.Tag+" "+l.Text)
+	}
+	want := []string{"stdout F one", "stderr F two", "stdout F  three  four ", "stdout F ", "stdout P five"}
+	// The kubelet reads an unterminated last line whichever way it is tagged.
+	if n := len(got); n > 0 && got[n-1] == "stdout F five" {
+		got[n-1] = "stdout P five"
+	}
+	if strings.Join(got, "|") != strings.Join(want, "|") {
+		t.Errorf("the log is %q, want %q", got, want)
+	}
+	info, err := os.Stat(filepath.Join(pod.Config.LogDirectory, config.LogPath))
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the log's mode is %v, %v; want 0640", info.Mode(), err)
+	}
+}
 
-	t.Run("long lines are cut", func(t *testing.T) {
-		h := h.In(t)
-		config := h.TesterConfig("long", "flood", "100000")
-		h.WaitExit(pod.Run(config))
-		var total int
-		for _, l := range pod.Log(config) {
-			if len(l.Text) > 16<<10 {
-				t.Errorf("a record has %d bytes of content, want at most 16 KiB", len(l.Text))
-			}
-			total += len(l.Text)
+func logTimesAscend(t *testing.T, h *Harness, pod *Pod) {
+	config := h.ContainerConfig("times", "seq", "5000")
+	h.WaitExit(pod.Run(config))
+	lines := pod.Log(config)
+	if len(lines) != 5000 {
+		t.Fatalf("%d lines, want 5000", len(lines))
+	}
+	for i := range lines {
+		if lines[i].Text != strconv.Itoa(i+1) || lines[i].Tag != "F" {
+			t.Fatalf("line %d is %+v", i+1, lines[i])
 		}
-		if total != 100000 {
-			t.Errorf("%d bytes in the log, want 100000", total)
+		if i > 0 && lines[i].Time.Before(lines[i-1].Time) {
+			t.Fatalf("line %d is older than the one before", i+1)
 		}
-	})
+	}
+}
 
-	t.Run("no log path", func(t *testing.T) {
-		h := h.In(t)
-		config := h.ContainerConfig("quiet", "seq", "100000")
-		config.LogPath = ""
-		if code := h.WaitExit(pod.Run(config)).ExitCode; code != 0 {
-			t.Errorf("a container whose output is dropped ended with %d", code)
+func logLongLinesAreCut(t *testing.T, h *Harness, pod *Pod) {
+	config := h.TesterConfig("long", "flood", "100000")
+	h.WaitExit(pod.Run(config))
+	var total int
+	for _, l := range pod.Log(config) {
+		if len(l.Text) > 16<<10 {
+			t.Errorf("a record has %d bytes of content, want at most 16 KiB", len(l.Text))
 		}
-	})
+		total += len(l.Text)
+	}
+	if total != 100000 {
+		t.Errorf("%d bytes in the log, want 100000", total)
+	}
+}
 
-	t.Run("reopen", func(t *testing.T) {
-		h := h.In(t)
-		config := h.TesterConfig("reopen", "count")
-		id := pod.Run(config)
-		path := filepath.Join(pod.Config.LogDirectory, config.LogPath)
-		const rounds = 5
-		for round := range rounds {
-			h.Eventually("the log grows", func() bool { return len(h.ReadLog(path)) > 5 })
-			if err := os.Rename(path, fmt.Sprintf("%s.%d", path, round)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := h.Runtime.ReopenContainerLog(h.Context(), &runtimeapi.ReopenContainerLogRequest{ContainerId: id}); err != nil {
-				t.Fatal(err)
-			}
-		}
+func logWithoutPath(t *testing.T, h *Harness, pod *Pod) {
+	config := h.ContainerConfig("quiet", "seq", "100000")
+	config.LogPath = ""
+	if code := h.WaitExit(pod.Run(config)).ExitCode; code != 0 {
+		t.Errorf("a container whose output is dropped ended with %d", code)
+	}
+}
+
+func logReopen(t *testing.T, h *Harness, pod *Pod) {
+	config := h.TesterConfig("reopen", "count")
+	id := pod.Run(config)
+	path := filepath.Join(pod.Config.LogDirectory, config.LogPath)
+	const rounds = 5
+	for round := range rounds {
 		h.Eventually("the log grows", func() bool { return len(h.ReadLog(path)) > 5 })
-		h.StopContainer(id, 0)
-		var all []LogLine
-		for round := range rounds {
-			all = append(all, h.ReadLog(fmt.Sprintf("%s.%d", path, round))...)
+		if err := os.Rename(path, fmt.Sprintf("%s.%d", path, round)); err != nil {
+			t.Fatal(err)
 		}
-		for i, l := range append(all, h.ReadLog(path)...) {
-			if l.Text != strconv.Itoa(i) {
-				t.Fatalf("record %d over all files is %q: lost or doubled", i, l.Text)
-			}
+		if _, err := h.Runtime.ReopenContainerLog(h.Context(), &runtimeapi.ReopenContainerLogRequest{ContainerId: id}); err != nil {
+			t.Fatal(err)
 		}
-		_, err := h.Runtime.ReopenContainerLog(h.Context(), &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
-		h.Refused(err, codes.FailedPrecondition)
-	})
+	}
+	h.Eventually("the log grows", func() bool { return len(h.ReadLog(path)) > 5 })
+	h.StopContainer(id, 0)
+	var all []LogLine
+	for round := range rounds {
+		all = append(all, h.ReadLog(fmt.Sprintf("%s.%d", path, round))...)
+	}
+	for i, l := range append(all, h.ReadLog(path)...) {
+		if l.Text != strconv.Itoa(i) {
+			t.Fatalf("record %d over all files is %q: lost or doubled", i, l.Text)
+		}
+	}
+	_, err := h.Runtime.ReopenContainerLog(h.Context(), &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
+	h.Refused(err, codes.FailedPrecondition)
 }

@@ -23,15 +23,7 @@ func TestKillWhilePodsRun(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
 	trigger := filepath.Join(h.Share, "trigger")
-
-	shared := h.PodConfig("shared")
-	shared.Linux.SecurityContext.NamespaceOptions.Pid = runtimeapi.NamespaceMode_POD
-	hostNetwork := h.PodConfig("hostnet")
-	hostNetwork.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
-	var pods []*Pod
-	for _, config := range []*runtimeapi.PodSandboxConfig{h.PodConfig("plain"), shared, hostNetwork} {
-		pods = append(pods, h.RunPod(config))
-	}
+	pods := podsOfEveryKind(h)
 	var running, ending []string
 	counter := h.TesterConfig("counter", "count")
 	for i, pod := range pods {
@@ -78,6 +70,43 @@ func TestKillWhilePodsRun(t *testing.T) {
 	for _, id := range ending {
 		delete(after, id)
 	}
+	expectUnchanged(t, before, after)
+	for _, id := range running {
+		if pid := h.ContainerPID(id); pid != pids[id] {
+			t.Errorf("container %s has pid %d, had %d", id, pid, pids[id])
+		}
+		h.Exec(id, "/tester", "report")
+	}
+	for i, pod := range pods {
+		countsToItsEnd(t, h, running[i], filepath.Join(pod.Config.LogDirectory, counter.LogPath))
+	}
+	// What was created before is started after.
+	h.StartContainer(created)
+	h.Exec(created, "true")
+	if ip := pods[0].IP(); ip != "" {
+		server := pods[0].Run(h.TesterConfig("server", "serve", ":8080"))
+		h.Reachable(ip + ":8080").Close()
+		h.RemoveContainer(server)
+	}
+}
+
+// podsOfEveryKind runs a plain pod, one with a PID namespace of its own, and one in the
+// node's network.
+func podsOfEveryKind(h *Harness) []*Pod {
+	shared := h.PodConfig("shared")
+	shared.Linux.SecurityContext.NamespaceOptions.Pid = runtimeapi.NamespaceMode_POD
+	hostNetwork := h.PodConfig("hostnet")
+	hostNetwork.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
+	var pods []*Pod
+	for _, config := range []*runtimeapi.PodSandboxConfig{h.PodConfig("plain"), shared, hostNetwork} {
+		pods = append(pods, h.RunPod(config))
+	}
+	return pods
+}
+
+// expectUnchanged compares what everything told before a restart and after it.
+func expectUnchanged(t *testing.T, before, after map[string]proto.Message) {
+	t.Helper()
 	for id, want := range before {
 		if got, ok := after[id]; !ok || !proto.Equal(got, want) {
 			t.Errorf("after the restart %s is\n%v\nwant\n%v", id, got, want)
@@ -87,33 +116,22 @@ func TestKillWhilePodsRun(t *testing.T) {
 	for id, extra := range after {
 		t.Errorf("after the restart there is %s: %v", id, extra)
 	}
-	for _, id := range running {
-		if pid := h.ContainerPID(id); pid != pids[id] {
-			t.Errorf("container %s has pid %d, had %d", id, pid, pids[id])
-		}
-		h.Exec(id, "/tester", "report")
-	}
-	for i, pod := range pods {
-		log := filepath.Join(pod.Config.LogDirectory, counter.LogPath)
-		had := len(h.ReadLog(log))
-		h.Eventually("the log grows after the restart", func() bool { return len(h.ReadLog(log)) > had })
-		h.StopContainer(running[i], 0)
-		for n, line := range h.ReadLog(log) {
-			if line.Text != strconv.Itoa(n) {
-				t.Fatalf("record %d is %q: lost or doubled", n, line.Text)
-			}
-		}
-		if code := h.ContainerStatus(running[i]).ExitCode; code != 137 {
-			t.Errorf("a container that was killed after the restart ended with %d", code)
+}
+
+// countsToItsEnd stops a container that counts, whose log must go on until then and have
+// every number.
+func countsToItsEnd(t *testing.T, h *Harness, id, log string) {
+	t.Helper()
+	had := len(h.ReadLog(log))
+	h.Eventually("the log grows after the restart", func() bool { return len(h.ReadLog(log)) > had })
+	h.StopContainer(id, 0)
+	for n, line := range h.ReadLog(log) {
+		if line.Text != strconv.Itoa(n) {
+			t.Fatalf("record %d is %q: lost or doubled", n, line.Text)
 		}
 	}
-	// What was created before is started after.
-	h.StartContainer(created)
-	h.Exec(created, "true")
-	if ip := pods[0].IP(); ip != "" {
-		server := pods[0].Run(h.TesterConfig("server", "serve", ":8080"))
-		h.Reachable(ip + ":8080").Close()
-		h.RemoveContainer(server)
+	if code := h.ContainerStatus(id).ExitCode; code != 137 {
+		t.Errorf("a container that was killed after the restart ended with %d", code)
 	}
 }
 
@@ -181,23 +199,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 	t.Logf("STELE_E2E_SEED=%d STELE_E2E_ROUNDS=%d", seed, rounds)
 	random := rand.New(rand.NewPCG(seed, 0))
 
-	// How long the calls take here at best is measured, so that the kill comes in
-	// their middle whatever the machine.
-	whole := map[string]time.Duration{}
-	for range 3 {
-		k := kubelet{h: h, config: h.PodConfig("measure"), container: h.ContainerConfig("c")}
-		for _, step := range k.steps() {
-			begun := time.Now()
-			if err := step.call(); err != nil {
-				t.Fatalf("%s: %v", step.name, err)
-			}
-			took := time.Since(begun)
-			if best, measured := whole[step.name]; !measured || took < best {
-				whole[step.name] = took
-			}
-		}
-	}
-
+	whole := quickest(t, h)
 	for round := range rounds {
 		k := kubelet{h: h, config: h.PodConfig(fmt.Sprintf("round%d", round)), container: h.ContainerConfig("c")}
 		steps := k.steps()
@@ -248,6 +250,27 @@ func TestKillAtAnyMoment(t *testing.T) {
 		}
 		h.removePod(id)
 	}
+}
+
+// quickest measures how long each step takes here at best, so that a kill comes in its
+// middle whatever the machine.
+func quickest(t *testing.T, h *Harness) map[string]time.Duration {
+	t.Helper()
+	whole := map[string]time.Duration{}
+	for range 3 {
+		k := kubelet{h: h, config: h.PodConfig("measure"), container: h.ContainerConfig("c")}
+		for _, step := range k.steps() {
+			begun := time.Now()
+			if err := step.call(); err != nil {
+				t.Fatalf("%s: %v", step.name, err)
+			}
+			took := time.Since(begun)
+			if best, measured := whole[step.name]; !measured || took < best {
+				whole[step.name] = took
+			}
+		}
+	}
+	return whole
 }
 
 func fromEnvironment(t *testing.T, name string, otherwise uint64) uint64 {

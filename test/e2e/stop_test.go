@@ -51,98 +51,108 @@ func TestStopContainer(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
 	pod := h.RunPod(h.PodConfig("stop"))
-	ready := func(h *Harness, config *runtimeapi.ContainerConfig) {
-		h.Eventually("the container handles signals", func() bool { return len(pod.Log(config)) > 0 })
-	}
 
-	t.Run("handles the signal", func(t *testing.T) {
-		h := h.In(t)
-		config := h.TesterConfig("polite", "term", "3")
-		id := pod.Run(config)
-		ready(h, config)
-		h.StopContainer(id, 100)
-		if code := h.ContainerStatus(id).ExitCode; code != 3 {
-			t.Errorf("exit code %d, want its own 3", code)
-		}
-	})
-	t.Run("ignores the signal", func(t *testing.T) {
-		h := h.In(t)
-		config := h.TesterConfig("stubborn", "term", "-1")
-		id := pod.Run(config)
-		ready(h, config)
-		h.StopContainer(id, 1)
-		if code := h.ContainerStatus(id).ExitCode; code != 137 {
-			t.Errorf("exit code %d, want 137", code)
-		}
-		if log := pod.Log(config); len(log) != 2 || log[1].Text != "terminated" {
-			t.Errorf("it didn't get the signal before it was killed: %v", log)
-		}
-	})
-	t.Run("no grace", func(t *testing.T) {
-		h := h.In(t)
-		config := h.TesterConfig("sudden", "term", "3")
-		id := pod.Run(config)
-		ready(h, config)
-		h.StopContainer(id, 0)
-		if code := h.ContainerStatus(id).ExitCode; code != 137 {
-			t.Errorf("exit code %d, want 137", code)
-		}
-	})
-	t.Run("stop signal of the configuration", func(t *testing.T) {
-		h := h.In(t)
-		config := h.ContainerConfig("custom", "sh", "-c", "trap 'exit 12' USR1; echo ready; while :; do sleep 0.05; done")
-		config.StopSignal = runtimeapi.Signal_SIGNAL_SIGUSR1
-		id := pod.Run(config)
-		ready(h, config)
-		h.StopContainer(id, 100)
-		if code := h.ContainerStatus(id).ExitCode; code != 12 {
-			t.Errorf("exit code %d, want 12", code)
-		}
-	})
-	// A caller that goes away takes its escalation with it, as containerd's
-	// TestContainerStopCancellation asks.
-	t.Run("a caller that goes away", func(t *testing.T) {
-		h := h.In(t)
-		config := h.TesterConfig("reprieved", "term", "-1")
-		id := pod.Run(config)
-		ready(h, config)
-		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
-		defer cancel()
-		_, err := h.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: 2})
-		h.Refused(err, codes.DeadlineExceeded)
-		// Long after the two seconds it runs.
-		time.Sleep(4 * time.Second)
-		if state := h.ContainerStatus(id).State; state != runtimeapi.ContainerState_CONTAINER_RUNNING {
-			t.Errorf("the container is %s, although nobody waits for its end", state)
-		}
-		h.StopContainer(id, 0)
-	})
-	t.Run("twice", func(t *testing.T) {
-		h := h.In(t)
-		config := h.TesterConfig("twice", "term", "0")
-		id := pod.Run(config)
-		ready(h, config)
-		h.StopContainer(id, 100)
-		h.StopContainer(id, 100)
-		h.RemoveContainer(id)
-		h.StopContainer(id, 100)
-		h.RemoveContainer(id)
-	})
-	t.Run("never started", func(t *testing.T) {
-		h := h.In(t)
-		id := pod.Create(h.ContainerConfig("fresh"))
-		h.StopContainer(id, 1)
-		h.RemoveContainer(id)
-	})
-	t.Run("remove while it runs", func(t *testing.T) {
-		h := h.In(t)
-		id := pod.Run(h.TesterConfig("busy", "term", "-1"))
-		h.RemoveContainer(id)
-		_, err := h.Runtime.ContainerStatus(h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id})
-		if status.Code(err) != codes.NotFound {
-			t.Errorf("the status of a removed container: %v", err)
-		}
-	})
+	t.Run("handles the signal", func(t *testing.T) { stopHandlesTheSignal(t, h.In(t), pod) })
+	t.Run("ignores the signal", func(t *testing.T) { stopIgnoresTheSignal(t, h.In(t), pod) })
+	t.Run("no grace", func(t *testing.T) { stopWithoutGrace(t, h.In(t), pod) })
+	t.Run("stop signal of the configuration", func(t *testing.T) { stopByConfiguredSignal(t, h.In(t), pod) })
+	t.Run("a caller that goes away", func(t *testing.T) { stopWhoseCallerGoesAway(t, h.In(t), pod) })
+	t.Run("twice", func(t *testing.T) { stopTwice(h.In(t), pod) })
+	t.Run("never started", func(t *testing.T) { stopNeverStarted(h.In(t), pod) })
+	t.Run("remove while it runs", func(t *testing.T) { removeWhileItRuns(t, h.In(t), pod) })
+}
+
+func handlesSignals(h *Harness, pod *Pod, config *runtimeapi.ContainerConfig) {
+	h.t.Helper()
+	h.Eventually("the container handles signals", func() bool { return len(pod.Log(config)) > 0 })
+}
+
+func stopHandlesTheSignal(t *testing.T, h *Harness, pod *Pod) {
+	config := h.TesterConfig("polite", "term", "3")
+	id := pod.Run(config)
+	handlesSignals(h, pod, config)
+	h.StopContainer(id, 100)
+	if code := h.ContainerStatus(id).ExitCode; code != 3 {
+		t.Errorf("exit code %d, want its own 3", code)
+	}
+}
+
+func stopIgnoresTheSignal(t *testing.T, h *Harness, pod *Pod) {
+	config := h.TesterConfig("stubborn", "term", "-1")
+	id := pod.Run(config)
+	handlesSignals(h, pod, config)
+	h.StopContainer(id, 1)
+	if code := h.ContainerStatus(id).ExitCode; code != 137 {
+		t.Errorf("exit code %d, want 137", code)
+	}
+	if log := pod.Log(config); len(log) != 2 || log[1].Text != "terminated" {
+		t.Errorf("it didn't get the signal before it was killed: %v", log)
+	}
+}
+
+func stopWithoutGrace(t *testing.T, h *Harness, pod *Pod) {
+	config := h.TesterConfig("sudden", "term", "3")
+	id := pod.Run(config)
+	handlesSignals(h, pod, config)
+	h.StopContainer(id, 0)
+	if code := h.ContainerStatus(id).ExitCode; code != 137 {
+		t.Errorf("exit code %d, want 137", code)
+	}
+}
+
+func stopByConfiguredSignal(t *testing.T, h *Harness, pod *Pod) {
+	config := h.ContainerConfig("custom", "sh", "-c", "trap 'exit 12' USR1; echo ready; while :; do sleep 0.05; done")
+	config.StopSignal = runtimeapi.Signal_SIGNAL_SIGUSR1
+	id := pod.Run(config)
+	handlesSignals(h, pod, config)
+	h.StopContainer(id, 100)
+	if code := h.ContainerStatus(id).ExitCode; code != 12 {
+		t.Errorf("exit code %d, want 12", code)
+	}
+}
+
+// A caller that goes away takes its escalation with it, as containerd's
+// TestContainerStopCancellation asks.
+func stopWhoseCallerGoesAway(t *testing.T, h *Harness, pod *Pod) {
+	config := h.TesterConfig("reprieved", "term", "-1")
+	id := pod.Run(config)
+	handlesSignals(h, pod, config)
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	_, err := h.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: 2})
+	h.Refused(err, codes.DeadlineExceeded)
+	// Long after the two seconds it runs.
+	time.Sleep(4 * time.Second)
+	if state := h.ContainerStatus(id).State; state != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("the container is %s, although nobody waits for its end", state)
+	}
+	h.StopContainer(id, 0)
+}
+
+func stopTwice(h *Harness, pod *Pod) {
+	config := h.TesterConfig("twice", "term", "0")
+	id := pod.Run(config)
+	handlesSignals(h, pod, config)
+	h.StopContainer(id, 100)
+	h.StopContainer(id, 100)
+	h.RemoveContainer(id)
+	h.StopContainer(id, 100)
+	h.RemoveContainer(id)
+}
+
+func stopNeverStarted(h *Harness, pod *Pod) {
+	id := pod.Create(h.ContainerConfig("fresh"))
+	h.StopContainer(id, 1)
+	h.RemoveContainer(id)
+}
+
+func removeWhileItRuns(t *testing.T, h *Harness, pod *Pod) {
+	id := pod.Run(h.TesterConfig("busy", "term", "-1"))
+	h.RemoveContainer(id)
+	_, err := h.Runtime.ContainerStatus(h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id})
+	if status.Code(err) != codes.NotFound {
+		t.Errorf("the status of a removed container: %v", err)
+	}
 }
 
 // The kubelet restarts a container as a new one with the next attempt.
