@@ -134,26 +134,19 @@ func (p *Puller) PullArtifact(ctx context.Context, request ArtifactRequest) (Art
 
 // pullArtifact fetches an artifact of which the full name is known.
 func (j *job) pullArtifact(ctx context.Context, name reference.Named) (artifact Artifact, err error) {
-	err = j.p.again(ctx, func() error {
+	err = j.fromSources(ctx, name, func(system *imagetypes.SystemContext) error {
 		w := watch(ctx, j.p.options.StallTimeout)
 		defer w.stop()
-		artifact, err = j.fetchArtifact(w, name)
+		artifact, err = j.fetchArtifact(w, name, system)
 		return w.explain(err)
 	})
 	return artifact, err
 }
 
-func (j *job) fetchArtifact(ctx *watched, name reference.Named) (_ Artifact, err error) {
-	if err := j.notBlocked(name); err != nil {
-		return Artifact{}, err
-	}
+func (j *job) fetchArtifact(ctx *watched, name reference.Named, system *imagetypes.SystemContext) (_ Artifact, err error) {
 	ref, err := docker.NewReference(name)
 	if err != nil {
 		return Artifact{}, fmt.Errorf("%w: %w", ErrInvalidReference, err)
-	}
-	system, err := j.systemFor(name)
-	if err != nil {
-		return Artifact{}, err
 	}
 	source, err := ref.NewImageSource(ctx, system)
 	if err != nil {

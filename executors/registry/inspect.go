@@ -106,19 +106,23 @@ func (j *job) inspectRemote(ctx context.Context, tags bool, name string) (Inspec
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalidReference, err)
 		}
-		if err := j.notBlocked(name); err != nil {
+		err = j.fromSources(ctx, name, func(system *imagetypes.SystemContext) error {
+			w := watch(ctx, j.p.options.StallTimeout)
+			defer w.stop()
+			inspection, err = inspect(w, system, source)
+			inspection.Name = name.String()
+			return w.explain(err)
+		})
+		if err != nil || !tags {
 			return err
 		}
+		// Tags are the registry's own, not its mirrors'.
 		system, err := j.systemFor(name)
 		if err != nil {
 			return err
 		}
 		return j.p.again(ctx, func() error {
-			inspection, err = inspect(ctx, system, source)
-			if err == nil && tags {
-				inspection.Tags, inspection.MoreTags, err = listTags(ctx, system, source)
-			}
-			inspection.Name = name.String()
+			inspection.Tags, inspection.MoreTags, err = listTags(ctx, system, source)
 			return err
 		})
 	})

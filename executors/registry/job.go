@@ -26,6 +26,7 @@ type job struct {
 	keys    *config.DecryptConfig
 	news    *reporter
 	names   []reference.Named // that were tried
+	temp    string            // a directory that goes with the job
 	undo    []func()
 }
 
@@ -59,7 +60,7 @@ func (j *job) prepare() error {
 	if err != nil {
 		return fmt.Errorf("make a temporary directory: %w", err)
 	}
-	j.system.BigFilesTemporaryDir = temp
+	j.temp, j.system.BigFilesTemporaryDir = temp, temp
 	j.undo = append(j.undo, func() {
 		if err := os.RemoveAll(temp); err != nil {
 			j.p.log.Warn("temporary files of a pull could not be removed", "error", err)

@@ -176,18 +176,11 @@ func (j *job) pull(ctx context.Context, name reference.Named) (Pulled, error) {
 	if err != nil {
 		return Pulled{}, fmt.Errorf("%w: %w", ErrInvalidReference, err)
 	}
-	if err := j.notBlocked(name); err != nil {
-		return Pulled{}, err
-	}
-	system, err := j.systemFor(name)
-	if err != nil {
-		return Pulled{}, err
-	}
 	var (
 		made  copied
 		bytes uint64
 	)
-	err = j.p.again(ctx, func() (err error) {
+	err = j.fromSources(ctx, name, func(system *imagetypes.SystemContext) (err error) {
 		made, err = j.copyUndisturbed(ctx, transfer{name: name, source: source, system: system})
 		bytes += made.bytes
 		return err
