@@ -143,12 +143,12 @@ func (n *node) look(ctx context.Context, p *pod) (state, ip string, pid int, err
 		return "", "", 0, fmt.Errorf("status of the container: %w", err)
 	}
 	var info struct {
-		Process struct{ PID int }
+		Creation struct{ Process struct{ PID int } }
 	}
 	if err := json.Unmarshal([]byte(container.Info["info"]), &info); err != nil {
 		return "", "", 0, fmt.Errorf("status of the container: its information: %w", err)
 	}
-	return container.Status.State.String(), status.Status.GetNetwork().GetIp(), info.Process.PID, nil
+	return container.Status.State.String(), status.Status.GetNetwork().GetIp(), info.Creation.Process.PID, nil
 }
 
 // compare shows that the pod is what it was.

@@ -127,12 +127,12 @@ func (c *Client) ContainerPID(id string) int {
 		c.t.Fatalf("status of container %s: %v", id, err)
 	}
 	var info struct {
-		Process struct{ PID int }
+		Creation struct{ Process struct{ PID int } }
 	}
-	if err := json.Unmarshal([]byte(answer.Info["info"]), &info); err != nil || info.Process.PID <= 0 {
+	if err := json.Unmarshal([]byte(answer.Info["info"]), &info); err != nil || info.Creation.Process.PID <= 0 {
 		c.t.Fatalf("the verbose status of container %s has no pid: %v in %q", id, err, answer.Info)
 	}
-	return info.Process.PID
+	return info.Creation.Process.PID
 }
 
 // WaitExit waits for a container's end.
