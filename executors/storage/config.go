@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -46,8 +48,14 @@ func (c *catalog) config(ctx context.Context, record *library.Image) (*imagespec
 	if err := errors.Join(err, image.Close()); err != nil {
 		return nil, nil, fmt.Errorf("read its configuration: %w", err)
 	}
+	maps.DeleteFunc(config.Config.Volumes, func(path string, _ struct{}) bool { return isNoVolume(path) })
 	return config, annotations, nil
 }
+
+// isNoVolume says whether a VOLUME is the root file system, or nothing: builders let both
+// through, as an empty variable in a Dockerfile makes them, and other runtimes pass over
+// them.
+func isNoVolume(path string) bool { return filepath.Clean("/"+path) == "/" }
 
 func manifestAnnotations(ctx context.Context, image imagetypes.Image) (map[string]string, error) {
 	content, mediaType, err := image.Manifest(ctx)

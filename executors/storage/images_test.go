@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -251,5 +252,19 @@ func TestRunsAs(t *testing.T) {
 		if got != want.uid || name != want.name {
 			t.Errorf("user %q runs as %d, %q; want %d, %q", user, got, name, want.uid, want.name)
 		}
+	}
+}
+
+// TestVolumesThatAreNone: a VOLUME that is empty, or the root, is passed over.
+func TestVolumesThatAreNone(t *testing.T) {
+	server := images.Registry(t)
+	s := open(t, dirs(t))
+	none := struct{}{}
+	image := pull(t, s, server, server.Push(t, "app:v1", small(t, "a", v1.Config{
+		Volumes: map[string]struct{}{"": none, "/": none, "//": none, ".": none, "/..": none, "/data": none, "relative": none},
+	})), "app:v1")
+	got := slices.Sorted(maps.Keys(image.Config.Config.Volumes))
+	if want := []string{"/data", "relative"}; !slices.Equal(got, want) {
+		t.Errorf("the image's volumes are %q, want %q", got, want)
 	}
 }
