@@ -25,6 +25,8 @@ type contents struct {
 	resolved  Resolved
 	layers    []imagetypes.BlobInfo
 	encrypted bool
+	// warning says why the image may not run here; empty if nothing is wrong.
+	warning string
 }
 
 // distinct gives the digests of the layers.
@@ -75,11 +77,11 @@ func (r *checkedReference) check(ctx context.Context, system *imagetypes.SystemC
 		return fmt.Errorf("%w: its layers are encrypted, and no decryption key is configured", ErrDecryption)
 	}
 	if opened.index == nil {
-		info, err := opened.image.Inspect(ctx)
+		config, err := opened.image.OCIConfig(ctx)
 		if err != nil {
 			return notAnImage(err, "read its configuration")
 		}
-		if err := checkPlatform(info); err != nil {
+		if r.found.warning, err = checkPlatform(config); err != nil {
 			return err
 		}
 	}
@@ -111,7 +113,10 @@ func open(ctx context.Context, system *imagetypes.SystemContext, source imagetyp
 		if o.index, err = manifest.ListFromBlob(content, mime); err != nil {
 			return o, fmt.Errorf("%w: parse its index: %w", ErrInvalidImage, err)
 		}
-		if o.own, err = o.index.ChooseInstance(system); err != nil {
+		if err = choose(o.index, system); err == nil {
+			o.own, err = o.index.ChooseInstance(system)
+		}
+		if err != nil {
 			return o, fmt.Errorf("%w: this is %s, the index has %s", ErrUnsupportedPlatform, here(), someOf(platforms(o.index)))
 		}
 		unparsed = image.UnparsedInstance(source, &o.own)

@@ -10,8 +10,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/stele-runtime/stele/test/images"
 )
@@ -19,7 +22,7 @@ import (
 func TestFailuresAreToldApart(t *testing.T) {
 	server := images.Registry(t)
 	app := server.Push(t, "app:v1", small(t, images.Here(), "content"))
-	foreign := server.Push(t, "foreign:v1", small(t, images.Elsewhere(), "content"))
+	foreign := server.Push(t, "foreign:v1", small(t, v1.Platform{OS: "windows", Architecture: runtime.GOARCH}, "content"))
 	foreignIndex := server.PushIndex(t, "foreign:multi", images.Index(t, images.OCI, small(t, images.Elsewhere(), "content")))
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -54,7 +57,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 		{name: "500", ref: app, intercept: status(500, "oh"), want: ErrUnavailable},
 		{name: "503", ref: app, intercept: status(503, `{"errors":[{"code":"UNAVAILABLE","message":"service unavailable"}]}`), want: ErrUnavailable},
 		{name: "nobody listens", ref: nobody.Addr().String() + "/app:v1", want: ErrUnavailable},
-		{name: "other platform", ref: foreign, want: ErrUnsupportedPlatform, text: images.Elsewhere().Architecture},
+		{name: "other operating system", ref: foreign, want: ErrUnsupportedPlatform, text: "windows"},
 		{name: "index without our platform", ref: foreignIndex, want: ErrUnsupportedPlatform, text: images.Elsewhere().Architecture},
 		{name: "no name", ref: "", want: ErrInvalidReference},
 		{name: "bad name", ref: server.Host + "/UPPER:v1", want: ErrInvalidReference},

@@ -165,6 +165,9 @@ func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
 	})
 	source := &checkedReference{ImageReference: t.source, canDecrypt: j.keys != nil, report: func(c contents) {
 		c.resolved.Name = t.name.String()
+		if c.warning != "" {
+			j.p.log.Warn("an image may not run on this machine", "image", t.name.String(), "reason", c.warning)
+		}
 		m.found <- c
 	}}
 	var made imagetypes.ImageReference

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -185,7 +186,7 @@ func TestLoadRefusesOtherPlatforms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	convert(t, server, server.Push(t, "foreign:v1", small(t, images.Elsewhere(), "content")), to, func(*copy.Options) {})
+	convert(t, server, server.Push(t, "foreign:v1", small(t, v1.Platform{OS: "windows", Architecture: runtime.GOARCH}, "content")), to, func(*copy.Options) {})
 	n := newNode(t, server)
 	_, err = n.puller.Load(context.Background(), LoadRequest{Source: "oci:" + dir})
 	expectKind(t, err, ErrUnsupportedPlatform)

@@ -1,10 +1,13 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/manifest"
 	imagetypes "go.podman.io/image/v5/types"
 )
@@ -12,26 +15,95 @@ import (
 // maxPlatformsNamed bounds how many of an index's platforms an error names.
 const maxPlatformsNamed = 16
 
-// checkPlatform refuses an image that says it is for other machines. Very old images
-// say nothing.
-func checkPlatform(info *imagetypes.ImageInspectInfo) error {
-	if info.Os != "" && info.Os != "linux" || info.Architecture != "" && info.Architecture != runtime.GOARCH {
-		return fmt.Errorf("%w: this is %s, the image is for %s/%s", ErrUnsupportedPlatform, here(), info.Os, info.Architecture)
+// architecture gives Go's name of an architecture, whatever an image calls it: Docker
+// writes what it is given, which often is what uname(1) says.
+func architecture(name string) string {
+	switch name = strings.ToLower(name); name {
+	case "x86_64", "x86-64", "x64":
+		return "amd64"
+	case "i386", "i486", "i586", "i686", "x86":
+		return "386"
+	case "aarch64", "armv8", "armv8l":
+		return "arm64"
+	case "armhf", "armel", "armv7l", "armv6l", "armv7", "armv6":
+		return "arm"
+	case "ppc64el":
+		return "ppc64le"
 	}
-	return nil
+	return name
+}
+
+// runsHere says whether programs for an architecture run on this machine. The kernel of
+// amd64 runs those of its predecessor.
+func runsHere(name string) bool {
+	name = architecture(name)
+	return name == runtime.GOARCH || runtime.GOARCH == "amd64" && name == "386"
+}
+
+// isLinux takes an image that does not say for one of Linux, as very old ones are.
+func isLinux(os string) bool { return os == "" || strings.EqualFold(os, "linux") }
+
+// checkPlatform refuses an image that is for another operating system, and says in
+// warning what is wrong with its architecture. That is no reason to refuse it: builders
+// that cross-compile often leave the architecture of their own machine there, and other
+// runtimes run such images.
+func checkPlatform(config *imagespec.Image) (warning string, err error) {
+	if !isLinux(config.OS) {
+		return "", fmt.Errorf("%w: this is %s, the image is for %s/%s", ErrUnsupportedPlatform, here(), config.OS, config.Architecture)
+	}
+	if config.Architecture != "" && !runsHere(config.Architecture) {
+		return fmt.Sprintf("this is %s, and it says that it is for %s/%s", here(), config.OS, config.Architecture), nil
+	}
+	return "", nil
 }
 
 func here() string { return "linux/" + runtime.GOARCH }
 
+// choose finds this platform's image in an index. If its architecture is spelled in
+// another way than Go's, or is one that runs here too, the library is told to look for
+// that: it chooses again, by the same settings, when it copies.
+func choose(list manifest.List, system *imagetypes.SystemContext) error {
+	_, err := list.ChooseInstance(system)
+	if err == nil {
+		return nil
+	}
+	usable := slices.DeleteFunc(platformsOf(list), func(p imagespec.Platform) bool {
+		return !strings.EqualFold(p.OS, "linux") || !runsHere(p.Architecture)
+	})
+	if len(usable) == 0 {
+		return err
+	}
+	// This machine's own goes first, and then the variant that asks the least of it.
+	found := slices.MinFunc(usable, func(a, b imagespec.Platform) int {
+		return cmp.Or(cmp.Compare(foreign(a), foreign(b)), cmp.Compare(a.Variant, b.Variant))
+	})
+	system.OSChoice, system.ArchitectureChoice, system.VariantChoice = found.OS, found.Architecture, found.Variant
+	return nil
+}
+
+// foreign is 0 for this machine's architecture and 1 for others.
+func foreign(p imagespec.Platform) int {
+	if architecture(p.Architecture) == runtime.GOARCH {
+		return 0
+	}
+	return 1
+}
+
+// platformsOf gives the platforms that an index has.
+func platformsOf(list manifest.List) []imagespec.Platform {
+	var found []imagespec.Platform
+	for _, instance := range list.Instances() {
+		if description, err := list.Instance(instance); err == nil && description.ReadOnly.Platform != nil {
+			found = append(found, *description.ReadOnly.Platform)
+		}
+	}
+	return found
+}
+
 // platforms names what an index has.
 func platforms(list manifest.List) []string {
 	var names []string
-	for _, instance := range list.Instances() {
-		description, err := list.Instance(instance)
-		if err != nil || description.ReadOnly.Platform == nil {
-			continue
-		}
-		platform := description.ReadOnly.Platform
+	for _, platform := range platformsOf(list) {
 		name := platform.OS + "/" + platform.Architecture
 		if platform.Variant != "" {
 			name += "/" + platform.Variant

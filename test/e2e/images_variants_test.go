@@ -242,11 +242,14 @@ func configurationVariants() []variant {
 // otherPlatforms: what cannot run here is refused before anything is fetched.
 func otherPlatforms(t *testing.T, h *Harness) {
 	for name, format := range map[string]images.Format{"oci": images.OCI, "docker": images.Docker} {
+		here := images.Here()
+		windows := images.Build(t, images.Spec{
+			Format: format, Platform: v1.Platform{OS: "windows", Architecture: here.Architecture}, Layers: [][]images.File{{directory("d")}},
+		})
 		foreign := images.Build(t, images.Spec{Format: format, Platform: images.Elsewhere(), Layers: [][]images.File{{directory("d")}}})
-		here, there := images.Here(), images.Elsewhere()
-		for _, ref := range []string{
-			h.Registry.Push(t, "foreign/"+name+":v1", foreign),
-			h.Registry.PushIndex(t, "foreign/"+name+":index", images.Index(t, format, foreign)),
+		for ref, there := range map[string]v1.Platform{
+			h.Registry.Push(t, "foreign/"+name+":v1", windows):                                  {OS: "windows", Architecture: here.Architecture},
+			h.Registry.PushIndex(t, "foreign/"+name+":index", images.Index(t, format, foreign)): images.Elsewhere(),
 		} {
 			_, err := h.Images.PullImage(h.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
 			h.Refused(err, codes.FailedPrecondition, ref, "not for this platform", here.OS+"/"+here.Architecture, there.OS+"/"+there.Architecture)
