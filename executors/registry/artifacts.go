@@ -381,7 +381,7 @@ func (p *Puller) resolveArtifact(ref string) (Artifact, []string, error) {
 	case 1:
 		return begins[0], begins[0].Names, nil
 	}
-	return fail(fmt.Errorf("%w: the ids of several artifacts begin so", ErrNotFound))
+	return fail(fmt.Errorf("%w: ambiguous id prefix", ErrNotFound))
 }
 
 // artifactNames gives the full names that a user's name may stand for.

@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// A background does things beside the calls, one after the other, until it is ended.
+// A background runs tasks beside the calls, one at a time, until it is ended.
 type background struct {
 	turn   *semaphore.Weighted
 	ending context.Context
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	ended bool // nothing more may begin
+	ended bool // no task may begin
 	tasks sync.WaitGroup
 }
 
@@ -24,8 +24,8 @@ func newBackground() *background {
 	return b
 }
 
-// do calls a function when its turn comes, or with a context that is done if the end
-// comes first. A function that comes after the end is not called.
+// do calls a task in its turn, or with a context that is done if the end comes first. After
+// the end it calls none.
 func (b *background) do(task func(ending context.Context)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -40,10 +40,10 @@ func (b *background) do(task func(ending context.Context)) {
 	})
 }
 
-// wait waits until nothing is left to do.
+// wait waits for all tasks.
 func (b *background) wait() { b.tasks.Wait() }
 
-// end tells all that is under way to end, and waits for it.
+// end cancels all tasks and waits for them.
 func (b *background) end() {
 	b.mu.Lock()
 	b.ended = true

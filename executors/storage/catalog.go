@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// A catalog knows the images that the store has, and reads their records again when they
-// have changed.
+// A catalog knows the images that the store has, and rereads their records when they have
+// changed.
 type catalog struct {
 	*disk
 	pinned pinnedPatterns
@@ -124,8 +124,8 @@ func (c *catalog) load(ctx context.Context, version string) (*imageIndex, error)
 			index.byName[name] = i
 		}
 	}
-	// A tag belongs to one image, a digest may be shared by images of several
-	// platforms, so tags go last.
+	// Tags go last: a tag belongs to one image, while images of several platforms may share
+	// a digest.
 	for i, image := range index.images {
 		for _, name := range image.Names {
 			index.byName[name] = i
@@ -134,8 +134,8 @@ func (c *catalog) load(ctx context.Context, version string) (*imageIndex, error)
 	return index, nil
 }
 
-// unchanged gives an image that an earlier index has read and that still has the same
-// manifest, and hence the same configuration.
+// unchanged returns an image of an earlier index that still has the same manifest, and
+// hence the same configuration.
 func (x *imageIndex) unchanged(record *library.Image) (Image, bool) {
 	if x == nil {
 		return Image{}, false
@@ -147,8 +147,8 @@ func (x *imageIndex) unchanged(record *library.Image) (Image, bool) {
 	return x.images[i], true
 }
 
-// size adds up what the records say. The library has to unpack and count a
-// layer only if it was fetched in parts, where no record says how large it is.
+// size adds up what the records say. Only of a layer that was fetched in parts no record
+// has the size: the library must unpack and count it.
 func (c *catalog) size(record *library.Image, layers map[string]*library.Layer) uint64 {
 	var size int64
 	for _, bytes := range record.BigDataSizes {
@@ -157,7 +157,7 @@ func (c *catalog) size(record *library.Image, layers map[string]*library.Layer) 
 	for id := record.TopLayer; id != ""; {
 		layer, ok := layers[id]
 		if !ok {
-			break // damaged: recover has said so
+			break // damaged: recover has logged it
 		}
 		if layer.UncompressedDigest == "" || layer.UncompressedSize < 0 {
 			measured, err := c.lib.ImageSize(record.ID)

@@ -17,13 +17,13 @@ import (
 	library "go.podman.io/storage"
 )
 
-// maxConfigSize bounds what is read of an image's manifest and configuration, in
-// bytes each. It is the limit that the image library sets when it fetches them, so no
-// image that was pulled is over it.
+// maxConfigSize bounds what is read of an image's manifest and configuration, in bytes
+// each. The image library has the same limit for what it fetches, so no pulled image is
+// over it.
 const maxConfigSize = 4 << 20
 
-// config reads an image's configuration whatever its manifest's format is, and
-// the annotations of the manifest if it has any.
+// config reads an image's configuration, whatever the format of its manifest, and the
+// manifest's annotations if there are any.
 func (c *catalog) config(ctx context.Context, record *library.Image) (*imagespec.Image, map[string]string, error) {
 	for name, size := range record.BigDataSizes {
 		if digest.Digest(name).Validate() == nil || name == library.ImageDigestBigDataKey {
@@ -52,9 +52,8 @@ func (c *catalog) config(ctx context.Context, record *library.Image) (*imagespec
 	return config, annotations, nil
 }
 
-// isNoVolume says whether a VOLUME is the root file system, or nothing: builders let both
-// through, as an empty variable in a Dockerfile makes them, and other runtimes pass over
-// them.
+// isNoVolume reports whether a VOLUME is empty or the root: an empty variable in a
+// Dockerfile makes such, builders let them through, and other runtimes ignore them.
 func isNoVolume(path string) bool { return filepath.Clean("/"+path) == "/" }
 
 func manifestAnnotations(ctx context.Context, image imagetypes.Image) (map[string]string, error) {
@@ -71,14 +70,12 @@ func manifestAnnotations(ctx context.Context, image imagetypes.Image) (map[strin
 	return manifest.Annotations, nil
 }
 
-// RunsAs says as whom a container of the image runs unless it is told otherwise, in
-// the form of the CRI's Image: a number, or else a name. The group, if there is one
-// ("user:group"), doesn't count.
+// RunsAs returns the user of the image's containers by default, as the CRI's Image has it:
+// a number, or else a name. A group ("user:group") is ignored.
 //
-// The kubelet decides by this whether runAsNonRoot is satisfied. Whatever is not
-// plainly a number that the kernel and Kubernetes have for users is therefore a name,
-// which the kubelet refuses: a number that is too large must not become another one on
-// its way (CVE-2024-40635), nor may a sign be lost.
+// The kubelet uses it to check runAsNonRoot. So anything that is not plainly a valid user
+// id is a name, which the kubelet refuses: a number that is too large must not wrap around
+// (CVE-2024-40635), nor lose its sign.
 func (i *Image) RunsAs() (uid *int64, username string) {
 	user, _, _ := strings.Cut(i.User, ":")
 	// 31 bits, as ParseUint takes neither a sign nor an underscore in base 10.

@@ -58,7 +58,7 @@ func layoutOf(lib library.Store) (layout, error) {
 		runRoot:       lib.RunRoot(),
 		readOnlyRoots: driver.AdditionalImageStores(),
 	}
-	// The kernel tells of mounts by their real paths.
+	// The kernel lists mounts by their real paths.
 	for _, root := range []*string{&l.graphRoot, &l.imageRoot, &l.runRoot} {
 		if *root, err = filepath.EvalSymlinks(*root); err != nil {
 			return layout{}, err

@@ -17,14 +17,13 @@ var (
 	// ErrImageInUse means that a container needs the image.
 	// The error is an *ImageInUseError.
 	ErrImageInUse = errors.New("image is in use")
-	// ErrReadOnlyImage means that the image is in an additional image store, which
-	// others own, and can therefore be used but not be removed.
+	// ErrReadOnlyImage means that the image is in an additional image store: it can be used
+	// but not removed.
 	ErrReadOnlyImage = errors.New("image is in an additional image store, which is read-only")
-	// ErrRootfsConflict means that there is a root filesystem of that container's
-	// id which is not the one asked for: of another image, or of another program.
+	// ErrRootfsConflict means that the container's id belongs to another root filesystem:
+	// of another image, or of another program.
 	ErrRootfsConflict = errors.New("root filesystem conflict")
-	// ErrVolumeConflict means that there is an image volume of that id which is not
-	// the one asked for.
+	// ErrVolumeConflict means that the id belongs to another image volume.
 	ErrVolumeConflict = errors.New("image volume conflict")
 	// ErrSubPath means that an image has no directory under the sub path of a volume.
 	ErrSubPath = errors.New("image volume sub path")
@@ -47,9 +46,9 @@ func (e *ImageInUseError) Error() string {
 // Is makes errors.Is(err, ErrImageInUse) true.
 func (e *ImageInUseError) Is(target error) bool { return target == ErrImageInUse }
 
-// IsFull says whether an error of this package, or of a copy into a store, comes from a
-// full disk or a used-up quota. Layers are unpacked by another process, whose error
-// arrives as text.
+// IsFull reports whether an error of this package, or of a copy into a store, means a full
+// disk or an exhausted quota. Layers are unpacked by another process, whose error arrives
+// as text.
 func IsFull(err error) bool {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return true

@@ -6,21 +6,20 @@ import (
 	"time"
 )
 
-// A gate keeps pulls and the collection of orphaned layers apart: a pull may build
-// on a layer that no image has yet, and the collector must not take it away.
-// Any number of pulls, or one collector.
+// A gate keeps pulls and the collection of orphaned layers apart: a pull may build on a
+// layer that no image has yet, which the collector must leave alone. Any number of pulls,
+// or one collector.
 type gate struct {
 	mu         sync.Mutex
 	pulls      int
 	collecting chan struct{} // not nil while a collector works; closed when it ends
-	// since is when the oldest of the pulls began that are under way, or have ended
-	// without a collection after them. full says that one of them filled the disk.
+	// since is when the oldest pull began that is under way, or has ended without a
+	// collection after it. full says that one of them filled the disk.
 	since time.Time
 	full  bool
 }
 
-// enter waits until no collector works and counts a pull in. Whoever entered must
-// leave.
+// enter waits until no collector works, and counts a pull in. The caller must call leave.
 func (g *gate) enter(ctx context.Context, now time.Time) error {
 	for {
 		g.mu.Lock()
@@ -49,9 +48,9 @@ func (g *gate) leave(full bool) {
 	g.full = g.full || full
 }
 
-// tryCollect says whether the caller may collect now; if so it must call
-// doneCollecting. What pulls that filled the disk may have left was made since then;
-// the time is zero if there were none.
+// tryCollect reports whether the caller may collect now; if so it must call doneCollecting.
+// Pulls that filled the disk may have left layers made after since, which is zero if there
+// were none.
 func (g *gate) tryCollect() (since time.Time, may bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -65,8 +64,7 @@ func (g *gate) tryCollect() (since time.Time, may bool) {
 	return since, true
 }
 
-// doneCollecting ends a collection, of which the caller says whether it was made to the
-// end.
+// doneCollecting ends a collection; whole says whether it was completed.
 func (g *gate) doneCollecting(whole bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -75,14 +73,13 @@ func (g *gate) doneCollecting(whole bool) {
 	g.full = g.full && !whole
 }
 
-// BeginPull announces that layers are about to be written; the returned function
-// announces the end, with the pull's failure, and must be called exactly once. The
-// start waits for a collection of orphaned layers that is under way, and the end of the
-// last pull makes one: what earlier pulls left unfinished is then known not to be
-// needed. Layers that a retry may want stay for a while; but if a pull failed because
-// the disk is full, those go that were made since it and the pulls beside it began, as
-// everybody needs the room. (A pull of another program in this very time may lose
-// layers, too. It fails then, as it would have on a full disk.)
+// BeginPull announces that layers are about to be written; the returned function announces
+// the end, with the pull's failure, and must be called exactly once. The start waits for a
+// running collection of orphaned layers, and the end of the last pull starts one: leftovers
+// of earlier pulls are then known to be useless. Layers that a retry may want stay for a
+// while. But if a pull filled the disk, the layers made since it and the pulls beside it
+// began go at once. (A pull of another program at that time may lose layers, too, and fails
+// as it would have on a full disk.)
 func (m *Images) BeginPull(ctx context.Context) (end func(failed error), err error) {
 	if err := m.pulls.enter(ctx, m.now()); err != nil {
 		return nil, err

@@ -16,8 +16,7 @@ import (
 	library "go.podman.io/storage"
 )
 
-// Images are the images in a store: names, configurations, and what a pull needs to bring
-// one in.
+// Images are the images in a store: their names and configurations, and what a pull needs.
 type Images struct {
 	*disk
 	catalog     *catalog
@@ -29,7 +28,7 @@ type Images struct {
 	removals atomic.Uint64
 }
 
-// maxNames bounds the tags, and the digests, that are listed of one image.
+// maxNames bounds the tags, and the digests, listed for one image.
 const maxNames = 512
 
 // Image is an image in the store. It is a shared snapshot: do not change what it
@@ -39,30 +38,29 @@ type Image struct {
 	ID string
 	// Names are the tagged names ("docker.io/library/busybox:latest"), sorted.
 	Names []string
-	// Digests are the names with a digest instead of a tag, one for each
-	// repository and manifest by which the image can be asked for, sorted. An image
-	// whose tag has moved on keeps them.
+	// Digests are the names with a digest instead of a tag, one for each repository and
+	// manifest of the image, sorted. An image whose tag has moved on keeps them.
 	Digests []string
 	// Size is the sum of the layers, unpacked, and of the image's records, in bytes.
 	Size uint64
-	// User is what the configuration says about the user, unparsed: see RunsAs.
+	// User is the user in the configuration, unparsed: see RunsAs.
 	User string
-	// Annotations are those of an OCI manifest: of the platform's, not of an index.
+	// Annotations are those of the platform's OCI manifest, not of an index.
 	Annotations map[string]string
-	// Config is the configuration. It is nil when it cannot be read; such an image
-	// can be listed and removed, and no container can be made from it.
+	// Config is the configuration. It is nil when it cannot be read: such an image can be
+	// listed and removed, but not run.
 	Config *imagespec.Image
 	// Pinned images are not to be garbage collected.
 	Pinned bool
-	// Created is when the image was built, or if it doesn't say, pulled.
+	// Created is when the image was built, or if unknown, pulled.
 	Created time.Time
 
 	readOnly bool          // in an additional image store, which others own
 	manifest digest.Digest // of which Config and Annotations were read
 }
 
-// List gives all images, sorted by id. While the store's records do not change
-// it costs the read of one small file and no lock.
+// List returns all images, sorted by id. While the store's records do not change, it reads
+// one small file and takes no lock.
 func (m *Images) List(ctx context.Context) ([]Image, error) {
 	index, err := m.catalog.current(ctx)
 	if err != nil {
@@ -83,7 +81,7 @@ func (m *Images) byID(ctx context.Context, id string) (Image, error) {
 	return index.images[i], nil
 }
 
-// describe gives what an image's record itself says.
+// describe returns what an image's record itself says.
 func describe(record *library.Image) Image {
 	image := Image{ID: record.ID, Created: record.Created, readOnly: record.ReadOnly, manifest: record.Digest}
 	repositories := map[string]reference.Named{}
@@ -102,7 +100,7 @@ func describe(record *library.Image) Image {
 		}
 	}
 	if len(repositories) == 0 && len(record.NamesHistory) > 0 {
-		// The newest name that the image had, so that it can still be told from others.
+		// The newest name that the image had tells it from others.
 		if named, err := reference.ParseNormalizedNamed(record.NamesHistory[0]); err == nil {
 			repositories[named.Name()] = reference.TrimNamed(named)
 		}
@@ -129,8 +127,8 @@ func isDigested(name reference.Named) bool {
 	return digested
 }
 
-// Reference gives the place of an image called name in this store, as something
-// that the image library can copy to.
+// Reference returns the place of an image called name in this store, to which the image
+// library can copy.
 func (m *Images) Reference(name reference.Named) (imagetypes.ImageReference, error) {
 	ref, err := istorage.Transport.NewStoreReference(m.lib, name, "")
 	if err != nil {
@@ -139,8 +137,8 @@ func (m *Images) Reference(name reference.Named) (imagetypes.ImageReference, err
 	return ref, nil
 }
 
-// ImageIDAt gives the id of the image that a reference of this store (one that a
-// finished copy reported) stands for.
+// ImageIDAt returns the id of the image behind a reference of this store, as a finished
+// copy reports it.
 func (m *Images) ImageIDAt(ctx context.Context, ref imagetypes.ImageReference) (string, error) {
 	_, record, err := istorage.ResolveReference(ref)
 	if err != nil {

@@ -15,9 +15,8 @@ import (
 // of volumes. A layer, its record and its mount have the same id.
 type layers struct{ *disk }
 
-// create makes a record, and a writable layer on top of an image, both of the
-// given id. What a creation that was cut off left of the layer is replaced, and what
-// this one leaves when it fails is removed.
+// create makes a record, and a writable layer on top of an image, both of the given id. It
+// replaces the leftovers of an interrupted creation, and removes its own when it fails.
 func (l *layers) create(id, imageID, label, metadata string) error {
 	options := &library.ContainerOptions{
 		IDMappingOptions: types.IDMappingOptions{HostUIDMapping: true, HostGIDMapping: true},
@@ -61,11 +60,10 @@ func (l *layers) create(id, imageID, label, metadata string) error {
 	return err
 }
 
-// mount mounts a container's layer unless it is, and says where. The library
-// counts mounts in its run root, and the kernel knows what is mounted; after a crash
-// they may differ. The library mounts when its count says nothing and the kernel
-// agrees, and adopts a mount that it had not counted; only a count that is right must
-// be kept from growing with every repetition.
+// mount mounts a container's layer unless it is mounted, and returns where. The library
+// counts mounts in its run root, and the kernel knows what is mounted; after a crash they
+// may differ. With a count of zero the library mounts, or adopts a mount that it had not
+// counted. A count that is right must not grow with every repetition.
 func (l *layers) mount(id, label string) (string, error) {
 	layer, err := l.lib.Layer(id)
 	if err != nil {
@@ -98,8 +96,8 @@ func (l *layers) mount(id, label string) (string, error) {
 	return mountpoint, nil
 }
 
-// isMounted says whether a root filesystem is usable at the path: mounted there or,
-// with a driver that doesn't mount, there.
+// isMounted reports whether a root filesystem is usable at the path: mounted, or with a
+// driver that doesn't mount, present.
 func (l *layers) isMounted(path string) (bool, error) {
 	if l.layout.mounts() {
 		return isMountpoint(path)
@@ -111,7 +109,7 @@ func (l *layers) isMounted(path string) (bool, error) {
 	return err == nil, err
 }
 
-// release undoes mount and create, or as much of them as was done.
+// release undoes mount and create, as far as they got.
 func (l *layers) release(ctx context.Context, id string) error {
 	if err := l.unmount(ctx, id); err != nil {
 		return err
@@ -124,9 +122,8 @@ func (l *layers) release(ctx context.Context, id string) error {
 	})
 }
 
-// unmount unmounts by the path, without asking the library: it would trust a
-// count that a crash may have falsified. When the library removes the layer it
-// notices that the mount is gone.
+// unmount unmounts by path, without the library, which would trust a count that a crash may
+// have falsified. It notices that the mount is gone when it removes the layer.
 func (l *layers) unmount(ctx context.Context, id string) error {
 	mountpoint := l.layout.rootfsMount(id)
 	lazily, err := unmount(ctx, mountpoint)

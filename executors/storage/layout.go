@@ -21,13 +21,13 @@ type layout struct {
 	// imageRoot has the images' layers and records: graphRoot, or what storage.conf
 	// calls the imagestore, which may be another filesystem.
 	imageRoot string
-	// runRoot has what a reboot makes meaningless.
+	// runRoot has what does not survive a reboot.
 	runRoot string
-	// readOnlyRoots are stores of others, in which images are only read.
+	// readOnlyRoots are additional image stores, which are only read.
 	readOnlyRoots []string
 }
 
-// writableRoots are the directories in which this package may remove something.
+// writableRoots are the roots in which this package may remove something.
 func (l layout) writableRoots() []string {
 	if l.imageRoot == l.graphRoot {
 		return []string{l.graphRoot}
@@ -60,7 +60,7 @@ func (l layout) layerDir(root, id string) string {
 	return filepath.Join(root, overlayDriver, id)
 }
 
-// layerFiles is the directory with the files that a layer brings.
+// layerFiles is the directory with a layer's own files.
 func (l layout) layerFiles(root, id string) string {
 	if l.driver == vfsDriver {
 		return l.layerDir(root, id)
@@ -76,7 +76,7 @@ func (l layout) records(root, kind string) string {
 	return filepath.Join(root, l.driver+"-"+kind)
 }
 
-// mounts says whether a root filesystem is a mount.
+// mounts reports whether a root filesystem is a mount.
 func (l layout) mounts() bool { return l.driver != vfsDriver }
 
 func (l layout) volumePath(id string) string {

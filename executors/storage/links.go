@@ -11,9 +11,9 @@ import (
 	"go.podman.io/storage/pkg/lockfile"
 )
 
-// The overlay driver gives each layer a short name, so that a mount of many layers fits
-// into a page: a link in its directory l, to the layer's files. The layer's own
-// directory has the name in the file link.
+// The overlay driver gives each layer a short name, so that the options of a mount of many
+// layers fit into a page: a link in its directory l to the layer's files. The file link in
+// the layer's directory has the name.
 
 // linksDir and linkFile are the driver's names.
 const (
@@ -23,15 +23,13 @@ const (
 
 var shortName = regexp.MustCompile(`^[A-Z0-9]{26}$`)
 
-// repairLinks puts right what a crash can do to short names, before the library opens
-// the store.
+// repairLinks repairs short names after a crash, before the library opens the store.
 //
-// A layer whose file link is there and empty, since the writer died between making and
-// filling it, is deadly: when the driver removes the layer it takes "l/" and the empty
-// name for the link, and removes the directory with the names of all layers. Such a
-// file gets its name, or is removed, with which the driver can deal too. Where names
-// have been lost so, the links are made again: older programs that share the store
-// mount by them.
+// An empty file link, whose writer died before filling it, is deadly: when the driver
+// removes the layer, it takes "l/" with the empty name for the link, and removes the names
+// of all layers. Such a file gets its name back or is removed, which the driver can handle,
+// too. Links that were lost that way are remade: older programs that share the store mount
+// by them.
 func repairLinks(root string) (err error) {
 	driverDir := filepath.Join(root, overlayDriver)
 	layers, err := os.ReadDir(driverDir)
@@ -45,7 +43,7 @@ func repairLinks(root string) (err error) {
 	if _, err := os.Stat(records); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	// Whoever is making a layer at this moment has the lock.
+	// A program that is making a layer right now holds the lock.
 	lock, err := lockfile.GetLockFile(filepath.Join(records, "layers.lock"))
 	if err != nil {
 		return err
@@ -88,7 +86,7 @@ func repairLink(driverDir, layer string) error {
 	return err
 }
 
-// nameOf looks for a link to a layer, and gives "" if there is none.
+// nameOf looks for a link to a layer, and returns "" if there is none.
 func nameOf(driverDir, layer string) string {
 	links, err := os.ReadDir(filepath.Join(driverDir, linksDir))
 	if err != nil {
@@ -104,9 +102,8 @@ func nameOf(driverDir, layer string) string {
 }
 
 // removeDanglingLinks removes short names of layers that are gone. The driver makes the
-// link after the layer's directory and before it writes the name down there, so that a
-// crash between the two leaves a link that nobody would remove. A link whose layer
-// exists is never touched.
+// link before it writes the name into the layer's directory: a crash between the two leaves
+// a link that nobody would remove. A link whose layer exists is never touched.
 func removeDanglingLinks(dir string) error {
 	links, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -131,9 +128,8 @@ func removeDanglingLinks(dir string) error {
 	return nil
 }
 
-// removeLostLinks makes up for the driver, which looks for the short name of an
-// image's layer among those of the containers' and, if there is a separate image
-// store, leaves it behind.
+// removeLostLinks makes up for the driver, which leaves short names behind in a separate
+// image store: it looks for them in the containers' store.
 func (d *disk) removeLostLinks() {
 	if d.layout.imageRoot == d.layout.graphRoot {
 		return

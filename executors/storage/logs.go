@@ -11,14 +11,13 @@ import (
 	"github.com/stele-runtime/stele/actors/redact"
 )
 
-// maxLogged bounds a message of the libraries, in bytes: others write a part of it.
+// maxLogged bounds a message of the libraries, in bytes: strangers write a part of it.
 const maxLogged = 2048
 
-// RouteLibraryLogs sends what the image libraries log (through logrus, a global)
-// to logger. They are talkative: what they call information is debugging to a
-// daemon that is quiet when all is well, so it is passed on one level lower, and
-// their debug output not at all. What a registry says in a warning is
-// not passed on, nor what may be a credential in an address. To be called once, by main.
+// RouteLibraryLogs sends what the image libraries log (through logrus, a global) to logger.
+// They are talkative: their information becomes debug output here, and their debug output
+// is dropped. So are a registry's warnings, and what may be a credential in an address.
+// main calls it once.
 func RouteLibraryLogs(logger *slog.Logger) {
 	logrus.SetOutput(io.Discard)
 	logrus.SetLevel(logrus.InfoLevel)
@@ -51,8 +50,8 @@ func (h logHook) Fire(entry *logrus.Entry) error {
 	return nil
 }
 
-// How a message begins that repeats the header "Warning" of an answer, and what is
-// logged instead.
+// How a message begins that repeats an answer's "Warning" header, and what is logged
+// instead.
 const (
 	warningOfRegistry = "Warning from registry"
 	warningNotShown   = "a registry sent a warning, which is not shown: it can contain anything"

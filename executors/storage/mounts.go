@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// unmountTries and unmountPause say how long a busy mount is waited for: a
-	// process that was just killed may still be letting go of its files.
+	// unmountTries and unmountPause are how long to wait for a busy mount: a process that
+	// was just killed may still be releasing its files.
 	unmountTries = 10
 	unmountPause = 20 * time.Millisecond
-	// maxStacked bounds how many mounts on top of each other are taken off; more
-	// than two were never seen.
+	// maxStacked bounds the mounts on top of each other that are removed; more than two
+	// were never seen.
 	maxStacked = 64
 )
 
@@ -28,13 +28,13 @@ func isMountpoint(path string) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look whether %s is a mount: %w", path, err)
+		return false, fmt.Errorf("check whether %s is a mount: %w", path, err)
 	}
 	return mounted, nil
 }
 
-// unmount takes off everything that is mounted on path. A mount that stays busy is
-// detached, with all that is mounted below it; lazily says so.
+// unmount unmounts everything from path. A mount that stays busy is detached, with all that
+// is mounted below it; then lazily is true.
 func unmount(ctx context.Context, path string) (lazily bool, err error) {
 	busy := 0
 	for range maxStacked + unmountTries {
@@ -59,24 +59,23 @@ func unmount(ctx context.Context, path string) (lazily bool, err error) {
 			return lazily, fmt.Errorf("unmount %s: %w", path, err)
 		}
 	}
-	return lazily, fmt.Errorf("unmount %s: something keeps being mounted on it", path)
+	return lazily, fmt.Errorf("unmount %s: something keeps mounting on it", path)
 }
 
 // Mount is a mount that exists below one of the store's directories.
 type Mount struct {
 	Path string
 	// ContainerID is the container that it is for. It is empty if no record of Stele's
-	// explains the mount: it is another program's, or was left by mistake.
+	// explains the mount: it is another program's, or a leak.
 	ContainerID string
-	// ImageID is the image that it shows; empty for a volume of a directory.
+	// ImageID is its image; empty for a volume of a directory.
 	ImageID string
 	// VolumeID is the image volume that it is for, or empty.
 	VolumeID string
 }
 
-// Mounts gives everything that is mounted below the store's directories in the
-// daemon's mount namespace, in the kernel's order: for audits, and for whoever looks
-// for what is left.
+// Mounts returns all mounts below the store's directories in the daemon's mount namespace,
+// in the kernel's order: for audits.
 func (s *Store) Mounts(ctx context.Context) ([]Mount, error) {
 	known, err := s.expectedMounts()
 	if err != nil {
@@ -100,7 +99,7 @@ func (s *Store) Mounts(ctx context.Context) ([]Mount, error) {
 	return mounts, ctx.Err()
 }
 
-// expectedMounts gives, by path, what the records call for.
+// expectedMounts returns the mounts that the records call for, by path.
 func (s *Store) expectedMounts() (map[string]Mount, error) {
 	containers, err := s.lib.Containers()
 	if err != nil {

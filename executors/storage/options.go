@@ -17,46 +17,43 @@ import (
 // are at most five minutes apart.
 const DefaultOrphanGrace = time.Hour
 
-// Options say where a Store lives and how it behaves. What is said here goes before
-// what storage.conf says, and that before the library's defaults.
+// Options say where a Store lives and how it behaves. They override storage.conf, and that
+// overrides the library's defaults.
 type Options struct {
-	// StorageConf is the configuration file of containers/storage. When it is empty,
-	// the files count that every program with this library reads: see
-	// readStorageConf.
+	// StorageConf is the configuration file of containers/storage. When empty, the
+	// library's usual files are read: see readStorageConf.
 	StorageConf string
-	// GraphRoot holds layers and records and survives a reboot; RunRoot holds what
-	// a reboot makes meaningless (mount counts, locks). Without them and without
-	// storage.conf they are those of podman: /var/lib/containers/storage and
-	// /run/containers/storage.
+	// GraphRoot holds layers and records and survives a reboot; RunRoot holds what does not
+	// survive a reboot (mount counts, locks). The defaults are podman's:
+	// /var/lib/containers/storage and /run/containers/storage.
 	GraphRoot, RunRoot string
-	// ImageStore, when not empty, holds the images' layers and records instead of
-	// GraphRoot, which then has the containers' alone.
+	// ImageStore, when not empty, holds the images' layers and records; GraphRoot then
+	// holds only the containers'.
 	ImageStore string
-	// Driver is the graph driver: overlay (also when nothing is said anywhere) or vfs.
+	// Driver is the graph driver: overlay (the default) or vfs.
 	Driver string
 	// DriverOptions are passed to the driver, in the words of CRI-O's storage_option
-	// ("overlay.mountopt=nodev"). If there are any, they take the place of all driver
-	// options in storage.conf, the additional image stores among them.
+	// ("overlay.mountopt=nodev"). If there are any, they replace all driver options of
+	// storage.conf, including the additional image stores.
 	//
-	// Stele adds skip_mount_home=true unless it is set: the driver would otherwise
-	// bind-mount its directory onto itself, a mount that outlives the daemon. Root
-	// filesystems are made private one by one.
+	// Stele adds skip_mount_home=true unless it is set: otherwise the driver bind-mounts
+	// its directory onto itself, a mount that outlives the daemon. Each root filesystem is
+	// made private by itself.
 	DriverOptions []string
-	// Pinned are patterns of image names that must not be garbage collected: see
+	// Pinned are patterns of names of images that must not be garbage collected: see
 	// pinned.go.
 	Pinned []string
-	// ShortNames gives the names under which an image may be in the store when a
-	// user wrote a name without a registry, in order of preference (package
-	// registry reads them from registries.conf). When nil, docker.io is assumed.
+	// ShortNames returns the full names that a name without a registry may stand for, in
+	// order of preference (package registry reads them from registries.conf). When nil,
+	// docker.io is assumed.
 	ShortNames func(name string) ([]string, error)
 	// OrphanGrace replaces DefaultOrphanGrace when it is not zero.
 	OrphanGrace time.Duration
-	// Logger receives what went wrong and was recovered from; nil means
-	// slog.Default.
+	// Logger receives errors that were recovered from; nil means slog.Default.
 	Logger *slog.Logger
 }
 
-// settings puts together what these options and storage.conf say.
+// settings merges these options with storage.conf.
 func (o *Options) settings() (types.StoreOptions, error) {
 	conf, err := readStorageConf(o.StorageConf, o.Logger)
 	if err != nil {

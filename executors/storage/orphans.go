@@ -8,11 +8,10 @@ import (
 	library "go.podman.io/storage"
 )
 
-// CollectOrphans removes layers that are older than the given age and that no
-// image, container or name refers to, and says how many. Such layers come from
-// pulls that were cut off, and from a removal that was. It does nothing while a
-// pull is under way, which may be about to use them. Of pulls that filled the disk it
-// removes also younger ones: see BeginPull.
+// CollectOrphans removes layers that are older than the given age and that no image,
+// container or name refers to, and says how many. Such layers come from interrupted pulls
+// and removals. It does nothing during a pull, which may be about to use them. Those of
+// pulls that filled the disk it removes at any age: see BeginPull.
 func (m *Images) CollectOrphans(ctx context.Context, age time.Duration) (removed int, err error) {
 	full, may := m.pulls.tryCollect()
 	if !may {
@@ -27,7 +26,7 @@ func (m *Images) CollectOrphans(ctx context.Context, age time.Duration) (removed
 		if ctx.Err() != nil {
 			return removed, fmt.Errorf("collect orphaned layers: %w", ctx.Err())
 		}
-		// DeleteLayer looks again, under the store's locks, whether it is needed.
+		// DeleteLayer checks again, under the store's locks, that it is not needed.
 		if err := m.freeing(func() error { return m.lib.DeleteLayer(id) }); err != nil {
 			m.log.Debug("an orphaned layer was not removed", "layer", id, "error", err)
 			continue
@@ -40,7 +39,7 @@ func (m *Images) CollectOrphans(ctx context.Context, age time.Duration) (removed
 	return removed, nil
 }
 
-// A lifetime says when layers were made that may be collected: before a time, or also
+// A lifetime says when a layer must have been created to be collected: before a time, or
 // since another, unless that is zero.
 type lifetime struct{ before, since time.Time }
 

@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// pinnedPatterns say which images the kubelet's garbage collection must leave
-// alone. The rules are those of CRI-O's pinned_images, so that a node's list can
-// be taken over:
+// pinnedPatterns say which images the kubelet's garbage collection must leave alone, by the
+// rules of CRI-O's pinned_images:
 //
 //	registry.example/app:v1   exactly this name
 //	registry.example/app*     every name that begins so
@@ -38,8 +37,8 @@ func CheckPinned(pattern string) error {
 	return nil
 }
 
-// IsPinned says whether something with one of these full names must not be garbage
-// collected. Images say so of themselves; this is for what is kept elsewhere.
+// IsPinned reports whether something with one of these full names must not be garbage
+// collected. Image has a field for that; this is for what is kept elsewhere.
 func (m *Images) IsPinned(names ...string) bool { return m.catalog.pinned.match(names...) }
 
 func (p pinnedPatterns) match(names ...string) bool {

@@ -14,11 +14,10 @@ import (
 	"go.podman.io/storage/types"
 )
 
-// setAsideDamagedIndexes renames the two indexes that the library writes without
-// syncing, if a power failure left garbage in them: the library would refuse to
-// open the store. They list nothing but container layers, and no container
-// survives a power failure. A damaged index of images is left alone and makes Open
-// fail: a human should look at it.
+// setAsideDamagedIndexes renames the two indexes that the library writes without syncing,
+// if a power failure left garbage in them: the library would refuse to open the store. They
+// list only container layers, and no container survives a power failure. A damaged index of
+// images is left alone and makes Open fail: that needs a human.
 func setAsideDamagedIndexes(settings types.StoreOptions, log *slog.Logger) error {
 	for _, driver := range supportedDrivers {
 		for _, path := range []string{
@@ -49,15 +48,14 @@ func setAsideIfDamaged(path string, log *slog.Logger) error {
 	return nil
 }
 
-// recover brings the store to a state in which nothing is half made: the library
-// removes layers that were being written when a process died (it marks them before
-// it begins), then files that no record mentions, then layers that no image or
-// container has needed for a while.
+// recover removes what is half made: layers that were being written when a process died
+// (the library marks them first), then files that no record mentions, then layers that no
+// image or container has needed for a while.
 //
-// All of this trusts the index of layers. If an image's layers are missing from
-// it, the index has lost records, and what looks like rubbish may be what it lost:
-// then nothing is removed, the damage is reported, and the next pull of the image
-// writes its layers and records again.
+// All of this trusts the index of layers. If an image's layers are missing from it, the
+// index has lost records, and apparent garbage may be what it lost: then nothing is
+// removed, the damage is logged, and the next pull of the image writes its layers and
+// records again.
 func (s *Store) recover() error {
 	records, err := s.lib.MultiList(library.MultiListOptions{Images: true, Layers: true})
 	if err != nil {
@@ -85,9 +83,8 @@ func (s *Store) recover() error {
 	return err
 }
 
-// removeUnfinishedIndexes removes what a process that died was writing next to an
-// index, to take its place. Another process may be writing one right now: the
-// index's own lock keeps it from doing so meanwhile.
+// removeUnfinishedIndexes removes new versions of an index whose writer died. Another
+// process may be writing one right now: the index's lock excludes it.
 func removeUnfinishedIndexes(l layout) error {
 	type index struct{ dir, lock string }
 	indexes := []index{{l.records(l.runRoot, "layers"), "mountpoints.lock"}}
@@ -110,7 +107,7 @@ func removeUnfinishedIndexes(l layout) error {
 		}
 		lock.Lock()
 		for _, path := range unfinished {
-			// Its writer may have finished before we got the lock.
+			// Its writer may have finished before the lock was free.
 			if removeErr := os.Remove(path); !errors.Is(removeErr, os.ErrNotExist) {
 				err = errors.Join(err, removeErr)
 			}

@@ -2,8 +2,8 @@ package storage
 
 import "go.podman.io/storage/pkg/reexec"
 
-// Reexec must be the first call in main, and in the TestMain of every test binary
-// that opens a Store; when it returns true the program must return at once.
+// Reexec must be the first call in main, and in the TestMain of every test binary that
+// opens a Store; if it returns true, the program must return at once.
 //
 // The library executes the running program again, under another argv[0], for work
 // that changes the process itself: storage-untar, storage-applyLayer and
@@ -12,9 +12,9 @@ import "go.podman.io/storage/pkg/reexec"
 // storage-chown-by-maps rewrites owners. Reexec recognises these names, does the
 // work and returns true. Without the call the library panics at the first layer.
 //
-// Each layer of a pull costs a start of the program, therefore, with all that packages
-// do before main: one that fills tables there for 30 ms makes a pull of 40 layers more
-// than a second longer. GODEBUG=inittrace=1 shows what they do.
+// So each layer of a pull costs a start of the program, with all that packages do before
+// main: 30 ms there make a pull of 40 layers more than a second longer. GODEBUG=inittrace=1
+// shows what they do.
 func Reexec() bool {
 	return reexec.Init()
 }

@@ -10,11 +10,11 @@ import (
 	library "go.podman.io/storage"
 )
 
-// Remove makes ref no longer point to an image. Given a name it takes that name
-// from its image, and the image goes with its last name; a name with a digest
-// stands for all names that the image has in that repository. Given an id it
-// removes the image with all its names. An image that a container stands on stays
-// whole, and the error is an *ImageInUseError. What is gone already is removed.
+// Remove makes ref no longer point to an image. Given a name it takes that name from its
+// image, and the image goes with its last name; a name with a digest stands for all names
+// that the image has in that repository. Given an id it removes the image with all its
+// names. An image that a container uses stays whole, and the error is an *ImageInUseError.
+// An image that is gone counts as removed.
 func (m *Images) Remove(ctx context.Context, ref string) error {
 	found, err := m.resolve(ctx, ref)
 	if errors.Is(err, ErrImageNotFound) {
@@ -44,7 +44,7 @@ func (m *Images) Remove(ctx context.Context, ref string) error {
 	return nil
 }
 
-// namesMeant gives those of an image's names that a user's name stands for.
+// namesMeant returns those of an image's names that a user's name stands for.
 func namesMeant(names []string, meant reference.Named) []string {
 	if meant == nil {
 		return names
@@ -58,10 +58,9 @@ func namesMeant(names []string, meant reference.Named) []string {
 	})
 }
 
-// Removals counts the removals of images by this process, from their beginning and
-// again from their end. A pull that fails while the count changes may have lost what it
-// had found in the store, or just written there, to a removal: it should be tried
-// again. (A removal cannot wait for pulls, which take as long as a registry likes.)
+// Removals counts the starts and the ends of removals of images by this process. A pull
+// that fails while the count changes may have lost layers to a removal, and should be
+// retried. (A removal cannot wait for pulls, which take as long as a registry likes.)
 func (m *Images) Removals() uint64 { return m.removals.Load() }
 
 func (m *Images) delete(id string) error {
@@ -82,9 +81,8 @@ func (m *Images) delete(id string) error {
 	}
 	record, gone := m.lib.Image(id)
 	if errors.Is(gone, library.ErrImageUnknown) || gone == nil && record.ReadOnly {
-		// The record goes first. A layer that could not be removed after it belongs
-		// to nobody now, and is collected with the other orphans; or it was never
-		// ours, but an additional image store'm.
+		// The record goes first. A layer that could not be removed after it is an orphan
+		// now, and is collected as such; or it is in an additional image store.
 		if !errors.Is(err, library.ErrLayerUnknown) {
 			m.log.Warn("an image was removed, but not all of its layers", "image", id, "error", err)
 		}

@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	// reserveFile, in each directory in which the store writes, holds room that is
-	// given up when nothing else is left.
+	// reserveFile, in each writable root, holds room that is given up when nothing else is
+	// left.
 	reserveFile = "stele-reserve"
 	// reserveSize is enough for new copies of the indexes of some thousand layers, in
 	// bytes.
 	reserveSize = 2 << 20
 )
 
-// freeing does what frees space, although there may be none: the library writes a new
-// copy of an index before it removes what the index had. On a full disk not even the
-// container that filled it could be removed. So it is tried again without the reserve,
-// which is put back as soon as there is room for it.
+// freeing calls a function that frees space, for which it may need some: the library writes
+// a new copy of an index before it removes anything. On a full disk not even the container
+// that filled it could be removed. So the call is repeated without the reserve, which comes
+// back as soon as there is room.
 func (d *disk) freeing(do func() error) error {
 	err := do()
 	if !IsFull(err) {
@@ -36,8 +36,7 @@ func (d *disk) freeing(do func() error) error {
 	return err
 }
 
-// keepReserves sees to it that there are reserves, where there is room for them and the
-// filesystem can promise it.
+// keepReserves makes the reserves that are missing, where the filesystem has room for them.
 func (d *disk) keepReserves() {
 	for _, root := range d.layout.writableRoots() {
 		path := filepath.Join(root, reserveFile)

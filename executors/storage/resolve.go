@@ -12,12 +12,11 @@ import (
 
 var (
 	wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	// partOfID is what is accepted as the beginning of an id; three digits is
-	// CRI-O's minimum.
+	// partOfID is what is accepted as an id prefix; three digits is CRI-O's minimum.
 	partOfID = regexp.MustCompile(`^[0-9a-f]{3,63}$`)
 )
 
-// A match is an image and the way in which a reference pointed to it.
+// A match is an image, and how a reference led to it.
 type match struct {
 	image Image
 	name  reference.Named // nil when the reference was an id
@@ -25,12 +24,11 @@ type match struct {
 
 // Resolve finds the image that a user means. In this order: an id (with or without
 // "sha256:"); a name, completed as the container tools do (without a registry by
-// Options.ShortNames, without a tag with "latest", and of name:tag@digest only the
-// digest counts); the beginning of an id. It fails with ErrImageNotFound or
-// ErrInvalidReference.
+// Options.ShortNames, without a tag with "latest", and of name:tag@digest only the digest
+// counts); an id prefix. It fails with ErrImageNotFound or ErrInvalidReference.
 //
-// A name goes before the beginning of an id, so that an image called "cafe" cannot
-// be hidden by whoever pushes an image whose id begins so.
+// A name beats an id prefix, so that nobody can hide an image called "cafe" by pushing one
+// whose id begins so.
 func (m *Images) Resolve(ctx context.Context, ref string) (Image, error) {
 	found, err := m.resolve(ctx, ref)
 	return found.image, err
@@ -70,12 +68,12 @@ func (x *imageIndex) byPartOfID(part string) (match, error) {
 		return match{}, fmt.Errorf("image %q: %w", part, ErrImageNotFound)
 	}
 	if next := first + 1; next < len(x.images) && strings.HasPrefix(x.images[next].ID, part) {
-		return match{}, fmt.Errorf("image %q: %w: the ids of several images begin so", part, ErrImageNotFound)
+		return match{}, fmt.Errorf("image %q: %w: ambiguous id prefix", part, ErrImageNotFound)
 	}
 	return match{image: x.images[first]}, nil
 }
 
-// completeName gives the full names that a user's name may stand for.
+// completeName returns the full names that a user's name may stand for.
 func (m *Images) completeName(name string) ([]reference.Named, error) {
 	candidates := []string{name}
 	if m.shortNames != nil {

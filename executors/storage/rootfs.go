@@ -30,7 +30,7 @@ type RootfsRequest struct {
 	ContainerID string
 	// ImageID is an Image's ID.
 	ImageID string
-	// Labels are kept with the record, for whoever looks at the store.
+	// Labels are kept with the record, for people who look at the store.
 	Labels map[string]string
 	// MountLabel is the SELinux label of all files; it must be empty where SELinux
 	// is off.
@@ -47,15 +47,14 @@ type Rootfs struct {
 	Config     *imagespec.Image
 }
 
-// Prepare makes a writable layer on top of an image and mounts it. It can be
-// repeated after success and after a crash at any point: what exists of record,
-// layer and mount is kept if it is whole and replaced if it is not. It fails with
-// ErrImageNotFound, or with ErrRootfsConflict if the id is taken by another root
-// filesystem.
+// Prepare makes a writable layer on top of an image and mounts it. It can be repeated, also
+// after a crash at any point: it keeps what is whole of record, layer and mount, and
+// replaces what is not. It fails with ErrImageNotFound, or with ErrRootfsConflict if the id
+// is taken by another root filesystem.
 //
-// The record and the layer are volatile: written without syncing, since after a
-// power failure no container is there that could need them. For the same reason
-// fsync inside a container doesn't wait for the disk, as with CRI-O.
+// The record and the layer are volatile: written without syncing, since no container
+// survives a power failure. For the same reason fsync inside a container doesn't wait for
+// the disk, as with CRI-O.
 func (r *Rootfses) Prepare(ctx context.Context, request RootfsRequest) (Rootfs, error) {
 	if !containerID.MatchString(request.ContainerID) {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem: container id %q is not 64 hexadecimal digits", request.ContainerID)
@@ -78,8 +77,7 @@ func (r *Rootfses) Prepare(ctx context.Context, request RootfsRequest) (Rootfs, 
 	return Rootfs{Mountpoint: mountpoint, ImageID: image.ID, Config: image.Config}, nil
 }
 
-// ensure sees to it that the container's record and layer are there and
-// belong together.
+// ensure makes the container's record and layer, unless they are there and belong together.
 func (r *Rootfses) ensure(request RootfsRequest) error {
 	record, err := r.rootfsRecord(request.ContainerID)
 	switch {
@@ -97,7 +95,7 @@ func (r *Rootfses) ensure(request RootfsRequest) error {
 	if !errors.Is(err, library.ErrLayerUnknown) {
 		return fmt.Errorf("read the record of its layer: %w", err)
 	}
-	// A removal was cut off after the layer and before the record.
+	// A removal was interrupted between layer and record.
 	if err := r.lib.DeleteContainer(request.ContainerID); err != nil && !isGone(err) {
 		return fmt.Errorf("remove a record without a layer: %w", err)
 	}
@@ -112,8 +110,7 @@ func (r *Rootfses) create(request RootfsRequest) error {
 	return r.layers.create(request.ContainerID, request.ImageID, request.MountLabel, string(metadata))
 }
 
-// List gives the ids of the containers whose root filesystems the store has
-// and Stele made, whole or not.
+// List returns the ids of the containers whose root filesystems Stele made, whole or not.
 func (r *Rootfses) List(ctx context.Context) ([]string, error) {
 	containers, err := r.lib.Containers()
 	if err != nil {
@@ -128,13 +125,12 @@ func (r *Rootfses) List(ctx context.Context) ([]string, error) {
 	return ids, ctx.Err()
 }
 
-// Release unmounts a container's root filesystem and removes its layer and
-// record, and so its image volumes. It can be repeated, and clears whatever a crash
-// left: a mount that nobody counted, a layer without a record, a record without a
-// layer, files without either. What is gone already is removed.
+// Release unmounts a container's root filesystem and removes its layer and record, and its
+// image volumes likewise. It can be repeated, and clears whatever a crash left: a mount
+// that nobody counted, a layer without a record, a record without a layer, files without
+// either.
 //
-// The container must have ended. If something holds a mount nevertheless, it is
-// detached after some tries, and goes when it is let go of.
+// The container must have ended. A mount that is still busy is detached after some tries.
 func (r *Rootfses) Release(ctx context.Context, id string) error {
 	if !containerID.MatchString(id) {
 		return fmt.Errorf("release root filesystem: container id %q is not 64 hexadecimal digits", id)
@@ -149,10 +145,10 @@ func (r *Rootfses) Release(ctx context.Context, id string) error {
 	return nil
 }
 
-// Collect releases, at the start of a boot, the root filesystems of containers that
-// nobody knows, and says of which. A removal is not synced: if the node loses power right
-// after one, the files, or the library's record of them, may be there again. What is
-// mounted was made in this boot, by whoever shares the store, and is left alone.
+// Collect releases, at the start of a boot, the root filesystems of unknown containers, and
+// returns whose. Removals are not synced: if the node loses power right after one, the
+// files, or the library's record of them, may be back. A mounted one was made in this boot
+// by another user of the store, and is left alone.
 func (r *Rootfses) Collect(ctx context.Context, known func(id string) bool) (released []string, err error) {
 	ids, err := r.List(ctx)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// confVariable names a storage.conf that takes the place of all others, for
-	// every program that uses the library.
+	// confVariable names a storage.conf that replaces all others, for every program with
+	// this library.
 	confVariable = "CONTAINERS_STORAGE_CONF"
 	// maxConfFile bounds what is read of one configuration file, in bytes.
 	maxConfFile = 1 << 20
@@ -28,35 +28,33 @@ const (
 	defaultRunRoot   = "/run/containers/storage"
 )
 
-// obsoleteKeys were in a storage.conf of earlier versions and mean nothing to the
-// library any more. A node's old file must not keep Stele from starting; that they
-// have no effect is said in the log. What ends with a dot stands for a table.
+// obsoleteKeys are keys of earlier versions of storage.conf, which the library ignores. A
+// node's old file must not keep Stele from starting, so they are only logged. A trailing
+// dot stands for a table.
 var obsoleteKeys = []string{
 	"storage.options.thinpool.", "storage.options.aufs.", "storage.options.devicemapper.",
 	"storage.options.remap-uids", "storage.options.remap-gids",
 	"storage.options.remap-user", "storage.options.remap-group",
 	"storage.options.ostree_repo", "storage.options.override_kernel_check",
-	// Accepted by the library's parser and looked at by nobody: it counts only in
-	// the table [storage].
+	// The library's parser accepts it, and nobody reads it: it counts only in the table
+	// [storage].
 	"storage.options.imagestore",
 	"storage.options.use_composefs",
 }
 
-// storageConf is what the files of storage.conf say together.
+// storageConf is the merged content of the storage.conf files.
 type storageConf struct {
 	types.TomlConfig
 
-	files []string // that were read, the one that counts least first
+	files []string // that were read; a later one overrides an earlier one
 }
 
-// readStorageConf reads path, or if that is empty, what every program that uses the
-// library reads: the file that CONTAINERS_STORAGE_CONF names, or the first of
-// /etc/containers/storage.conf and /usr/share/containers/storage.conf and then their
-// drop-in directories.
+// readStorageConf reads path, or if that is empty, the library's usual files: the file that
+// CONTAINERS_STORAGE_CONF names, or the first of /etc/containers/storage.conf and
+// /usr/share/containers/storage.conf and then their drop-in directories.
 //
-// The library itself passes over keys that it doesn't know and reports wrong values
-// without saying where they stand, if at all. Here both are errors that name the file
-// and the key.
+// The library ignores unknown keys, and reports wrong values without saying where they are,
+// if at all. Here both are errors that name the file and the key.
 func readStorageConf(path string, log *slog.Logger) (*storageConf, error) {
 	conf := &storageConf{}
 	lookup := &configfile.File{
@@ -75,7 +73,7 @@ func readStorageConf(path string, log *slog.Logger) (*storageConf, error) {
 	return conf, nil
 }
 
-// add reads one more file, whose keys count more than those of the files before it.
+// add reads one more file, which overrides those before it.
 func (c *storageConf) add(item *configfile.Item, log *slog.Logger) error {
 	content, err := io.ReadAll(io.LimitReader(item.Reader, maxConfFile+1))
 	if err != nil {
@@ -84,7 +82,7 @@ func (c *storageConf) add(item *configfile.Item, log *slog.Logger) error {
 	if len(content) > maxConfFile {
 		return fmt.Errorf("it has more than %d bytes", maxConfFile)
 	}
-	// Once by itself, to be able to say where a wrong value stands.
+	// Once by itself, so that errors name the file of a wrong value.
 	var own types.TomlConfig
 	meta, err := toml.Decode(string(content), &own)
 	if err != nil {
@@ -122,8 +120,8 @@ func checkKeys(file string, meta toml.MetaData, log *slog.Logger) error {
 	return nil
 }
 
-// options gives what the files and the library's environment variables say, in the
-// same order of precedence as the library.
+// options returns the settings of the files and of the library's environment variables,
+// with the library's precedence.
 func (c *storageConf) options() (types.StoreOptions, error) {
 	given := &c.Storage
 	options := types.StoreOptions{
@@ -161,8 +159,7 @@ func (c *storageConf) options() (types.StoreOptions, error) {
 	return options, nil
 }
 
-// expandPath fills in variables of the environment, and UID, and follows links, as
-// the library does.
+// expandPath expands environment variables and UID, and follows links, as the library does.
 func expandPath(path string) string {
 	path = os.Expand(path, func(name string) string {
 		if name == "UID" {
@@ -176,8 +173,8 @@ func expandPath(path string) string {
 	return filepath.Clean(path)
 }
 
-// driverOptions gives the driver's settings as the library wants them. Those of the
-// table [storage.options] hold for any driver, those of its sub-tables for one.
+// driverOptions returns the driver's settings as the library wants them. The table
+// [storage.options] is for any driver, its sub-tables are for one each.
 func driverOptions(given *driverconfig.OptionsConfig) []string {
 	var options []string
 	add := func(key, value string) {

@@ -13,15 +13,15 @@ import (
 	"go.podman.io/storage/types"
 )
 
-// A confValue is one key of storage.conf with what may stand there.
+// A confValue is a key of storage.conf, its value and its check.
 type confValue struct {
 	key, value string
 	check      func(string) error
 }
 
-// checkValues looks at every value that the library, or this package, would refuse
-// later, when it is no longer known where it came from, or would silently take for
-// something else: the library reads enable_partial_images = "yes" as no.
+// checkValues checks every value that the library, or this package, would refuse later
+// without naming its file, or would silently misread: the library reads
+// enable_partial_images = "yes" as no.
 func checkValues(conf *types.TomlConfig) error {
 	storage, options := &conf.Storage, &conf.Storage.Options
 	values := []confValue{
@@ -90,7 +90,7 @@ func isKnownDriver(name string) error {
 	return errors.New("there is no such graph driver")
 }
 
-// isRoot allows variables, which are filled in later.
+// isRoot allows variables, which are expanded later.
 func isRoot(path string) error {
 	if !filepath.IsAbs(path) && !strings.HasPrefix(path, "$") {
 		return errors.New("the path is not absolute")
@@ -165,7 +165,7 @@ func pullOptionCheck(key string) func(string) error {
 	switch key {
 	case "enable_partial_images", "use_hard_links", "convert_images", "insecure_allow_unpredictable_image_contents":
 		return func(text string) error {
-			// The library compares with "true" and takes everything else for false.
+			// To the library, anything but "true" is false.
 			if lower := strings.ToLower(text); lower != "true" && lower != "false" {
 				return errors.New(`it must be "true" or "false"`)
 			}

@@ -51,7 +51,7 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 	}
 	for _, root := range slices.Compact([]string{settings.GraphRoot, cmp.Or(settings.ImageStore, settings.GraphRoot)}) {
 		if err := repairLinks(root); err != nil {
-			options.Logger.Warn("short names of layers could not be put right", "store", root, "error", err)
+			options.Logger.Warn("short names of layers could not be repaired", "store", root, "error", err)
 		}
 	}
 	disk, err := openDisk(settings, options.Logger)
@@ -84,8 +84,8 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 	return s, nil
 }
 
-// Close forgets the store. Root filesystems stay mounted: containers go on without
-// the daemon.
+// Close closes the store. Root filesystems stay mounted: containers go on without the
+// daemon.
 func (s *Store) Close() {
 	s.Usage.beside.end()
 	s.disk.close()

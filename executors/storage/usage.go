@@ -11,15 +11,14 @@ import (
 )
 
 const (
-	// rootfsUsageAge is for how long a container's figure is taken as it is. The
-	// kubelet asks every ten seconds, and a walk takes long. An older one is told all
-	// the same, and measured anew beside the call; one that is older than
-	// rootfsUsageTooOld, which nobody has asked for in a while, is measured first.
+	// rootfsUsageAge is how long a container's figure is fresh. The kubelet asks every ten
+	// seconds, and a walk takes long. An older figure is still returned, and refreshed in
+	// the background; one older than rootfsUsageTooOld is measured before the answer.
 	rootfsUsageAge    = 15 * time.Second
 	rootfsUsageTooOld = time.Minute
 )
 
-// Usage says what images and containers take on the disk.
+// Usage measures the disk space of images and containers.
 type Usage struct {
 	*disk
 	cache     *usageCache
@@ -47,12 +46,12 @@ type FsUsage struct {
 	Timestamp time.Time
 }
 
-// Filesystems says how much disk the images and the containers' writable layers take: on
-// two filesystems, possibly, if there is a separate image store.
+// Filesystems returns the disk usage of images and of the containers' writable layers,
+// which may be on two filesystems if there is a separate image store.
 //
-// It is cheap to call often: what a layer takes is walked once, when its pull ends, and
-// what a container takes beside the calls. A call waits only for figures that there are
-// none of yet, as after a start, and then shares the walk with others.
+// It is cheap to call often: an image's layer is walked once, when its pull ends, and a
+// container's in the background. A call waits only for figures that are missing, as after a
+// start, and then shares the walk with others.
 func (u *Usage) Filesystems(ctx context.Context) (images, containers FsUsage, err error) {
 	fail := func(err error) (FsUsage, FsUsage, error) {
 		return FsUsage{}, FsUsage{}, fmt.Errorf("measure the image store: %w", err)
@@ -99,8 +98,8 @@ func writableLayers(records library.MultiListResult) map[string]bool {
 	return writable
 }
 
-// Rootfs says what a container's writable layer takes, as of the time that it
-// tells. It is as cheap as Filesystems. It fails with ErrRootfsNotFound.
+// Rootfs returns the disk usage of a container's writable layer. It is as cheap as
+// Filesystems, and fails with ErrRootfsNotFound.
 func (u *Usage) Rootfs(ctx context.Context, id string) (FsUsage, error) {
 	if _, err := u.rootfsRecord(id); err != nil {
 		return FsUsage{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
@@ -137,8 +136,8 @@ func (u *Usage) layer(ctx context.Context, id string) (amount, error) {
 	if known {
 		return used, nil // another caller has measured it meanwhile
 	}
-	// Whichever root has the layer: images that were pulled before there was a
-	// separate image store are still where they were.
+	// Any root may have the layer: images that were pulled before there was a separate
+	// image store stay where they were.
 	for _, root := range u.layout.writableRoots() {
 		part, err := measure(ctx, u.layout.layerFiles(root, id))
 		if err != nil {
@@ -185,14 +184,14 @@ func (u *Usage) measureRootfs(ctx context.Context, id string, now time.Time) (me
 	return measurement{used, now}, nil
 }
 
-// measureSoon measures, beside the calls, what a pull has brought.
+// measureSoon measures a pull's layers in the background.
 func (u *Usage) measureSoon() { u.beside.do(u.measureNewLayers) }
 
-// measureNewLayers measures what a pull has brought, so that Filesystems need not.
+// measureNewLayers measures a pull's layers, so that Filesystems need not.
 func (u *Usage) measureNewLayers(ctx context.Context) {
 	records, err := u.lib.MultiList(library.MultiListOptions{Layers: true, Containers: true})
 	if err != nil {
-		return // Filesystems will say so
+		return // Filesystems will report it
 	}
 	writable := writableLayers(records)
 	for i := range records.Layers {
@@ -206,8 +205,7 @@ func (u *Usage) measureNewLayers(ctx context.Context) {
 	}
 }
 
-// keep forgets layers that are gone, and keeps the others' figures for the next
-// start.
+// keep forgets layers that are gone, and saves the other figures for the next start.
 func (u *Usage) keep(ctx context.Context, present map[string]bool) error {
 	if !u.cache.keepOnly(present) {
 		return nil

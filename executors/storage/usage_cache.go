@@ -36,20 +36,20 @@ type measurement struct {
 type usageCache struct {
 	path string
 
-	mu         sync.Mutex // is not held while something is measured, read or written
+	mu         sync.Mutex // not held during measuring or I/O
 	layers     map[string]amount
 	rootfses   map[string]measurement
-	refreshing map[string]bool // containers that are being measured again
+	refreshing map[string]bool // containers that are being refreshed
 	dirty      bool            // the file lacks some figures, or has too many
 }
 
-// What a container's figure is worth.
+// figure is the state of a container's figure.
 type figure int
 
 const (
-	figureMissing figure = iota // or so old that it doesn't count
-	figureOld                   // the caller must measure it again, and call endRefresh
-	figureGood                  // or somebody measures it again already
+	figureMissing figure = iota // or too old
+	figureOld                   // the caller must refresh it, and call endRefresh
+	figureGood                  // or being refreshed already
 )
 
 func (c *usageCache) layer(id string) (amount, bool) {
@@ -120,7 +120,7 @@ func loadUsageCache(path string) *usageCache {
 	return c
 }
 
-// keepOnly forgets layers that are gone, and says whether there is something to write.
+// keepOnly forgets layers that are gone, and reports whether there is something to write.
 func (c *usageCache) keepOnly(present map[string]bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,7 +157,7 @@ func (c *usageCache) write() error {
 	return err
 }
 
-// encode gives what is to be written; nil if that is there already.
+// encode returns the file's new content, or nil if it is up to date.
 func (c *usageCache) encode() ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,8 +172,8 @@ func (c *usageCache) encode() ([]byte, error) {
 	return content, nil
 }
 
-// measure walks a directory whose contents may be hostile and changing: it follows
-// no links, cannot leave the directory, and what vanishes meanwhile doesn't count.
+// measure walks a directory whose contents may be hostile and changing: it follows no
+// links, cannot leave the directory, and ignores what vanishes meanwhile.
 func measure(ctx context.Context, dir string) (amount, error) {
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -212,8 +212,8 @@ func measure(ctx context.Context, dir string) (amount, error) {
 	return used, errors.Join(err, root.Close())
 }
 
-// vanished excuses what is normal while a container works: a file that is gone
-// before it is looked at, or a directory that has become something else.
+// vanished ignores what is normal while a container works: a file that is gone before it is
+// read, or a directory that has become something else.
 func vanished(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
 		return nil

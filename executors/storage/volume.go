@@ -22,8 +22,8 @@ var volumeID = regexp.MustCompile(`^([0-9a-f]{64})-([0-9]{1,4})$`)
 
 var errVolumeID = errors.New("the id is not a container's id, a hyphen and a number")
 
-// VolumeID names an image volume: the one that is first, second, … among a
-// container's mounts. It is what MountImageRequest.ID must look like.
+// VolumeID returns the id of an image volume, by its index among the container's mounts.
+// MountImageRequest.ID must be one.
 func VolumeID(containerID string, index int) string {
 	return containerID + "-" + strconv.Itoa(index)
 }
@@ -42,30 +42,29 @@ type MountImageRequest struct {
 	ID string
 	// Image is whatever Resolve understands.
 	Image string
-	// SubPath is a directory in the image: relative, without "..". When it is empty
-	// the whole image is meant.
+	// SubPath is a directory in the image: relative, without ".."; empty for the whole
+	// image.
 	SubPath string
 	// MountLabel is the SELinux label of all files; it must be empty where SELinux
 	// is off.
 	MountLabel string
 }
 
-// MountImage mounts an image's root filesystem, or a directory of it, read-only, and
-// says where. Nothing in it can be executed, no device opened, no set-user-id bit
-// counts; a container's own mount of the path may allow less, and only an
-// administrator's may allow more.
+// MountImage mounts an image's root filesystem, or a directory of it, read-only, noexec,
+// nodev and nosuid, and returns where. A container's own mount of the path may allow less;
+// only an administrator's may allow more.
 //
-// It can be repeated after success, also of a daemon that has gone since, and after a
-// crash at any point: the volume stays of the image that it was first made of, although
-// the name may stand for another one now. While there is the volume, the image is in
-// use. Unmount takes it away, and Rootfses.Release all volumes of its container.
+// It can be repeated, also by the next daemon and after a crash at any point: the volume
+// keeps its first image, even if the name stands for another one now. The image is in use
+// as long as the volume exists. Unmount removes it, and Rootfses.Release all volumes of its
+// container.
 //
-// It fails with ErrImageNotFound, with ErrSubPath if there is no such directory in the
-// image, or with ErrVolumeConflict if the id is that of another volume.
+// It fails with ErrImageNotFound, with ErrSubPath if the image has no such directory, or
+// with ErrVolumeConflict if the id belongs to another volume.
 //
 // Each volume has a layer of its own on top of the image, which stays empty: if a
-// privileged container finds a way to write nevertheless, it writes there, and neither
-// the image nor another container sees it.
+// privileged container finds a way to write, it writes there, and neither the image nor
+// another container sees it.
 func (v *Volumes) MountImage(ctx context.Context, request MountImageRequest) (path string, err error) {
 	fail := func(err error) (string, error) {
 		return "", fmt.Errorf("mount image %q as volume %s: %w", request.Image, request.ID, err)
@@ -77,8 +76,8 @@ func (v *Volumes) MountImage(ctx context.Context, request MountImageRequest) (pa
 	if err := checkSubPath(request.SubPath); err != nil {
 		return fail(err)
 	}
-	// The directory goes first: by it the volume is found should a crash leave a layer
-	// without a record.
+	// The directory comes first: it leads to the volume if a crash leaves a layer without a
+	// record.
 	path = v.layout.volumePath(request.ID)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fail(err)
@@ -94,15 +93,14 @@ func (v *Volumes) MountImage(ctx context.Context, request MountImageRequest) (pa
 		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
 	}
 	if err := v.mount(request, record.SubPath, path); err != nil {
-		// Nothing stays in anybody's way: the image is not in use by a volume that
-		// there isn't.
+		// A failed volume must not keep the image in use.
 		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
 	}
 	return path, nil
 }
 
-// mount mounts a volume's layer, and of that what was asked for on path, unless
-// it is there.
+// mount mounts a volume's layer, and the requested part of it on path, unless it is
+// mounted.
 func (v *Volumes) mount(request MountImageRequest, subPath, path string) error {
 	mounted, err := isMountpoint(path)
 	if mounted || err != nil {
@@ -115,7 +113,7 @@ func (v *Volumes) mount(request MountImageRequest, subPath, path string) error {
 	return mountDirectory(root, subPath, path)
 }
 
-// ensure sees to it that the volume's record and layer are there.
+// ensure makes the volume's record and layer, unless they exist.
 func (v *Volumes) ensure(ctx context.Context, request MountImageRequest, owner string) (volumeRecord, error) {
 	id := volumeLayer(request.ID)
 	record, err := v.volumeRecord(id)
@@ -130,7 +128,7 @@ func (v *Volumes) ensure(ctx context.Context, request MountImageRequest, owner s
 		if !errors.Is(err, library.ErrLayerUnknown) {
 			return volumeRecord{}, fmt.Errorf("read the record of its layer: %w", err)
 		}
-		// A removal was cut off after the layer and before the record.
+		// A removal was interrupted between layer and record.
 		if err := v.lib.DeleteContainer(id); err != nil && !isGone(err) {
 			return volumeRecord{}, fmt.Errorf("remove a record without a layer: %w", err)
 		}
@@ -153,8 +151,8 @@ func (v *Volumes) ensure(ctx context.Context, request MountImageRequest, owner s
 	return record, v.layers.create(id, record.ImageID, request.MountLabel, string(metadata))
 }
 
-// Unmount takes a volume away, of an image or of a directory. It can be repeated, and clears whatever a
-// crash left. What is gone already is removed.
+// Unmount removes a volume, of an image or of a directory. It can be repeated, and clears
+// whatever a crash left.
 func (v *Volumes) Unmount(ctx context.Context, id string) error {
 	if !volumeID.MatchString(id) {
 		return fmt.Errorf("unmount image volume %q: %w", id, errVolumeID)
@@ -170,7 +168,7 @@ func (v *Volumes) Unmount(ctx context.Context, id string) error {
 	if err := v.layers.release(ctx, volumeLayer(id)); err != nil {
 		return fmt.Errorf("unmount image volume %s: %w", id, err)
 	}
-	// The directory last: by it the volume is found.
+	// The directory goes last: it leads to the volume.
 	for _, left := range []string{path + directoryRecord + ".new", path + directoryRecord, path} {
 		if err := os.Remove(left); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("unmount image volume %s: %w", id, err)
@@ -181,8 +179,8 @@ func (v *Volumes) Unmount(ctx context.Context, id string) error {
 	return nil
 }
 
-// release takes all image volumes of a container away: those that there are
-// records of, and those of which there is but a directory.
+// release removes all volumes of a container: those with a record, and those with only a
+// directory.
 func (v *Volumes) release(ctx context.Context, containerID string) error {
 	volumes, err := v.volumeRecords()
 	if err != nil {
@@ -210,7 +208,7 @@ func (v *Volumes) release(ctx context.Context, containerID string) error {
 	return failed
 }
 
-// List gives the ids of the volumes that the store has, mounted or not.
+// List returns the ids of all volumes in the store, mounted or not.
 func (v *Volumes) List(ctx context.Context) ([]string, error) {
 	volumes, err := v.volumeRecords()
 	if err != nil {

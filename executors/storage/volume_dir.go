@@ -16,14 +16,14 @@ import (
 type MountDirectoryRequest struct {
 	// ID names the volume and its owner: see VolumeID.
 	ID string
-	// Dir is an absolute path that the daemon chose, without links.
+	// Dir is an absolute path of the daemon's choice, without links.
 	Dir string
-	// SubPath is a directory in Dir, as that of MountImageRequest is.
+	// SubPath is a directory in Dir, as in MountImageRequest.
 	SubPath string
 }
 
-// directoryVolume is what is remembered of such a volume, as JSON beside its
-// mountpoint. Both are in the run root and are gone together after a reboot.
+// directoryVolume is the record of such a volume, as JSON beside its mountpoint. Both are
+// in the run root, and gone after a reboot.
 type directoryVolume struct {
 	Dir     string `json:"dir"`
 	SubPath string `json:"subPath,omitempty"`
@@ -31,13 +31,13 @@ type directoryVolume struct {
 	volumeID string
 }
 
-// directoryRecord is the end of such a file's name.
+// directoryRecord ends such a file's name.
 const directoryRecord = ".json"
 
 // MountDirectory mounts a directory as MountImage mounts an image, and with the same
-// promises; Unmount and Rootfses.Release undo it. What is in the directory may be an
-// artifact's, and is trusted as little as an image. That it stays while the volume is
-// there is up to its owner: see DirectoryUsers.
+// promises; Unmount and Rootfses.Release undo it. The content may be an artifact's, and is
+// trusted as little as an image. The directory's owner must keep it as long as the volume
+// exists: see DirectoryUsers.
 func (v *Volumes) MountDirectory(ctx context.Context, request MountDirectoryRequest) (path string, err error) {
 	fail := func(err error) (string, error) {
 		return "", fmt.Errorf("mount directory %s as volume %s: %w", request.Dir, request.ID, err)
@@ -79,9 +79,9 @@ func (v *Volumes) MountDirectory(ctx context.Context, request MountDirectoryRequ
 	return path, nil
 }
 
-// DirectoryUsers gives the containers that have a volume of the directory, or of one
-// below it. There is no lock: whoever removes a directory must see to it that no volume
-// of it is made meanwhile.
+// DirectoryUsers returns the containers that have a volume of the directory, or of one
+// below it. There is no lock: a caller that removes the directory must make sure that no
+// volume of it is made meanwhile.
 func (v *Volumes) DirectoryUsers(ctx context.Context, dir string) ([]string, error) {
 	volumes, err := v.directories()
 	if err != nil {
@@ -107,7 +107,7 @@ func (v directoryVolume) write(path string) error {
 	if err != nil {
 		return err
 	}
-	// Whole or not at all, or a torn one would have to be explained.
+	// Renamed, so that no torn record is ever read.
 	next := path + ".new"
 	if err := os.WriteFile(next, content, 0o600); err != nil {
 		return err
@@ -115,8 +115,7 @@ func (v directoryVolume) write(path string) error {
 	return os.Rename(next, path)
 }
 
-// directory reads what is remembered of a volume; exists is false if it is not
-// one of a directory.
+// directory reads the record of a volume; exists is false if it is not one of a directory.
 func (v *Volumes) directory(id string) (volume directoryVolume, exists bool, err error) {
 	path := v.layout.volumePath(id) + directoryRecord
 	content, err := os.ReadFile(path)

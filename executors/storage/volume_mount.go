@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkSubPath refuses what Kubernetes doesn't let through either. It is not what
-// keeps a sub path inside the image: mountDirectory is.
+// checkSubPath refuses what Kubernetes refuses, too. What keeps a sub path inside the image
+// is mountDirectory.
 func checkSubPath(path string) error {
 	if filepath.IsAbs(path) {
 		return fmt.Errorf("%w %q is absolute", ErrSubPath, path)
@@ -22,14 +22,13 @@ func checkSubPath(path string) error {
 	return nil
 }
 
-// mountDirectory mounts the directory subPath of root on target, read-only and without
-// what makes files dangerous.
+// mountDirectory mounts the directory subPath of root on target: read-only, nosuid, nodev
+// and noexec.
 //
-// The image decides what is in root, links included. The kernel looks the path up as
-// if root were the root of the file system, so that no link leads out of it; what is
-// mounted is what was found, not what the path may have become since; and the mount has
-// its attributes before anybody can see it. A file is refused, as by CRI-O and
-// containerd.
+// The image decides what is in root, links included. The kernel resolves the path as if in
+// a chroot, so that no link leads out of it; the directory that was found is mounted,
+// whatever the path may have become since; and the mount has its attributes before anybody
+// can see it. A file is refused, as by CRI-O and containerd.
 func mountDirectory(root, subPath, target string) error {
 	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -71,13 +70,13 @@ func subPathError(path string, err error) error {
 	return fmt.Errorf("%w %q cannot be found in the image: %w", ErrSubPath, path, err)
 }
 
-// lookUps is how often a directory is looked up before it is given up: each one is
-// disturbed only by what happens within microseconds.
+// lookUps is how often a directory is looked up at most: each look-up is disturbed only by
+// what happens within microseconds.
 const lookUps = 128
 
-// openInRoot finds a directory under another, which links cannot lead out of. The kernel
-// breaks a look-up through ".." off with EAGAIN if anything is renamed or mounted
-// meanwhile, anywhere on the machine, and wants it to be repeated: openat2(2).
+// openInRoot finds a directory below another, which links cannot leave. A look-up through
+// ".." fails with EAGAIN if anything is renamed or mounted meanwhile, anywhere on the
+// machine, and must be repeated: openat2(2).
 func openInRoot(rootFD int, path string) (found int, err error) {
 	for range lookUps {
 		found, err = unix.Openat2(rootFD, path, &unix.OpenHow{
