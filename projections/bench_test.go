@@ -116,3 +116,19 @@ func BenchmarkAwait(b *testing.B) {
 	}
 	b.ReportMetric(float64(longest.Microseconds())/1000, "longest-ms")
 }
+
+// A start with 500 pods: the checkpoint, and no tail.
+func BenchmarkOpen(b *testing.B) {
+	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(b.TempDir(), "events.db"), Logger: quiet})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer log.Close()
+	podsOf(b, log, 500)
+	save(b, opened(b, log))
+	for b.Loop() {
+		if len(opened(b, log).Live.Containers()) != 1000 {
+			b.Fatal("not all are known")
+		}
+	}
+}
