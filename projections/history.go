@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ type Ended struct {
 	Sandbox id.Sandbox
 	// Container is empty for a sandbox.
 	Container id.Container
-	// Pod is the pod's name; empty for a container whose sandbox was not live when the
+	// Pod is the pod's name; empty for a container whose sandbox was unknown when the
 	// container ended. ContainerName is empty for a sandbox.
 	Pod           sandbox.Name
 	ContainerName container.Name
@@ -91,11 +92,23 @@ func (h *History) apply(c *Change, pod *Sandbox) (added, dropped *Ended) {
 		e.Sandbox, e.Container, e.ContainerName, e.CreatedAt, e.Failed = s.Sandbox, s.ID, s.Name, s.Request.At, s.Phase == container.Failed
 		if pod != nil {
 			e.Pod = pod.State.Name
+		} else {
+			e.Pod = h.podOf(s.Sandbox)
 		}
 	case ImageChanged, HostChanged, StreamPutAside:
 		return nil, nil
 	}
 	return e, h.add(e)
+}
+
+// podOf is the name of the pod of a sandbox that has ended, if that is remembered.
+func (h *History) podOf(s id.Sandbox) sandbox.Name {
+	for _, e := range slices.Backward(h.Ended()) {
+		if e.Sandbox == s && e.Container == "" {
+			return e.Pod
+		}
+	}
+	return sandbox.Name{}
 }
 
 // add remembers an ended stream and returns the one dropped for it, or nil.

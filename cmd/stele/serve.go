@@ -200,7 +200,7 @@ func (p *parts) register(server *daemon.Server) {
 	runtimeapi.RegisterRuntimeServiceServer(server, service)
 	runtimeapi.RegisterImageServiceServer(server, service)
 	adminv1.RegisterAdminServiceServer(server, admin.New(admin.Parts{
-		Log: p.log, Views: p.feed.Live, Actors: p.actors,
+		Log: p.log, Views: p.feed.Live, History: p.feed.History, Actors: p.actors,
 		Registry: p.drivers.Registry, Transfers: p.executor.Pulls, Monitor: p.drivers.Monitor,
 	}))
 }

@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"errors"
+	"iter"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +31,16 @@ import (
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // log is a log in memory with figures.
-type log struct{ *memlog.Log }
+type log struct {
+	*memlog.Log
+	// sought: it was read whole.
+	sought *bool
+}
+
+func (l log) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	*l.sought = true
+	return l.Log.Read(ctx, from)
+}
 
 func (log) Stats() boltlog.Stats {
 	return boltlog.Stats{Records: 5, Commits: 2, CommitTime: time.Second, Appends: 4, WaitTime: time.Minute}
@@ -80,12 +91,13 @@ type desk struct {
 	log    *memlog.Log
 	views  *views
 	clerks *clerks
+	sought bool
 }
 
 func newDesk(t *testing.T) *desk {
 	d := &desk{t: t, log: memlog.New(memlog.Options{}), views: &views{}, clerks: &clerks{}}
 	t.Cleanup(func() { _ = d.log.Close() })
-	d.Service = New(Parts{Log: log{d.log}, Views: d.views, Actors: d.clerks, Registry: d.clerks, Transfers: d.clerks, Monitor: d.clerks})
+	d.Service = New(Parts{Log: log{d.log, &d.sought}, Views: d.views, History: &projections.History{}, Actors: d.clerks, Registry: d.clerks, Transfers: d.clerks, Monitor: d.clerks})
 	return d
 }
 
@@ -117,7 +129,7 @@ func (d *desk) append(stream string, encoded ...codec.Encoded) {
 func (d *desk) ended(pod, name, web string) {
 	d.t.Helper()
 	var pods, webs []codec.Encoded
-	for _, e := range []sandbox.Event{sandbox.SandboxRequested{ID: id.Sandbox(pod), Name: sandbox.Name{Name: name}, At: epoch}, sandbox.SandboxRemoved{}} {
+	for _, e := range []sandbox.Event{sandbox.SandboxRequested{ID: id.Sandbox(pod), Name: sandbox.Name{Name: name}, HostNetwork: true, At: epoch}, sandbox.SandboxRemoved{}} {
 		encoded, err := codec.EncodeSandbox(e)
 		if err != nil {
 			d.t.Fatal(err)
@@ -173,6 +185,44 @@ func TestInspect(t *testing.T) {
 	}
 	if e := answer.GetEntities()[0]; len(e.GetOwed()) == 0 || !strings.Contains(e.GetStateJson(), `"Phase":"removing"`) || strings.Contains(e.GetStateJson(), `"Config":`) {
 		t.Errorf("the entity is %v", e)
+	}
+}
+
+// What the history remembers is found without reading the whole log, and is the same.
+func TestInspectRemembered(t *testing.T) {
+	d := newDesk(t)
+	d.ended("e1", "past", "f1")
+	d.ended("e2", "past", "f2")
+	removed, err := codec.EncodeContainer(container.ContainerRemoved{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stream := range []eventlog.Stream{"container/f1", "container/f2"} {
+		_, err := d.log.Append(t.Context(), eventlog.Append{Stream: stream, Expected: 1,
+			Entries: []eventlog.Entry{{Type: removed.Type, Schema: removed.Schema, Payload: removed.Payload}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := d.inspect("past")
+	if err != nil || !d.sought {
+		t.Fatal(before, err)
+	}
+	feed, err := projections.Open(t.Context(), d.log, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.parts.History, d.sought = feed.History, false
+	for name, want := range map[string]string{
+		"past": strings.Join(before, " "), "e": strings.Join(before, " "),
+		"e1": "sandbox/e1 container/f1", "f2": "container/f2",
+	} {
+		if got, err := d.inspect(name); err != nil || strings.Join(got, " ") != want || d.sought {
+			t.Errorf("%s means %v, %v; want %s; the whole log was read: %t", name, got, err, want, d.sought)
+		}
+	}
+	if _, err := d.inspect("x"); fault.KindOf(err) != fault.NotFound || !d.sought {
+		t.Errorf("what nobody remembers: %v; the whole log was read: %t", err, d.sought)
 	}
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/redact"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
@@ -30,7 +32,7 @@ func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*ad
 	found, err := s.living().named(name)
 	if err == nil && len(found) == 0 {
 		var all states
-		if all, err = s.ended(ctx); err == nil {
+		if all, err = s.ended(ctx, name); err == nil {
 			found, err = all.named(name)
 		}
 	}
@@ -65,15 +67,31 @@ func (s *Service) living() states {
 	return all
 }
 
-// ended reads the last states of everything in the log.
-func (s *Service) ended(ctx context.Context) (states, error) {
+// ended reads from the log the last states of what a name may mean. Where to look the
+// history knows; what it no longer remembers is looked for in the whole log.
+func (s *Service) ended(ctx context.Context, name string) (states, error) {
 	all := noStates()
-	for record, err := range s.parts.Log.Read(ctx, 1) {
+	remembered := s.parts.History.Find(name)
+	for _, e := range remembered {
+		if err := all.read(ctx, s.parts.Log.ReadStream(ctx, e.Stream, 1)); err != nil {
+			return all, err
+		}
+	}
+	if len(remembered) > 0 {
+		return all, nil
+	}
+	return all, all.read(ctx, s.parts.Log.Read(ctx, 1))
+}
+
+// read applies records to the states. Damaged ones are skipped; `stele events` reports
+// them.
+func (all states) read(ctx context.Context, records iter.Seq2[eventlog.Record, error]) error {
+	for record, err := range records {
 		if err != nil {
 			if ctx.Err() != nil {
-				return all, ctx.Err()
+				return ctx.Err()
 			}
-			continue // one that is damaged; `stele events` says so
+			continue
 		}
 		kind, of, _ := strings.Cut(string(record.Stream), "/")
 		switch kind {
@@ -87,7 +105,7 @@ func (s *Service) ended(ctx context.Context) (states, error) {
 			}
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // named returns each sandbox that a prefix of an id or a pod's name means, with its

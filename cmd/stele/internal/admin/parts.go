@@ -17,6 +17,7 @@ import (
 // Log is the event log.
 type Log interface {
 	Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error]
+	ReadStream(ctx context.Context, s eventlog.Stream, from eventlog.Version) iter.Seq2[eventlog.Record, error]
 	Subscribe(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error]
 	Last() eventlog.Sequence
 	Health() error
@@ -28,6 +29,12 @@ type Views interface {
 	Sandboxes() []*projections.Sandbox
 	Containers() []*projections.Container
 	Pulls() []image.State
+}
+
+// History finds the streams of what has ended by a prefix of an id or a pod's name. It
+// remembers only the newest.
+type History interface {
+	Find(name string) []*projections.Ended
 }
 
 // Actors brings commands to the machines of images. Held is how long, in all, something
@@ -56,6 +63,7 @@ type Monitor interface {
 type Parts struct {
 	Log       Log
 	Views     Views
+	History   History
 	Actors    Actors
 	Registry  Registry
 	Transfers Transfers
