@@ -1,8 +1,9 @@
 package cri
 
 import (
+	"cmp"
 	"context"
-	"time"
+	"slices"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -14,14 +15,14 @@ import (
 // PodSandboxStatus returns the status of a sandbox and of its containers, which the
 // kubelet's evented PLEG needs.
 func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
-	// Taken first: the statuses may be newer than it says, never older.
-	at := time.Now()
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
-	answer := &runtimeapi.PodSandboxStatusResponse{Status: sandboxStatus(found), Timestamp: at.UnixNano()}
-	for _, c := range s.Views.ContainersOf(found.State.ID) {
+	// No timestamp: by it the kubelet's evented PLEG would take the containers' statuses
+	// for events, and GetContainerEvents is not served.
+	answer := &runtimeapi.PodSandboxStatusResponse{Status: sandboxStatus(found)}
+	for _, c := range newestFirst(s.Views.ContainersOf(found.State.ID)) {
 		if containerShown(c) {
 			answer.ContainersStatuses = append(answer.ContainersStatuses, containerStatus(c))
 		}
@@ -32,6 +33,14 @@ func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandbox
 		}
 	}
 	return answer, nil
+}
+
+// newestFirst is the order in which the kubelet looks for the attempt of a container
+// that counts: the first of its name.
+func newestFirst(containers []*projections.Container) []*projections.Container {
+	return slices.SortedStableFunc(slices.Values(containers), func(a, b *projections.Container) int {
+		return cmp.Or(b.State.Request.At.Compare(a.State.Request.At), cmp.Compare(b.State.Name.Attempt, a.State.Name.Attempt))
+	})
 }
 
 func sandboxStatus(x *projections.Sandbox) *runtimeapi.PodSandboxStatus {

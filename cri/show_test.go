@@ -352,3 +352,30 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%v, %v", config, err)
 	}
 }
+
+// The kubelet takes the first status of a container's name for the attempt that counts.
+// A timestamp would have it ask for no other source.
+func TestContainersOfSandboxNewestFirst(t *testing.T) {
+	d := newDesk(t, func(d *desk) {
+		d.sandboxEvents("pod", ready("pod", podConfig(nil))...)
+		for attempt, name := range []string{"c-first", "a-second", "b-third", "d-same-moment"} {
+			events := running(name, "pod", containerConfig(nil))
+			requested := events[0].(container.ContainerRequested)
+			requested.At = epoch.Add(time.Duration(min(attempt, 2)) * time.Second)
+			requested.Name.Attempt = uint32(attempt)
+			events[0] = requested
+			d.containerEvents(name, events...)
+		}
+	})
+	answer, err := d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: "pod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, c := range answer.GetContainersStatuses() {
+		ids = append(ids, c.GetId())
+	}
+	if got := strings.Join(ids, " "); got != "d-same-moment b-third a-second c-first" || answer.GetTimestamp() != 0 {
+		t.Errorf("containers %s, timestamp %d", got, answer.GetTimestamp())
+	}
+}

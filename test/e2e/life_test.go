@@ -118,7 +118,7 @@ func TestVerboseStatus(t *testing.T) {
 	h.ContainerPID(id)
 
 	status := pod.Status()
-	if len(status.ContainersStatuses) != 1 || status.ContainersStatuses[0].Id != id || status.Timestamp == 0 {
+	if len(status.ContainersStatuses) != 1 || status.ContainersStatuses[0].Id != id || status.Timestamp != 0 {
 		t.Errorf("PodSandboxStatus doesn't tell of its container: %v", status)
 	}
 	container, err := h.Runtime.ContainerStatus(h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id, Verbose: true})
