@@ -379,3 +379,19 @@ func TestContainersOfSandboxNewestFirst(t *testing.T) {
 		t.Errorf("containers %s, timestamp %d", got, answer.GetTimestamp())
 	}
 }
+
+// The kubelet shows a version that is not semantic as "Unknown".
+func TestSemanticVersion(t *testing.T) {
+	for version, want := range map[string]string{
+		"1.2.3": "1.2.3", "v1.2.3": "1.2.3", "v1.2.3-4-gabc1234-dirty": "1.2.3-4-gabc1234-dirty", "1.2.3-rc.1+linux": "1.2.3-rc.1+linux",
+		"dev": "0.0.0+dev", "unknown": "0.0.0+unknown", "1cdf7cd": "0.0.0+1cdf7cd", "0012345-dirty": "0.0.0+0012345-dirty",
+		"": "0.0.0", "v1.2": "0.0.0+v1-2", "1.02.3": "0.0.0+1-02-3", "1.2.3\n": "0.0.0+1-2-3", "é": "0.0.0",
+	} {
+		d := newDesk(t, nil)
+		d.Parts.Version = version
+		answer, err := d.Service.Version(t.Context(), &runtimeapi.VersionRequest{})
+		if err != nil || answer.GetRuntimeVersion() != want {
+			t.Errorf("%q is shown as %q, %v; want %q", version, answer.GetRuntimeVersion(), err, want)
+		}
+	}
+}

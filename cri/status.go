@@ -19,7 +19,7 @@ func (s *Service) Version(context.Context, *runtimeapi.VersionRequest) (*runtime
 		// kubelet has expected this value since there is a CRI.
 		Version:           "0.1.0",
 		RuntimeName:       runtimeName,
-		RuntimeVersion:    s.Parts.Version,
+		RuntimeVersion:    semanticVersion(s.Parts.Version),
 		RuntimeApiVersion: "v1",
 	}, nil
 }
