@@ -2,7 +2,6 @@ package cri
 
 import (
 	"context"
-	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -30,7 +29,7 @@ func (s *Service) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncRequest)
 	var ended container.ExecEnded
 	answer := container.ExecAnswer(x)
 	_, err = s.Actors.Container(ctx, found.State.ID, container.RunExec{
-		Exec: x, Command: req.GetCmd(), Timeout: time.Duration(req.GetTimeout()) * time.Second,
+		Exec: x, Command: req.GetCmd(), Timeout: seconds(req.GetTimeout()),
 	}, func(state container.State, e container.Event) (bool, error) {
 		done, err := answer(state, e)
 		if done && err == nil {

@@ -20,7 +20,7 @@ const withdrawWithin = 10 * time.Second
 func (s *Service) StopContainer(ctx context.Context, req *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err == nil {
-		err = s.stop(ctx, found.State.ID, time.Duration(max(0, req.GetTimeout()))*time.Second)
+		err = s.stop(ctx, found.State.ID, seconds(req.GetTimeout()))
 	}
 	if err := unlessGone(err); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +257,12 @@ func TestExecSync(t *testing.T) {
 	if c := d.actors.last().(container.RunExec); c.Timeout != 5*time.Second || len(c.Command) != 1 || c.Command[0] != "false" {
 		t.Errorf("asked for %+v", c)
 	}
+	if _, err := exec(math.MaxInt64, "false"); err != nil {
+		t.Error(err)
+	}
+	if c := d.actors.last().(container.RunExec); c.Timeout != maxSeconds*time.Second {
+		t.Errorf("the longest timeout is %v", c.Timeout)
+	}
 	ends(func(c container.RunExec) container.Event { return container.ExecEnded{Exec: c.Exec, TimedOut: true} })
 	_, err = exec(5, "sleep")
 	refused(t, err, fault.Deadline, "timeout")
@@ -284,6 +291,12 @@ func TestStopWithdrawn(t *testing.T) {
 	}
 	if c := d.actors.last().(container.Stop); c.Grace != 0 {
 		t.Errorf("a negative timeout is a grace of %v", c.Grace)
+	}
+	if err := stop(t.Context(), math.MaxInt64); err != nil {
+		t.Error(err)
+	}
+	if c := d.actors.last().(container.Stop); c.Grace != maxSeconds*time.Second {
+		t.Errorf("the longest timeout is a grace of %v", c.Grace)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	d.actors.container = func(ctx context.Context, c container.Command, _ func(container.State, container.Event) (bool, error)) error {
