@@ -55,6 +55,8 @@ func serveCommand() *cobra.Command {
 // serve runs the daemon until ctx is done. It opens the parts in the order in which each
 // needs the one before; they are closed in the opposite one.
 func serve(ctx context.Context, c config.Config) error {
+	signals := daemon.CatchSignals()
+	defer signals.Stop()
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level(), ReplaceAttr: redact.Attr}))
 	if err := daemon.MakeDirs(c.Root, c.State); err != nil {
 		return err
@@ -76,6 +78,7 @@ func serve(ctx context.Context, c config.Config) error {
 	}
 	following := daemon.NewBackground(logger)
 	defer following.End()
+	following.Go("signals", func(ctx context.Context) { signals.Log(ctx, logger) })
 	following.Go("projections", func(ctx context.Context) { _ = feed.Run(ctx) }) // Health says why it stopped
 
 	// The socket is there early, and served when all else is: making it changes the
