@@ -22,7 +22,7 @@ func (s *Service) ContainerStatus(_ context.Context, req *runtimeapi.ContainerSt
 	}
 	answer := &runtimeapi.ContainerStatusResponse{Status: containerStatus(found)}
 	if req.GetVerbose() {
-		if answer.Info, err = verbose(found.State); err != nil {
+		if answer.Info, err = s.containerInfo(found); err != nil {
 			return nil, err
 		}
 	}

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"io"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"testing"
@@ -113,6 +114,19 @@ func (x *execs) Begin(context.Context, id.Exec) func() ([]byte, []byte) {
 	}
 }
 
+// specs are the OCI specs of containers.
+type specs map[id.Container]string
+
+func (s specs) RuntimeSpec(c id.Container) ([]byte, error) {
+	if s[c] == "unreadable" {
+		return nil, fs.ErrPermission
+	}
+	if spec, there := s[c]; there {
+		return []byte(spec), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
 // validator refuses what is called bad.
 type validator struct{}
 
@@ -141,6 +155,7 @@ type desk struct {
 	actors      *actors
 	credentials *credentials
 	execs       *execs
+	specs       specs
 	log         *memlog.Log
 	t           testing.TB
 }
@@ -148,7 +163,7 @@ type desk struct {
 // newDesk returns a service over what the records hold that write appends.
 func newDesk(t testing.TB, write func(*desk)) *desk {
 	t.Helper()
-	d := &desk{actors: &actors{}, credentials: &credentials{}, execs: &execs{}, log: memlog.New(memlog.Options{}), t: t}
+	d := &desk{actors: &actors{}, credentials: &credentials{}, execs: &execs{}, specs: specs{}, log: memlog.New(memlog.Options{}), t: t}
 	t.Cleanup(func() { _ = d.log.Close() })
 	if write != nil {
 		write(d)
@@ -161,7 +176,7 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 	d.Service = New(Parts{
 		Actors: d.actors, Views: feed.Live,
 		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
-		Credentials: d.credentials, Execs: d.execs, Validator: validator{},
+		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Validator: validator{},
 		Health:         Health{Log: well, Monitor: well, Network: well},
 		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
 		DefaultHandler: "runc", Version: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,

@@ -88,6 +88,11 @@ type Execs interface {
 	Begin(ctx context.Context, x id.Exec) (collect func() (stdout, stderr []byte))
 }
 
+// Specs gives the OCI spec that a container was made with; fs.ErrNotExist if it is gone.
+type Specs interface {
+	RuntimeSpec(id.Container) ([]byte, error)
+}
+
 // Validator rejects configurations that can never work, before anything is done. Its
 // errors are Invalid faults that name the field and the value.
 type Validator interface {
@@ -108,6 +113,7 @@ type Parts struct {
 	Images      Images
 	Credentials Credentials
 	Execs       Execs
+	Specs       Specs
 	Validator   Validator
 	Health      Health
 	// Handlers are the node's runtime handlers with their features; DefaultHandler

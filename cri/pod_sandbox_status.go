@@ -7,7 +7,6 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/stele-runtime/stele/actors/redact"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/projections"
 )
@@ -28,7 +27,7 @@ func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandbox
 		}
 	}
 	if req.GetVerbose() {
-		if answer.Info, err = verbose(found.State); err != nil {
+		if answer.Info, err = verbose(found.State, map[string]any{"pid": found.State.Holder.PID}); err != nil {
 			return nil, err
 		}
 	}
@@ -70,13 +69,4 @@ func sandboxState(x *projections.Sandbox) runtimeapi.PodSandboxState {
 		return runtimeapi.PodSandboxState_SANDBOX_READY
 	}
 	return runtimeapi.PodSandboxState_SANDBOX_NOTREADY
-}
-
-// verbose returns a machine's state as the info of a status.
-func verbose(state any) (map[string]string, error) {
-	shown, err := redact.State(state)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"info": string(shown)}, nil
 }

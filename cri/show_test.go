@@ -395,3 +395,38 @@ func TestSemanticVersion(t *testing.T) {
 		}
 	}
 }
+
+// Scripts read info.pid and info.runtimeSpec, in the verbose status of every runtime.
+func TestInfoForScripts(t *testing.T) {
+	d := street(t)
+	d.specs["running"] = `{"ociVersion":"1.2.0","process":{"env":["TOKEN=secret"]}}`
+	type info struct {
+		PID         int `json:"pid"`
+		RuntimeSpec *struct {
+			Version string `json:"ociVersion"`
+		} `json:"runtimeSpec"`
+	}
+	read := func(shown map[string]string) (i info) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(shown["info"]), &i); err != nil || strings.Contains(shown["info"], "secret") {
+			t.Errorf("%v in %s", err, shown["info"])
+		}
+		return i
+	}
+	for name, spec := range map[string]bool{"running": true, "exited-well": false} {
+		answer, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: name, Verbose: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := read(answer.GetInfo()); i.PID != 42 || (i.RuntimeSpec != nil) != spec || spec && i.RuntimeSpec.Version != "1.2.0" {
+			t.Errorf("%s: %+v", name, i)
+		}
+	}
+	d.specs["running"] = "unreadable"
+	_, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: "running", Verbose: true})
+	refused(t, err, fault.Internal, "runtime spec of container running")
+	answer, err := d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: "ready", Verbose: true})
+	if err != nil || !strings.Contains(answer.GetInfo()["info"], `"pid":0`) {
+		t.Errorf("%v, %v", answer.GetInfo(), err)
+	}
+}

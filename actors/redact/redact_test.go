@@ -139,3 +139,17 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("the environment is %v", c.GetEnvs())
 	}
 }
+
+func TestRuntimeSpec(t *testing.T) {
+	for spec, want := range map[string]string{
+		`{"ociVersion":"1.2.0","process":{"env":["PATH=/bin","TOKEN=secret=1","EMPTY"],"user":{"uid":4294967294}},"hooks":{"prestart":[{"env":["A=secret"]}]}}`: `{"ociVersion":"1.2.0","process":{"env":["PATH=[redacted]","TOKEN=[redacted]","EMPTY=[redacted]"],"user":{"uid":4294967294}}}`,
+		`{"linux":{}}`: `{"linux":{}}`,
+	} {
+		if got, err := RuntimeSpec([]byte(spec)); err != nil || string(got) != want {
+			t.Errorf("%s\nis shown as\n%s, %v\nwant\n%s", spec, got, err, want)
+		}
+	}
+	if _, err := RuntimeSpec([]byte("{")); err == nil {
+		t.Error("half a spec is shown")
+	}
+}

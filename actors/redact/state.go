@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -49,4 +50,24 @@ func Environment(config *runtimeapi.ContainerConfig) {
 	for _, variable := range config.GetEnvs() {
 		variable.Value = nil
 	}
+}
+
+// RuntimeSpec returns an OCI spec as JSON, without the values of environment variables.
+func RuntimeSpec(spec []byte) ([]byte, error) {
+	decoder := json.NewDecoder(bytes.NewReader(spec))
+	decoder.UseNumber()
+	var whole map[string]any
+	if err := decoder.Decode(&whole); err != nil {
+		return nil, fmt.Errorf("read the runtime spec: %w", err)
+	}
+	if process, is := whole["process"].(map[string]any); is {
+		variables, _ := process["env"].([]any)
+		for i, variable := range variables {
+			text, _ := variable.(string)
+			name, _, _ := strings.Cut(text, "=")
+			variables[i] = name + "=" + Mark
+		}
+	}
+	delete(whole, "hooks") // their environments are the operator's
+	return json.Marshal(whole)
 }

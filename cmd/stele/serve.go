@@ -192,7 +192,7 @@ func (p *parts) register(server *daemon.Server) {
 	byDefault := p.config.Runtime.Default
 	service := cri.New(cri.Parts{
 		Actors: p.actors, Views: p.feed.Live, Images: daemon.Images{Drivers: &p.drivers.Drivers},
-		Credentials: p.credentials, Execs: p.execs, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
+		Credentials: p.credentials, Execs: p.execs, Specs: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,

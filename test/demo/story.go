@@ -142,13 +142,11 @@ func (n *node) look(ctx context.Context, p *pod) (state, ip string, pid int, err
 	if err != nil {
 		return "", "", 0, fmt.Errorf("status of the container: %w", err)
 	}
-	var info struct {
-		Creation struct{ Process struct{ PID int } }
-	}
+	var info struct{ PID int }
 	if err := json.Unmarshal([]byte(container.Info["info"]), &info); err != nil {
 		return "", "", 0, fmt.Errorf("status of the container: its information: %w", err)
 	}
-	return container.Status.State.String(), status.Status.GetNetwork().GetIp(), info.Creation.Process.PID, nil
+	return container.Status.State.String(), status.Status.GetNetwork().GetIp(), info.PID, nil
 }
 
 // compare shows that the pod is what it was.

@@ -126,13 +126,11 @@ func (c *Client) ContainerPID(id string) int {
 	if err != nil {
 		c.t.Fatalf("status of container %s: %v", id, err)
 	}
-	var info struct {
-		Creation struct{ Process struct{ PID int } }
-	}
-	if err := json.Unmarshal([]byte(answer.Info["info"]), &info); err != nil || info.Creation.Process.PID <= 0 {
+	var info struct{ PID int }
+	if err := json.Unmarshal([]byte(answer.Info["info"]), &info); err != nil || info.PID <= 0 {
 		c.t.Fatalf("the verbose status of container %s has no pid: %v in %q", id, err, answer.Info)
 	}
-	return info.Creation.Process.PID
+	return info.PID
 }
 
 // WaitExit waits for a container's end.
