@@ -3,10 +3,12 @@ package cri
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/container"
@@ -57,6 +59,10 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		}
 		return nil, err
 	}
+	config, err = s.withMountedIDs(ctx, config)
+	if err != nil {
+		return nil, err
+	}
 	encoded, err := encode(config)
 	if err != nil {
 		return nil, err
@@ -78,6 +84,30 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		return nil, err
 	}
 	return &runtimeapi.CreateContainerResponse{ContainerId: string(made.ID)}, nil
+}
+
+// withMountedIDs returns the configuration with the id of each image that is to be
+// mounted in place of its name. The status then says which image is in use, as the
+// kubelet's image collection needs it, and a tag that moves changes nothing. An image
+// that is not there is left to the mount, whose error the kubelet knows.
+func (s *Service) withMountedIDs(ctx context.Context, config *runtimeapi.ContainerConfig) (*runtimeapi.ContainerConfig, error) {
+	config = proto.CloneOf(config)
+	for i, m := range config.GetMounts() {
+		name := m.GetImage().GetImage()
+		if name == "" {
+			continue
+		}
+		found, err := s.Images.Resolve(ctx, name)
+		if err != nil {
+			if fault.KindOf(err) == fault.NotFound {
+				continue
+			}
+			return nil, fmt.Errorf("config.mounts[%d].image: %w", i, err)
+		}
+		m.Image.UserSpecifiedImage = cmp.Or(m.Image.UserSpecifiedImage, name)
+		m.Image.Image = found.ID
+	}
+	return config, nil
 }
 
 // logPath joins the sandbox's log directory and the container's log path, which

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/container"
@@ -144,6 +146,35 @@ func TestCreateContainer(t *testing.T) {
 			t.Errorf("%s: asked for %+v, %v", c.name, asked, err)
 		}
 	}
+}
+
+// The status names a mounted image by its id: the kubelet's image collection goes by it.
+func TestMountedImageIsNamedByID(t *testing.T) {
+	d := newDesk(t, func(d *desk) { d.sandboxEvents("pod", ready("pod", podConfig(nil))...) })
+	mount := func(image string) *runtimeapi.Mount {
+		return &runtimeapi.Mount{ContainerPath: "/" + image, Image: &runtimeapi.ImageSpec{Image: image}}
+	}
+	config := containerConfig(func(c *runtimeapi.ContainerConfig) {
+		c.Mounts = []*runtimeapi.Mount{{HostPath: "/data"}, mount("plain:1"), mount("sha256:1"), mount("unknown:1")}
+		c.Mounts[2].Image.UserSpecifiedImage = "web:latest"
+	})
+	if _, err := d.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: "pod", Config: config}); err != nil {
+		t.Fatal(err)
+	}
+	asked := &runtimeapi.ContainerConfig{}
+	if err := proto.Unmarshal(d.actors.last().(container.Create).Config, asked); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range asked.GetMounts() {
+		got = append(got, m.GetImage().GetImage()+" for "+m.GetImage().GetUserSpecifiedImage())
+	}
+	if want := []string{" for ", "sha256:2 for plain:1", "sha256:1 for web:latest", "unknown:1 for "}; !slices.Equal(got, want) {
+		t.Errorf("mounted are %q, want %q", got, want)
+	}
+	config.Mounts[1].Image.Image = "broken"
+	_, err := d.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: "pod", Config: config})
+	refused(t, err, fault.Internal, "config.mounts[1].image")
 }
 
 func TestCodes(t *testing.T) {
