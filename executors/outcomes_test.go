@@ -1,7 +1,6 @@
 package executors
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -9,11 +8,10 @@ import (
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
-	"github.com/stele-runtime/stele/executors/registry"
+	"github.com/stele-runtime/stele/executors/handover"
 )
-
-var errBroken = errors.New("it is broken")
 
 // The effects on a pod's containers are commands to them and not for drivers.
 func TestEffectsOnContainersAreNotForDrivers(t *testing.T) {
@@ -40,15 +38,20 @@ func TestHandlerGone(t *testing.T) {
 	}
 }
 
-func TestPullFault(t *testing.T) {
-	for cause, kind := range map[error]fault.Kind{
-		registry.ErrInvalidReference: fault.Invalid, registry.ErrNotFound: fault.NotFound, registry.ErrUnauthorized: fault.Unauthorized,
-		registry.ErrRateLimited: fault.RateLimited, registry.ErrPolicy: fault.SignatureRefused, registry.ErrUnavailable: fault.Unavailable,
-		registry.ErrUnsupportedPlatform: fault.Precondition, errBroken: fault.Internal,
-	} {
-		err := RegistryFault("pull image", "web:1", fmt.Errorf("pull: %w: because", cause))
-		if fault.KindOf(err) != kind || !strings.Contains(err.Error(), "because") {
-			t.Errorf("%v becomes %v", cause, err)
-		}
+// A pull that another daemon began has no credentials here and is not made.
+func TestFetchImageInterrupted(t *testing.T) {
+	x := New(Config{Credentials: handover.NewCredentials()})
+	done, is := x.Image(t.Context(), image.FetchImage{Ref: "web:1", Pull: "p"}).(image.FetchImageDone)
+	if !is || done.Pull != "p" || fault.KindOf(done.Err) != fault.Interrupted {
+		t.Errorf("the outcome is %+v", done)
+	}
+}
+
+// A command for which nobody waits is not run.
+func TestExecuteInterrupted(t *testing.T) {
+	x := New(Config{Execs: handover.NewExecs()})
+	done, is := x.Container(t.Context(), container.Execute{Exec: "x"}).(container.ExecuteDone)
+	if !is || done.Exec != "x" || fault.KindOf(done.Err) != fault.Interrupted {
+		t.Errorf("the outcome is %+v", done)
 	}
 }

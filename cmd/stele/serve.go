@@ -25,6 +25,7 @@ import (
 	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/handover"
 	"github.com/stele-runtime/stele/projections"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
@@ -133,19 +134,19 @@ type parts struct {
 	health  *daemon.Health
 	logger  *slog.Logger
 
-	credentials *executors.Credentials
-	execs       *executors.Execs
+	credentials *handover.Credentials
+	execs       *handover.Execs
 	executor    *executors.Executor
 	actors      *node.Node
 }
 
 // makeActors makes what acts and what decides.
 func (p *parts) makeActors() (err error) {
-	p.credentials, p.execs = executors.NewCredentials(), executors.NewExecs()
+	p.credentials, p.execs = handover.NewCredentials(), handover.NewExecs()
 	p.executor = executors.New(executors.Config{
 		Drivers: p.drivers.Drivers, RootDir: p.config.Root, StateDir: p.config.State,
 		MonitorBinary: p.config.Monitor, MaxLogSize: p.config.Runtime.MaxLogSize,
-		Credentials: p.credentials, Execs: p.execs, Pulls: executors.NewPulls(), Logger: p.logger,
+		Credentials: p.credentials, Execs: p.execs, Pulls: handover.NewPulls(), Logger: p.logger,
 	})
 	p.actors, err = node.New(node.Config{Log: p.log, Executor: p.executor, Await: p.feed.Await, RecallImage: p.feed.Image, Logger: p.logger})
 	p.executor.ImageNews = func(ctx context.Context, ref string, c image.Command) error {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -202,5 +204,22 @@ func TestMakeHostDir(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "later")); err == nil {
 		t.Error("the steps went on after one failed")
+	}
+}
+
+func TestCollect(t *testing.T) {
+	dir := t.TempDir()
+	here, gone := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	writeFiles(t, dir, map[string]string{here + "/0/file": "", gone + "/0/file": "", "lost+found/file": ""})
+	removed, err := Collect(dir, func(id string) bool { return id == here })
+	if err != nil || !slices.Equal(removed, []string{gone}) {
+		t.Errorf("removed %v, %v", removed, err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 2 || left[0].Name() != here || left[1].Name() != "lost+found" {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if removed, err := Collect(filepath.Join(dir, "none"), func(string) bool { return false }); len(removed) > 0 || err != nil {
+		t.Errorf("of a directory that is not there: %v, %v", removed, err)
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/eventlog/memlog"
-	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/handover"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/projections"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
@@ -78,8 +78,8 @@ func (c *clerks) Inspect(_ context.Context, r registry.InspectRequest) (registry
 	return registry.Inspection{}, nil
 }
 
-func (c *clerks) Transfers() []executors.Transfer {
-	return []executors.Transfer{{Pull: "p", Layers: []executors.LayerTransfer{{Digest: "sha256:2", Offset: 3, Size: 4}}}}
+func (c *clerks) Transfers() []handover.Transfer {
+	return []handover.Transfer{{Pull: "p", Layers: []handover.LayerTransfer{{Digest: "sha256:2", Offset: 3, Size: 4}}}}
 }
 
 func (c *clerks) Upgrade(context.Context) error { return c.err }

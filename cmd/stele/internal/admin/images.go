@@ -15,7 +15,7 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
-	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/images"
 	"github.com/stele-runtime/stele/executors/registry"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
@@ -59,7 +59,7 @@ func (s *Service) InspectImage(ctx context.Context, req *adminv1.InspectImageReq
 	}
 	found, err := s.parts.Registry.Inspect(ctx, registry.InspectRequest{Image: req.GetImage(), Tags: req.GetTags()})
 	if err != nil {
-		return nil, executors.RegistryFault("inspect image", req.GetImage(), err)
+		return nil, images.Fault("inspect image", req.GetImage(), err)
 	}
 	shown, err := json.Marshal(found)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
-	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/handover"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/projections"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
@@ -51,7 +51,7 @@ type Registry interface {
 
 // Transfers tells how far the layers of the pulls under way are.
 type Transfers interface {
-	Transfers() []executors.Transfer
+	Transfers() []handover.Transfer
 }
 
 // Monitor is the node's monitor. Upgrade replaces its program by the configured one.

@@ -15,7 +15,7 @@ type Images struct{ Drivers *executors.Drivers }
 
 // List is part of cri.Images.
 func (s Images) List(ctx context.Context) ([]cri.Image, error) {
-	all, err := s.Drivers.Images(ctx)
+	all, err := s.Drivers.Images().List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (s Images) List(ctx context.Context) ([]cri.Image, error) {
 
 // Resolve is part of cri.Images.
 func (s Images) Resolve(ctx context.Context, ref string) (cri.Image, error) {
-	found, err := s.Drivers.ResolveImage(ctx, ref)
+	found, err := s.Drivers.Images().Resolve(ctx, ref)
 	if errors.Is(err, storage.ErrImageNotFound) {
 		return cri.Image{}, fault.New(fault.NotFound, "find image", ref, "%v", err)
 	}

@@ -14,11 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/stele-runtime/stele/eventlog"
-	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/handover"
 )
 
 // Metrics are read where they are kept, when they are asked for.
-func Metrics(log Log, live Views, pulls *executors.Pulls) *prometheus.Registry {
+func Metrics(log Log, live Views, pulls *handover.Pulls) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	gauge := func(name, help string, value func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "stele", Name: name, Help: help}, value))

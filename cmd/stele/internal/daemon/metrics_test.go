@@ -14,7 +14,7 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
-	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/handover"
 )
 
 type log struct{ health error }
@@ -36,7 +36,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	server := MetricsServer{Listener: listener, Registry: Metrics(l, v, executors.NewPulls()), Logger: quiet}
+	server := MetricsServer{Listener: listener, Registry: Metrics(l, v, handover.NewPulls()), Logger: quiet}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -6,8 +6,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
-	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/cgroups"
+	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/namespaces"
 	"github.com/stele-runtime/stele/executors/spec"
 )
@@ -30,7 +30,7 @@ func (v Validator) Sandbox(config *runtimeapi.PodSandboxConfig) error {
 	if err := namespaces.ValidateSysctls(config.GetLinux().GetSysctls(), hostNetwork, hostIPC); err != nil {
 		return refused("run pod sandbox", err)
 	}
-	if _, err := executors.NetworkPod(config, "", ""); err != nil {
+	if _, err := cni.PodOf(config, "", ""); err != nil {
 		return refused("run pod sandbox", err)
 	}
 	return nil

@@ -16,9 +16,12 @@ import (
 	"github.com/stele-runtime/stele/executors/spec"
 )
 
-// prepareSandbox makes what the pod's containers stand on: pinned namespaces,
+// pods carry out the effects on pods.
+type pods struct{ *Config }
+
+// prepare makes what the pod's containers stand on: pinned namespaces,
 // with the pod's sysctls, the files of /etc and /dev/shm.
-func (x *Executor) prepareSandbox(ctx context.Context, pod sandbox.Pod) error {
+func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	config := &runtimeapi.PodSandboxConfig{}
 	if err := decode(pod.Config, config); err != nil {
 		return err
@@ -52,11 +55,11 @@ func ipcOfNode(config *runtimeapi.PodSandboxConfig) bool {
 	return config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetIpc() == runtimeapi.NamespaceMode_NODE
 }
 
-// namespacePaths names the pod's namespaces; those that it shares with the node
-// are left out. The PID namespace is not among them.
-func (x *Executor) namespacePaths(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) spec.Namespaces {
+// namespacePaths names the pod's namespaces, but for those that it shares with the
+// node. The PID namespace is not among them.
+func (c *Config) namespacePaths(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) spec.Namespaces {
 	var paths spec.Namespaces
-	dir := x.namespacesDir(pod.ID)
+	dir := c.namespacesDir(pod.ID)
 	if !pod.HostNetwork {
 		paths.Net = filepath.Join(dir, "net")
 		paths.UTS = filepath.Join(dir, "uts")
@@ -67,8 +70,8 @@ func (x *Executor) namespacePaths(pod sandbox.Pod, config *runtimeapi.PodSandbox
 	return paths
 }
 
-func (x *Executor) attachNetwork(ctx context.Context, pod sandbox.Pod) sandbox.AttachNetworkDone {
-	attachment, err := x.networkPod(pod)
+func (x pods) attach(ctx context.Context, pod sandbox.Pod) sandbox.AttachNetworkDone {
+	attachment, err := x.network(pod)
 	if err != nil {
 		return sandbox.AttachNetworkDone{Err: err}
 	}
@@ -83,30 +86,30 @@ func (x *Executor) attachNetwork(ctx context.Context, pod sandbox.Pod) sandbox.A
 	return done
 }
 
-func (x *Executor) detachNetwork(ctx context.Context, pod sandbox.Pod) error {
-	attachment, err := x.networkPod(pod)
+func (x pods) detach(ctx context.Context, pod sandbox.Pod) error {
+	attachment, err := x.network(pod)
 	if err != nil {
 		return err
 	}
 	return x.Network.Detach(ctx, attachment)
 }
 
-// networkPod says about a pod what CNI plugins are told.
-func (x *Executor) networkPod(pod sandbox.Pod) (cni.Pod, error) {
+// network says about a pod what CNI plugins are told.
+func (x pods) network(pod sandbox.Pod) (cni.Pod, error) {
 	config := &runtimeapi.PodSandboxConfig{}
 	if err := decode(pod.Config, config); err != nil {
 		return cni.Pod{}, err
 	}
-	return NetworkPod(config, string(pod.ID), filepath.Join(x.namespacesDir(pod.ID), "net"))
+	return cni.PodOf(config, string(pod.ID), filepath.Join(x.namespacesDir(pod.ID), "net"))
 }
 
 // holder names the holder to its runtime: it has the sandbox's id.
-func (x *Executor) holder(pod sandbox.Pod) oci.Container {
+func (x pods) holder(pod sandbox.Pod) oci.Container {
 	return oci.Container{ID: string(pod.ID), Bundle: filepath.Join(x.sandboxDir(pod.ID), "holder")}
 }
 
 // startHolder starts the init of the pod's shared PID namespace.
-func (x *Executor) startHolder(ctx context.Context, pod sandbox.Pod) (pid int, err error) {
+func (x pods) startHolder(ctx context.Context, pod sandbox.Pod) (pid int, err error) {
 	config := &runtimeapi.PodSandboxConfig{}
 	if err := decode(pod.Config, config); err != nil {
 		return 0, err
@@ -142,7 +145,7 @@ func (x *Executor) startHolder(ctx context.Context, pod sandbox.Pod) (pid int, e
 	return process.PID, nil
 }
 
-func (x *Executor) stopHolder(ctx context.Context, pod sandbox.Pod) error {
+func (x pods) stopHolder(ctx context.Context, pod sandbox.Pod) error {
 	runtime, err := x.runtime(pod.Handler)
 	if err != nil {
 		return err
@@ -153,8 +156,8 @@ func (x *Executor) stopHolder(ctx context.Context, pod sandbox.Pod) error {
 	return x.Monitor.Forget(ctx, string(pod.ID))
 }
 
-// releaseSandbox undoes prepareSandbox, from the inside out.
-func (x *Executor) releaseSandbox(ctx context.Context, pod sandbox.Pod) error {
+// release undoes prepare, from the inside out.
+func (x pods) release(ctx context.Context, pod sandbox.Pod) error {
 	config := &runtimeapi.PodSandboxConfig{}
 	if err := decode(pod.Config, config); err != nil {
 		return err

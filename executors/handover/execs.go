@@ -1,4 +1,4 @@
-package executors
+package handover
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 )
 
-// Execs holds the output of commands between the effect that runs them and the
-// caller that asked for them. A command that is not found here was begun by
-// another daemon: it is not run again.
+// Execs holds the output of commands between the effect that runs them and their
+// caller. A command that is not found here was begun by another daemon: it is not
+// run again.
 type Execs struct {
 	mu    sync.Mutex
 	calls map[id.Exec]*execCall
@@ -24,8 +24,8 @@ type execCall struct {
 // NewExecs returns an empty table.
 func NewExecs() *Execs { return &Execs{calls: map[id.Exec]*execCall{}} }
 
-// Begin makes room for the output of a command, which is ended when ctx is.
-// Collect returns the output and must be called in any case.
+// Begin makes room for the output of a command, which ends with ctx. Collect
+// returns the output and must be called in any case.
 func (x *Execs) Begin(ctx context.Context, name id.Exec) (collect func() (stdout, stderr []byte)) {
 	call := &execCall{ctx: ctx}
 	x.mu.Lock()
@@ -39,9 +39,9 @@ func (x *Execs) Begin(ctx context.Context, name id.Exec) (collect func() (stdout
 	}
 }
 
-// caller returns the context of the one who waits for a command; false if
-// nobody does.
-func (x *Execs) caller(name id.Exec) (context.Context, bool) {
+// Caller returns the context of the caller who waits for a command; false if nobody
+// waits.
+func (x *Execs) Caller(name id.Exec) (context.Context, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	call, ok := x.calls[name]
@@ -51,7 +51,8 @@ func (x *Execs) caller(name id.Exec) (context.Context, bool) {
 	return call.ctx, true
 }
 
-func (x *Execs) deliver(name id.Exec, stdout, stderr []byte) {
+// Deliver hands a command's output to its caller, if there is one.
+func (x *Execs) Deliver(name id.Exec, stdout, stderr []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if call, ok := x.calls[name]; ok {

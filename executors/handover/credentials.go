@@ -1,4 +1,4 @@
-package executors
+package handover
 
 import (
 	"crypto/hmac"
@@ -14,9 +14,8 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 )
 
-// Credentials keeps what pulls authenticate with, in memory only. A pull that
-// was begun by another daemon is not found here, which is how it is known to
-// have been interrupted.
+// Credentials keeps what pulls authenticate with. A pull that is not found here was
+// begun by another daemon, and so was interrupted.
 type Credentials struct {
 	// key makes the ids of pulls useless for guessing a password.
 	key [32]byte
@@ -72,8 +71,8 @@ func (c *Credentials) drop(pull id.Pull) {
 	}
 }
 
-// find returns the credentials of a pull; false if this daemon never had them.
-func (c *Credentials) find(pull id.Pull) (*runtimeapi.AuthConfig, bool) {
+// Find returns the credentials of a pull; false if this daemon never had them.
+func (c *Credentials) Find(pull id.Pull) (*runtimeapi.AuthConfig, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	kept, ok := c.pulls[pull]

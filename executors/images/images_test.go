@@ -1,4 +1,4 @@
-package executors
+package images
 
 import (
 	"context"
@@ -17,10 +17,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/stele-runtime/stele/actors/fault"
-	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/executors/storage"
-	"github.com/stele-runtime/stele/test/images"
+	registries "github.com/stele-runtime/stele/test/images"
 )
 
 func TestMain(m *testing.M) {
@@ -31,13 +30,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// imageExecutor has the drivers that images need, on a registry.
-func imageExecutor(t *testing.T, server *images.Server, pinned ...string) *Executor {
+// open returns the images of a node that knows a registry.
+func open(t *testing.T, server *registries.Server, pinned ...string) Images {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("images are unpacked and mounted by root only")
 	}
-	root, err := os.MkdirTemp("", "stele-executors-")
+	root, err := os.MkdirTemp("", "stele-images-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,27 +62,18 @@ func imageExecutor(t *testing.T, server *images.Server, pinned ...string) *Execu
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(Config{
-		Drivers: Drivers{Store: store, Registry: puller}, Logger: quiet,
-		Credentials: NewCredentials(), Pulls: NewPulls(),
-		ImageNews: func(context.Context, string, image.Command) error { return nil },
-	})
+	return Images{Store: store, Registry: puller}
 }
 
-// pullAs does what a PullImage call does.
-func pullAs(t *testing.T, x *Executor, ref string) image.FetchImageDone {
+func pull(t *testing.T, i Images, ref string) {
 	t.Helper()
-	pull, drop := x.Credentials.Keep(ref, "", nil)
-	defer drop()
-	done := x.fetchImage(context.Background(), image.FetchImage{Ref: ref, Pull: pull})
-	if done.Err != nil {
-		t.Fatal(done.Err)
+	if _, err := i.Registry.Pull(context.Background(), registry.PullRequest{Ref: ref, Artifacts: true}); err != nil {
+		t.Fatal(err)
 	}
-	return done
 }
 
 // pushArtifact puts an artifact of one file into a registry.
-func pushArtifact(t *testing.T, server *images.Server, name, content string) string {
+func pushArtifact(t *testing.T, server *registries.Server, name, content string) string {
 	t.Helper()
 	artifact := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), "application/vnd.lab.test.thing")
 	artifact, err := mutate.Append(artifact, mutate.Addendum{
@@ -98,20 +88,20 @@ func pushArtifact(t *testing.T, server *images.Server, name, content string) str
 
 func TestArtifactsAreListedAmongImages(t *testing.T) {
 	ctx := context.Background()
-	server := images.Registry(t)
-	x := imageExecutor(t, server, server.Host+"/model*")
+	server := registries.Registry(t)
+	x := open(t, server, server.Host+"/model*")
 	ref := pushArtifact(t, server, "model:v1", "twelve bytes")
 	other := pushArtifact(t, server, "other:v1", "more")
-	app := server.Push(t, "app:v1", images.Build(t, images.Spec{Layers: [][]images.File{{{Path: "file", Mode: 0o644, Content: []byte("content")}}}}))
+	app := server.Push(t, "app:v1", registries.Build(t, registries.Spec{Layers: [][]registries.File{{{Path: "file", Mode: 0o644, Content: []byte("content")}}}}))
 	for _, name := range []string{ref, other, app} {
-		pullAs(t, x, name)
+		pull(t, x, name)
 	}
 
-	all, err := x.Images(ctx)
+	all, err := x.List(ctx)
 	if err != nil || len(all) != 3 || all[0].Config == nil {
 		t.Fatalf("listed %+v, %v; want the image first", all, err)
 	}
-	model, err := x.ResolveImage(ctx, ref)
+	model, err := x.Resolve(ctx, ref)
 	if err != nil || model.Size != 12 || !model.Pinned || !slices.Equal(model.Names, []string{ref}) ||
 		!slices.Equal(model.Digests, []string{server.Host + "/model@sha256:" + model.ID}) {
 		t.Fatalf("artifact is %+v, %v", model, err)
@@ -120,45 +110,45 @@ func TestArtifactsAreListedAmongImages(t *testing.T) {
 		t.Errorf("it runs as %v, %q; want nobody", uid, username)
 	}
 	for _, same := range []string{model.ID, "sha256:" + model.ID, model.ID[:12], model.Digests[0]} {
-		if found, err := x.ResolveImage(ctx, same); err != nil || found.ID != model.ID {
+		if found, err := x.Resolve(ctx, same); err != nil || found.ID != model.ID {
 			t.Errorf("%s: found %q, %v", same, found.ID, err)
 		}
 	}
-	if found, err := x.ResolveImage(ctx, other); err != nil || found.Pinned {
+	if found, err := x.Resolve(ctx, other); err != nil || found.Pinned {
 		t.Errorf("found %+v, %v; want it not pinned", found, err)
 	}
-	if found, err := x.ResolveImage(ctx, app); err != nil || found.Config == nil {
+	if found, err := x.Resolve(ctx, app); err != nil || found.Config == nil {
 		t.Errorf("found %+v, %v; want the image", found, err)
 	}
-	if _, err := x.ResolveImage(ctx, server.Host+"/no:v1"); !errors.Is(err, storage.ErrImageNotFound) {
+	if _, err := x.Resolve(ctx, server.Host+"/no:v1"); !errors.Is(err, storage.ErrImageNotFound) {
 		t.Errorf("error is %v, want not found", err)
 	}
-	if _, err := x.ResolveImage(ctx, "Not A Name"); !errors.Is(err, storage.ErrInvalidReference) {
+	if _, err := x.Resolve(ctx, "Not A Name"); !errors.Is(err, storage.ErrInvalidReference) {
 		t.Errorf("error is %v, want invalid reference", err)
 	}
 }
 
 func TestArtifactsAreRemovedAsImagesAre(t *testing.T) {
 	ctx := context.Background()
-	server := images.Registry(t)
-	x := imageExecutor(t, server)
+	server := registries.Registry(t)
+	x := open(t, server)
 	ref := pushArtifact(t, server, "model:v1", "content")
 	for _, by := range []func(storage.Image) string{
 		func(i storage.Image) string { return i.ID },
 		func(i storage.Image) string { return i.Names[0] },
 		func(i storage.Image) string { return i.Digests[0] },
 	} {
-		pullAs(t, x, ref)
-		found, err := x.ResolveImage(ctx, ref)
+		pull(t, x, ref)
+		found, err := x.Resolve(ctx, ref)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := x.deleteImage(ctx, by(found)); err != nil {
+			if err := x.Remove(ctx, by(found)); err != nil {
 				t.Errorf("removal by %s: %v", by(found), err)
 			}
 		}
-		if left, err := x.Images(ctx); err != nil || len(left) > 0 {
+		if left, err := x.List(ctx); err != nil || len(left) > 0 {
 			t.Errorf("after removal by %s there are %+v, %v", by(found), left, err)
 		}
 	}
@@ -166,10 +156,10 @@ func TestArtifactsAreRemovedAsImagesAre(t *testing.T) {
 
 func TestArtifactInUseStays(t *testing.T) {
 	ctx := context.Background()
-	server := images.Registry(t)
-	x := imageExecutor(t, server)
+	server := registries.Registry(t)
+	x := open(t, server)
 	ref := pushArtifact(t, server, "model:v1", "content")
-	pullAs(t, x, ref)
+	pull(t, x, ref)
 	artifact, err := x.Registry.ResolveArtifact(ref)
 	if err != nil {
 		t.Fatal(err)
@@ -179,14 +169,14 @@ func TestArtifactInUseStays(t *testing.T) {
 	if _, err := x.Store.Volumes.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifact.Path}); err != nil {
 		t.Fatal(err)
 	}
-	err = x.deleteImage(ctx, ref)
+	err = x.Remove(ctx, ref)
 	if fault.KindOf(err) != fault.Precondition || !strings.Contains(err.Error(), user) {
 		t.Errorf("removal of what is in use: %v", err)
 	}
 	if err := x.Store.Volumes.Unmount(ctx, volume); err != nil {
 		t.Fatal(err)
 	}
-	if err := x.deleteImage(ctx, ref); err != nil {
+	if err := x.Remove(ctx, ref); err != nil {
 		t.Error(err)
 	}
 }

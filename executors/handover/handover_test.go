@@ -1,4 +1,4 @@
-package executors
+package handover
 
 import (
 	"context"
@@ -7,10 +7,6 @@ import (
 	"testing"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/stele-runtime/stele/actors/container"
-	"github.com/stele-runtime/stele/actors/fault"
-	"github.com/stele-runtime/stele/actors/image"
 )
 
 func TestCredentials(t *testing.T) {
@@ -44,11 +40,11 @@ func TestCredentials(t *testing.T) {
 
 	drop()
 	drop() // a second time changes nothing
-	if auth, ok := c.find(pull); !ok || auth.GetPassword() != "secret" {
+	if auth, ok := c.Find(pull); !ok || auth.GetPassword() != "secret" {
 		t.Error("the credentials are gone while a call uses them")
 	}
 	dropSame()
-	if _, ok := c.find(pull); ok || len(c.pulls) > 0 {
+	if _, ok := c.Find(pull); ok || len(c.pulls) > 0 {
 		t.Error("the credentials are kept after the last use")
 	}
 }
@@ -60,7 +56,7 @@ func TestCredentialsConcurrently(t *testing.T) {
 		callers.Go(func() {
 			for range 100 {
 				pull, drop := c.Keep("web:1", "default", nil)
-				if _, ok := c.find(pull); !ok {
+				if _, ok := c.Find(pull); !ok {
 					t.Error("not found while it is kept")
 				}
 				drop()
@@ -73,40 +69,22 @@ func TestCredentialsConcurrently(t *testing.T) {
 	}
 }
 
-// A pull that another daemon began has no credentials here and is not made.
-func TestFetchImageInterrupted(t *testing.T) {
-	x := New(Config{Credentials: NewCredentials()})
-	done, is := x.Image(t.Context(), image.FetchImage{Ref: "web:1", Pull: "p"}).(image.FetchImageDone)
-	if !is || done.Pull != "p" || fault.KindOf(done.Err) != fault.Interrupted {
-		t.Errorf("the outcome is %+v", done)
-	}
-}
-
 func TestExecs(t *testing.T) {
 	x := NewExecs()
 	ctx := context.WithValue(t.Context(), ctxKey{}, "caller")
 	collect := x.Begin(ctx, "x")
-	if caller, waits := x.caller("x"); !waits || caller.Value(ctxKey{}) != "caller" {
+	if caller, waits := x.Caller("x"); !waits || caller.Value(ctxKey{}) != "caller" {
 		t.Error("the caller is not known")
 	}
-	x.deliver("x", []byte("out"), []byte("err"))
-	x.deliver("nobody", []byte("lost"), nil)
+	x.Deliver("x", []byte("out"), []byte("err"))
+	x.Deliver("nobody", []byte("lost"), nil)
 	if out, errs := collect(); string(out) != "out" || string(errs) != "err" {
 		t.Errorf("collected %q and %q", out, errs)
 	}
-	if _, waits := x.caller("x"); waits || len(x.calls) > 0 {
+	if _, waits := x.Caller("x"); waits || len(x.calls) > 0 {
 		t.Error("something is left behind")
 	}
-	x.deliver("x", []byte("late"), nil)
+	x.Deliver("x", []byte("late"), nil)
 }
 
 type ctxKey struct{}
-
-// A command for which nobody waits is not run.
-func TestExecuteInterrupted(t *testing.T) {
-	x := New(Config{Execs: NewExecs()})
-	done, is := x.Container(t.Context(), container.Execute{Exec: "x"}).(container.ExecuteDone)
-	if !is || done.Exec != "x" || fault.KindOf(done.Err) != fault.Interrupted {
-		t.Errorf("the outcome is %+v", done)
-	}
-}

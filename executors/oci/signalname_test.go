@@ -1,4 +1,4 @@
-package executors
+package oci_test
 
 import (
 	"strings"
@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/oci"
 )
 
 func TestParseSignal(t *testing.T) {
@@ -13,12 +15,12 @@ func TestParseSignal(t *testing.T) {
 		"SIGTERM": unix.SIGTERM, "TERM": unix.SIGTERM, "term": unix.SIGTERM, "15": unix.SIGTERM, "1": unix.SIGHUP, "64": 64,
 		"SIGRTMIN": 34, "SIGRTMIN+3": 37, "rtmin+3": 37, "SIGRTMINPLUS3": 37, "SIGRTMAX": 64, "SIGRTMAX-14": 50, "SIGRTMAXMINUS14": 50,
 	} {
-		if got, err := parseSignal(name); err != nil || got != want {
+		if got, err := oci.ParseSignal(name); err != nil || got != want {
 			t.Errorf("%s is %d (%v), want %d", name, got, err, want)
 		}
 	}
 	for _, name := range []string{"", "0", "-1", "65", "SIG", "SIGNOTHING", "SIGRTMIN-1", "SIGRTMIN3", "SIGRTMAX+1", "SIGRTMIN+31", "SIGRTMIN++3", "SIGRTMIN+x", "9 ", "KILL;"} {
-		if got, err := parseSignal(name); err == nil {
+		if got, err := oci.ParseSignal(name); err == nil {
 			t.Errorf("%q is taken for %d", name, got)
 		}
 	}
@@ -30,7 +32,7 @@ func TestParseSignalsOfCRI(t *testing.T) {
 		if value == int32(runtimeapi.Signal_SIGNAL_RUNTIME_DEFAULT) {
 			continue
 		}
-		if _, err := parseSignal(strings.TrimPrefix(name, "SIGNAL_")); err != nil {
+		if _, err := oci.ParseSignal(strings.TrimPrefix(name, "SIGNAL_")); err != nil {
 			t.Error(err)
 		}
 	}

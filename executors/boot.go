@@ -1,0 +1,40 @@
+package executors
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/volumes"
+)
+
+// KillContainer kills every process of a container that no monitor watches. One that
+// is gone is no error.
+func (x *Executor) KillContainer(ctx context.Context, s container.State) error {
+	return x.containers.kill(ctx, container.Spec{ID: s.ID, Handler: s.Request.Handler})
+}
+
+// KillHolder is KillContainer for the holder of a pod's PID namespace; with it,
+// the kernel kills every process in the namespace.
+func (x *Executor) KillHolder(ctx context.Context, s sandbox.State) error {
+	runtime, err := x.runtime(s.Handler)
+	if err != nil {
+		return err
+	}
+	return runtime.Kill(ctx, x.pods.holder(sandbox.Pod{ID: s.ID}), unix.SIGKILL, true)
+}
+
+// CollectContainers removes, at the start of a boot, what the disk has of containers that
+// nobody knows, and says of which: their root file systems (see Rootfses.Collect of
+// package storage) and what they wrote to the volumes of their images.
+func (x *Executor) CollectContainers(ctx context.Context, known func(id string) bool) (removed []string, err error) {
+	removed, err = x.Store.Rootfses.Collect(ctx, known)
+	more, volumesErr := volumes.Collect(x.volumesDir(), known)
+	removed = append(removed, more...)
+	slices.Sort(removed)
+	return slices.Compact(removed), errors.Join(err, volumesErr)
+}

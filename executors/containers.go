@@ -1,0 +1,256 @@
+package executors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/facts"
+	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/podfiles"
+	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/storage"
+	"github.com/stele-runtime/stele/executors/volumes"
+)
+
+// containers carry out the effects on containers.
+type containers struct{ *Config }
+
+func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
+	_, err := x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	if errors.Is(err, storage.ErrImageNotFound) {
+		return fault.New(fault.NotFound, "prepare root file system", string(c.ID), "config.image: %v", err)
+	}
+	return err
+}
+
+// create writes the bundle and has the runtime create the container. The
+// root file system is asked for again: it is there, and after a crash it may have
+// to be mounted anew.
+func (x containers) create(ctx context.Context, c container.Spec) (container.Process, error) {
+	var process container.Process
+	config, pod, err := spec.Effective(c.Config, c.SandboxConfig)
+	if err != nil {
+		return process, err
+	}
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return process, err
+	}
+	logPath, err := podfiles.LogPath(c.LogPath, pod.GetLogDirectory())
+	if err != nil {
+		return process, err
+	}
+	rootfs, err := x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	if err != nil {
+		return process, err
+	}
+	images, err := x.imageMounts(ctx, c, config.GetMounts())
+	if err != nil {
+		return process, err
+	}
+	paths, err := x.namespaces(ctx, c, config, pod)
+	if err != nil {
+		return process, err
+	}
+	cgroup, err := x.Cgroups.ContainerPath(pod.GetLinux().GetCgroupParent(), string(c.Sandbox), string(c.ID))
+	if err != nil {
+		return process, err
+	}
+	in := spec.Input{
+		SandboxID: string(c.Sandbox), ContainerID: string(c.ID),
+		Sandbox: pod, Container: config,
+		Image: rootfs.Config, ImageName: config.GetImage().GetImage(),
+		ImageMounts: images,
+		Rootfs:      rootfs.Mountpoint, VolumesDir: x.volumesOf(c.ID),
+		Namespaces: paths, Files: x.podFiles(c, pod),
+		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
+		Options: spec.Options{OwnDirs: []string{x.RootDir, x.StateDir}},
+	}
+	questions, err := spec.Ask(in)
+	if err != nil {
+		return process, err
+	}
+	plan, err := spec.Container(in, facts.Answer(questions))
+	if err != nil {
+		return process, err
+	}
+	if err := volumes.Make(plan.Steps); err != nil {
+		return process, err
+	}
+	made, err := runtime.Create(ctx, oci.Bundle{
+		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec,
+		LogPath: logPath, MaxLogSize: x.MaxLogSize,
+		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
+	})
+	if err != nil {
+		return process, err
+	}
+	return container.Process{PID: made.PID, StartTime: made.StartTime, Inode: made.Inode}, nil
+}
+
+// namespaces names the namespaces that a container joins: its pod's, and
+// for its processes the pod's holder or the container that it targets.
+func (x containers) namespaces(ctx context.Context, c container.Spec, config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) (spec.Namespaces, error) {
+	hostNetwork := pod.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE
+	paths := x.namespacePaths(sandbox.Pod{ID: c.Sandbox, HostNetwork: hostNetwork}, pod)
+	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	var of string
+	switch options.GetPid() {
+	case runtimeapi.NamespaceMode_POD:
+		if pod.GetLinux().GetSecurityContext().GetNamespaceOptions().GetPid() != runtimeapi.NamespaceMode_POD {
+			return paths, fault.New(fault.Invalid, "create container", string(c.ID),
+				"linux.security_context.namespace_options.pid: the container wants the pod's PID namespace, but the pod does not share one")
+		}
+		of = string(c.Sandbox)
+	case runtimeapi.NamespaceMode_TARGET:
+		of = options.GetTargetId()
+	case runtimeapi.NamespaceMode_CONTAINER, runtimeapi.NamespaceMode_NODE:
+		return paths, nil
+	}
+	all, err := x.Monitor.List(ctx)
+	if err != nil {
+		return paths, err
+	}
+	for _, m := range all {
+		if m.ID == of && m.Exit == nil {
+			paths.PID = fmt.Sprintf("/proc/%d/ns/pid", m.Process.PID)
+			return paths, nil
+		}
+	}
+	return paths, fault.New(fault.Precondition, "create container", string(c.ID),
+		"linux.security_context.namespace_options: the process whose PID namespace is to be joined, %s, is not running", of)
+}
+
+func (x containers) podFiles(c container.Spec, pod *runtimeapi.PodSandboxConfig) spec.Files {
+	files := spec.Files(podfiles.In(x.sandboxDir(c.Sandbox)))
+	if ipcOfNode(pod) {
+		files.Shm = ""
+	}
+	return files
+}
+
+// named names a container to its runtime.
+func (x containers) named(c container.Spec) oci.Container {
+	return oci.Container{ID: string(c.ID), Bundle: x.bundleDir(c.ID)}
+}
+
+// start returns when the program was started, at the latest. A start that was
+// carried out before, by a daemon that died then, is not known better than by when it
+// was asked for.
+func (x containers) start(ctx context.Context, f container.StartRuntime) (time.Time, error) {
+	// The time before: a program may have ended when the runtime returns.
+	at := now()
+	runtime, err := x.runtime(f.Spec.Handler)
+	if err != nil {
+		return at, err
+	}
+	already, err := runtime.Start(ctx, x.named(f.Spec))
+	if already && !f.Asked.IsZero() {
+		at = f.Asked
+	}
+	return at, err
+}
+
+func (x containers) signal(ctx context.Context, c container.Spec, name string) error {
+	sig, err := oci.ParseSignal(name)
+	if err != nil {
+		return err
+	}
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return err
+	}
+	return runtime.Kill(ctx, x.named(c), sig, false)
+}
+
+func (x containers) kill(ctx context.Context, c container.Spec) error {
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return err
+	}
+	return runtime.Kill(ctx, x.named(c), unix.SIGKILL, true)
+}
+
+// delete also tells how the container ended: the monitor's own word of it may
+// come when the container's history is over.
+func (x containers) delete(ctx context.Context, c container.Spec) container.DeleteRuntimeDone {
+	ended, err := x.deleteAndForget(ctx, c)
+	done := container.DeleteRuntimeDone{Err: err, At: now()}
+	if ended != nil {
+		done.Exited, done.Exit = true, ExitOf(*ended)
+	}
+	return done
+}
+
+func (x containers) deleteAndForget(ctx context.Context, c container.Spec) (*monitor.Exit, error) {
+	runtime, err := x.runtime(c.Handler)
+	if err != nil {
+		return nil, err
+	}
+	if err := runtime.Delete(ctx, x.named(c)); err != nil {
+		return nil, err
+	}
+	return x.Monitor.ForgetEnded(ctx, string(c.ID))
+}
+
+// ExitOf is what the monitor saw, as the container's machine has it.
+func ExitOf(e monitor.Exit) container.Exit {
+	if e.Unknown != "" {
+		unknown := container.Unknown(e.Unknown, e.Time.UTC())
+		unknown.Note = e.Note
+		return unknown
+	}
+	return container.Exit{Code: e.Code, Signal: e.Signal, OOMKilled: e.OOMKilled, At: e.Time.UTC(), Note: e.Note}
+}
+
+func (x containers) releaseRootfs(ctx context.Context, c container.Spec) error {
+	if err := x.Store.Rootfses.Release(ctx, string(c.ID)); err != nil {
+		return err
+	}
+	for _, dir := range []string{x.bundleDir(c.ID), x.volumesOf(c.ID)} {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove the container's directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// execute runs a command for a caller that still waits. A command whose caller
+// is gone, or asked another daemon, is not run: running it twice could do harm.
+func (x containers) execute(ctx context.Context, f container.Execute) container.ExecuteDone {
+	done := container.ExecuteDone{Exec: f.Exec}
+	caller, waits := x.Execs.Caller(f.Exec)
+	if !waits {
+		done.Err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), "nobody waits for the command any more")
+		return done
+	}
+	runtime, err := x.runtime(f.Spec.Handler)
+	if err != nil {
+		done.Err = err
+		return done
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(caller, cancel)()
+	result, err := runtime.ExecSync(ctx, x.named(f.Spec), oci.Exec{
+		ID: string(f.Exec), Cmd: f.Command, Timeout: f.Timeout,
+	})
+	if err != nil {
+		done.Err = err
+		return done
+	}
+	x.Execs.Deliver(f.Exec, result.Stdout, result.Stderr)
+	done.Code, done.TimedOut = result.ExitCode, result.TimedOut
+	return done
+}

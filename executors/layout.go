@@ -1,0 +1,29 @@
+package executors
+
+import (
+	"path/filepath"
+
+	"github.com/stele-runtime/stele/actors/id"
+)
+
+// sandboxDir holds everything of a sandbox that a reboot ends.
+func (c *Config) sandboxDir(s id.Sandbox) string {
+	return filepath.Join(c.StateDir, "sandboxes", string(s))
+}
+
+func (c *Config) namespacesDir(s id.Sandbox) string {
+	return filepath.Join(c.sandboxDir(s), "ns")
+}
+
+// bundleDir is the OCI bundle of a container.
+func (c *Config) bundleDir(of id.Container) string {
+	return filepath.Join(c.StateDir, "containers", string(of))
+}
+
+// volumesDir has a directory for each container that has volumes of its image.
+func (c *Config) volumesDir() string { return filepath.Join(c.RootDir, "volumes") }
+
+// volumesOf holds what a container writes to the volumes of its image.
+func (c *Config) volumesOf(of id.Container) string {
+	return filepath.Join(c.volumesDir(), string(of))
+}

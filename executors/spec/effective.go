@@ -1,0 +1,42 @@
+package spec
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Effective returns the configurations that a container is planned from: the ones
+// in force (see the function Config of package container), in protobuf's encoding,
+// with what the container takes from its pod. Whatever reads a container's
+// configuration in order to act on it reads this one.
+func Effective(container, sandbox []byte) (*cri.ContainerConfig, *cri.PodSandboxConfig, error) {
+	config, pod := &cri.ContainerConfig{}, &cri.PodSandboxConfig{}
+	if err := proto.Unmarshal(container, config); err != nil {
+		return nil, nil, fmt.Errorf("decode the ContainerConfig of the request: %w", err)
+	}
+	if err := proto.Unmarshal(sandbox, pod); err != nil {
+		return nil, nil, fmt.Errorf("decode the PodSandboxConfig of the request: %w", err)
+	}
+	followPod(config, pod)
+	return config, pod, nil
+}
+
+// followPod gives a container its pod's namespaces: the network and IPC always,
+// which the CRI has containers share with their sandbox, and all of them if the
+// container says nothing, as callers other than the kubelet do.
+func followPod(config *cri.ContainerConfig, pod *cri.PodSandboxConfig) {
+	if config.GetLinux() == nil {
+		config.Linux = &cri.LinuxContainerConfig{}
+	}
+	if config.GetLinux().GetSecurityContext() == nil {
+		config.Linux.SecurityContext = &cri.LinuxContainerSecurityContext{}
+	}
+	security, ofPod := config.GetLinux().GetSecurityContext(), pod.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	if security.GetNamespaceOptions() == nil {
+		security.NamespaceOptions = &cri.NamespaceOption{Pid: ofPod.GetPid()}
+	}
+	security.NamespaceOptions.Network = ofPod.GetNetwork()
+	security.NamespaceOptions.Ipc = ofPod.GetIpc()
+}
