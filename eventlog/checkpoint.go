@@ -4,8 +4,7 @@ import "iter"
 
 // Checkpoint says which records a saved state comes from, and how it is encoded. The
 // state itself is pairs of key and value, so that saving it again costs what has
-// changed. A checkpoint spares time and nothing else: whoever cannot load one replays
-// the log.
+// changed. A checkpoint only saves time: if it cannot be loaded, replay the log.
 type Checkpoint struct {
 	Sequence Sequence // the state is that after all records up to and including this one
 	Schema   uint32   // version of the values' encoding
@@ -23,12 +22,12 @@ type Saved struct {
 
 	// Pairs yields the pairs by ascending key. An error is the last thing that is
 	// yielded: ErrCorrupt if the checkpoint is damaged (then what came before is
-	// of no use either), ErrStale if it was saved anew meanwhile (load it again),
+	// of no use either), ErrStale if it was saved again meanwhile (load it again),
 	// or one of Read's.
 	Pairs iter.Seq2[Pair, error]
 }
 
-// Delta is a change of a checkpoint: all of it is made, or nothing.
+// Delta is an atomic change of a checkpoint.
 type Delta struct {
 	Checkpoint // what the checkpoint says afterwards
 
@@ -36,10 +35,9 @@ type Delta struct {
 	// exist. If it has another one, the delta is refused as ErrStale.
 	After Sequence
 
-	// Replace takes away all pairs that were there, damaged or not. After does not
-	// count then, and must be 0.
+	// Replace removes all existing pairs, damaged or not. After must be 0 then.
 	Replace bool
 
 	Put    map[string][]byte // values by key, new or in place of older ones
-	Delete []string          // keys that go away; those that are not there already have
+	Delete []string          // keys to remove; one that does not exist is no error
 }

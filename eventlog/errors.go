@@ -9,7 +9,7 @@ import (
 // append that failed changed nothing.
 var (
 	// ErrWrongVersion: the stream is not at the version that the append
-	// expected, so another writer was there. See WrongVersionError.
+	// expected, so there was another writer. See WrongVersionError.
 	ErrWrongVersion = errors.New("wrong stream version")
 
 	// ErrInvalid: the request breaks a rule of this package, such as a limit.
@@ -18,9 +18,9 @@ var (
 	// ErrClosed: the log was closed.
 	ErrClosed = errors.New("the event log is closed")
 
-	// ErrUnavailable: the log cannot be written (or, while it is being
-	// reopened in vain, read) at the moment, for instance because the disk is
-	// full. Health has the reason; it passes by itself.
+	// ErrUnavailable: the log cannot be written at the moment (or read, if it cannot
+	// be reopened), for instance because the disk is full. Health has the reason;
+	// the log recovers by itself.
 	ErrUnavailable = errors.New("the event log is unavailable")
 
 	// ErrDegraded: the log works, but appends take longer than they need to, because
@@ -51,7 +51,7 @@ type WrongVersionError struct {
 }
 
 func (e *WrongVersionError) Error() string {
-	return fmt.Sprintf("append to stream %q at version %d: %v: it is at %d",
+	return fmt.Sprintf("stream %q at version %d: %v: it is at %d",
 		e.Stream, e.Expected, ErrWrongVersion, e.Actual)
 }
 
@@ -82,7 +82,7 @@ type DamageError struct {
 	Version    Version
 	Checkpoint string // name of a damaged checkpoint
 	Page       uint64 // page of the file, for damage to the file's structure
-	Problem    string // what is wrong, for people
+	Problem    string // what is wrong, in words
 }
 
 func (e *DamageError) Error() string {

@@ -7,7 +7,8 @@ import (
 )
 
 // Sequence is the place of a record in the whole log. The first record has 1,
-// every further one has one more than its predecessor; 0 means "none".
+// every further one has one more than its predecessor; 0 means "none". Records that
+// were trimmed leave holes; their sequences are not reused.
 type Sequence uint64
 
 // Version is the place of a record in its stream. The first record has 1,
@@ -52,44 +53,59 @@ type Append struct {
 	Stream   Stream
 	Expected Version // the stream's version before; 0 if it must not exist
 	Entries  []Entry // 1 to MaxEntries
-	// Volatile says that the entries tell of what ends with the boot, so that they need
-	// to outlive the process only, and not the machine: the log answers before they are
-	// synced to the disk, which follows within VolatileFor. A power failure in between
-	// takes them away, with everything behind them.
+	// Volatile says that the entries describe what ends with the boot, so they must
+	// survive the process but not the machine: the log answers before they are synced
+	// to the disk, which follows within VolatileFor. A power failure in between loses
+	// them and everything after them.
 	Volatile bool
 }
 
-// VolatileFor is the longest time after which a volatile append is on its way to the
-// disk.
+// VolatileFor is the longest time before a volatile append is synced to the disk.
 const VolatileFor = 50 * time.Millisecond
 
-// Reader is the half of a log that changes nothing. It is all that can be had
-// of the file of a daemon that is not running.
+// Reader is the read-only half of a log. It is all there is for the file of a
+// daemon that is not running.
 type Reader interface {
 	// Read yields the records from the given sequence (0 is taken for 1) to
-	// the one that was last when the iteration began, in order.
+	// the one that was last when the iteration began, in order. Trimmed records are
+	// skipped; Streams lists the bases that stand in for them.
 	//
 	// A damaged or missing record is yielded as a *DamageError, and the
-	// iteration goes on behind it if the consumer does. Any other error
+	// iteration continues after it if the consumer does. Any other error
 	// (of the context, ErrClosed, ErrUnavailable, ErrCorrupt without a
 	// record) is the last thing that is yielded.
 	Read(ctx context.Context, from Sequence) iter.Seq2[Record, error]
 
 	// ReadStream is Read for the records of one stream, from the given
-	// version (0 is taken for 1). A stream that does not exist is empty.
+	// version (0 is taken for 1). A stream that does not exist is empty. One with
+	// a Base begins after it: a reader whose first record is not the next version
+	// must start from the Base.
 	ReadStream(ctx context.Context, s Stream, from Version) iter.Seq2[Record, error]
+
+	// Stream describes a stream; false if it does not exist.
+	Stream(ctx context.Context, s Stream) (StreamInfo, bool, error)
+
+	// Streams yields the streams whose names have the prefix, by name. Streams that
+	// appear or disappear meanwhile may be included or not. An error is the last thing
+	// that is yielded, but for a *DamageError of one stream.
+	Streams(ctx context.Context, prefix string) iter.Seq2[StreamInfo, error]
+
+	// Backup writes a consistent copy of the log to a new file: everything that was
+	// durable before the call, and perhaps more. Appends continue. The copy is
+	// complete, or there is none. An existing file is an fs.ErrExist.
+	Backup(ctx context.Context, path string) error
 
 	// Last is the sequence of the newest durable record, 0 if there is none.
 	// It never goes back, and is answered from memory.
 	Last() Sequence
 
 	// LoadCheckpoint returns the newest checkpoint of a name, and false if there is
-	// none. A damaged one is an ErrCorrupt: replay the log instead, and replace it.
+	// none. If it is damaged, the error is an ErrCorrupt: replay the log instead, and
+	// replace the checkpoint.
 	LoadCheckpoint(ctx context.Context, name string) (Saved, bool, error)
 
-	// Verify reads everything and says what is damaged. The error says that
-	// the walk itself could not be made or finished; damage is not an error
-	// but in the report.
+	// Verify reads everything and reports what is damaged. Its error says why it
+	// could not finish; damage is in the report.
 	Verify(ctx context.Context) (Report, error)
 
 	// Close ends the use of the log. Iterators end with ErrClosed. A second
@@ -102,26 +118,26 @@ type Log interface {
 	Reader
 
 	// Append puts the entries at the end of their stream and returns them as
-	// records, in order, when they are durable: from then on they are seen
-	// by Read, ReadStream and Last, also after a crash. Volatile ones are durable
+	// records, in order, when they are durable: from then on Read, ReadStream and
+	// Last see them, also after a crash. Volatile ones are durable
 	// as soon as the kernel has them.
 	//
 	// Errors: ErrInvalid, ErrWrongVersion, ErrClosed, ErrUnavailable and
-	// ErrCorrupt (the stream cannot be gone on with because of damage) mean
-	// that nothing was appended. If the context ends while the append still
-	// waits, it is withdrawn and the error is the context's; if it is already
-	// being written, the error is ErrOutcomeUnknown as well.
+	// ErrCorrupt (the stream is damaged and cannot continue) mean that nothing
+	// was appended. If the context ends while the append still waits, it is
+	// withdrawn and the error is the context's; if it is already being written,
+	// the error is also an ErrOutcomeUnknown.
 	// ErrOutcomeUnknown means that the records may or may not be there; read
 	// the stream again before going on.
 	Append(ctx context.Context, a Append) ([]Record, error)
 
 	// AppendAsync is Append for callers that must not wait. It never blocks
 	// on I/O. It calls done once, with Append's results, from the writer's
-	// goroutine, in the order of the calls: done must not block, since all
-	// further appends wait for it, nor call Close. Only after Close is done
-	// called (with ErrClosed) before AppendAsync returns.
+	// goroutine, in the order of the calls. done must not block, since all
+	// later appends wait for it, and must not call Close. After Close, done is
+	// called with ErrClosed before AppendAsync returns.
 	//
-	// The append is taken over: do not modify its entries afterwards.
+	// The log keeps the append: do not modify its entries afterwards.
 	AppendAsync(a Append, done func([]Record, error))
 
 	// Subscribe yields all records from the given sequence (0 is taken for
@@ -129,22 +145,33 @@ type Log interface {
 	// ones as they become durable. It ends when the consumer stops, the
 	// context ends, the log is closed, or the file turns out to be damaged
 	// (an ErrCorrupt that is no *DamageError); damage to records is treated as
-	// in Read. Times in which the log is unavailable it sits out. Each
-	// subscription reads at its own pace and none slows the writer.
+	// in Read. While the log is unavailable, a subscription waits. Each
+	// reads at its own pace and none slows the writer.
 	Subscribe(ctx context.Context, from Sequence) iter.Seq2[Record, error]
 
 	// SaveCheckpoint changes the checkpoint of a name, or makes it. The change is
 	// durable on return. After a crash the checkpoint is the old one or the new one.
-	// A large change is written in pieces between the appends, so that none of them
-	// waits for more than a piece.
+	// A large change is written in pieces between appends, so an append waits for one
+	// piece at most.
 	//
 	// Errors: ErrInvalid, also for a sequence beyond Last; ErrStale; ErrCorrupt
 	// (the checkpoint is damaged: replace it); and those of Append that concern
 	// the log. ErrOutcomeUnknown means that the change may or may not be made.
 	SaveCheckpoint(ctx context.Context, name string, d Delta) error
 
+	// Trim removes records for good. It is durable on return and atomic: readers see
+	// all of the records or none. A reader that is in the middle of the stream may see
+	// it end early. A large trim is carried out in pieces between appends. While a
+	// whole stream is being removed, appends to it are refused as ErrUnavailable;
+	// afterwards it can begin again at version 1.
+	//
+	// Errors: ErrInvalid, also for a version that the stream has not reached or
+	// that is already trimmed; ErrWrongVersion, if the whole stream is to go but has
+	// another version; and those of SaveCheckpoint that concern the log.
+	Trim(ctx context.Context, t Trim) error
+
 	// Health is nil, or says why appends are refused now, or, as an ErrDegraded, why
-	// they take longer than they should. The log retries what was refused by itself;
-	// there is nothing to call.
+	// they take longer than they should. The log recovers by itself; there is nothing
+	// to call.
 	Health() error
 }

@@ -91,7 +91,7 @@ func (d Delta) Check(name string) error {
 			return fmt.Errorf("checkpoint %q: %w", name, err)
 		}
 		if _, both := d.Put[key]; both {
-			return fmt.Errorf("%w: checkpoint %q: %q is to be put and to be deleted", ErrInvalid, name, key)
+			return fmt.Errorf("%w: checkpoint %q: %q is in both Put and Delete", ErrInvalid, name, key)
 		}
 		total += len(key)
 	}
@@ -99,9 +99,40 @@ func (d Delta) Check(name string) error {
 	case total > MaxDelta:
 		return fmt.Errorf("%w: checkpoint %q: the delta has %d bytes, want at most %d", ErrInvalid, name, total, MaxDelta)
 	case d.Replace && (len(d.Delete) > 0 || d.After != 0):
-		return fmt.Errorf("%w: checkpoint %q: what is replaced needs no keys to delete and no sequence before", ErrInvalid, name)
+		return fmt.Errorf("%w: checkpoint %q: Replace excludes Delete and After", ErrInvalid, name)
 	case !d.Replace && d.Sequence < d.After:
 		return fmt.Errorf("%w: checkpoint %q goes back from record %d to %d", ErrInvalid, name, d.After, d.Sequence)
+	}
+	return nil
+}
+
+// Check returns an ErrInvalid that names the field if the trim breaks a rule of this
+// package. Every log checks; callers need not.
+func (t Trim) Check() error {
+	if err := checkName("stream", string(t.Stream)); err != nil {
+		return err
+	}
+	switch {
+	case t.Through == 0:
+		return fmt.Errorf("%w: trim %q: no version", ErrInvalid, t.Stream)
+	case len(t.State) > MaxValue:
+		return fmt.Errorf("%w: trim %q: the state has %d bytes, want at most %d", ErrInvalid, t.Stream, len(t.State), MaxValue)
+	case t.Whole && (len(t.State) > 0 || t.Schema != 0):
+		return fmt.Errorf("%w: trim %q: a whole stream leaves no state", ErrInvalid, t.Stream)
+	}
+	return nil
+}
+
+// CheckAt checks the trim against its stream, which does not exist if it has no version.
+// Every log checks; callers need not.
+func (t Trim) CheckAt(s StreamInfo) error {
+	switch {
+	case t.Whole && t.Through != s.Version:
+		return &WrongVersionError{Stream: t.Stream, Expected: t.Through, Actual: s.Version}
+	case t.Through > s.Version:
+		return fmt.Errorf("%w: trim %q through version %d: it is at %d", ErrInvalid, t.Stream, t.Through, s.Version)
+	case !t.Whole && t.Through <= s.Base.Version:
+		return fmt.Errorf("%w: trim %q through version %d: it is already trimmed through %d", ErrInvalid, t.Stream, t.Through, s.Base.Version)
 	}
 	return nil
 }

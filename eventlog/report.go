@@ -1,12 +1,13 @@
 package eventlog
 
-// MaxDamage bounds Report.Damage: a file that is damaged in more places is
-// described well enough by these.
+// MaxDamage bounds Report.Damage: more of them would say no more about
+// the file.
 const MaxDamage = 1000
 
 // Report is what Verify found.
 type Report struct {
 	Records     uint64   // readable records
+	Trimmed     uint64   // records that were trimmed
 	Streams     uint64   // streams that have a record
 	Checkpoints uint64   // readable checkpoints
 	First       Sequence // first record that was seen, 0 if none

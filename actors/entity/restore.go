@@ -55,6 +55,10 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 			r.Err = fmt.Errorf("replay %s after version %d: %w", stream, r.At.Version, err)
 			return r
 		}
+		if record.Version != r.At.Version+1 {
+			r.Err = fmt.Errorf("replay %s after version %d: version %d comes next: its beginning was trimmed", stream, r.At.Version, record.Version)
+			return r
+		}
 		event, err := m.Decode(record.Type, record.Schema, record.Payload)
 		if err != nil {
 			r.Err = fmt.Errorf("replay %s, version %d: %w", stream, record.Version, err)

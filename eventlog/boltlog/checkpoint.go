@@ -357,7 +357,7 @@ func (v *verifier) checkpoint(c *checkpoint) {
 	found, err := checkpointOf(v.tx, c.name)
 	*c = found
 	var seen tally
-	if err == nil && c.Sequence > v.report.Last {
+	if err == nil && c.Sequence > v.end {
 		err = c.damage(fmt.Errorf("it is of record %d, beyond the last one", c.Sequence))
 	}
 	if err == nil {

@@ -70,27 +70,27 @@ func TestCheckpointIsOldOrNew(t *testing.T) {
 	}
 }
 
-// stoppedSaving makes a log with a checkpoint, and changes that. It returns the path of a
-// copy of the file as it was after so many commits of the change, and how many there were.
-func stoppedSaving(t *testing.T, d eventlog.Delta, stop int) (path string, commits int) {
+// stopped makes a log, and changes it. It returns the path of a copy of the files as they
+// were after so many commits of the change, and how many there were.
+func stopped(t *testing.T, stop int, prepare, change func(*Log)) (path string, commits int) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "events.db")
-	counting := false
+	counting := false // the writer's
 	disk := realDisk
 	disk.commit = func(tx *bolt.Tx) error {
 		db := tx.DB().Path()
 		err := commit(tx)
-		if counting {
-			if commits++; commits <= stop {
-				for _, of := range []func(string) string{func(p string) string { return p }, journalPath} {
-					b, err := os.ReadFile(of(db))
-					if err == nil {
-						err = os.WriteFile(of(path), b, 0o600)
-					}
-					if err != nil {
-						t.Error(err)
-					}
-				}
+		if !counting || commits >= stop {
+			return err
+		}
+		commits++
+		for from, to := range map[string]string{db: path, journalPath(db): journalPath(path)} {
+			b, err := os.ReadFile(from)
+			if err == nil {
+				err = os.WriteFile(to, b, 0o600)
+			}
+			if err != nil {
+				t.Error(err)
 			}
 		}
 		return err
@@ -100,22 +100,37 @@ func stoppedSaving(t *testing.T, d eventlog.Delta, stop int) (path string, commi
 		t.Fatal(err)
 	}
 	defer l.Close()
-	mustAppend(t, l, "s", 0)
-	mustAppend(t, l, "s", 1)
-	if err := l.SaveCheckpoint(t.Context(), "x", largeDelta(1, 0, 1000)); err != nil {
-		t.Fatal(err)
+	count := func(on bool) {
+		done := make(chan struct{})
+		l.AppendAsync(eventlog.Append{}, func([]eventlog.Record, error) { // it is refused, by the writer
+			counting = on
+			close(done)
+		})
+		<-done
 	}
-	done := make(chan error)
-	l.AppendAsync(eventlog.Append{Stream: "s", Expected: 2, Entries: []eventlog.Entry{{Type: "t"}}}, func([]eventlog.Record, error) {
-		counting = true // this is the writer's goroutine
-		close(done)
-	})
-	<-done
-	if err := l.SaveCheckpoint(t.Context(), "x", d); err != nil {
-		t.Fatal(err)
-	}
-	l.AppendAsync(eventlog.Append{Stream: "s", Expected: 3, Entries: []eventlog.Entry{{Type: "t"}}}, func([]eventlog.Record, error) { counting = false })
+	prepare(l)
+	count(true)
+	change(l)
+	count(false)
 	return path, commits
+}
+
+// stoppedSaving is stopped for a change of a checkpoint.
+func stoppedSaving(t *testing.T, d eventlog.Delta, stop int) (path string, commits int) {
+	t.Helper()
+	save := func(d eventlog.Delta) func(*Log) {
+		return func(l *Log) {
+			if err := l.SaveCheckpoint(t.Context(), "x", d); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	return stopped(t, stop, func(l *Log) {
+		for v := range eventlog.Version(3) {
+			mustAppend(t, l, "s", v)
+		}
+		save(largeDelta(1, 0, 1000))(l)
+	}, save(d))
 }
 
 // stateAfter opens a log that was stopped, and says which of two checkpoints it has. Then it
@@ -236,7 +251,10 @@ func TestFirstFormat(t *testing.T) {
 		if err == nil {
 			err = snapshots.Put([]byte("live"), bytes.Repeat([]byte("{}"), 10000))
 		}
-		return errors.Join(err, tx.DeleteBucket(bucketCheckpoints), tx.Bucket(bucketMeta).Put(keyFormat, firstFormat), sign(tx))
+		for _, name := range laterBuckets {
+			err = errors.Join(err, tx.DeleteBucket(name))
+		}
+		return errors.Join(err, tx.Bucket(bucketMeta).Put(keyFormat, firstFormat), sign(tx))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)

@@ -13,14 +13,13 @@ import (
 	"github.com/stele-runtime/stele/eventlog/internal/boltpages"
 )
 
-// cleanMagic begins the mark that a log which is closed in order leaves in its journal, in
-// place of the first frame. It is bound to the bbolt file's meta pages: any transaction
-// after it makes it void, and so does everything that changes the file's size or its free
-// list.
+// cleanMagic begins the mark that a clean close leaves in the journal, in place of the first
+// frame. It is bound to the bbolt file's meta pages, size and free list: any later
+// transaction invalidates it.
 var cleanMagic = []byte("stele/c1")
 
-// markOf returns the mark of a bbolt file as it is. There is none without a free list:
-// bbolt would have to walk the whole file to make one.
+// markOf returns the mark for a bbolt file. A file without a free list has none: bbolt would
+// have to walk the whole file to rebuild it.
 func markOf(f *os.File) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -44,9 +43,8 @@ func markOf(f *os.File) ([]byte, error) {
 	return appendCRC(b, 0), nil
 }
 
-// closedInOrder says whether a bbolt file is as it was left by a daemon that closed it in
-// order: then all its pages are what they have to be, as far as the disk keeps what it was
-// given.
+// closedInOrder reports whether a bbolt file is unchanged since it was closed cleanly. Then
+// its pages are sound, as far as the disk keeps what was written.
 func closedInOrder(f *os.File, journal string) bool {
 	want, err := markOf(f)
 	if err != nil {
@@ -62,7 +60,7 @@ func closedInOrder(f *os.File, journal string) bool {
 	return err == nil && bytes.Equal(got, want)
 }
 
-// markClosed leaves the mark. The bbolt file is on the disk, and nobody will write it.
+// markClosed writes the mark. The bbolt file is synced and will not be written again.
 func markClosed(f *os.File, journal string) error {
 	mark, err := markOf(f)
 	if err != nil {
@@ -79,8 +77,8 @@ func markClosed(f *os.File, journal string) error {
 	return errors.Join(err, j.Close())
 }
 
-// closeInOrder makes the next start a short one: it saves the free list and leaves the
-// mark. Without, the next start reads the whole file, which is all that is lost.
+// closeInOrder makes the next start short: it saves the free list and writes the mark. If
+// that fails, the next start reads the whole file; nothing else is lost.
 func (w *writer) closeInOrder() {
 	h := w.reader.store.current()
 	if h == nil || w.failure() != nil || len(w.reader.recent.all()) > 0 {
@@ -95,6 +93,6 @@ func (w *writer) closeInOrder() {
 		err = markClosed(h.file, journal)
 	}
 	if err != nil {
-		w.log.Warn("event log: not closed in order, so that the next start takes longer", "cause", fmt.Errorf("mark %s: %w", journal, err))
+		w.log.Warn("event log: not closed cleanly, so the next start takes longer", "cause", fmt.Errorf("mark %s: %w", journal, err))
 	}
 }

@@ -20,7 +20,18 @@ func TestConformance(t *testing.T) {
 			}
 			return open(t, Options{Path: path, BootID: logtest.BootID, Clock: c})
 		},
+		OpenBackup: openBackup,
 	})
+}
+
+func openBackup(t testing.TB, path string) eventlog.Reader {
+	t.Helper()
+	r, err := OpenReadOnly(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
 }
 
 // open opens a log that is closed with the test.

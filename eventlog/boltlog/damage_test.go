@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,8 +20,9 @@ import (
 
 // original is a log before something happens to it.
 type original struct {
-	bytes       []byte // of the file, as far as it is in use
-	records     []eventlog.Record
+	bytes       []byte            // of the file, as far as it is in use
+	records     []eventlog.Record // all that there ever were, by sequence
+	left        []eventlog.Record // those that were not trimmed
 	streams     map[eventlog.Stream][]eventlog.Record
 	checkpoints map[string]eventlog.Delta
 }
@@ -45,9 +47,11 @@ func makeOriginal(t testing.TB) *original {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.records = append(o.records, records...)
+		o.records, o.left = append(o.records, records...), append(o.left, records...)
 		o.streams[s] = append(o.streams[s], records...)
 	}
+	o.trim(t, l, "gone", eventlog.Trim{Through: 5, Whole: true})
+	o.trim(t, l, "node", eventlog.Trim{Through: 3, State: []byte("three")})
 	o.checkpoints["small"] = eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 7}, Put: map[string][]byte{"x": []byte("y")}}
 	large := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 240}, Put: map[string][]byte{"large": make([]byte, 20000)}}
 	for i := range 300 {
@@ -77,6 +81,23 @@ func makeOriginal(t testing.TB) *original {
 	}
 	o.bytes = all[:inUse]
 	return o
+}
+
+// trim appends a stream of 5 records, and trims it.
+func (o *original) trim(t testing.TB, l *Log, s eventlog.Stream, what eventlog.Trim) {
+	t.Helper()
+	entries := slices.Repeat([]eventlog.Entry{{Type: "t", Payload: []byte{}}}, 5)
+	records, err := l.Append(t.Context(), eventlog.Append{Stream: s, Entries: entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	what.Stream = s
+	if err := l.Trim(t.Context(), what); err != nil {
+		t.Fatal(err)
+	}
+	o.records = append(o.records, records...)
+	o.left = append(o.left, records[what.Through:]...)
+	o.streams[s] = records[what.Through:]
 }
 
 // write writes changed bytes as a log file and returns its path.
@@ -178,13 +199,20 @@ type examination struct {
 
 // examine reads everything. The error says what was read that was never written.
 func (e *examination) examine(l eventlog.Reader) error {
-	if err := e.records(l.Read(e.t.Context(), 1), "read", e.original.records); err != nil {
+	if err := e.records(l.Read(e.t.Context(), 1), "read", e.left); err != nil {
 		return err
 	}
 	for s, want := range e.streams {
 		if err := e.records(l.ReadStream(e.t.Context(), s, 1), "read "+string(s), want); err != nil {
 			return err
 		}
+	}
+	info, found, err := l.Stream(e.t.Context(), "node")
+	switch {
+	case errors.Is(err, eventlog.ErrCorrupt), err == nil && !found, err == nil && info.Base.Version == 0, err == nil && info.Version < 5:
+		e.lost = append(e.lost, fmt.Sprintf("the node's stream: %+v, %v", info, err))
+	case err != nil, string(info.Base.State) != "three", info.Base.Version != 3:
+		return fmt.Errorf("the node's stream was never %+v, %w", info, err)
 	}
 	for name, want := range e.checkpoints {
 		if err := e.checkpoint(l, name, want); err != nil {
@@ -402,8 +430,8 @@ func TestDamageIsPrecise(t *testing.T) {
 			"records 51 to 52: missing",
 			"record 101: CRC-32C is ",
 		}
-		if got, n := readThroughDamage(t, l.Read(t.Context(), 1)); n != len(o.records)-3 || !match(got, want) {
-			t.Errorf("%s: Read: %d records and %q, want %d and %q", how, n, got, len(o.records)-3, want)
+		if got, n := readThroughDamage(t, l.Read(t.Context(), 1)); n != len(o.left)-3 || !match(got, want) {
+			t.Errorf("%s: Read: %d records and %q, want %d and %q", how, n, got, len(o.left)-3, want)
 		}
 		got, n := readThroughDamage(t, l.ReadStream(t.Context(), victim.Stream, 1))
 		if want := []string{fmt.Sprintf("record 101 (stream %q, version %d): CRC-32C is", victim.Stream, victim.Version)}; n != 39 || !match(got, want) {

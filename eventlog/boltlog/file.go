@@ -221,8 +221,10 @@ func (h *handle) checkFormat() error {
 	}
 	return guard(func() error {
 		return h.db.View(func(tx *bolt.Tx) error {
-			if tx.Bucket(bucketCheckpoints) == nil {
-				return fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, bucketCheckpoints)
+			for _, name := range laterBuckets {
+				if tx.Bucket(name) == nil {
+					return fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, name)
+				}
 			}
 			return nil
 		})
@@ -249,8 +251,10 @@ func (h *handle) upgrade() error {
 			if err := tx.DeleteBucket(bucketSnapshots); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 				return err
 			}
-			if _, err := tx.CreateBucket(bucketCheckpoints); err != nil {
-				return err
+			for _, name := range laterBuckets {
+				if _, err := tx.CreateBucket(name); err != nil {
+					return err
+				}
 			}
 			if err := tx.Bucket(bucketMeta).Put(keyFormat, fileFormat); err != nil {
 				return err
@@ -313,7 +317,7 @@ func build(path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketCheckpoints} {
+		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketCheckpoints, bucketBases, bucketHoles} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return fmt.Errorf("bucket %q: %w", name, err)
 			}

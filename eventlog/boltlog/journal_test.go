@@ -167,86 +167,111 @@ func randomBytes(random *rand.Rand, most int) []byte {
 	return b
 }
 
+// powerFailures are lived through one after the other.
+type powerFailures struct {
+	*testing.T
+	random   *rand.Rand
+	records  []eventlog.Record // that were appended in all
+	outcomes map[string]int
+}
+
+// boot opens the log after a power failure and returns how many records it has.
+func (p *powerFailures) boot(f powerFailure, how string, now images) int {
+	p.Helper()
+	path := now.place(p)
+	l, err := Open(Options{Path: path, BootID: "the second", Logger: slog.New(slog.NewTextHandler(p.Output(), nil))})
+	if err != nil {
+		p.Fatalf("%s, %s: %v", f.what, how, err)
+	}
+	defer l.Close()
+	n := 0
+	for r, err := range l.Read(p.Context(), 1) {
+		if err != nil {
+			p.Fatalf("%s, %s: %v", f.what, how, err)
+		}
+		if !reflect.DeepEqual(r, p.records[n]) {
+			p.Fatalf("%s, %s: record %d is not what was written", f.what, how, n+1)
+		}
+		n++
+	}
+	if n < f.acknowledged {
+		p.Fatalf("%s, %s: the log has %d records, but %d were acknowledged", f.what, how, n, f.acknowledged)
+	}
+	for range 3 { // it goes on
+		if _, err := l.Append(context.Background(), eventlog.Append{Stream: "later", Expected: l.recent.head("later"), Entries: []eventlog.Entry{{Type: "t"}}}); err != nil {
+			if !errors.Is(err, eventlog.ErrWrongVersion) {
+				p.Fatalf("%s, %s: %v", f.what, how, err)
+			}
+		}
+	}
+	checkWhole(p, l, int(l.Last()))
+	if err := os.RemoveAll(filepath.Dir(path)); err != nil { // they are large
+		p.Fatal(err)
+	}
+	return n
+}
+
+// failed has records from before and after the write that failed.
+type failed struct {
+	*powerFailures
+	powerFailure
+	before, after int
+}
+
+// check boots with a part of what was being written.
+func (f *failed) check(how string, now images) {
+	f.Helper()
+	switch n := f.boot(f.powerFailure, how, now); {
+	case n != f.before && n != f.after:
+		f.Fatalf("%s, %s: the log has %d records; it had %d before the write and %d after", f.what, how, n, f.before, f.after)
+	case f.before == f.after: // it was in the journal
+		f.outcomes[f.what+" that adds nothing"]++
+	case n == f.after:
+		f.outcomes[f.what+" kept"]++
+	default:
+		f.outcomes[f.what+" undone"]++
+	}
+}
+
+// tear writes pieces of a size, some of them.
+func (f *failed) tear(size int) {
+	before, after := f.powerFailure.before, f.powerFailure.after
+	how := fmt.Sprintf("in pieces of %d", size)
+	if f.what == "frame" {
+		f.check(how, images{before.file, tear(f.random, before.journal, after.journal, 0, size)})
+		return
+	}
+	// bbolt syncs the data before it writes the meta page.
+	metas := 2 * os.Getpagesize()
+	f.check("data "+how, images{tear(f.random, before.file, after.file, metas, size), before.journal})
+	file := bytes.Clone(after.file)
+	copy(file, tear(f.random, before.file[:metas], after.file[:metas], 0, size))
+	f.check("meta "+how, images{file, before.journal})
+}
+
 // TestPowerFailure lets any part of a write reach the disk, by pages and by sectors:
 // after the boot the log has what was acknowledged and, wholly or not at all, what
 // was being written; and it is sound.
 func TestPowerFailure(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	all, records := failures(t, random)
-	outcomes := map[string]int{}
-	// check opens the log after a power failure and returns how many records it has.
-	check := func(f powerFailure, how string, now images) int {
-		t.Helper()
-		path := now.place(t)
-		l, err := Open(Options{Path: path, BootID: "the second", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
-		if err != nil {
-			t.Fatalf("%s, %s: %v", f.what, how, err)
-		}
-		defer l.Close()
-		n := 0
-		for r, err := range l.Read(t.Context(), 1) {
-			if err != nil {
-				t.Fatalf("%s, %s: %v", f.what, how, err)
-			}
-			if !reflect.DeepEqual(r, records[n]) {
-				t.Fatalf("%s, %s: record %d is not what was written", f.what, how, n+1)
-			}
-			n++
-		}
-		if n < f.acknowledged {
-			t.Fatalf("%s, %s: the log has %d records, but %d were acknowledged", f.what, how, n, f.acknowledged)
-		}
-		for range 3 { // it goes on
-			if _, err := l.Append(context.Background(), eventlog.Append{Stream: "later", Expected: l.recent.head("later"), Entries: []eventlog.Entry{{Type: "t"}}}); err != nil {
-				if !errors.Is(err, eventlog.ErrWrongVersion) {
-					t.Fatalf("%s, %s: %v", f.what, how, err)
-				}
-			}
-		}
-		checkWhole(t, l, int(l.Last()))
-		if err := os.RemoveAll(filepath.Dir(path)); err != nil { // they are large
-			t.Fatal(err)
-		}
-		return n
-	}
-	for _, f := range all {
-		before, after := check(f, "nothing", f.before), check(f, "all", f.after)
-		if after < before || f.what == "frame" && after == before {
-			t.Fatalf("%s: %d records before, %d after", f.what, before, after)
-		}
-		check := func(f powerFailure, how string, now images) {
-			t.Helper()
-			switch n := check(f, how, now); {
-			case n != before && n != after:
-				t.Fatalf("%s, %s: the log has %d records; it had %d before the write and %d after", f.what, how, n, before, after)
-			case before == after: // it was in the journal
-				outcomes[f.what+" that adds nothing"]++
-			case n == after:
-				outcomes[f.what+" kept"]++
-			default:
-				outcomes[f.what+" undone"]++
-			}
+	p := &powerFailures{T: t, random: rand.New(rand.NewPCG(seed, 0)), outcomes: map[string]int{}}
+	var all []powerFailure
+	all, p.records = failures(t, p.random)
+	for _, one := range all {
+		f := &failed{powerFailures: p, powerFailure: one}
+		f.before, f.after = p.boot(one, "nothing", one.before), p.boot(one, "all", one.after)
+		if f.after < f.before || f.what == "frame" && f.after == f.before {
+			t.Fatalf("%s: %d records before, %d after", f.what, f.before, f.after)
 		}
 		for _, size := range []int{4096, 512} {
-			how := fmt.Sprintf("in pieces of %d", size)
-			if f.what == "frame" {
-				check(f, how, images{f.before.file, tear(random, f.before.journal, f.after.journal, 0, size)})
-				continue
-			}
-			// bbolt syncs the data before it writes the meta page.
-			metas := 2 * os.Getpagesize()
-			check(f, "data "+how, images{tear(random, f.before.file, f.after.file, metas, size), f.before.journal})
-			file := bytes.Clone(f.after.file)
-			copy(file, tear(random, f.before.file[:metas], f.after.file[:metas], 0, size))
-			check(f, "meta "+how, images{file, f.before.journal})
+			f.tear(size)
 		}
 	}
-	t.Log(outcomes)
+	t.Log(p.outcomes)
 	for _, outcome := range []string{"frame kept", "frame undone", "commit that adds nothing"} {
-		if outcomes[outcome] == 0 {
-			t.Errorf("the test shows only a part: %v", outcomes)
+		if p.outcomes[outcome] == 0 {
+			t.Errorf("the test shows only a part: %v", p.outcomes)
 		}
 	}
 }
@@ -728,5 +753,6 @@ func TestConformanceWithoutJournal(t *testing.T) {
 			}
 			return opened(t, path, c)
 		},
+		OpenBackup: openBackup,
 	})
 }

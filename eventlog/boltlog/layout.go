@@ -15,7 +15,12 @@ var (
 	bucketRecords     = []byte("records")
 	bucketIndex       = []byte("index")
 	bucketCheckpoints = []byte("checkpoints")
+	bucketBases       = []byte("bases")
+	bucketHoles       = []byte("holes")
 )
+
+// laterBuckets are those that the first format did not have.
+var laterBuckets = [][]byte{bucketCheckpoints, bucketBases, bucketHoles}
 
 // keyFormat in bucketMeta holds fileFormat, so that neither another program's
 // bbolt file nor a later layout is taken for a log.
@@ -36,6 +41,9 @@ var keyProbe = []byte("probe")
 // CRC-32C. It is missing when the journal holds nothing.
 var keyJournal = []byte("journal")
 
+// keyTrimmed in bucketMeta holds the trim whose records are being removed.
+var keyTrimmed = []byte("trimmed")
+
 // keyLast in bucketMeta holds what the last transaction was (lastValue): a tree
 // that leads to pages of earlier days does not have its own.
 var keyLast = []byte("last")
@@ -45,7 +53,7 @@ func lastValue(tx *bolt.Tx, last eventlog.Sequence) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(tx.ID())), uint64(last))
 }
 
-// sign puts into a transaction by what it can be told from others.
+// sign writes keyLast.
 func sign(tx *bolt.Tx) error {
 	var last eventlog.Sequence
 	if k, _ := tx.Bucket(bucketRecords).Cursor().Last(); k != nil {

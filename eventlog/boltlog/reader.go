@@ -27,7 +27,7 @@ type Reader struct {
 
 var _ eventlog.Reader = (*Reader)(nil)
 
-// readOnlyLockWait is how long OpenReadOnly waits for a daemon to let go.
+// readOnlyLockWait is how long OpenReadOnly waits for a daemon to release the lock.
 const readOnlyLockWait = 2 * time.Second
 
 // OpenReadOnly opens the log of a daemon that does not run. It changes
@@ -42,11 +42,11 @@ func OpenReadOnly(path string) (*Reader, error) {
 	return r, nil
 }
 
-// found is what the files turned out to have.
+// found is what the files contain.
 type found struct {
-	pass passID // of the journal; zero if there is none that counts
+	pass passID // of the journal; zero if none is under way
 	next int64  // where its next frame goes
-	// ahead: records that were answered are in memory only, for the disk has failed.
+	// ahead: acknowledged records are in memory only, because the disk has failed.
 	ahead bool
 }
 
@@ -62,7 +62,7 @@ func (r *Reader) open(o opener) (f found, err error) {
 	return f, nil
 }
 
-// recall finds out what the files have, and makes it what is read.
+// recall finds out what the files contain, and publishes it to readers.
 func (r *Reader) recall() (f found, err error) {
 	last, err := r.store.last()
 	if err != nil {
@@ -84,11 +84,11 @@ func (r *Reader) recall() (f found, err error) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		damage = errors.New("the journal is gone, and what came after the last record with it")
+		damage = errors.New("the journal is missing, and with it what came after the last record")
 	case err != nil:
 		return f, fmt.Errorf("read the journal: %w", err)
 	}
-	// What was answered counts, also if the disk has it no more.
+	// Acknowledged records count even if the disk has lost them.
 	records, reached := r.recent.from(last+1), last
 	if n := len(records); n > 0 {
 		reached = records[n-1].Sequence
@@ -115,22 +115,25 @@ func (r *Reader) recall() (f found, err error) {
 	return f, nil
 }
 
-// last returns the sequence of the newest record in the bbolt file. Sequences have no gaps, so
-// that of any undamaged record and the number of keys behind it are enough,
-// whatever became of the keys themselves.
+// last returns the newest sequence in the bbolt file, of a record or a hole. Sequences have no
+// gaps but holes, so any undamaged record's sequence and the number of keys after it are
+// enough, even if those keys are damaged.
 func (s *store) last() (last eventlog.Sequence, err error) {
 	var decoder recordDecoder
 	err = s.view(context.Background(), false, func(tx *bolt.Tx) error {
-		behind := eventlog.Sequence(0)
+		behind, holes := 0, holesOf(tx)
 		cursor := tx.Bucket(bucketRecords).Cursor()
 		for k, v := cursor.Last(); k != nil; k, v = cursor.Prev() {
 			if record, err := decoder.decode(v); err == nil {
-				last = record.Sequence + behind
-				return nil
+				last = record.Sequence
+				break
 			}
 			behind++
 		}
-		last = behind
+		for range behind {
+			last = holes.behind(last + 1)
+		}
+		last = holes.behind(last+1) - 1
 		return nil
 	})
 	return last, err
@@ -173,7 +176,7 @@ func (c *chunk) add(r eventlog.Record, size int) {
 
 func (c *chunk) damage(d eventlog.DamageError) { c.items = append(c.items, item{damage: &d}) }
 
-// yield hands the items on, and says whether the consumer wants more.
+// yield passes the items on, and reports whether the consumer wants more.
 func (c *chunk) yield(yield func(eventlog.Record, error) bool) bool {
 	for i := range c.items {
 		var err error // not a nil *DamageError in an interface
@@ -194,8 +197,8 @@ func (r *Reader) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eve
 	}
 }
 
-// subscribe is Read that goes on with every record that the writer adds, and
-// sits out times in which the file cannot be opened.
+// subscribe is Read that continues with every record that the writer adds, and
+// waits while the file cannot be opened.
 func (r *Reader) subscribe(ctx context.Context, from eventlog.Sequence, yield func(eventlog.Record, error) bool) {
 	for next := max(from, 1); ; {
 		if err := r.tail.Wait(ctx, next-1); err != nil {
@@ -216,7 +219,7 @@ type span struct {
 	patient       bool // see store.view
 }
 
-// manyRecords is so much of a log that reading all of the file first is faster.
+// manyRecords is how many records make it faster to read the whole file first.
 const manyRecords = 10_000
 
 // long says whether the span is most of the log.
@@ -228,7 +231,7 @@ func (s span) long() bool {
 // because of an error or because the consumer stopped.
 func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, error) bool) bool {
 	if s.long() {
-		_ = r.store.warm(ctx) // reading says what is wrong
+		_ = r.store.warm(ctx) // an error shows again when the records are read
 	}
 	var decoder recordDecoder
 	for next := s.from; next <= s.through; {
@@ -262,7 +265,7 @@ func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, e
 }
 
 // recentChunk takes the records without gaps at the start of recent, until the chunk is
-// full. after is the sequence to go on with.
+// full. after is the sequence to continue with.
 func recentChunk(recent []eventlog.Record, through eventlog.Sequence) (c chunk, after eventlog.Sequence) {
 	after = recent[0].Sequence
 	for _, record := range recent {
@@ -276,10 +279,11 @@ func recentChunk(recent []eventlog.Record, through eventlog.Sequence) (c chunk, 
 }
 
 // readChunk reads records from..through until the chunk is full. after is the
-// sequence to go on with.
+// sequence to continue with.
 func readChunk(tx *bolt.Tx, decoder *recordDecoder, from, through eventlog.Sequence) (c chunk, after eventlog.Sequence) {
 	cursor := tx.Bucket(bucketRecords).Cursor()
-	next := from
+	next, holes := from, holesOf(tx)
+	under, _ := trimmedOf(tx)
 	for k, v := cursor.Seek(recordKey(from)); k != nil && !c.full(); k, v = cursor.Next() {
 		sequence, ok := parseRecordKey(k)
 		if !ok {
@@ -290,18 +294,19 @@ func readChunk(tx *bolt.Tx, decoder *recordDecoder, from, through eventlog.Seque
 			break
 		}
 		if sequence > next {
-			c.damage(missing(next, sequence-1))
+			holes.missing(next, sequence-1, c.damage)
 		}
 		record, err := decodeAt(decoder, sequence, v)
-		if err != nil {
+		switch {
+		case err != nil:
 			c.damage(eventlog.DamageError{Sequence: sequence, Problem: err.Error()})
-		} else {
+		case !under.hides(record.Stream, record.Version):
 			c.add(record, len(v))
 		}
 		next = sequence + 1
 	}
 	if !c.full() && next <= through {
-		c.damage(missing(next, through))
+		holes.missing(next, through, c.damage)
 		next = through + 1
 	}
 	return c, next
@@ -336,17 +341,27 @@ func (r *Reader) ReadStream(ctx context.Context, s eventlog.Stream, from eventlo
 func (r *Reader) readStream(ctx context.Context, s eventlog.Stream, from eventlog.Version, yield func(eventlog.Record, error) bool) error {
 	var decoder recordDecoder
 	recent := r.recent.stream(s, from)
-	var head eventlog.Version
-	err := r.view(ctx, func(tx *bolt.Tx) error {
-		head, _ = streamHead(tx, s)
-		return nil
+	var before eventlog.StreamInfo
+	err := r.view(ctx, func(tx *bolt.Tx) (err error) {
+		before, err = streamInfo(tx, s)
+		return err
 	})
+	head := before.Version
 	if len(recent) > 0 {
 		head = recent[0].Version - 1
 	}
 	for next := from; err == nil && next <= head; {
 		var c chunk
 		err = r.view(ctx, func(tx *bolt.Tx) error {
+			info, err := streamInfo(tx, s)
+			if err != nil {
+				return err
+			}
+			if info.Version < before.Version { // it was dropped meanwhile
+				next = head + 1
+				return nil
+			}
+			next = max(next, info.Base.Version+1)
 			c, next = readStreamChunk(tx, &decoder, streamRange{s, next, head})
 			return nil
 		})
@@ -385,7 +400,7 @@ type streamRange struct {
 }
 
 // readStreamChunk reads records of a stream until the chunk is full. after is
-// the version to go on with.
+// the version to continue with.
 func readStreamChunk(tx *bolt.Tx, decoder *recordDecoder, want streamRange) (c chunk, after eventlog.Version) {
 	records := tx.Bucket(bucketRecords)
 	cursor := tx.Bucket(bucketIndex).Cursor()

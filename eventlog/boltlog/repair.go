@@ -16,16 +16,15 @@ import (
 	"github.com/stele-runtime/stele/eventlog/internal/boltpages"
 )
 
-// repair is the writer's knowledge of its own trouble. While there is any,
-// appends are refused at once, and every now and then the writer tries to get
-// out of it: it writes something, and opens the file again before if need be.
+// repair is the writer's state while the log cannot be written. Appends are refused at
+// once, and from time to time the writer writes a probe, after reopening the file if
+// the failure may have changed it.
 type repair struct {
-	health atomic.Pointer[error] // the trouble, for all goroutines; nil if there is none
-	timer  *time.Timer           // runs while there is trouble
+	health atomic.Pointer[error] // why the log cannot be written, for all goroutines; nil if it can
+	timer  *time.Timer           // runs while the log cannot be written
 	pause  time.Duration         // until the next try
 
-	// suspect: bbolt gave up in the middle of a commit, and what it has in memory may be
-	// anything.
+	// suspect: bbolt panicked during a commit, so its state in memory is unknown.
 	suspect bool
 }
 
@@ -34,12 +33,12 @@ const (
 	maxPause   = 5 * time.Second
 
 	// reopenTries is how often the file is opened again, firstPause apart,
-	// before the waiting appends are told that their outcome is unknown.
+	// before the waiting appends fail with an unknown outcome.
 	reopenTries = 3
 
-	// probeSize is what must fit onto the disk for the trouble to be over. It
-	// stays in the file as free pages, so that the appends that waited for
-	// space don't fill the disk again at once.
+	// probeSize is how much must fit onto the disk before appends are accepted
+	// again. It stays in the file as free pages, so that the appends that waited
+	// for space don't fill the disk again at once.
 	probeSize = 256 << 10
 )
 
@@ -56,7 +55,7 @@ func (r *repair) failure() error {
 	return nil
 }
 
-// fail notes trouble and returns it as the error for who meets it.
+// fail records a failure and returns it as an ErrUnavailable.
 func (w *writer) fail(cause error) error {
 	failure := fmt.Errorf("%w: %w", eventlog.ErrUnavailable, cause)
 	if w.failure() == nil {
@@ -114,9 +113,9 @@ func (w *writer) has(p put) (found bool, err error) {
 	return found, err
 }
 
-// reopen opens the files again and goes on from what is in them. Records whose
-// outcome was unknown become known here. The journal is not written until all is well:
-// making it needs room on the disk, which the other file is to have first.
+// reopen opens the files again and continues from what is in them. Records whose
+// outcome was unknown become known here. The journal is not used until a probe was
+// written: it needs space on the disk, which the bbolt file gets first.
 func (w *writer) reopen() (found, error) {
 	w.journal.giveUp(w.log)
 	if err := w.reader.store.reopen(); err != nil {
@@ -132,9 +131,9 @@ func (w *writer) reopen() (found, error) {
 	return f, nil
 }
 
-// intact says whether the bbolt file is as the last commit left it that did not fail.
-// Until a transaction has written its meta page it has changed nothing that counts, so
-// that there is nothing to find out, and what bbolt has in memory is right.
+// intact reports whether the bbolt file is as the last successful commit left it. A
+// transaction that has not written its meta page has changed nothing, so there is nothing
+// to look up, and bbolt's state in memory is right.
 func (w *writer) intact() bool {
 	h := w.reader.store.current()
 	if h == nil || w.suspect {
@@ -148,8 +147,8 @@ func (w *writer) intact() bool {
 	return err == nil && other == nil && meta.TxID == h.txid
 }
 
-// tryRepair is well if a probe can be written. If the failure may have changed the files,
-// it opens them again before that.
+// tryRepair accepts appends again if a probe can be written. If the failure may have changed
+// the files, it reopens them first.
 func (w *writer) tryRepair() {
 	var f found
 	var err error
@@ -164,7 +163,7 @@ func (w *writer) tryRepair() {
 		f, err = w.reopen() // to use the journal again
 	}
 	if err != nil {
-		_ = w.fail(err) // nobody waits for an answer
+		_ = w.fail(err) // no caller waits
 		return
 	}
 	if w.journal.file == nil {
@@ -180,8 +179,8 @@ func (w *writer) tryRepair() {
 	w.log.Info("event log: it can be written again")
 }
 
-// probe writes something, and deletes it: first beside the files, since a commit that
-// fails makes bbolt walk its whole file.
+// probe writes something and deletes it: first to a file of its own, since a failed commit
+// makes bbolt walk its whole file.
 func (w *writer) probe() error {
 	if err := probeDisk(w.reader.store.opener.path + ".probe"); err != nil {
 		return fmt.Errorf("write a probe: %w", err)
@@ -209,9 +208,10 @@ func probeDisk(path string) error {
 	return errors.Join(err, f.Close(), os.Remove(path))
 }
 
+// nothing is a change of the meta bucket that changes nothing: the commit is what counts.
 func nothing(*bolt.Bucket) error { return nil }
 
-// changeMeta changes the bucket of what there is to know of the log itself.
+// changeMeta changes the meta bucket in a transaction of its own.
 func (w *writer) changeMeta(fn func(meta *bolt.Bucket) error) error {
 	tx, err := w.begin()
 	if err != nil {

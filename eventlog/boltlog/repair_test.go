@@ -345,7 +345,7 @@ func TestDamagedStreamInABatch(t *testing.T) {
 		}
 		if s == "bad" {
 			// What bbolt can't take stands for what it panics at.
-			r.saving = newSaving("x", eventlog.Delta{Put: map[string][]byte{strings.Repeat("k", bolt.MaxKeySize): nil}})
+			r.change = newSaving("x", eventlog.Delta{Put: map[string][]byte{strings.Repeat("k", bolt.MaxKeySize): nil}})
 		}
 		b.requests = append(b.requests, r)
 	}

@@ -10,11 +10,11 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// request is an append, or the saving of a checkpoint, on its way to the writer.
+// request is an append, or another change, on its way to the writer.
 type request struct {
 	append  eventlog.Append
 	arrived time.Time
-	saving  *saving // instead of append
+	change  change // instead of append
 
 	done func([]eventlog.Record, error)
 
@@ -36,8 +36,8 @@ func (r *request) withdraw() bool { return r.owner.CompareAndSwap(ownedByQueue, 
 func (r *request) take() bool { return r.owner.CompareAndSwap(ownedByQueue, ownedByWriter) }
 
 func (r *request) check() error {
-	if r.saving != nil {
-		return nil // it was checked before it was encoded
+	if r.change != nil {
+		return nil // its caller has
 	}
 	return r.append.Check()
 }
@@ -46,8 +46,8 @@ func (r *request) check() error {
 func (r *request) size() int {
 	const overhead = 256
 	size := overhead
-	if r.saving != nil {
-		size += r.saving.size()
+	if r.change != nil {
+		size += r.change.size()
 	}
 	for i := range r.append.Entries {
 		size += overhead + len(r.append.Entries[i].Payload)
@@ -66,14 +66,14 @@ type batch struct {
 	lasting bool              // something of it is not volatile
 	records []eventlog.Record // of all requests
 	values  [][]byte          // the records, encoded
-	savings []*request        // those that are not refused
+	changes []*request        // those that are not refused
 
 	// doubt is why nobody knows whether the batch is in the journal.
 	doubt error
 }
 
 // empty says whether all requests were refused.
-func (b *batch) empty() bool { return len(b.records) == 0 && len(b.savings) == 0 }
+func (b *batch) empty() bool { return len(b.records) == 0 && len(b.changes) == 0 }
 
 // proof is something that the batch puts into the file: it tells afterwards whether the
 // batch is there.
@@ -81,7 +81,7 @@ func (b *batch) proof() put {
 	if n := len(b.records); n > 0 {
 		return put{bucketRecords, recordKey(b.records[n-1].Sequence), b.values[n-1]}
 	}
-	return b.savings[0].saving.put
+	return b.changes[0].change.proof()
 }
 
 // put is a value that is put under a key of a bucket.
@@ -145,12 +145,10 @@ func (b *batch) stage(r *request, head eventlog.Version, stamp stamp) {
 	r.records = b.records[first:len(b.records):len(b.records)]
 }
 
-func (b *batch) stageSaving(r *request) {
-	if sequence, last := r.saving.delta.Sequence, b.next-1; sequence > last {
-		r.err = fmt.Errorf("%w: it is of record %d, but the last one is %d", eventlog.ErrInvalid, sequence, last)
-		return
+func (b *batch) stageChange(r *request) {
+	if r.err = r.change.check(b.next - 1); r.err == nil {
+		b.changes, b.lasting = append(b.changes, r), true
 	}
-	b.savings, b.lasting = append(b.savings, r), true
 }
 
 // into puts the batch into a transaction. The error is bbolt's, and then the
@@ -162,8 +160,8 @@ func (b *batch) into(tx *bolt.Tx) (culprit *request, err error) {
 			continue
 		}
 		err := guard(func() error {
-			if r.saving != nil {
-				return r.saving.into(tx)
+			if r.change != nil {
+				return r.change.into(tx)
 			}
 			for i := range r.records {
 				if err := putRecord(tx, &r.records[i], values[i]); err != nil {

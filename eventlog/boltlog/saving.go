@@ -11,13 +11,6 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// A piece is what one transaction changes of a checkpoint at most, so that an append
-// that comes meanwhile waits no longer than for another commit. One value can be larger.
-const (
-	pieceEntries = 256
-	pieceBytes   = 256 << 10
-)
-
 // saving is a change of a checkpoint on its way to the file.
 //
 // A small one is part of an ordinary commit. Any other is written in pieces, each in a
@@ -37,17 +30,6 @@ type saving struct {
 	merged []byte // the last key that was merged
 	put    put    // the head that makes the change count
 }
-
-// phase is how far a saving has come that is written in pieces.
-type phase int
-
-const (
-	sweeping   phase = iota // what an earlier one has left
-	filling                 // an area of its own; only large ones
-	committing              // the change
-	tidying                 // what the change has left
-	tidy
-)
 
 func newSaving(name string, d eventlog.Delta) *saving {
 	s := &saving{name: name, delta: d, entries: make([]entry, 0, len(d.Put)+len(d.Delete))}
@@ -76,7 +58,7 @@ func (s *saving) size() (n int) {
 func (l *Log) SaveCheckpoint(ctx context.Context, name string, d eventlog.Delta) error {
 	err := d.Check(name)
 	if err == nil {
-		_, err = l.ask(ctx, &request{saving: newSaving(name, d)})
+		err = l.change(ctx, newSaving(name, d))
 	}
 	if err != nil {
 		return fmt.Errorf("save checkpoint %q: %w", name, err)
@@ -84,118 +66,41 @@ func (l *Log) SaveCheckpoint(ctx context.Context, name string, d eventlog.Delta)
 	return nil
 }
 
-// savings are the changes of checkpoints that are written in pieces, one after the other.
-type savings struct {
-	waiting []*request
-	tidy    map[string]bool // checkpoints that need no merging and no sweeping
-	yielded bool            // the last thing that the writer did was a piece
-}
-
-// lineUp takes a saving that has to go in pieces. Small ones line up behind others, and
-// if nobody knows what an earlier daemon has left. One that will be refused does not.
-func (w *writer) lineUp(r *request) bool {
-	s := r.saving
-	if s == nil || s.delta.Sequence >= w.next || !s.large && len(w.savings.waiting) == 0 && w.savings.tidy[s.name] {
-		return false
-	}
-	w.savings.waiting = append(w.savings.waiting, r)
-	return true
-}
-
-// always is a channel from which one can always receive.
-var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
-
-// pieces returns a channel from which one can receive when it is a piece's turn: never
-// twice in a row while others wait.
-func (w *writer) pieces() <-chan struct{} {
-	if len(w.savings.waiting) == 0 || w.savings.yielded && len(w.queue.Ready()) > 0 {
-		return nil
-	}
-	return always
-}
-
-// piece does the next piece of the oldest saving.
-func (w *writer) piece() {
-	w.savings.yielded = true
-	r := w.savings.waiting[0]
-	err := w.failure()
-	if err == nil {
-		err = w.advance(r)
-	}
-	if err != nil {
-		w.endSaving(r, err)
-	}
-}
-
-// advance does the next piece of a saving, and answers it when that was the last one.
-func (w *writer) advance(r *request) error {
-	s := r.saving
-	done := true
-	var err error
-	switch s.phase {
-	case sweeping, tidying:
-		done, err = w.pieceOf(s.sweep)
-	case filling:
-		done, err = w.pieceOf(s.fill)
-	case committing:
-		w.write(&batch{requests: []*request{r}})
-		err = r.err
-	}
-	if err != nil || !done {
-		return err
-	}
-	s.phase++
-	if s.phase == filling && !s.large {
-		s.phase++
-	}
-	if s.phase == tidy {
-		w.savings.tidy[s.name] = true
-		w.endSaving(r, nil)
+func (s *saving) check(last eventlog.Sequence) error {
+	if sequence := s.delta.Sequence; sequence > last {
+		return fmt.Errorf("%w: it is of record %d, but the last one is %d", eventlog.ErrInvalid, sequence, last)
 	}
 	return nil
 }
 
-// pieceOf makes a change in a transaction of its own, unless there is nothing left to
-// be done.
-func (w *writer) pieceOf(fn func(tx *bolt.Tx) (done bool, err error)) (done bool, err error) {
-	tx, err := w.begin()
-	if err != nil {
-		return false, w.fail(fmt.Errorf("begin: %w", err))
-	}
-	err = guard(func() (err error) {
-		done, err = fn(tx)
-		return err
-	})
-	if err != nil || done {
-		w.rollback(tx)
-		return done, err
-	}
-	if err := w.commitTx(tx); err != nil {
-		w.rollback(tx)
-		w.settle(&batch{}, err)
-		return false, fmt.Errorf("%w: commit: %w", eventlog.ErrUnavailable, err)
-	}
-	return false, nil
+// inPieces: small ones line up behind others, and if nobody knows what an earlier daemon
+// has left.
+func (s *saving) inPieces(p *pending) bool {
+	return s.large || len(p.waiting) > 0 || !p.tidy[s.name]
 }
 
-// endSaving takes a saving out of the line and answers it. Once the change counts, nothing
-// that comes afterwards is an error.
-func (w *writer) endSaving(r *request, err error) {
-	w.savings.waiting = slices.DeleteFunc(w.savings.waiting, func(other *request) bool { return other == r })
-	if err != nil {
-		delete(w.savings.tidy, r.saving.name)
+func (s *saving) counts() bool { return s.phase > committing }
+func (s *saving) proof() put   { return s.put }
+
+func (s *saving) ended(p *pending, err error) { p.tidy[s.name] = err == nil }
+
+func (s *saving) step() func(tx *bolt.Tx) (done bool, err error) {
+	switch s.phase {
+	case filling:
+		return s.fill
+	case committing:
+		return nil
+	default:
+		return s.sweep
 	}
-	if r.saving.phase > committing {
-		err = nil
-	}
-	r.done(nil, err)
 }
 
-// endSavings refuses what has not been saved.
-func (w *writer) endSavings() {
-	for _, r := range slices.Clone(w.savings.waiting) {
-		w.endSaving(r, eventlog.ErrClosed)
+func (s *saving) next() (more bool) {
+	s.phase++
+	if s.phase == filling && !s.large {
+		s.phase++
 	}
+	return s.phase < tidy
 }
 
 // write puts the head into the file.
@@ -240,7 +145,7 @@ func (s *saving) merge(c *checkpoint) (done bool, err error) {
 }
 
 // sweep merges, and then removes a piece of what does not count. When nothing was left
-// it is done, and has changed nothing; so are all that are given to pieceOf.
+// it is done, and has changed nothing; so are all steps.
 func (s *saving) sweep(tx *bolt.Tx) (done bool, err error) {
 	c, err := checkpointOf(tx, s.name)
 	if s.phase == sweeping {
@@ -421,5 +326,3 @@ func (s *saving) inPlace(c *checkpoint) error {
 	}
 	return nil
 }
-
-func newSavings() savings { return savings{tidy: make(map[string]bool)} }

@@ -14,8 +14,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// store is the open file, which the writer closes and opens again when it has
-// to find out what is really on the disk. Readers that come in between wait.
+// store is the open file, which the writer closes and reopens when it has to
+// find out what is really on the disk. Readers wait meanwhile.
 type store struct {
 	opener opener
 
@@ -88,8 +88,8 @@ func (s *store) set(h *handle, why error) (before *handle) {
 	return before
 }
 
-// warm reads the file in disk order, once, for somebody who is going to read much of it:
-// bbolt's map of it is read at random, which takes twenty times longer.
+// warm reads the file once in disk order, before much of it is read: page faults in bbolt's
+// map, which is advised as random, take twenty times longer.
 func (s *store) warm(ctx context.Context) error {
 	h := s.current()
 	if h == nil || h.inCache.Swap(true) {

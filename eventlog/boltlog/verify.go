@@ -18,7 +18,7 @@ import (
 func (r *Reader) Verify(ctx context.Context) (eventlog.Report, error) {
 	const attempts = 100 // the writer has to be quick twice to spoil one
 	for n := 1; ; n++ {
-		v := &verifier{ctx: ctx, recent: r.recent.all()}
+		v := &verifier{ctx: ctx, recent: r.recent.all(), streams: make(map[eventlog.Stream]bool)}
 		if problem := r.recent.problem(); problem != nil {
 			v.damage(eventlog.DamageError{Problem: problem.Error()})
 		}
@@ -40,6 +40,9 @@ type verifier struct {
 	report  eventlog.Report
 	steps   int
 	recent  []eventlog.Record // of the journal; the first ones may be in the file, too
+
+	end     eventlog.Sequence        // last record or end of a hole
+	streams map[eventlog.Stream]bool // that were seen; false: it is being removed
 }
 
 func (v *verifier) verify(tx *bolt.Tx) error {
@@ -54,7 +57,7 @@ func (v *verifier) verify(tx *bolt.Tx) error {
 
 // content checks what is in the pages, which are sound.
 func (v *verifier) content() error {
-	for _, part := range []func() error{v.records, v.index, v.journal, v.checkpoints, v.signature} {
+	for _, part := range []func() error{v.holes, v.records, v.index, v.bases, v.journal, v.checkpoints, v.signature} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -101,18 +104,21 @@ func damagedMeta(f *os.File, size int64) error {
 // records walks the log: each record is whole, none is missing, and the index
 // knows each.
 func (v *verifier) records() error {
-	index := v.tx.Bucket(bucketIndex)
+	index, holes := v.tx.Bucket(bucketIndex), holesOf(v.tx)
 	next := eventlog.Sequence(1)
-	return v.each(bucketRecords, func(k, value []byte) {
+	err := v.each(bucketRecords, func(k, value []byte) {
 		sequence, ok := parseRecordKey(k)
 		if !ok {
 			v.damage(eventlog.DamageError{Problem: fmt.Sprintf("a record has the key %x", k)})
 			return
 		}
 		if sequence > next {
-			v.damage(missing(next, sequence-1))
+			holes.missing(next, sequence-1, v.damage)
 		}
 		next = sequence + 1
+		if hole, ok := holes.at(sequence); ok && hole.first <= sequence {
+			v.damage(eventlog.DamageError{Sequence: sequence, Problem: "it was trimmed, and is there"})
+		}
 		if v.report.First == 0 {
 			v.report.First = sequence
 		}
@@ -130,12 +136,61 @@ func (v *verifier) records() error {
 			})
 		}
 	})
+	v.end = holes.behind(next) - 1
+	return err
+}
+
+// holes counts what was trimmed.
+func (v *verifier) holes() error {
+	if _, err := trimmedOf(v.tx); err != nil {
+		v.damage(eventlog.DamageError{Problem: err.Error()})
+	}
+	if v.tx.Bucket(bucketHoles) == nil {
+		return nil
+	}
+	var last eventlog.Sequence
+	return v.each(bucketHoles, func(k, value []byte) {
+		h, err := parseHole(k, value)
+		if err == nil && (h.first <= last || h.last < h.first) {
+			err = fmt.Errorf("the dropped range %d to %d does not follow %d", h.first, h.last, last)
+		}
+		if err != nil {
+			v.damage(eventlog.DamageError{Problem: err.Error()})
+			return
+		}
+		last = h.last
+		v.report.Trimmed += uint64(h.last - h.first + 1)
+	})
+}
+
+// bases checks what was left behind of streams, and counts those that have nothing else.
+func (v *verifier) bases() error {
+	if v.tx.Bucket(bucketBases) == nil {
+		return nil
+	}
+	under, _ := trimmedOf(v.tx)
+	return v.each(bucketBases, func(k, _ []byte) {
+		s := eventlog.Stream(k)
+		base, err := baseOf(v.tx, s)
+		if err == nil && base.Sequence > v.end {
+			err = fmt.Errorf("the base of stream %q is of record %d, beyond the last one", s, base.Sequence)
+		}
+		if damage, ok := errors.AsType[*eventlog.DamageError](err); ok {
+			v.damage(*damage)
+		} else if err != nil {
+			v.damage(eventlog.DamageError{Stream: s, Problem: err.Error()})
+		}
+		if head, _ := streamHead(v.tx, s); head == 0 && !(under.whole && under.stream == s) {
+			v.streams[s] = true
+		}
+	})
 }
 
 // index walks the streams: no version is missing, and each leads to its
 // record. Damage inside of a record is not repeated here.
 func (v *verifier) index() error {
 	records := v.tx.Bucket(bucketRecords)
+	under, _ := trimmedOf(v.tx)
 	var stream eventlog.Stream
 	var next eventlog.Version
 	return v.each(bucketIndex, func(k, value []byte) {
@@ -145,8 +200,8 @@ func (v *verifier) index() error {
 			return
 		}
 		if s != stream {
-			v.report.Streams++
-			stream, next = s, 1
+			stream, next = s, v.begin(s, version)
+			v.streams[s] = !(under.whole && under.stream == s)
 		}
 		if version > next {
 			v.damage(missingVersions(s, next, version-1))
@@ -168,25 +223,40 @@ func (v *verifier) index() error {
 	})
 }
 
+// begin is the first version that a stream has to have. While it is being trimmed that
+// is any.
+func (v *verifier) begin(s eventlog.Stream, found eventlog.Version) eventlog.Version {
+	if under, err := trimmedOf(v.tx); err == nil && under.hides(s, found) {
+		return found
+	}
+	base, _ := baseOf(v.tx, s) // bases says what is wrong with it
+	return base.Version + 1
+}
+
 // journal counts what is not in the file yet, and finds what is missing in between.
 // Each of these records was checked when it was read or written.
 func (v *verifier) journal() error {
+	last := v.end
 	for _, r := range v.recent {
-		if r.Sequence <= v.report.Last {
+		if r.Sequence <= last {
 			continue
 		}
-		if r.Sequence > v.report.Last+1 {
-			v.damage(missing(v.report.Last+1, r.Sequence-1))
+		if r.Sequence > last+1 {
+			v.damage(missing(last+1, r.Sequence-1))
 		}
 		if v.report.First == 0 {
 			v.report.First = r.Sequence
 		}
-		v.report.Last = r.Sequence
+		last, v.report.Last = r.Sequence, r.Sequence
 		v.report.Records++
-		if r.Version == 1 {
+		v.streams[r.Stream] = true
+	}
+	for _, exists := range v.streams {
+		if exists {
 			v.report.Streams++
 		}
 	}
+	v.end = last
 	return nil
 }
 

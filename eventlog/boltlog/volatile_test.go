@@ -257,59 +257,67 @@ func TestSyncedFrameIsDamaged(t *testing.T) {
 	}
 }
 
+// lossy is a disk whose journal loses what it cannot sync, and whose commits may fail, too.
+type lossy struct {
+	commits bool          // work always
+	tried   chan struct{} // a sync has failed
+
+	mu    sync.Mutex
+	fails bool
+}
+
+func (d *lossy) set(fails bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fails = fails
+}
+
+func (d *lossy) commit(tx *bolt.Tx) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fails && !d.commits {
+		return syscall.EIO
+	}
+	return commit(tx)
+}
+
+func (d *lossy) sync(f *os.File) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.fails {
+		return syncFrames(f)
+	}
+	// The kernel could not write it, and lets go of it.
+	if _, err := f.WriteAt(make([]byte, 3*journalPage), 0); err != nil {
+		return err
+	}
+	select {
+	case d.tried <- struct{}{}:
+	default:
+	}
+	return syscall.EIO
+}
+
 // TestLateSyncFails: what was answered and then cannot be synced goes to the bbolt file.
 // If that fails as well, it is in memory until it can be written.
 func TestLateSyncFails(t *testing.T) {
 	for _, commits := range []bool{true, false} {
 		t.Run(fmt.Sprintf("commits=%t", commits), func(t *testing.T) {
-			var mu sync.Mutex
-			working, tried := true, make(chan struct{}, 1)
+			d := &lossy{commits: commits, tried: make(chan struct{}, 1)}
 			path := filepath.Join(t.TempDir(), "events.db")
-			l, err := openWith(Options{Path: path}, disk{
-				commit: func(tx *bolt.Tx) error {
-					mu.Lock()
-					defer mu.Unlock()
-					if !working && !commits {
-						return syscall.EIO
-					}
-					return commit(tx)
-				},
-				write: writeFrame,
-				sync: func(f *os.File) error {
-					mu.Lock()
-					defer mu.Unlock()
-					if working {
-						return syncFrames(f)
-					}
-					// The kernel could not write it, and lets go of it.
-					if _, err := f.WriteAt(make([]byte, 3*journalPage), 0); err != nil {
-						return err
-					}
-					select {
-					case tried <- struct{}{}:
-					default:
-					}
-					return syscall.EIO
-				},
-			})
+			l, err := openWith(Options{Path: path}, disk{commit: d.commit, write: writeFrame, sync: d.sync})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer l.Close()
 			mustAppend(t, l, "s", 0)
-			mu.Lock()
-			working = false
-			mu.Unlock()
+			d.set(true)
 			for v := range eventlog.Version(3) {
 				appendVolatile(t, l, "s", v+1, nil)
 			}
-			<-tried
+			<-d.tried
 			if !commits {
-				for deadline := time.Now().Add(time.Minute); works(l.Health()); time.Sleep(time.Millisecond) {
-					if time.Now().After(deadline) {
-						t.Fatal("the log says that all is well")
-					}
-				}
+				waitForTrouble(t, l)
 				if _, err := appendTo(l, "s", 4); !errors.Is(err, eventlog.ErrUnavailable) {
 					t.Errorf("an append meanwhile: %v", err)
 				}
@@ -317,24 +325,38 @@ func TestLateSyncFails(t *testing.T) {
 			if n, err := drain(l.Read(t.Context(), 1)); err != nil || n != 4 {
 				t.Errorf("%d records, %v", n, err)
 			}
-			mu.Lock()
-			working = true
-			mu.Unlock()
+			d.set(false)
 			waitHealthy(t, l)
-			// Without another append, and without what is in the journal.
-			for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-				again := open(t, Options{Path: images{pagesInUse(t, path), []byte{}}.place(t)})
-				if again.Last() == 4 {
-					checkWhole(t, again, 4)
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("the bbolt file ends with record %d", again.Last())
-				}
-			}
+			waitForFile(t, path, 4)
 			mustAppend(t, l, "s", 4)
 			checkWhole(t, l, 5)
 		})
+	}
+}
+
+// waitForTrouble waits until the log cannot be written.
+func waitForTrouble(t *testing.T, l *Log) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); works(l.Health()); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the log says that all is well")
+		}
+	}
+}
+
+// waitForFile waits until the bbolt file of an open log has n records, without another
+// append, and without what is in the journal.
+func waitForFile(t *testing.T, path string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		again := open(t, Options{Path: images{pagesInUse(t, path), []byte{}}.place(t)})
+		if again.Last() == eventlog.Sequence(n) {
+			checkWhole(t, again, n)
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the bbolt file ends with record %d", again.Last())
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ type writer struct {
 	repair
 	degraded atomic.Pointer[eventlog.DegradedError] // why the journal is not used; nil if it is
 
-	savings savings
+	pending pending
 
 	counters counters
 	ended    chan struct{} // closed when the goroutine is over
@@ -64,7 +64,7 @@ func commit(tx *bolt.Tx) error {
 }
 
 func newWriter(l *Log, o Options, d disk) *writer {
-	return &writer{
+	w := &writer{
 		queue:   l.queue,
 		reader:  &l.Reader,
 		journal: journal{disk: d},
@@ -76,9 +76,11 @@ func newWriter(l *Log, o Options, d disk) *writer {
 		ended:   make(chan struct{}),
 
 		repair:  repair{timer: stoppedTimer()},
-		savings: newSavings(),
+		pending: pending{tidy: make(map[string]bool)},
 		commit:  d.commit,
 	}
+	w.pending.writer = w
+	return w
 }
 
 // openJournal opens the journal to go on with its pass. Without it, appends go to the
@@ -102,20 +104,21 @@ func (w *writer) run() {
 	if w.journal.file == nil && w.journal.pass != (passID{}) {
 		w.empty() // what cannot be synced there
 	}
+	w.pending.resumeTrim()
 	for {
 		select {
 		case <-w.timer.C:
 			w.tryRepair()
 		case <-w.late.C:
 			w.sync()
-		case <-w.pieces():
-			w.piece()
+		case <-w.pending.pieces():
+			w.pending.piece()
 		case <-w.queue.Ready():
-			w.savings.yielded = false
+			w.pending.yielded = false
 			requests, closed := w.queue.Take(maxBatch, maxBatchBytes)
 			w.serve(requests)
 			if closed {
-				w.endSavings()
+				w.pending.endChanges()
 				w.end()
 				return
 			}
@@ -161,7 +164,7 @@ func (w *writer) empty() { w.write(&batch{}) }
 func (w *writer) serve(requests []*request) {
 	b := &batch{}
 	for _, r := range requests {
-		if r.take() && !w.lineUp(r) {
+		if r.take() && !w.pending.lineUp(r) {
 			b.requests = append(b.requests, r)
 		}
 	}
@@ -200,8 +203,8 @@ func (w *writer) stage(b *batch) {
 	for _, r := range b.requests {
 		switch {
 		case r.err != nil:
-		case r.saving != nil:
-			b.stageSaving(r)
+		case r.change != nil:
+			b.stageChange(r)
 		default:
 			head, err := w.head(b, r.append.Stream)
 			if err != nil {
@@ -222,8 +225,12 @@ func (w *writer) head(b *batch, s eventlog.Stream) (head eventlog.Version, err e
 		return head, nil
 	}
 	err = w.reader.store.view(context.Background(), false, func(tx *bolt.Tx) error {
-		head, _ = streamHead(tx, s)
-		return nil
+		if under, err := trimmedOf(tx); err == nil && under.whole && under.stream == s {
+			return fmt.Errorf("%w: stream %q is being trimmed", eventlog.ErrUnavailable, s)
+		}
+		info, err := streamInfo(tx, s)
+		head = info.Version
+		return err
 	})
 	return head, err
 }
@@ -246,7 +253,7 @@ func (w *writer) stamp() stamp {
 // toJournal writes the batch to the journal, if there is room for it and if it is
 // something for a journal.
 func (w *writer) toJournal(b *batch) bool {
-	if len(b.values) == 0 || len(b.savings) > 0 {
+	if len(b.values) == 0 || len(b.changes) > 0 {
 		return false
 	}
 	began, behind := time.Now(), w.journal.behind()
@@ -374,7 +381,7 @@ func (w *writer) committing(since time.Time) {
 func (w *writer) committed(b *batch) {
 	w.counters.records.Add(uint64(b.next - w.next))
 	for _, r := range b.requests {
-		if r.saving == nil && r.err == nil {
+		if r.change == nil && r.err == nil {
 			w.counters.appends.Add(1)
 			w.counters.waiting.Add(int64(time.Since(r.arrived)))
 		}

@@ -18,6 +18,9 @@ type Maker struct {
 
 	// Reopen closes the log and opens it again, as a restart does.
 	Reopen func(t testing.TB, l eventlog.Log, c eventlog.Clock) eventlog.Log
+
+	// OpenBackup opens what Backup has written.
+	OpenBackup func(t testing.TB, path string) eventlog.Reader
 }
 
 // BootID is the boot id that a Maker gives to its logs.
@@ -51,6 +54,13 @@ func Run(t *testing.T, m Maker) {
 		"large changes of a checkpoint are whole":     testLargeCheckpoint,
 		"bad deltas are refused":                      testBadDeltas,
 		"appends go on while a checkpoint is saved":   testAppendsWhileSaving,
+		"a stream that ended is dropped":              testTrimWhole,
+		"everything is dropped":                       testTrimAll,
+		"a stream begins at a base":                   testTrimPrefix,
+		"bad trims are refused":                       testBadTrims,
+		"trims disturb nobody":                        testTrimWhileInUse,
+		"streams are listed by prefix":                testStreams,
+		"a backup is whole":                           testBackup,
 		"closing ends everything, twice":              testClose,
 		"closing writes what waits":                   testCloseDrains,
 		"everything is there after a restart":         testReopen,

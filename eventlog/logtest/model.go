@@ -11,8 +11,11 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// model is what a log is: a list of records and a map of checkpoints.
+// model is what a log is: a list of records, without those that were trimmed, what was
+// left behind of them, and a map of checkpoints.
 type model struct {
+	last        eventlog.Sequence
+	bases       map[eventlog.Stream]eventlog.Base
 	records     []eventlog.Record
 	heads       map[eventlog.Stream]eventlog.Version
 	checkpoints map[string]savedPairs
@@ -23,12 +26,13 @@ func testModel(t *testing.T, m Maker) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := m.open(t)
 		defer func() { l.Close() }()
-		want := model{heads: make(map[eventlog.Stream]eventlog.Version), checkpoints: make(map[string]savedPairs)}
+		want := model{bases: make(map[eventlog.Stream]eventlog.Base), heads: make(map[eventlog.Stream]eventlog.Version), checkpoints: make(map[string]savedPairs)}
 		streams := rapid.SampledFrom([]eventlog.Stream{"a", "ab", "a/b", "b", "node"})
 		names := rapid.SampledFrom([]string{"x", "y"})
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": func(rt *rapid.T) { want.append(rt, t, l, streams.Draw(rt, "stream")) },
 			"save":   func(rt *rapid.T) { want.save(rt, t, l, names.Draw(rt, "name")) },
+			"trim":   func(rt *rapid.T) { want.trim(rt, t, l, streams.Draw(rt, "stream")) },
 			"reopen": func(*rapid.T) { l = m.Reopen(t, l, NewClock()) },
 			"":       func(rt *rapid.T) { want.check(rt, t, l) },
 		})
@@ -63,21 +67,59 @@ func (m *model) append(rt *rapid.T, t *testing.T, l eventlog.Log, s eventlog.Str
 			rt.Fatalf("entry %d: got %+v, want %+v", i, r.Entry, a.Entries[i])
 		}
 	}
+	if records[0].Sequence != m.last+1 {
+		rt.Fatalf("record %d comes after %d", records[0].Sequence, m.last)
+	}
+	m.last += eventlog.Sequence(len(records))
 	m.records = append(m.records, records...)
 	m.heads[s] += eventlog.Version(len(a.Entries))
+}
+
+func (m *model) trim(rt *rapid.T, t *testing.T, l eventlog.Log, s eventlog.Stream) {
+	head, base := m.heads[s], m.bases[s].Version
+	what := eventlog.Trim{Stream: s, Through: eventlog.Version(rapid.IntRange(1, int(head)+2).Draw(rt, "through")), Whole: rapid.Bool().Draw(rt, "whole")}
+	if what.Whole && rapid.IntRange(0, 3).Draw(rt, "right") > 0 {
+		what.Through = max(head, 1)
+	}
+	if !what.Whole {
+		what.State = rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(rt, "state")
+	}
+	err := l.Trim(t.Context(), what)
+	if what.Whole && what.Through != head || !what.Whole && (what.Through > head || what.Through <= base) {
+		if !errors.Is(err, eventlog.ErrInvalid) && !errors.Is(err, eventlog.ErrWrongVersion) {
+			rt.Fatalf("trim %+v of a stream from %d to %d: %v", what, base, head, err)
+		}
+		return
+	}
+	if err != nil {
+		rt.Fatal(err)
+	}
+	if what.Whole {
+		delete(m.heads, s)
+		delete(m.bases, s)
+	} else {
+		at := eventlog.Base{Version: what.Through, State: append([]byte{}, what.State...)}
+		for _, r := range m.records {
+			if r.Stream == s && r.Version == what.Through {
+				at.Sequence = r.Sequence
+			}
+		}
+		m.bases[s] = at
+	}
+	m.records = without(m.records, what)
 }
 
 func (m *model) save(rt *rapid.T, t *testing.T, l eventlog.Log, name string) {
 	before := m.checkpoints[name]
 	d := eventlog.Delta{Checkpoint: eventlog.Checkpoint{
-		Sequence: eventlog.Sequence(rapid.IntRange(int(before.Sequence), len(m.records)).Draw(rt, "sequence")),
+		Sequence: eventlog.Sequence(rapid.IntRange(int(before.Sequence), int(m.last)).Draw(rt, "sequence")),
 		Schema:   rapid.Uint32().Draw(rt, "schema"),
 	}}
 	keys := rapid.StringMatching(`[ab/]{1,3}`)
 	d.Put = rapid.MapOfN(keys, rapid.SliceOfN(rapid.Byte(), 0, 3000), 0, 8).Draw(rt, "put")
 	if rapid.IntRange(0, 9).Draw(rt, "large") == 0 { // more than one piece
 		for i := range 300 {
-			d.Put[fmt.Sprintf("n/%d", i)] = fmt.Append(nil, i, len(m.records))
+			d.Put[fmt.Sprintf("n/%d", i)] = fmt.Append(nil, i, m.last)
 		}
 	}
 	if d.Replace = rapid.IntRange(0, 3).Draw(rt, "replace") == 0; !d.Replace {
@@ -99,12 +141,19 @@ func (m *model) check(rt *rapid.T, t *testing.T, l eventlog.Log) {
 		rt.Fatalf("the log has %s\nwant %s", list(got), list(m.records))
 	}
 	perStream := make(map[eventlog.Stream][]eventlog.Record)
+	for s := range m.heads {
+		perStream[s] = nil
+	}
 	for _, r := range m.records {
 		perStream[r.Stream] = append(perStream[r.Stream], r)
 	}
 	for s, want := range perStream {
 		if got := collect(t, l.ReadStream(t.Context(), s, 1)); !equal(got, want) {
 			rt.Fatalf("stream %q has %s\nwant %s", s, list(got), list(want))
+		}
+		info := eventlog.StreamInfo{Stream: s, Version: m.heads[s], Base: m.bases[s]}
+		if got, found, err := l.Stream(t.Context(), s); err != nil || !found || !reflect.DeepEqual(got, info) {
+			rt.Fatalf("stream %q is %+v, %v, want %+v", s, got, err, info)
 		}
 	}
 	for name, want := range m.checkpoints {
@@ -114,7 +163,7 @@ func (m *model) check(rt *rapid.T, t *testing.T, l eventlog.Log) {
 	}
 	report, err := l.Verify(t.Context())
 	if err != nil || !report.OK() || report.Records != uint64(len(m.records)) || report.Streams != uint64(len(perStream)) ||
-		report.Checkpoints != uint64(len(m.checkpoints)) {
+		report.Checkpoints != uint64(len(m.checkpoints)) || report.Trimmed != uint64(m.last)-report.Records || l.Last() != m.last {
 		rt.Fatalf("verify: %+v, %v", report, err)
 	}
 }

@@ -37,8 +37,9 @@ var _ eventlog.Log = (*Log)(nil)
 
 // state is what would be on a disk.
 type state struct {
-	records     []eventlog.Record // records[i] has the sequence i+1
-	streams     map[eventlog.Stream][]eventlog.Sequence
+	records     []eventlog.Record                       // records[i] has the sequence i+1, or 0 if it was trimmed
+	streams     map[eventlog.Stream][]eventlog.Sequence // behind the base
+	bases       map[eventlog.Stream]eventlog.Base
 	checkpoints map[string]checkpoint
 	// volatile says for each append since the last one that lasts how many records
 	// were there before.
@@ -55,6 +56,7 @@ type checkpoint struct {
 func New(o Options) *Log {
 	return start(o, state{
 		streams:     make(map[eventlog.Stream][]eventlog.Sequence),
+		bases:       make(map[eventlog.Stream]eventlog.Base),
 		checkpoints: make(map[string]checkpoint),
 	})
 }
@@ -87,7 +89,9 @@ func PowerFailure(l *Log, o Options, lost int) *Log {
 	s.volatile = nil
 	s.streams = make(map[eventlog.Stream][]eventlog.Sequence)
 	for _, r := range s.records {
-		s.streams[r.Stream] = append(s.streams[r.Stream], r.Sequence)
+		if r.Sequence > 0 {
+			s.streams[r.Stream] = append(s.streams[r.Stream], r.Sequence)
+		}
 	}
 	return start(o, s)
 }
@@ -185,9 +189,9 @@ func (l *Log) append(a eventlog.Append) ([]eventlog.Record, error) {
 	if l.fail != nil {
 		return nil, l.fail
 	}
-	stream := l.state.streams[a.Stream]
-	if actual := eventlog.Version(len(stream)); actual != a.Expected {
-		return nil, &eventlog.WrongVersionError{Stream: a.Stream, Expected: a.Expected, Actual: actual}
+	stream, version := l.state.streams[a.Stream], l.state.info(a.Stream).Version
+	if version != a.Expected {
+		return nil, &eventlog.WrongVersionError{Stream: a.Stream, Expected: a.Expected, Actual: version}
 	}
 	wall := time.Unix(0, l.options.Clock.Now().UnixNano()).UTC()
 	sinceBoot := max(l.options.Clock.SinceBoot(), 0)
@@ -200,9 +204,9 @@ func (l *Log) append(a eventlog.Append) ([]eventlog.Record, error) {
 	for _, entry := range a.Entries {
 		entry.Payload = copyOf(entry.Payload)
 		sequence := eventlog.Sequence(len(l.state.records) + 1)
-		stream = append(stream, sequence)
+		stream, version = append(stream, sequence), version+1
 		l.state.records = append(l.state.records, eventlog.Record{
-			Sequence: sequence, Stream: a.Stream, Version: eventlog.Version(len(stream)),
+			Sequence: sequence, Stream: a.Stream, Version: version,
 			Time: wall, SinceBoot: sinceBoot, BootID: l.options.BootID,
 			Entry: entry,
 		})
@@ -215,11 +219,12 @@ func (l *Log) append(a eventlog.Append) ([]eventlog.Record, error) {
 // Last implements eventlog.Reader.
 func (l *Log) Last() eventlog.Sequence { return l.tail.Last() }
 
-// at returns a record that is there.
-func (l *Log) at(s eventlog.Sequence) eventlog.Record {
+// at returns a record; ok is false if it was trimmed.
+func (l *Log) at(s eventlog.Sequence) (r eventlog.Record, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.state.records[s-1]
+	r = l.state.records[s-1]
+	return r, r.Sequence > 0
 }
 
 // alive returns why an iteration must end, or nil.
@@ -238,7 +243,7 @@ func (l *Log) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventl
 				yield(eventlog.Record{}, err)
 				return
 			}
-			if !yield(l.at(next), nil) {
+			if r, ok := l.at(next); ok && !yield(r, nil) {
 				return
 			}
 		}
@@ -253,14 +258,15 @@ func (l *Log) ReadStream(ctx context.Context, s eventlog.Stream, from eventlog.V
 			return
 		}
 		l.mu.Lock()
-		sequences := l.state.streams[s] // only ever appended to
+		sequences, base := l.state.streams[s], l.state.bases[s].Version // never changed in place
 		l.mu.Unlock()
-		for v := max(from, 1); v <= eventlog.Version(len(sequences)); v++ {
+		skip := min(max(from, base+1)-base-1, eventlog.Version(len(sequences)))
+		for _, sequence := range sequences[skip:] {
 			if err := l.alive(ctx); err != nil {
 				yield(eventlog.Record{}, err)
 				return
 			}
-			if !yield(l.at(sequences[v-1]), nil) {
+			if r, ok := l.at(sequence); ok && !yield(r, nil) {
 				return
 			}
 		}
@@ -279,7 +285,7 @@ func (l *Log) Subscribe(ctx context.Context, from eventlog.Sequence) iter.Seq2[e
 				yield(eventlog.Record{}, err)
 				return
 			}
-			if !yield(l.at(next), nil) {
+			if r, ok := l.at(next); ok && !yield(r, nil) {
 				return
 			}
 		}
@@ -357,11 +363,18 @@ func (l *Log) Verify(ctx context.Context) (eventlog.Report, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := eventlog.Report{
-		Records:     uint64(len(l.state.records)),
-		Streams:     uint64(len(l.state.streams)),
+		Streams:     uint64(len(l.state.names(""))),
 		Checkpoints: uint64(len(l.state.checkpoints)),
-		Last:        eventlog.Sequence(len(l.state.records)),
 	}
-	r.First = min(r.Last, 1)
+	for _, record := range l.state.records {
+		if record.Sequence == 0 {
+			r.Trimmed++
+			continue
+		}
+		if r.First == 0 {
+			r.First = record.Sequence
+		}
+		r.Records, r.Last = r.Records+1, record.Sequence
+	}
 	return r, nil
 }

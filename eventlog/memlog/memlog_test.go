@@ -22,6 +22,14 @@ func TestConformance(t *testing.T) {
 			t.Cleanup(func() { again.Close() })
 			return again
 		},
+		OpenBackup: func(t testing.TB, path string) eventlog.Reader {
+			l, err := memlog.OpenBackup(path, options(logtest.NewClock()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			return l
+		},
 	})
 }
 

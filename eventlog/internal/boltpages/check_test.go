@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,89 +80,102 @@ func TestSoundFiles(t *testing.T) {
 // page returns page id of a file with pages of minPageSize.
 func page(b []byte, id uint64) []byte { return b[id*minPageSize:][:minPageSize] }
 
-// TestFaults damages one thing after the other and looks for the words that
-// tell the reader which.
-func TestFaults(t *testing.T) {
+// victim is a sound file with what there is to damage.
+type victim struct {
+	original     []byte
+	meta         Meta
+	branch, leaf uint64 // of the large bucket; the branch is its root
+}
+
+func newVictim(t *testing.T) *victim {
 	original := makeFile(t, 300)
 	meta, _, err := ReadMeta(bytes.NewReader(original), int64(len(original)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := page(original, meta.root)
-	var bucketRoot uint64
-	if e, err := parsePage(root); err != nil {
+	v := &victim{original: original, meta: meta}
+	if e, err := parsePage(page(original, meta.root)); err != nil {
 		t.Fatal(err)
 	} else if large, err := e.at(0); err != nil || string(large.key) != "large" {
 		t.Fatalf("%q, %v", large.key, err)
 	} else {
-		bucketRoot = order.Uint64(large.value)
+		v.branch = order.Uint64(large.value)
 	}
-	branch := page(original, bucketRoot)
-	if got := order.Uint16(branch[8:]); got != flagBranch {
+	if got := order.Uint16(page(original, v.branch)[8:]); got != flagBranch {
 		t.Fatalf("the bucket's root isn't a branch: %x", got)
 	}
-	leafID := order.Uint64(branch[pageHeader+8:])
-	for order.Uint16(page(original, leafID)[8:]) == flagBranch {
-		leafID = order.Uint64(page(original, leafID)[pageHeader+8:])
+	for v.leaf = v.branch; order.Uint16(page(original, v.leaf)[8:]) == flagBranch; {
+		v.leaf = order.Uint64(page(original, v.leaf)[pageHeader+8:])
 	}
-	// setMeta changes a field of the newest meta page and its checksum.
-	setMeta := func(b []byte, at int, v uint64) {
-		m := page(b, meta.TxID%2)[pageHeader:]
-		order.PutUint64(m[at:], v)
-		sum := fnv.New64a()
-		sum.Write(m[:56])
-		order.PutUint64(m[56:], sum.Sum64())
-	}
-	for name, c := range map[string]struct {
-		damage func(b []byte)
-		want   string
-	}{
-		"another page's number": {func(b []byte) { order.PutUint64(page(b, leafID), 3) }, "says that it is page 3"},
-		"flags":                 {func(b []byte) { page(b, leafID)[8] = 3 }, "neither branch nor leaf"},
+	return v
+}
+
+// setMeta changes a field of the newest meta page and its checksum.
+func (v *victim) setMeta(b []byte, at int, value uint64) {
+	m := page(b, v.meta.TxID%2)[pageHeader:]
+	order.PutUint64(m[at:], value)
+	sum := fnv.New64a()
+	sum.Write(m[:56])
+	order.PutUint64(m[56:], sum.Sum64())
+}
+
+// damage is one thing that is wrong, and the words that tell the reader which.
+type damage struct {
+	do   func(b []byte)
+	want string
+}
+
+// damages are all that Check finds.
+func (v *victim) damages() map[string]damage {
+	return map[string]damage{
+		"another page's number": {func(b []byte) { order.PutUint64(page(b, v.leaf), 3) }, "says that it is page 3"},
+		"flags":                 {func(b []byte) { page(b, v.leaf)[8] = 3 }, "neither branch nor leaf"},
 		"a child that is its parent": {
-			func(b []byte) { order.PutUint64(page(b, bucketRoot)[pageHeader+8:], bucketRoot) }, "two parents"},
+			func(b []byte) { order.PutUint64(page(b, v.branch)[pageHeader+8:], v.branch) }, "two parents"},
 		"a child that is the root": {
-			func(b []byte) { order.PutUint64(page(b, bucketRoot)[pageHeader+8:], meta.root) }, "two parents"},
+			func(b []byte) { order.PutUint64(page(b, v.branch)[pageHeader+8:], v.meta.root) }, "two parents"},
 		"a child that is a meta page": {
-			func(b []byte) { order.PutUint64(page(b, bucketRoot)[pageHeader+8:], 1) }, "pages go from 2"},
+			func(b []byte) { order.PutUint64(page(b, v.branch)[pageHeader+8:], 1) }, "pages go from 2"},
 		"a child beyond the end": {
-			func(b []byte) { order.PutUint64(page(b, bucketRoot)[pageHeader+8:], 1<<40) }, "pages go from 2"},
-		"overflow":        {func(b []byte) { order.PutUint32(page(b, leafID)[12:], 1<<31) }, "it spans"},
-		"count":           {func(b []byte) { order.PutUint16(page(b, leafID)[10:], 0xffff) }, "too few for its 65535 elements"},
-		"no children":     {func(b []byte) { order.PutUint16(page(b, bucketRoot)[10:], 0) }, "without children"},
-		"an offset":       {func(b []byte) { order.PutUint32(page(b, leafID)[pageHeader+4:], 1<<30) }, "outside of the page"},
-		"an offset of 0":  {func(b []byte) { order.PutUint32(page(b, leafID)[pageHeader+4:], 0) }, "outside of the page"},
-		"a key's size":    {func(b []byte) { order.PutUint32(page(b, leafID)[pageHeader+8:], 1<<31) }, "a key has"},
-		"a value's size":  {func(b []byte) { order.PutUint32(page(b, leafID)[pageHeader+12:], 1<<31) }, "outside of the page"},
-		"an empty key":    {func(b []byte) { order.PutUint32(page(b, leafID)[pageHeader+8:], 0) }, "a key has 0 bytes"},
-		"element's flags": {func(b []byte) { page(b, leafID)[pageHeader] = 8 }, "flags are 0x8"},
-		"a nested bucket": {func(b []byte) { page(b, leafID)[pageHeader] = 1 }, "bucket inside a bucket"},
-		"not a bucket":    {func(b []byte) { page(b, meta.root)[pageHeader] = 0 }, "not a bucket"},
+			func(b []byte) { order.PutUint64(page(b, v.branch)[pageHeader+8:], 1<<40) }, "pages go from 2"},
+		"overflow":        {func(b []byte) { order.PutUint32(page(b, v.leaf)[12:], 1<<31) }, "it spans"},
+		"count":           {func(b []byte) { order.PutUint16(page(b, v.leaf)[10:], 0xffff) }, "too few for its 65535 elements"},
+		"no children":     {func(b []byte) { order.PutUint16(page(b, v.branch)[10:], 0) }, "without children"},
+		"an offset":       {func(b []byte) { order.PutUint32(page(b, v.leaf)[pageHeader+4:], 1<<30) }, "outside of the page"},
+		"an offset of 0":  {func(b []byte) { order.PutUint32(page(b, v.leaf)[pageHeader+4:], 0) }, "outside of the page"},
+		"a key's size":    {func(b []byte) { order.PutUint32(page(b, v.leaf)[pageHeader+8:], 1<<31) }, "a key has"},
+		"a value's size":  {func(b []byte) { order.PutUint32(page(b, v.leaf)[pageHeader+12:], 1<<31) }, "outside of the page"},
+		"an empty key":    {func(b []byte) { order.PutUint32(page(b, v.leaf)[pageHeader+8:], 0) }, "a key has 0 bytes"},
+		"element's flags": {func(b []byte) { page(b, v.leaf)[pageHeader] = 8 }, "flags are 0x8"},
+		"a nested bucket": {func(b []byte) { page(b, v.leaf)[pageHeader] = 1 }, "bucket inside a bucket"},
+		"not a bucket":    {func(b []byte) { page(b, v.meta.root)[pageHeader] = 0 }, "not a bucket"},
 		"key order": {func(b []byte) {
-			copy(page(b, leafID)[bytes.Index(page(b, leafID), []byte("key 0001")):], "key 0000")
+			copy(page(b, v.leaf)[bytes.Index(page(b, v.leaf), []byte("key 0001")):], "key 0000")
 		}, "does not follow"},
 		"a key of the next page": {func(b []byte) {
-			copy(page(b, leafID)[bytes.Index(page(b, leafID), []byte("key 0001")):], "key 9999")
+			copy(page(b, v.leaf)[bytes.Index(page(b, v.leaf), []byte("key 0001")):], "key 9999")
 		}, "belongs behind"},
 		"inline bucket": {func(b []byte) {
-			p := page(b, meta.root)
+			p := page(b, v.meta.root)
 			p[bytes.Index(p, []byte("small"))+5+16+8] = flagBranch
 		}, `bucket "small" within the page: it is`},
-		"a free list":                  {func(b []byte) { setMeta(b, 32, leafID) }, "free list"},
-		"more pages than the file has": {func(b []byte) { setMeta(b, 40, meta.Pages+1) }, "truncated"},
-	} {
-		b := bytes.Clone(original)
-		c.damage(b)
+		"a free list":                  {func(b []byte) { v.setMeta(b, 32, v.leaf) }, "free list"},
+		"more pages than the file has": {func(b []byte) { v.setMeta(b, 40, v.meta.Pages+1) }, "truncated"},
+	}
+}
+
+// TestFaults damages one thing after the other and looks for the words.
+func TestFaults(t *testing.T) {
+	v := newVictim(t)
+	for name, c := range v.damages() {
+		b := bytes.Clone(v.original)
+		c.do(b)
 		faults, err := check(b)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		found := false
-		for _, f := range faults {
-			found = found || strings.Contains(f.String(), c.want)
-		}
-		if !found {
+		if !slices.ContainsFunc(faults, func(f Fault) bool { return strings.Contains(f.String(), c.want) }) {
 			t.Errorf("%s: %v; want %q", name, faults, c.want)
 		}
 	}

@@ -9,9 +9,9 @@ import (
 // A free list has, after the page's header, the numbers of the free pages as uint64,
 // ascending. If there are more than the header can count, the first number is how many.
 const (
-	pageNumber   = 8
-	manyFree     = 0xffff
-	overflowAt   = 12 // in the header: how many pages follow that belong to this one
+	pageNumber = 8
+	manyFree   = 0xffff
+	overflowAt = 12 // in the header: how many pages follow that belong to this one
 )
 
 // ErrNoFreelist means that the free list is not in the file.

@@ -1,0 +1,146 @@
+package boltlog
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/stele-runtime/stele/eventlog"
+)
+
+// fillStreams appends n records to each of two streams, in turn.
+func fillStreams(t *testing.T, l *Log, n int) {
+	t.Helper()
+	for v := range eventlog.Version(n / 100) {
+		for _, s := range []eventlog.Stream{"long", "other"} {
+			a := eventlog.Append{Stream: s, Expected: 100 * v}
+			for range 100 {
+				a.Entries = append(a.Entries, eventlog.Entry{Type: "t"})
+			}
+			if _, err := l.Append(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestTrimIsAllOrNothing stops a trim after each of its transactions, as a kill does: for
+// readers all records are there or none, the log is sound, and the next start removes the
+// rest.
+func TestTrimIsAllOrNothing(t *testing.T) {
+	const n = 1000
+	for name, trim := range map[string]eventlog.Trim{
+		"whole":  {Stream: "long", Through: n, Whole: true},
+		"prefix": {Stream: "long", Through: 900, State: []byte("a state")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stops := 0
+			for stop := 1; ; stop++ {
+				path, commits := stopped(t, stop, func(l *Log) { fillStreams(t, l, n) }, func(l *Log) {
+					if err := l.Trim(t.Context(), trim); err != nil {
+						t.Error(err)
+					}
+				})
+				if err := afterTrim(t, path, trim, n); err != nil {
+					t.Fatalf("stopped after commit %d: %v", stop, err)
+				}
+				if stops = commits; commits < stop {
+					break
+				}
+			}
+			if stops < 5 {
+				t.Errorf("the trim took only %d commits", stops)
+			}
+		})
+	}
+}
+
+// afterTrim looks at a log that was killed in the middle of a trim which counts already.
+func afterTrim(t *testing.T, path string, trim eventlog.Trim, n int) error {
+	r, err := OpenReadOnly(path)
+	if err != nil {
+		return err
+	}
+	if err := trimmedLog(t, r, trim, n); err != nil {
+		return fmt.Errorf("read only: %w", err)
+	}
+	r.Close()
+	l := open(t, Options{Path: path})
+	if err := trimmedLog(t, l, trim, n); err != nil {
+		return err
+	}
+	// A trim of another stream comes behind what is left of this one.
+	if err := l.Trim(t.Context(), eventlog.Trim{Stream: "other", Through: 1}); err != nil {
+		return err
+	}
+	if trim.Whole {
+		mustAppend(t, l, "long", 0)
+	}
+	report, err := l.Verify(t.Context())
+	if want := uint64(trim.Through) + 1; err != nil || !report.OK() || report.Trimmed != want {
+		return fmt.Errorf("verify: %+v, %w; want %d trimmed", report, err, want)
+	}
+	return l.view(t.Context(), func(tx *bolt.Tx) error {
+		if under, err := trimmedOf(tx); err != nil || under != (trimmed{}) {
+			return fmt.Errorf("%+v is still under way, %w", under, err)
+		}
+		return nil
+	})
+}
+
+func trimmedLog(t *testing.T, l eventlog.Reader, trim eventlog.Trim, n int) error {
+	left := n - int(trim.Through)
+	for what, want := range map[eventlog.Stream]int{"long": left, "other": n} {
+		if got, err := drain(l.ReadStream(t.Context(), what, 1)); err != nil || got != want {
+			return fmt.Errorf("%q has %d records, %w; want %d", what, got, err, want)
+		}
+	}
+	if got, err := drain(l.Read(t.Context(), 1)); err != nil || got != n+left {
+		return fmt.Errorf("%d records, %w; want %d", got, err, n+left)
+	}
+	if info, found, err := l.Stream(t.Context(), "long"); err != nil || found == trim.Whole || found && (info.Version != eventlog.Version(n) || info.Base.Version != trim.Through) {
+		return fmt.Errorf("the stream is %+v, %v, %w", info, found, err)
+	}
+	if l.Last() != eventlog.Sequence(2*n) {
+		return fmt.Errorf("Last() is %d", l.Last())
+	}
+	if report, err := l.Verify(t.Context()); err != nil || !report.OK() {
+		return fmt.Errorf("verify: %+v, %w", report, err)
+	}
+	return nil
+}
+
+// TestDamagedHoles: what nobody knows to have been trimmed is missing, and a stream whose
+// base is damaged is not read or gone on with as if it had none.
+func TestDamagedHoles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	l := open(t, Options{Path: path})
+	fillStreams(t, l, 100)
+	for _, trim := range []eventlog.Trim{{Stream: "long", Through: 50, State: []byte("x")}, {Stream: "other", Through: 100, Whole: true}} {
+		if err := l.Trim(t.Context(), trim); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Close()
+	corrupt(t, path, bucketHoles, recordKey(1), flipFirstBit)
+	corrupt(t, path, bucketBases, []byte("long"), flipFirstBit)
+	l = open(t, Options{Path: path})
+	if got, n := readThroughDamage(t, l.Read(t.Context(), 1)); n != 50 || !match(got, []string{"records 1 to 50: missing"}) {
+		t.Errorf("Read: %d records, %q", n, got)
+	}
+	if got, n := readThroughDamage(t, l.ReadStream(t.Context(), "long", 1)); n != 0 || !match(got, []string{"its base: CRC-32C"}) {
+		t.Errorf("ReadStream: %d records, %q", n, got)
+	}
+	if _, err := appendTo(l, "long", 100); err == nil {
+		t.Error("a stream with a damaged base is gone on with")
+	}
+	if l.Last() != 200 {
+		t.Errorf("Last() is %d", l.Last())
+	}
+	report, err := l.Verify(t.Context())
+	if err != nil || report.Damaged < 3 {
+		t.Errorf("verify: %+v, %v", report, err)
+	}
+}
