@@ -37,7 +37,7 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 		CreatedAt:   x.State.Request.At.UnixNano(),
 		StartedAt:   nanoseconds(x.State.Run.StartedAt),
 		Image:       shownImage(x),
-		ImageRef:    x.State.Request.Image,
+		ImageRef:    x.Config.GetImage().GetImage(),
 		ImageId:     x.State.Request.Image,
 		Labels:      x.Config.GetLabels(),
 		Annotations: x.Config.GetAnnotations(),

@@ -59,8 +59,12 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		}
 		return nil, err
 	}
-	config, err = s.withMountedIDs(ctx, config)
+	asked, err := encode(config)
 	if err != nil {
+		return nil, err
+	}
+	config = withImageRef(config, found)
+	if err := s.mountIDs(ctx, config); err != nil {
 		return nil, err
 	}
 	encoded, err := encode(config)
@@ -74,7 +78,7 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		Handler:       pod.State.Handler,
 		Config:        encoded,
 		SandboxConfig: pod.State.Config,
-		ConfigDigest:  digest(encoded, pod.State.Config),
+		ConfigDigest:  digest(asked, pod.State.Config),
 		Image:         found.ID,
 		LogPath:       logPath,
 		StopSignal:    stopSignal(config.GetStopSignal(), found.StopSignal),
@@ -86,28 +90,53 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 	return &runtimeapi.CreateContainerResponse{ContainerId: string(made.ID)}, nil
 }
 
-// withMountedIDs returns the configuration with the id of each image that is to be
-// mounted in place of its name. The status then says which image is in use, as the
-// kubelet's image collection needs it, and a tag that moves changes nothing. An image
-// that is not there is left to the mount, whose error the kubelet knows.
-func (s *Service) withMountedIDs(ctx context.Context, config *runtimeapi.ContainerConfig) (*runtimeapi.ContainerConfig, error) {
+// withImageRef returns a copy of the configuration that names the image by its digest in
+// a registry, if it is known, and keeps what the user wrote. It is the status's image_ref,
+// which the kubelet hands on as imageID: policies and inventories expect name@digest.
+func withImageRef(config *runtimeapi.ContainerConfig, found Image) *runtimeapi.ContainerConfig {
 	config = proto.CloneOf(config)
+	spec := config.GetImage()
+	spec.UserSpecifiedImage = cmp.Or(spec.GetUserSpecifiedImage(), spec.GetImage())
+	spec.Image = imageRef(found, spec.GetUserSpecifiedImage())
+	return config
+}
+
+// imageRef returns the image's digest under the name that the user wrote, else under any
+// name, else the id.
+func imageRef(found Image, written string) string {
+	for _, ref := range found.Digests {
+		name, _, _ := strings.Cut(ref, "@")
+		if written == name || strings.HasPrefix(written, name+":") || strings.HasPrefix(written, name+"@") {
+			return ref
+		}
+	}
+	if len(found.Digests) > 0 {
+		return found.Digests[0]
+	}
+	return found.ID
+}
+
+// mountIDs puts the id of each image that is to be mounted in the place of its name. The
+// status then says which image is in use, as the kubelet's image collection needs it,
+// and a tag that moves changes nothing. An image that is not there is left to the mount,
+// whose error the kubelet knows.
+func (s *Service) mountIDs(ctx context.Context, config *runtimeapi.ContainerConfig) error {
 	for i, m := range config.GetMounts() {
 		name := m.GetImage().GetImage()
 		if name == "" {
 			continue
 		}
 		found, err := s.Images.Resolve(ctx, name)
+		if fault.KindOf(err) == fault.NotFound && err != nil {
+			continue
+		}
 		if err != nil {
-			if fault.KindOf(err) == fault.NotFound {
-				continue
-			}
-			return nil, fmt.Errorf("config.mounts[%d].image: %w", i, err)
+			return fmt.Errorf("config.mounts[%d].image: %w", i, err)
 		}
 		m.Image.UserSpecifiedImage = cmp.Or(m.Image.UserSpecifiedImage, name)
 		m.Image.Image = found.ID
 	}
-	return config, nil
+	return nil
 }
 
 // logPath joins the sandbox's log directory and the container's log path, which

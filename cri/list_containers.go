@@ -24,7 +24,7 @@ func (s *Service) ListContainers(_ context.Context, req *runtimeapi.ListContaine
 			PodSandboxId: string(x.State.Sandbox),
 			Metadata:     x.Config.GetMetadata(),
 			Image:        shownImage(x),
-			ImageRef:     x.State.Request.Image,
+			ImageRef:     x.Config.GetImage().GetImage(),
 			ImageId:      x.State.Request.Image,
 			State:        containerState(x),
 			CreatedAt:    x.State.Request.At.UnixNano(),

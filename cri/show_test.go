@@ -163,7 +163,7 @@ func TestContainerStates(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := answer.GetStatus()
-	if s.GetImage().GetImage() != "web" || s.GetImageRef() != "sha256:1" || s.GetImageId() != "sha256:1" || s.GetLogPath() != "/logs/running" ||
+	if s.GetImage().GetImage() != "web" || s.GetImageRef() != "web:1" || s.GetImageId() != "sha256:1" || s.GetLogPath() != "/logs/running" ||
 		s.GetStopSignal() != runtimeapi.Signal_SIGNAL_SIGTERM || s.GetResources().GetLinux().GetCpuShares() != 7 || s.GetMetadata().GetName() != "web" ||
 		s.GetStartedAt() != epoch.Add(time.Second).UnixNano() || answer.GetInfo() != nil {
 		t.Errorf("status: %v", answer)

@@ -20,6 +20,7 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/projections"
 )
 
 // refused checks that an error is of the kind and names the field.
@@ -145,6 +146,45 @@ func TestCreateContainer(t *testing.T) {
 		if err != nil || asked.StopSignal != c.signal || asked.LogPath != c.logPath || string(asked.Sandbox) != c.pod || asked.Handler != "runc" {
 			t.Errorf("%s: asked for %+v, %v", c.name, asked, err)
 		}
+	}
+}
+
+// The kubelet hands the image_ref on as imageID, where name@digest is expected.
+func TestImageRef(t *testing.T) {
+	d := newDesk(t, func(d *desk) { d.sandboxEvents("pod", ready("pod", podConfig(nil))...) })
+	both := []string{"lab.test/other@sha256:aa", "lab.test/web@sha256:bb"}
+	d.Images = images{{ID: "sha256:1", Tags: []string{"lab.test/web:1"}, Digests: both}, {ID: "sha256:2", Tags: []string{"localhost/built:1"}}}
+	for _, c := range []struct{ image, written, ref, shown string }{
+		{"sha256:1", "lab.test/web:1", "lab.test/web@sha256:bb", "lab.test/web:1"},
+		{"lab.test/web:1", "", "lab.test/web@sha256:bb", "lab.test/web:1"},
+		{"sha256:1", "lab.test/web@sha256:bb", "lab.test/web@sha256:bb", "lab.test/web@sha256:bb"},
+		{"sha256:1", "web", "lab.test/other@sha256:aa", "web"},
+		{"localhost/built:1", "", "sha256:2", "localhost/built:1"}, // from no registry
+	} {
+		config := containerConfig(func(c1 *runtimeapi.ContainerConfig) {
+			c1.Image = &runtimeapi.ImageSpec{Image: c.image, UserSpecifiedImage: c.written}
+		})
+		if _, err := d.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: "pod", Config: config}); err != nil {
+			t.Fatal(err)
+		}
+		first := d.actors.last().(container.Create)
+		x := &projections.Container{Config: &runtimeapi.ContainerConfig{}}
+		x.State.Request.Image = first.Image
+		if err := proto.Unmarshal(first.Config, x.Config); err != nil {
+			t.Fatal(err)
+		}
+		if s := containerStatus(x); s.GetImageRef() != c.ref || s.GetImageId() != first.Image || s.GetImage().GetImage() != c.shown {
+			t.Errorf("%+v: ref %s, id %s, image %s", c, s.GetImageRef(), s.GetImageId(), s.GetImage().GetImage())
+		}
+		// A request that comes again is the same, also when the image has another name by then.
+		d.Images = images{{ID: "sha256:1", Tags: []string{"lab.test/web:1"}}, {ID: "sha256:2", Tags: []string{"localhost/built:1"}}}
+		if _, err := d.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: "pod", Config: config}); err != nil {
+			t.Fatal(err)
+		}
+		if again := d.actors.last().(container.Create); again.ConfigDigest != first.ConfigDigest {
+			t.Errorf("%+v: a repeated request is another", c)
+		}
+		d.Images = images{{ID: "sha256:1", Tags: []string{"lab.test/web:1"}, Digests: both}, {ID: "sha256:2", Tags: []string{"localhost/built:1"}}}
 	}
 }
 
