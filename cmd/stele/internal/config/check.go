@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -27,6 +29,30 @@ func absolute(key string, path *string) error {
 	}
 	*path = abs
 	return nil
+}
+
+// resolve puts what the links in a directory's path lead to into its place: /var/run is
+// one on many nodes, and so is whatever moved to a larger disk. Mounts are known by the
+// resolved path, and below it no link is followed. The directory's end may be missing.
+func resolve(key string, path *string) error {
+	if !filepath.IsAbs(*path) {
+		return nil // empty, or refused already
+	}
+	var missing []string
+	for existing := filepath.Clean(*path); ; existing = filepath.Dir(existing) {
+		resolved, err := filepath.EvalSymlinks(existing)
+		if err == nil {
+			*path = filepath.Join(append([]string{resolved}, missing...)...)
+			return nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return refuse(key, *path, "cannot be resolved: %w", cause(err))
+		}
+		if _, err := os.Lstat(existing); err == nil {
+			return refuse(key, *path, "has a link that leads nowhere: %s", existing)
+		}
+		missing = append([]string{filepath.Base(existing)}, missing...)
+	}
 }
 
 // file checks the path of a file that the daemon only reads. Empty is accepted.

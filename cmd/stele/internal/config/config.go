@@ -74,11 +74,14 @@ func (c *Config) complete() error {
 	)
 }
 
-// checkDirs makes root and state absolute. Their modes are changed, and all below them
+// checkDirs makes root and state absolute, without links. Their modes are changed, and all below them
 // is the daemon's.
 func (c *Config) checkDirs() error {
 	err := errors.Join(absolute("root", &c.Root), absolute("state", &c.State))
 	if err != nil {
+		return err
+	}
+	if err := errors.Join(resolve("root", &c.Root), resolve("state", &c.State)); err != nil {
 		return err
 	}
 	for key, dir := range map[string]string{"root": c.Root, "state": c.State} {

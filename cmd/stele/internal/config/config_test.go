@@ -202,6 +202,53 @@ path = "DIR/crun"
 	}
 }
 
+// An operator may put links on the way to every directory: they are resolved once.
+func TestLinksAreResolved(t *testing.T) {
+	b := newBench(t)
+	for _, link := range [][2]string{{"disk", "link"}, {"nowhere", "dangling"}, {"loop", "loop"}} {
+		if err := os.Symlink(filepath.Join(b.dir, link[0]), filepath.Join(b.dir, link[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(b.dir, "disk"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c, err := b.load(`
+root = "DIR/link"
+state = "DIR/link/not/yet"
+[storage]
+root = "DIR/link/storage"
+runroot = "DIR/link/run"
+imagestore = "DIR/link/images"
+[image]
+signature_policy_dir = "DIR/link/policies"
+namespaced_auth_dir = "DIR/link/auth"
+decryption_keys_path = "DIR/link/keys"
+big_files_temporary_dir = "DIR/link/tmp"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []struct{ path, want string }{
+		{c.Root, ""}, {c.State, "not/yet"}, {c.Storage.Root, "storage"}, {c.Storage.RunRoot, "run"}, {c.Storage.ImageStore, "images"},
+		{c.Image.SignaturePolicyDir, "policies"}, {c.Image.NamespacedAuthDir, "auth"}, {c.Image.DecryptionKeysPath, "keys"}, {c.Image.BigFilesTemporaryDir, "tmp"},
+	} {
+		if want := filepath.Join(b.dir, "disk", got.want); got.path != want {
+			t.Errorf("%s is meant, want %s", got.path, want)
+		}
+	}
+	for content, want := range map[string]string{
+		`root = "DIR/dangling/x"`:                   `root: "DIR/dangling/x" has a link that leads nowhere: DIR/dangling`,
+		`state = "DIR/loop"`:                        `state: "DIR/loop" cannot be resolved: `,
+		"root = 'DIR/disk/a'\nstate = 'DIR/link/a'": `state: "DIR/disk/a" is the same directory as root, which must survive a reboot`,
+	} {
+		want = "configuration: " + strings.ReplaceAll(want, "DIR", b.dir)
+		if _, err := b.load(content); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s\nis refused with %v\nwant %s", content, err, want)
+		}
+	}
+}
+
 // Whoever repairs a configuration sees everything that is wrong with it.
 func TestAllProblemsAtOnce(t *testing.T) {
 	b := newBench(t)

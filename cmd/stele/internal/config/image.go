@@ -67,6 +67,10 @@ func (i *Image) check() error {
 		dir("image.namespaced_auth_dir", i.NamespacedAuthDir),
 		dir("image.decryption_keys_path", i.DecryptionKeysPath),
 		dir("image.big_files_temporary_dir", i.BigFilesTemporaryDir),
+		resolve("image.signature_policy_dir", &i.SignaturePolicyDir),
+		resolve("image.namespaced_auth_dir", &i.NamespacedAuthDir),
+		resolve("image.decryption_keys_path", &i.DecryptionKeysPath),
+		resolve("image.big_files_temporary_dir", &i.BigFilesTemporaryDir),
 	}
 	for _, pattern := range i.PinnedImages {
 		if err := storage.CheckPinned(pattern); err != nil {

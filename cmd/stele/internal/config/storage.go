@@ -26,12 +26,15 @@ type Storage struct {
 
 func (s *Storage) check() error {
 	problems := []error{file("storage.conf", s.Conf)}
-	for _, d := range []struct{ key, path string }{
-		{"storage.root", s.Root}, {"storage.runroot", s.RunRoot}, {"storage.imagestore", s.ImageStore},
+	for _, d := range []struct {
+		key  string
+		path *string
+	}{
+		{"storage.root", &s.Root}, {"storage.runroot", &s.RunRoot}, {"storage.imagestore", &s.ImageStore},
 	} {
-		problems = append(problems, dir(d.key, d.path))
-		if strings.ContainsAny(d.path, ",:") {
-			problems = append(problems, refuse(d.key, d.path, "has a comma or a colon, which overlay mounts cannot carry"))
+		problems = append(problems, dir(d.key, *d.path), resolve(d.key, d.path))
+		if strings.ContainsAny(*d.path, ",:") {
+			problems = append(problems, refuse(d.key, *d.path, "has a comma or a colon, which overlay mounts cannot carry"))
 		}
 	}
 	if s.ImageStore != "" && s.ImageStore == s.Root {
