@@ -28,9 +28,10 @@ func (x *Executor) KillHolder(ctx context.Context, s sandbox.State) error {
 	return runtime.Kill(ctx, x.pods.holder(sandbox.Pod{ID: s.ID}), unix.SIGKILL, true)
 }
 
-// CollectContainers removes, at the start of a boot, what the disk has of containers that
-// nobody knows, and says of which: their root file systems (see Rootfses.Collect of
-// package storage) and what they wrote to the volumes of their images.
+// CollectContainers removes, after a reboot of the node, what unknown containers
+// left on the disk, and returns their ids: their root file systems (see
+// Rootfses.Collect of package storage) and what they wrote to the volumes of their
+// images.
 func (x *Executor) CollectContainers(ctx context.Context, known func(id string) bool) (removed []string, err error) {
 	removed, err = x.Store.Rootfses.Collect(ctx, known)
 	more, volumesErr := volumes.Collect(x.volumesDir(), known)

@@ -34,9 +34,8 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 	return err
 }
 
-// create writes the bundle and has the runtime create the container. The
-// root file system is asked for again: it is there, and after a crash it may have
-// to be mounted anew.
+// create writes the bundle and has the runtime create the container. The root file
+// system is prepared again: after a crash it may have to be mounted again.
 func (x containers) create(ctx context.Context, c container.Spec) (container.Process, error) {
 	var process container.Process
 	config, pod, err := spec.Effective(c.Config, c.SandboxConfig)
@@ -145,9 +144,8 @@ func (x containers) named(c container.Spec) oci.Container {
 	return oci.Container{ID: string(c.ID), Bundle: x.bundleDir(c.ID)}
 }
 
-// start returns when the program was started, at the latest. A start that was
-// carried out before, by a daemon that died then, is not known better than by when it
-// was asked for.
+// start returns the latest time at which the program can have started. For a start
+// that an earlier daemon carried out, that is when it was requested.
 func (x containers) start(ctx context.Context, f container.StartRuntime) (time.Time, error) {
 	// The time before: a program may have ended when the runtime returns.
 	at := now()
@@ -182,8 +180,8 @@ func (x containers) kill(ctx context.Context, c container.Spec) error {
 	return runtime.Kill(ctx, x.named(c), unix.SIGKILL, true)
 }
 
-// delete also tells how the container ended: the monitor's own word of it may
-// come when the container's history is over.
+// delete also returns how the container ended: the monitor's own report may arrive
+// after the container's last event.
 func (x containers) delete(ctx context.Context, c container.Spec) container.DeleteRuntimeDone {
 	ended, err := x.deleteAndForget(ctx, c)
 	done := container.DeleteRuntimeDone{Err: err, At: now()}
@@ -204,7 +202,7 @@ func (x containers) deleteAndForget(ctx context.Context, c container.Spec) (*mon
 	return x.Monitor.ForgetEnded(ctx, string(c.ID))
 }
 
-// ExitOf is what the monitor saw, as the container's machine has it.
+// ExitOf translates the monitor's exit to the container's machine.
 func ExitOf(e monitor.Exit) container.Exit {
 	if e.Unknown != "" {
 		unknown := container.Unknown(e.Unknown, e.Time.UTC())
@@ -226,13 +224,13 @@ func (x containers) releaseRootfs(ctx context.Context, c container.Spec) error {
 	return nil
 }
 
-// execute runs a command for a caller that still waits. A command whose caller
-// is gone, or asked another daemon, is not run: running it twice could do harm.
+// execute runs a command for a caller that still waits. A command whose caller is
+// gone, or was another daemon's, is not run: running it twice could do harm.
 func (x containers) execute(ctx context.Context, f container.Execute) container.ExecuteDone {
 	done := container.ExecuteDone{Exec: f.Exec}
 	caller, waits := x.Execs.Caller(f.Exec)
 	if !waits {
-		done.Err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), "nobody waits for the command any more")
+		done.Err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), "the command's caller is gone")
 		return done
 	}
 	runtime, err := x.runtime(f.Spec.Handler)

@@ -23,7 +23,7 @@ import (
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
-// Drivers are what effects are carried out with.
+// Drivers carry out the effects.
 type Drivers struct {
 	Cgroups  *cgroups.Manager
 	Network  *cni.Driver
@@ -38,20 +38,20 @@ type Drivers struct {
 // Images are the images of the node, as the store and the registry driver have them.
 func (d *Drivers) Images() images.Images { return images.Images{Store: d.Store, Registry: d.Registry} }
 
-// Config is what an Executor is made of.
+// Config is an Executor's parts.
 type Config struct {
 	Drivers
 	// RootDir survives a reboot; StateDir does not.
 	RootDir, StateDir string
-	// MonitorBinary is the program that holds shared PID namespaces, too.
+	// MonitorBinary also is the program that holds shared PID namespaces.
 	MonitorBinary string
 	// MaxLogSize is the size in bytes at which a log starts anew, 0 for none.
 	MaxLogSize  int64
 	Credentials *handover.Credentials
 	Execs       *handover.Execs
 	Pulls       *handover.Pulls
-	// ImageNews brings what becomes known in the course of a pull to its actor. It
-	// is set before the first effect.
+	// ImageNews sends what becomes known during a pull to the image's actor. It is
+	// set before the first effect.
 	ImageNews func(ctx context.Context, ref string, c image.Command) error
 	Logger    *slog.Logger
 }
@@ -139,13 +139,13 @@ func (x *Executor) Image(ctx context.Context, f image.Effect) image.Command {
 // now is the wall time that outcomes carry to the machines, which have no clock.
 func now() time.Time { return time.Now().UTC() }
 
-// runtime returns the driver of a handler. A handler may have gone from the
+// runtime returns the driver of a handler. A handler may have been removed from the
 // configuration since the pod was made.
 func (d *Drivers) runtime(handler string) (*oci.Driver, error) {
 	if r, ok := d.Runtimes[handler]; ok {
 		return r, nil
 	}
-	return nil, fault.New(fault.Unavailable, "find the OCI runtime", handler, "runtime_handler: it is not configured on this node any more")
+	return nil, fault.New(fault.Unavailable, "find the OCI runtime", handler, "runtime_handler: it is no longer configured on this node")
 }
 
 // decode reads a CRI message out of an effect.

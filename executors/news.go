@@ -9,12 +9,12 @@ import (
 	"github.com/stele-runtime/stele/executors/registry"
 )
 
-// maxNews is how many news of a pull may wait for the log. An image has fewer
+// maxNews bounds how many news of a pull wait for the log. An image has fewer
 // layers.
 const maxNews = 4096
 
-// news brings what becomes known in the course of a pull to the image's actor, in
-// order and without holding up the pull.
+// news sends what becomes known during a pull to the image's actor, in order and
+// without blocking the pull.
 type news struct {
 	pull   image.FetchImage
 	pulls  *handover.Pulls

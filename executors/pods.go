@@ -19,8 +19,8 @@ import (
 // pods carry out the effects on pods.
 type pods struct{ *Config }
 
-// prepare makes what the pod's containers stand on: pinned namespaces,
-// with the pod's sysctls, the files of /etc and /dev/shm.
+// prepare makes what the pod's containers share: pinned namespaces, with the pod's
+// sysctls, the files of /etc and /dev/shm.
 func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	config := &runtimeapi.PodSandboxConfig{}
 	if err := decode(pod.Config, config); err != nil {
@@ -94,7 +94,7 @@ func (x pods) detach(ctx context.Context, pod sandbox.Pod) error {
 	return x.Network.Detach(ctx, attachment)
 }
 
-// network says about a pod what CNI plugins are told.
+// network returns what CNI plugins get to know of a pod.
 func (x pods) network(pod sandbox.Pod) (cni.Pod, error) {
 	config := &runtimeapi.PodSandboxConfig{}
 	if err := decode(pod.Config, config); err != nil {

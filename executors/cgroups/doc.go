@@ -1,10 +1,9 @@
-// Package cgroups knows where a container's cgroup is and how to be rid of it.
+// Package cgroups knows where a container's cgroup is and how to remove it.
 //
 // The OCI runtime makes the cgroups and sets the limits. This package tells it
 // where (Manager.ContainerPath), refuses parents that lead elsewhere
-// (ValidateParent), and removes what may be left when a runtime was killed in
-// the middle or when no parent was given and the pod's own cgroup is ours
-// (Manager.RemoveContainer, Manager.RemoveSandbox).
+// (ValidateParent), and removes what a killed runtime may leave, and the cgroup of
+// a pod that was given no parent (Manager.RemoveContainer, Manager.RemoveSandbox).
 //
 // It handles the three layouts a node can have: v1 (one hierarchy for each
 // controller), hybrid (v1 plus a v2 hierarchy without controllers) and v2. It

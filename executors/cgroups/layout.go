@@ -85,8 +85,8 @@ func detect(mounts []*mountinfo.Info, readFile func(string) ([]byte, error)) (*N
 	switch {
 	case v1 && v2:
 		node.Layout = Hybrid
-		// Controllers that no v1 hierarchy has are there for the taking, but no
-		// runtime takes them.
+		// The v2 hierarchy may have controllers that no v1 hierarchy has, but no
+		// runtime uses them.
 		for i := range node.Hierarchies {
 			if node.Hierarchies[i].Unified {
 				node.Hierarchies[i].Controllers = nil

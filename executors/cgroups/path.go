@@ -20,8 +20,8 @@ const (
 // prefix begins the name of each cgroup that is made for Stele.
 const prefix = "stele"
 
-// systemdDefaultParent takes containers of pods for which no parent was given.
-// It is always there, so that such pods leave no slice behind.
+// systemdDefaultParent is the parent for pods that were given none. It always
+// exists, so that such pods leave no slice behind.
 const systemdDefaultParent = "system.slice"
 
 // maxParent bounds a cgroup parent, in bytes: deeper ones than the kubelet makes
@@ -83,11 +83,11 @@ func (m *Manager) ContainerPath(parent, sandboxID, containerID string) (string, 
 	return path.Join(parent, leaf(containerID)), nil
 }
 
-// ValidateParent refuses a cgroup parent that could lead out of its hierarchy,
-// or that belongs to the other driver, which is how a kubelet with a different
-// cgroup driver shows. The systemd driver takes both forms of a slice: its name,
-// and the cgroupfs path that ends in it, which is what the kubelet sends. An
-// empty parent is valid.
+// ValidateParent refuses a cgroup parent that could lead out of its hierarchy, or
+// that has the other driver's form: then the kubelet uses a different cgroup
+// driver. The systemd driver takes both forms of a slice: its name, and the
+// cgroupfs path that ends in it, which is what the kubelet sends. An empty parent
+// is valid.
 func ValidateParent(driver Driver, parent string) error {
 	if parent == "" {
 		return nil

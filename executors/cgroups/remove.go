@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A cgroup stays busy until its last process was reaped, and for a moment after
-// that. Removal is tried again after pauses that double: 1, 2, 4 … 1024 ms, two
-// seconds in all; whoever owes the removal comes back later.
+// A cgroup stays busy until shortly after its last process was reaped. Removal is
+// retried after pauses that double: 1, 2, 4 … 1024 ms, two seconds in all; after
+// that the effect is retried.
 const (
 	firstPause = time.Millisecond
 	busyTries  = 12
@@ -26,8 +26,8 @@ const (
 const maxDepth = 64
 
 // RemoveSandbox removes the pod's own cgroup, with everything in it, from every
-// hierarchy. A pod that was given a parent has none of its own: its parent is
-// the kubelet's. Already gone is success; processes in it are an error.
+// hierarchy. A pod that was given a parent has none of its own: its parent is the
+// kubelet's. One that is gone is success; one with processes in it is an error.
 func (m *Manager) RemoveSandbox(ctx context.Context, parent, sandboxID string) error {
 	if parent != "" || m.driver == Systemd {
 		return nil
@@ -54,9 +54,9 @@ func (m *Manager) RemoveContainer(ctx context.Context, cgroupsPath, id string) e
 	return m.remove(ctx, rel)
 }
 
-// Signal sends sig to every process in a container's cgroup and the cgroups
-// below it. A cgroup that is gone has no processes. Processes that fork while it
-// walks can be missed, but for SIGKILL on v2, which the kernel sends to all.
+// Signal sends sig to every process in a container's cgroup and the cgroups below
+// it. A cgroup that is gone has no processes. It can miss processes that fork
+// meanwhile, except with SIGKILL on v2, which the kernel sends to all.
 func (m *Manager) Signal(cgroupsPath, id string, sig unix.Signal) error {
 	rel, err := m.containerRelative(cgroupsPath, id)
 	if err != nil {
@@ -74,9 +74,9 @@ func (m *Manager) Signal(cgroupsPath, id string, sig unix.Signal) error {
 	return nil
 }
 
-// RemoveRoot removes the cgroup under which pods without a parent live, if it
-// is empty. It is for a daemon that ends and wants to leave nothing; a pod that
-// another daemon starts at this moment can fail.
+// RemoveRoot removes the cgroup under which pods without a parent live, if it is
+// empty. It is for a daemon that is to leave nothing behind; a pod that another
+// daemon starts at this moment can fail.
 func (m *Manager) RemoveRoot() error {
 	if m.driver == Systemd {
 		return nil
@@ -91,8 +91,8 @@ func (m *Manager) RemoveRoot() error {
 	return errors.Join(errs...)
 }
 
-// containerRelative is the place of a container's cgroup below the mountpoints,
-// once it is certain that the last element is named after the container.
+// containerRelative returns the path of a container's cgroup below the mountpoints.
+// It refuses one whose last element does not name the container.
 func (m *Manager) containerRelative(cgroupsPath, id string) (string, error) {
 	if err := validateID(id); err != nil {
 		return "", err

@@ -165,8 +165,8 @@ func TestRemoveContainerKills(t *testing.T) {
 	}
 }
 
-// freeze leaves a container as a runtime does that is killed while it changes
-// the device rules.
+// freeze leaves a container frozen, as a runtime that is killed while it changes
+// the device rules does.
 func (m *Manager) freeze(t *testing.T, rel string) {
 	t.Helper()
 	h, ok := m.node.Find("freezer")

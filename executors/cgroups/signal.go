@@ -22,8 +22,8 @@ const maxProcs = 4 << 20
 // which dir doesn't exist has none.
 func signalTree(h Hierarchy, dir string, sig unix.Signal) error {
 	if sig == unix.SIGKILL && h.Unified {
-		// cgroup.kill (Linux 5.14) also gets those that fork meanwhile, and the
-		// frozen.
+		// cgroup.kill (Linux 5.14) also kills frozen processes and those that fork
+		// meanwhile.
 		err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 		if err == nil {
 			return nil
@@ -74,10 +74,9 @@ func signalBelow(dir string, sig unix.Signal, depth int) error {
 	return nil
 }
 
-// signalMember signals pid if it is in the cgroup dir. The pid may have been
-// given to another process since the list was read: a pidfd is opened first,
-// and then the list is read again, so that the process that the pidfd holds was
-// a member.
+// signalMember signals pid if it is in the cgroup dir. The pid may have been reused
+// since the list was read, so a pidfd is opened first and the list is read again:
+// then the pidfd's process was a member.
 func signalMember(dir string, pid int, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -115,7 +114,7 @@ func readProcs(dir string) ([]int, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxProcs))
 	if err != nil {
-		// ENODEV: the cgroup went away under us. EOPNOTSUPP: a threaded cgroup,
+		// ENODEV: the cgroup was removed meanwhile. EOPNOTSUPP: a threaded cgroup,
 		// whose processes are listed in the domain above it.
 		if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
 			return nil, nil

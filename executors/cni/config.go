@@ -21,7 +21,7 @@ const configMost = 1 << 20
 var errNoNetwork = errors.New("no CNI network is configured")
 
 // loadNetwork returns the first valid configuration of a folder in lexical order.
-// Files that are not valid are passed over; they are named if nothing is left.
+// Invalid files are skipped; the error names them if no valid one is left.
 func loadNetwork(dir string) (*libcni.NetworkConfigList, error) {
 	files, err := libcni.ConfFiles(dir, []string{".conflist", ".conf", ".json"})
 	if err != nil {
@@ -59,7 +59,7 @@ func loadFile(file string) (*libcni.NetworkConfigList, error) {
 	if len(list.Plugins) == 0 {
 		return nil, errors.New("it has no plugins")
 	}
-	// Otherwise the first pod would find out.
+	// Otherwise the first pod would fail by it.
 	if err := utils.ValidateNetworkName(list.Name); err != nil {
 		return nil, fmt.Errorf("name %.100q: %w", list.Name, err)
 	}
@@ -108,8 +108,8 @@ func parseList(b []byte, dir string) (*libcni.NetworkConfigList, error) {
 	return inlined(list)
 }
 
-// inlined returns the list with all its plugins in it: a record of an attachment
-// must have all that undoing it takes.
+// inlined returns the list with all its plugins in it: an attachment's record must
+// have all that DEL needs.
 func inlined(list *libcni.NetworkConfigList) (*libcni.NetworkConfigList, error) {
 	whole := map[string]json.RawMessage{}
 	if err := json.Unmarshal(list.Bytes, &whole); err != nil {
@@ -131,8 +131,7 @@ func inlined(list *libcni.NetworkConfigList) (*libcni.NetworkConfigList, error) 
 	return libcni.NetworkConfFromBytes(b)
 }
 
-// readConfig reads a file. It does not wait for one that nobody writes to, such
-// as a pipe.
+// readConfig reads a regular file; it does not block on a pipe.
 func readConfig(file string) ([]byte, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

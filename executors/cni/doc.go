@@ -2,9 +2,9 @@
 // libcni: ADD, CHECK, DEL, GC and STATUS.
 //
 // A record of each attachment is on disk before the first plugin runs, with the
-// configuration that is used, so that it can be undone whatever happens: after a
-// crash in mid-ADD, when the configuration has changed since, and without the
-// network namespace after a reboot.
+// configuration that is used, so that it can be undone after a crash in mid-ADD,
+// after the configuration has changed, and after a reboot without the network
+// namespace.
 //
 // It must not know the CRI, the event log or how namespaces are made. Read
 // driver.go first, then record.go, config.go and folder.go, and plugin.go and

@@ -26,7 +26,7 @@ import (
 const (
 	// verbWithin bounds one verb over all plugins of a network.
 	verbWithin = 2 * time.Minute
-	// delsMost is how many pods are detached at once.
+	// delsMost is how many pods are detached at the same time.
 	delsMost = 16
 )
 
@@ -37,7 +37,7 @@ type Config struct {
 	PluginDirs []string
 	// CacheDir keeps the records of attachments; it must survive a reboot.
 	CacheDir string
-	// Logger is told what is mended; it must not be nil.
+	// Logger gets repairs and retries; it must not be nil.
 	Logger *slog.Logger
 	// OnReload is called, from New and whenever the network has changed, with the
 	// network in use or why there is none. It must not block. It may be nil.
@@ -47,17 +47,17 @@ type Config struct {
 // Network is a configured network.
 type Network struct{ Name string }
 
-// Driver attaches pods to the node's network. Its methods may be called at any
-// time and at once, but for one pod one after the other.
+// Driver attaches pods to the node's network. Its methods are safe for concurrent
+// use, but calls for one pod must not overlap.
 type Driver struct {
 	config Config
 	cni    *libcni.CNIConfig
 	folder *folder
-	// adds bounds the ADDs at once: plugins are processes, and more of them than
-	// there are cores only take longer, each for itself.
+	// adds bounds concurrent ADDs: plugins are processes, and more of them than
+	// cores only slow each other down.
 	adds *semaphore.Weighted
-	// dels bounds the DELs at once. They wait for the kernel more than they
-	// compute, but each is some processes in memory.
+	// dels bounds concurrent DELs. They mostly wait for the kernel, but each keeps
+	// some processes in memory.
 	dels *semaphore.Weighted
 
 	mu      sync.Mutex
@@ -83,7 +83,7 @@ func New(c Config) (*Driver, error) {
 	return d, nil
 }
 
-// Close ends the following of the configuration folder.
+// Close stops following the configuration folder.
 func (d *Driver) Close() { d.folder.close() }
 
 func (d *Driver) reload(first bool) {
@@ -122,8 +122,8 @@ func (d *Driver) current() (*libcni.NetworkConfigList, error) {
 	return d.network, d.missing
 }
 
-// Status returns nil if pods can be attached, or why they cannot: no
-// configuration, a plugin that is missing, or one whose STATUS verb says so.
+// Status returns nil if pods can be attached, or why they cannot: no configuration,
+// a missing plugin, or one whose STATUS fails.
 func (d *Driver) Status(ctx context.Context) error {
 	network, err := d.current()
 	if err != nil {
@@ -143,9 +143,9 @@ func (d *Driver) Status(ctx context.Context) error {
 	return nil
 }
 
-// Attach attaches a pod with CNI ADD. A pod that is attached already is checked
-// and left as it is; one whose attachment is not as it was made, or was begun and
-// never ended, is detached first. When Attach fails, Detach undoes what it did.
+// Attach attaches a pod with CNI ADD. A pod that is attached is checked and left as
+// it is; one whose attachment has changed, or was never completed, is detached
+// first. When Attach fails, Detach undoes what it did.
 func (d *Driver) Attach(ctx context.Context, p Pod) (Attachment, error) {
 	if err := p.validate(); err != nil {
 		return Attachment{}, err
@@ -200,8 +200,8 @@ func (d *Driver) add(ctx context.Context, network *libcni.NetworkConfigList, p P
 	return now.attachment()
 }
 
-// Check asks the plugins whether the pod's attachment is as it was made. Networks
-// of CNI versions before 0.4.0 are not asked: they have no such verb.
+// Check asks the plugins whether the pod's attachment is unchanged. CNI before
+// 0.4.0 has no such verb, and its networks are not asked.
 func (d *Driver) Check(ctx context.Context, p Pod) error {
 	r, known, err := d.load(p.ID)
 	if err != nil {
@@ -227,18 +227,18 @@ func (d *Driver) check(ctx context.Context, r record) error {
 	return nil
 }
 
-// Detach undoes Attach with CNI DEL and the configuration that was used then. A
-// pod that is not attached is no error; neither is a namespace that is gone. The
-// pod's ID is enough, but if the record of the attachment was damaged or lost: then
-// the rest is needed, and the present configuration is used.
+// Detach undoes Attach with CNI DEL and the configuration that was used then. A pod
+// that is not attached is success; a namespace may be gone. The pod's ID is enough,
+// unless the record of the attachment is damaged or lost: then the rest is needed,
+// and the present configuration is used.
 func (d *Driver) Detach(ctx context.Context, p Pod) error {
 	r, known, err := d.load(p.ID)
 	if err != nil {
 		return err
 	}
 	if !known {
-		// There was no ADD, or its record is lost (it is not synced): DEL is right for
-		// both, if there is anybody to ask.
+		// There was no ADD, or its record is lost (it is not synced): DEL is right
+		// for both, if there is a network.
 		if _, err := d.current(); err != nil {
 			return d.forget(p.ID)
 		}
@@ -268,7 +268,8 @@ func (d *Driver) Detach(ctx context.Context, p Pod) error {
 	return d.forget(p.ID)
 }
 
-// attachedBy returns what a pod was attached with, as far as it is known.
+// attachedBy returns the network and the Pod of an attachment, as far as they are
+// known.
 func (d *Driver) attachedBy(r record, p Pod) (*libcni.NetworkConfigList, Pod, error) {
 	if len(r.Config) > 0 {
 		network, err := r.network()
@@ -283,8 +284,8 @@ func (d *Driver) attachedBy(r record, p Pod) (*libcni.NetworkConfigList, Pod, er
 
 // namespaceIfThere returns the path, or none if no network namespace is there any
 // more: "When CNI_NETNS is not provided, the plugin should clean up as much as
-// possible", says the CNI specification about DEL, but of a path to something else
-// a plugin may say that it is none, again and again.
+// possible", says the CNI specification about DEL; but given a path to something
+// else, a plugin may fail every time.
 func namespaceIfThere(path string) (string, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(path, &st)
@@ -299,9 +300,9 @@ func namespaceIfThere(path string) (string, error) {
 	return path, nil
 }
 
-// GC detaches every pod that has a record and is not to be kept, and has the
-// network's plugins drop whatever belongs to none of the kept ones (CNI 1.1). No
-// pod that is not to be kept may be attached meanwhile.
+// GC detaches every pod that has a record and is not kept, and has the network's
+// plugins drop what belongs to no kept pod (CNI 1.1). No other pod may be attached
+// meanwhile.
 func (d *Driver) GC(ctx context.Context, keep []Attached) error {
 	ids, err := d.recorded()
 	if err != nil {
@@ -315,7 +316,7 @@ func (d *Driver) GC(ctx context.Context, keep []Attached) error {
 	}
 	network, err := d.current()
 	if err != nil {
-		return errors.Join(failed...) // without a network there is nobody to ask
+		return errors.Join(failed...) // without a network there are no plugins to ask
 	}
 	ctx, cancel := context.WithTimeout(ctx, verbWithin)
 	defer cancel()

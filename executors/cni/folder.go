@@ -14,14 +14,14 @@ import (
 // settle is how long a change of the folder is given to become complete.
 const settle = 100 * time.Millisecond
 
-// folder follows a configuration folder that may come, go and be replaced.
+// folder follows a configuration folder, which may be made, removed and replaced.
 type folder struct {
 	dir     string
 	watcher *fsnotify.Watcher
 	ended   sync.WaitGroup
 }
 
-// watch begins to watch a folder: no change after it is missed.
+// watch starts to watch a folder: no later change is missed.
 func watch(dir string) (*folder, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -37,9 +37,9 @@ func watch(dir string) (*folder, error) {
 }
 
 // arm watches the folder, those in it, where plugins can have files of their own,
-// and all above it: each of them can be made, moved or replaced. What is missing
-// cannot be watched, but the one above it tells when it comes. A watch that is
-// there already costs nothing.
+// and all above it: each of them can be made, moved or replaced. A missing folder
+// cannot be watched, but the one above it shows when it appears. Adding a watch
+// twice costs nothing.
 func (f *folder) arm() {
 	for dir := f.dir; ; dir = filepath.Dir(dir) {
 		_ = f.watcher.Add(dir)
@@ -47,7 +47,7 @@ func (f *folder) arm() {
 			break
 		}
 	}
-	entries, _ := os.ReadDir(f.dir) // why there are none, loadNetwork tells
+	entries, _ := os.ReadDir(f.dir) // loadNetwork reports the error
 	for _, entry := range entries {
 		if entry.IsDir() {
 			_ = f.watcher.Add(filepath.Join(f.dir, entry.Name()))
@@ -61,8 +61,8 @@ func (f *folder) follow(changed func()) {
 }
 
 func (f *folder) run(changed func()) {
-	// A change starts the time, further ones do not prolong it: a folder that
-	// changes all the time is read nevertheless.
+	// The first change starts the timer and later ones do not extend it: a folder
+	// that changes all the time is read, too.
 	var settled <-chan time.Time
 	for {
 		select {
@@ -96,7 +96,7 @@ func within(path, dir string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// close ends the watching and waits until nothing calls changed any more.
+// close stops the watch and waits until changed is called no more.
 func (f *folder) close() {
 	_ = f.watcher.Close() // it only ends a descriptor
 	f.ended.Wait()

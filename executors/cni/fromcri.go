@@ -2,8 +2,8 @@ package cni
 
 import runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-// PodOf says what plugins are told about a pod of the CRI. Its errors name the
-// field or the annotation that cannot be told.
+// PodOf returns what plugins get to know of a pod of the CRI. Its errors name the
+// field or the annotation that is to blame.
 func PodOf(config *runtimeapi.PodSandboxConfig, sandboxID, netns string) (Pod, error) {
 	ingress, egress, err := ParseBandwidth(config.GetAnnotations())
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/stele-runtime/stele/test/audit"
 )
 
-// patience bounds the wait for what comes as soon as the machine gets to it.
+// patience bounds the wait for what takes as long as the machine needs.
 const patience = time.Minute
 
 // testNet is a network of a test's own: a bridge, its subnets, the addresses that
@@ -96,7 +96,7 @@ func (n *testNet) stop() {
 	})
 }
 
-// restart has another Driver go on with what the first left, as another daemon.
+// restart replaces the Driver by another, as a restart of the daemon does.
 func (n *testNet) restart() {
 	n.t.Helper()
 	n.stop()
@@ -233,7 +233,7 @@ func (n *testNet) wantRecord(p Pod, want bool) {
 	}
 }
 
-// wantReload waits until the driver has told of a network (or of none, if name is
+// wantReload waits until the driver has reported a network (or none, if name is
 // empty) and returns why there is none.
 func (n *testNet) wantReload(name string) error {
 	n.t.Helper()

@@ -22,12 +22,11 @@ const (
 	orphanPoll = 100
 )
 
-// endOrphans kills the plugins that still work for a pod, with what they have
-// started, and waits for their ends. A plugin outlives a daemon that is killed: an
-// ADD that goes on behind the back of the DEL that is to undo it would keep what
-// it takes.
+// endOrphans kills the plugins that still work for a pod, with their descendants,
+// and waits until they are gone. Plugins outlive a daemon that is killed: an ADD
+// that continued during the DEL that is to undo it would leak what it takes.
 //
-// Plugins hand their environment down; so it tells whose they are.
+// Descendants inherit a plugin's environment, which names the pod.
 func endOrphans(ctx context.Context, id string) error {
 	for {
 		found := false
@@ -45,7 +44,7 @@ func endOrphans(ctx context.Context, id string) error {
 				return fmt.Errorf("end a plugin of pod %s: %w", id, err)
 			}
 		}
-		if !found { // neither had one just been started when it was looked for
+		if !found { // none was started during the search either
 			return nil
 		}
 	}
@@ -67,8 +66,7 @@ func worksFor(pid int, id string) bool {
 	})
 }
 
-// end kills a process if it still is the one that was found, and waits until it
-// has ended.
+// end kills a process if it still is the one that was found, and waits for its end.
 func end(ctx context.Context, pid int, id string) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {

@@ -24,8 +24,8 @@ const (
 	pipesWithin = 2 * time.Second
 )
 
-// executor runs plugins. When its time is over, a plugin is killed with all that
-// it started: libcni's own would leave an IPAM plugin behind.
+// executor runs plugins. At its deadline, a plugin is killed with all its
+// descendants: libcni's own executor would leave an IPAM plugin behind.
 type executor struct{ *version.PluginDecoder }
 
 var _ invoke.Exec = executor{}
@@ -61,7 +61,7 @@ func (executor) ExecPlugin(ctx context.Context, path string, stdin []byte, envir
 	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
 		return nil, fmt.Errorf("run plugin %s: %w", path, err)
 	}
-	// A plugin tells its error as JSON on its standard output.
+	// A plugin prints its error as JSON on its standard output.
 	var told types.Error
 	if json.Unmarshal(stdout.kept.Bytes(), &told) == nil && told.Msg != "" {
 		return nil, &told
@@ -69,8 +69,8 @@ func (executor) ExecPlugin(ctx context.Context, path string, stdin []byte, envir
 	return nil, fmt.Errorf("plugin %s: %w: %.500q", path, err, stdout.kept.String()+stderr.kept.String())
 }
 
-// bounded keeps the beginning of what is written to it. The buffer is not embedded:
-// its ReadFrom would pass the bound by.
+// bounded keeps the first bytes that are written to it. The buffer is not embedded:
+// its ReadFrom would bypass the bound.
 type bounded struct {
 	kept bytes.Buffer
 	cut  bool

@@ -14,7 +14,7 @@ import (
 // interfaceName is the pod's interface, as Kubernetes expects it.
 const interfaceName = "eth0"
 
-// Pod is what plugins are told about a pod.
+// Pod is what plugins get to know of a pod.
 type Pod struct {
 	// ID is the CNI container id, the sandbox's.
 	ID                   string
@@ -28,7 +28,7 @@ type Pod struct {
 	DNS                     DNS
 }
 
-// PortMapping makes a port of the pod one of the node's.
+// PortMapping maps a port of the node to one of the pod.
 type PortMapping struct {
 	HostPort, ContainerPort int32
 	// Protocol is tcp, udp or sctp.
@@ -40,7 +40,7 @@ type PortMapping struct {
 // DNS is the resolver configuration for plugins that serve names themselves.
 type DNS struct{ Servers, Searches, Options []string }
 
-// Attachment is what a pod got.
+// Attachment is the result of attaching a pod.
 type Attachment struct {
 	Network string
 	// IPs are the pod's addresses in the order of the result: the primary first.
@@ -49,16 +49,16 @@ type Attachment struct {
 	Result []byte
 }
 
-// Attached names an attachment that is to be kept by GC.
+// Attached names an attachment that GC keeps.
 type Attached struct{ ID string }
 
-// validate refuses what could not be told to a plugin as it is meant.
+// validate refuses what a plugin would misread.
 func (p Pod) validate() error {
 	if !podID.MatchString(p.ID) {
 		return invalid("pod id %.200q is not an id", p.ID)
 	}
 	for field, value := range map[string]string{"name": p.Name, "namespace": p.Namespace, "uid": p.UID} {
-		// CNI_ARGS is a list of KEY=VALUE; a name must not bring in another key.
+		// CNI_ARGS is a list of KEY=VALUE; a name must not smuggle in another key.
 		if strings.ContainsAny(value, ";=\x00\n") {
 			return invalid("metadata.%s: %.200q has a character that cannot be told to a CNI plugin", field, value)
 		}
@@ -124,10 +124,9 @@ func (p Pod) runtimeConf() *libcni.RuntimeConf {
 	}
 }
 
-// burst returns what may pass at once, in bits: a rate must have one. It is as
-// large as other runtimes make it, but no more than a minute's worth: the kernel
-// counts the time that it takes to pass, in 32 bits of 64 ns, and what does not fit
-// becomes anything, down to less than a packet.
+// burst returns the burst of a rate, in bits; a rate must have one. It is as large
+// as other runtimes make it, but at most a minute's worth: the kernel keeps its
+// duration in 32 bits of 64 ns, and a longer one wraps, down to less than a packet.
 func burst(rate int64) int64 { return min(math.MaxInt32, 60*rate) }
 
 func invalid(format string, args ...any) error {

@@ -14,8 +14,8 @@ import (
 	"github.com/containernetworking/cni/libcni"
 )
 
-// record is what is known of an attachment, on disk from before the first plugin
-// runs until DEL has succeeded.
+// record is what is known of an attachment. It is on disk from before the first
+// plugin runs until DEL has succeeded.
 type record struct {
 	// Config is the network's configuration as it was at the ADD; empty in a record
 	// that is damaged.
@@ -38,9 +38,9 @@ func (d *Driver) recordPath(id string) string {
 	return filepath.Join(d.config.CacheDir, "attachments", id+".json")
 }
 
-// load returns the record of a pod; false if there is none, and so nothing that
-// could be attached. A power failure can leave a record without its content: what
-// is known then is only that there may be something to be undone.
+// load returns the record of a pod; false if there is none. A power failure can
+// leave a record without its content: then all that is known is that there may be
+// something to undo.
 func (d *Driver) load(id string) (record, bool, error) {
 	if !podID.MatchString(id) {
 		return record{}, false, invalid("pod id %.200q is not an id", id)
@@ -97,8 +97,8 @@ func (d *Driver) forget(id string) error {
 	return nil
 }
 
-// recorded returns the ids of all pods that have a record, whole or not; one that
-// has both may be named twice.
+// recorded returns the ids of all pods that have a record, complete or not; one
+// with both may be listed twice.
 func (d *Driver) recorded() ([]string, error) {
 	entries, err := os.ReadDir(filepath.Dir(d.recordPath("")))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

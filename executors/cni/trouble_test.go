@@ -44,7 +44,8 @@ func TestAddThatEndedWithTheDaemon(t *testing.T) {
 		t.Run(when, func(t *testing.T) {
 			n, w := newWrapped(t, setup{})
 			p, gone := n.pod("web"), n.pod("gone")
-			// To the next daemon, one that ended now looks as one that was killed then.
+			// To the next daemon this looks as if the daemon had been killed at
+			// that point.
 			w.do(when, "ADD", "kill -9 $$")
 			for _, p := range []Pod{p, gone} {
 				if _, err := n.Attach(t.Context(), p); err == nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// wrapper is a plugin that does what bridge does, tells what it was called with,
-// and can be made to misbehave before or after.
+// wrapper is a plugin that calls bridge, records its calls, and can be made to
+// misbehave before or after.
 type wrapper struct {
 	t   *testing.T
 	dir string

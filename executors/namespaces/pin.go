@@ -15,8 +15,8 @@ import (
 
 // Request says which namespaces a pod gets of its own.
 type Request struct {
-	// Dir gets a file for each namespace, named as its kind. It belongs to one
-	// pod and to nobody else.
+	// Dir gets a file for each namespace, named after its kind. It belongs to one
+	// pod alone.
 	Dir               string
 	Network, IPC, UTS bool
 	// Hostname is set in the UTS namespace; empty leaves the node's.
@@ -50,10 +50,10 @@ func (r Request) wants(k Kind) bool {
 	return false
 }
 
-// Pin makes the namespaces and pins them. It can be repeated after success and
-// after a crash at any point: what is pinned is kept and set up again, what is half
-// made is finished. A request that cannot succeed (*fault.Fault of kind Invalid)
-// is refused before anything is done; what another failure leaves, Unpin removes.
+// Pin makes the namespaces and pins them. It is idempotent, also after a crash at
+// any point: what is pinned is kept and set up again, what is half made is
+// finished. A request that cannot succeed (*fault.Fault of kind Invalid) is refused
+// before anything is done; what any other failure leaves, Unpin removes.
 //
 // Calls for the same directory must come one after the other.
 func Pin(ctx context.Context, r Request) error {
@@ -73,8 +73,8 @@ func Pin(ctx context.Context, r Request) error {
 }
 
 // onThreadOfItsOwn runs f on a thread that ends with it, so that nothing else ever
-// runs in the namespaces that it enters. The process's first thread cannot end,
-// and /proc/self speaks of it: it is kept away while another one does the work.
+// runs in the namespaces that it enters. The process's first thread cannot end, and
+// /proc/self shows it: it is kept busy while another thread does the work.
 func onThreadOfItsOwn(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -202,8 +202,8 @@ func raiseLoopback() error {
 	return nil
 }
 
-// Unpin lets the namespaces of a directory go and removes it. What is gone
-// already is no error. A namespace lives on while a process is in it.
+// Unpin releases the namespaces of a directory and removes it. One that is gone is
+// success. A namespace lives on while a process is in it.
 func Unpin(ctx context.Context, dir string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("unpin namespaces in %s: %w", dir, err)
@@ -220,7 +220,7 @@ func Unpin(ctx context.Context, dir string) error {
 }
 
 func unpin(path string) error {
-	// Mounts can lie on top of each other, if others than Pin were at work.
+	// Something else than Pin can have stacked mounts.
 	for {
 		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {

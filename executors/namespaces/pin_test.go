@@ -250,8 +250,8 @@ func TestPinSaysWhichSysctlTheKernelRefuses(t *testing.T) {
 	}
 }
 
-// Pods are pinned at the same time by daemons that know nothing of each other;
-// afterwards no thread is left in a namespace of theirs.
+// Daemons that know nothing of each other pin pods at the same time; afterwards no
+// thread is left in their namespaces.
 func TestPinsAtOnce(t *testing.T) {
 	requests := make([]Request, 32)
 	for i := range requests {
@@ -350,5 +350,5 @@ func TestPinDoesNotFollowLinks(t *testing.T) {
 	}
 }
 
-// errWrong says that something is not as it was to be.
+// errWrong says that something is not as expected.
 var errWrong = errors.New("that is wrong")

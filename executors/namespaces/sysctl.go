@@ -20,8 +20,8 @@ const (
 )
 
 // sysctlKey matches a key in either of its two spellings, net.ipv4.ip_forward and
-// net/ipv4/ip_forward. No element can be empty or consist of dots, and nothing
-// that a shell or a list of options could take for an end is among the characters.
+// net/ipv4/ip_forward. No element is empty or consists of dots, and no character
+// ends anything for a shell or a list of options.
 var sysctlKey = regexp.MustCompile(`^[a-z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?([./][a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?)+$`)
 
 // ipcSysctls are the sysctls of the IPC namespace, beside all of fs.mqueue. They
@@ -36,9 +36,9 @@ func ipcSysctls() []string {
 
 // ValidateSysctls refuses sysctls that would change the node: those that belong to
 // no namespace, and those whose namespace the pod shares with the node
-// (CVE-2022-0532). A value cannot bring another sysctl in (CVE-2022-0811): it is
-// written by itself, into the one file of its key; and what separates sysctls
-// elsewhere is refused. kernel.hostname has a field of its own in the request.
+// (CVE-2022-0532). A value cannot smuggle in another sysctl (CVE-2022-0811): it is
+// written alone, into the one file of its key, and characters that separate sysctls
+// elsewhere are refused. kernel.hostname has a field of its own in the request.
 // Errors are *fault.Fault of kind Invalid that name key and value.
 func ValidateSysctls(sysctls map[string]string, hostNetwork, hostIPC bool) error {
 	for _, key := range slices.Sorted(maps.Keys(sysctls)) {
@@ -53,7 +53,7 @@ func invalidSysctl(key, value, reason string) error {
 	return fault.New(fault.Invalid, "", "", "linux.sysctls[%.200q]: value %.200q: %s", key, value, reason)
 }
 
-// refusal says why a sysctl cannot be had, or nothing.
+// refusal says why a sysctl is refused; empty if it is not.
 func refusal(key, value string, hostNetwork, hostIPC bool) string {
 	switch {
 	case len(key) > sysctlMost || !sysctlKey.MatchString(key):
@@ -75,8 +75,8 @@ func refusal(key, value string, hostNetwork, hostIPC bool) string {
 	return ""
 }
 
-// notInValue reports whether values of sysctls are without that character. Tools
-// that set several sysctls separate them by line ends or plus signs.
+// notInValue reports whether a character is refused in values. Tools that set
+// several sysctls separate them by line ends or plus signs.
 func notInValue(r rune) bool {
 	return r == '+' || r > '~' || r < ' ' && r != '\t'
 }

@@ -32,10 +32,10 @@ type Bundle struct {
 	Deadline time.Duration
 }
 
-// Create has the runtime create a container, and returns its first process,
-// which waits for Start. A container that the monitor has is returned as it is.
-// What an earlier try left in the runtime alone, because the monitor or the
-// runtime was killed in the middle, is deleted and made anew.
+// Create has the runtime create a container, and returns its first process, which
+// waits for Start. A container that the monitor has is returned as it is. What an
+// interrupted try left in the runtime, and the monitor does not know, is deleted
+// first.
 func (d *Driver) Create(ctx context.Context, b Bundle) (monitor.Process, error) {
 	if err := writeConfig(b.Dir, b.Spec); err != nil {
 		return monitor.Process{}, err

@@ -10,9 +10,9 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor"
 )
 
-// Delete ends what is left of a container, whatever its state, and clears the
-// runtime's and the kernel's memory of it. Already gone is success. The bundle
-// is left, and so is what the monitor knows.
+// Delete ends what is left of a container, whatever its state, and removes it from
+// the runtime and its cgroups. A container that is gone is success. The bundle
+// stays, and so does what the monitor knows.
 func (d *Driver) Delete(ctx context.Context, c Container) error {
 	known, err := d.known(c.ID)
 	if err != nil {
@@ -48,7 +48,7 @@ func (d *Driver) deleteKnown(ctx context.Context, c Container) error {
 	}
 	known, err := d.known(c.ID)
 	if err == nil && known {
-		err = fault.New(fault.Internal, "delete container", c.ID, "the runtime said yes, but its state is still in %s", d.runtime.StateRoot)
+		err = fault.New(fault.Internal, "delete container", c.ID, "the runtime reported success, but its state is still in %s", d.runtime.StateRoot)
 	}
 	return err
 }

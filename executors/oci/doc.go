@@ -1,17 +1,16 @@
 // Package oci drives an OCI runtime: it has containers created, started,
 // signalled and deleted, and commands executed in them.
 //
-// Whatever leaves a process behind (create, exec) is executed by the monitor,
-// which becomes that process's parent; the rest is executed here. Each call can
-// be repeated: what is done is found done. The runtime's state directory is
-// looked at only to see whether there is anything; what a container's state is
-// the monitor knows, and `runtime state` is not asked for it.
+// Whatever leaves a process behind (create, exec) is executed by the monitor, which
+// becomes that process's parent; the rest is executed here. Every call is
+// idempotent. A container's state comes from the monitor, not from `runtime state`;
+// the runtime's state directory only shows whether the runtime has the container at
+// all.
 //
-// The package must not know pods or the CRI: it gets a spec and a bundle. It
-// knows two things of runc that are not in the OCI's command line: that a
-// created container waits on a FIFO in its state directory (start.go), and that
-// its first process is the user's (signal.go). Other runtimes are asked by their
-// commands instead.
+// The package must not know pods or the CRI: it gets a spec and a bundle. It knows
+// two things of runc that are not in the OCI's command line: that a created
+// container waits on a FIFO in its state directory (start.go), and that its first
+// process is the user's (signal.go). Other runtimes are driven by their commands.
 //
 // Read driver.go first, then create.go, start.go, exec.go and delete.go.
 package oci

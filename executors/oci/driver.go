@@ -51,8 +51,8 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Driver drives one runtime. Its methods may be called at any time, but those
-// that name the same container one after the other; Exec is an exception.
+// Driver drives one runtime. Its methods are safe for concurrent use, but calls for
+// one container must not overlap, except ExecSync.
 type Driver struct {
 	runtime  Runtime
 	monitor  Monitor
@@ -69,8 +69,8 @@ type Container struct {
 	Bundle string
 }
 
-// New finds out which runtime this is. It fails with fault.Unsupported if there
-// is none.
+// New asks the runtime for its version and features. It fails with
+// fault.Unsupported if the runtime is missing.
 func New(ctx context.Context, c Config) (*Driver, error) {
 	path, err := exec.LookPath(c.Runtime.Path)
 	if err == nil {
@@ -104,7 +104,7 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 // Version returns what the runtime calls itself.
 func (d *Driver) Version() Version { return d.version }
 
-// Features returns what the runtime says that it can do; nil if it doesn't say.
+// Features returns the features that the runtime reports; nil if it reports none.
 func (d *Driver) Features() *features.Features { return d.features }
 
 // Runtime returns the runtime as it is driven: its path is absolute.

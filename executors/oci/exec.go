@@ -23,7 +23,7 @@ type Exec struct {
 	Timeout time.Duration
 }
 
-// ExecResult is what a command said and how it ended.
+// ExecResult is a command's output and how it ended.
 type ExecResult struct {
 	Stdout, Stderr []byte
 	// Truncated: there was more output than MaxExecOutput; the rest was dropped.
@@ -35,9 +35,9 @@ type ExecResult struct {
 }
 
 // ExecSync executes a command with the user, environment and confinement of the
-// container's own process, and waits until it has ended. Processes that it
-// leaves behind may hold its output open: what had been written until the
-// command ended is returned, and nothing is waited for.
+// container's own process, and waits until it has ended. It returns what was
+// written until the command ended, even if processes that the command left behind
+// hold its output open.
 func (d *Driver) ExecSync(ctx context.Context, c Container, e Exec) (ExecResult, error) {
 	files := execFiles(c.Bundle, e.ID)
 	defer files.remove()

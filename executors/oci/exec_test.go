@@ -105,8 +105,8 @@ func TestExecIsCanceled(t *testing.T) {
 	n.eventually("only the container's own process is left", func() bool { return len(n.members("c1")) == 1 })
 }
 
-// A process that is left behind holds standard output, and even goes on writing:
-// the call ends with the command.
+// A process that is left behind holds standard output and keeps writing: the call
+// still ends with the command.
 func TestExecLeavesAProcessBehind(t *testing.T) {
 	n := newNode(t)
 	n.run(n.input("c1", "sleep 1000"))

@@ -72,8 +72,7 @@ func TestStartOfWhatDied(t *testing.T) {
 	}
 }
 
-// A pid file that names a process of somebody else, after the pid was used
-// again, must not be waited for.
+// A pid file whose pid now belongs to another process must not be waited for.
 func TestStartWithAForeignPid(t *testing.T) {
 	n := newNode(t)
 	// As long as real ids are: the name of this process's own cgroup can contain a short one.
@@ -87,8 +86,8 @@ func TestStartWithAForeignPid(t *testing.T) {
 	}
 }
 
-// The daemon was killed after the container had gone on, and before it removed
-// the FIFO: nobody will ever write to it again.
+// The daemon was killed after the container had continued, and before it removed
+// the FIFO: nobody will write to it again.
 func TestStartAfterAKilledStart(t *testing.T) {
 	n := newNode(t)
 	n.run(n.input("c1", "sleep 1000"))
@@ -144,8 +143,7 @@ func TestManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// What a killed runtime, or a killed monitor, left in the runtime alone is no
-// obstacle.
+// What a killed runtime or monitor left in the runtime is no obstacle.
 func TestCreateOverLeftovers(t *testing.T) {
 	for name, leave := range map[string]func(n *node, b oci.Bundle){
 		"a directory": func(n *node, b oci.Bundle) { n.must(os.MkdirAll(n.path("runc/c1"), 0o700)) },

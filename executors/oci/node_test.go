@@ -305,7 +305,7 @@ func (n *node) exit(id string) monitor.Exit {
 	return monitor.Exit{}
 }
 
-// output runs a container to its end and returns what it said.
+// output runs a container to its end and returns its output.
 func (n *node) output(in spec.Input) string {
 	n.t.Helper()
 	n.run(in)

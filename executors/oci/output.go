@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxExecOutput bounds what ExecSync returns of standard output and standard
-// error together, in bytes (CVE-2022-1708, CVE-2022-31030). The CRI says 16 MB,
-// and that is also the longest message that the kubelet takes: the rest of the
-// message needs some room.
+// MaxExecOutput bounds what ExecSync returns of standard output and standard error
+// together, in bytes (CVE-2022-1708, CVE-2022-31030). The CRI's limit is 16 MB,
+// which is also the kubelet's for the whole message: the rest of it needs some
+// room.
 const MaxExecOutput = 16<<20 - 4<<10
 
 // output collects what a command writes, in two pipes.
@@ -61,8 +61,8 @@ func (o *output) collect() (*collector, error) {
 	return c, nil
 }
 
-// Write keeps what there is room for, and takes the rest: the command must not
-// block, and goes on without an error.
+// Write keeps what fits and discards the rest: the command must neither block nor
+// see an error.
 func (c *collector) Write(p []byte) (int, error) {
 	room := c.out.left.Add(-int64(len(p))) + int64(len(p))
 	keep := min(max(room, 0), int64(len(p)))
@@ -81,8 +81,8 @@ func (o *output) finish() (stdout, stderr []byte, truncated bool, err error) {
 }
 
 // finish takes what is in the pipe and closes it. A process that was left behind
-// may hold the other end open, and go on writing: the pipe is not read to its
-// end, but as far as it can have been filled.
+// may hold the other end open and keep writing, so the pipe is read only as far as
+// it can have been full.
 func (c *collector) finish() {
 	defer c.read.Close()
 	c.write.Close()

@@ -21,8 +21,8 @@ const (
 	callDeadline = 30 * time.Second
 	// maxOutput bounds what is kept of a command's output, in bytes.
 	maxOutput = 1 << 20
-	// pipeWait is how long a command's output may be kept open by processes that
-	// it left behind, as gVisor does.
+	// pipeWait is how long processes that a command left behind (gVisor's) may keep
+	// its output open.
 	pipeWait = 100 * time.Millisecond
 )
 
@@ -35,7 +35,7 @@ func (d *Driver) run(ctx context.Context, op, subject string, args ...string) ([
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// What ends the daemon must not end a runtime in the middle.
+	// A signal to the daemon must not kill a runtime half-way.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = pipeWait
 	err := cmd.Run()
@@ -63,8 +63,8 @@ type CommandError struct {
 func (e *CommandError) Error() string { return e.Fault.Error() }
 func (e *CommandError) Unwrap() error { return e.Fault }
 
-// describe joins how a command ended and what it said last: runtimes write a
-// line in JSON, or plain text.
+// describe joins how a command ended and its last message: runtimes write a line in
+// JSON, or plain text.
 func describe(err error, stderr []byte) string {
 	message := ""
 	for line := range bytes.Lines(stderr) {
@@ -84,7 +84,7 @@ func describe(err error, stderr []byte) string {
 	return fmt.Sprintf("%v: %s", err, strings.TrimSpace(message))
 }
 
-// bounded keeps the first bytes that are written to it and takes the rest.
+// bounded keeps the first bytes that are written to it and discards the rest.
 type bounded struct {
 	data []byte
 	left int

@@ -11,10 +11,10 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor"
 )
 
-// Kill sends a signal to the container's first process; with all, to every
-// process in its cgroup as well, which matters where the container shares a PID
-// namespace: there the others outlive the first. A container that is gone, or
-// has ended, has been signalled.
+// Kill sends a signal to the container's first process; with all, to every process
+// in its cgroup as well, which matters where the container shares a PID namespace:
+// there the others outlive the first. A container that is gone or has ended is
+// success.
 func (d *Driver) Kill(ctx context.Context, c Container, sig unix.Signal, all bool) error {
 	if err := d.killInit(ctx, c, sig); err != nil {
 		return err
@@ -29,8 +29,8 @@ func (d *Driver) Kill(ctx context.Context, c Container, sig unix.Signal, all boo
 	return d.cgroups.Signal(path, c.ID, sig)
 }
 
-// killInit goes by the monitor's pidfd where the first process is the user's,
-// and by the runtime otherwise.
+// killInit signals by the monitor's pidfd if the first process is the user's, and
+// by the runtime otherwise.
 func (d *Driver) killInit(ctx context.Context, c Container, sig unix.Signal) error {
 	if d.version.Name == runc || d.version.Name == "crun" {
 		err := d.monitor.Signal(ctx, c.ID, int(sig))

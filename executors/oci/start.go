@@ -19,11 +19,12 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-// startDeadline bounds the wait for a container's first process to go on.
+// startDeadline bounds the wait for a container's first process to continue.
 const startDeadline = 30 * time.Second
 
-// Start lets the user's program run. One that runs already, or has run, is
-// success, and said so; one whose first process ended before is fault.Precondition.
+// Start lets the user's program run. A container that was started before is
+// success, which already reports; one whose first process ended before that is
+// fault.Precondition.
 //
 // A container that runc created waits until somebody opens the FIFO exec.fifo in
 // its state directory for reading. Doing that here takes a fiftieth of the time
@@ -59,8 +60,8 @@ func (d *Driver) Start(ctx context.Context, c Container) (already bool, err erro
 	return already, nil
 }
 
-// awaitInit returns when the container's first process went past the FIFO, of
-// which fd is the reading end; already says that it had before.
+// awaitInit returns once the container's first process has passed the FIFO, of
+// which fd is the reading end; already reports that it had before.
 func (d *Driver) awaitInit(ctx context.Context, c Container, fd int) (already bool, err error) {
 	waiting, err := findInit(c)
 	if err != nil {
@@ -68,8 +69,8 @@ func (d *Driver) awaitInit(ctx context.Context, c Container, fd int) (already bo
 	}
 	defer waiting.close()
 	for {
-		// What was written tells more than what became of the writer, so it is
-		// looked at last, and again after the writer has gone.
+		// What was written is worth more than the state of the writer, so it is
+		// checked last, and again after the writer is gone.
 		state := waiting.state()
 		written, err := fifoWritten(fd)
 		switch {
@@ -82,16 +83,16 @@ func (d *Driver) awaitInit(ctx context.Context, c Container, fd int) (already bo
 		case state == initGone:
 			return false, fault.New(fault.Precondition, "start container", c.ID, "its first process ended before it was started")
 		}
-		// A process that is let go writes within microseconds; the pause is for
-		// the cases that the kernel doesn't tell of.
+		// A process that is released writes within microseconds; the pause is for
+		// cases that wake no poll.
 		if err := waiting.pause(ctx, fd); err != nil {
-			return false, runtimeFault("start container", c.ID, fmt.Errorf("its first process doesn't go on: %w", err))
+			return false, runtimeFault("start container", c.ID, fmt.Errorf("its first process doesn't continue: %w", err))
 		}
 	}
 }
 
-// fifoWritten takes the byte that the process writes. The end of the file tells
-// nothing: a FIFO without a writer is at its end.
+// fifoWritten takes the byte that the process writes. End of file means nothing: a
+// FIFO without a writer is always there.
 func fifoWritten(fd int) (bool, error) {
 	var b [1]byte
 	n, err := unix.Read(fd, b[:])
@@ -101,7 +102,7 @@ func fifoWritten(fd int) (bool, error) {
 	return n > 0, err
 }
 
-// waitingInit is a container's first process, which may have gone.
+// waitingInit is a container's first process, which may be gone.
 type waitingInit struct {
 	pid int
 	// pidfd is -1 for one that is gone.
@@ -119,9 +120,9 @@ const (
 	initGone
 )
 
-// findInit opens the process whose pid the runtime left in the bundle, if it is
-// still that container's: pids are used again, but the cgroup has the
-// container's id in its name.
+// findInit opens the process whose pid the runtime left in the bundle, if it still
+// is that container's: pids are reused, but the cgroup's name has the container's
+// id.
 func findInit(c Container) (*waitingInit, error) {
 	pid, err := readPid(pidPath(c.Bundle))
 	if err != nil {
@@ -180,8 +181,8 @@ func (w *waitingInit) pause(ctx context.Context, fifo int) error {
 	return nil
 }
 
-// startByCommand asks the runtime. If that fails, the container's state decides
-// whether there was anything to do.
+// startByCommand runs the runtime's command. If that fails, the container's state
+// shows whether it had been started before.
 func (d *Driver) startByCommand(ctx context.Context, c Container) (already bool, err error) {
 	_, err = d.run(ctx, "start container", c.ID, append(d.globalArgs(""), "start", c.ID)...)
 	if err == nil {
@@ -194,8 +195,8 @@ func (d *Driver) startByCommand(ctx context.Context, c Container) (already bool,
 	return false, errors.Join(err, stateErr)
 }
 
-// status asks the runtime once, after it refused something, whether that was
-// because it is done.
+// status asks the runtime for a container's state, after it refused a command that
+// may have been done before.
 func (d *Driver) status(ctx context.Context, id string) (string, error) {
 	out, err := d.run(ctx, "ask for the state of container", id, append(d.globalArgs(""), "state", id)...)
 	if err != nil {

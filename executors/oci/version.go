@@ -16,7 +16,7 @@ import (
 // runc is what runc calls itself.
 const runc = "runc"
 
-// Version is what a runtime answers to --version.
+// Version is a runtime's answer to --version.
 type Version struct {
 	// Name is the runtime's own: runc, crun, runsc.
 	Name string
@@ -51,7 +51,7 @@ func (d *Driver) askVersion(ctx context.Context) (Version, error) {
 	}
 	v := parseVersion(string(out))
 	if v.Name == "" {
-		return v, fault.New(fault.Unsupported, "ask for the version of", d.runtime.Path, "it doesn't tell")
+		return v, fault.New(fault.Unsupported, "ask for the version of", d.runtime.Path, "its answer has no version")
 	}
 	return v, nil
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-// LogPath returns the path of a container's log without links in the directory that the
-// kubelet named (on many nodes /var/log is one); below it the monitor follows
-// none. It refuses a directory in which no log can be, while the answer can still
-// say so; a missing one is the monitor's to make.
+// LogPath returns the path of a container's log without links in the directory that
+// the kubelet named (on many nodes /var/log is one); below it the monitor follows
+// none. It refuses a directory in which no log can be, while the caller can still
+// be told; a missing one is made by the monitor.
 func LogPath(path, directory string) (string, error) {
 	if path == "" {
 		return "", nil

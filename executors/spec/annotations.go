@@ -7,8 +7,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// The runtime spec's annotations that say what a bundle is, for whoever finds
-// it. No runtime reads them.
+// Annotations of the runtime spec that identify a bundle to people. No runtime
+// reads them.
 const (
 	AnnotationSandboxID     = "io.github.stele-runtime.sandbox.id"
 	AnnotationPodName       = "io.github.stele-runtime.pod.name"

@@ -19,9 +19,9 @@ func DefaultCapabilities() []string {
 const fieldCapabilities = "linux.security_context.capabilities"
 
 // planCapabilities sets what the process may do. Its inheritable and ambient sets
-// are empty (CVE-2022-24769, CVE-2022-27652), but for what
-// add_ambient_capabilities names. A node can't give what it hasn't got: defaults
-// and ALL give what is there, a name that isn't there is refused.
+// are empty (CVE-2022-24769, CVE-2022-27652), but for what add_ambient_capabilities
+// names. A node can't grant what it lacks: defaults and ALL grant what it has, any
+// other name is refused.
 func planCapabilities(r *request, plan *Plan) error {
 	has := r.Host.Capabilities
 	if r.sec.Privileged {

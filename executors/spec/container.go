@@ -54,8 +54,8 @@ func Container(in Input, found Answers) (Plan, error) {
 	return plan, nil
 }
 
-// request is what a plan is made from, checked and without holes. Each concept
-// reads it and fills its own part of the plan.
+// request is what a plan is made from, validated and with defaults filled in. Each
+// concept reads it and fills its own part of the plan.
 type request struct {
 	Input
 	found Answers

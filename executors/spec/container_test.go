@@ -226,6 +226,27 @@ func TestPropagation(t *testing.T) {
 	}
 }
 
+// Each path is asked for once, and its mount if any of its mounts needs to know.
+func TestHostPathsAreAskedForOnce(t *testing.T) {
+	in := fixture()
+	in.Container.Mounts = []*cri.Mount{
+		{ContainerPath: "/a", HostPath: "/h"},
+		{ContainerPath: "/b", HostPath: "/h/", Propagation: cri.MountPropagation_PROPAGATION_BIDIRECTIONAL},
+		{ContainerPath: "/c", HostPath: "/h"},
+		{ContainerPath: "/d", HostPath: "/i"},
+	}
+	q, err := Ask(in.Input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]HostPathQuestion{{Path: "/h", Mount: true}, {Path: "/i"}}, q.HostPaths); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := Container(in.Input, Answers{}); fault.KindOf(err) != fault.Internal {
+		t.Errorf("planned without answers: %v", err)
+	}
+}
+
 func TestRecursiveReadOnlyNeedsSupport(t *testing.T) {
 	for name, change := range map[string]func(*scene){
 		"kernel":          func(in *scene) { in.Host.RecursiveReadOnly = false },

@@ -7,10 +7,10 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Effective returns the configurations that a container is planned from: the ones
-// in force (see the function Config of package container), in protobuf's encoding,
-// with what the container takes from its pod. Whatever reads a container's
-// configuration in order to act on it reads this one.
+// Effective returns the configurations that a container is planned from: it decodes
+// those in force (see the function Config of package container) and adds what the
+// container takes from its pod. Whatever acts on a container's configuration takes
+// it from here.
 func Effective(container, sandbox []byte) (*cri.ContainerConfig, *cri.PodSandboxConfig, error) {
 	config, pod := &cri.ContainerConfig{}, &cri.PodSandboxConfig{}
 	if err := proto.Unmarshal(container, config); err != nil {
@@ -23,9 +23,9 @@ func Effective(container, sandbox []byte) (*cri.ContainerConfig, *cri.PodSandbox
 	return config, pod, nil
 }
 
-// followPod gives a container its pod's namespaces: the network and IPC always,
-// which the CRI has containers share with their sandbox, and all of them if the
-// container says nothing, as callers other than the kubelet do.
+// followPod gives a container its pod's namespaces: network and IPC always, as the
+// CRI demands, and PID too if the container says nothing, as callers other than the
+// kubelet do.
 func followPod(config *cri.ContainerConfig, pod *cri.PodSandboxConfig) {
 	if config.GetLinux() == nil {
 		config.Linux = &cri.LinuxContainerConfig{}

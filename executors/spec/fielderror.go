@@ -41,8 +41,7 @@ func invalid(field string, value any, reason string, args ...any) *FieldError {
 	return &FieldError{Field: field, Value: show(value), Reason: fmt.Sprintf(reason, args...), Kind: fault.Invalid}
 }
 
-// unanswered is returned if a plan needs an answer that it was not given: whoever
-// answered forgot a question.
+// unanswered is returned if a plan needs an answer that it was not given.
 func unanswered(field string) error {
 	return fault.New(fault.Internal, "plan container", field, "what it is on the node was not answered")
 }

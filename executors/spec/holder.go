@@ -49,7 +49,7 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 		}
 	}
 	memory, pids := int64(holderMemory), int64(holderPids)
-	// The kernel should look elsewhere for memory: with the holder the pod dies.
+	// The OOM killer should look elsewhere: the pod dies with the holder.
 	adj := max(-998, in.Host.MinOOMScoreAdj)
 	s := &specs.Spec{
 		Version: specs.Version,

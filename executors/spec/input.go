@@ -12,15 +12,15 @@ import (
 // Input is what a container is planned from, beside the Answers to its Questions.
 type Input struct {
 	SandboxID, ContainerID string
-	// Sandbox and Container are the CRI's messages, as they came.
+	// Sandbox and Container are the CRI's messages, as Effective returns them.
 	Sandbox   *cri.PodSandboxConfig
 	Container *cri.ContainerConfig
 	// Image is the OCI image config; nil counts as empty.
 	Image *imagespec.Image
 	// ImageName is the reference that the user asked for. It is informative.
 	ImageName string
-	// ImageMounts are the directories that stand for those of Container.Mounts that
-	// are of an image, by their index.
+	// ImageMounts are the directories of the image mounts among Container.Mounts,
+	// by their index.
 	ImageMounts map[int]string
 	// Rootfs is where the container's root file system is mounted, writable.
 	Rootfs string
@@ -31,7 +31,7 @@ type Input struct {
 	// CgroupsPath is linux.cgroupsPath, as package cgroups makes it.
 	CgroupsPath string
 	Host        *HostFacts
-	// Features is what the runtime says about itself; nil means that it can't.
+	// Features is what the runtime reports; nil if it has no such command.
 	Features *features.Features
 	Options  Options
 }

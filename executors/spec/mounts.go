@@ -12,8 +12,8 @@ import (
 
 // planMounts lists what the container sees beside its root file system: the
 // kernel's file systems, the pod's files, the volumes that the pod asks for and
-// those that the image declares. In a conflict the pod's wish comes first, then
-// the defaults, then the image's.
+// those that the image declares. In a conflict the pod's mount wins, then the
+// default, then the image's volume.
 func planMounts(r *request, plan *Plan) error {
 	asked, err := planAskedMounts(r, plan)
 	if err != nil {
@@ -111,7 +111,8 @@ func planAskedMounts(r *request, plan *Plan) ([]specs.Mount, error) {
 }
 
 // imageMount is a mount of an image, which was made read-only on the node. The
-// options are named again: the runtime remounts with those that it is given alone.
+// options are repeated: the runtime remounts with exactly the ones that it is
+// given.
 func imageMount(source string, m *cri.Mount) specs.Mount {
 	options := []string{"rprivate", "ro", "nosuid", "nodev", "noexec"}
 	for _, o := range m.MountOptions {

@@ -8,8 +8,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// ValidateContainer refuses what can be seen to be wrong in a container's config
-// without looking at the node or the image. The error is a FieldError.
+// ValidateContainer refuses what is wrong in a container's config whatever the node
+// and the image are. The error is a FieldError.
 func ValidateContainer(c *cri.ContainerConfig, s *cri.PodSandboxConfig) error {
 	if c == nil {
 		return invalid("config", nil, "is missing")
@@ -192,8 +192,8 @@ func checkMount(field string, m *cri.Mount) error {
 	return nil
 }
 
-// checkImageMount checks a mount of an image, which is read-only in any case. What
-// can be wrong with the sub path beside its form, only the image knows.
+// checkImageMount checks a mount of an image, which is read-only in any case.
+// Whether the sub path exists, only the image knows.
 func checkImageMount(field string, m *cri.Mount) error {
 	if err := checkText(field+".image", m.Image.Image); err != nil {
 		return err
@@ -218,8 +218,8 @@ func checkImageMount(field string, m *cri.Mount) error {
 	return nil
 }
 
-// isMountOption lets through options that take something away. Others could undo
-// the mode, the propagation, or the node's own nosuid.
+// isMountOption accepts options that restrict. Others could undo the mode, the
+// propagation, or the node's own nosuid.
 func isMountOption(option string) bool {
 	switch strings.TrimPrefix(option, "r") {
 	case "noexec", "nodev", "nosuid", "noatime", "nodiratime", "nosymfollow":

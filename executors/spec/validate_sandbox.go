@@ -9,9 +9,9 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// ValidateSandbox refuses what can be seen to be wrong in a pod's config without
-// looking at the node. The error is a FieldError. Sysctls and the cgroup parent
-// are checked by those who set them.
+// ValidateSandbox refuses what is wrong in a pod's config whatever the node is. The
+// error is a FieldError. Sysctls and the cgroup parent are checked by those who set
+// them.
 func ValidateSandbox(s *cri.PodSandboxConfig) error {
 	if s == nil {
 		return invalid("config", nil, "is missing")
@@ -79,7 +79,7 @@ func checkHostname(name string) error {
 	return nil
 }
 
-// checkDNS refuses what would put other lines into resolv.conf.
+// checkDNS refuses what would inject lines into resolv.conf.
 func checkDNS(dns *cri.DNSConfig) error {
 	for i, server := range dns.GetServers() {
 		if _, err := netip.ParseAddr(server); err != nil {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// workingDir is what the container says, or else the image, as a clean, absolute
-// path; and who said it.
+// workingDir returns the container's working directory, or else the image's, as a
+// clean, absolute path; and the field that it is from.
 func (r *request) workingDir() (field, dir string) {
 	field, dir = "working_dir", r.Container.WorkingDir
 	if dir == "" {
@@ -16,7 +16,7 @@ func (r *request) workingDir() (field, dir string) {
 }
 
 // planWorkingDir has the working directory made in the root file system, unless it
-// is in a volume: what is there is the volume's affair, and the runtime looks at it.
+// is in a volume: there, only the runtime can see what exists.
 func planWorkingDir(r *request, plan *Plan) error {
 	field, dir := r.workingDir()
 	if err := checkText(field, dir); err != nil {

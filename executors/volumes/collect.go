@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// Collect removes the volumes of containers that nobody knows from a directory that
-// has one for each container, and returns the ids of those containers.
+// Collect removes the volumes of unknown containers from a directory that has one
+// for each container, and returns their ids.
 func Collect(dir string, known func(id string) bool) (removed []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
