@@ -27,27 +27,26 @@ type Journal struct {
 // process has it open.
 func Open(path string) (*Journal, error) {
 	j := &Journal{
-		file: file{path: path},
-		state: state{
-			intents:    map[string]*pb.Started{},
-			containers: map[string]*pb.Container{},
-			execs:      map[string]*pb.Started{},
-		},
+		file:  file{path: path},
+		state: newState(),
 		grown: make(chan struct{}),
 	}
 	data, err := read(path)
 	if err != nil {
 		return nil, err
 	}
-	if damaged, why := j.replay(data); why != nil {
-		if j.damage, err = j.file.setAside(damaged, len(data)-len(damaged), why); err != nil {
-			return nil, err
-		}
+	damaged, why := j.replay(data)
+	switch {
+	case why != nil:
 		j.state.lastSeq += damageSkip
+		j.damage, err = j.file.repair(len(data)-len(damaged), damaged, why, j.state.records())
+	case len(data) > 0:
+		// A file without damage is kept: on a full disk there may be no room for another.
+		err = j.file.resume(len(data))
+	default:
+		err = j.file.rewrite(j.state.records())
 	}
-	// The file is rewritten: this drops the damaged part and bounds the size over any
-	// number of starts.
-	if err := j.file.rewrite(j.state.records()); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return j, nil
@@ -219,18 +218,22 @@ func (j *Journal) add(record *pb.Record) error {
 // addLocked applies the record and appends it. The lock is held over the write, which
 // goes to memory (tmpfs), so that the file has the order of events.
 func (j *Journal) addLocked(record *pb.Record) error {
-	j.state.apply(record)
 	frame, err := appendFrame(nil, record)
 	if err != nil {
 		return err
 	}
-	if j.file.hasGrown() {
+	j.state.apply(record)
+	if j.file.behind || j.file.hasGrown() {
 		// The rewritten file has the record already.
-		return j.file.rewrite(j.state.records())
+		if err := j.file.rewrite(j.state.records()); err == nil || j.file.behind {
+			return err
+		}
+		// There is no room for a second file, but perhaps in the first.
 	}
 	if err := j.file.append(frame); err != nil {
-		// Half a record would hide everything after it.
-		return errors.Join(err, j.file.rewrite(j.state.records()))
+		if rewriteErr := j.file.rewrite(j.state.records()); rewriteErr != nil {
+			return errors.Join(err, rewriteErr)
+		}
 	}
 	return nil
 }

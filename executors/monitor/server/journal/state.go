@@ -21,6 +21,14 @@ type state struct {
 	acked   uint64
 }
 
+func newState() state {
+	return state{
+		intents:    map[string]*pb.Started{},
+		containers: map[string]*pb.Container{},
+		execs:      map[string]*pb.Started{},
+	}
+}
+
 func (s *state) apply(record *pb.Record) {
 	switch entry := record.Entry.(type) {
 	case *pb.Record_Intended:
