@@ -21,6 +21,9 @@ type File struct {
 	head *fileHead
 	// flight is the one for new work.
 	flight *Flight
+	// spare is an idle flight with memory, for the next process: this one may be
+	// killed in its flight, and the disk full then. It is nil if there was no room.
+	spare  *Flight
 	places places
 	// Step is set by tests. It is called between any two stores that matter: the
 	// process may end there.
@@ -165,24 +168,33 @@ func start(fd int, title []byte) (*File, error) {
 	return f, nil
 }
 
-// begin reserves a flight for new work.
+// begin reserves a flight for new work, and a spare one if there is room.
 func (f *File) begin() error {
 	f.findPlaces()
+	err := errors.New("the redo file has no room for new work")
 	for i := range flights {
-		if f.head.states[i].Load() != idle {
+		l := f.flightAt(i)
+		if l.state() != idle {
 			continue
 		}
-		l := f.flightAt(i)
-		if err := f.allocate(l.at, flightSize); err != nil {
-			return err
+		if allocateErr := f.allocate(l.at, flightSize); allocateErr != nil {
+			// Another may have memory.
+			err = allocateErr
+			continue
+		}
+		if f.flight != nil {
+			f.spare = l
+			return nil
 		}
 		// A read that has to wait for a page may stop half-way when the process is
 		// killed. If locking is refused, the pages are present most of the time.
 		_ = unix.Mlock(f.mem[l.at:][:flightSize])
 		f.flight = l
-		return nil
 	}
-	return errors.New("the redo file has no room for new work")
+	if f.flight == nil {
+		return err
+	}
+	return nil
 }
 
 // allocate makes sure that memory can be touched: on a full disk that would kill the

@@ -119,7 +119,11 @@ func (l *Flight) Written() {
 // Done is called when everything is in the log or in the carry.
 func (l *Flight) Done() {
 	l.set(idle)
-	if l.index != l.file.flight.index {
+	switch {
+	case l.index == l.file.flight.index:
+	case l.file.spare == nil:
+		l.file.spare = l
+	default:
 		l.file.free(l.at, flightSize)
 	}
 }

@@ -354,6 +354,40 @@ func TestManyCarries(t *testing.T) {
 	closeFile(t, f)
 }
 
+// A process that is killed in its flight is followed by another even if the disk is full.
+func TestDeathsOnFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=400k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	path := dir + "/redo"
+	f, _ := open(t, path)
+	f.use(t, Key{Inode: 1})
+	ballast := bytes.Repeat([]byte{'x'}, 512<<10)
+	if err := os.WriteFile(dir+"/ballast", ballast, 0o600); err == nil {
+		t.Error("the disk is not full")
+	}
+	for i := range 5 {
+		closeFile(t, f)
+		var damage string
+		if f, damage = open(t, path); damage != "" {
+			t.Fatalf("death %d: %s", i, damage)
+		}
+		left := f.Left()
+		if len(left) != 1 {
+			t.Fatalf("death %d: %d flights are left", i, len(left))
+		}
+		left[0].Done()
+		f.use(t, Key{Inode: 1})
+	}
+	closeFile(t, f)
+}
+
 // A lack of memory is an error, and does not kill the process.
 func TestNoMemory(t *testing.T) {
 	dir := t.TempDir()
