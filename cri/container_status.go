@@ -45,6 +45,9 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 		LogPath:     x.State.Request.LogPath,
 		StopSignal:  shownSignal(x.State.Request.StopSignal),
 	}
+	if x.State.Creation.Process.PID != 0 {
+		status.User = containerUser(x.State.Creation.User)
+	}
 	if limits := x.Config.GetLinux().GetResources(); limits != nil {
 		status.Resources = &runtimeapi.ContainerResources{Linux: limits}
 	}
@@ -54,6 +57,15 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 		status.Reason, status.Message = exitReason(x.State)
 	}
 	return status
+}
+
+// containerUser is whom the container's first process runs as.
+func containerUser(u container.User) *runtimeapi.ContainerUser {
+	user := &runtimeapi.LinuxContainerUser{Uid: int64(u.UID), Gid: int64(u.GID)}
+	for _, group := range u.Groups {
+		user.SupplementalGroups = append(user.SupplementalGroups, int64(group))
+	}
+	return &runtimeapi.ContainerUser{Linux: user}
 }
 
 // shownSignal is a stop signal in the CRI's enumeration; images also write "quit" and

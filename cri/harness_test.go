@@ -233,7 +233,7 @@ func created(name, in string, config *runtimeapi.ContainerConfig) []container.Ev
 	return []container.Event{
 		container.ContainerRequested{ID: id.Container(name), Sandbox: id.Sandbox(in), Config: encoded, Image: "sha256:1", LogPath: "/logs/" + name, StopSignal: "SIGTERM", At: epoch},
 		container.RootfsPrepared{},
-		container.ContainerCreated{Process: container.Process{PID: 42}},
+		container.ContainerCreated{Process: container.Process{PID: 42}, User: container.User{UID: 1000, GID: 2000, Groups: []uint32{2000, 3000}}},
 	}
 }
 

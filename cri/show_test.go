@@ -430,3 +430,20 @@ func TestInfoForScripts(t *testing.T) {
 		t.Errorf("%v, %v", answer.GetInfo(), err)
 	}
 }
+
+// The kubelet refuses pods with a strict policy for supplementary groups unless the
+// runtime says that it knows it, and whom containers run as.
+func TestContainerUser(t *testing.T) {
+	d := street(t)
+	status, err := d.Status(t.Context(), &runtimeapi.StatusRequest{})
+	if err != nil || !status.GetFeatures().GetSupplementalGroupsPolicy() {
+		t.Errorf("features %v, %v", status.GetFeatures(), err)
+	}
+	for _, name := range []string{"created", "running", "exited-well"} {
+		answer, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: name})
+		user := answer.GetStatus().GetUser().GetLinux()
+		if err != nil || user.GetUid() != 1000 || user.GetGid() != 2000 || !slices.Equal(user.GetSupplementalGroups(), []int64{2000, 3000}) {
+			t.Errorf("%s runs as %v, %v", name, user, err)
+		}
+	}
+}

@@ -32,7 +32,9 @@ func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*run
 			condition(runtimeapi.NetworkReady, check{"NetworkPluginNotReady", s.Health.Network}),
 		}},
 		RuntimeHandlers: s.Handlers,
-		Features:        &runtimeapi.RuntimeFeatures{},
+		// Without it the kubelet refuses pods that ask for a strict policy. ContainerUser
+		// belongs to it.
+		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true},
 	}
 	if req.GetVerbose() {
 		answer.Info = map[string]string{}

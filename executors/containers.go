@@ -36,35 +36,34 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 
 // create writes the bundle and has the runtime create the container. The root file
 // system is prepared again: after a crash it may have to be mounted again.
-func (x containers) create(ctx context.Context, c container.Spec) (container.Process, error) {
-	var process container.Process
+func (x containers) create(ctx context.Context, c container.Spec) (process container.Process, user container.User, err error) {
 	config, pod, err := spec.Effective(c.Config, c.SandboxConfig)
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	runtime, err := x.runtime(c.Handler)
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	logPath, err := podfiles.LogPath(c.LogPath, pod.GetLogDirectory())
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	rootfs, err := x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	images, err := x.imageMounts(ctx, c, config.GetMounts())
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	paths, err := x.namespaces(ctx, c, config, pod)
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	cgroup, err := x.Cgroups.ContainerPath(pod.GetLinux().GetCgroupParent(), string(c.Sandbox), string(c.ID))
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	in := spec.Input{
 		SandboxID: string(c.Sandbox), ContainerID: string(c.ID),
@@ -78,14 +77,14 @@ func (x containers) create(ctx context.Context, c container.Spec) (container.Pro
 	}
 	questions, err := spec.Ask(in)
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	plan, err := spec.Container(in, facts.Answer(questions))
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
 	if err := volumes.Make(plan.Steps); err != nil {
-		return process, err
+		return process, user, err
 	}
 	made, err := runtime.Create(ctx, oci.Bundle{
 		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec,
@@ -93,9 +92,11 @@ func (x containers) create(ctx context.Context, c container.Spec) (container.Pro
 		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})
 	if err != nil {
-		return process, err
+		return process, user, err
 	}
-	return container.Process{PID: made.PID, StartTime: made.StartTime, Inode: made.Inode}, nil
+	process = container.Process{PID: made.PID, StartTime: made.StartTime, Inode: made.Inode}
+	as := plan.Spec.Process.User
+	return process, container.User{UID: as.UID, GID: as.GID, Groups: as.AdditionalGids}, nil
 }
 
 // namespaces names the namespaces that a container joins: its pod's, and

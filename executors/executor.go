@@ -99,8 +99,8 @@ func (x *Executor) Container(ctx context.Context, f container.Effect) container.
 	case container.PrepareRootfs:
 		return container.PrepareRootfsDone{Err: x.containers.prepareRootfs(ctx, f.Spec)}
 	case container.CreateRuntime:
-		process, err := x.containers.create(ctx, f.Spec)
-		return container.CreateRuntimeDone{Process: process, Err: err}
+		process, user, err := x.containers.create(ctx, f.Spec)
+		return container.CreateRuntimeDone{Process: process, User: user, Err: err}
 	case container.StartRuntime:
 		at, err := x.containers.start(ctx, f)
 		return container.StartRuntimeDone{Err: err, At: at}

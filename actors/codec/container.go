@@ -25,12 +25,26 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 		plain[container.Event, container.RootfsPrepared, pb.RootfsPrepared]("container.RootfsPrepared.v1"),
 		failed[container.Event, container.RootfsPrepareFailed]("container.RootfsPrepareFailed.v1",
 			func(f *pb.Fault) *pb.RootfsPrepareFailed { return &pb.RootfsPrepareFailed{Fault: f} }),
+		// The first version did not say who the process runs as.
 		message[container.Event]("container.ContainerCreated.v1",
 			func(e container.ContainerCreated) *pb.ContainerCreated {
 				return &pb.ContainerCreated{Pid: int64(e.Process.PID), StartTime: e.Process.StartTime, Inode: e.Process.Inode}
 			},
 			func(m *pb.ContainerCreated) container.ContainerCreated {
 				return container.ContainerCreated{Process: container.Process{PID: int(m.GetPid()), StartTime: m.GetStartTime(), Inode: m.GetInode()}}
+			}),
+		message[container.Event]("container.ContainerCreated.v2",
+			func(e container.ContainerCreated) *pb.ContainerCreated2 {
+				return &pb.ContainerCreated2{
+					Pid: int64(e.Process.PID), StartTime: e.Process.StartTime, Inode: e.Process.Inode,
+					Uid: e.User.UID, Gid: e.User.GID, Groups: e.User.Groups,
+				}
+			},
+			func(m *pb.ContainerCreated2) container.ContainerCreated {
+				return container.ContainerCreated{
+					Process: container.Process{PID: int(m.GetPid()), StartTime: m.GetStartTime(), Inode: m.GetInode()},
+					User:    container.User{UID: m.GetUid(), GID: m.GetGid(), Groups: m.GetGroups()},
+				}
 			}),
 		failed[container.Event, container.ContainerCreateFailed]("container.ContainerCreateFailed.v1",
 			func(f *pb.Fault) *pb.ContainerCreateFailed { return &pb.ContainerCreateFailed{Fault: f} }),

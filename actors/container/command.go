@@ -81,6 +81,7 @@ type PrepareRootfsDone struct{ Err error }
 // CreateRuntimeDone is the outcome of CreateRuntime.
 type CreateRuntimeDone struct {
 	Process Process
+	User    User
 	Err     error
 }
 

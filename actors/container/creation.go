@@ -8,6 +8,16 @@ type Creation struct {
 	RootfsPrepared bool `json:",omitempty"`
 	// Process is the container's init, zero before the runtime made it.
 	Process Process `json:",omitzero"`
+	// User is whom the init runs as.
+	User User `json:",omitzero"`
+}
+
+// User is whom a container's init runs as, as the request and the image's /etc/passwd
+// and /etc/group say.
+type User struct {
+	UID, GID uint32
+	// Groups are the supplementary ones.
+	Groups []uint32 `json:",omitempty"`
 }
 
 // Process tells the container's init from every other process, even after its pid
@@ -48,7 +58,7 @@ func decideCreated(s State, c CreateRuntimeDone) []Event {
 	if c.Err != nil {
 		return []Event{ContainerCreateFailed{failure(s, "create container", c.Err)}}
 	}
-	return []Event{ContainerCreated{c.Process}}
+	return []Event{ContainerCreated{Process: c.Process, User: c.User}}
 }
 
 func requested(e ContainerRequested) State {
@@ -62,7 +72,7 @@ func requested(e ContainerRequested) State {
 }
 
 func (s *State) created(e ContainerCreated) {
-	s.Creation.Process = e.Process
+	s.Creation.Process, s.Creation.User = e.Process, e.User
 	if s.Phase == Creating {
 		s.Phase = Created
 		if s.Run.ExitSeen {

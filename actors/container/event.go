@@ -38,7 +38,10 @@ type RootfsPrepareFailed struct{ Fault fault.Fault }
 
 // ContainerCreated: the runtime made the container; its init waits. The monitor
 // named the process.
-type ContainerCreated struct{ Process Process }
+type ContainerCreated struct {
+	Process Process
+	User    User
+}
 
 // ContainerCreateFailed: the runtime, or a step before it, refused; or the node
 // rebooted meanwhile. What was begun is owed undoing.

@@ -232,7 +232,7 @@ func TestBootRemovesStrays(t *testing.T) {
 	booted(t, d, thisBoot)
 	eventually(t, func() bool {
 		return slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerRemoved.v1") &&
-			slices.Contains(types(t, d.log, "container/c-other"), "container.ContainerCreated.v1")
+			slices.Contains(types(t, d.log, "container/c-other"), "container.ContainerCreated.v2")
 	})
 }
 

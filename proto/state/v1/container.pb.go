@@ -279,9 +279,13 @@ type ContainerCreation struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	RootfsPrepared bool                   `protobuf:"varint,1,opt,name=rootfs_prepared,json=rootfsPrepared,proto3" json:"rootfs_prepared,omitempty"`
 	// The init's pid, and what tells it from a later process with the same.
-	Pid           int64  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
-	StartTime     uint64 `protobuf:"varint,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	Inode         uint64 `protobuf:"varint,4,opt,name=inode,proto3" json:"inode,omitempty"`
+	Pid       int64  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	StartTime uint64 `protobuf:"varint,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	Inode     uint64 `protobuf:"varint,4,opt,name=inode,proto3" json:"inode,omitempty"`
+	// The user that the init runs as, and its supplementary groups.
+	Uid           uint32   `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32   `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
+	Groups        []uint32 `protobuf:"varint,7,rep,packed,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -342,6 +346,27 @@ func (x *ContainerCreation) GetInode() uint64 {
 		return x.Inode
 	}
 	return 0
+}
+
+func (x *ContainerCreation) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *ContainerCreation) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *ContainerCreation) GetGroups() []uint32 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
 }
 
 // ContainerRun is actors/container.Run.
@@ -826,13 +851,16 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\x05image\x18\x06 \x01(\tR\x05image\x12\x19\n" +
 	"\blog_path\x18\a \x01(\tR\alogPath\x12\x1f\n" +
 	"\vstop_signal\x18\b \x01(\tR\n" +
-	"stopSignal\"\x83\x01\n" +
+	"stopSignal\"\xbf\x01\n" +
 	"\x11ContainerCreation\x12'\n" +
 	"\x0frootfs_prepared\x18\x01 \x01(\bR\x0erootfsPrepared\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x1d\n" +
 	"\n" +
 	"start_time\x18\x03 \x01(\x04R\tstartTime\x12\x14\n" +
-	"\x05inode\x18\x04 \x01(\x04R\x05inode\"\xd8\x01\n" +
+	"\x05inode\x18\x04 \x01(\x04R\x05inode\x12\x10\n" +
+	"\x03uid\x18\x05 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x06 \x01(\rR\x03gid\x12\x16\n" +
+	"\x06groups\x18\a \x03(\rR\x06groups\"\xd8\x01\n" +
 	"\fContainerRun\x12=\n" +
 	"\frequested_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x129\n" +
 	"\n" +
