@@ -7,13 +7,14 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// benchPayload is about what an event of a container has.
+// benchPayload has about the size of a container's event.
 var benchPayload = make([]byte, 200)
 
 // benchStream has the length of a real one.
@@ -62,7 +63,7 @@ func produce(b *testing.B, l *Log, s eventlog.Stream, n int) {
 }
 
 // BenchmarkReplay opens a log of 100,000 events and reads all, with the file
-// in the page cache (warm) and with nothing of it there (cold).
+// in the page cache (warm) and without (cold).
 func BenchmarkReplay(b *testing.B) {
 	const events, streams = 100_000, 1000
 	path := filepath.Join(b.TempDir(), "events.db")
@@ -142,8 +143,47 @@ func replay(b *testing.B, path string, want int) {
 	b.StartTimer()
 }
 
+// BenchmarkAppendWhileSaving appends while a checkpoint of 1,000 values of 5 KB is saved
+// again and again, and reports what an append waits on average and at most.
+func BenchmarkAppendWhileSaving(b *testing.B) {
+	for _, saving := range []bool{false, true} {
+		b.Run(fmt.Sprintf("saving=%v", saving), func(b *testing.B) {
+			l := open(b, Options{Path: filepath.Join(b.TempDir(), "events.db")})
+			ctx, cancel := context.WithCancel(b.Context())
+			var saver sync.WaitGroup
+			if saving {
+				saver.Go(func() { saveUntil(ctx, b, l) })
+			}
+			var longest time.Duration
+			for v := eventlog.Version(0); b.Loop(); v++ {
+				began := time.Now()
+				if _, err := appendTo(l, "s", v); err != nil {
+					b.Fatal(err)
+				}
+				longest = max(longest, time.Since(began))
+			}
+			cancel()
+			saver.Wait()
+			b.ReportMetric(longest.Seconds()*1000, "ms-at-most")
+		})
+	}
+}
+
+func saveUntil(ctx context.Context, b *testing.B, l *Log) {
+	for round := 0; ctx.Err() == nil; round++ {
+		d := eventlog.Delta{Replace: round == 0, Put: make(map[string][]byte)}
+		for i := range 1000 {
+			d.Put[fmt.Sprintf("container/%064x", i)] = make([]byte, 5000)
+		}
+		if err := l.SaveCheckpoint(ctx, "live", d); err != nil && ctx.Err() == nil {
+			b.Error(err)
+			return
+		}
+	}
+}
+
 // BenchmarkOpen opens a log of about 200 MB and reads its last 10 records, after it was
-// closed in order and after its daemon was killed.
+// closed cleanly and after its daemon was killed.
 func BenchmarkOpen(b *testing.B) {
 	const events, streams = 100_000, 1000
 	path := filepath.Join(b.TempDir(), "events.db")
