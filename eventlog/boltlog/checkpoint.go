@@ -19,22 +19,22 @@ import (
 const headFormat = 0x01
 
 // area is a set of a checkpoint's pairs. A change that is too large for one
-// transaction fills an area of its own, which counts only when the head says so.
+// transaction fills a new area, which is not visible until the head names it.
 type area uint64
 
 const areaSize = 8
 
-// head is what there is to know of a checkpoint without its pairs.
+// head describes a checkpoint without its pairs.
 type head struct {
 	eventlog.Checkpoint
 	edition uint64 // differs after each change
 	base    area   // 0: there is no checkpoint yet
 	overlay area   // pairs that hide those of base; 0: none
-	loose   area   // being filled, or on its way out; 0: none
-	tally          // of what is seen of base and overlay
+	loose   area   // being filled or removed; 0: none
+	tally          // of the visible pairs
 }
 
-// tally tells whether pairs are missing or are older ones.
+// tally shows whether pairs are missing or stale.
 type tally struct {
 	pairs uint64
 	sum   uint64 // of the pairs' CRCs
@@ -101,10 +101,10 @@ func decodeHead(name string, b []byte) (h head, err error) {
 	return h, nil
 }
 
-// What an entry of an area says of its key.
+// Kinds of entries.
 const (
-	entryValue = 0x01 // it has this value
-	entryGone  = 0x02 // it is not there, whatever base says
+	entryValue = 0x01 // the key has this value
+	entryGone  = 0x02 // the key does not exist, even if base has it
 )
 
 // entry is what is stored under a key of an area.
@@ -123,15 +123,15 @@ func encodeEntry(name, key string, kind byte, value []byte) entry {
 	return entry{key, binary.BigEndian.AppendUint32(b, entrySum(name, key, b))}
 }
 
-// entrySum is the CRC-32C of an entry with the names under which it is found: a
-// damaged key can be told by nothing else.
+// entrySum is the CRC-32C of an entry and the names under which it is stored: nothing else
+// reveals a damaged key.
 func entrySum(name, key string, b []byte) uint32 {
 	sum := crc32.Checksum(headKey(name), castagnoli)
 	sum = crc32.Update(sum, castagnoli, headKey(key))
 	return crc32.Update(sum, castagnoli, b)
 }
 
-// checkEntry returns an entry that was stored. It aliases the bytes.
+// checkEntry checks a stored entry. The result aliases the bytes.
 func checkEntry(name string, key, b []byte) (entry, error) {
 	e := entry{string(key), b}
 	if len(b) < 1+crcSize {
@@ -158,7 +158,7 @@ type checkpoint struct {
 func checkpointOf(tx *bolt.Tx, name string) (c checkpoint, err error) {
 	c = checkpoint{bucket: tx.Bucket(bucketCheckpoints), name: name}
 	if c.bucket == nil {
-		return c, nil // of a log that was never opened for writing since there are checkpoints
+		return c, nil // of a log of the first format
 	}
 	value := c.bucket.Get(headKey(name))
 	if value == nil {
@@ -216,7 +216,7 @@ func (c *checkpoint) walk(behind []byte, fn func(e entry) bool) error {
 		case overlay.key == nil, base.key != nil && order < 0:
 			from = base
 		case order == 0:
-			base.next() // it is hidden
+			base.next() // hidden
 		}
 		e, err := checkEntry(c.name, from.key, from.value)
 		if err != nil {
@@ -279,7 +279,7 @@ func (r *Reader) LoadCheckpoint(ctx context.Context, name string) (eventlog.Save
 }
 
 // pairs yields the pairs of one edition of a checkpoint. It reads in chunks, so that
-// the consumer keeps no transaction open.
+// a slow consumer keeps no transaction open.
 func (r *Reader) pairs(ctx context.Context, name string, edition uint64) iter.Seq2[eventlog.Pair, error] {
 	return func(yield func(eventlog.Pair, error) bool) {
 		var seen tally

@@ -42,7 +42,7 @@ func largeDelta(sequence, after eventlog.Sequence, n int) eventlog.Delta {
 
 // TestCheckpointIsOldOrNew stops a saving after each of its transactions, as a kill
 // does: the checkpoint is the old one or the new one, the log is sound, and the next
-// saving tidies up.
+// saving cleans up.
 func TestCheckpointIsOldOrNew(t *testing.T) {
 	for name, change := range map[string]func(*eventlog.Delta){
 		"changed":  func(d *eventlog.Delta) { d.Delete = []string{"key/999", "key/998"} },
@@ -70,8 +70,8 @@ func TestCheckpointIsOldOrNew(t *testing.T) {
 	}
 }
 
-// stopped makes a log, and changes it. It returns the path of a copy of the files as they
-// were after so many commits of the change, and how many there were.
+// stopped makes a log and changes it. It returns the path of a copy of the files after
+// the given number of commits of the change, and how many commits there were.
 func stopped(t *testing.T, stop int, prepare, change func(*Log)) (path string, commits int) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "events.db")
@@ -115,7 +115,7 @@ func stopped(t *testing.T, stop int, prepare, change func(*Log)) (path string, c
 	return path, commits
 }
 
-// stoppedSaving is stopped for a change of a checkpoint.
+// stoppedSaving is stopped with a change of a checkpoint.
 func stoppedSaving(t *testing.T, d eventlog.Delta, stop int) (path string, commits int) {
 	t.Helper()
 	save := func(d eventlog.Delta) func(*Log) {
@@ -133,8 +133,8 @@ func stoppedSaving(t *testing.T, d eventlog.Delta, stop int) (path string, commi
 	}, save(d))
 }
 
-// stateAfter opens a log that was stopped, and says which of two checkpoints it has. Then it
-// saves the next one.
+// stateAfter opens a log that was stopped, and returns which of two checkpoints it has. Then
+// it saves the next one.
 func stateAfter(t *testing.T, path string) (state string, err error) {
 	l := open(t, Options{Path: path})
 	defer l.Close()
@@ -235,8 +235,8 @@ func TestDamagedCheckpoint(t *testing.T) {
 	}
 }
 
-// TestFirstFormat: a log of the first format, which had snapshots, is read, and
-// brought to the present one when it is written.
+// TestFirstFormat: a log of the first format, which had snapshots, can be read, and is
+// upgraded when it is opened for writing.
 func TestFirstFormat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.db")
 	l := open(t, Options{Path: path})

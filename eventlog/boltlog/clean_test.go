@@ -11,7 +11,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog/internal/boltpages"
 )
 
-// closedLog makes a log that was closed in order, with free pages.
+// closedLog makes a log that was closed cleanly, with free pages.
 func closedLog(t testing.TB) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "events.db")
@@ -31,7 +31,7 @@ func closedLog(t testing.TB) (path string) {
 	return path
 }
 
-// walked opens a log and says whether it had to be read whole for that. Then it uses it.
+// walked opens a log, uses it, and reports whether opening read the whole file.
 func walked(t testing.TB, path string) bool {
 	t.Helper()
 	l, err := Open(Options{Path: path})
@@ -54,7 +54,7 @@ func walked(t testing.TB, path string) bool {
 	return read
 }
 
-// TestClosedInOrder: a file that was closed in order is not read whole.
+// TestClosedInOrder: opening a file that was closed cleanly does not read all of it.
 func TestClosedInOrder(t *testing.T) {
 	path := closedLog(t)
 	for range 4 {
@@ -72,8 +72,8 @@ func TestClosedInOrder(t *testing.T) {
 	}
 }
 
-// TestNotClosedInOrder: a file that is not what its last daemon left is read whole, and
-// then it can be used, or it is refused.
+// TestNotClosedInOrder: a file that differs from what its last daemon left is read whole,
+// and can be used then.
 func TestNotClosedInOrder(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, path string) string{
 		"killed": func(t *testing.T, path string) string {
@@ -120,8 +120,8 @@ func TestNotClosedInOrder(t *testing.T) {
 	}
 }
 
-// TestDamagedFreelist: a list that names pages which are in use would have them written
-// over; it has no checksum but that of the mark.
+// TestDamagedFreelist: a list that names pages in use would have them overwritten; only
+// the mark has a checksum of it.
 func TestDamagedFreelist(t *testing.T) {
 	path := closedLog(t)
 	b := readFile(t, path)

@@ -53,8 +53,8 @@ type recordDecoder struct {
 	shared map[string]string
 }
 
-// maxShared bounds what a decoder keeps, should a log be full of names that
-// occur once.
+// maxShared bounds what a decoder keeps if a log is full of names that occur
+// once.
 const maxShared = 4096
 
 // decode decodes a record. It copies: the record stays valid when b doesn't.

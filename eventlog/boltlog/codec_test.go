@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew; only for a format that was never released")
 
-// goldenRecord has another value in every field.
+// goldenRecord has a different value in every field.
 func goldenRecord() eventlog.Record {
 	return eventlog.Record{
 		Sequence:  0x0102030405060708,
@@ -37,7 +37,7 @@ func goldenRecord() eventlog.Record {
 	}
 }
 
-// goldenHead has another value in every field.
+// goldenHead has a different value in every field.
 func goldenHead() head {
 	return head{
 		Checkpoint: eventlog.Checkpoint{Sequence: 70000, Schema: 2}, edition: 1 << 40,
@@ -120,8 +120,8 @@ func TestRecordRoundTrip(t *testing.T) {
 	})
 }
 
-// withCRC makes bytes into something whose CRC is right, as a bug or malice
-// would, so that the decoder has to look at them.
+// withCRC gives arbitrary bytes a correct CRC, as a bug or malice would, so that
+// the decoder must check them.
 func withCRC(body []byte) []byte { return appendCRC(bytes.Clone(body), 0) }
 
 func TestDecodeRefuses(t *testing.T) {

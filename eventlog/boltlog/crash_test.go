@@ -23,10 +23,9 @@ import (
 const crashPath = "STELE_TEST_CRASH_LOG"
 
 // TestCrash kills a process that appends, again and again, at random moments:
-// every append that it had acknowledged must be there, whole, and the log must
-// be sound each time. (This shows the order of append and answer, and that no
-// moment leaves a broken file. That the disk keeps what it synced is the
-// kernel's promise and not shown by a kill.)
+// every acknowledged append must be there, complete, and the log must be sound
+// each time. (This tests the order of append and answer, and that the file is
+// sound at each moment. A kill cannot test that the disk keeps what was synced.)
 func TestCrash(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -48,8 +47,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// runAndKill lets a child append, kills it after some time, and notes what it
-// had acknowledged until then.
+// runAndKill lets a child append, kills it after some time, and collects what it
+// acknowledged before.
 func runAndKill(t *testing.T, path string, life time.Duration, acknowledged map[eventlog.Sequence]string) {
 	t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestCrashChild$")
@@ -108,8 +107,8 @@ func fingerprint(r eventlog.Record) string {
 	return fmt.Sprintf("%s/%d/%d/%08x.", r.Stream, r.Version, r.Time.UnixNano(), crc32.ChecksumIEEE(r.Payload))
 }
 
-// TestCrashChild appends from several goroutines and says so, until it is
-// killed. It is a test only because the test binary is the program at hand.
+// TestCrashChild appends from several goroutines, and prints what was acknowledged,
+// until it is killed. It is a test because the child is the test binary.
 func TestCrashChild(t *testing.T) {
 	path := os.Getenv(crashPath)
 	if path == "" {

@@ -110,9 +110,9 @@ func write(t testing.TB, b []byte) string {
 	return path
 }
 
-// TestFlippedBits is the promise about damage: whichever bit of the file is
-// flipped, the log says ErrCorrupt, or it opens; and then each record that it
-// returns is the one that was written, and Verify reports whatever is missing.
+// TestFlippedBits: whichever bit of the file is flipped, the log is refused with
+// ErrCorrupt, or it opens; then each record that it returns is the one that was
+// written, and Verify reports whatever is missing.
 func TestFlippedBits(t *testing.T) {
 	o := makeOriginal(t)
 	var refused, reported, harmless int
@@ -150,8 +150,8 @@ func TestFlippedBits(t *testing.T) {
 }
 
 // checkDamaged opens a damaged log, reads all of it and appends to it. sound
-// is nil if the log was refused, and otherwise says whether nothing is lost.
-// The error says which promise was broken.
+// is nil if the log was refused, and otherwise reports whether nothing is lost.
+// The error is a broken promise.
 func (o *original) checkDamaged(t testing.TB, path string) (sound *bool, err error) {
 	l, err := Open(Options{Path: path, BootID: "after"})
 	if err != nil {
@@ -194,10 +194,10 @@ func (o *original) checkDamaged(t testing.TB, path string) (sound *bool, err err
 type examination struct {
 	*original
 	t    testing.TB
-	lost []string // what differs, for people
+	lost []string // what differs, in words
 }
 
-// examine reads everything. The error says what was read that was never written.
+// examine reads everything. The error is about something that was never written.
 func (e *examination) examine(l eventlog.Reader) error {
 	if err := e.records(l.Read(e.t.Context(), 1), "read", e.left); err != nil {
 		return err
@@ -356,8 +356,8 @@ func TestNotALog(t *testing.T) {
 	}
 }
 
-// TestLinkIsNotFollowed: the log's name must be the log, so that nobody who
-// can make a link has the daemon write elsewhere.
+// TestLinkIsNotFollowed: the log's name must not be a link, which could make the
+// daemon write elsewhere.
 func TestLinkIsNotFollowed(t *testing.T) {
 	o := makeOriginal(t)
 	target := write(t, o.bytes)
@@ -403,8 +403,8 @@ func corrupt(t testing.TB, path string, bucket, key []byte, change func(value []
 func flipFirstBit(b []byte) []byte { b[0] ^= 1; return b }
 func remove([]byte) []byte         { return nil }
 
-// TestDamageIsPrecise: damage is reported with its place, and everything else
-// is read as if there were none.
+// TestDamageIsPrecise: damage is reported with its place, and everything else is
+// readable.
 func TestDamageIsPrecise(t *testing.T) {
 	o := makeOriginal(t)
 	victim := o.records[100]
@@ -471,8 +471,8 @@ func readFile(t testing.TB, path string) []byte {
 	return b
 }
 
-// readThroughDamage reads to the end and returns the damage on the way, and
-// the number of records.
+// readThroughDamage reads to the end and returns the reported damage and the
+// number of records.
 func readThroughDamage(t testing.TB, records iter.Seq2[eventlog.Record, error]) (damage []string, n int) {
 	for _, err := range records {
 		var d *eventlog.DamageError
@@ -523,8 +523,8 @@ func matchAnyOrder(got, want []string) bool {
 	return true
 }
 
-// TestDamagedEnd: a damaged last record keeps its number, and one whose key is
-// damaged doesn't give the log another length.
+// TestDamagedEnd: a damaged last record keeps its sequence, and a damaged key does
+// not change the log's length.
 func TestDamagedEnd(t *testing.T) {
 	o := makeOriginal(t)
 	path := write(t, o.bytes)
@@ -566,8 +566,8 @@ func TestDamagedEnd(t *testing.T) {
 }
 
 // TestFileVanishesWhileOpen: the file is cut off under an open log, which no
-// check at the start can prevent. Everybody gets an error, nobody hangs and
-// the process lives.
+// check at the start can prevent. All calls return errors, none hangs, and the
+// process survives.
 func TestFileVanishesWhileOpen(t *testing.T) {
 	for name, keep := range map[string]int64{"two pages": int64(2 * os.Getpagesize()), "nothing": 0} {
 		t.Run(name, func(t *testing.T) {

@@ -58,13 +58,13 @@
 //	CRC-32C      4 bytes, of everything before
 //
 // A record repeats its key and its place in the index, a head its name:
-// bbolt has no checksums, so a damaged key can only be told by what it leads
-// to. The decoders trust nothing and accept exactly what the encoders write.
+// bbolt has no checksums, so only the value reveals a damaged key. The decoders trust
+// nothing and accept exactly what the encoders write.
 //
 // # The journal
 //
-// A file of 4 MiB beside it (.journal), all of it written once so that a sync of it
-// concerns no metadata. It is a sequence of frames, each at the start of a page of
+// A file of 4 MiB beside it (.journal), allocated and written once, so that a sync concerns
+// no metadata. It is a sequence of frames, each at the start of a page of
 // 4096 bytes, with zeros up to the end of its last page:
 //
 //	magic        "stele/j2"
@@ -74,72 +74,69 @@
 //	CRC-32C      4 bytes, of all the rest of the frame
 //	body         for each record: uvarint length, record
 //
-// A frame is one group commit. Those of another pass than the bbolt file names are in
-// that file already. A frame that is not whole counts for nothing. If a later one says that
-// it was synced, its records are missing, which is reported. If none does, it was being
-// written, or volatile, when the power failed: there the log ends. What is behind it in
-// the file is dropped, and the log goes on in another pass.
+// A frame is one group commit. If it belongs to another pass than the bbolt file names, that
+// file has its records. An incomplete frame is ignored. If a later one says that it was
+// synced, its records are reported as missing. If none does, it was volatile or being
+// written when the power failed: the log ends there, what comes after it in the file is
+// dropped, and the log continues in another pass.
 //
 // # Writing
 //
-// One goroutine takes all requests that wait and commits them together. Expected
-// versions are checked by it, so a refused append costs the others nothing.
+// One goroutine takes all waiting requests and commits them together. It checks the
+// expected versions, so a refused append costs the others nothing.
 //
-// A transaction of bbolt writes some eight pages all over the file, and syncs twice. In
-// the journal the same records take one page and one sync, which takes a third off what
-// an append waits for; and they come to the bbolt file a thousand at a time, when the
-// journal is full, or half full and nobody waits, when a checkpoint is saved, and at the
-// end. What is in the journal is kept in memory as well, where reads find it.
+// A bbolt transaction writes some eight scattered pages and syncs twice. In the journal
+// the same records take one page and one sync, which makes an append a third faster. They
+// move to the bbolt file a thousand at a time: when the journal is full, or half full while
+// no request waits, with a checkpoint or a trim, and at the end. Until then they are also
+// in memory, where reads find them.
 //
-// A commit of which everything is volatile is answered when the frame is written. The
-// next one that is not volatile syncs it as well; if none comes, the writer does, after
+// A commit whose appends are all volatile is answered when the frame is written. The next
+// one that is not volatile syncs it as well; if none comes, the writer does so after
 // eventlog.VolatileFor.
 //
 // A small change of a checkpoint is part of a commit. A large one is written in pieces of
 // 256 KiB, in turn with the commits, to an area that no reader looks at; then one commit
-// changes the head, and the checkpoint is the new one. A change has an area that is laid
-// over the base and afterwards merged into it, also in pieces; a replacement becomes the
-// base. What a crash leaves over, the next saving removes.
+// changes the head, and the checkpoint is the new one. The area of a change overlays the
+// base and is then merged into it, also in pieces; the area of a replacement becomes the
+// base. The next saving removes what a crash left.
 //
-// A trim counts with the commit that notes it, and leaves the base. Readers do not see the
-// records from then on, while pieces remove them and make holes of them. There is one at a
-// time; what a kill interrupts goes on at the next start.
+// One commit records a trim and its base. From then on readers do not see the records, while
+// pieces turn them into holes. There is one trim at a time; the next start continues one
+// that was interrupted.
 //
 // # A commit that fails
 //
-// After an error the journal may have the frame or not. It is given up, and the
-// records go to the bbolt file, with those before them; the next pass is another one,
-// to which the frame does not belong. That works without a journal just as well; Health
-// says so. A late sync that fails is met in the same way: what was answered is in memory
-// still.
+// After an error the journal may have the frame or not. It is given up, and its records and
+// the new ones go to the bbolt file, with no pass, so that the frame counts for nothing.
+// The log continues without a journal, and Health says so. A late sync that fails is handled
+// the same way: the acknowledged records are still in memory.
 //
-// If that fails, too, before bbolt has written a meta page, nothing has changed, and the
-// appends are refused. Otherwise the records may be in either file, or not. The files are
-// closed, the kernel's copy of them dropped (after a failed sync it may hold
-// what the disk doesn't), and they are opened and looked at again: each waiting
-// append then gets the true answer. Until something can be written again,
-// appends are refused at once, Health has the cause, and the writer tries
-// again after 0.1 s, 0.2 s … 5 s by writing a probe.
+// If that fails, too, but the journal is not in doubt and bbolt has written no meta page,
+// nothing has changed, and the appends are refused. Otherwise the records may be in either
+// file, or not. The files are closed, the kernel's copy of them is dropped (after a failed
+// sync it may hold what the disk does not), and they are reopened and searched: each waiting
+// append gets the true answer. Until something can be written again, appends are refused at
+// once, Health has the cause, and the writer writes a probe after 0.1 s, 0.2 s … 5 s.
 //
 // # Opening
 //
-// A log that is closed in order saves bbolt's list of free pages, and leaves a mark in
-// place of the journal's first frame:
+// A clean close saves bbolt's list of free pages, and leaves a mark in place of the
+// journal's first frame:
 //
 //	magic        "stele/c1"
 //	size         8 bytes, of the bbolt file
 //	CRC-32Cs     4 bytes each, of both meta pages, of the free list, and of all before
 //
-// Every transaction makes it void. A file that it fits is opened as it is. Any other, and
-// any that is opened for reading only, is walked first.
+// Every transaction invalidates it. A file that matches its mark is opened at once. Any other
+// file, and any that is opened read-only, is walked first.
 //
 // # Damage
 //
 // bbolt panics on a damaged page, in Open even in a goroutine of its own. So the walk, with
-// internal/boltpages, refuses a file whose structure is damaged, naming the pages and leaving
-// it as it is. The file is read in order for that, since bbolt maps it for random access,
-// which is twenty times slower when it is cold; whoever reads most of a log that was not
-// walked has it read in order, too.
-// Damage that comes later is met with guard (recover, SetPanicOnFault).
-// Damage inside of records is left to the reads, which skip and report it.
+// internal/boltpages, refuses a file whose structure is damaged, names the pages, and leaves
+// it unchanged. It reads the file in disk order: page faults in bbolt's map, which is
+// advised as random, take twenty times longer. A Read of most of a log that was not walked
+// does so, too. guard (recover, SetPanicOnFault) handles damage that appears later. Reads
+// skip damaged records and report them.
 package boltlog

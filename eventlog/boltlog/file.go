@@ -31,7 +31,7 @@ const (
 	// lockPoll is how often a lock is tried that another process holds.
 	lockPoll = 20 * time.Millisecond
 
-	// readAhead is the piece in which the file is read once before use.
+	// readAhead is the size of sequential reads.
 	readAhead = 1 << 20
 )
 
@@ -44,7 +44,7 @@ type opener struct {
 	log      *slog.Logger
 }
 
-// handle is an open file. bbolt closes it, except when bbolt itself got stuck.
+// handle is an open file. bbolt closes it, unless bbolt itself is stuck.
 type handle struct {
 	db   *bolt.DB
 	file *os.File
@@ -84,7 +84,7 @@ func (o *opener) open() (*handle, error) {
 	return h, nil
 }
 
-// prepare opens and locks the file and makes sure that bbolt can live with it.
+// prepare opens, locks and checks the file.
 func (o *opener) prepare(path string, flag int) (f *os.File, walked bool, err error) {
 	f, err = os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -106,14 +106,14 @@ func (o *opener) prepareFile(f *os.File) (walked bool, err error) {
 		return false, fmt.Errorf("%w: it is not a file but %v", eventlog.ErrCorrupt, info.Mode().Type())
 	}
 	if !o.readOnly && info.Mode().Perm() != fileMode {
-		// What users put into environments is in there.
+		// It contains what users put into environments.
 		if err := f.Chmod(fileMode); err != nil {
 			return false, err
 		}
 	}
-	// bbolt will ask for this lock again, and get it at once because it
-	// belongs to the open file. It is taken here because the file must not
-	// change between our check and bbolt's opening.
+	// bbolt asks for this lock again, and gets it at once because it belongs
+	// to the open file. It is taken here because the file must not change
+	// between the check and bbolt's opening.
 	how := unix.LOCK_EX
 	if o.readOnly {
 		how = unix.LOCK_SH
@@ -124,8 +124,8 @@ func (o *opener) prepareFile(f *os.File) (walked bool, err error) {
 	return o.checkFile(f)
 }
 
-// lock takes a lock that ends with the file's closing, and waits for it as
-// long as the options say.
+// lock takes a lock that lasts until the file is closed, and waits for it for up
+// to lockWait.
 func (o *opener) lock(f *os.File, how int) error {
 	deadline := time.Now().Add(o.lockWait)
 	for {
@@ -145,9 +145,9 @@ func (o *opener) lock(f *os.File, how int) error {
 	}
 }
 
-// checkFile checks the file's structure, unless it was closed in order. It reads all of it
-// for that, which brings it into the page cache in disk order (bbolt maps it for random
-// access: twenty times slower when cold).
+// checkFile checks the file's structure, unless it was closed cleanly. It reads the whole
+// file into the page cache in disk order first (page faults in bbolt's map, which is advised
+// as random, take twenty times longer).
 func (o *opener) checkFile(f *os.File) (walked bool, err error) {
 	info, err := f.Stat() // again: its owner may have written until now
 	if err != nil {
@@ -177,8 +177,8 @@ func (o *opener) checkFile(f *os.File) (walked bool, err error) {
 	return true, nil
 }
 
-// readThrough reads size bytes from the start, in order. A read error is not
-// its business: the check finds out which page it belongs to.
+// readThrough reads size bytes from the start, in order. It ignores read
+// errors: the check finds out which page they belong to.
 func readThrough(ctx context.Context, f *os.File, size int64) error {
 	if err := unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_SEQUENTIAL); err != nil {
 		return fmt.Errorf("fadvise: %w", err)
@@ -195,7 +195,7 @@ func readThrough(ctx context.Context, f *os.File, size int64) error {
 	return nil
 }
 
-// checkFormat makes sure that the file is a log, and one of this layout or of the first.
+// checkFormat checks that the file is a log of this layout or of the first.
 func (h *handle) checkFormat() error {
 	var format string
 	err := guard(func() error {
@@ -231,7 +231,7 @@ func (h *handle) checkFormat() error {
 	})
 }
 
-// noteTx notes the transaction that was the last one.
+// noteTx records the last transaction.
 func (h *handle) noteTx() error {
 	return guard(func() error {
 		return h.db.View(func(tx *bolt.Tx) error {
@@ -241,7 +241,7 @@ func (h *handle) noteTx() error {
 	})
 }
 
-// upgrade brings a log of the first format to the present one, if it may be written.
+// upgrade converts a log of the first format, if it may be written.
 func (h *handle) upgrade() error {
 	if h.db.IsReadOnly() {
 		return nil
@@ -264,9 +264,9 @@ func (h *handle) upgrade() error {
 	})
 }
 
-// create makes a new log, unless there is a file already. The file gets its
-// name when it is complete, so that a crash leaves a log or no log, and an
-// empty file is always damage. Daemons that start at the same time take turns.
+// create makes a new log, unless there is a file. The file gets its name when it
+// is complete, so that a crash leaves a log or no log, and an empty file is always
+// damage. Daemons that start at the same time take turns.
 func (o *opener) create() error {
 	if _, err := os.Lstat(o.path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -278,8 +278,8 @@ func (o *opener) create() error {
 }
 
 func (o *opener) createInTurn() error {
-	// A directory that is there already is its owner's business: the file
-	// itself is private in any case.
+	// The mode of an existing directory is its owner's choice: the file itself is
+	// private in any case.
 	if err := os.MkdirAll(filepath.Dir(o.path), dirMode); err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (o *opener) createInTurn() error {
 		return err
 	}
 	if _, err := os.Lstat(o.path); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return err // another one's turn was before
+		return err // another daemon was first
 	}
 	unborn := o.path + ".new"
 	if err := os.Remove(unborn); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -330,10 +330,9 @@ func build(path string) error {
 	return errors.Join(err, db.Close())
 }
 
-// forgetCache makes the kernel drop its copy of the file, so that what is read
-// next is what the disk has. After a failed fsync Linux keeps the pages that
-// it could not write and calls them clean: reading those would take for
-// durable what is not.
+// forgetCache makes the kernel drop its copy of the file, so that the next reads
+// come from the disk. After a failed fsync Linux keeps the pages that it could
+// not write and marks them clean: they would look durable and are not.
 func forgetCache(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 // meets a page that is not what it expects, and touching a page of the map
 // that the file no longer has, or that the disk cannot read, is a fault.
 //
-// fn must hold nothing that a panic would leave behind, other than a bbolt
-// transaction that it closes itself.
+// A panic must leave nothing behind that fn holds, except a bbolt transaction
+// that the caller closes.
 func guard(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -25,7 +25,7 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
-// structureError says which pages of the file are damaged.
+// structureError names the damaged pages of the file.
 type structureError struct {
 	faults []boltpages.Fault
 }
@@ -46,7 +46,7 @@ func (e *structureError) Error() string {
 
 func (e *structureError) Is(target error) bool { return target == eventlog.ErrCorrupt }
 
-// damage returns the faults in the words of the report.
+// damage returns the faults as the report has them.
 func (e *structureError) damage() []*eventlog.DamageError {
 	var all []*eventlog.DamageError
 	for _, f := range e.faults {

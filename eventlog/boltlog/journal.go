@@ -19,26 +19,26 @@ import (
 
 // Sizes of the journal, in bytes.
 const (
-	// journalSize is how large the file is, always: what is allocated and written
-	// once needs nothing but its own pages to be synced.
+	// journalSize is the file's fixed size: once it is allocated and written, a sync
+	// concerns data pages only.
 	journalSize = 4 << 20
 
-	// journalPage is what frames are aligned to, so that writing one never touches
-	// a page, let alone a sector, of one that was acknowledged.
+	// journalPage is the alignment of frames, so that writing one never touches a
+	// page, let alone a sector, of an acknowledged one.
 	journalPage = 4 << 10
 
 	// frameHeader is magic, pass, synced, length of the body and CRC-32C.
 	frameHeader = 8 + len(passID{}) + sequenceSize + 4 + crcSize
 
-	// emptyAt is from where on the journal is emptied when nobody waits.
+	// emptyAt is where the journal is emptied if no request waits.
 	emptyAt = journalSize / 2
 )
 
 // frameMagic begins each frame.
 var frameMagic = []byte("stele/j2")
 
-// passID names one pass through the journal, from its start. The bbolt file says
-// which one is under way: frames of others are in it already.
+// passID names one pass through the journal, from its start. The bbolt file names the
+// current one: it already has the records of other passes' frames.
 type passID [16]byte
 
 func newPass() (p passID) {
@@ -63,13 +63,13 @@ func parsePass(value []byte) (p passID, err error) {
 
 func (p passID) value() []byte { return appendCRC(bytes.Clone(p[:]), 0) }
 
-// journal is the file beside the log's own in which a commit is one write to one
-// place and one sync. In the bbolt file it would be some eight pages all over it. What
-// is in the journal goes to the bbolt file from time to time, all together.
+// journal is a file beside the bbolt file in which a commit is one write to one place
+// and one sync. In the bbolt file it would be some eight scattered pages. The journal's
+// records go to the bbolt file from time to time, all together.
 //
-// It belongs to who holds the lock of the log's file.
+// It belongs to the holder of the bbolt file's lock.
 type journal struct {
-	file *os.File // nil if it cannot be used: then every commit goes to the bbolt file
+	file *os.File // nil if it cannot be used; every commit goes to the bbolt file then
 	pass passID   // under way; zero if there is none
 	at   int64    // where the next frame goes
 
@@ -77,7 +77,7 @@ type journal struct {
 	// known to be on the disk, in this file or the other one.
 	written, synced eventlog.Sequence
 
-	frame []byte // room for one, used again
+	frame []byte // buffer for one, reused
 	disk  disk
 
 	urgency urgency
@@ -86,9 +86,8 @@ type journal struct {
 // journalPath is where the journal of a log is.
 func journalPath(path string) string { return path + ".journal" }
 
-// openJournal opens a journal for writing. It makes and allocates it if need be, and
-// what is in it is on the disk afterwards: its last writer may have been killed before
-// it saw to that.
+// openJournal opens a journal for writing, and creates and allocates it if need be. It
+// syncs what is in it: the last writer may have been killed before it did.
 func openJournal(path string, sync func(*os.File) error) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, fileMode)
 	if err != nil {
@@ -144,13 +143,13 @@ func syncDir(path string) error {
 	return dir.Sync()
 }
 
-// writeFrame gives a frame to the kernel.
+// writeFrame writes a frame, without a sync.
 func writeFrame(f *os.File, frame []byte, at int64) error {
 	_, err := f.WriteAt(frame, at)
 	return err
 }
 
-// syncFrames returns when all frames that were written are on the disk.
+// syncFrames syncs all written frames to the disk.
 func syncFrames(f *os.File) error {
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return fmt.Errorf("fdatasync: %w", err)
@@ -188,10 +187,10 @@ func (j *journal) put(b *batch) (done bool, err error) {
 	return true, nil
 }
 
-// behind says whether something was written and is not synced yet.
+// behind reports whether something written is not synced yet.
 func (j *journal) behind() bool { return j.written != j.synced }
 
-// sync returns when all that was written is on the disk.
+// sync syncs everything that was written.
 func (j *journal) sync() error {
 	if j.file == nil || !j.behind() {
 		return nil
@@ -203,7 +202,7 @@ func (j *journal) sync() error {
 	return nil
 }
 
-// begin begins a pass, which the bbolt file has to know, like all records up to last.
+// begin begins a pass. The bbolt file has it, and all records up to last.
 func (j *journal) begin(p passID, last eventlog.Sequence) {
 	j.pass, j.at, j.written, j.synced = p, 0, last, last
 }
@@ -241,7 +240,7 @@ func frameSum(frame []byte) uint32 {
 	return crc32.Update(sum, castagnoli, frame[frameHeader:])
 }
 
-// frame is what was read of one.
+// frame is one that was read.
 type frame struct {
 	records []eventlog.Record // at least one
 	synced  eventlog.Sequence // the last record that was known to be on the disk
@@ -251,8 +250,8 @@ type frame struct {
 func (f *frame) first() eventlog.Sequence { return f.records[0].Sequence }
 func (f *frame) last() eventlog.Sequence  { return f.records[len(f.records)-1].Sequence }
 
-// parseFrame parses the frame at the start of b. ok is false if there is none of this
-// pass, or no whole one.
+// parseFrame parses the frame at the start of b. ok is false if there is no complete
+// one of this pass.
 func parseFrame(b []byte, p passID, decoder *recordDecoder) (f frame, ok bool) {
 	if len(b) < frameHeader || !bytes.HasPrefix(b, frameMagic) || !bytes.Equal(b[len(frameMagic):][:len(p)], p[:]) {
 		return f, false
@@ -278,11 +277,11 @@ func parseFrame(b []byte, p passID, decoder *recordDecoder) (f frame, ok bool) {
 	return f, values.err == nil && len(f.records) > 0
 }
 
-// recalled is what a journal has of a pass.
+// recalled is what a journal contains of a pass.
 type recalled struct {
 	records []eventlog.Record
 	next    int64 // where the next frame goes
-	dropped int   // records that are there, behind the end
+	dropped int   // records found after the end
 }
 
 // last is the sequence of the last record, 0 if there is none.
@@ -293,13 +292,12 @@ func (r *recalled) last() eventlog.Sequence {
 	return r.records[len(r.records)-1].Sequence
 }
 
-// recall reads what a pass has put into a journal, from the record after last on.
+// recall reads the records of a pass after last.
 //
-// A frame that is not whole was never acknowledged, or it was volatile and not synced
-// when the power failed. Both are the end of the log, whatever the disk has of frames
-// behind it; the pass must not be gone on with then, since they are still there. But if a
-// later frame says that its records were synced, or the disk cannot be read, they are
-// damaged, and missing.
+// An incomplete frame was never acknowledged, or it was volatile and not synced when the
+// power failed. Either way the log ends there, even if later frames reached the disk; those
+// are still in the file, so the pass must not be continued. But if a later frame says that
+// its records were synced, or the disk cannot be read, they are damaged and missing.
 func recall(path string, p passID, last eventlog.Sequence) (r recalled, err error) {
 	b, unreadable, err := readJournal(path)
 	if err != nil {
@@ -331,8 +329,8 @@ func recall(path string, p passID, last eventlog.Sequence) (r recalled, err erro
 	return r, nil
 }
 
-// readJournal reads the file, page by page: one that the disk cannot read is
-// damage like any other.
+// readJournal reads the file page by page: an unreadable page is damage like any
+// other.
 func readJournal(path string) (b []byte, unreadable bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {

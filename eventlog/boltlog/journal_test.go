@@ -37,7 +37,7 @@ func takeImages(t testing.TB, path string) images {
 	return images{pagesInUse(t, path), inUse(journal)}
 }
 
-// pagesInUse reads a bbolt file without the pages that it has in store.
+// pagesInUse reads a bbolt file without its preallocated pages.
 func pagesInUse(t testing.TB, path string) []byte {
 	t.Helper()
 	f, err := os.Open(path)
@@ -83,8 +83,8 @@ func (i images) place(t testing.TB) string {
 	return path
 }
 
-// tear returns what a file has when only some pieces of a change came to the disk.
-// It leaves what is before a place as it was.
+// tear returns a file of which only some pieces of a change reached the disk, none
+// before the given place.
 func tear(random *rand.Rand, before, after []byte, from, size int) []byte {
 	torn := make([]byte, max(len(before), len(after)))
 	copy(torn, before)
@@ -167,7 +167,7 @@ func randomBytes(random *rand.Rand, most int) []byte {
 	return b
 }
 
-// powerFailures are lived through one after the other.
+// powerFailures is a run of TestPowerFailure.
 type powerFailures struct {
 	*testing.T
 	random   *rand.Rand
@@ -211,7 +211,7 @@ func (p *powerFailures) boot(f powerFailure, how string, now images) int {
 	return n
 }
 
-// failed has records from before and after the write that failed.
+// failed is a power failure with the number of records before and after the write.
 type failed struct {
 	*powerFailures
 	powerFailure
@@ -233,7 +233,7 @@ func (f *failed) check(how string, now images) {
 	}
 }
 
-// tear writes pieces of a size, some of them.
+// tear boots with some pieces of the write on the disk.
 func (f *failed) tear(size int) {
 	before, after := f.powerFailure.before, f.powerFailure.after
 	how := fmt.Sprintf("in pieces of %d", size)
@@ -249,9 +249,9 @@ func (f *failed) tear(size int) {
 	f.check("meta "+how, images{file, before.journal})
 }
 
-// TestPowerFailure lets any part of a write reach the disk, by pages and by sectors:
-// after the boot the log has what was acknowledged and, wholly or not at all, what
-// was being written; and it is sound.
+// TestPowerFailure lets random parts of a write reach the disk, by pages and by sectors:
+// after the boot the log is sound and has what was acknowledged and, completely or not at
+// all, what was being written.
 func TestPowerFailure(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -296,8 +296,8 @@ func crashed(t testing.TB, n int) (images, []eventlog.Record) {
 	return takeImages(t, path), all
 }
 
-// TestJournalIsRead: what is in the journal is read like everything else, by the next
-// daemon and by tools, which leave it there.
+// TestJournalIsRead: the next daemon and tools read the journal's records like all others;
+// tools leave them there.
 func TestJournalIsRead(t *testing.T) {
 	files, all := crashed(t, 30)
 	path := files.place(t)
@@ -362,8 +362,8 @@ func TestJournalIsRead(t *testing.T) {
 }
 
 // TestDamagedJournal flips bits in a journal: no record is read that was not written,
-// what is missing is reported (but the last frame, which may as well never have been
-// finished), and the log goes on.
+// what is missing is reported (except the last frame, which may never have been complete),
+// and the log continues.
 func TestDamagedJournal(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -426,7 +426,7 @@ func TestDamagedJournal(t *testing.T) {
 }
 
 // TestJournalIsGone: without its journal a log that was not closed lacks records. It
-// goes on, and says so.
+// continues, and reports that.
 func TestJournalIsGone(t *testing.T) {
 	files, _ := crashed(t, 30)
 	path := images{file: files.file}.place(t)
@@ -468,7 +468,7 @@ func TestMetaPageIsDamaged(t *testing.T) {
 	}
 }
 
-// TestPassIsDamaged: without its name, the journal cannot be told from an older one.
+// TestPassIsDamaged: without the pass, the journal's frames cannot be told from older ones.
 func TestPassIsDamaged(t *testing.T) {
 	files, _ := crashed(t, 30)
 	path := files.place(t)
@@ -480,8 +480,8 @@ func TestPassIsDamaged(t *testing.T) {
 	mustAppend(t, l, "other", 0)
 }
 
-// TestJournalIsFull appends more than the journal takes, while others read: nobody
-// misses anything when it goes to the bbolt file.
+// TestJournalIsFull appends more than fits into the journal during reads: readers miss
+// nothing when it moves to the bbolt file.
 func TestJournalIsFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.db")
 	l := open(t, Options{Path: path})
@@ -546,7 +546,7 @@ func TestJournalIsFull(t *testing.T) {
 	checkWhole(t, open(t, Options{Path: takeImages(t, path).place(t)}), n+1)
 }
 
-// TestJournalIsEmptiedInTime: not only when somebody has to wait for that.
+// TestJournalIsEmptiedInTime: before an append has to wait for that.
 func TestJournalIsEmptiedInTime(t *testing.T) {
 	l := open(t, Options{Path: filepath.Join(t.TempDir(), "events.db")})
 	payload := make([]byte, 100<<10)
@@ -649,7 +649,7 @@ func TestJournalFails(t *testing.T) {
 	}
 }
 
-// TestDegraded: a journal that was given up shows, and is used again after a restart.
+// TestDegraded: Health reports a journal that was given up; a restart uses it again.
 func TestDegraded(t *testing.T) {
 	l, f, path := openFailing(t)
 	mustAppend(t, l, "s", 0)
@@ -671,7 +671,7 @@ func TestDegraded(t *testing.T) {
 	}
 }
 
-// TestFrameHeader: other versions of this program have to find their way.
+// TestFrameHeader pins the format, which other versions of this program must read.
 func TestFrameHeader(t *testing.T) {
 	pass := passID([]byte("0123456789abcdef"))
 	got := fmt.Sprintf("%q", inUse(appendFrame(nil, pass, 258, [][]byte{[]byte("record")})))
@@ -680,7 +680,7 @@ func TestFrameHeader(t *testing.T) {
 	}
 }
 
-// TestFrame: a frame is read as it was written or not at all.
+// TestFrame: a frame is read as it was written, or not at all.
 func TestFrame(t *testing.T) {
 	pass := newPass()
 	var want []eventlog.Record
@@ -715,7 +715,7 @@ func TestFrame(t *testing.T) {
 	}
 }
 
-// TestJournalCannotBeMade: the log works without.
+// TestJournalCannotBeMade: the log works without one.
 func TestJournalCannotBeMade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.db")
 	if err := os.Mkdir(journalPath(path), 0o700); err != nil {
@@ -731,7 +731,7 @@ func TestJournalCannotBeMade(t *testing.T) {
 	checkWhole(t, open(t, Options{Path: images{file: pagesInUse(t, path)}.place(t)}), 5)
 }
 
-// TestConformanceWithoutJournal: what the log promises does not hang on it.
+// TestConformanceWithoutJournal: the log's promises do not depend on it.
 func TestConformanceWithoutJournal(t *testing.T) {
 	opened := func(t testing.TB, path string, c eventlog.Clock) eventlog.Log {
 		l, err := openWith(Options{Path: path, BootID: logtest.BootID, Clock: c},

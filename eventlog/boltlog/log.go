@@ -44,12 +44,12 @@ type Log struct {
 
 var _ eventlog.Log = (*Log)(nil)
 
-// Open opens the log for appending, and makes it if there is none.
+// Open opens the log for appending, and creates it if there is none.
 //
 // It fails with ErrLocked if another process has it, and with ErrCorrupt,
 // saying what is damaged, if the file is not a log or its structure is
-// damaged. It leaves such a file as it is. Damage inside of records does not
-// keep the log from opening.
+// damaged. It leaves such a file unchanged. Damage inside of records does not
+// stop it.
 func Open(o Options) (*Log, error) { return openWith(o, realDisk) }
 
 // openWith is Open with a disk that a test can make fail.
@@ -101,8 +101,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Close implements eventlog.Reader. What was handed to AppendAsync before is
-// written first.
+// Close implements eventlog.Reader. Earlier calls of AppendAsync are written first.
 func (l *Log) Close() error { return l.close() }
 
 func (l *Log) shutDown() error {
@@ -111,9 +110,9 @@ func (l *Log) shutDown() error {
 	return l.Reader.Close()
 }
 
-// Subscribe implements eventlog.Log. Live records are read from the file as
-// well: its newest pages are in the page cache, and a subscriber that is slow
-// then costs the writer nothing and needs no buffer.
+// Subscribe implements eventlog.Log. Live records are read from the file, too:
+// its newest pages are in the page cache, so a slow subscriber costs the writer
+// nothing and needs no buffer.
 func (l *Log) Subscribe(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
 	return func(yield func(eventlog.Record, error) bool) { l.subscribe(ctx, from, yield) }
 }
@@ -165,8 +164,8 @@ func (l *Log) ask(ctx context.Context, r *request) ([]eventlog.Record, error) {
 	}
 }
 
-// submit puts a request before the writer. One that is refused goes the same
-// way, so that all answers come in order and from the same goroutine.
+// submit queues a request for the writer. A refused one goes the same way, so that
+// all answers come in order and from the same goroutine.
 func (l *Log) submit(r *request) {
 	r.err = r.check()
 	size := r.size()
@@ -189,7 +188,7 @@ type Stats struct {
 	Appends    uint64        // requests that carried them
 	Commits    uint64        // groups in which these were made durable; each costs an fdatasync, unless all of it is volatile
 	CommitTime time.Duration // time spent in making them durable, without late syncs of volatile ones
-	WaitTime   time.Duration // from the appends' arrival to their answers, all together
+	WaitTime   time.Duration // from the appends' arrival to their answers, in total
 }
 
 // Stats returns the counters, for metrics and benchmarks.

@@ -138,8 +138,7 @@ func TestCreateTogether(t *testing.T) {
 	}
 }
 
-// TestCreateAfterACrash: what a crash left of a log that was being created is
-// no obstacle.
+// TestCreateAfterACrash: leftovers of a creation that crashed do no harm.
 func TestCreateAfterACrash(t *testing.T) {
 	o := makeOriginal(t)
 	for name, left := range map[string][]byte{
@@ -201,8 +200,8 @@ func TestBatchesShareATransaction(t *testing.T) {
 	}
 }
 
-// TestReadersLetGo: nobody who reads keeps a transaction open while his
-// consumer thinks, since that would keep the file growing.
+// TestReadersLetGo: no reader keeps a transaction open while its consumer works,
+// since that would make the file grow.
 func TestReadersLetGo(t *testing.T) {
 	l := open(t, Options{Path: filepath.Join(t.TempDir(), "events.db")})
 	for v := range eventlog.Version(10) {
@@ -226,8 +225,7 @@ func TestReadersLetGo(t *testing.T) {
 	}
 }
 
-// TestQueueIsBounded: an append that finds too much waiting is refused, in its
-// turn.
+// TestQueueIsBounded: an append that finds too much waiting is refused, in order.
 func TestQueueIsBounded(t *testing.T) {
 	l := open(t, Options{Path: filepath.Join(t.TempDir(), "events.db")})
 	waits, go_ := make(chan struct{}), make(chan struct{})

@@ -7,9 +7,9 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// recent holds what the journal has and the bbolt file does not have yet, so that
-// it can be read. The writer alone changes it, and takes nothing out before it is in
-// the bbolt file: who looks here first and there afterwards misses nothing.
+// recent holds the records that are in the journal but not yet in the bbolt file. Only
+// the writer changes it, and removes nothing before it is in the bbolt file: a reader
+// that looks here first, and there afterwards, misses nothing.
 type recent struct {
 	mu      sync.Mutex
 	records []eventlog.Record // ascending; only ever appended to
@@ -35,7 +35,7 @@ func (r *recent) append(records []eventlog.Record) {
 	}
 }
 
-// set takes the place of all that was there, at once.
+// set replaces everything at once.
 func (r *recent) set(records []eventlog.Record, damage error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,7 +43,7 @@ func (r *recent) set(records []eventlog.Record, damage error) {
 	r.append(records)
 }
 
-// clear forgets what is in the bbolt file now.
+// clear removes everything: it is in the bbolt file now.
 func (r *recent) clear() { r.set(nil, nil) }
 
 // problem is why records of the journal may be missing, or nil.
@@ -53,7 +53,7 @@ func (r *recent) problem() error {
 	return r.damage
 }
 
-// all returns the records. They are not to be changed.
+// all returns the records, which must not be changed.
 func (r *recent) all() []eventlog.Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// TestRecentIsSetAtOnce: who looks while the journal is read again misses nothing.
+// TestRecentIsSetAtOnce: readers miss nothing while the journal is read again.
 func TestRecentIsSetAtOnce(t *testing.T) {
 	records := []eventlog.Record{{Sequence: 7, Stream: "s", Version: 1}}
 	var r recent

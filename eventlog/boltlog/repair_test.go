@@ -36,8 +36,8 @@ const (
 	commitsHideTheFile // an error, everything was written, and the file can't be opened again
 )
 
-// disk fails as the mode says. The journal does whenever commits do, so that the
-// appends come to these.
+// disk fails as the mode says. The journal fails whenever commits do, so that the
+// appends reach the commits.
 func (f *failing) disk(path string) disk {
 	return disk{commit: f.commit(path), write: func(file *os.File, frame []byte, at int64) error {
 		if f.mode.Load() != commitsWork || f.noJournal.Load() {
@@ -114,7 +114,7 @@ func waitHealthy(t testing.TB, l *Log) {
 	}
 }
 
-// works says whether a log can be written.
+// works reports whether a log can be written.
 func works(health error) bool { return health == nil || errors.Is(health, eventlog.ErrDegraded) }
 
 // checkWhole checks that the log has n records and no damage.
@@ -129,8 +129,8 @@ func checkWhole(t testing.TB, l eventlog.Reader, n int) {
 	}
 }
 
-// TestCommitFails: the answer to an append whose commit failed is what is in
-// the file, whatever the error said.
+// TestCommitFails: the answer to an append whose commit failed is what the file
+// has, whatever the error was.
 func TestCommitFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		mode    int32
@@ -180,7 +180,7 @@ func TestCommitFails(t *testing.T) {
 }
 
 // TestCommitFailsForABatch: one failed commit, many waiting appends, and each
-// gets the true answer, also those that were refused for reasons of their own.
+// gets the true answer, including those that were refused for other reasons.
 func TestCommitFailsForABatch(t *testing.T) {
 	for name, mode := range map[string]int32{"lost": commitsAreLost, "there": commitsAreThere} {
 		t.Run(name, func(t *testing.T) {
@@ -236,7 +236,7 @@ func TestCommitFailsForABatch(t *testing.T) {
 	}
 }
 
-// TestCheckpointCommitFails: savings get the truth, too.
+// TestCheckpointCommitFails: savings get the true answer, too.
 func TestCheckpointCommitFails(t *testing.T) {
 	l, f, _ := openFailing(t)
 	f.mode.Store(commitsAreLost)
@@ -256,8 +256,8 @@ func TestCheckpointCommitFails(t *testing.T) {
 	waitHealthy(t, l)
 }
 
-// TestOutcomeUnknown: if the file cannot be looked at, that is the answer, and
-// when it can again, the log goes on from what is there.
+// TestOutcomeUnknown: if the file cannot be read, that is the answer; when it can
+// be read again, the log continues from what it has.
 func TestOutcomeUnknown(t *testing.T) {
 	l, f, path := openFailing(t)
 	mustAppend(t, l, "s", 0)
@@ -304,7 +304,7 @@ func TestOutcomeUnknown(t *testing.T) {
 }
 
 // TestLostRecordsAreNoticed: a file that comes back with fewer records than
-// were acknowledged isn't gone on with.
+// were acknowledged is not used.
 func TestLostRecordsAreNoticed(t *testing.T) {
 	l, f, path := openFailing(t)
 	f.noJournal.Store(true)
@@ -367,8 +367,8 @@ func TestDamagedStreamInABatch(t *testing.T) {
 }
 
 // TestDiskFull fills a real file system. Appends are refused with the reason,
-// reads go on, and when there is space again, so do appends; and nothing that
-// was acknowledged is lost, nor anything there that was refused.
+// reads go on, and appends work again when there is space; the log has what was
+// acknowledged and nothing that was refused.
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m,mode=0700"); err != nil {
@@ -435,7 +435,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// waitForTries waits until the log has tried in vain so often to get well.
+// waitForTries waits for a number of failed attempts to repair the log.
 func waitForTries(t *testing.T, l *Log, n int) {
 	t.Helper()
 	last := l.writer.health.Load()
@@ -449,7 +449,7 @@ func waitForTries(t *testing.T, l *Log, n int) {
 	}
 }
 
-// TestCloseWhileFailing: a log in trouble can be closed, and waits for nobody.
+// TestCloseWhileFailing: a failing log can be closed at once.
 func TestCloseWhileFailing(t *testing.T) {
 	l, f, _ := openFailing(t)
 	f.mode.Store(commitsAreLost)

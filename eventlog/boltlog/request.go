@@ -10,7 +10,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// request is an append, or another change, on its way to the writer.
+// request is an append or another change that waits for the writer.
 type request struct {
 	append  eventlog.Append
 	arrived time.Time
@@ -26,10 +26,10 @@ type request struct {
 const (
 	ownedByQueue  = iota // it can be withdrawn
 	ownedByWriter        // it is being written
-	withdrawn            // nobody waits for it any more
+	withdrawn            // no caller waits for it any more
 )
 
-// withdraw takes the request back, if the writer hasn't begun with it.
+// withdraw takes the request back, unless the writer has begun with it.
 func (r *request) withdraw() bool { return r.owner.CompareAndSwap(ownedByQueue, withdrawn) }
 
 // take makes the request the writer's, if it wasn't withdrawn.
@@ -37,12 +37,12 @@ func (r *request) take() bool { return r.owner.CompareAndSwap(ownedByQueue, owne
 
 func (r *request) check() error {
 	if r.change != nil {
-		return nil // its caller has
+		return nil // already checked
 	}
 	return r.append.Check()
 }
 
-// size is how many bytes the request keeps in memory, about.
+// size is about how many bytes of memory the request holds.
 func (r *request) size() int {
 	const overhead = 256
 	size := overhead
@@ -60,7 +60,7 @@ type batch struct {
 	requests []*request
 	next     eventlog.Sequence // for the next record
 
-	// What the batch does to the streams that it touches.
+	// The versions of the streams that the batch appends to.
 	heads map[eventlog.Stream]eventlog.Version
 
 	lasting bool              // something of it is not volatile
@@ -68,14 +68,14 @@ type batch struct {
 	values  [][]byte          // the records, encoded
 	changes []*request        // those that are not refused
 
-	// doubt is why nobody knows whether the batch is in the journal.
+	// doubt is why the batch may or may not be in the journal.
 	doubt error
 }
 
 // empty says whether all requests were refused.
 func (b *batch) empty() bool { return len(b.records) == 0 && len(b.changes) == 0 }
 
-// proof is something that the batch puts into the file: it tells afterwards whether the
+// proof is something that the batch puts into the file: it shows afterwards whether the
 // batch is there.
 func (b *batch) proof() put {
 	if n := len(b.records); n > 0 {
@@ -98,10 +98,10 @@ func (p put) into(tx *bolt.Tx) error {
 }
 
 // recordsFill is how full bbolt makes pages of records when it splits them.
-// Records only ever come at the end, so nothing is gained by room in between.
+// Records are only appended, so free space in between is of no use.
 const recordsFill = 0.9
 
-// fail gives all requests that have no error yet this one.
+// fail fails all requests that have no error yet.
 func (b *batch) fail(err error) {
 	for _, r := range b.requests {
 		if r.err == nil {
@@ -110,15 +110,15 @@ func (b *batch) fail(err error) {
 	}
 }
 
-// answer tells the outcomes, in the order in which the requests came.
+// answer reports the outcomes in the order of the requests.
 func (b *batch) answer() {
 	for _, r := range b.requests {
 		r.done(r.records, r.err)
 	}
 }
 
-// stage numbers and encodes the records of a request, whose stream has the version
-// head, and keeps what becomes of it in the request.
+// stage numbers and encodes the records of a request, whose stream is at version head,
+// and stores the outcome in the request.
 func (b *batch) stage(r *request, head eventlog.Version, stamp stamp) {
 	stream := r.append.Stream
 	if head != r.append.Expected {
@@ -134,7 +134,7 @@ func (b *batch) stage(r *request, head eventlog.Version, stamp stamp) {
 			Entry: entry,
 		}
 		value := appendRecord(make([]byte, 0, recordOverhead(&record)+len(record.Payload)), &record)
-		// The caller may use its buffer again, so the record keeps our copy.
+		// The caller may reuse its buffer, so the record keeps the encoded copy.
 		end := len(value) - crcSize
 		record.Payload = value[end-len(record.Payload) : end : end]
 		b.records, b.values = append(b.records, record), append(b.values, value)
@@ -178,7 +178,7 @@ func (b *batch) into(tx *bolt.Tx) (culprit *request, err error) {
 	return nil, nil
 }
 
-// putRecord puts an encoded record where it is read.
+// putRecord stores an encoded record and its place in the index.
 func putRecord(tx *bolt.Tx, r *eventlog.Record, value []byte) error {
 	key := recordKey(r.Sequence)
 	if err := (put{bucketRecords, key, value}).into(tx); err != nil {

@@ -11,13 +11,13 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// saving is a change of a checkpoint on its way to the file.
+// saving is a change of a checkpoint in progress.
 //
 // A small one is part of an ordinary commit. Any other is written in pieces, each in a
-// transaction of its own between the commits: it fills an area that nobody reads yet,
-// then one commit changes the head, which makes it count, and then the pieces that
-// remain bring the area's entries to where they belong (merge) and remove what nobody
-// reads any more (sweep). What a crash interrupts is merged or swept by the next saving.
+// transaction of its own between commits: it fills an area that no reader looks at, then
+// one commit changes the head, which makes the area visible, and then more pieces move the
+// area's entries into the base (merge) and remove what is no longer visible (sweep). The
+// next saving completes what a crash interrupted.
 type saving struct {
 	name    string
 	delta   eventlog.Delta // without its pairs
@@ -26,7 +26,7 @@ type saving struct {
 
 	phase  phase
 	filled head   // what the head will say; zero before an area is begun
-	at     int    // entries that are in the area
+	at     int    // entries written to the area
 	merged []byte // the last key that was merged
 	put    put    // the head that makes the change count
 }
@@ -73,8 +73,7 @@ func (s *saving) check(last eventlog.Sequence) error {
 	return nil
 }
 
-// inPieces: small ones line up behind others, and if nobody knows what an earlier daemon
-// has left.
+// inPieces: small ones wait behind others, and until leftovers of an earlier daemon are swept.
 func (s *saving) inPieces(p *pending) bool {
 	return s.large || len(p.waiting) > 0 || !p.tidy[s.name]
 }
@@ -108,7 +107,7 @@ func (c *checkpoint) write() error {
 	return c.bucket.Put(headKey(c.name), encodeHead(c.name, c.head))
 }
 
-// merge brings a piece of the overlay to the base; done when there is none.
+// merge moves a piece of the overlay into the base; done when there is none.
 func (s *saving) merge(c *checkpoint) (done bool, err error) {
 	if c.overlay == 0 {
 		return true, nil
@@ -144,8 +143,8 @@ func (s *saving) merge(c *checkpoint) (done bool, err error) {
 	return false, nil
 }
 
-// sweep merges, and then removes a piece of what does not count. When nothing was left
-// it is done, and has changed nothing; so are all steps.
+// sweep merges, and then removes a piece of what is not visible. It is done, and has
+// changed nothing, when nothing is left; so are all steps.
 func (s *saving) sweep(tx *bolt.Tx) (done bool, err error) {
 	c, err := checkpointOf(tx, s.name)
 	if s.phase == sweeping {
@@ -175,7 +174,7 @@ func (s *saving) sweep(tx *bolt.Tx) (done bool, err error) {
 	return false, c.write()
 }
 
-// strays returns keys of entries that belong to no area that counts.
+// strays returns keys of entries in areas that are not visible.
 func (c *checkpoint) strays() (keys [][]byte) {
 	cursor := c.bucket.Cursor()
 	prefix := headKey(c.name)
@@ -193,7 +192,7 @@ func (c *checkpoint) strays() (keys [][]byte) {
 	return keys
 }
 
-// fill puts a piece of the entries into an area of their own.
+// fill writes a piece of the entries to a new area.
 func (s *saving) fill(tx *bolt.Tx) (done bool, err error) {
 	c, err := checkpointOf(tx, s.name)
 	switch {
@@ -235,7 +234,7 @@ func (s *saving) area() area {
 	return s.filled.base
 }
 
-// beginArea notes in the head which area is being filled.
+// beginArea records in the head which area is being filled.
 func (s *saving) beginArea(c *checkpoint) error {
 	fresh := c.unused()
 	s.filled = head{Checkpoint: s.delta.Checkpoint, tally: c.tally, base: c.base, overlay: fresh}
@@ -246,7 +245,7 @@ func (s *saving) beginArea(c *checkpoint) error {
 	return c.write()
 }
 
-// unused returns an area that no key names.
+// unused returns an area that no key uses.
 func (c *checkpoint) unused() area {
 	for a := max(c.base, c.overlay, c.loose) + 1; ; a++ {
 		prefix := a.prefix(c.name)
@@ -256,7 +255,7 @@ func (c *checkpoint) unused() area {
 	}
 }
 
-// replace counts an entry that takes the place of what a checkpoint has.
+// replace counts an entry that replaces the checkpoint's own.
 func (t *tally) replace(c *checkpoint, e entry) error {
 	before, found, err := c.find(e.key)
 	if err != nil {
@@ -271,7 +270,7 @@ func (t *tally) replace(c *checkpoint, e entry) error {
 	return nil
 }
 
-// expected says whether the checkpoint is what the delta is for.
+// expected returns an ErrStale if the delta is for another state of the checkpoint.
 func (s *saving) expected(c *checkpoint) error {
 	if !s.delta.Replace && c.Sequence != s.delta.After {
 		return fmt.Errorf("%w: it is of record %d, not of %d", eventlog.ErrStale, c.Sequence, s.delta.After)
@@ -279,7 +278,7 @@ func (s *saving) expected(c *checkpoint) error {
 	return nil
 }
 
-// into makes the change count: by a new head, or, for a small one, by new entries as well.
+// into makes the change visible: by a new head, and for a small one by its entries.
 func (s *saving) into(tx *bolt.Tx) error {
 	c, err := checkpointOf(tx, s.name)
 	switch {
@@ -304,7 +303,7 @@ func (s *saving) into(tx *bolt.Tx) error {
 	return nil
 }
 
-// inPlace puts the entries where they belong at once. There is no overlay.
+// inPlace writes the entries to the base. There is no overlay.
 func (s *saving) inPlace(c *checkpoint) error {
 	if !c.exists() {
 		c.base = c.unused()

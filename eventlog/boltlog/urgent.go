@@ -13,13 +13,13 @@ const (
 	urgentSlice = 100 * time.Microsecond // the shortest there is; Linux 6.12 and later
 )
 
-// urgency lets the writer go on as soon as the disk is done. Everything that is not
-// volatile waits for it, and what comes meanwhile does, too; on a busy node it would wait
-// for the CPU several times a commit, behind the very programs that it holds up. It is urgent for the wait alone, in the kernel's fair
-// class: what it computes takes its turn, and nobody starves.
+// urgency lets the writer continue as soon as the disk is done. All appends wait for it;
+// on a busy node it would wait for the CPU several times a commit, behind the programs
+// that it holds up. It is urgent only during the wait and within the kernel's fair class,
+// so other threads do not starve.
 //
-// It takes CAP_SYS_NICE. Without, or if somebody chose another scheduling policy for the
-// daemon, the writer is like everybody else.
+// This needs CAP_SYS_NICE. Without it, or if the daemon has another scheduling policy, the
+// writer is scheduled like other threads.
 type urgency struct {
 	refused bool
 }
@@ -37,7 +37,8 @@ func (u *urgency) raise() (lower func()) {
 		urgent.Nice, urgent.Runtime = urgentNice, uint64(urgentSlice)
 		if err = unix.SchedSetAttr(0, &urgent, 0); err == nil {
 			return func() {
-				// A thread that stayed urgent would serve others: then it stays the writer's.
+				// If this fails, the thread stays locked to the writer: urgent, it must
+				// not serve other goroutines.
 				if unix.SchedSetAttr(0, given, 0) == nil {
 					runtime.UnlockOSThread()
 				}

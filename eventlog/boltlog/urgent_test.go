@@ -12,7 +12,7 @@ import (
 )
 
 // TestUrgentForTheWaitAlone: the writer's thread is urgent while it writes to the
-// journal, and what it was before when it answers.
+// journal, and as before when it answers.
 func TestUrgentForTheWaitAlone(t *testing.T) {
 	before, err := unix.SchedGetAttr(0, 0)
 	if err != nil {
@@ -47,7 +47,7 @@ func TestUrgentForTheWaitAlone(t *testing.T) {
 	}
 }
 
-// TestChosenPolicyIsLeftAlone: who has put the daemon into another class gets that.
+// TestChosenPolicyIsLeftAlone: another scheduling class of the daemon is not changed.
 func TestChosenPolicyIsLeftAlone(t *testing.T) {
 	got := make(chan *unix.SchedAttr, 1)
 	go func() {
@@ -71,7 +71,7 @@ func TestChosenPolicyIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestNotPermitted: without CAP_SYS_NICE the writer is like everybody else.
+// TestNotPermitted: without CAP_SYS_NICE the writer is scheduled like other threads.
 func TestNotPermitted(t *testing.T) {
 	refused := make(chan bool, 1)
 	go func() {

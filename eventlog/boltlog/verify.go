@@ -13,8 +13,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog/internal/boltpages"
 )
 
-// Verify implements eventlog.Reader. It looks at one state of the log, while
-// appends go on.
+// Verify implements eventlog.Reader. It checks one state of the log while
+// appends continue.
 func (r *Reader) Verify(ctx context.Context) (eventlog.Report, error) {
 	const attempts = 100 // the writer has to be quick twice to spoil one
 	for n := 1; ; n++ {
@@ -39,17 +39,17 @@ type verifier struct {
 	decoder recordDecoder
 	report  eventlog.Report
 	steps   int
-	recent  []eventlog.Record // of the journal; the first ones may be in the file, too
+	recent  []eventlog.Record // of the journal; the first ones may also be in the file
 
 	end     eventlog.Sequence        // last record or end of a hole
-	streams map[eventlog.Stream]bool // that were seen; false: it is being removed
+	streams map[eventlog.Stream]bool // seen so far; false: being removed
 }
 
 func (v *verifier) verify(tx *bolt.Tx) error {
 	v.tx = tx
 	sound, err := v.structure()
 	if err != nil || !sound {
-		// The trees cannot be walked with bbolt when their pages are damaged.
+		// bbolt cannot walk trees whose pages are damaged.
 		return err
 	}
 	return v.content()
@@ -101,8 +101,8 @@ func damagedMeta(f *os.File, size int64) error {
 	return errors.Join(other, err)
 }
 
-// records walks the log: each record is whole, none is missing, and the index
-// knows each.
+// records checks that each record is sound and in the index, and that none is
+// missing.
 func (v *verifier) records() error {
 	index, holes := v.tx.Bucket(bucketIndex), holesOf(v.tx)
 	next := eventlog.Sequence(1)
@@ -117,7 +117,7 @@ func (v *verifier) records() error {
 		}
 		next = sequence + 1
 		if hole, ok := holes.at(sequence); ok && hole.first <= sequence {
-			v.damage(eventlog.DamageError{Sequence: sequence, Problem: "it was trimmed, and is there"})
+			v.damage(eventlog.DamageError{Sequence: sequence, Problem: "it was trimmed, but it exists"})
 		}
 		if v.report.First == 0 {
 			v.report.First = sequence
@@ -163,7 +163,7 @@ func (v *verifier) holes() error {
 	})
 }
 
-// bases checks what was left behind of streams, and counts those that have nothing else.
+// bases checks the streams' bases, and counts streams that have nothing else.
 func (v *verifier) bases() error {
 	if v.tx.Bucket(bucketBases) == nil {
 		return nil
@@ -186,8 +186,8 @@ func (v *verifier) bases() error {
 	})
 }
 
-// index walks the streams: no version is missing, and each leads to its
-// record. Damage inside of a record is not repeated here.
+// index checks that no version is missing and that each leads to its record.
+// Damage inside of a record is not reported again.
 func (v *verifier) index() error {
 	records := v.tx.Bucket(bucketRecords)
 	under, _ := trimmedOf(v.tx)
@@ -223,8 +223,7 @@ func (v *verifier) index() error {
 	})
 }
 
-// begin is the first version that a stream has to have. While it is being trimmed that
-// is any.
+// begin is the first version that a stream must have; any while it is being trimmed.
 func (v *verifier) begin(s eventlog.Stream, found eventlog.Version) eventlog.Version {
 	if under, err := trimmedOf(v.tx); err == nil && under.hides(s, found) {
 		return found
@@ -233,8 +232,8 @@ func (v *verifier) begin(s eventlog.Stream, found eventlog.Version) eventlog.Ver
 	return base.Version + 1
 }
 
-// journal counts what is not in the file yet, and finds what is missing in between.
-// Each of these records was checked when it was read or written.
+// journal counts records that are not in the file yet, and reports gaps. The records
+// themselves were checked when they were read or written.
 func (v *verifier) journal() error {
 	last := v.end
 	for _, r := range v.recent {
@@ -260,7 +259,7 @@ func (v *verifier) journal() error {
 	return nil
 }
 
-// signature checks that the trees are those of the transaction.
+// signature checks that the trees belong to the transaction.
 func (v *verifier) signature() error {
 	meta := v.tx.Bucket(bucketMeta)
 	if meta == nil {

@@ -34,8 +34,8 @@ func appendVolatile(t testing.TB, l *Log, s eventlog.Stream, expected eventlog.V
 	return records
 }
 
-// TestVolatileDoesNotWait: the answer to a volatile append comes before the sync, which
-// comes by itself. One that is not volatile waits for it, also behind others.
+// TestVolatileDoesNotWait: a volatile append is answered before the sync, which follows by
+// itself. Any other append waits for it, also after volatile ones.
 func TestVolatileDoesNotWait(t *testing.T) {
 	syncing, goOn := make(chan struct{}), make(chan struct{})
 	d := realDisk
@@ -85,8 +85,8 @@ func TestVolatileDoesNotWait(t *testing.T) {
 	}
 }
 
-// blackout is a log whose machine can lose power at any moment: it knows what the disk
-// has for certain.
+// blackout is a log whose machine can lose power at any moment: it knows what is
+// certainly on the disk.
 type blackout struct {
 	l    *Log
 	path string
@@ -119,7 +119,7 @@ func (b *blackout) open(t *testing.T) {
 	b.last = b.l.Last() // which are on the disk: the journal was synced
 }
 
-// strike lets some pages of what was not synced reach the disk, and opens the log again.
+// strike lets some of the pages that were not synced reach the disk, and reopens the log.
 func (b *blackout) strike(t *testing.T, random *rand.Rand) {
 	t.Helper()
 	b.mu.Lock()
@@ -134,9 +134,9 @@ func (b *blackout) strike(t *testing.T, random *rand.Rand) {
 	b.open(t)
 }
 
-// TestPowerFailureTakesTheEnd: of volatile appends a power failure takes the last ones,
-// all that came behind any that it takes, and none before one that was synced. What it
-// took stays away, and is no damage.
+// TestPowerFailureTakesTheEnd: a power failure loses the last of the volatile appends,
+// with all that came after them, and none before a synced one. What is lost stays lost,
+// and is no damage.
 func TestPowerFailureTakesTheEnd(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -204,8 +204,8 @@ func TestPowerFailureTakesTheEnd(t *testing.T) {
 	}
 }
 
-// TestLostFrameStaysLost: a frame that reached the disk without its predecessor doesn't
-// come back when another one takes that one's place.
+// TestLostFrameStaysLost: a frame that reached the disk without its predecessor does not
+// reappear when another frame replaces that.
 func TestLostFrameStaysLost(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.db")
 	d := realDisk
@@ -237,8 +237,8 @@ func TestLostFrameStaysLost(t *testing.T) {
 	mustAppend(t, again, "s", 2)
 }
 
-// TestSyncedFrameIsDamaged: what was synced and is missing is damage, however much that
-// is volatile came behind it.
+// TestSyncedFrameIsDamaged: a missing synced frame is damage, whatever volatile frames
+// come after it.
 func TestSyncedFrameIsDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.db")
 	l := open(t, Options{Path: path})
@@ -298,8 +298,8 @@ func (d *lossy) sync(f *os.File) error {
 	return syscall.EIO
 }
 
-// TestLateSyncFails: what was answered and then cannot be synced goes to the bbolt file.
-// If that fails as well, it is in memory until it can be written.
+// TestLateSyncFails: acknowledged records that cannot be synced go to the bbolt file. If
+// that fails, too, they stay in memory until they can be written.
 func TestLateSyncFails(t *testing.T) {
 	for _, commits := range []bool{true, false} {
 		t.Run(fmt.Sprintf("commits=%t", commits), func(t *testing.T) {
@@ -361,7 +361,7 @@ func waitForFile(t *testing.T, path string, n int) {
 }
 
 // TestLastingBehindWhatIsLost: a frame that reached the disk without a volatile one before
-// it is no proof that its append is durable: the next daemon will not find it.
+// it does not make its append durable: the next daemon will not find it.
 func TestLastingBehindWhatIsLost(t *testing.T) {
 	var failing atomic.Bool
 	path := filepath.Join(t.TempDir(), "events.db")

@@ -19,11 +19,11 @@ import (
 // writer is the one goroutine that changes the files. It takes all requests
 // that wait and makes them durable together; while that is synced to the
 // disk, the next ones gather. So one sync serves one append when the node is
-// quiet, and hundreds when it is not, and nothing ever waits for company.
+// quiet, and hundreds when it is busy, and no append waits for others to join.
 // If all of them are volatile, the sync comes later.
 //
-// They become durable in the journal. What is in there goes to the bbolt file when
-// the journal is full, or half full and nobody waits, or a checkpoint is saved.
+// They become durable in the journal. Its records go to the bbolt file when the journal
+// is full, or half full while no request waits, or with a checkpoint or a trim.
 type writer struct {
 	queue   *queue.Queue[*request]
 	reader  *Reader // whose files it writes
@@ -83,13 +83,13 @@ func newWriter(l *Log, o Options, d disk) *writer {
 	return w
 }
 
-// openJournal opens the journal to go on with its pass. Without it, appends go to the
+// openJournal opens the journal to continue its pass. Without it, appends go to the
 // bbolt file, which takes longer.
 func (w *writer) openJournal() {
 	f, err := openJournal(journalPath(w.reader.store.opener.path), w.journal.disk.sync)
 	w.degraded.Store(nil)
 	if err != nil {
-		w.log.Warn("event log: its journal cannot be used, so that appends take longer", "cause", err)
+		w.log.Warn("event log: its journal cannot be used, so appends take longer", "cause", err)
 		w.degraded.Store(&eventlog.DegradedError{Cause: fmt.Errorf("its journal cannot be used: %w", err)})
 	}
 	w.journal.file = f
@@ -102,7 +102,7 @@ func (w *writer) run() {
 	defer w.timer.Stop()
 	defer w.late.Stop()
 	if w.journal.file == nil && w.journal.pass != (passID{}) {
-		w.empty() // what cannot be synced there
+		w.empty() // its records cannot be synced there
 	}
 	w.pending.resumeTrim()
 	for {
@@ -129,7 +129,7 @@ func (w *writer) run() {
 	}
 }
 
-// end leaves a bbolt file that needs no journal, or else a journal that is on the disk.
+// end leaves a bbolt file that needs no journal, or else a journal that is synced.
 func (w *writer) end() {
 	if err := w.journal.sync(); err != nil {
 		w.log.Warn("event log: sync its journal", "cause", err)
@@ -144,7 +144,7 @@ func (w *writer) end() {
 	w.closeInOrder()
 }
 
-// sync brings to the disk what the journal has of volatile appends.
+// sync syncs the journal's volatile appends to the disk.
 func (w *writer) sync() {
 	if err := w.journal.sync(); err != nil {
 		w.giveUpJournal(err)
@@ -153,12 +153,12 @@ func (w *writer) sync() {
 }
 
 func (w *writer) giveUpJournal(cause error) {
-	w.log.Warn("event log: its journal is given up, so that appends take longer", "cause", cause)
+	w.log.Warn("event log: its journal is given up, so appends take longer", "cause", cause)
 	w.journal.giveUp(w.log)
 	w.degraded.Store(&eventlog.DegradedError{Cause: fmt.Errorf("its journal was given up: %w", cause)})
 }
 
-// empty brings all that is in the journal to the bbolt file.
+// empty moves the journal's records to the bbolt file.
 func (w *writer) empty() { w.write(&batch{}) }
 
 func (w *writer) serve(requests []*request) {
@@ -191,8 +191,8 @@ func (w *writer) write(b *batch) {
 		if err == nil {
 			return
 		}
-		// One request met damage. The transaction was half done, so it
-		// could not be kept, but the other requests are not to suffer.
+		// One request met damage. The transaction was half done and could not
+		// be kept; the other requests are tried again without it.
 		culprit.records, culprit.err = nil, err
 	}
 }
@@ -216,7 +216,7 @@ func (w *writer) stage(b *batch) {
 	}
 }
 
-// head is the version of a stream, with what the batch has put there so far.
+// head is the version of a stream, including what the batch has appended so far.
 func (w *writer) head(b *batch, s eventlog.Stream) (head eventlog.Version, err error) {
 	if head, known := b.heads[s]; known {
 		return head, nil
@@ -250,8 +250,7 @@ func (w *writer) stamp() stamp {
 	}
 }
 
-// toJournal writes the batch to the journal, if there is room for it and if it is
-// something for a journal.
+// toJournal writes the batch to the journal, if it fits and has nothing but appends.
 func (w *writer) toJournal(b *batch) bool {
 	if len(b.values) == 0 || len(b.changes) > 0 {
 		return false
@@ -277,9 +276,9 @@ func (w *writer) toJournal(b *batch) bool {
 	return true
 }
 
-// toFile writes what the journal has, and the batch, to the bbolt file, and begins
-// another pass of the journal. An error is that of one request, the culprit, and
-// leaves the others to be tried again.
+// toFile writes the journal's records and the batch to the bbolt file, and begins a new
+// pass of the journal. An error belongs to one request, the culprit; the others are to be
+// tried again.
 func (w *writer) toFile(b *batch) (culprit *request, err error) {
 	tx, err := w.begin()
 	if err != nil {
@@ -306,10 +305,10 @@ func (w *writer) toFile(b *batch) (culprit *request, err error) {
 	began := time.Now()
 	err = w.commitTx(tx)
 	if err == nil && pass != (passID{}) {
-		// Both meta pages are to know the pass: without the newer one, the file would
-		// be as it was before all that is now overwritten in the journal.
+		// Both meta pages must know the pass: if the newer one is lost, the file would
+		// depend on frames that are now overwritten in the journal.
 		if err = w.changeMeta(nothing); err != nil {
-			w.suspect = true // the batch is in the file, in which nobody was to look
+			w.suspect = true // the batch is in the file all the same
 		}
 	}
 	w.committing(began)
@@ -324,7 +323,7 @@ func (w *writer) toFile(b *batch) (culprit *request, err error) {
 	return nil, nil
 }
 
-// refuse fails a batch of which nothing is in the bbolt file.
+// refuse fails a batch that is not in the bbolt file.
 func (w *writer) refuse(b *batch, cause error) {
 	w.suspect = w.suspect || errors.Is(cause, eventlog.ErrCorrupt)
 	if b.doubt != nil {
@@ -334,7 +333,7 @@ func (w *writer) refuse(b *batch, cause error) {
 	b.fail(w.fail(cause))
 }
 
-// carry puts what the journal has into a transaction, and its next pass.
+// carry puts the journal's records and its next pass into a transaction.
 func (w *writer) carry(tx *bolt.Tx, pass passID) error {
 	for _, r := range w.reader.recent.all() {
 		value := appendRecord(make([]byte, 0, recordOverhead(&r)+len(r.Payload)), &r)
@@ -357,7 +356,7 @@ func (w *writer) begin() (*bolt.Tx, error) {
 	return w.reader.store.begin(h, true)
 }
 
-// commitTx commits a transaction. If bbolt gives up, nothing is known of it any more.
+// commitTx commits a transaction. If bbolt panics, its state is unknown.
 func (w *writer) commitTx(tx *bolt.Tx) error {
 	h, id := w.reader.store.current(), uint64(tx.ID())
 	err := guard(func() error { return w.commit(tx) })
@@ -370,14 +369,14 @@ func (w *writer) commitTx(tx *bolt.Tx) error {
 	return err
 }
 
-// committing counts a group that is being made durable since a time.
+// committing counts a group commit that began at a time.
 func (w *writer) committing(since time.Time) {
 	w.counters.commits.Add(1)
 	w.counters.committing.Add(int64(time.Since(since)))
 }
 
-// committed makes the batch's records known. This comes before the answers,
-// so that who has an answer finds the records, too.
+// committed publishes the batch's records. This comes before the answers, so that
+// a caller that has its answer finds the records.
 func (w *writer) committed(b *batch) {
 	w.counters.records.Add(uint64(b.next - w.next))
 	for _, r := range b.requests {
@@ -390,8 +389,8 @@ func (w *writer) committed(b *batch) {
 	w.reader.tail.Advance(b.next - 1)
 }
 
-// rollback ends a transaction that was not committed. It does nothing for one
-// that bbolt has already ended.
+// rollback ends a transaction that was not committed. It does nothing if bbolt
+// has already ended it.
 func (w *writer) rollback(tx *bolt.Tx) {
 	err := guard(tx.Rollback)
 	if err != nil && !errors.Is(err, bolterrors.ErrTxClosed) {

@@ -123,7 +123,7 @@ func testWrongVersion(t *testing.T, m Maker) {
 	put(t, l, "s", 2, entry(2))
 }
 
-// testRace lets many expect the same version of one stream at the same time.
+// testRace has many writers expect the same version of a stream at once.
 func testRace(t *testing.T, m Maker) {
 	l := m.open(t)
 	const writers, rounds = 8, 20
@@ -153,8 +153,8 @@ func testRace(t *testing.T, m Maker) {
 	}
 }
 
-// testOrderOfAnswers mixes appends that succeed with ones that are refused at
-// each stage: none overtakes another, also not within one stream.
+// testOrderOfAnswers mixes successful appends with ones that are refused at each
+// stage: none overtakes another, not even within one stream.
 func testOrderOfAnswers(t *testing.T, m Maker) {
 	l := m.open(t)
 	const n = 300
@@ -227,8 +227,8 @@ func testConcurrency(t *testing.T, m Maker) {
 	checkNumbers(t, collect(t, l.Read(t.Context(), 1)), writers*each)
 }
 
-// checkNumbers checks that records are a whole log: neither sequences nor
-// versions have gaps.
+// checkNumbers checks that records are a complete log: sequences and versions
+// have no gaps.
 func checkNumbers(t testing.TB, records []eventlog.Record, want int) {
 	t.Helper()
 	if len(records) != want {
@@ -347,7 +347,7 @@ func testAppendContext(t *testing.T, m Maker) {
 			cancel()
 		}()
 		_, err := l.Append(ctx, eventlog.Append{Stream: "s", Expected: v, Entries: []eventlog.Entry{entry(i)}})
-		// This one comes behind the other, so that one is decided now.
+		// This one comes after the other, which is therefore decided now.
 		put(t, l, "fence", eventlog.Version(i), entry(i))
 		there := len(collect(t, l.ReadStream(t.Context(), "s", v+1))) == 1
 		switch {

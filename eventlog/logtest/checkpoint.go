@@ -34,7 +34,7 @@ func (s savedPairs) with(d eventlog.Delta) savedPairs {
 	return after
 }
 
-// load reads a checkpoint, which must be there and whole.
+// load reads a checkpoint, which must exist and be sound.
 func load(t testing.TB, l eventlog.Reader, name string) savedPairs {
 	t.Helper()
 	saved, found, err := l.LoadCheckpoint(t.Context(), name)
@@ -131,7 +131,7 @@ func testStaleCheckpoint(t *testing.T, m Maker) {
 	}
 }
 
-// testLargeCheckpoint makes changes that no log writes in one piece, of each kind.
+// testLargeCheckpoint makes changes of each kind that no log writes in one piece.
 func testLargeCheckpoint(t *testing.T, m Maker) {
 	l := m.open(t)
 	fill(t, l, 9, "s")
@@ -196,7 +196,7 @@ func testBadDeltas(t *testing.T, m Maker) {
 	}
 }
 
-// testAppendsWhileSaving reads and appends while large changes are made.
+// testAppendsWhileSaving reads and appends during large changes.
 func testAppendsWhileSaving(t *testing.T, m Maker) {
 	l := m.open(t)
 	put(t, l, "s", 0, entry(0))
@@ -235,7 +235,7 @@ func testAppendsWhileSaving(t *testing.T, m Maker) {
 	}
 }
 
-// checkOneRound reads a checkpoint that is being saved: all pairs are of one saving.
+// checkOneRound reads a checkpoint that is being saved: all pairs belong to one saving.
 func checkOneRound(t *testing.T, l eventlog.Log, want int) {
 	t.Helper()
 	saved, found, err := l.LoadCheckpoint(t.Context(), "x")

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Clock is a clock that ticks once each time it is looked at, so that a test
-// knows every time that is in a log.
+// Clock is a clock that ticks once each time it is read, so that a test knows
+// every time in a log.
 type Clock struct {
 	mu    sync.Mutex
 	ticks int64
@@ -15,8 +15,8 @@ type Clock struct {
 // NewClock returns a clock at its start.
 func NewClock() *Clock { return &Clock{} }
 
-// start is when the clock's wall time begins: in summer, and not in UTC, to
-// catch those who keep the zone.
+// start is when the clock's wall time begins: in summer and not in UTC, to
+// catch logs that keep the zone.
 var start = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.FixedZone("test", 7200))
 
 // Now returns the wall time and ticks.

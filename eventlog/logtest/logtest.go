@@ -12,8 +12,8 @@ import (
 
 // Maker makes the logs under test.
 type Maker struct {
-	// New returns an empty log. It arranges for its cleanup, but the tests
-	// close it, too.
+	// New returns an empty log and arranges for its cleanup; tests may close
+	// it before.
 	New func(t testing.TB, c eventlog.Clock) eventlog.Log
 
 	// Reopen closes the log and opens it again, as a restart does.
@@ -47,20 +47,20 @@ func Run(t *testing.T, m Maker) {
 		"an append obeys its context":                 testAppendContext,
 		"a subscriber gets everything, from anywhere": testSubscribe,
 		"subscribers join while writers write":        testSubscribeConcurrently,
-		"a slow subscriber stops nobody":              testSlowSubscriber,
+		"a slow subscriber does not stop others":      testSlowSubscriber,
 		"a subscription ends with its context":        testSubscribeContext,
 		"checkpoints are kept and changed":            testCheckpoints,
-		"a checkpoint that nobody expects is refused": testStaleCheckpoint,
-		"large changes of a checkpoint are whole":     testLargeCheckpoint,
+		"a delta on another checkpoint is refused":    testStaleCheckpoint,
+		"large changes of a checkpoint are atomic":    testLargeCheckpoint,
 		"bad deltas are refused":                      testBadDeltas,
 		"appends go on while a checkpoint is saved":   testAppendsWhileSaving,
 		"a stream that ended is dropped":              testTrimWhole,
 		"everything is dropped":                       testTrimAll,
 		"a stream begins at a base":                   testTrimPrefix,
 		"bad trims are refused":                       testBadTrims,
-		"trims disturb nobody":                        testTrimWhileInUse,
+		"trims do not disturb others":                 testTrimWhileInUse,
 		"streams are listed by prefix":                testStreams,
-		"a backup is whole":                           testBackup,
+		"a backup is complete":                        testBackup,
 		"closing ends everything, twice":              testClose,
 		"closing writes what waits":                   testCloseDrains,
 		"everything is there after a restart":         testReopen,
@@ -80,7 +80,7 @@ func (m Maker) open(t testing.TB) eventlog.Log {
 	return m.New(t, NewClock())
 }
 
-// entry returns an entry that can be told from others.
+// entry returns an entry that differs from others.
 func entry(n int) eventlog.Entry {
 	return eventlog.Entry{Type: "test.Happened", Schema: 1, Payload: fmt.Appendf(nil, "payload %d", n)}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// model is what a log is: a list of records, without those that were trimmed, what was
-// left behind of them, and a map of checkpoints.
+// model is a simple log: a list of records, without those that were trimmed, the bases,
+// and a map of checkpoints.
 type model struct {
 	last        eventlog.Sequence
 	bases       map[eventlog.Stream]eventlog.Base

@@ -173,8 +173,8 @@ func testSubscribeConcurrently(t *testing.T, m Maker) {
 	wg.Wait()
 }
 
-// testSlowSubscriber has a subscriber that stands still: appends go on, and
-// it misses nothing.
+// testSlowSubscriber has a subscriber that pauses: appends continue, and it
+// misses nothing.
 func testSlowSubscriber(t *testing.T, m Maker) {
 	l := m.open(t)
 	put(t, l, "s", 0, entry(0))

@@ -59,7 +59,7 @@ func testTrimWhole(t *testing.T, m Maker) {
 	check(l, "trimmed")
 	l = m.Reopen(t, l, NewClock())
 	check(l, "after a restart")
-	// From within the hole, and live.
+	// From inside the hole, and live.
 	next, stop := iter.Pull2(l.Subscribe(timeout(t), 89))
 	defer stop()
 	if r, err, _ := next(); err != nil || r.Sequence != 90 {
@@ -174,7 +174,7 @@ func testBadTrims(t *testing.T, m Maker) {
 	}
 }
 
-// testTrimWhileInUse trims while others append and read: nobody sees damage.
+// testTrimWhileInUse trims during appends and reads: no reader sees damage.
 func testTrimWhileInUse(t *testing.T, m Maker) {
 	l := m.open(t)
 	fill(t, l, 900, "old", "node")

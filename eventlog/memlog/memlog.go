@@ -24,7 +24,7 @@ type Options struct {
 type Log struct {
 	options Options
 	tail    tail.Tail
-	jobs    *queue.Queue[func()] // for the goroutine that plays the writer
+	jobs    *queue.Queue[func()] // for the writer's goroutine
 	ended   chan struct{}        // closed when that goroutine is over
 	close   func()               // once
 
@@ -41,8 +41,8 @@ type state struct {
 	streams     map[eventlog.Stream][]eventlog.Sequence // behind the base
 	bases       map[eventlog.Stream]eventlog.Base
 	checkpoints map[string]checkpoint
-	// volatile says for each append since the last one that lasts how many records
-	// were there before.
+	// volatile has, for each volatile append since the last other one, the number of
+	// records before it.
 	volatile []int
 }
 
@@ -70,14 +70,15 @@ func Reopen(l *Log, o Options) *Log {
 	return start(o, l.state)
 }
 
-// Volatile returns how many appends a power failure could take away.
+// Volatile returns how many appends a power failure could lose.
 func (l *Log) Volatile() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.state.volatile)
 }
 
-// PowerFailure is Reopen after one that took the last so many volatile appends away.
+// PowerFailure is Reopen after a power failure that lost the given number of volatile
+// appends.
 func PowerFailure(l *Log, o Options, lost int) *Log {
 	_ = l.Close() // it cannot fail
 	l.mu.Lock()
@@ -111,7 +112,7 @@ func start(o Options, s state) *Log {
 	return l
 }
 
-// run is the goroutine that plays the writer.
+// run is the writer's goroutine.
 func (l *Log) run() {
 	defer close(l.ended)
 	for range l.jobs.Ready() {
@@ -352,7 +353,7 @@ func (l *Log) LoadCheckpoint(ctx context.Context, name string) (eventlog.Saved, 
 	}}, true, nil
 }
 
-// copyOf returns a copy that is not nil, as if it had been read from a disk.
+// copyOf returns a copy that is not nil, as after a read from a disk.
 func copyOf(b []byte) []byte { return append([]byte{}, b...) }
 
 // Verify implements eventlog.Reader. Memory isn't damaged.

@@ -6,8 +6,8 @@ import (
 	"io"
 )
 
-// Fault is a page that is not what it must be. What hangs on it was not
-// looked at.
+// Fault is a page that is not what it must be. The pages below it were not
+// checked.
 type Fault struct {
 	Page    uint64
 	Bucket  string // the bucket whose tree the page belongs to; "" for the list of buckets
@@ -27,8 +27,8 @@ const (
 	maxFaults = 1000 // the rest is only more of the same
 )
 
-// Check walks all trees that hang on a meta page of a file with size bytes.
-// It reads every page that is in use once and nothing else.
+// Check walks all trees below a meta page of a file with size bytes. It reads
+// every page in use once and nothing else.
 func Check(r io.ReaderAt, size int64, m Meta) []Fault {
 	c := &checker{r: r, pageSize: m.PageSize, pages: min(m.Pages, uint64(size)/uint64(m.PageSize))}
 	c.seen = make([]uint64, c.pages/64+1)
@@ -156,7 +156,7 @@ func (c *checker) inlineBucket(page []byte, s span) error {
 	return nil
 }
 
-// load reads a page and its overflow, and notes that they are in use.
+// load reads a page and its overflow, and marks them as used.
 func (c *checker) load(id uint64, depth int) ([]byte, error) {
 	if id < 2 || id >= c.pages {
 		return nil, fmt.Errorf("its parent names it, but pages go from 2 to %d", c.pages-1)

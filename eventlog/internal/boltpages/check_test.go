@@ -14,8 +14,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// makeFile writes a bbolt file as the event log's are: some buckets with
-// values, small enough to be inline or large enough for branches and overflow.
+// makeFile writes a bbolt file like the event log's: buckets with values, small
+// enough to be inline or large enough for branches and overflow.
 func makeFile(t testing.TB, rows int) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file.db")
@@ -119,7 +119,7 @@ func (v *victim) setMeta(b []byte, at int, value uint64) {
 	order.PutUint64(m[56:], sum.Sum64())
 }
 
-// damage is one thing that is wrong, and the words that tell the reader which.
+// damage is one fault, and the words that identify it in the report.
 type damage struct {
 	do   func(b []byte)
 	want string
@@ -215,9 +215,9 @@ func TestMeta(t *testing.T) {
 	}
 }
 
-// FuzzCheck is the promise of this package: no bytes make it fail, and when it
+// FuzzCheck tests the promise of this package: no bytes make it panic, and when it
 // finds no fault, bbolt can open the file, walk all of it, and write to it.
-// If that isn't true, bbolt's panic ends the test.
+// Otherwise bbolt's panic ends the test.
 func FuzzCheck(f *testing.F) {
 	original := makeFile(f, 40)
 	f.Add(uint32(0), byte(0), uint32(0), uint32(0))

@@ -42,7 +42,7 @@ func (m Meta) Freelist(r io.ReaderAt, size int64) ([]byte, error) {
 	return b, nil
 }
 
-// freelist checks that the list has free pages only. All trees were walked before.
+// freelist checks that the list has free pages only. All trees must be walked before.
 func (c *checker) freelist(id uint64) error {
 	b, err := c.load(id, 0)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 //
 //	id uint64, flags uint16, count uint16, overflow uint32
 //
-// and a meta page goes on with
+// and a meta page continues with
 //
 //	magic, version, pageSize, flags uint32
 //	root (page uint64, sequence uint64)
@@ -77,9 +77,8 @@ func ReadMeta(r io.ReaderAt, size int64) (newest Meta, other error, err error) {
 // ErrOverwritten means that the meta page of a transaction is gone.
 var ErrOverwritten = errors.New("the meta page was overwritten")
 
-// ReadMetaOf returns the meta page of the given transaction. It is there as
-// long as at most one transaction was committed after it; then it is an
-// ErrOverwritten.
+// ReadMetaOf returns the meta page of the given transaction. After a second
+// later commit it is gone: ErrOverwritten.
 func ReadMetaOf(r io.ReaderAt, size int64, txid uint64) (Meta, error) {
 	newest, _, err := ReadMeta(r, size)
 	if err != nil {

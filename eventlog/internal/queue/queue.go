@@ -1,5 +1,5 @@
-// Package queue is the line of requests before a log's writer: anyone puts,
-// without ever waiting; one goroutine takes, as many as there are.
+// Package queue is the queue of requests for a log's writer: any goroutine puts,
+// without waiting; one goroutine takes all that are queued.
 package queue
 
 import (
@@ -13,7 +13,7 @@ var (
 	ErrFull   = errors.New("the queue is full")
 )
 
-// Queue is a first-in-first-out line of sized items. Make it with New.
+// Queue is a first-in-first-out queue of sized items. Make it with New.
 type Queue[T any] struct {
 	limit int // bytes
 	ready chan struct{}
@@ -51,8 +51,8 @@ func (q *Queue[T]) Put(item T, bytes int) error {
 	return nil
 }
 
-// Ready returns a channel from which one can receive when Take may have
-// something to give, or the queue was closed.
+// Ready returns a channel that is ready when the queue may have items, or was
+// closed.
 func (q *Queue[T]) Ready() <-chan struct{} { return q.ready }
 
 // Take removes and returns the oldest items: at most max of them, with at

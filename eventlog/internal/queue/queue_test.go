@@ -62,8 +62,8 @@ func TestCloseLetsTheRestBeTaken(t *testing.T) {
 	}
 }
 
-// TestReadyMissesNothing: a taker that only looks when Ready says so gets
-// everything, and learns of the close.
+// TestReadyMissesNothing: a taker that only waits for Ready gets everything, and
+// learns of the close.
 func TestReadyMissesNothing(t *testing.T) {
 	q := New[int](1 << 20)
 	const putters, each = 4, 1000

@@ -1,6 +1,6 @@
-// Package tail holds the position of a log's newest record and wakes those
-// who wait for a newer one. It is the only thing that a log's writer and its
-// subscribers share, which is why a slow subscriber cannot slow the writer.
+// Package tail holds the position of a log's newest record and wakes waiters for
+// newer ones. It is all that a log's writer and its subscribers share, so a slow
+// subscriber cannot slow the writer.
 package tail
 
 import (
@@ -16,7 +16,7 @@ type Tail struct {
 	mu    sync.Mutex
 	last  eventlog.Sequence
 	ended error         // why the log ended, if it did
-	moved chan struct{} // closed when last or ended change; nil if nobody waits
+	moved chan struct{} // closed when last or ended change; nil without waiters
 }
 
 // Last returns the newest record's sequence.
@@ -54,7 +54,7 @@ func (t *Tail) Ended() error {
 }
 
 // Wait returns nil as soon as there is a record beyond the given one, or the
-// reason why there will be none: the context's error, or End's.
+// reason why there will be none: the error of the context or of End.
 func (t *Tail) Wait(ctx context.Context, beyond eventlog.Sequence) error {
 	for {
 		moved, err := t.watch(beyond)
