@@ -68,10 +68,13 @@ func containerUser(u container.User) *runtimeapi.ContainerUser {
 	return &runtimeapi.ContainerUser{Linux: user}
 }
 
+// signalSigns spells the signs of real-time signals as the CRI does. It is costly to make.
+var signalSigns = strings.NewReplacer("+", "PLUS", "-", "MINUS")
+
 // shownSignal is a stop signal in the CRI's enumeration; images also write "quit" and
 // "SIGRTMIN+3". A signal that the CRI does not name is shown as the default.
 func shownSignal(name string) runtimeapi.Signal {
-	name = strings.NewReplacer("+", "PLUS", "-", "MINUS").Replace(strings.ToUpper(name))
+	name = signalSigns.Replace(strings.ToUpper(name))
 	if !strings.HasPrefix(name, "SIG") {
 		name = "SIG" + name
 	}
