@@ -21,18 +21,18 @@ import (
 )
 
 const (
-	// maxIndexSize bounds a layout's index.json, in bytes; a registry's index is
-	// bounded to the same by the image library.
+	// maxIndexSize bounds a layout's index.json, in bytes; the image library has the same
+	// bound for a registry's index.
 	maxIndexSize = 4 << 20
 	// maxArchived bounds the images of an archive.
 	maxArchived = 256
 	// maxEntries bounds the files of an archive.
 	maxEntries = 100_000
 
-	// containerdName is where containerd and Docker put the full name of an image
-	// into an index, when the annotation of the specification has the tag alone.
+	// containerdName is the annotation in an index in which containerd and Docker put an
+	// image's full name; the one of the specification has only the tag.
 	containerdName = "io.containerd.image.name"
-	// localRegistry completes names that have no registry, as builds do.
+	// localRegistry completes names without a registry, as builds do.
 	localRegistry = "localhost"
 )
 
@@ -45,11 +45,10 @@ type archive struct {
 // archived is an image in an archive.
 type archived struct {
 	source imagetypes.ImageReference
-	names  []reference.Named // that the archive gives it
+	names  []reference.Named // in the archive
 }
 
-// openArchive lists the images that are meant by a place. The caller must close the
-// archive.
+// openArchive lists the images of a place. The caller must close the archive.
 func (j *job) openArchive(where place) (archive, error) {
 	var (
 		opened archive
@@ -75,8 +74,7 @@ func (j *job) openArchive(where place) (archive, error) {
 	return opened, nil
 }
 
-// openLayout opens a directory of the OCI image layout. Symbolic links that lead out
-// of it are not followed.
+// openLayout opens a directory with the OCI image layout. It follows no links out of it.
 func openLayout(where place) (archive, error) {
 	root, err := os.OpenRoot(where.path)
 	if err != nil {
@@ -103,8 +101,8 @@ func openLayout(where place) (archive, error) {
 	return archive{images: images, close: func() { _ = root.Close() }}, nil // nothing was written
 }
 
-// openLayoutArchive opens a tar file with an OCI image layout. The library unpacks
-// it into the temporary directory, so that it is looked through first.
+// openLayoutArchive opens a tar file with an OCI image layout. It is checked first, as the
+// library unpacks it into the temporary directory.
 func openLayoutArchive(where place) (archive, error) {
 	var index *imagespec.Index
 	err := walkArchive(where.path, func(header *tar.Header, content io.Reader) error {
@@ -128,7 +126,7 @@ func openLayoutArchive(where place) (archive, error) {
 		return archive{}, fmt.Errorf("%w: it has no %s", ErrInvalidImage, imagespec.ImageIndexFile)
 	}
 	images, err := entries(*index, where, func(i int) (imagetypes.ImageReference, error) {
-		// Of this transport, entries without a name cannot be told from others.
+		// This transport cannot address entries without a name.
 		return ociarchive.NewReference(where.path, index.Manifests[i].Annotations[imagespec.AnnotationRefName])
 	})
 	return archive{images: images, close: func() {}}, err
@@ -136,7 +134,7 @@ func openLayoutArchive(where place) (archive, error) {
 
 // openDockerArchive opens a tar file as "docker save" makes it.
 func (j *job) openDockerArchive(where place) (archive, error) {
-	// Links are no danger: nothing is unpacked, and they are followed in the archive.
+	// Links are harmless: nothing is unpacked, and they are resolved within the archive.
 	if err := walkArchive(where.path, func(*tar.Header, io.Reader) error { return nil }); err != nil {
 		return archive{}, err
 	}
@@ -174,8 +172,8 @@ func (j *job) openDockerArchive(where place) (archive, error) {
 	return opened, nil
 }
 
-// walkArchive looks through a tar file, compressed or not. Names that lead out of it
-// are refused.
+// walkArchive reads through a tar file, compressed or not, and refuses names that lead out
+// of it.
 func walkArchive(path string, visit func(*tar.Header, io.Reader) error) (err error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -196,7 +194,7 @@ func walkArchive(path string, visit func(*tar.Header, io.Reader) error) (err err
 	defer func() { err = errors.Join(err, content.Close()) }()
 	var stream io.Reader = content
 	if !compressed {
-		// A file can be skipped through; the decompressor's reader cannot.
+		// A file can seek; the decompressor's reader cannot.
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
@@ -236,8 +234,7 @@ func readIndex(content io.Reader) (imagespec.Index, error) {
 	return index, nil
 }
 
-// entries lists the images of an index that a place means. Two entries with one
-// digest are one image.
+// entries lists a place's images in an index. Two entries with one digest are one image.
 func entries(index imagespec.Index, where place, ref func(i int) (imagetypes.ImageReference, error)) ([]archived, error) {
 	var images []archived
 	at := map[digest.Digest]int{}

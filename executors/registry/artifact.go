@@ -33,16 +33,16 @@ type ArtifactRequest struct {
 	Credentials Credentials
 }
 
-// Artifact is a pulled artifact: what a registry has that is no image, and that a pod can
-// mount as an image volume. Its blobs are files, each with the name that it is given in
-// the manifest. It is a shared snapshot: do not change what it points to.
+// Artifact is a pulled artifact, which is no image, and which a pod can mount as an image
+// volume. Its blobs are files with names from the manifest. It is a shared snapshot: do not
+// change what it points to.
 type Artifact struct {
-	// Names are the full names under which it was pulled, sorted. A tag that has moved on
-	// to another artifact is replaced by the name with this one's digest.
+	// Names are the full names under which it was pulled, sorted. A tag that has moved to
+	// another artifact is replaced by the name with this one's digest.
 	Names []string `json:"names"`
-	// Digest is its manifest's, and its identity.
+	// Digest is that of its manifest, and its identity.
 	Digest string `json:"digest"`
-	// Type is the media type that it calls itself; may be empty.
+	// Type is its own media type; may be empty.
 	Type string `json:"type"`
 	// Files are sorted by name.
 	Files []ArtifactFile `json:"files"`
@@ -59,8 +59,7 @@ type ArtifactFile struct {
 	Size      int64  `json:"size"` // in bytes
 }
 
-// ID is the artifact's digest without its algorithm, which is what ids of images look
-// like.
+// ID is the artifact's digest without its algorithm, like an image's id.
 func (a Artifact) ID() string {
 	_, id, _ := strings.Cut(a.Digest, ":")
 	return id
@@ -92,8 +91,8 @@ func (a Artifact) Size() uint64 {
 	return size
 }
 
-// namesMeant gives those of its names that a user's full name stands for: itself, or if
-// it has the digest, all in its repository.
+// namesMeant returns those of its names that a user's full name stands for: itself, or for
+// a name with the digest, all in its repository.
 func (a Artifact) namesMeant(meant reference.Named) []string {
 	digested, ok := meant.(reference.Digested)
 	return slices.DeleteFunc(slices.Clone(a.Names), func(name string) bool {
@@ -105,10 +104,9 @@ func (a Artifact) namesMeant(meant reference.Named) []string {
 	})
 }
 
-// PullArtifact fetches an artifact, of which the signature policy must accept the
-// manifest as it must an image's. For an image the error is of the kind
-// ErrInvalidImage; Pull tells artifacts with ErrArtifact, unless it is to pull them
-// too. What was pulled before is not fetched again.
+// PullArtifact fetches an artifact. The signature policy must accept its manifest, as an
+// image's. For an image the error is ErrInvalidImage; Pull's error for artifacts is
+// ErrArtifact, unless it may pull them. An artifact that is here is not fetched again.
 func (p *Puller) PullArtifact(ctx context.Context, request ArtifactRequest) (Artifact, error) {
 	j, err := p.begin(jobRequest{
 		op: "pull artifact", subject: request.Ref, ref: request.Ref, namespace: request.Namespace, credentials: request.Credentials,
@@ -132,7 +130,7 @@ func (p *Puller) PullArtifact(ctx context.Context, request ArtifactRequest) (Art
 	return artifact, nil
 }
 
-// pullArtifact fetches an artifact of which the full name is known.
+// pullArtifact fetches an artifact whose full name is known.
 func (j *job) pullArtifact(ctx context.Context, name reference.Named) (artifact Artifact, err error) {
 	err = j.fromSources(ctx, name, func(system *imagetypes.SystemContext) error {
 		w := watch(ctx, j.p.options.StallTimeout)
@@ -178,7 +176,7 @@ func (j *job) judge(ctx context.Context, t transfer, unparsed imagetypes.Unparse
 	}
 	allowed, err := judge.IsRunningImageAllowed(ctx, unparsed)
 	if destroyErr := judge.Destroy(); destroyErr != nil {
-		j.p.log.Warn("a signature policy could not be put away", "error", destroyErr)
+		j.p.log.Warn("a signature policy could not be released", "error", destroyErr)
 	}
 	if !allowed || err != nil {
 		return j.explain(ctx, t, copyFailure{cause: fmt.Errorf("%s%w", rejected, err)})
@@ -186,8 +184,8 @@ func (j *job) judge(ctx context.Context, t transfer, unparsed imagetypes.Unparse
 	return nil
 }
 
-// parseArtifact reads a manifest, and gives each blob the name of its file: its title,
-// or without one its digest.
+// parseArtifact reads a manifest, and names each blob's file: by its title, or else by its
+// digest.
 func parseArtifact(content []byte, mime string) (Artifact, error) {
 	var parsed imagespec.Manifest
 	if mime != imagespec.MediaTypeImageManifest {
@@ -227,7 +225,7 @@ func parseArtifact(content []byte, mime string) (Artifact, error) {
 	return artifact, nil
 }
 
-// download says what to fetch, and under which name it is to be known.
+// download says what to fetch, and under which name.
 type download struct {
 	name   reference.Named
 	source imagetypes.ImageSource
@@ -260,7 +258,7 @@ func (p *Puller) makeArtifact(ctx *watched, artifact Artifact, from download) (_
 	return p.artifacts.put(ctx, making, artifact, from.name)
 }
 
-// fetchFile writes a blob to a file, which stays only if it is what it should be.
+// fetchFile writes a blob to a file, which is removed unless size and digest are right.
 func fetchFile(ctx *watched, root *os.Root, file ArtifactFile, source imagetypes.ImageSource) (err error) {
 	blob, _, err := source.GetBlob(ctx, imagetypes.BlobInfo{Digest: digest.Digest(file.Digest), Size: file.Size}, none.NoCache)
 	if err != nil {

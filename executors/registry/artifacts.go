@@ -25,15 +25,15 @@ import (
 //	artifacts/DIGEST/files/NAME      its files, read-only
 //	artifacts/making-*               unfinished, or being removed
 //
-// An artifact that is there is complete: it is made aside and renamed. Nobody else
-// writes there, so what was read of it once is known: the kubelet lists images often.
+// Artifacts are complete: they are made aside and renamed. Nobody else writes there, so
+// each is read only once: the kubelet lists images often.
 type artifactStore struct {
 	dir string
 	log *slog.Logger
-	// known are the artifacts by digest, nil until they were read. What it points to is
-	// never changed.
+	// known are the artifacts by digest, nil until they are read. It is replaced, never
+	// changed.
 	known atomic.Pointer[[]Artifact]
-	// changing is held by the one who reads all records, or changes some.
+	// changing is held while all records are read, or some are changed.
 	changing *semaphore.Weighted
 }
 
@@ -42,15 +42,14 @@ const (
 	artifactRecord = "artifact.json"
 	artifactFiles  = "files"
 	makingPrefix   = "making-"
-	// maxRecordSize bounds what is read of a record, in bytes: a thousand files, with
-	// names as long as a path can be.
+	// maxRecordSize bounds a record, in bytes: a thousand files with the longest names.
 	maxRecordSize = 8 << 20
 )
 
 var (
-	// artifactID is the digest of an artifact's manifest, as the CRI's ids of images.
+	// artifactID is the digest of an artifact's manifest, like the CRI's image ids.
 	artifactID = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	// partOfID is what is accepted as the beginning of an id, as for images.
+	// partOfID is what is accepted as an id prefix, as for images.
 	partOfID = regexp.MustCompile(`^[0-9a-f]{3,63}$`)
 )
 
@@ -74,7 +73,7 @@ func (s *artifactStore) removeUnfinished() error {
 	return nil
 }
 
-// list gives the artifacts by digest. Only the first call reads them.
+// list returns the artifacts by digest. Only the first call reads the disk.
 func (s *artifactStore) list(ctx context.Context) ([]Artifact, error) {
 	if known := s.known.Load(); known != nil {
 		return slices.Clone(*known), nil
@@ -103,7 +102,7 @@ func (s *artifactStore) all() ([]Artifact, error) {
 		}
 		artifact, err := s.read(strings.Replace(entry.Name(), "-", ":", 1))
 		if err != nil {
-			// One must not hide the others. A pull of it makes it anew.
+			// One must not hide the others. The next pull replaces it.
 			s.log.Warn("an artifact cannot be read", "artifact", entry.Name(), "error", err)
 			continue
 		}
@@ -113,13 +112,13 @@ func (s *artifactStore) all() ([]Artifact, error) {
 	return all, nil
 }
 
-// publish is for a holder of changing, who gives all away.
+// publish is for a holder of changing, who must not change all any more.
 func (s *artifactStore) publish(all []Artifact) {
 	slices.SortFunc(all, func(a, b Artifact) int { return strings.Compare(a.Digest, b.Digest) })
 	s.known.Store(&all)
 }
 
-// place is where an artifact is, or is to be.
+// place is an artifact's directory, which need not exist.
 func (s *artifactStore) place(id string) (string, error) {
 	parsed, err := digest.Parse(id)
 	if err != nil {
@@ -151,13 +150,13 @@ func (s *artifactStore) read(id string) (Artifact, error) {
 		return Artifact{}, fmt.Errorf("parse its record: %w", err)
 	}
 	if artifact.Digest != id {
-		return Artifact{}, fmt.Errorf("its record is of %q", artifact.Digest)
+		return Artifact{}, fmt.Errorf("its record is for %q", artifact.Digest)
 	}
 	artifact.Path = filepath.Join(dir, artifactFiles)
 	return artifact, nil
 }
 
-// write writes an artifact's record into a directory, wholly or not at all.
+// write writes an artifact's record into a directory, atomically.
 func (s *artifactStore) write(dir string, artifact Artifact) error {
 	content, err := json.Marshal(artifact)
 	if err != nil {
@@ -177,8 +176,8 @@ func (s *artifactStore) write(dir string, artifact Artifact) error {
 	return err
 }
 
-// put records an artifact under another name. If it isn't there it is in the directory
-// making, complete but for its record. A tag means one artifact, so others lose it.
+// put records an artifact under another name. A new one is in the directory making,
+// complete but for its record. A tag means one artifact, so others lose it.
 func (s *artifactStore) put(ctx context.Context, making string, artifact Artifact, name reference.Named) (Artifact, error) {
 	dir, err := s.place(artifact.Digest)
 	if err != nil {
@@ -192,8 +191,8 @@ func (s *artifactStore) put(ctx context.Context, making string, artifact Artifac
 	if err != nil {
 		return Artifact{}, err
 	}
-	// In this order a crash in between leaves nobody with the tag, and the pull, which
-	// is repeated then, gives it.
+	// In this order a crash in between leaves no artifact with the tag, until the pull is
+	// repeated.
 	if all, err = s.without(all, name, artifact.Digest); err != nil {
 		return Artifact{}, err
 	}
@@ -216,7 +215,7 @@ func (s *artifactStore) put(ctx context.Context, making string, artifact Artifac
 	return artifact, nil
 }
 
-// bring moves an artifact to its place, where there may be one that cannot be read.
+// bring moves an artifact to its place, and replaces an unreadable one.
 func (s *artifactStore) bring(making, dir string, artifact Artifact) error {
 	if err := s.write(making, artifact); err != nil {
 		return err
@@ -227,7 +226,7 @@ func (s *artifactStore) bring(making, dir string, artifact Artifact) error {
 	return os.Rename(making, dir)
 }
 
-// discard removes an artifact's directory. Renamed first, it is never there in part.
+// discard removes an artifact's directory, renamed first, so that none is ever partial.
 func (s *artifactStore) discard(dir string) error {
 	gone := filepath.Join(s.dir, makingPrefix+filepath.Base(dir))
 	if err := os.Rename(dir, gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -237,7 +236,7 @@ func (s *artifactStore) discard(dir string) error {
 }
 
 // without takes a tag from all artifacts but one, whose digest may be empty. They keep
-// being known by their digests. What has changed is published.
+// their digests as names. Changes are published.
 func (s *artifactStore) without(all []Artifact, tag reference.Named, but string) ([]Artifact, error) {
 	if _, tagged := tag.(reference.Tagged); !tagged {
 		return all, nil
@@ -278,8 +277,7 @@ func (s *artifactStore) untag(ctx context.Context, tag reference.Named) error {
 	return err
 }
 
-// drop takes names from an artifact, and removes it with the last of them. Before that
-// it asks whether it may.
+// drop takes names from an artifact, and removes it with the last of them, if may agrees.
 func (s *artifactStore) drop(ctx context.Context, id string, names []string, may func(Artifact) error) error {
 	if err := s.changing.Acquire(ctx, 1); err != nil {
 		return err
@@ -323,10 +321,9 @@ func withoutNames(names, dropped []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(dropped, name) })
 }
 
-// Artifacts lists the artifacts that are there, by digest. Only the first call reads
-// the disk.
+// Artifacts lists all artifacts, by digest. Only the first call reads the disk.
 func (p *Puller) Artifacts() ([]Artifact, error) {
-	// What may have to be waited for are writes of small files.
+	// The wait is for writes of small files at most.
 	all, err := p.artifacts.list(context.Background())
 	if err != nil {
 		return nil, fmt.Errorf("list artifacts: %w", err)
@@ -334,16 +331,16 @@ func (p *Puller) Artifacts() ([]Artifact, error) {
 	return all, nil
 }
 
-// ResolveArtifact finds the artifact that a user means, as storage.Images.Resolve finds
-// an image: by its id, with or without "sha256:"; by a name; by the beginning of an id.
-// The error is ErrNotFound or ErrInvalidReference.
+// ResolveArtifact finds the artifact that a user means, as storage.Images.Resolve finds an
+// image: by its id, with or without "sha256:"; by a name; by an id prefix. The error is
+// ErrNotFound or ErrInvalidReference.
 func (p *Puller) ResolveArtifact(ref string) (Artifact, error) {
 	artifact, _, err := p.resolveArtifact(ref)
 	return artifact, err
 }
 
-// resolveArtifact gives also those of its names that are meant: all, if it is meant by
-// its id.
+// resolveArtifact also returns those of its names that ref stands for: all, if ref is its
+// id.
 func (p *Puller) resolveArtifact(ref string) (Artifact, []string, error) {
 	fail := func(kind error) (Artifact, []string, error) {
 		return Artifact{}, nil, fmt.Errorf("artifact %q: %w", ref, kind)
@@ -384,7 +381,7 @@ func (p *Puller) resolveArtifact(ref string) (Artifact, []string, error) {
 	return fail(fmt.Errorf("%w: ambiguous id prefix", ErrNotFound))
 }
 
-// artifactNames gives the full names that a user's name may stand for.
+// artifactNames returns the full names that a user's name may stand for.
 func (p *Puller) artifactNames(name string) ([]reference.Named, error) {
 	candidates, err := p.shortNames(name)
 	if err != nil {
@@ -401,8 +398,8 @@ func (p *Puller) artifactNames(name string) ([]reference.Named, error) {
 
 // RemoveArtifact makes ref no longer point to an artifact, as storage.Images.Remove does
 // with images: a name is taken from it, and it goes with the last one; by its id it goes
-// with all its names; a name with a digest stands for all names in that repository.
-// Before it goes, may is asked, and can refuse with an error. One that is not there is
+// with all its names; a name with a digest stands for all names in that repository. Before
+// that, may is called, and can refuse with an error. If there is none, the error is
 // ErrNotFound.
 func (p *Puller) RemoveArtifact(ctx context.Context, ref string, may func(Artifact) error) error {
 	artifact, names, err := p.resolveArtifact(ref)

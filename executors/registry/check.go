@@ -12,15 +12,14 @@ import (
 	imagetypes "go.podman.io/image/v5/types"
 )
 
-// maxLayers bounds an image's layers: the storage library's overlay driver mounts no
-// more. The size of manifests and configurations is bounded by the image library, at
-// 4 MiB each.
+// maxLayers bounds an image's layers: the storage library's overlay driver mounts no more.
+// The image library bounds manifests and configurations, at 4 MiB each.
 const maxLayers = 500
 
 // encryptedSuffix ends the media types of encrypted layers.
 const encryptedSuffix = "+encrypted"
 
-// contents are what a manifest says about an image.
+// contents are what a manifest says of an image.
 type contents struct {
 	resolved  Resolved
 	layers    []imagetypes.BlobInfo
@@ -29,7 +28,7 @@ type contents struct {
 	warning string
 }
 
-// distinct gives the digests of the layers.
+// distinct returns the digests of the layers.
 func (c contents) distinct() map[string]bool {
 	digests := map[string]bool{}
 	for _, layer := range c.layers {
@@ -38,10 +37,8 @@ func (c contents) distinct() map[string]bool {
 	return digests
 }
 
-// checkedReference is an image that can be opened only if it can be used here: if it
-// is an image, for this platform, of bounded size, and can be decrypted. The library
-// itself would copy an image for another platform, with no more than a remark in the
-// log, and it would fail when it is started.
+// checkedReference is an image that can be opened only if it can be used here: if it is an
+// image, for this operating system, of bounded size, and can be decrypted.
 type checkedReference struct {
 	imagetypes.ImageReference
 
@@ -50,9 +47,8 @@ type checkedReference struct {
 	report     func(contents) // called by opening
 }
 
-// NewImageSource opens the image and looks at it. The source that it returns is the
-// library's own, so that the library finds all its abilities; the manifest that was
-// read here is cached in it.
+// NewImageSource opens the image and checks it. The source that it returns is the library's
+// own, with all its abilities, and has the manifest cached.
 func (r *checkedReference) NewImageSource(ctx context.Context, system *imagetypes.SystemContext) (imagetypes.ImageSource, error) {
 	source, err := r.ImageReference.NewImageSource(ctx, system)
 	if err != nil {
@@ -89,9 +85,9 @@ func (r *checkedReference) check(ctx context.Context, system *imagetypes.SystemC
 	return nil
 }
 
-// opened is an image of which the manifest has been read.
+// opened is an image whose manifest has been read.
 type opened struct {
-	top, own digest.Digest // of what was asked for, and of this platform's manifest
+	top, own digest.Digest // of the name's manifest, and of this platform's
 	index    manifest.List // nil if there is none
 	image    imagetypes.Image
 	mime     string
@@ -133,7 +129,7 @@ func open(ctx context.Context, system *imagetypes.SystemContext, source imagetyp
 	return o, nil
 }
 
-// contents tells what the manifest says.
+// contents returns what the manifest says.
 func (o opened) contents() contents {
 	c := contents{
 		layers:   o.image.LayerInfos(),
@@ -151,8 +147,7 @@ func (o opened) contents() contents {
 	return c
 }
 
-// notAnImage tells what is wrong with a manifest, or with what it says of itself,
-// from failures to read.
+// notAnImage tells invalid manifests and configurations from failures to read them.
 func notAnImage(err error, doing string) error {
 	var artifact manifest.NonImageArtifactError
 	if errors.As(err, &artifact) {

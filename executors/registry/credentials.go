@@ -15,8 +15,8 @@ import (
 	"github.com/stele-runtime/stele/actors/redact"
 )
 
-// Credentials are what a pull may identify itself with: the fields of the CRI's
-// AuthConfig. They print and log as "[redacted]".
+// Credentials are those of a pull: the fields of the CRI's AuthConfig. They print and log
+// as "[redacted]".
 type Credentials struct {
 	Username string
 	Password string
@@ -27,8 +27,7 @@ type Credentials struct {
 	IdentityToken string
 	// RegistryToken is sent to the registry as it is.
 	RegistryToken string
-	// ServerAddress, if not empty, is the registry for which the credentials are;
-	// other registries don't get them.
+	// ServerAddress, if not empty, is the only registry that gets the credentials.
 	ServerAddress string
 }
 
@@ -58,7 +57,7 @@ func (c Credentials) apply(system *imagetypes.SystemContext, registry string) er
 	}
 	if c.RegistryToken != "" {
 		system.DockerBearerRegistryToken = c.RegistryToken
-		// The library withholds the token from mirrors only if this is set too.
+		// Only if this is set, too, the library withholds the token from mirrors.
 		system.DockerAuthConfig = &imagetypes.DockerAuthConfig{}
 	}
 	if username != "" || password != "" || c.IdentityToken != "" {
@@ -86,7 +85,7 @@ func (c Credentials) login() (username, password string, err error) {
 	return username, strings.Trim(password, "\x00"), nil
 }
 
-// secrets gives what must not be shown.
+// secrets returns what must not be shown.
 func (c Credentials) secrets() []string {
 	secrets := []string{c.Password, c.Auth, c.IdentityToken, c.RegistryToken}
 	if username, password, err := c.login(); err == nil && password != "" {
@@ -95,8 +94,8 @@ func (c Credentials) secrets() []string {
 	return secrets
 }
 
-// configuredSecrets gives the secrets that the configuration has for the names which
-// were tried, and for their mirrors.
+// configuredSecrets returns the configured secrets for the names that were tried, and for
+// their mirrors.
 func (j *job) configuredSecrets() []string {
 	var secrets []string
 	for _, name := range j.names {

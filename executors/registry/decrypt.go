@@ -16,9 +16,9 @@ import (
 // maxKeySize bounds one file of the directory of decryption keys, in bytes.
 const maxKeySize = 1 << 20
 
-// decryptionKeys reads the keys for encrypted layers: every file in the directory
-// and below is one. Nil means that there are none. Symbolic links are refused, as
-// CRI-O does. No error has anything of a key in it.
+// decryptionKeys reads the keys for encrypted layers: every file in the directory and below
+// is one. Nil means none. Symbolic links are refused, as by CRI-O. No error shows any part
+// of a key.
 func decryptionKeys(dir string) (*config.DecryptConfig, error) {
 	if dir == "" {
 		return nil, nil

@@ -1,12 +1,11 @@
-// Package registry fetches images from registries into the image store, loads them
-// from archives, and tells of images that are not in the store.
+// Package registry fetches images from registries into the image store, loads them from
+// archives, and inspects images that are not in the store.
 //
-// Its work is done by containers/image, with the same configuration files as CRI-O,
-// podman and skopeo: registries.conf(.d) for mirrors, short names, blocked and
-// insecure registries, policy.json and registries.d for signatures, auth.json for
-// credentials, certs.d for TLS, keys for encrypted layers. The proxies of the
-// environment (HTTP_PROXY and its like) count. This package chooses what to ask of
-// the library, and adds what it lacks:
+// Its work is done by containers/image, with the same configuration files as CRI-O, podman
+// and skopeo: registries.conf(.d) for mirrors, short names, blocked and insecure
+// registries, policy.json and registries.d for signatures, auth.json for credentials,
+// certs.d for TLS, keys for encrypted layers. The proxies of the environment (HTTP_PROXY
+// and its like) are used. This package drives the library, and adds what it lacks:
 //
 //   - images that cannot be used here are refused before their layers are fetched
 //     (check.go, platform.go), and archives that are hostile before they are unpacked

@@ -24,17 +24,18 @@ import (
 var (
 	// ErrInvalidReference: the name cannot be one, or stands for no registry.
 	ErrInvalidReference = errors.New("invalid image reference")
-	// ErrNotFound: the registry has no such repository, tag or digest, the archive no
+	// ErrNotFound: the registry has no such repository, tag or digest, or the archive no
 	// such image.
 	ErrNotFound = errors.New("image not found")
-	// ErrUnauthorized: the registry wants other credentials. Registries also say so
-	// of repositories that don't exist.
+	// ErrUnauthorized: the registry refuses the credentials. Registries say the same of
+	// repositories that don't exist.
 	ErrUnauthorized = errors.New("not authorized by the registry")
-	// ErrRateLimited: the registry wants to be asked less often.
+	// ErrRateLimited: the registry answers 429.
 	ErrRateLimited = errors.New("rate limited by the registry")
 	// ErrPolicy: the signature policy rejects the image.
 	ErrPolicy = errors.New("rejected by the signature policy")
-	// ErrUnsupportedPlatform: the image is for other machines than this.
+	// ErrUnsupportedPlatform: the image is for another operating system, or an index has
+	// nothing for this machine.
 	ErrUnsupportedPlatform = errors.New("image is not for this platform")
 	// ErrBlocked: registries.conf forbids the registry.
 	ErrBlocked = errors.New("registry is blocked")
@@ -47,8 +48,8 @@ var (
 	ErrDecryption = errors.New("image cannot be decrypted")
 	// ErrArtifact: it is an artifact and no image, which PullArtifact fetches.
 	ErrArtifact = errors.New("artifact and no image")
-	// ErrInvalidImage: what the registry or archive has is no image, breaks the
-	// bounds, or is not what its digest says.
+	// ErrInvalidImage: the registry or archive has no valid image there, or one that breaks
+	// the bounds, or does not match its digest.
 	ErrInvalidImage = errors.New("image is invalid")
 )
 
@@ -60,10 +61,9 @@ func kinds() []error {
 	}
 }
 
-// Error is why an image was not pulled, loaded or inspected. It has no credentials in
-// it: what failed underneath is kept as text only, from which they were removed.
-// errors.Is finds the Kind, or context.Canceled or DeadlineExceeded when the caller
-// gave up.
+// Error is why an image was not pulled, loaded or inspected. It has no credentials: the
+// cause is kept as text only, and they are removed from it. errors.Is finds the Kind, or
+// context.Canceled or DeadlineExceeded when the caller gave up.
 type Error struct {
 	// Op is what was tried: "pull", "load" or "inspect".
 	Op string
@@ -71,14 +71,14 @@ type Error struct {
 	Ref string
 	// Kind is one of the errors above, or nil.
 	Kind error
-	// Detail is the rest of the story.
+	// Detail is the cause.
 	Detail string
 
 	ended error // context.Canceled or DeadlineExceeded, if the caller gave up
 }
 
-// maxDetail bounds an error's text, in bytes: registries and archives write a part of
-// it, and it goes into logs and events.
+// maxDetail bounds an error's text, in bytes: registries and archives write a part of it,
+// and it ends up in logs and events.
 const maxDetail = 4096
 
 type failure struct {
@@ -96,7 +96,7 @@ func newError(f failure) *Error {
 	return e
 }
 
-// cut bounds a text that others wrote in part.
+// cut bounds a text that strangers wrote in part.
 func cut(text string) string {
 	if len(text) <= maxDetail {
 		return text
@@ -125,12 +125,12 @@ func (e *Error) Unwrap() []error {
 
 var statusInText = regexp.MustCompile(`StatusCode: (\d{3}), "`)
 
-// invalid is what the library says of content that is not what its digest says, or
-// that is too big; it has no types for that.
+// invalid matches the library's errors for content that doesn't match its digest, or is too
+// big; it has no types for them.
 var invalid = regexp.MustCompile(`Digest did not match|does not match provided manifest digest|exceeded maximum allowed size|unpacking failed \(error: exit status \d+; output: archive/tar: `)
 
-// kindOf tells what kind of failure an error of the image library is. The HTTP
-// status counts more than the codes in the body, which registries use as they like.
+// kindOf returns the kind of an error of the image library. The HTTP status beats the codes
+// in the body, which registries use as they like.
 func kindOf(err error) error {
 	for _, kind := range kinds() {
 		if errors.Is(err, kind) {
@@ -156,8 +156,8 @@ func kindOf(err error) error {
 	if kind := kindOfCode(err); kind != nil {
 		return kind
 	}
-	// Of an answer whose body it doesn't understand the library keeps the status in
-	// a type that it doesn't export, and in the text, before anything of the body.
+	// If the library doesn't understand an answer's body, the status is in a type that it
+	// doesn't export, and in the text before any of the body.
 	if found := statusInText.FindStringSubmatch(err.Error()); found != nil {
 		status, _ := strconv.Atoi(found[1])
 		return kindOfStatus(status)
@@ -209,7 +209,7 @@ func kindOfCode(err error) error {
 	case errcode.ErrorCodeUnavailable:
 		return ErrUnavailable
 	case errcode.ErrorCodeUnknown:
-		// Also what the library makes of a code that it doesn't know.
+		// The library also makes this of unknown codes.
 		if strings.Contains(strings.ToLower(err.Error()), "not found") {
 			return ErrNotFound
 		}

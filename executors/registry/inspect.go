@@ -13,8 +13,8 @@ import (
 	imagetypes "go.podman.io/image/v5/types"
 )
 
-// maxTags bounds the tags that an inspection lists, and tagsTimeout how long it asks
-// for them: a registry may have any number.
+// maxTags bounds the tags that an inspection lists, and tagsTimeout the time for that: a
+// registry may have any number.
 const (
 	maxTags     = 1000
 	tagsTimeout = 30 * time.Second
@@ -32,12 +32,12 @@ type InspectRequest struct {
 	Tags bool
 }
 
-// Inspection is what is known of an image without pulling it.
+// Inspection is what can be known of an image without pulling it.
 type Inspection struct {
 	// Name is its full name; empty if the archive gives it none.
 	Name string
-	// Digest is the digest of what is there under the name, Manifest that of this
-	// platform's manifest, which is another one if Digest is an index's.
+	// Digest is that of the name's manifest or index, Manifest that of this platform's
+	// manifest, which differs if Digest is an index's.
 	Digest, Manifest string
 	// MediaType is the manifest's.
 	MediaType string
@@ -51,8 +51,8 @@ type Inspection struct {
 	Created                   time.Time // zero if the image doesn't say
 	Author                    string
 	OS, Architecture, Variant string
-	// Layers are from the lowest up; Bytes is how big they are in all, as they are
-	// transferred, -1 if the manifest doesn't say.
+	// Layers are sorted from the lowest up; Bytes is their total size as transferred, -1 if
+	// the manifest doesn't say.
 	Layers []Layer
 	Bytes  int64
 	// Encrypted says that some layers are.
@@ -68,9 +68,9 @@ type Layer struct {
 	Size      int64 // in bytes; -1 if the manifest doesn't say
 }
 
-// Inspect tells of an image in a registry, an archive or the store without pulling
-// it. It asks no signature policy, as nothing is run. An image for another platform
-// is shown, an index without this platform is an error that names what it has.
+// Inspect describes an image in a registry, an archive or the store without pulling it. It
+// ignores the signature policy, as nothing is run. An image for another platform is shown;
+// an index without this platform is an error that names its platforms.
 func (p *Puller) Inspect(ctx context.Context, request InspectRequest) (Inspection, error) {
 	where, err := parsePlace(request.Image)
 	j, beginErr := p.begin(jobRequest{

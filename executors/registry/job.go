@@ -16,8 +16,8 @@ import (
 	"github.com/stele-runtime/stele/actors/redact"
 )
 
-// A job is one pull, inspection or load, with the configuration as it is when it
-// begins. Only the goroutine that began it uses it.
+// A job is one pull, inspection or load, with the configuration as of its beginning. Only
+// one goroutine uses it.
 type job struct {
 	p       *Puller
 	request jobRequest
@@ -93,8 +93,7 @@ func (j *job) end() {
 	}
 }
 
-// fail makes the error that a caller gets. It hides the credentials that may have
-// been used.
+// fail makes the caller's error, without the credentials that may have been used.
 func (j *job) fail(ctx context.Context, cause error) error {
 	return newError(failure{
 		op: j.request.op, subject: j.request.subject, cause: cause, ended: ctx.Err(),
@@ -102,8 +101,8 @@ func (j *job) fail(ctx context.Context, cause error) error {
 	})
 }
 
-// systemFor gives the library's settings for an image in a registry, with the
-// credentials for it.
+// systemFor returns the library's settings for an image in a registry, with its
+// credentials.
 func (j *job) systemFor(name reference.Named) (*imagetypes.SystemContext, error) {
 	system := *j.system
 	if err := j.request.credentials.apply(&system, reference.Domain(name)); err != nil {
@@ -126,22 +125,22 @@ type copied struct {
 	bytes uint64
 }
 
-// copyUndisturbed copies an image into the store, and does so again if images were
-// removed meanwhile: what the library had found in the store, or just put there, may
-// have gone with them. What a registry said is not asked again for that.
+// copyUndisturbed copies an image into the store, and retries once if images were removed
+// meanwhile: layers that the library had found in the store, or just put there, may have
+// gone with them. A registry's answer is no reason to retry here.
 func (j *job) copyUndisturbed(ctx context.Context, t transfer) (copied, error) {
 	before := j.p.options.Store.Removals()
 	first, err := j.copy(ctx, t)
 	if err == nil || ctx.Err() != nil || kindOf(err) != nil || j.p.options.Store.Removals() == before {
 		return first, err
 	}
-	j.p.log.Debug("a pull is begun again, as images were removed meanwhile", "image", t.name.String(), "error", j.fail(ctx, err))
+	j.p.log.Debug("a pull is retried, as images were removed meanwhile", "image", t.name.String(), "error", j.fail(ctx, err))
 	again, err := j.copy(ctx, t)
 	again.bytes += first.bytes
 	return again, err
 }
 
-// copy copies an image into the store, once, if it can be used here and the policy
+// copy tries once to copy an image into the store, if it can run here and the policy
 // accepts it.
 func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
 	target, err := j.p.options.Store.Reference(t.name)
@@ -154,7 +153,7 @@ func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
 	}
 	defer func() {
 		if err := judge.Destroy(); err != nil {
-			j.p.log.Warn("a signature policy could not be put away", "error", err)
+			j.p.log.Warn("a signature policy could not be released", "error", err)
 		}
 	}()
 	whole, giveUp := context.WithCancelCause(ctx)
@@ -210,11 +209,11 @@ type copyFailure struct {
 	encrypted bool
 }
 
-// rejected is how the library begins to tell that the policy didn't accept an image,
-// also if a signature could not be read.
+// rejected begins the library's error when the policy rejects an image, or a signature
+// cannot be read.
 const rejected = "Source image rejected: "
 
-// explain says of what kind a failed copy is, where the library's error doesn't.
+// explain gives a failed copy its kind where the library's error doesn't.
 func (j *job) explain(ctx context.Context, t transfer, f copyFailure) error {
 	switch {
 	case errors.Is(f.ended, errNothingCame):
@@ -229,7 +228,7 @@ func (j *job) explain(ctx context.Context, t transfer, f copyFailure) error {
 	return f.cause
 }
 
-// also adds what went wrong while a failure was dealt with, without changing its kind.
+// also adds what went wrong while a failure was handled, without changing its kind.
 func also(failed, other error) error {
 	if other == nil {
 		return failed

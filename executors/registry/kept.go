@@ -17,11 +17,11 @@ import (
 	imagetypes "go.podman.io/image/v5/types"
 )
 
-// The image library puts layers into the store from the lowest up. One that has
-// arrived before a lower one waits in a temporary file, and is lost when the lower one
-// fails. Here such files are kept for the next try, of this pull or another: they get
-// a second name while the library works, and when it has failed, those that are whole
-// layers move to a directory from which the next try reads.
+// The image library puts layers into the store from the lowest up. One that arrives before
+// a lower one waits in a temporary file, and is lost when the lower one fails. Here such
+// files are kept for the next try, of this pull or another: they get a second name while
+// the library works, and when it fails, complete layers move to a directory from which the
+// next try reads.
 
 const (
 	// keptDir is in Options.TempDir: hard links need one file system.
@@ -33,18 +33,18 @@ const (
 	waitingDir = "waiting"
 )
 
-// waiting are second names of the library's temporary files. The meter's goroutine
-// adds to them; when it has ended, others may use them.
+// waiting are second names of the library's temporary files. Only the meter's goroutine
+// adds to them, until it ends.
 type waiting struct {
 	temp  string            // the job's temporary directory
 	names map[string]string // second name by first
 }
 
-// add names the files that are there.
+// add gives all present files a second name.
 func (w *waiting) add() {
 	dir := filepath.Join(w.temp, waitingDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return // they are fetched again, no more
+		return // then they are fetched again
 	}
 	files, _ := filepath.Glob(filepath.Join(w.temp, "container_images_*", "*"))
 	for _, file := range files {
@@ -61,7 +61,7 @@ func (w *waiting) add() {
 // forget removes the second names.
 func (w *waiting) forget() error { return os.RemoveAll(filepath.Join(w.temp, waitingDir)) }
 
-// keep moves the files that are layers of the image to the directory of kept ones.
+// keep moves the files that are layers of the image to the kept ones.
 func (w *waiting) keep(layers map[string]bool, kept string) error {
 	for _, path := range w.names {
 		digest, err := digestOf(path)
@@ -94,7 +94,7 @@ func digestOf(path string) (digest.Digest, error) {
 	return digester.Digest(), nil
 }
 
-// isFull says whether a failure comes from a full disk or a used-up quota. Layers are
+// isFull reports whether a failure means a full disk or an exhausted quota. Layers are
 // unpacked by another process, whose error arrives as text.
 func isFull(failure error) bool {
 	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
@@ -105,8 +105,8 @@ func isFull(failure error) bool {
 	return false
 }
 
-// worthKeeping says whether a failure leaves hope that the layers will be needed: not
-// if the image was refused.
+// worthKeeping reports whether the layers may be needed after a failure: not if the image
+// was refused.
 func worthKeeping(ctx context.Context, failure error) bool {
 	return ctx.Err() != nil || errors.Is(failure, ErrStalled) || errors.Is(kindOf(failure), ErrUnavailable) ||
 		errors.Is(kindOf(failure), ErrRateLimited)
@@ -114,8 +114,8 @@ func worthKeeping(ctx context.Context, failure error) bool {
 
 func (p *Puller) keptDir() string { return filepath.Join(p.options.TempDir, keptDir) }
 
-// fromKept makes a source read the layers that were kept from there; the library
-// compares them with their digests, as all others.
+// fromKept makes a source read kept layers from disk; the library checks their digests, as
+// for all others.
 func (p *Puller) fromKept(source imagetypes.ImageReference) (imagetypes.ImageReference, error) {
 	kept, err := os.ReadDir(p.keptDir())
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(kept) == 0 {
@@ -135,7 +135,7 @@ func ofThese(stored map[string]bool) func(layer string) bool {
 func everything(string) bool { return true }
 func onlyOld(string) bool    { return false }
 
-// dropKept removes kept layers that are old, and those that are chosen.
+// dropKept removes kept layers that are old or chosen.
 func (p *Puller) dropKept(chosen func(layer string) bool) {
 	kept, err := os.ReadDir(p.keptDir())
 	if err != nil {

@@ -11,10 +11,9 @@ import (
 
 // Loaded is an image that was loaded.
 type Loaded struct {
-	// ImageID is the id of the image in the store, Name the full name under which it
-	// is there now.
+	// ImageID is the id of the image in the store, Name its full name there.
 	ImageID, Name string
-	// Digest is the digest of what the archive has: of the index, if it is one.
+	// Digest is that of the archive's manifest or index.
 	Digest string
 }
 
@@ -23,17 +22,16 @@ type LoadRequest struct {
 	// Source is oci:DIRECTORY[:IMAGE], oci-archive:FILE[:IMAGE] or
 	// docker-archive:FILE[:IMAGE]. Without IMAGE all are loaded.
 	Source string
-	// Name is to be the image's name, instead of those that the archive gives it;
-	// then the source must be one image. localhost is assumed as registry.
+	// Name replaces the names in the archive; then the source must be one image. The
+	// default registry is localhost.
 	Name string
-	// Progress is as for a pull; news of several images follow one another.
+	// Progress is as for a pull; several images are reported one after the other.
 	Progress func(Event)
 }
 
-// Load copies an archive's images into the store, under their names. The same
-// signature policy holds for it as for a pull, with the scopes of its transport, and
-// the same checks. Its errors are *Error; images that were loaded before one was
-// refused stay, and are returned with the error.
+// Load copies an archive's images into the store, under their names. Signature policy, with
+// the scopes of the transport, and checks are those of a pull. Its errors are *Error;
+// images loaded before the error stay, and are returned with it.
 func (p *Puller) Load(ctx context.Context, request LoadRequest) ([]Loaded, error) {
 	j, err := p.begin(jobRequest{op: "load", subject: request.Source, progress: request.Progress})
 	if err != nil {

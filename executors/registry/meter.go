@@ -9,8 +9,8 @@ import (
 	imagetypes "go.podman.io/image/v5/types"
 )
 
-// everyRead makes the library report each read from the network: the meter must know
-// when all bytes of a layer are there, as unpacking them is no stall.
+// everyRead makes the library report each read from the network: the meter must know when
+// all bytes of a layer have arrived, as unpacking is no stall.
 const everyRead = time.Nanosecond
 
 // Why a meter ends a copy.
@@ -19,14 +19,14 @@ var (
 	errTooMuchCame = errors.New("more comes than the manifest says")
 )
 
-// moreThanSaid is what may come of a part beyond its size, in bytes: of a layer that is
-// fetched in pieces some may come twice. The library compares size and digest when all
-// has come, which of what never ends would be when the disk is full.
+// moreThanSaid is how many bytes of a part may arrive: some more than its size, as pieces
+// of a layer may come twice. The library checks size and digest only when all bytes are
+// there: an endless part would fill the disk first.
 func moreThanSaid(size int64) uint64 { return uint64(size) + 1<<20 }
 
-// A meter receives the library's progress events during one attempt to copy an
-// image. It counts bytes, passes the news on, and gives the attempt up when nothing
-// comes any more, or too much. It has one goroutine, from startMeter to stop.
+// A meter receives the library's progress events during one attempt to copy an image. It
+// counts bytes, passes events on, and ends the attempt when nothing arrives any more, or
+// too much. It has one goroutine, from startMeter to stop.
 type meter struct {
 	meterOptions
 
@@ -38,10 +38,10 @@ type meter struct {
 
 type meterOptions struct {
 	reporter *reporter
-	// patience is how long nothing may come; 0 means endless.
+	// patience is how long to wait for the next byte; 0 means for ever.
 	patience time.Duration
 	giveUp   context.CancelCauseFunc
-	// arrived is called when a part is there and the library still works.
+	// arrived is called when a part is complete and the library still works.
 	arrived func()
 }
 
@@ -57,8 +57,8 @@ func startMeter(options meterOptions) *meter {
 	return m
 }
 
-// stop ends the meter, when the library has returned and so sends no more, and gives
-// the number of bytes that were fetched.
+// stop ends the meter, after the library has returned, and returns the number of bytes that
+// were fetched.
 func (m *meter) stop() uint64 {
 	close(m.quit)
 	return <-m.total
@@ -103,8 +103,7 @@ func (m *meter) run() {
 	}
 }
 
-// parts are what has been seen of an image's parts: its layers and its
-// configuration, by digest.
+// parts are the state of an image's parts, its layers and its configuration, by digest.
 type parts map[string]*part
 
 type part struct {
@@ -114,7 +113,7 @@ type part struct {
 	present bool
 }
 
-// take makes news of a library's event; nil if it is none.
+// take turns an event of the library into an Event; nil if there is none to report.
 func (p parts) take(event imagetypes.ProgressProperties) Event {
 	digest := event.Artifact.Digest.String()
 	seen := p[digest]
@@ -133,9 +132,8 @@ func (p parts) take(event imagetypes.ProgressProperties) Event {
 	return nil
 }
 
-// awaited says whether it is the registry's turn: something of a part is still to
-// come, or nothing has come at all. A part that is there is being unpacked, which
-// takes as long as it takes.
+// awaited reports whether it is the registry's turn: a part is incomplete, or nothing has
+// arrived at all. A complete part is being unpacked, which takes as long as it takes.
 func (p parts) awaited() bool {
 	for _, part := range p {
 		if !part.done && (part.size < 0 || part.offset < uint64(part.size)) {

@@ -10,15 +10,14 @@ import (
 	imagetypes "go.podman.io/image/v5/types"
 )
 
-// candidates are the full names that a user's name may stand for, each with either
-// a tag or a digest, in the order in which they are to be tried.
+// candidates are the full names that a user's name may stand for, each with a tag or a
+// digest, in the order of trying.
 type candidates []reference.Named
 
-// ShortNames gives a function for storage.Options.ShortNames: the names under which
-// an image may be in the store that a user called by a name without a registry. The
-// order is that of the other container tools: the alias of registries.conf,
-// localhost (where builds put names without a registry), the search registries. dir
-// is Options.Dir.
+// ShortNames returns a function for storage.Options.ShortNames: the full names that a name
+// without a registry may have in the store. The order is that of the other container tools:
+// the alias of registries.conf, localhost (where builds put such names), the search
+// registries. dir is Options.Dir.
 func ShortNames(registriesConf, registriesConfDir, dir string) func(name string) ([]string, error) {
 	system := &imagetypes.SystemContext{
 		SystemRegistriesConfPath:    registriesConf,
@@ -47,9 +46,8 @@ func ShortNames(registriesConf, registriesConfDir, dir string) func(name string)
 	}
 }
 
-// resolve gives the names under which an image may be pulled. A name without a
-// registry is completed by registries.conf alone, as CRI-O does: if it says
-// nothing, docker.io is not assumed.
+// resolve returns the full names to pull an image by. Only registries.conf completes a name
+// without a registry, as with CRI-O: docker.io is never assumed.
 func resolve(system *imagetypes.SystemContext, name string) (candidates, error) {
 	if !isShort(name) {
 		named, err := complete(name)
@@ -92,7 +90,7 @@ func resolve(system *imagetypes.SystemContext, name string) (candidates, error) 
 	return found, nil
 }
 
-// shortNameMode is what the options say, or else registries.conf.
+// shortNameMode is that of the options, or else of registries.conf.
 func shortNameMode(system *imagetypes.SystemContext) (imagetypes.ShortNameMode, error) {
 	if system.ShortNameMode != nil {
 		return *system.ShortNameMode, nil
@@ -100,7 +98,7 @@ func shortNameMode(system *imagetypes.SystemContext) (imagetypes.ShortNameMode, 
 	return sysregistriesv2.GetShortNameMode(system)
 }
 
-// shortName is what registries.conf says about a name without a registry.
+// shortName is what registries.conf has for a name without a registry.
 type shortName struct {
 	alias      reference.Named // with the tag and digest that the user gave; nil if there is none
 	registries []string        // to search
@@ -138,15 +136,15 @@ func look(system *imagetypes.SystemContext, name string) (shortName, error) {
 	return shortName{alias: alias, registries: registries}, nil
 }
 
-// isShort tells names without a registry: the part before the first slash is a
-// registry only if it looks like a host.
+// isShort reports whether a name has no registry: the part before the first slash is one
+// only if it looks like a host.
 func isShort(name string) bool {
 	first, _, found := strings.Cut(name, "/")
 	return !found || !strings.ContainsAny(first, ".:") && first != "localhost" && strings.ToLower(first) == first
 }
 
-// complete adds the tag "latest" if there is neither tag nor digest, and drops the
-// tag if there is a digest, which says more.
+// complete adds the tag "latest" if there is neither tag nor digest, and drops a tag beside
+// a digest.
 func complete(name string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {

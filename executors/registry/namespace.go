@@ -15,20 +15,19 @@ import (
 	"github.com/distribution/reference"
 )
 
-// A pod's namespace may have a signature policy of its own, which an administrator
-// puts into Options.PolicyDir, and credentials, which a credential provider of the
-// kubelet puts into Options.NamespacedAuthDir before the pull. Files have the names
-// that CRI-O documents for signature_policy_dir and namespaced_auth_dir.
+// A pod's namespace may have a signature policy of its own, which an administrator puts
+// into Options.PolicyDir, and credentials, which a credential provider of the kubelet puts
+// into Options.NamespacedAuthDir before the pull. File names are those of CRI-O's
+// signature_policy_dir and namespaced_auth_dir.
 
-// inUseDir is where a namespace's credentials are moved by the pull that uses them
-// up: the provider writes them anew for each.
+// inUseDir is where a pull moves the namespace's credentials, which are for one pull: the
+// provider writes new ones for each.
 const inUseDir = "in-use"
 
 // namespaceName is what Kubernetes allows (RFC 1123 label); it becomes part of paths.
 var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// namespacePolicy gives the path of the policy that holds for a namespace: its own
-// if there is one.
+// namespacePolicy returns the path of a namespace's policy: its own if there is one.
 func (p *Puller) namespacePolicy(namespace string) (string, error) {
 	if namespace == "" || p.options.PolicyDir == "" {
 		return p.options.PolicyPath, nil
@@ -44,14 +43,14 @@ func (p *Puller) namespacePolicy(namespace string) (string, error) {
 	}
 }
 
-// takeAuthFile gives the path of the auth.json that a pull is to use, and a function
-// that removes it, if it is the namespace's, when the pull has ended.
+// takeAuthFile returns the path of the auth.json for a pull, and a function to call at its
+// end, which removes it if it is the namespace's.
 func (p *Puller) takeAuthFile(namespace, ref string) (path string, remove func(), err error) {
 	keep := func() {}
 	if namespace == "" || p.options.NamespacedAuthDir == "" {
 		return p.options.AuthFile, keep, nil
 	}
-	// The name is as the kubelet makes it: docker.io is assumed for short ones.
+	// The name is the kubelet's: short ones are completed with docker.io.
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return "", nil, fmt.Errorf("%w: %w", ErrInvalidReference, err)
@@ -62,7 +61,7 @@ func (p *Puller) takeAuthFile(namespace, ref string) (path string, remove func()
 	if err := os.MkdirAll(filepath.Dir(taken), 0o700); err != nil {
 		return "", nil, fmt.Errorf("take the namespace's credentials: %w", err)
 	}
-	// Renaming takes them in one step: of two pulls one gets them.
+	// Renaming is atomic: only one of two pulls gets them.
 	err = os.Rename(filepath.Join(p.options.NamespacedAuthDir, base+".json"), taken)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -77,8 +76,7 @@ func (p *Puller) takeAuthFile(namespace, ref string) (path string, remove func()
 	}, nil
 }
 
-// removeUsedCredentials removes what a crash left in the directory of credentials
-// that are in use.
+// removeUsedCredentials removes credentials that a crash left in use.
 func removeUsedCredentials(dir string) error {
 	if dir == "" {
 		return nil

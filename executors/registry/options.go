@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// DefaultRetries is how often a pull that failed for a passing reason is tried
-	// again when Options.Retries is 0.
+	// DefaultRetries is how often a pull is retried after a failure that may pass, when
+	// Options.Retries is 0.
 	DefaultRetries = 2
 	// DefaultRetryDelay is the first pause before such a retry when
 	// Options.RetryDelay is 0. The pauses double up to maxRetryDelay.
@@ -24,12 +24,12 @@ const (
 // default that all container tools share, if there is one.
 type Options struct {
 	Store Store
-	// Dir is a directory of the Puller's own, created if need be: temporary files
-	// (removed by New if a crash left them), layers of pulls that are to be tried
-	// again, and caches (which may be deleted when no Puller uses them).
+	// Dir is the Puller's own directory, created if need be: temporary files (New removes
+	// leftovers), layers of pulls for their retries, and caches (which may be deleted when
+	// no Puller uses them).
 	Dir string
-	// TempDir is where layers are kept until they are unpacked, instead of below Dir
-	// (CRI-O's big_files_temporary_dir). It may be shared with others.
+	// TempDir holds layers until they are unpacked, instead of Dir (CRI-O's
+	// big_files_temporary_dir). It may be shared with others.
 	TempDir string
 
 	// RegistriesConf and RegistriesConfDir replace /etc/containers/registries.conf
@@ -38,7 +38,7 @@ type Options struct {
 	// ShortNameMode replaces short-name-mode of registries.conf: "enforcing",
 	// "permissive", "disabled", or empty.
 	ShortNameMode string
-	// RegistriesDir replaces /etc/containers/registries.d: where signatures are.
+	// RegistriesDir replaces /etc/containers/registries.d: the places of signatures.
 	RegistriesDir string
 	// CertsDir replaces /etc/containers/certs.d: the CAs and client certificates of
 	// registries.
@@ -47,12 +47,12 @@ type Options struct {
 	// PolicyPath replaces /etc/containers/policy.json. If it is empty and there is
 	// no policy.json in the usual places, every image is accepted.
 	PolicyPath string
-	// PolicyDir has policies of namespaces, NAMESPACE.json, which replace the one of
-	// PolicyPath for that namespace's pods (CRI-O's signature_policy_dir).
+	// PolicyDir has policies of namespaces, NAMESPACE.json, which replace that of
+	// PolicyPath for the namespace's pods (CRI-O's signature_policy_dir).
 	PolicyDir string
 
-	// AuthFile replaces the auth.json from which credentials are taken when a pull
-	// brings none (CRI-O's global_auth_file).
+	// AuthFile replaces the auth.json with the credentials for pulls that bring none
+	// (CRI-O's global_auth_file).
 	AuthFile string
 	// NamespacedAuthDir is where a credential provider of the kubelet leaves an
 	// auth.json for a namespace's next pull of an image: see namespace.go.
@@ -65,14 +65,15 @@ type Options struct {
 	// MaxParallelLayers bounds how many layers of one image are fetched at a time; 0
 	// means the library's default, 6.
 	MaxParallelLayers uint
-	// Retries is how often a pull is tried again after a failure that may pass; 0
-	// means DefaultRetries, less than 0 never. A registry that answers 429 is asked
-	// again by the library: four times, after what Retry-After says, a minute at most.
+	// Retries is how often a pull is retried after a failure that may pass; 0 means
+	// DefaultRetries, less than 0 never. The library retries after an answer of 429: four
+	// times, after what Retry-After says, a minute at most.
 	Retries int
 	// RetryDelay is the pause before the first retry; 0 means DefaultRetryDelay.
 	RetryDelay time.Duration
-	// StallTimeout ends a pull to which nothing has come from the registry for this
-	// long with ErrStalled; 0 means never. Time spent unpacking doesn't count.
+	// StallTimeout ends a pull from one source (a mirror or the registry) with ErrStalled
+	// when nothing arrives for this long, and the next source is tried; 0 means never. Time
+	// spent unpacking doesn't count.
 	StallTimeout time.Duration
 
 	// Logger may be nil, for slog.Default.
@@ -132,8 +133,7 @@ func (o *Options) shortNameMode() (*imagetypes.ShortNameMode, error) {
 	return &mode, nil
 }
 
-// system gives the image library's settings, without credentials and for no
-// namespace.
+// system returns the image library's settings, without credentials and for no namespace.
 func (o *Options) system() *imagetypes.SystemContext {
 	mode, _ := o.shortNameMode() // complete has checked it
 	return &imagetypes.SystemContext{

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A transport is where an image is, in the words of containers-transports(5).
+// A transport is a kind of place for images, as in containers-transports(5).
 type transport string
 
 const (
@@ -16,17 +16,17 @@ const (
 	inDockerArchive transport = "docker-archive"
 )
 
-// place is where a user says that an image is.
+// place is where an image is, according to the user.
 type place struct {
 	transport transport
-	// name is the image's, in a registry or the store.
+	// name is the image's name in a registry or the store.
 	name string
-	// path is the archive's; image says which one in it, if that was said.
+	// path is the archive's; image is the one in it, or empty.
 	path, image string
 }
 
-// parsePlace understands TRANSPORT:PATH[:IMAGE], containers-storage:NAME,
-// docker://NAME and NAME.
+// parsePlace parses TRANSPORT:PATH[:IMAGE], containers-storage:NAME, docker://NAME and
+// NAME.
 func parsePlace(text string) (place, error) {
 	before, after, _ := strings.Cut(text, ":")
 	switch t := transport(before); t {

@@ -15,8 +15,8 @@ import (
 // maxPlatformsNamed bounds how many of an index's platforms an error names.
 const maxPlatformsNamed = 16
 
-// architecture gives Go's name of an architecture, whatever an image calls it: Docker
-// writes what it is given, which often is what uname(1) says.
+// architecture returns Go's name of an architecture, whatever an image calls it: Docker
+// writes what it is given, often the output of uname(1).
 func architecture(name string) string {
 	switch name = strings.ToLower(name); name {
 	case "x86_64", "x86-64", "x64":
@@ -33,20 +33,20 @@ func architecture(name string) string {
 	return name
 }
 
-// runsHere says whether programs for an architecture run on this machine. The kernel of
-// amd64 runs those of its predecessor.
+// runsHere reports whether programs for an architecture run on this machine: an amd64
+// kernel also runs those for 386.
 func runsHere(name string) bool {
 	name = architecture(name)
 	return name == runtime.GOARCH || runtime.GOARCH == "amd64" && name == "386"
 }
 
-// isLinux takes an image that does not say for one of Linux, as very old ones are.
+// isLinux takes an image without an operating system for one of Linux, as very old ones
+// are.
 func isLinux(os string) bool { return os == "" || strings.EqualFold(os, "linux") }
 
-// checkPlatform refuses an image that is for another operating system, and says in
-// warning what is wrong with its architecture. That is no reason to refuse it: builders
-// that cross-compile often leave the architecture of their own machine there, and other
-// runtimes run such images.
+// checkPlatform refuses an image for another operating system. Another architecture is only
+// a warning: builders that cross-compile often leave that of their own machine there, and
+// other runtimes run such images.
 func checkPlatform(config *imagespec.Image) (warning string, err error) {
 	if !isLinux(config.OS) {
 		return "", fmt.Errorf("%w: this is %s, the image is for %s/%s", ErrUnsupportedPlatform, here(), config.OS, config.Architecture)
@@ -59,9 +59,9 @@ func checkPlatform(config *imagespec.Image) (warning string, err error) {
 
 func here() string { return "linux/" + runtime.GOARCH }
 
-// choose finds this platform's image in an index. If its architecture is spelled in
-// another way than Go's, or is one that runs here too, the library is told to look for
-// that: it chooses again, by the same settings, when it copies.
+// choose finds this platform's image in an index. If its architecture is not spelled as Go
+// does, or is one that runs here, too, it goes into system: the library chooses again when
+// it copies, by the same settings.
 func choose(list manifest.List, system *imagetypes.SystemContext) error {
 	_, err := list.ChooseInstance(system)
 	if err == nil {
@@ -73,7 +73,7 @@ func choose(list manifest.List, system *imagetypes.SystemContext) error {
 	if len(usable) == 0 {
 		return err
 	}
-	// This machine's own goes first, and then the variant that asks the least of it.
+	// This machine's own comes first, then the variant that needs the least.
 	found := slices.MinFunc(usable, func(a, b imagespec.Platform) int {
 		return cmp.Or(cmp.Compare(foreign(a), foreign(b)), cmp.Compare(a.Variant, b.Variant))
 	})
@@ -89,7 +89,7 @@ func foreign(p imagespec.Platform) int {
 	return 1
 }
 
-// platformsOf gives the platforms that an index has.
+// platformsOf returns the platforms of an index.
 func platformsOf(list manifest.List) []imagespec.Platform {
 	var found []imagespec.Platform
 	for _, instance := range list.Instances() {
@@ -100,7 +100,7 @@ func platformsOf(list manifest.List) []imagespec.Platform {
 	return found
 }
 
-// platforms names what an index has.
+// platforms names the platforms of an index.
 func platforms(list manifest.List) []string {
 	var names []string
 	for _, platform := range platformsOf(list) {

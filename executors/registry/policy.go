@@ -27,8 +27,8 @@ func readPolicy(system *imagetypes.SystemContext) (*signature.Policy, error) {
 	return policy, nil
 }
 
-// refusal adds to a policy's refusal which requirement failed. The library says why
-// only, so that they are tried one by one.
+// refusal adds to a policy's refusal which requirement failed. The library says only why,
+// so they are tried one by one.
 func (j *job) refusal(ctx context.Context, t transfer, refused error) error {
 	requirements, scope := requirementsFor(j.policy, t.source)
 	failed := ""
@@ -39,7 +39,7 @@ func (j *job) refusal(ctx context.Context, t transfer, refused error) error {
 		failed = fmt.Sprintf("requirement %d of %d, %s,", i+1, len(requirements), typeOf(requirement))
 		break
 	}
-	if failed == "" { // it has changed its mind
+	if failed == "" { // now it is accepted
 		return refused
 	}
 	file := j.system.SignaturePolicyPath
@@ -49,8 +49,8 @@ func (j *job) refusal(ctx context.Context, t transfer, refused error) error {
 	return fmt.Errorf("%w: %s for %s in %s is not met: %w", ErrPolicy, failed, scope, file, refused)
 }
 
-// fulfils says whether an image meets one requirement. If the image cannot be read,
-// it doesn't.
+// fulfils reports whether an image meets one requirement. An image that cannot be read
+// doesn't.
 func fulfils(ctx context.Context, t transfer, requirement signature.PolicyRequirement) bool {
 	allowed, err := func() (allowed bool, err error) {
 		policy := &signature.Policy{Default: signature.PolicyRequirements{requirement}}
@@ -73,8 +73,8 @@ func fulfils(ctx context.Context, t transfer, requirement signature.PolicyRequir
 	return allowed && err == nil
 }
 
-// unparsedHere gives the image for this platform, of which nothing but the digest is
-// believed yet.
+// unparsedHere returns the image for this platform, of which only the digest is trusted
+// yet.
 func unparsedHere(ctx context.Context, system *imagetypes.SystemContext, source imagetypes.ImageSource) (imagetypes.UnparsedImage, error) {
 	content, mime, err := source.GetManifest(ctx, nil)
 	if err != nil || !manifest.MIMETypeIsMultiImage(mime) {
@@ -91,8 +91,8 @@ func unparsedHere(ctx context.Context, system *imagetypes.SystemContext, source 
 	return image.UnparsedInstance(source, &instance), nil
 }
 
-// requirementsFor finds what the policy asks of an image, and names the place. The
-// order is that of containers-policy.json(5): the most specific scope counts.
+// requirementsFor returns the policy's requirements for an image, and their scope. The
+// order is that of containers-policy.json(5): the most specific scope wins.
 func requirementsFor(policy *signature.Policy, ref imagetypes.ImageReference) (signature.PolicyRequirements, string) {
 	transport := ref.Transport().Name()
 	scopes := policy.Transports[transport]
@@ -105,7 +105,7 @@ func requirementsFor(policy *signature.Policy, ref imagetypes.ImageReference) (s
 	return policy.Default, "the default"
 }
 
-// typeOf gives a requirement's type, as policy.json spells it.
+// typeOf returns a requirement's type, as in policy.json.
 func typeOf(requirement signature.PolicyRequirement) string {
 	var common struct {
 		Type string `json:"type"`

@@ -2,44 +2,42 @@ package registry
 
 import "time"
 
-// progressInterval is how often the arrival of one layer is reported.
+// progressInterval is how often the progress of one layer is reported at most.
 const progressInterval = 500 * time.Millisecond
 
-// Event is news of an image that is being pulled: Resolved, LayerProgress or
-// LayerDone.
+// Event is an event of a pull: Resolved, LayerProgress or LayerDone.
 type Event interface{ event() }
 
-// Resolved says that the image was found, and what there is to fetch. It comes once,
-// before all other news; only if a retry finds that the name stands for another
-// image by then, it comes again.
+// Resolved says that the image was found, and what there is to fetch. It comes once, before
+// all other events; again only if a retry finds another image under the name.
 type Resolved struct {
 	// Name is the full name that is being pulled.
 	Name string
-	// Digest is the digest of what the registry has under the name; Manifest that of
-	// this platform's manifest, which is another one if Digest is an index's.
+	// Digest is that of the name's manifest or index; Manifest that of this platform's
+	// manifest, which differs if Digest is an index's.
 	Digest, Manifest string
-	// Layers is how many layers the image has, Bytes how big they are, as they are
-	// transferred; -1 if the manifest doesn't say (schema 1).
+	// Layers is the number of layers, Bytes their total size as transferred; -1 if the
+	// manifest doesn't say (schema 1).
 	Layers int
 	Bytes  int64
 }
 
-// LayerProgress says how much of a layer has arrived.
+// LayerProgress is how much of a layer has arrived.
 type LayerProgress struct {
 	// Digest names the layer.
 	Digest string
-	// Offset is how many bytes of it have arrived, Size how many there are; Size is
-	// -1 if the manifest doesn't say.
+	// Offset is how many bytes have arrived, Size how many there are; -1 if the manifest
+	// doesn't say.
 	Offset, Size int64
 }
 
-// LayerDone says that a layer is in the store, or waits for a lower one to be put
-// there. It comes once for each layer that is another than those before.
+// LayerDone says that a layer is in the store, or waits for a lower one. It comes once for
+// each distinct layer.
 type LayerDone struct {
 	Digest string
 	// Bytes is how much was fetched of it.
 	Bytes int64
-	// Present says that it was in the store before.
+	// Present says that it was already in the store.
 	Present bool
 }
 
@@ -47,8 +45,8 @@ func (Resolved) event()      {}
 func (LayerProgress) event() {}
 func (LayerDone) event()     {}
 
-// reporter passes the news of one pull on, and sees to it that a retry says nothing
-// twice. Only one goroutine may use it at a time.
+// reporter passes the events of one pull on, each once, whatever is retried. Only one
+// goroutine may use it at a time.
 type reporter struct {
 	report   func(Event)
 	resolved Resolved

@@ -17,14 +17,15 @@ import (
 
 // Store is where pulled images go; executors/storage has the real one.
 type Store interface {
-	// Reference gives the place of an image of that name.
+	// Reference returns the place of an image of that name.
 	Reference(name reference.Named) (imagetypes.ImageReference, error)
-	// ImageIDAt gives the id of the image that a finished copy reports to have made.
+	// ImageIDAt returns the id of the image behind the reference that a finished copy
+	// reports.
 	ImageIDAt(ctx context.Context, ref imagetypes.ImageReference) (string, error)
-	// BeginPull is called around each pull or load; its end is told the failure.
+	// BeginPull is called before each pull or load, and end after it, with its failure.
 	BeginPull(ctx context.Context) (end func(failed error), err error)
-	// Removals counts the removals of images. A pull that fails while the count changes
-	// may have lost layers to one, and is tried again.
+	// Removals counts the removals of images. A pull that fails while the count changes may
+	// have lost layers to one, and is retried.
 	Removals() uint64
 }
 
@@ -33,7 +34,7 @@ type Puller struct {
 	options   Options
 	log       *slog.Logger
 	artifacts *artifactStore
-	// shortNames gives the names under which an artifact may have been pulled.
+	// shortNames returns the full names that a short name of an artifact may stand for.
 	shortNames func(name string) ([]string, error)
 }
 
@@ -44,20 +45,19 @@ type PullRequest struct {
 	// Namespace is the namespace of the pod for which the image is pulled, or empty.
 	// It may have a signature policy and credentials of its own.
 	Namespace string
-	// Credentials may be empty; then those that are configured count.
+	// Credentials may be empty; then the configured ones are used.
 	Credentials Credentials
-	// Artifacts says that what is an artifact and no image is to be pulled as
-	// PullArtifact does, with the same credentials, which may be good for one pull.
+	// Artifacts pulls an artifact as PullArtifact does, instead of failing, with the same
+	// credentials, which may be valid only once.
 	Artifacts bool
-	// Progress, if not nil, is called with what happens, by one goroutine at a time,
-	// and never after Pull has returned. It must not block.
+	// Progress, if not nil, is called with each event, by one goroutine at a time, and
+	// never after Pull has returned. It must not block.
 	Progress func(Event)
 }
 
 // Pulled is a pulled image, or artifact.
 type Pulled struct {
-	// Artifact is nil for an image; if it isn't, only Name and Digest are set beside
-	// it.
+	// Artifact is nil for an image; otherwise only Name and Digest are set beside it.
 	Artifact *Artifact
 
 	// ImageID is the id of the image in the store.
@@ -70,8 +70,8 @@ type Pulled struct {
 	// Digest is the digest of what the registry has under the name: of the index, if
 	// it is one.
 	Digest string
-	// Bytes is how much was fetched, also by tries that failed; parts that were in
-	// the store are not counted.
+	// Bytes is how much was fetched, including by failed tries; parts that were in the
+	// store are not counted.
 	Bytes uint64
 }
 
@@ -84,7 +84,7 @@ const (
 	userAgent = "stele"
 )
 
-// New makes a Puller and removes what a crash left of earlier pulls.
+// New makes a Puller, and removes leftovers of earlier pulls after a crash.
 func New(options Options) (*Puller, error) {
 	if err := options.complete(); err != nil {
 		return nil, fmt.Errorf("set up pulling: %w", err)
@@ -123,9 +123,9 @@ func (p *Puller) removeLeftovers() error {
 	return removeUsedCredentials(p.options.NamespacedAuthDir)
 }
 
-// Pull fetches an image into the store. Its errors are *Error, with a Kind from
-// errors.go. When it fails, or ctx ends, what was fetched in part is removed; layers
-// that are whole are kept for a while, for the next try.
+// Pull fetches an image into the store. Its errors are *Error, with a Kind from errors.go.
+// When it fails, or ctx ends, partial layers are removed; complete ones are kept for a
+// while, for the next try.
 func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) {
 	j, err := p.begin(jobRequest{
 		op: "pull", subject: request.Ref, ref: request.Ref, namespace: request.Namespace,
@@ -163,10 +163,10 @@ func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) 
 	return pulled, nil
 }
 
-// takeTag takes from an artifact the tag that stands for an image now.
+// takeTag takes a tag, which now means an image, from an artifact.
 func (p *Puller) takeTag(ctx context.Context, tag reference.Named) {
 	if err := p.artifacts.untag(ctx, tag); err != nil {
-		p.log.Warn("a tag of an image is an artifact's, too", "tag", tag.String(), "error", err)
+		p.log.Warn("a tag of an image is still an artifact's, too", "tag", tag.String(), "error", err)
 	}
 }
 
@@ -191,9 +191,9 @@ func (j *job) pull(ctx context.Context, name reference.Named) (Pulled, error) {
 	return Pulled{ImageID: made.id, Ref: made.id, Name: name.String(), Digest: made.found.resolved.Digest, Bytes: bytes}, nil
 }
 
-// resolve gives the full names that a user's name may stand for.
+// resolve returns the full names that a user's name may stand for.
 func (j *job) resolve(ref string) (candidates, error) {
-	// An administrator's change of registries.conf counts at once.
+	// A change of registries.conf takes effect at once.
 	sysregistriesv2.InvalidateCache()
 	found, err := resolve(j.system, ref)
 	if err != nil {
@@ -202,8 +202,8 @@ func (j *job) resolve(ref string) (candidates, error) {
 	return found, nil
 }
 
-// notBlocked heeds "blocked" of registries.conf. The library does so for the place
-// that is asked in the end, not for the name that was rewritten to it.
+// notBlocked honours "blocked" in registries.conf for the image's name. The library does so
+// only for the place that the name is rewritten to.
 func (j *job) notBlocked(name reference.Named) error {
 	registry, err := sysregistriesv2.FindRegistry(j.system, name.Name())
 	if err != nil {
@@ -215,7 +215,7 @@ func (j *job) notBlocked(name reference.Named) error {
 	return nil
 }
 
-// firstOf tries the names in turn until one works.
+// firstOf tries names in turn until one works.
 func (j *job) firstOf(ctx context.Context, names candidates, try func(reference.Named) error) error {
 	var failures []error
 	for _, name := range names {
@@ -235,9 +235,9 @@ func (j *job) firstOf(ctx context.Context, names candidates, try func(reference.
 	return failedEverywhere(names, failures)
 }
 
-// failedEverywhere joins the failures of all names that a short name stands for. Its
-// kind is that of the first failure that is not "not found", as that registry might
-// have had the image.
+// failedEverywhere joins the failures of all names that a short name stands for. Its kind
+// is that of the first failure other than "not found": that registry might have had the
+// image.
 func failedEverywhere(names candidates, failures []error) error {
 	kind := failures[0]
 	var texts []string

@@ -13,9 +13,8 @@ import (
 // maxRetryDelay bounds the pauses between retries.
 const maxRetryDelay = 30 * time.Second
 
-// passing says whether a failure may be over in a while: the registry answers 5xx,
-// or the connection was refused or cut. What was answered clearly isn't asked again,
-// and 429 has been, by the library.
+// passing reports whether a failure may pass: the registry answered 5xx, or the connection
+// was refused or cut. The library has retried after 429.
 func passing(err error) bool {
 	if !errors.Is(kindOf(err), ErrUnavailable) {
 		return false
@@ -34,8 +33,8 @@ func passing(err error) bool {
 	return true
 }
 
-// again calls try until it succeeds, fails for good, or has failed too often. In
-// between it waits, longer each time, and by chance not as long as others.
+// again calls try until it succeeds, fails for good, or has failed too often. The pauses
+// double, with jitter.
 func (p *Puller) again(ctx context.Context, try func() error) error {
 	delay := p.options.RetryDelay
 	for tries := 1; ; tries++ {

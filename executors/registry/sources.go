@@ -27,9 +27,9 @@ type source struct {
 
 // sources are those that registries.conf has for an image, in its order: mirrors first.
 //
-// The library itself tries the next source only if one refuses the manifest at once: one
-// that hangs takes all the time there is, and one that sends half a layer ends the pull.
-// So each source is asked by itself, with a registries.conf that has no other.
+// The library tries the next source only if one refuses at once: one that hangs takes all
+// the time there is, and one that sends half a layer ends the pull. So each source is asked
+// by itself, with a registries.conf that has no other.
 func (j *job) sources(name reference.Named) ([]source, error) {
 	system, err := j.systemFor(name)
 	if err != nil {
@@ -55,7 +55,7 @@ func (j *job) sources(name reference.Named) ([]source, error) {
 	return sources, nil
 }
 
-// onlySource is a registries.conf with what counts once it is known what to ask whom.
+// onlySource is a registries.conf with one source, and with what else counts for it.
 type onlySource struct {
 	Registries        []sysregistriesv2.Registry `toml:"registry"`
 	CredentialHelpers []string                   `toml:"credential-helpers,omitempty"`
@@ -104,8 +104,8 @@ func (j *job) sourceAt(name reference.Named, place sysregistriesv2.PullSource, s
 }
 
 // fromSources tries the sources of an image in turn until one works, and does so again
-// after failures that may pass. A source that stalled is not asked again as long as there
-// is another: it has had its time.
+// after failures that may pass. A source that stalled is not asked again: it has had its
+// time.
 func (j *job) fromSources(ctx context.Context, name reference.Named, try func(*imagetypes.SystemContext) error) error {
 	if err := j.notBlocked(name); err != nil {
 		return err
@@ -136,8 +136,8 @@ func (j *job) fromSources(ctx context.Context, name reference.Named, try func(*i
 	})
 }
 
-// endsSearch says whether another source would be of no use: the caller is gone, the disk
-// is full, or it has been found that there is no image but an artifact.
+// endsSearch reports whether another source would be of no use: the caller is gone, the
+// disk is full, or the name is an artifact's.
 func endsSearch(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || isFull(err) || errors.Is(err, ErrArtifact)
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// watched is a context that ends when nothing has come through its readers for a
-// time. It is for what is fetched without the library's copying, which has a meter.
+// watched is a context that ends when nothing has come through its readers for a time. It
+// is for fetches other than the library's copying, which has a meter.
 type watched struct {
 	context.Context
 
@@ -18,7 +18,7 @@ type watched struct {
 	timer    *time.Timer // nil if patience is endless
 }
 
-// watch begins to wait; a patience of 0 is endless. The caller must call stop.
+// watch starts the wait; a patience of 0 is endless. The caller must call stop.
 func watch(ctx context.Context, patience time.Duration) *watched {
 	w := &watched{patience: patience}
 	w.Context, w.giveUp = context.WithCancelCause(ctx)
@@ -35,7 +35,7 @@ func (w *watched) stop() {
 	w.giveUp(nil)
 }
 
-// reader gives a reader of which each read that brings something counts.
+// reader returns a reader whose every byte restarts the wait.
 func (w *watched) reader(inner io.Reader) io.Reader { return &watchedReader{inner: inner, w: w} }
 
 type watchedReader struct {
@@ -51,7 +51,7 @@ func (r *watchedReader) Read(into []byte) (int, error) {
 	return n, err
 }
 
-// explain says that a failure is one of patience, if it is.
+// explain makes a failure a stall, if it is one.
 func (w *watched) explain(err error) error {
 	if err != nil && errors.Is(context.Cause(w), errNothingCame) {
 		return stalled(w.patience)
