@@ -23,8 +23,8 @@ func (n *node) pullArtifact(t *testing.T, ref string) Artifact {
 	return artifact
 }
 
-// expectArtifacts checks the tags and digested names of what is listed, now and by a
-// puller that reads the disk.
+// expectArtifacts checks the tags and digested names of the list, now and by a puller that
+// reads the disk.
 func (n *node) expectArtifacts(t *testing.T, want map[string][]string) {
 	t.Helper()
 	fresh := newArtifactStore(n.puller.artifacts.dir, n.puller.log)
@@ -55,7 +55,7 @@ func TestArtifactsAreListedFromMemory(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Size() != 9 {
 		t.Errorf("listed %+v, %v", all, err)
 	}
-	// Callers can do with the list what they like.
+	// Callers may change the list.
 	all[0] = Artifact{}
 	if found, err := n.puller.ResolveArtifact(artifact.ID()); err != nil || found.Digest != artifact.Digest {
 		t.Errorf("found %+v, %v", found, err)
@@ -106,7 +106,7 @@ func TestShortNamesOfArtifacts(t *testing.T) {
 	}
 }
 
-// A tag means what it was pulled as last.
+// A tag means its last pull.
 func TestTagOfArtifactMoves(t *testing.T) {
 	server := images.Registry(t)
 	n := newNode(t, server)
@@ -141,7 +141,7 @@ func TestRemoveArtifactByName(t *testing.T) {
 
 	refused := errors.New("in use")
 	busy := func(Artifact) error { return refused }
-	// Only a name goes, which hurts nobody.
+	// Only a name goes, which is always allowed.
 	if err := n.puller.RemoveArtifact(context.Background(), first, busy); err != nil {
 		t.Error(err)
 	}
@@ -159,8 +159,7 @@ func TestRemoveArtifactByName(t *testing.T) {
 	n.expectNoArtifacts(t)
 }
 
-// A record that a broken disk has spoiled hides no other artifact, and the next pull
-// mends it.
+// A damaged record hides no other artifact, and the next pull repairs it.
 func TestDamagedArtifactIsMadeAnew(t *testing.T) {
 	server := images.Registry(t)
 	n := newNode(t, server)

@@ -9,14 +9,14 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// BenchmarkPull is the driver's share of a pull: an image of many small layers from a
-// registry on loopback, without the daemon around it.
+// BenchmarkPull pulls an image of many small layers from a registry on loopback, without a
+// daemon.
 func BenchmarkPull(b *testing.B) {
 	const layers, size = 40, 4 << 10
 	ctx := context.Background()
 	server := images.Registry(b)
 	n := newNode(b, server)
-	// What is random is not made smaller by compression.
+	// Random bytes don't compress.
 	source := rand.NewChaCha8([32]byte{})
 	spec := images.Spec{}
 	for i := range layers {

@@ -98,8 +98,8 @@ func endless(w http.ResponseWriter) {
 	}
 }
 
-// An error that a registry writes is as long as it likes.
-// A layer that never ends would fill the disk before its digest is compared.
+// A registry's error may have any length. A layer that never ends would fill the disk
+// before its digest is compared.
 func TestEndlessLayerIsGivenUp(t *testing.T) {
 	server := images.Registry(t)
 	n := newNode(t, server)
@@ -119,7 +119,7 @@ func TestEndlessLayerIsGivenUp(t *testing.T) {
 			return false
 		}
 		for chunk := make([]byte, 64<<10); ; {
-			// An end that comes too late, should nobody give up.
+			// A late end, in case nobody gives up.
 			if written, err := w.Write(chunk); err != nil || sent.Add(int64(written)) > 512<<20 {
 				return true
 			}

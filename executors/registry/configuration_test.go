@@ -115,7 +115,7 @@ func TestMirrors(t *testing.T) {
 	}
 }
 
-// What a user gives for a registry is not for its mirrors.
+// A user's credentials for a registry are not for its mirrors.
 func TestMirrorsGetNoCredentialsOfTheRegistry(t *testing.T) {
 	mirror := images.Registry(t)
 	mirror.Push(t, "app:v1", small(t, images.Here(), "content"))
@@ -228,12 +228,12 @@ func TestNamespacedCredentials(t *testing.T) {
 	_, err = n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "shop"})
 	expectKind(t, err, ErrUnauthorized)
 
-	// Without the namespace's the node's count.
+	// Without the namespace's, the node's are used.
 	write(t, filepath.Join(n.root, "auth.json"), authFile(t, server.Host, user, secret))
 	if _, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "shop"}); err != nil {
 		t.Error(err)
 	}
-	// And what the namespace has replaces them.
+	// The namespace's replace them.
 	write(t, path, authFile(t, server.Host, user, "wrong-"+secret))
 	_, err = n.puller.Pull(context.Background(), PullRequest{Ref: ref, Namespace: "shop"})
 	expectKind(t, err, ErrUnauthorized)
@@ -247,7 +247,7 @@ func TestNamespacedCredentials(t *testing.T) {
 		expectKind(t, err, ErrInvalidReference)
 	}
 
-	// What a crash leaves is removed at the start.
+	// Leftovers of a crash are removed at the start.
 	write(t, filepath.Join(dir, inUseDir, "shop-abc.json"), "{}")
 	if _, err := New(Options{Store: n.store.Images, Dir: t.TempDir(), NamespacedAuthDir: dir, PolicyPath: acceptAll(t)}); err != nil {
 		t.Fatal(err)
@@ -309,7 +309,7 @@ func TestConfiguredSecretsAreHidden(t *testing.T) {
 	}
 }
 
-// The environment's proxy is read once a process, so that a child pulls.
+// A process reads the environment's proxy only once, so a child pulls.
 func TestProxyOfTheEnvironment(t *testing.T) {
 	server := images.Registry(t)
 	server.Push(t, "app:v1", small(t, images.Here(), "content"))
@@ -325,7 +325,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 		Options: nodeOptions{Root: n.root, RegistriesConf: server.RegistriesConf, RegistriesConfDir: server.RegistriesConfDir},
 		Ref:     "far.example/app:v1", Once: true,
 	}
-	// The registry of the test plays the proxy: requests name far.example.
+	// The test's registry is the proxy: requests name far.example.
 	if output, err := runChild(t, job, "HTTP_PROXY=http://"+server.Host, "NO_PROXY=", "HTTPS_PROXY="); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
@@ -334,8 +334,8 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	}
 }
 
-// What the library logs has no credentials either. Only its debugging output, which
-// storage.RouteLibraryLogs drops, has what a registry answers.
+// The library's log has no credentials either. Only its debug output, which
+// storage.RouteLibraryLogs drops, has a registry's answers.
 func TestLogsHaveNoCredentials(t *testing.T) {
 	server := images.Registry(t)
 	image := small(t, images.Here(), strings.Repeat("content", 1000))

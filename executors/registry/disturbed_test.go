@@ -15,8 +15,8 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// A pull has found its lowest layer in the store. While it waits for the next one,
-// the image goes that the layer belonged to, and the layer with it.
+// A pull has found its lowest layer in the store. While it waits for the next one, the
+// layer's image is removed, and the layer with it.
 func TestPullThatLostALayerToARemovalIsRepeated(t *testing.T) {
 	server := images.Registry(t)
 	n := newNode(t, server)

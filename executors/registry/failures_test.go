@@ -78,8 +78,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 	}
 }
 
-// The library tries again for some time when it is rate limited, so that this has a
-// test of its own.
+// The library retries for some time when it is rate limited, so this has a test of its own.
 func TestRateLimit(t *testing.T) {
 	server := images.Registry(t)
 	app := server.Push(t, "app:v1", small(t, images.Here(), "content"))
@@ -121,8 +120,8 @@ const (
 	secret = `s3cr:t/"pass word`
 )
 
-// basicAuth lets in only the one user, and sends back what it was sent, as a hostile
-// registry could.
+// basicAuth accepts only one user, and sends back the credentials, as a hostile registry
+// could.
 func basicAuth(w http.ResponseWriter, r *http.Request) bool {
 	if name, password, ok := r.BasicAuth(); ok && name == user && password == secret {
 		return false
@@ -259,8 +258,8 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// Registries send clients elsewhere for layers, with a signature that opens that place
-// to everybody.
+// Registries redirect clients for layers, with a signature that opens that place to
+// everybody.
 func TestSignedAddressesAreNotTold(t *testing.T) {
 	server := images.Registry(t)
 	n := newNode(t, server, with(func(o *Options) { o.Retries = -1 }))

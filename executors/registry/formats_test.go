@@ -123,8 +123,8 @@ func TestCompressionsAndManifests(t *testing.T) {
 	}
 }
 
-// partialStore is a store that fetches only those parts of layers in the format
-// zstd:chunked which it doesn't have yet, as storage.conf can ask for.
+// partialStore is a store that fetches only missing parts of zstd:chunked layers, as
+// storage.conf can ask for.
 type partialStore struct{ library.Store }
 
 func (s partialStore) Reference(name reference.Named) (imagetypes.ImageReference, error) {

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// node is what a daemon has: a store and a puller, set up for a registry.
+// node is a store and a puller, as in a daemon, set up for a registry.
 type node struct {
 	root   string
 	store  *storage.Store
@@ -44,7 +44,7 @@ type node struct {
 type nodeOptions struct {
 	Root, RegistriesConf, RegistriesConfDir, PolicyPath string
 
-	// Change sets up the puller otherwise; a child process doesn't get it.
+	// Change changes the puller's options; a child process doesn't get it.
 	Change func(*Options) `json:"-"`
 }
 
@@ -128,8 +128,8 @@ func (n *node) pull(t testing.TB, ref string) Pulled {
 	return pulled
 }
 
-// temporary lists what pulls have left in the temporary directory. Layers that are
-// kept for a retry don't count.
+// temporary lists leftovers of pulls in the temporary directory, except layers that are
+// kept for a retry.
 func (n *node) temporary(t *testing.T) []string {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(n.root, "images", tempDir, "*"))
@@ -139,7 +139,7 @@ func (n *node) temporary(t *testing.T) []string {
 	return slices.DeleteFunc(left, func(path string) bool { return filepath.Base(path) == keptDir })
 }
 
-// expectNoImages checks that a failed pull left nothing that can be seen.
+// expectNoImages checks that a failed pull left no image.
 func (n *node) expectNoImages(t *testing.T) {
 	t.Helper()
 	if left := n.temporary(t); len(left) > 0 {

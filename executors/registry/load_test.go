@@ -28,8 +28,7 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// archives has one image in every form, and another one beside it where that is
-// possible.
+// archives has one image in every form, and where possible another one beside it.
 type archives struct {
 	server               *images.Server
 	layout, oci, docker  string

@@ -14,8 +14,8 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// A registry can say in the header Warning what it likes, also the credentials that it
-// was just sent.
+// A registry's header Warning can have anything, even the credentials that it was just
+// sent.
 func TestWarningsOfARegistryAreNotLogged(t *testing.T) {
 	var log locked
 	hooks, level := logrus.StandardLogger().ReplaceHooks(logrus.LevelHooks{}), logrus.GetLevel()
@@ -38,7 +38,7 @@ func TestWarningsOfARegistryAreNotLogged(t *testing.T) {
 	}
 }
 
-// locked is a log that several goroutines write.
+// locked is a log for several goroutines.
 type locked struct {
 	mu  sync.Mutex
 	log strings.Builder

@@ -21,7 +21,7 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// layerPaths gives the parts of URLs by which an image's layers are fetched.
+// layerPaths returns the parts of the URLs of an image's layers.
 func layerPaths(t *testing.T, image v1.Image) []string {
 	t.Helper()
 	layers, err := image.Layers()
@@ -39,7 +39,7 @@ func layerPaths(t *testing.T, image v1.Image) []string {
 	return paths
 }
 
-// incompressible gives as many bytes, the same each time.
+// incompressible returns so many bytes, always the same.
 func incompressible(size int) []byte {
 	content := make([]byte, size)
 	rand.New(rand.NewSource(int64(size))).Read(content)
@@ -151,7 +151,7 @@ func TestTruncatedLayer(t *testing.T) {
 	n := newNode(t, &proxy.Server, with(func(o *Options) { o.Retries = -1 }))
 	_, err := n.puller.Pull(context.Background(), PullRequest{Ref: proxy.Host + "/app:v1"})
 	expectKind(t, err, ErrUnavailable)
-	// The library itself asks once for the rest.
+	// The library itself asks for the rest once.
 	if got := proxy.Gets(layer); got != 2 {
 		t.Errorf("the layer was asked for %d times without retries", got)
 	}
@@ -197,7 +197,7 @@ func TestSlowPullIsNotStalled(t *testing.T) {
 	}
 }
 
-// Time that the store takes is not the registry's.
+// The store's time is not the registry's.
 func TestUnpackingIsNoStall(t *testing.T) {
 	seen := parts{}
 	if !seen.awaited() {
@@ -226,8 +226,8 @@ func TestUnpackingIsNoStall(t *testing.T) {
 	}
 }
 
-// A retry fetches no layer again that was whole, though a lower one failed, be it
-// within a pull or in the next.
+// A retry, within a pull or in the next, fetches no complete layer again, although a lower
+// one failed.
 func TestRetryReusesWholeLayers(t *testing.T) {
 	server := images.Registry(t)
 	image := small(t, images.Here(), "one", "two", strings.Repeat("three", 1000), "four", "five")
@@ -295,8 +295,8 @@ func TestRetryReusesWholeLayers(t *testing.T) {
 	}
 }
 
-// A daemon that is killed in the middle of a pull leaves the layers that were in the
-// store, and the next one's pull uses them.
+// A daemon that is killed in the middle of a pull leaves its complete layers in the store
+// for the next one's pull.
 func TestPullAfterKillReusesLayers(t *testing.T) {
 	server := images.Registry(t)
 	image := small(t, images.Here(), "one", "two", "three", "four", strings.Repeat("five", 1000))
@@ -374,7 +374,7 @@ func TestLayersAreFetchedInParallel(t *testing.T) {
 						defer now.Add(-1)
 						for old := most.Load(); count > old && !most.CompareAndSwap(old, count); old = most.Load() {
 						}
-						// Until as many as may have come, or none more comes.
+						// Until the maximum, or until no more comes.
 						for range 200 {
 							if now.Load() >= int64(limit) && limit > 1 {
 								break

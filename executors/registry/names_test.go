@@ -12,7 +12,7 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// conf writes a registries.conf and returns what names resolve to under it.
+// conf writes a registries.conf and returns how names resolve with it.
 func conf(t *testing.T, content string) func(name string) ([]string, error) {
 	t.Helper()
 	dir := t.TempDir()

@@ -26,7 +26,7 @@ func spellings(t *testing.T) []string {
 	return all
 }
 
-// noted is a node that remembers what it logs.
+// noted returns a node and its log.
 func noted(t *testing.T, server *images.Server) (*node, *bytes.Buffer) {
 	t.Helper()
 	log := &bytes.Buffer{}
@@ -71,7 +71,7 @@ func TestIndexPrefersTheOwnArchitecture(t *testing.T) {
 }
 
 // TestManifestThatLies: an image that says it is for another architecture is pulled, with a
-// warning: many that do so run.
+// warning: many of them run.
 func TestManifestThatLies(t *testing.T) {
 	server := images.Registry(t)
 	n, log := noted(t, server)
@@ -84,7 +84,7 @@ func TestManifestThatLies(t *testing.T) {
 	}
 }
 
-// TestConfigurationsAsDockerWritesThem: what nobody here reads makes no image unusable.
+// TestConfigurationsAsDockerWritesThem: fields that nobody reads make no image unusable.
 func TestConfigurationsAsDockerWritesThem(t *testing.T) {
 	server := images.Registry(t)
 	for name, change := range map[string]func(config map[string]any){

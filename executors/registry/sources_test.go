@@ -39,7 +39,7 @@ insecure = true
 // that does not, on a busy machine.
 const mirrorPatience = 3 * time.Second
 
-// mirrorFaults are what a mirror can do wrong, each in the answers for one part of an image.
+// mirrorFaults are what a mirror can do wrong.
 var mirrorFaults = map[string]images.Fault{
 	"hangs at once":     {Hang: true},
 	"hangs in the body": {Hang: true, After: 30},
@@ -86,7 +86,7 @@ func TestMirrorThatFails(t *testing.T) {
 	}
 }
 
-// TestInspectFromMirrorThatHangs: what is not pulled is asked of the next source as well.
+// TestInspectFromMirrorThatHangs: an inspection tries the next source, too.
 func TestInspectFromMirrorThatHangs(t *testing.T) {
 	t.Parallel()
 	server := images.Registry(t)
@@ -99,7 +99,7 @@ func TestInspectFromMirrorThatHangs(t *testing.T) {
 	}
 }
 
-// TestEverySourceFails: the error names each with what it said, and is of the registry's kind.
+// TestEverySourceFails: the error names each with its failure, and has the registry's kind.
 func TestEverySourceFails(t *testing.T) {
 	server := images.Registry(t)
 	mirror := images.Front(t, server)

@@ -34,7 +34,7 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// trust is a node of which the policy is to be written.
+// trust is a node without a policy yet.
 type trust struct {
 	*node
 	dir    string // lookaside signatures, keys, and the files below
@@ -53,7 +53,7 @@ func newTrust(t *testing.T, server *images.Server, registriesD string) *trust {
 	return &trust{node: n, dir: dir, policy: policy, server: server}
 }
 
-// require sets what the policy asks of the registry's images.
+// require sets the policy for the registry's images.
 func (n *trust) require(t *testing.T, requirements ...map[string]any) {
 	t.Helper()
 	content, err := json.Marshal(map[string]any{
@@ -78,8 +78,8 @@ func (n *trust) expectRefused(t *testing.T, ref string, texts ...string) {
 	n.expectNothingLeft(t)
 }
 
-// payload is what signatures are made over: of kind "atomic container signature"
-// (openpgp) or "cosign container image signature" (sigstore).
+// payload is what is signed: of kind "atomic container signature" (openpgp) or "cosign
+// container image signature" (sigstore).
 func payload(t *testing.T, kind, digest, name string) []byte {
 	t.Helper()
 	content, err := json.Marshal(map[string]any{
@@ -172,8 +172,8 @@ func TestSignedBy(t *testing.T) {
 	}
 }
 
-// expectSignatureKept checks that a signed image is in the store with its digest: the
-// manifest may not be changed on the way.
+// expectSignatureKept checks that a signed image is in the store with its digest: its
+// manifest is unchanged.
 func (n *trust) expectSignatureKept(t *testing.T, ref string) {
 	t.Helper()
 	image, err := n.store.Images.Resolve(context.Background(), ref)
@@ -257,9 +257,8 @@ func TestSigstoreSigned(t *testing.T) {
 	n.expectSignatureKept(t, ref)
 }
 
-// fulcio is a CA that gives out short-lived certificates for a person's mail address,
-// and rekor a log that says when a signature was made: what the two leave behind is
-// enough to verify without asking them.
+// fulcio is a CA with short-lived certificates for a person's mail address, and rekor a log
+// of when signatures were made: their output is enough to verify offline.
 type fulcio struct {
 	key         *ecdsa.PrivateKey
 	certificate *x509.Certificate
@@ -284,7 +283,7 @@ func newFulcio(t *testing.T) fulcio {
 	return fulcio{key: key, certificate: certificate, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-// issue gives out a certificate that was valid for ten minutes, an hour ago.
+// issue returns a certificate that was valid for ten minutes, an hour ago.
 func (f fulcio) issue(t *testing.T, key *ecdsa.PrivateKey, mail, issuer string) []byte {
 	t.Helper()
 	value, err := asn1.MarshalWithParams(issuer, "utf8")
@@ -306,7 +305,7 @@ func (f fulcio) issue(t *testing.T, key *ecdsa.PrivateKey, mail, issuer string) 
 
 func signedAt() time.Time { return time.Now().Add(-time.Hour) }
 
-// hashedRekord is what the log gets to see.
+// hashedRekord is what the log sees.
 type hashedRekord struct{ certificate, signature, content []byte }
 
 // rekorEntry is the log's promise that it has seen a signature at a time.

@@ -11,8 +11,7 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// BenchmarkRootfs is one container's share: its root filesystem made and removed
-// while others stand.
+// BenchmarkRootfs makes and removes one container's root filesystem while others exist.
 func BenchmarkRootfs(b *testing.B) {
 	ctx := context.Background()
 	server := images.Registry(b)
@@ -65,7 +64,7 @@ func BenchmarkRootfs(b *testing.B) {
 	}
 	b.Run("fsinfo", fsinfo)
 	b.Run("fsinfo-old", func(b *testing.B) {
-		// Every call finds the containers' figures to be old.
+		// Every call finds old figures of the containers.
 		clock := time.Now()
 		s.now = func() time.Time { clock = clock.Add(rootfsUsageAge); return clock }
 		fsinfo(b)

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childJob is what a copy of the test program is asked to do in a process of its
-// own, by an environment variable.
+// childJob is a job for a copy of the test program in a process of its own, in an
+// environment variable.
 type childJob struct {
 	Do        string
 	GraphRoot string
@@ -25,7 +25,7 @@ type childJob struct {
 
 const childVariable = "STELE_STORAGE_TEST_CHILD"
 
-// runAsChild does the job that the environment asks for, if any.
+// runAsChild does the job in the environment, if any.
 func runAsChild() bool {
 	text := os.Getenv(childVariable)
 	if text == "" {
@@ -87,7 +87,7 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 		}
 		return s.Rootfses.Release(context.Background(), arguments[1])
 	},
-	// volumes mounts an image for a container and lets go of it until it is killed.
+	// volumes mounts an image for a container and unmounts it until it is killed.
 	"volumes": func(s *Store, arguments []string) error {
 		fmt.Println("ready")
 		for {
@@ -110,7 +110,7 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 		_, err := tryPull(context.Background(), s, registries{arguments[0], arguments[1]}, arguments[2], arguments[2])
 		return err
 	},
-	// pull pulls again and again what it has just removed, until it is killed.
+	// pull pulls and removes an image until it is killed.
 	"pull": func(s *Store, arguments []string) error {
 		fmt.Println("ready")
 		for {

@@ -35,7 +35,7 @@ func openSmall(t testing.TB, size string) *Store {
 	return open(t, options)
 }
 
-// fill takes all space of the store's filesystem, and gives it back when it is called.
+// fill takes all space of the store's filesystem until the returned function is called.
 func fill(t testing.TB, s *Store) (free func()) {
 	t.Helper()
 	path := filepath.Join(s.layout.graphRoot, "filler")
@@ -88,8 +88,8 @@ func TestPullOntoAFullDiskFailsAndLeavesNothing(t *testing.T) {
 	release(t, s, id("container"))
 }
 
-// What a pull has left of which the disk was full goes when the last pull has ended;
-// what was there before, and may be wanted for a retry, stays.
+// Leftovers of a pull that filled the disk go when the last pull has ended; older ones,
+// which a retry may want, stay.
 func TestPullsThatFilledTheDiskLeaveNothing(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, dirs(t))
@@ -151,7 +151,7 @@ func TestContainersOnAFullDisk(t *testing.T) {
 		t.Errorf("mounting an image: %v, want that the disk is full", err)
 	}
 	expectNothing(t, s, volumeLayer(VolumeID(failing, 0)))
-	// What frees space must work without any.
+	// Freeing space must work without any.
 	release(t, s, living)
 	expectNothing(t, s, living)
 	if err := s.Images.Remove(ctx, image.ID); err != nil {

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// dirs are the directories of a store under test; what is mounted below them at
-// the end of the test is an error, and is unmounted.
+// dirs are the directories of a store under test; mounts left below them at the test's end
+// are errors, and are unmounted.
 func dirs(t testing.TB) Options {
 	t.Helper()
 	// Not t.TempDir: its name repeats the test's, and overlay's options are
@@ -88,8 +88,7 @@ func mountsBelow(t testing.TB, root string) []string {
 	return below
 }
 
-// pull copies an image into the store under a name, with nothing of package
-// registry between.
+// pull copies an image into the store under a name, without package registry.
 func pull(t testing.TB, s *Store, server *images.Server, from, as string) Image {
 	t.Helper()
 	image, err := tryPull(context.Background(), s, registriesOf(server), from, as)
@@ -99,7 +98,7 @@ func pull(t testing.TB, s *Store, server *images.Server, from, as string) Image 
 	return image
 }
 
-// registries are the configuration files that say how registries are reached.
+// registries are the configuration files for registries.
 type registries struct{ conf, confDir string }
 
 func registriesOf(server *images.Server) registries {
@@ -144,7 +143,7 @@ func tryPull(ctx context.Context, s *Store, reached registries, from, as string)
 	return s.Images.Resolve(ctx, id)
 }
 
-// id makes a container id that is the same for the same text.
+// id makes a container id from a text.
 func id(text string) string { return digest.FromString(text).Encoded() }
 
 func prepare(t testing.TB, s *Store, container string, image Image) Rootfs {
@@ -167,7 +166,7 @@ func release(t testing.TB, s *Store, container string) {
 	}
 }
 
-// small is an image with one small file, different for each text.
+// small is an image with one small file, which has the text.
 func small(t testing.TB, text string, config v1.Config) v1.Image {
 	t.Helper()
 	return images.Build(t, images.Spec{

@@ -94,7 +94,7 @@ func TestResolve(t *testing.T) {
 	s := open(t, options)
 	image := pull(t, s, server, ref, ref)
 	pull(t, s, server, ref, server.Host+"/other:latest")
-	// A name that looks like the beginning of another image's id.
+	// A name that looks like another image's id prefix.
 	second := pull(t, s, server, server.Push(t, "second:v1", small(t, "second", v1.Config{})), server.Host+"/"+image.ID[:12]+":latest")
 	manifest, _ := first.Digest()
 

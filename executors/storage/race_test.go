@@ -20,12 +20,12 @@ import (
 // raceRounds is how many containers each worker makes, one after the other.
 var raceRounds = map[bool]int{false: 8, true: 3}[underRace]
 
-// disturbPause lies between two things of a kind that happen to the images meanwhile.
+// disturbPause is the pause between two disturbances of a kind.
 var disturbPause = map[bool]time.Duration{false: 20 * time.Millisecond, true: 300 * time.Millisecond}[underRace]
 
-// Pulls, removals, and containers and volumes of the same two images, which share a
-// layer, at the same time. Whatever comes first, a container that was made has its
-// files until it is released, and its image is in the store as long.
+// Pulls, removals, and containers and volumes of the same two images, which share a layer,
+// at the same time. In any order, a container has its files until it is released, and its
+// image is in the store as long.
 func TestImagesNeverVanishUnderContainers(t *testing.T) {
 	ctx := context.Background()
 	r := newRace(t)
@@ -76,7 +76,7 @@ func TestImagesNeverVanishUnderContainers(t *testing.T) {
 	expectEmpty(t, r.s)
 }
 
-// A race is a store, two images for it, and what became of those who want them.
+// A race is a store, two images for it, and a count of what happened.
 type race struct {
 	s         *Store
 	server    *images.Server
@@ -122,7 +122,7 @@ func (r *race) fetch(ctx context.Context, i int, as string) error {
 	}
 }
 
-// live is what one worker does for a container of image i.
+// live is the life of a container of image i.
 func (r *race) live(ctx context.Context, container string, i int) error {
 	rootfs, err := r.s.Rootfses.Prepare(ctx, RootfsRequest{ContainerID: container, ImageID: r.ids[i]})
 	if errors.Is(err, ErrImageNotFound) {
@@ -159,7 +159,7 @@ func (r *race) live(ctx context.Context, container string, i int) error {
 	return r.s.Rootfses.Release(ctx, container)
 }
 
-// disturbers are what happens to the images meanwhile.
+// disturbers change the images meanwhile.
 func (r *race) disturbers(ctx context.Context) []func(random *rand.Rand, worker int) error {
 	return []func(random *rand.Rand, worker int) error{
 		func(random *rand.Rand, worker int) error { // pulls

@@ -25,8 +25,8 @@ import (
 // takes many times as long, as the library starts the program again for each layer.
 var killRounds = map[bool]int{false: 12, true: 3}[underRace]
 
-// killAfter are the moments at which children are killed, spread over what one
-// round of their work takes.
+// killAfter are the moments at which children are killed, spread over one round of their
+// work.
 func killAfter(rounds int) []time.Duration {
 	source := rand.New(rand.NewSource(1))
 	pauses := make([]time.Duration, rounds)
@@ -64,7 +64,7 @@ func TestKillDuringPrepareAndRelease(t *testing.T) {
 	expectEmpty(t, s)
 }
 
-// TestRootfsesCollect: after a boot, what nobody knows goes, and nothing else.
+// TestRootfsesCollect: after a boot, unknown root filesystems go, and nothing else.
 func TestRootfsesCollect(t *testing.T) {
 	s, image := pulled(t)
 	ctx := context.Background()
@@ -151,9 +151,8 @@ func TestKillDuringPullAndRemove(t *testing.T) {
 	}
 }
 
-// expectOnlyWhatRecordsExplain checks that the disk has a layer, a short name and a
-// list of files for each layer that there is a record of, a directory for each image,
-// no other containers and mounts than the recorded, and nothing temporary.
+// expectOnlyWhatRecordsExplain checks that the disk has the files of each recorded layer
+// and image, no unrecorded containers or mounts, and nothing temporary.
 func expectOnlyWhatRecordsExplain(t *testing.T, s *Store) {
 	t.Helper()
 	records, err := s.lib.MultiList(library.MultiListOptions{Images: true, Layers: true, Containers: true})
@@ -209,7 +208,7 @@ func expectOnlyWhatRecordsExplain(t *testing.T, s *Store) {
 	}
 }
 
-// list gives the names of what matches a pattern in a directory.
+// list returns the names in a directory that match a pattern.
 func list(t *testing.T, dir, pattern string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, pattern))
@@ -364,8 +363,8 @@ func TestLinksOfLayersThatAreGoneAreRemoved(t *testing.T) {
 	}
 }
 
-// A crash between making and filling the file with a layer's short name makes the
-// driver remove the names of all layers, together with that one.
+// A crash between creating and writing the file with a layer's short name makes the driver
+// remove the names of all layers with that one.
 func TestLayerWithoutItsShortNameDoesNotTakeTheOthersAlong(t *testing.T) {
 	s, image := pulled(t)
 	container := id("container")
@@ -380,7 +379,7 @@ func TestLayerWithoutItsShortNameDoesNotTakeTheOthersAlong(t *testing.T) {
 	if len(links) != 1 {
 		t.Fatalf("the short names are %q, want the image's", links)
 	}
-	// And where it has happened already, they come back.
+	// Names that are already lost come back.
 	s.Close()
 	if err := os.RemoveAll(filepath.Join(s.layout.driverDir(s.layout.graphRoot), linksDir)); err != nil {
 		t.Fatal(err)
@@ -392,7 +391,7 @@ func TestLayerWithoutItsShortNameDoesNotTakeTheOthersAlong(t *testing.T) {
 	expectOnlyWhatRecordsExplain(t, s)
 }
 
-// A store that has lost its index of layers must not take the layers for rubbish.
+// A store that has lost its index of layers must not take the layers for garbage.
 func TestDamagedIndexNeverLosesLayers(t *testing.T) {
 	server := images.Registry(t)
 	var log bytes.Buffer

@@ -86,8 +86,7 @@ func expectNothing(t testing.TB, s *Store, container string) {
 	}
 }
 
-// halfDone are the states in which a crash can leave a root filesystem. Each makes
-// its state from a whole one.
+// halfDone make, from a whole root filesystem, the states that a crash can leave.
 var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container string){
 	"whole": func(*testing.T, *Store, Rootfs, string) {},
 	"not mounted, and counted so": func(t *testing.T, s *Store, _ Rootfs, container string) {
@@ -131,8 +130,7 @@ var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container 
 	},
 }
 
-// forgetMounts, forgetContainers and forgetLayers lose what the library has written
-// without syncing.
+// forgetMounts, forgetContainers and forgetLayers lose what the library does not sync.
 func forgetMounts(t testing.TB, s *Store) {
 	t.Helper()
 	forget(t, s, filepath.Join(s.options.RunRoot, "overlay-layers", "mountpoints.json"),

@@ -17,8 +17,8 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// tool finds one of the programs that share stores with Stele. They are of versions
-// of the library that are years older than ours, as on many nodes.
+// tool finds one of the programs that share stores with Stele. They have versions of the
+// library that are years older, as on many nodes.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -71,7 +71,7 @@ func TestImagesGoToAndFroBetweenSkopeoAndStele(t *testing.T) {
 	server := images.Registry(t)
 	s := open(t, dirs(t))
 
-	// Theirs is seen at once, and ours can be read by them.
+	// The tool's image is seen at once, and the tool can read Stele's.
 	pushed := small(t, "theirs", v1.Config{User: "12", Env: []string{"A=b"}})
 	ref := server.Push(t, "theirs:v1", pushed)
 	if _, err := s.Images.Resolve(ctx, "shared.example/theirs:v1"); !errors.Is(err, ErrImageNotFound) {
@@ -115,8 +115,7 @@ func TestImagesGoToAndFroBetweenSkopeoAndStele(t *testing.T) {
 	expectEmpty(t, s)
 }
 
-// What buildah makes in the store is a container with a layer and a mount, as podman's
-// are.
+// buildah makes a container with a layer and a mount in the store, as podman does.
 func TestContainersOfOthersAreLeftAlone(t *testing.T) {
 	ctx := context.Background()
 	server := images.Registry(t)
@@ -137,7 +136,7 @@ func TestContainersOfOthersAreLeftAlone(t *testing.T) {
 		t.Fatalf("%d containers, %v", len(containers), err)
 	}
 
-	// Everything that removes what nobody seems to need.
+	// Everything that removes apparent garbage.
 	s.Close()
 	s = open(t, s.options)
 	if removed, err := s.Images.CollectOrphans(ctx, 0); err != nil || removed != 0 {

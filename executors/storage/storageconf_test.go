@@ -88,7 +88,7 @@ func writeConf(t testing.TB, name, content string) string {
 	return path
 }
 
-// The library's own reading of the same file is what podman and CRI-O go by.
+// podman and CRI-O use the library's own reading of the file.
 func TestStorageConfIsReadAsTheLibraryDoes(t *testing.T) {
 	t.Setenv("STELE_TEST_ROOT", "/srv")
 	whole := fmt.Sprintf(everyKey, t.TempDir(), "/bin/true")
@@ -159,7 +159,7 @@ func TestStandardLookupOfStorageConf(t *testing.T) {
 		!slices.Contains(got.GraphDriverOptions, "overlay.mountopt=nodev") {
 		t.Errorf("main file and drop-in give %+v", got)
 	}
-	// What is said explicitly goes before the file, as with CRI-O.
+	// Explicit options override the file, as with CRI-O.
 	got = read(Options{
 		GraphRoot: "/explicit", ImageStore: "/explicit/images", Driver: vfsDriver, DriverOptions: []string{"vfs.ignore_chown_errors=true"},
 	})
@@ -249,8 +249,8 @@ func TestObsoleteKeysAreMentionedAndDoNoHarm(t *testing.T) {
 	}
 }
 
-// openConf opens a store whose directories and settings a storage.conf gives; %s in
-// the text is the directory for everything.
+// openConf opens a store with the directories and settings of a storage.conf; %s in the
+// text is the directory for everything.
 func openConf(t testing.TB, text string) (s *Store, dir string) {
 	t.Helper()
 	options := dirs(t)
@@ -335,7 +335,7 @@ func TestImagesOfAnAdditionalStoreAreUsedAndNeverChanged(t *testing.T) {
 	theirs := dirs(t)
 	pushed := small(t, "content", v1.Config{User: "7"})
 	ref := server.Push(t, "app:v1", pushed)
-	// Another process: the library can have a store for reading and writing in one.
+	// In another process, as the library cannot open a store twice in one.
 	runChild(t, "pull once", theirs, server.RegistriesConf, server.RegistriesConfDir, ref)
 	imageID, err := pushed.ConfigName()
 	if err != nil {
@@ -369,7 +369,7 @@ func TestImagesOfAnAdditionalStoreAreUsedAndNeverChanged(t *testing.T) {
 	}
 	s.Close()
 	s = open(t, s.options)
-	// Pulled into our own store it is ours, and can be removed there.
+	// Pulled into the own store, it can be removed there.
 	pull(t, s, server, ref, ref)
 	if err := s.Images.Remove(ctx, imageID.Hex); err != nil {
 		t.Error(err)
@@ -382,7 +382,7 @@ func TestImagesOfAnAdditionalStoreAreUsedAndNeverChanged(t *testing.T) {
 	}
 }
 
-// tree lists what a directory has, with sizes and times of change, without locks.
+// tree lists a directory's files, with sizes and times of change, without locks.
 func tree(t testing.TB, root string) []string {
 	t.Helper()
 	var list []string

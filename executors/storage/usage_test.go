@@ -46,7 +46,7 @@ func TestFilesystems(t *testing.T) {
 		t.Errorf("a figure of the same moment differs: %+v, %v", again, err)
 	}
 	clock = clock.Add(rootfsUsageAge)
-	// The old figure is told, and a new one made beside it.
+	// The old figure is returned, and refreshed in the background.
 	if _, again, err := s.Usage.Filesystems(ctx); err != nil || again != containers {
 		t.Errorf("the call measured: %+v, %v", again, err)
 	}
@@ -65,7 +65,7 @@ func TestFilesystems(t *testing.T) {
 	if err != nil || own != containers {
 		t.Errorf("Usage.Rootfs = %+v, %v; want %+v", own, err, containers)
 	}
-	// Nobody has asked for long.
+	// Nobody has asked for a long time.
 	if err := os.Remove(filepath.Join(rootfs.Mountpoint, "outside")); err != nil {
 		t.Fatal(err)
 	}

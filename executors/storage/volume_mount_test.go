@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Renames anywhere on the machine disturb the kernel's look-up of a path with "..",
-// which must not fail for that.
+// Renames anywhere on the machine disturb the kernel's look-up of a path with "..": it must
+// succeed anyway.
 func TestSubPathIsFoundWhileOthersRename(t *testing.T) {
 	root, elsewhere := t.TempDir(), t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "a", "b"), 0o700); err != nil {

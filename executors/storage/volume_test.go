@@ -226,7 +226,7 @@ func TestVolumesGoWithTheirContainer(t *testing.T) {
 	}
 }
 
-// The name of an image may move on while a container has the volume.
+// An image's name may move to another image while a container has the volume.
 func TestVolumeStaysOfItsImage(t *testing.T) {
 	s := open(t, dirs(t))
 	image := volumeImage(t, s)

@@ -13,19 +13,19 @@ import (
 type Scope struct {
 	// Root and State are the daemon's directories.
 	Root, State string
-	// Dirs are others that belong to it: logs, CNI configuration.
+	// Dirs are its other directories: logs, CNI configuration.
 	Dirs []string
-	// Bridges are those that its pods' networks are connected to.
+	// Bridges are those of its pods' networks.
 	Bridges []string
 	// Networks are the names of its CNI networks, as the plugins write them into
 	// the comments of firewall rules.
 	Networks []string
 	// IPAM are the data directories of the host-local plugin.
 	IPAM []string
-	// Cgroups are the parents of its cgroups, relative to each hierarchy
-	// ("/kubepods"). Everything below one is the daemon's, it itself is not.
+	// Cgroups are the parents of its cgroups, relative to each hierarchy ("/kubepods").
+	// Everything below one is the daemon's, but not the parent.
 	Cgroups []string
-	// IDs of sandboxes and containers whose cgroups are elsewhere.
+	// IDs are of sandboxes and containers whose cgroups are elsewhere.
 	IDs []string
 }
 
@@ -45,20 +45,19 @@ const (
 	Layer     Kind = "storage layer"
 )
 
-// Trace is one thing that a daemon has on the node. Traces that say the same are
-// the same: a daemon that was started again with the same arguments is no new
-// process.
+// Trace is one thing that a daemon has on the node. Equal traces are the same: a daemon
+// restarted with the same arguments is no new process.
 type Trace struct {
 	Kind Kind
 	// What identifies it: a path, a command line, a rule.
 	What string
 }
 
-// Snapshot is what there was at one moment, and for each trace some words that
-// help to find out about it, one for each time that it was there.
+// Snapshot has the traces of one moment, each with details that help to find out about it,
+// one for each occurrence.
 type Snapshot map[Trace][]string
 
-// Leak is a trace that is there, or is there more often than before.
+// Leak is a trace that is new, or occurs more often than before.
 type Leak struct {
 	Trace
 	Detail string
@@ -83,7 +82,7 @@ func Take(scope Scope) (Snapshot, error) {
 	return snapshot, errors.Join(errs...)
 }
 
-// Leaks returns what after has and before has not, sorted.
+// Leaks returns the traces in after that are not in before, sorted.
 func Leaks(before, after Snapshot) []Leak {
 	var leaks []Leak
 	for trace, details := range after {
@@ -95,12 +94,10 @@ func Leaks(before, after Snapshot) []Leak {
 	return leaks
 }
 
-// settling is how long Check lets the kernel and other daemons' plugins finish
-// what they are at.
+// settling is how long Check waits for the kernel and other daemons' plugins.
 const settling = 10 * time.Second
 
-// Check fails the test for everything that is there and was not before, and
-// stays. A nil before means that nothing may be there at all.
+// Check fails the test for every new trace that stays. With a nil before, all are new.
 func Check(t testing.TB, scope Scope, before Snapshot) {
 	t.Helper()
 	leaks, err := Lasting(scope, before, settling)
@@ -112,8 +109,8 @@ func Check(t testing.TB, scope Scope, before Snapshot) {
 	}
 }
 
-// Lasting returns the leaks that are there whenever one looks, until patience
-// has passed; without any, it returns at once.
+// Lasting returns the leaks that are there throughout patience; without any, it returns at
+// once.
 func Lasting(scope Scope, before Snapshot, patience time.Duration) ([]Leak, error) {
 	var lasting []Leak
 	for first, deadline := true, time.Now().Add(patience); ; first = false {
@@ -140,7 +137,7 @@ func (s Snapshot) add(kind Kind, what, detail string) {
 	s[trace] = append(s[trace], detail)
 }
 
-// dirs are all directories of the scope.
+// dirs returns all directories of the scope.
 func (s Scope) dirs() []string {
 	var dirs []string
 	for _, dir := range append([]string{s.Root, s.State}, s.Dirs...) {
@@ -151,8 +148,8 @@ func (s Scope) dirs() []string {
 	return dirs
 }
 
-// mentionsDir reports whether text has the path of one of the scope's
-// directories, or of something in it.
+// mentionsDir reports whether text has the path of one of the scope's directories, or a
+// path below it.
 func (s Scope) mentionsDir(text string) bool {
 	for _, dir := range s.dirs() {
 		for rest := text; ; {

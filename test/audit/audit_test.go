@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Each test plants one kind of trace on the real node, and has the audit find
-// it, and nothing else; once it is taken away, the audit finds nothing.
+// Each test plants one kind of trace on the real node. The audit must find it, and nothing
+// else; once it is gone, the audit must find nothing.
 
 func TestFindsMounts(t *testing.T) {
 	t.Run("in a directory", func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestFindsProcesses(t *testing.T) {
 				cmd.Wait()
 			})
 			detail := fmt.Sprintf("pid %d, ", cmd.Process.Pid)
-			// What it starts has the same traces, for a moment.
+			// A child has the same traces, for a moment.
 			leak := eventually(t, scope, Process)
 			for try := 0; !strings.HasPrefix(leak.Detail, detail) && try < 500; try++ {
 				time.Sleep(10 * time.Millisecond)
@@ -132,7 +132,7 @@ func TestFindsProcesses(t *testing.T) {
 
 func TestFindsZombies(t *testing.T) {
 	scope := newScope(t)
-	// The shell becomes a program that knows of no children.
+	// The shell becomes a program that reaps no children.
 	cmd := exec.Command("sh", "-c", "true & exec cat")
 	cmd.Dir = scope.State
 	stdin, err := cmd.StdinPipe()
@@ -344,7 +344,7 @@ func take(t *testing.T, scope Scope) []Leak {
 	return Leaks(nil, after)
 }
 
-// expect has the audit find exactly these.
+// expect checks that the audit finds exactly these.
 func expect(t *testing.T, scope Scope, want ...Trace) {
 	t.Helper()
 	found := map[Trace]bool{}
@@ -377,7 +377,7 @@ func eventually(t *testing.T, scope Scope, kind Kind) Leak {
 	return Leak{}
 }
 
-// cleanup has undo called once: by the caller, or at the test's end.
+// cleanup calls undo once: when the caller wants, or at the test's end.
 func cleanup(t *testing.T, undo func()) func() {
 	done := false
 	once := func() {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// cgroups finds the daemon's in every hierarchy, v1 and v2.
+// cgroups finds the daemon's cgroups in every hierarchy, v1 and v2.
 func cgroups(scope Scope, snapshot Snapshot) error {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

@@ -12,16 +12,15 @@ import (
 	"time"
 )
 
-// Clear ends and removes everything of a scope from the kernel: processes,
-// mounts, bridges with their links, cgroups, firewall rules. It is for when the
-// daemon cannot be asked any more; the directories themselves stay. It never
-// touches what Take would not report.
+// Clear ends and removes everything of a scope from the kernel: processes, mounts, bridges
+// with their links, cgroups, firewall rules. It is for daemons that are gone; the
+// directories themselves stay. It never touches what Take would not report.
 func Clear(scope Scope) error {
 	err := killAll(scope)
 	return errors.Join(err, unmountAll(scope), removeBridges(scope), removeCgroups(scope), removeFirewall(scope))
 }
 
-// killAll kills until nothing is left: what is killed may just have forked.
+// killAll kills until nothing is left: a victim may just have forked.
 func killAll(scope Scope) error {
 	for deadline := time.Now().Add(settling); ; time.Sleep(20 * time.Millisecond) {
 		snapshot := Snapshot{}
@@ -129,7 +128,7 @@ func removeCgroup(dir string) error {
 			}
 		}
 	}
-	// It is busy for a moment after its last process was reaped.
+	// A cgroup is busy for a moment after its last process was reaped.
 	for deadline := time.Now().Add(settling); ; time.Sleep(10 * time.Millisecond) {
 		err := syscall.Rmdir(dir)
 		if err == nil || gone(err) {
@@ -168,8 +167,8 @@ func removeFirewall(scope Scope) error {
 	return errors.Join(errs...)
 }
 
-// undoing writes what iptables-restore needs to take the scope's rules and their
-// chains out of what iptables-save wrote.
+// undoing returns the input for iptables-restore that removes the scope's rules and their
+// chains, from the output of iptables-save.
 func undoing(saved string, scope Scope) string {
 	var out, table strings.Builder
 	chains := map[string]bool{}

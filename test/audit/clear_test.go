@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestClear plants everything at once and has it cleared away.
+// TestClear plants everything at once and clears it away.
 func TestClear(t *testing.T) {
 	scope := newScope(t)
 	name := fmt.Sprintf("clr%d", os.Getpid())

@@ -6,9 +6,9 @@
 //	…  // pods come and go
 //	audit.Check(t, scope, before)
 //
-// It looks at the node only: it must not ask the daemon, nor know how Stele
-// works beyond where its resources are (Scope) and that their names hold their
-// owner's id. So it finds leaks of a daemon that is gone as well.
+// It looks at the node only: it must not ask the daemon, nor know more of Stele than where
+// its resources are (Scope) and that their names have their owner's id. So it also finds
+// leaks of a daemon that is gone.
 //
 // Read audit.go first; each other file is one kind of trace.
 package audit

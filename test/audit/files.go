@@ -10,9 +10,9 @@ import (
 // sockets, pinned namespaces, runtimes' state, cached network results.
 var idInName = regexp.MustCompile(`[0-9a-f]{12,}`)
 
-// files finds those in the daemon's directories that are named after an id. Of a
-// folder so named only the folder is told. The store of images and layers has
-// ids of its own and is looked at by storage.
+// files finds files in the daemon's directories that are named after an id, and does not
+// look into directories with such a name. The image store, which has ids of its own, is for
+// storage.
 func files(scope Scope, snapshot Snapshot) error {
 	for _, dir := range []string{scope.Root, scope.State} {
 		if dir == "" {

@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// mounts finds what is mounted in the scope's directories, or made of them: the
-// root file systems, pinned namespaces, shared memory. It sees this process's
-// mount namespace; those of containers are found by their processes.
+// mounts finds mounts in the scope's directories, or of them: root file systems, pinned
+// namespaces, shared memory. It sees this process's mount namespace; those of containers
+// are found by their processes.
 func mounts(scope Scope, snapshot Snapshot) error {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -53,12 +53,12 @@ func mountsIn(table []byte) func(yield func(mount) bool) {
 	}
 }
 
-// unescape undoes what the kernel does to blanks and backslashes in paths.
+// unescape undoes the kernel's escapes of blanks and backslashes in paths.
 func unescape(path string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
 }
 
-// gone tells errors of things that vanished while one looked.
+// gone reports whether something vanished while it was looked at.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.ENODEV)
 }

@@ -23,8 +23,8 @@ func veths(scope Scope, snapshot Snapshot) error {
 	return nil
 }
 
-// addresses finds what host-local gave away: one file for each address, in a
-// folder for each network, which holds the container's id and interface.
+// addresses finds the addresses that host-local allocated: a file for each, with the
+// container's id and interface, in a directory for each network.
 func addresses(scope Scope, snapshot Snapshot) error {
 	for _, dir := range scope.IPAM {
 		found, err := filepath.Glob(filepath.Join(dir, "*", "*"))
@@ -46,8 +46,8 @@ func addresses(scope Scope, snapshot Snapshot) error {
 	return nil
 }
 
-// cniChain matches the chains that the bridge and portmap plugins make for one
-// container; those that they make once for the node have words for names.
+// cniChain matches the chains that the bridge and portmap plugins make for one container;
+// those of the whole node have words for names.
 var cniChain = regexp.MustCompile(`\bCNI-(?:DN-|SN-)?[0-9a-f]{16,}\b`)
 
 // firewall finds the plugins' rules that name one of the networks or ids, and
@@ -93,7 +93,7 @@ func (s Scope) firewallRules(rules, from string, snapshot Snapshot) {
 		}
 	}
 	for chain := range chains {
-		// Nobody can tell whose it was, but it is of no use to anybody.
+		// Nobody knows whose it was, and it is useless.
 		if !referred[chain] {
 			snapshot.add(Firewall, "chain "+chain, from+", nothing jumps to it")
 		}

@@ -9,10 +9,9 @@ import (
 	"strings"
 )
 
-// processes finds those that belong to the daemon: it and its monitor, runtimes
-// and plugins by their arguments, executable or working directory; the
-// containers' own by their cgroup or their root file system; and zombies that one
-// of these should have reaped.
+// processes finds the daemon's processes: itself, its monitor, runtimes and plugins by
+// their arguments, executable or working directory; those of containers by their cgroup or
+// root file system; and zombies that one of these should have reaped.
 func processes(scope Scope, snapshot Snapshot) error {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -68,8 +67,8 @@ func (p process) status() (parent int, zombie bool) {
 	return parent, err == nil && fields[0] == "Z"
 }
 
-// belongsTo says why the process is the daemon's, or nothing. A process that
-// ends meanwhile is nobody's.
+// belongsTo returns why the process is the daemon's, or nothing. A process that ends
+// meanwhile is nobody's.
 func (p process) belongsTo(scope Scope, namespaces map[string]bool) string {
 	if cmdline, err := os.ReadFile(p.path("cmdline")); err == nil {
 		text := string(cmdline)
@@ -106,7 +105,8 @@ func (p process) belongsTo(scope Scope, namespaces map[string]bool) string {
 			return ""
 		}
 		for m := range mountsIn(table) {
-			// Its root is an overlay of our layers, or one of our files is mounted in it.
+			// Its root is an overlay of the daemon's layers, or one of its files is mounted
+			// there.
 			uses = uses || scope.mentionsDir(m.options) || scope.mentionsDir(m.root)
 		}
 		namespaces[namespace] = uses

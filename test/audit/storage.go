@@ -10,8 +10,8 @@ import (
 // storeDir is where the image store is in the daemon's root directory.
 const storeDir = "storage"
 
-// The store's own files; what is "volatile" is forgotten at the next boot. Only
-// the fields that matter here are read.
+// The store's own files, of which only some fields are read. "Volatile" ones are forgotten
+// at the next boot.
 type (
 	storeContainer struct {
 		ID    string   `json:"id"`
@@ -27,8 +27,8 @@ type (
 	}
 )
 
-// storage finds containers in the store, layers that no image needs, and
-// folders of layers that the store does not know.
+// storage finds containers in the store, layers that no image needs, and directories of
+// unknown layers.
 func storage(scope Scope, snapshot Snapshot) error {
 	if scope.Root == "" {
 		return nil
@@ -81,7 +81,7 @@ func layerFolders(store string, known map[string]string, snapshot Snapshot) erro
 	return nil
 }
 
-// records reads lists of the store. A file that is not there is an empty list.
+// records reads lists of the store. A missing file is an empty list.
 func records[T any](store string, names ...string) ([]T, error) {
 	var all []T
 	for _, name := range names {

@@ -11,8 +11,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// TestArtifacts: an artifact is an image to whoever lists, asks for and removes it, by
-// the id that its pull returned, and a directory of files to a container.
+// TestArtifacts: an artifact is listed, found and removed like an image, by the id that its
+// pull returned, and is a directory of files to a container.
 func TestArtifacts(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})

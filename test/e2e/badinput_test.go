@@ -53,7 +53,7 @@ var badPods = map[string]struct {
 			r.Config.Linux.Sysctls = map[string]string{"kernel.shm_rmid_forced": "1+kernel.core_pattern=|/evil"}
 		}, codes.InvalidArgument, []string{"sysctl"},
 	},
-	// CVE-2022-0532: in the node's namespace it would be the node's.
+	// CVE-2022-0532: in the node's namespace it would change the node.
 	"sysctl of the node's network": {
 		func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
@@ -72,8 +72,8 @@ var badPods = map[string]struct {
 	},
 }
 
-// TestBadPods asks for pods that cannot be: each is refused with a fitting code
-// and a message that names the field, and leaves nothing.
+// TestBadPods asks for pods that cannot be: each is refused with the right code and a
+// message that names the field, and leaves nothing.
 func TestBadPods(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
@@ -209,7 +209,7 @@ func badLogDirectory(t *testing.T, h *Harness) {
 	config.LogDirectory = filepath.Join(file, "logs")
 	ran, err := h.Runtime.RunPodSandbox(h.Context(), &runtimeapi.RunPodSandboxRequest{Config: config})
 	if err == nil {
-		// Nothing is written there before a container is.
+		// Nothing is written there before a container exists.
 		defer h.removePod(ran.PodSandboxId)
 		_, err = h.Runtime.CreateContainer(h.Context(), &runtimeapi.CreateContainerRequest{
 			PodSandboxId: ran.PodSandboxId, Config: h.ContainerConfig("c"), SandboxConfig: config,
@@ -271,12 +271,12 @@ func TestUnknownIDs(t *testing.T) {
 			h.Refused(call(""), codes.InvalidArgument, "id")
 		})
 	}
-	// What belongs to later issues says so.
+	// What is not built yet is refused.
 	_, err := h.Runtime.CheckpointContainer(ctx, &runtimeapi.CheckpointContainerRequest{ContainerId: unknownID})
 	h.Refused(err, codes.Unimplemented)
 }
 
-// Calls in an order that the kubelet does not have.
+// Calls in an order that the kubelet never has.
 func TestStartOfAnEndedContainer(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
@@ -284,7 +284,7 @@ func TestStartOfAnEndedContainer(t *testing.T) {
 	id := pod.Run(h.ContainerConfig("c", "true"))
 	h.WaitExit(id)
 	before := h.ContainerStatus(id)
-	// A repeated call is no second run.
+	// A repeated call must not run it again.
 	_, err := h.Runtime.StartContainer(h.Context(), &runtimeapi.StartContainerRequest{ContainerId: id})
 	if err != nil {
 		h.Refused(err, codes.FailedPrecondition)

@@ -18,12 +18,12 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// patience is how long anything may take before a test gives up on it. The race
-// detector and a busy machine make slow what is fast elsewhere.
+// patience is how long anything may take before a test gives up. The race detector and a
+// busy machine make everything slow.
 const patience = 2 * time.Minute
 
-// Client asks a daemon over its socket, as the kubelet would. What cannot go wrong in a
-// test that passes has a method, which fails the test.
+// Client calls a daemon over its socket, as the kubelet would. Calls that must succeed have
+// a method, which fails the test.
 type Client struct {
 	Runtime runtimeapi.RuntimeServiceClient
 	Images  runtimeapi.ImageServiceClient
@@ -31,7 +31,7 @@ type Client struct {
 	t testing.TB
 }
 
-// connect makes a client. The connection comes back by itself when the daemon does.
+// connect makes a client. It reconnects by itself when the daemon is back.
 func connect(t testing.TB, socket string) *Client {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+socket,
@@ -164,8 +164,7 @@ func (c *Client) Exec(id string, command ...string) string {
 	return strings.TrimRight(string(answer.Stdout), "\n")
 }
 
-// Refused checks that err has the code and that its message has each of the
-// words.
+// Refused checks that err has the code and that its message has all words.
 func (c *Client) Refused(err error, code codes.Code, words ...string) {
 	c.t.Helper()
 	if status.Code(err) != code {
@@ -184,8 +183,8 @@ type LogLine struct {
 	Stream, Tag, Text string
 }
 
-// ReadLog reads a log in the CRI's format; a file that is not there is empty. A
-// last line that has no end yet is left out.
+// ReadLog reads a log in the CRI's format; a missing file is empty. An unfinished last line
+// is left out.
 func (c *Client) ReadLog(path string) []LogLine {
 	c.t.Helper()
 	content, err := os.ReadFile(path)

@@ -34,7 +34,7 @@ func (r testerReport) env(key string) (value string, times int) {
 	return value, times
 }
 
-// report runs a container to its end and returns what it told about itself.
+// report runs a container to its end and returns its report on itself.
 func (p *Pod) report(h *Harness, config *runtimeapi.ContainerConfig) testerReport {
 	h.t.Helper()
 	id := p.Run(config)
@@ -52,7 +52,7 @@ func (p *Pod) report(h *Harness, config *runtimeapi.ContainerConfig) testerRepor
 	return r
 }
 
-// reportOf asks a container that runs the tester about itself.
+// reportOf runs the tester in a running container and returns its report.
 func (c *Client) reportOf(id string) testerReport {
 	c.t.Helper()
 	var r testerReport
@@ -62,7 +62,7 @@ func (c *Client) reportOf(id string) testerReport {
 	return r
 }
 
-// TestContainerConfiguration looks from inside at what the configuration asked for.
+// TestContainerConfiguration checks from inside what the configuration asked for.
 func TestContainerConfiguration(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
@@ -242,7 +242,7 @@ func configPrivileged(t *testing.T, h *Harness) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Not more than the daemon has itself.
+	// No more than the daemon itself has.
 	if !strings.Contains(string(own), "CapBnd:\t"+r.Status["CapEff"]) {
 		t.Errorf("effective capabilities %s, want what the node gives", r.Status["CapEff"])
 	}

@@ -110,10 +110,10 @@ func (d *Daemon) PID() int {
 	return d.process.cmd.Process.Pid
 }
 
-// process is the daemon's process, and its log, which goes on when it is started again.
+// process is the daemon's process, and its log, which all its starts share.
 type process struct {
 	log string
-	// boot is a file that the daemon takes for the kernel's boot id; empty for that itself.
+	// boot is a file that replaces the kernel's boot id; may be empty.
 	boot string
 
 	mu   sync.Mutex
@@ -135,7 +135,7 @@ func (p *process) start(program string, args []string) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	// The log tells of races; the daemon goes on, so that the test can.
+	// Races are logged; the daemon goes on, so that the test can.
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=0 exitcode=0", "GOTRACEBACK=all")
 	if err := cmd.Start(); err != nil {
 		return err
@@ -168,7 +168,7 @@ func (p *process) running() bool {
 	}
 }
 
-// ended is how the process ended; nil also if it has not.
+// ended is how the process ended; nil also while it runs.
 func (p *process) ended() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -186,14 +186,14 @@ func (p *process) kill() {
 	if !p.running() {
 		return
 	}
-	// An error means that it has ended by itself meanwhile.
+	// An error means that it has just ended by itself.
 	_ = p.signal(os.Kill)
 	<-p.done
 }
 
 var troubleSigns = regexp.MustCompile(`(?m)^(WARNING: DATA RACE|panic: |fatal error: |SIGSEGV)`)
 
-// trouble finds what a daemon's log must not have, each with what follows.
+// trouble finds what a daemon's log must not have, with the lines after it.
 func (p *process) trouble() []string {
 	content, err := os.ReadFile(p.log)
 	if err != nil {

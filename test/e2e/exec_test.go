@@ -74,7 +74,7 @@ func execWithinTheTimeout(t *testing.T, h *Harness, id string) {
 
 func execChildKeepsStdoutOpen(h *Harness, id string) {
 	_, err := h.Runtime.ExecSync(h.Context(), &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"sh", "-c", "sleep 9876 & echo begun"}, Timeout: 30})
-	// Whether its output came or the timeout did: the call ends.
+	// With the output or a timeout, but the call ends.
 	if err != nil {
 		h.Refused(err, codes.DeadlineExceeded)
 	}

@@ -29,16 +29,16 @@ type Options struct {
 	// Ranges are more subnets; each gives pods another address. The harness's own
 	// subnet is 10.85.N.0/24, see Harness.Number.
 	Ranges func(number int) []string
-	// Image is appended to the table [image] of the configuration file, and Config to
-	// the file, as tables that the harness doesn't write.
+	// Image is appended to the table [image] of the configuration file, and Config, with
+	// other tables, to the file.
 	Image, Config string
-	// Configure, if not nil, writes what files it likes and returns the tables that
-	// say where images come from and go to, instead of all the above.
+	// Configure, if not nil, writes any files and returns the whole configuration, instead
+	// of all the above.
 	Configure func(h *Harness) string
-	// StorageSize, if not empty, is that of the file system on which the images are,
-	// as tmpfs has it ("64m").
+	// StorageSize, if not empty, is the size of the images' file system, as for tmpfs
+	// ("64m").
 	StorageSize string
-	// Handlers are more runtime handlers than runc, name to path.
+	// Handlers are runtime handlers beside runc, name to path.
 	Handlers map[string]string
 	// LogLevel is the daemon's, "info" if empty.
 	LogLevel string
@@ -46,17 +46,17 @@ type Options struct {
 	OwnBoot bool
 }
 
-// Harness is a daemon and everything around it.
+// Harness is a daemon with everything around it.
 type Harness struct {
 	// Number is unique among the harnesses of the machine.
 	Number   int
 	Programs *Programs
-	// Registry is where the daemon finds images; Busybox and Tester are names in
-	// it that are pulled already.
+	// Registry has the daemon's images; Busybox and Tester are names in it, which are
+	// pulled already.
 	Registry        *images.Server
 	Busybox, Tester string
-	// Root and State are the daemon's directories, Logs is for pods' logs, Share
-	// for files to be mounted into containers.
+	// Root and State are the daemon's directories, Logs is for pods' logs, Share for files
+	// to mount into containers.
 	Root, State, Logs, Share string
 	// ConfDir is the CNI configuration directory.
 	ConfDir string
@@ -64,13 +64,13 @@ type Harness struct {
 	Socket string
 	// Bridge has the address 10.85.N.1.
 	Bridge string
-	// CgroupParent is what pods get as their parent.
+	// CgroupParent is the pods' parent.
 	CgroupParent string
 	// Scope is what the daemon owns, Before what it had before the first pod.
 	Scope  audit.Scope
 	Before audit.Snapshot
 
-	// Client speaks with the daemon, Daemon is its process.
+	// Client calls the daemon, Daemon is its process.
 	*Client
 	Daemon *Daemon
 
@@ -98,7 +98,7 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 		Root: h.Root, State: h.State, Dirs: []string{base}, Bridges: []string{h.Bridge}, Networks: []string{h.Bridge},
 		IPAM: []string{filepath.Join(base, "ipam")}, Cgroups: []string{h.CgroupParent},
 	}
-	// First in is last out: the directories go once nothing uses them.
+	// First in, last out: the directories go once nothing uses them.
 	t.Cleanup(func() { h.wipe(base) })
 	for _, dir := range []string{h.Logs, h.Share, h.ConfDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -128,16 +128,16 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 	return h
 }
 
-// In returns the harness for a subtest: what it does fails that, and the pods
-// that it runs are removed at its end.
+// In returns the harness for a subtest: failures are the subtest's, and its pods are
+// removed at its end.
 func (h *Harness) In(t testing.TB) *Harness {
 	inner := *h
 	inner.Client, inner.Daemon = h.Client.in(t), h.Daemon.in(t)
 	return &inner
 }
 
-// claim finds a number that no other harness on the machine has, and makes its
-// directory, in which the daemon's persistent files are.
+// claim finds a number that no other harness on the machine has, and makes its directory
+// for the daemon's persistent files.
 func claim(t testing.TB) (number int, dir string) {
 	t.Helper()
 	for number = 1; number < 255; number++ {
@@ -225,7 +225,7 @@ func (h *Harness) WriteNetwork(plugins ...map[string]any) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	// Whole or not at all: the daemon watches the directory.
+	// Renamed, as the daemon watches the directory.
 	path := filepath.Join(h.ConfDir, "10-e2e.conflist")
 	h.write(path+".new", string(content))
 	if err := os.Rename(path+".new", path); err != nil {
@@ -236,15 +236,14 @@ func (h *Harness) WriteNetwork(plugins ...map[string]any) {
 // Gateway is the bridge's address.
 func (h *Harness) Gateway() string { return fmt.Sprintf("10.85.%d.1", h.Number) }
 
-// Audit fails the test for everything that is there now and was not before the
-// first pod, and stays.
+// Audit fails the test for every leak since the first pod.
 func (h *Harness) Audit() {
 	h.t.Helper()
 	audit.Check(h.t, h.Scope, h.Before)
 }
 
-// finish removes all pods, looks for leaks, stops daemon and monitor, and looks
-// again: then nothing at all may be there.
+// finish removes all pods, looks for leaks, stops daemon and monitor, and looks again: then
+// nothing at all may be left.
 func (h *Harness) finish() {
 	h.t.Helper()
 	if !h.Daemon.process.running() {
@@ -271,8 +270,7 @@ func (h *Harness) finish() {
 	}
 }
 
-// stopMonitor ends the monitor, which outlives the daemon: once no container
-// runs, that harms nobody.
+// stopMonitor ends the monitor, which outlives the daemon, when no container runs any more.
 func (h *Harness) stopMonitor() {
 	h.t.Helper()
 	for _, pid := range h.MonitorPIDs() {
@@ -309,8 +307,8 @@ func (h *Harness) MonitorPIDs() []int {
 	return pids
 }
 
-// wipe is for what a failed test left; normally it finds the bridge, the pods'
-// common cgroup parent and the directories.
+// wipe removes what a failed test left; normally that is the bridge, the pods' common
+// cgroup parent and the directories.
 func (h *Harness) wipe(base string) {
 	h.t.Helper()
 	h.Daemon.process.kill()
@@ -324,7 +322,7 @@ func (h *Harness) wipe(base string) {
 	}
 }
 
-// tell shows what is known of a failure: the daemon's log, and the history.
+// tell logs what is known of a failure: the daemon's log, and the history.
 func (h *Harness) tell() {
 	h.t.Helper()
 	h.t.Logf("the daemon's log:\n%s", tail(h.Daemon.process.log, 200))
@@ -388,8 +386,8 @@ func lastLines(text string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// PowerFailure does to a daemon with OwnBoot what one does to a node: nothing is left of
-// what the kernel had, and of the log what it was when KeepLog returned.
+// PowerFailure does to a daemon with OwnBoot what one does to a node: everything in the
+// kernel is gone, and the log is as it was when KeepLog returned.
 func (h *Harness) PowerFailure(log map[string][]byte) {
 	h.t.Helper()
 	h.Daemon.Kill9()

@@ -115,7 +115,7 @@ func againWhatIsGone(t *testing.T, h *Harness) {
 func againStoppedPod(t *testing.T, h *Harness) {
 	pod := h.RunPod(h.PodConfig("stopped"))
 	pod.Stop()
-	// It holds its name until it is removed, and it isn't ready.
+	// It keeps its name until it is removed, although it isn't ready.
 	_, err := h.TryRunPod(pod.Config)
 	h.Refused(err, codes.AlreadyExists, pod.ID)
 }

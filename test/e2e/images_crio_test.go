@@ -22,10 +22,9 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// TestFilesOfANode takes over the files that a CRI-O node has, in the form in which the
-// manual pages of containers-registries.conf(5), containers-registries.d(5),
-// containers-policy.json(5), containers-auth.json(5) and containers-storage.conf(5)
-// show them.
+// TestFilesOfANode takes over the files of a CRI-O node, as in the manual pages of
+// containers-registries.conf(5), containers-registries.d(5), containers-policy.json(5),
+// containers-auth.json(5) and containers-storage.conf(5).
 func TestFilesOfANode(t *testing.T) {
 	t.Parallel()
 	n := newNodeFiles(t)
@@ -39,9 +38,9 @@ func TestFilesOfANode(t *testing.T) {
 	h.Audit()
 }
 
-// nodeFiles are the files, and the registries and keys that they speak of. Beside the
-// harness's registry there are one that holds copies, one that wants a password, one
-// that the policy doesn't know, and one that is not said to speak HTTP.
+// nodeFiles are the files, and the registries and keys in them. Beside the harness's
+// registry there are one with copies, one with a password, one that the policy doesn't
+// know, and one that isn't listed as insecure.
 type nodeFiles struct {
 	dir              string
 	copies, open     *images.Server
@@ -79,7 +78,7 @@ func signingKey(t *testing.T) *openpgp.Entity {
 
 func (n *nodeFiles) path(name string) string { return filepath.Join(n.dir, name) }
 
-// configure writes the files and says where they are.
+// configure writes the files and returns the configuration that names them.
 func (n *nodeFiles) configure(h *Harness) string {
 	h.t.Helper()
 	own := h.Registry.Host
@@ -235,7 +234,7 @@ func (n *nodeFiles) publicKey(t testing.TB) string {
 	return armored.String()
 }
 
-// expectPulled pulls an image and checks the name that it has got.
+// expectPulled pulls an image and checks its name.
 func (n *nodeFiles) expectPulled(t *testing.T, h *Harness, ref, name string) {
 	t.Helper()
 	id := h.Pull(ref)
@@ -274,7 +273,7 @@ func (n *nodeFiles) blocked(t *testing.T, h *Harness) {
 	h.Refused(n.tryPull(h, "blocked.lab.test/app:v1", "any"), codes.FailedPrecondition, "blocked.lab.test/app:v1", "blocked", "registries.conf")
 }
 
-// insecure: HTTP is spoken only to registries of which the files allow it.
+// insecure: plain HTTP is only for registries for which the files allow it.
 func (n *nodeFiles) insecure(t *testing.T, h *Harness) {
 	ref := n.open.Push(t, "app:v1", n.image)
 	h.Refused(n.tryPull(h, ref, "any"), codes.Unavailable, ref, "HTTPS")
@@ -288,7 +287,7 @@ func (n *nodeFiles) credentials(t *testing.T, h *Harness) {
 	h.Refused(n.tryPull(h, n.private.Host+"/others/app:v1", "any"), codes.Unauthenticated, n.private.Host+"/others/app:v1")
 }
 
-// signaturesRequired is how the message begins; the kubelet knows the word.
+// signaturesRequired begins the message; the kubelet knows the word.
 const signaturesRequired = "SignatureValidationFailed: "
 
 func (n *nodeFiles) expectUntrusted(t *testing.T, h *Harness, err error, words ...string) {
@@ -323,7 +322,7 @@ func (n *nodeFiles) signatures(t *testing.T, h *Harness) {
 	n.expectUntrusted(t, h, n.tryPull(h, unknown, "any"), unknown, "requirement 1 of 1, reject", "the default")
 }
 
-// sign leaves a signature of the image where registries.d says.
+// sign puts a signature of the image where registries.d says.
 func (n *nodeFiles) sign(t *testing.T, key *openpgp.Entity, name string) {
 	t.Helper()
 	content, err := json.Marshal(map[string]any{
@@ -357,7 +356,7 @@ func (n *nodeFiles) sign(t *testing.T, key *openpgp.Entity, name string) {
 	}
 }
 
-// namespaces: a namespace's own policy counts for its pods, and for no other's.
+// namespaces: a namespace's own policy is for its pods, and for no others.
 func (n *nodeFiles) namespaces(t *testing.T, h *Harness) {
 	ref := h.Registry.Push(t, "free/app:v1", n.image)
 	n.expectUntrusted(t, h, n.tryPull(h, ref, "strict"), ref, "requirement 1 of 1, reject", n.path("policies/strict.json"))
@@ -367,7 +366,7 @@ func (n *nodeFiles) namespaces(t *testing.T, h *Harness) {
 	h.RemoveImage(ref)
 }
 
-// storage: images are where storage.conf says, and containers' roots are mounted so.
+// storage: images are where storage.conf says, and its mount options are used.
 func (n *nodeFiles) storage(t *testing.T, h *Harness) {
 	info, err := h.Images.ImageFsInfo(h.Context(), &runtimeapi.ImageFsInfoRequest{})
 	if err != nil {
@@ -384,8 +383,8 @@ func (n *nodeFiles) storage(t *testing.T, h *Harness) {
 	pod.Remove()
 }
 
-// partialPulls: with enable_partial_images, of layers in the format zstd:chunked only
-// those files are fetched that the store doesn't have.
+// partialPulls: with enable_partial_images, only missing files of zstd:chunked layers are
+// fetched.
 func (n *nodeFiles) partialPulls(t *testing.T, h *Harness) {
 	const big = 3 << 20
 	var fetched []float64
@@ -419,7 +418,7 @@ func (n *nodeFiles) partialPulls(t *testing.T, h *Harness) {
 	}
 }
 
-// fetched is how many bytes pulls have transferred.
+// fetched returns how many bytes pulls have transferred.
 func (n *nodeFiles) fetched(t *testing.T) (bytes float64) {
 	t.Helper()
 	for line := range strings.Lines(get(t, "http://"+n.metrics+"/metrics")) {

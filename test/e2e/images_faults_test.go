@@ -30,8 +30,8 @@ import (
 // machine to send something.
 const pullPatience = 4 * time.Second
 
-// TestPullFaults: whatever a registry, or the disk, does to a pull, the caller learns
-// what it was, nothing is left, and the next pull works.
+// TestPullFaults: whatever a registry, or the disk, does to a pull, the caller learns the
+// cause, nothing is left, and the next pull works.
 func TestPullFaults(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{
@@ -131,11 +131,10 @@ func (f *faults) try(t *testing.T, h *Harness, c pullFault) {
 	h.RemoveImage(h.Pull(ref))
 }
 
-// unreachable is how the message begins if the registry is to blame; the kubelet knows
-// the word.
+// unreachable begins the message if the registry is to blame; the kubelet knows the word.
 const unreachable = "RegistryUnavailable: "
 
-// expectFailed checks an error, and remembers it for expectEvents.
+// expectFailed checks an error, and records it for expectEvents.
 func (f *faults) expectFailed(h *Harness, err error, failed failedPull, reason string) {
 	h.t.Helper()
 	h.Refused(err, failed.code, failed.ref, reason)
@@ -147,7 +146,7 @@ func (f *faults) expectFailed(h *Harness, err error, failed failedPull, reason s
 	f.failed = append(f.failed, failed)
 }
 
-// bulk is the files of the daemon that are big enough to be parts of a layer.
+// bulk lists the daemon's files that are big enough to be parts of a layer.
 func (h *Harness) bulk() []string {
 	h.t.Helper()
 	const big = 200 << 10
@@ -186,7 +185,7 @@ func (h *Harness) expectNothingCame(before []string, ref string) {
 	h.Audit()
 }
 
-// transfers are faults of a registry that has what it should.
+// transfers are faults of a registry with a good image.
 func (f *faults) transfers() []pullFault {
 	again := http.Header{"Retry-After": {"0"}}
 	return []pullFault{
@@ -205,7 +204,7 @@ func (f *faults) transfers() []pullFault {
 	}
 }
 
-// manifests are those of which a registry can make no image.
+// manifests are manifests of no image.
 func (f *faults) manifests() []pullFault {
 	answer := func(kind types.MediaType, body string) func(*http.Request) images.Fault {
 		return at("/manifests/", images.Fault{Status: 200, Header: http.Header{"Content-Type": {string(kind)}}, Body: body})
@@ -222,7 +221,7 @@ func (f *faults) manifests() []pullFault {
 	}
 }
 
-// layers are those that are not what they should be.
+// layers are layers that are wrong.
 func (f *faults) layers(t *testing.T) []pullFault {
 	config, err := f.image.ConfigName()
 	if err != nil {
@@ -263,8 +262,8 @@ func withLayer(t testing.TB, content []byte) v1.Image {
 	return images.Append(t, images.Build(t, images.Spec{}), static.NewLayer(content, types.OCILayer))
 }
 
-// hostileLayers want to write outside of the image, or bring devices. What is not
-// refused must be harmless.
+// hostileLayers try to write outside of the image, or have devices. What is not refused
+// must be harmless.
 func (f *faults) hostileLayers(t *testing.T, h *Harness) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	kept := filepath.Join(filepath.Dir(outside), "kept")
@@ -342,8 +341,8 @@ func (f *faults) nobodyListens(t *testing.T, h *Harness) {
 	f.expectFailed(h, err, failedPull{ref, codes.Unavailable}, "connection refused")
 }
 
-// diskFull: a pull that doesn't fit is refused and gives back what its first layers
-// took, others go on, and it works once there is room.
+// diskFull: a pull that doesn't fit fails and frees the space of its first layers, others
+// go on, and it works once there is room.
 func (f *faults) diskFull(t *testing.T, h *Harness) {
 	big := h.Registry.Push(t, "faults/big:v1", images.Build(t, images.Spec{Layers: [][]images.File{
 		{{Path: "fits", Mode: 0o644, Content: noise(1 << 20)}}, {{Path: "content", Mode: 0o644, Content: noise(6 << 20)}},
@@ -362,7 +361,7 @@ func (f *faults) diskFull(t *testing.T, h *Harness) {
 	h.RemoveImage(h.Pull(big))
 }
 
-// fill takes all but so many bytes of a file system.
+// fill fills a file system but for a number of bytes.
 func (h *Harness) fill(path string, leave int64) {
 	h.t.Helper()
 	var stat unix.Statfs_t

@@ -8,7 +8,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// ImageStatus asks for the status of an image; nil if it is not there.
+// ImageStatus returns the status of an image; nil if there is none.
 func (c *Client) ImageStatus(ref string) *runtimeapi.Image {
 	c.t.Helper()
 	answer, err := c.Images.ImageStatus(c.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
@@ -26,7 +26,7 @@ func (c *Client) RemoveImage(ref string) {
 	}
 }
 
-// said are the lines of a container's log, without what the log adds.
+// said returns the lines of a container's output.
 func (p *Pod) said(config *runtimeapi.ContainerConfig) []string {
 	p.h.t.Helper()
 	var lines []string

@@ -16,7 +16,7 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// layerVariants have layers of which unpacking goes wrong easily.
+// layerVariants have layers that are easily unpacked wrong.
 func layerVariants() []variant {
 	text := func(path, content string) images.File {
 		return images.File{Path: path, Mode: 0o644, Content: []byte(content)}
@@ -90,8 +90,8 @@ func noise(size int) []byte {
 	return content
 }
 
-// attributesAndPrivileges: extended attributes are those of the image; a program gets
-// the capabilities that they say, and its owner's rights unless no_new_privs forbids it.
+// attributesAndPrivileges: the image's extended attributes are kept; a program gets its
+// file capabilities and its owner's rights, unless no_new_privs forbids it.
 func attributesAndPrivileges(t *testing.T, h *Harness, pod *Pod) {
 	// cap_net_raw+ep, as VFS_CAP_REVISION_2 has it.
 	const capability, netRaw = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", 1 << 13

@@ -14,8 +14,8 @@ import (
 	"github.com/stele-runtime/stele/test/images"
 )
 
-// missingUsers: an image whose user nobody knows is pulled, but not run; the
-// container's own user counts instead.
+// missingUsers: an image with an unknown user is pulled, but only run with a user in the
+// container's configuration.
 func missingUsers(t *testing.T, h *Harness, pod *Pod, b *builder) {
 	for i, user := range []string{"no-such-user", "app:no-such-group"} {
 		image := b.build(images.Spec{Config: v1.Config{User: user}})
@@ -41,7 +41,7 @@ func missingUsers(t *testing.T, h *Harness, pod *Pod, b *builder) {
 	}
 }
 
-// imageStopSignal: StopContainer sends what the image says.
+// imageStopSignal: StopContainer sends the image's signal.
 func imageStopSignal(t *testing.T, h *Harness, pod *Pod, b *builder) {
 	image := b.build(images.Spec{Config: v1.Config{
 		StopSignal: "SIGUSR1", Cmd: []string{"sh", "-c", "trap 'echo stopped; exit 7' USR1; echo ready; while :; do sleep 0.1; done"},
@@ -59,8 +59,8 @@ func imageStopSignal(t *testing.T, h *Harness, pod *Pod, b *builder) {
 	h.RemoveImage(id)
 }
 
-// volumesOfImages: what the image has at its volumes is there, and belongs to whom it
-// belongs to in the image; what one container writes, the next doesn't see.
+// volumesOfImages: a volume has the image's files with their owners; what one container
+// writes, the next doesn't see.
 func volumesOfImages(t *testing.T, h *Harness, pod *Pod, b *builder) {
 	image := b.build(images.Spec{
 		Config: v1.Config{Volumes: map[string]struct{}{"/data": {}, "/scratch": {}, "/owned": {}, "C:/weird": {}, "/:colon": {}}},

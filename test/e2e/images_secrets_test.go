@@ -26,8 +26,8 @@ import (
 // puller is the user that pulls; it has several passwords.
 const puller = "puller"
 
-// TestSecretsOfPulls: what pulls authenticate with is sent to the registry, and is
-// nowhere else: not in the log, the history, the metrics, answers, or files.
+// TestSecretsOfPulls: a pull's credentials are sent to the registry, and are nowhere else:
+// not in the log, the history, the metrics, answers, or files.
 func TestSecretsOfPulls(t *testing.T) {
 	t.Parallel()
 	dir, metrics := t.TempDir(), freeAddress(t)
@@ -92,17 +92,17 @@ func TestSecretsOfPulls(t *testing.T) {
 	h.RemoveImage(s.ref(s.bearer))
 }
 
-// secrets are what pulls authenticate with at two registries: one wants passwords, the
-// other tokens. A registry that refuses sends back what it was sent, as hostile ones do.
+// secrets are the credentials for two registries: one wants passwords, the other tokens. A
+// registry that refuses sends back the credentials, as hostile ones do.
 type secrets struct {
 	basic, bearer *images.Proxy
-	// right tells whether the secrets that are given out now are the right ones.
+	// right says whether the secrets now in use are the right ones.
 	right bool
 	// texts are where the secrets must not be.
 	texts map[string]string
 
 	mu sync.Mutex
-	// given are all secrets with their spellings, sent those that came to a registry.
+	// given are all secrets with their spellings, sent those that reached a registry.
 	given map[string][]string
 	sent  map[string]bool
 }
@@ -131,8 +131,7 @@ func (s *secrets) token(purpose string) string {
 	return token
 }
 
-// password is one for a purpose, with a token in its middle, which is the same however
-// the rest is quoted.
+// password is one for a purpose, with a token in its middle, which no quoting changes.
 func (s *secrets) password(purpose string) string {
 	token := fmt.Sprintf("hidden-%s-%t-0a1b2c", purpose, s.right)
 	password := `p:/"` + token + `" &`
@@ -216,7 +215,7 @@ func (s *secrets) pull(t *testing.T, h *Harness, at *images.Proxy, auth *runtime
 	s.texts[fmt.Sprintf("the error of pull %d", len(s.texts))] = fmt.Sprint(err)
 }
 
-// verboseAnswers are what the services say when asked for all they know.
+// verboseAnswers returns the most verbose answers of the services.
 func (c *Client) verboseAnswers(image string) map[string]string {
 	c.t.Helper()
 	status, err := c.Runtime.Status(c.Context(), &runtimeapi.StatusRequest{Verbose: true})
@@ -234,7 +233,7 @@ func (c *Client) verboseAnswers(image string) map[string]string {
 	return map[string]string{"Status": status.String(), "ImageStatus": found.String(), "ListImages": all.String()}
 }
 
-// addFiles adds the content of all files below a directory, but of images.
+// addFiles adds the content of all files below a directory, except those of images.
 func (s *secrets) addFiles(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -272,7 +271,7 @@ func (s *secrets) expectNowhere(t *testing.T) {
 			}
 		}
 	}
-	// The errors, the log, the history and its file tell of the images at least.
+	// The errors, the log, the history and its file name at least the images.
 	if named < 10 {
 		t.Errorf("only %d of %d texts tell of the images, so that this test shows little", named, len(s.texts))
 	}

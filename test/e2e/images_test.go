@@ -116,7 +116,7 @@ func TestRemoveImageInUse(t *testing.T) {
 	pod := h.RunPod(h.PodConfig("user"))
 	id := pod.Run(h.ContainerConfig("c"))
 	image := h.ContainerStatus(id).ImageRef
-	// Refused or done: the container must not notice.
+	// Refused or done, the container must not notice.
 	_, err := h.Images.RemoveImage(h.Context(), &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: image}})
 	if err != nil {
 		h.Refused(err, codes.FailedPrecondition)

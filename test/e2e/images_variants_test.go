@@ -43,22 +43,22 @@ func TestImageVariants(t *testing.T) {
 	h.Audit()
 }
 
-// variant is an image that is pulled, looked at and run.
+// variant is an image to pull, inspect and run.
 type variant struct {
 	name string
-	// spec is what the image has beside busybox's files.
+	// spec is the image's content beside busybox's files.
 	spec images.Spec
-	// push, if not nil, puts the image, or what is made of it, into the registry, and
-	// returns its name and the digest that the registry knows it by.
+	// push, if not nil, puts the image, or a conversion, into the registry, and returns its
+	// name and digest there.
 	push func(t *testing.T, h *Harness, path string, image v1.Image) (ref, digest string)
 	// command and args are the container's. If both are empty, the image's own runs.
 	command, args []string
-	// want are the lines that the container says before it ends with code.
+	// want are the container's lines of output before it ends with code.
 	want []string
 	code int32
 }
 
-// builder makes images on busybox, which it packs once in each way.
+// builder makes images on busybox, which it packs only once for each format.
 type builder struct {
 	t     *testing.T
 	below map[packing]v1.Layer
@@ -85,7 +85,7 @@ func (b *builder) build(spec images.Spec) v1.Image {
 	return images.Build(b.t, spec)
 }
 
-// try pulls the image, compares its status, runs it in the pod, and removes it.
+// try pulls the image, checks its status, runs it in the pod, and removes it.
 func (v variant) try(t *testing.T, h *Harness, pod *Pod, b *builder) {
 	t.Helper()
 	image, name := b.build(v.spec), strings.ReplaceAll(v.name, " ", "-")
@@ -120,7 +120,7 @@ func (v variant) try(t *testing.T, h *Harness, pod *Pod, b *builder) {
 
 type pulledImage struct{ ref, id, digest string }
 
-// expectStatus compares what the image service says of the image.
+// expectStatus checks the image's status.
 func (v variant) expectStatus(t *testing.T, h *Harness, pulled pulledImage) {
 	t.Helper()
 	found := h.ImageStatus(pulled.ref)
@@ -161,7 +161,7 @@ func (v variant) expectStatus(t *testing.T, h *Harness, pulled pulledImage) {
 	}
 }
 
-// formatVariants are one image as registries may have it.
+// formatVariants are one image in all forms that registries have.
 func formatVariants() []variant {
 	mark := [][]images.File{{{Path: "marker", Mode: 0o644, Content: []byte("here\n")}}}
 	converted := func(form images.Form) func(*testing.T, *Harness, string, v1.Image) (string, string) {
@@ -199,8 +199,8 @@ func formatVariants() []variant {
 	return all
 }
 
-// userVariants have a user, in all the ways to write it. Busybox's app is 1000, and in
-// the groups 2000 and 2001.
+// userVariants have a user, written in all ways. Busybox's app is 1000, and in the groups
+// 2000 and 2001.
 func userVariants() []variant {
 	var all []variant
 	for user, ids := range map[string][]string{
@@ -220,7 +220,7 @@ func userVariants() []variant {
 	return all
 }
 
-// configurationVariants say what runs, where and with what.
+// configurationVariants have a command, a directory and an environment.
 func configurationVariants() []variant {
 	speaks := v1.Config{Entrypoint: []string{"sh", "-c", `echo "$0" "$#" "$1"`}, Cmd: []string{"two words", "more"}}
 	return []variant{
@@ -239,7 +239,7 @@ func configurationVariants() []variant {
 	}
 }
 
-// otherPlatforms: what cannot run here is refused before anything is fetched.
+// otherPlatforms: an image that cannot run here is refused before anything is fetched.
 func otherPlatforms(t *testing.T, h *Harness) {
 	for name, format := range map[string]images.Format{"oci": images.OCI, "docker": images.Docker} {
 		here := images.Here()
@@ -260,8 +260,8 @@ func otherPlatforms(t *testing.T, h *Harness) {
 	}
 }
 
-// namesOfImages: short names are completed as registries.conf says, and its changes
-// count at once.
+// namesOfImages: registries.conf completes short names, and its changes take effect at
+// once.
 func namesOfImages(t *testing.T, h *Harness, b *builder) {
 	image := b.build(images.Spec{Layers: [][]images.File{{{Path: "named", Mode: 0o644}}}})
 	full := h.Registry.Push(t, "names/deep/app:v1", image)

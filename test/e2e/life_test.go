@@ -42,7 +42,7 @@ func TestLife(t *testing.T) {
 	if list, err := h.Runtime.ListPodSandbox(h.Context(), &runtimeapi.ListPodSandboxRequest{}); err != nil || len(list.Items) != 0 {
 		t.Errorf("after RemovePodSandbox there are %v, %v", list, err)
 	}
-	// The history is there when the pod is gone.
+	// The history outlives the pod.
 	if events := h.Stele("events", pod.ID); !strings.Contains(events, "SandboxRemoved") {
 		t.Errorf("the history of a removed pod doesn't say so:\n%s", events)
 	}
@@ -77,7 +77,7 @@ func containerLives(t *testing.T, h *Harness, pod *Pod, ip netip.Addr) {
 
 	h.StopContainer(id, 10)
 	exited := h.ContainerStatus(id)
-	// The server ends as it likes at SIGTERM.
+	// The server chooses its exit code at SIGTERM.
 	if exited.State != runtimeapi.ContainerState_CONTAINER_EXITED || exited.ExitCode != 3 || exited.FinishedAt < running.StartedAt || exited.Reason == "" {
 		t.Errorf("after StopContainer: %v", exited)
 	}

@@ -64,13 +64,13 @@ func TestListFilters(t *testing.T) {
 		})
 	}
 
-	// Every call takes an id that is shortened, if there is no doubt.
+	// Every call takes an unambiguous id prefix.
 	if status := h.ContainerStatus(running[:12]); status.Id != running {
 		t.Errorf("the status of a shortened id is of %s", status.Id)
 	}
 }
 
-// containersBy lists the ids of the containers that a filter lets through.
+// containersBy lists the ids of the containers that match a filter.
 func (c *Client) containersBy(filter *runtimeapi.ContainerFilter) []string {
 	c.t.Helper()
 	answer, err := c.Runtime.ListContainers(c.Context(), &runtimeapi.ListContainersRequest{Filter: filter})
@@ -84,7 +84,7 @@ func (c *Client) containersBy(filter *runtimeapi.ContainerFilter) []string {
 	return ids
 }
 
-// podsBy lists the ids of the pods that a filter lets through.
+// podsBy lists the ids of the pods that match a filter.
 func (c *Client) podsBy(filter *runtimeapi.PodSandboxFilter) []string {
 	c.t.Helper()
 	answer, err := c.Runtime.ListPodSandbox(c.Context(), &runtimeapi.ListPodSandboxRequest{Filter: filter})

@@ -18,7 +18,7 @@ func TestNamespaces(t *testing.T) {
 	t.Run("of the node", func(t *testing.T) { namespacesOfTheNode(t, h.In(t)) })
 }
 
-// ownNamespace is one of the test's own, and so the node's.
+// ownNamespace returns a namespace of the test, which is the node's.
 func ownNamespace(t *testing.T, name string) string {
 	t.Helper()
 	link, err := os.Readlink("/proc/self/ns/" + name)
@@ -30,7 +30,7 @@ func ownNamespace(t *testing.T, name string) string {
 
 func namespacesOfAPod(t *testing.T, h *Harness) {
 	pod := h.RunPod(h.PodConfig("ns"))
-	// Both run while they are compared: a namespace's number is used again.
+	// Both run while they are compared: the kernel reuses a namespace's number.
 	first, second := pod.Run(h.TesterConfig("a", "term", "0")), pod.Run(h.TesterConfig("b", "term", "0"))
 	a, b := h.reportOf(first), h.reportOf(second)
 	for _, shared := range []string{"net", "ipc", "uts"} {
@@ -67,7 +67,7 @@ func namespacesSharedPID(t *testing.T, h *Harness) {
 	h.Eventually("the orphan is reaped", func() bool {
 		return !strings.Contains(h.Exec(b, "ps", "-o", "stat,args"), "Z ")
 	})
-	// One container's end is not the other's.
+	// One container's end must not end the other.
 	h.StopContainer(a, 0)
 	if state := h.ContainerStatus(b).State; state != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("b is %s after a was stopped", state)

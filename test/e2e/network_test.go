@@ -62,7 +62,7 @@ func TestPortMappings(t *testing.T) {
 	if err != nil || !strings.Contains(string(body), `"Hostname":"ports"`) {
 		t.Errorf("the mapped port said %q, %v", body, err)
 	}
-	// Another pod gets there, too: hairpin and masquerade.
+	// Another pod reaches it, too: hairpin and masquerade.
 	other := h.RunPod(h.PodConfig("other"))
 	id := other.Run(h.TesterConfig("c", "term", "0"))
 	h.Exec(id, "/tester", "get", fmt.Sprintf("http://%s:%d/", h.Gateway(), port))
@@ -105,8 +105,8 @@ func TestSeveralAddresses(t *testing.T) {
 	h.Reachable("[" + network.AdditionalIps[0].Ip + "]:8080").Close()
 }
 
-// A network that cannot be set up fails the pod with the plugin's words, leaves
-// nothing, and keeps the name free; what the plugins did before is undone.
+// A network that cannot be set up fails the pod with the plugin's message, leaves nothing,
+// and keeps the name free; the plugins' earlier work is undone.
 func TestNetworkSetupFails(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
@@ -135,15 +135,15 @@ func TestNetworkSetupFails(t *testing.T) {
 	h.Audit()
 }
 
-// When the network cannot be taken down, stopping and removing the pod succeed
-// all the same, as the kubelet needs it; the rest is owed, and done later.
+// When the network cannot be torn down, stopping and removing the pod still succeed, as the
+// kubelet needs; the rest is owed, and done later.
 func TestNetworkTeardownFails(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
 	failures := filepath.Join(h.Share, "failures")
 	h.write(failures, "")
 	h.WriteNetwork(map[string]any{"type": "flaky", "failures": failures})
-	// The daemon reads its configuration at its start at the latest.
+	// The daemon reads its configuration at the latest when it starts.
 	h.Daemon.Stop()
 	h.Daemon.Start()
 	config := h.PodConfig("sticky")
@@ -165,9 +165,8 @@ func TestNetworkTeardownFails(t *testing.T) {
 	})
 }
 
-// At its start the daemon has the plugins collect what the log doesn't know: it
-// tells them exactly the attachments that are valid. (host-local 1.9 does nothing
-// when it is told.)
+// At its start the daemon has the plugins collect unknown attachments: it gives them
+// exactly the valid ones. (host-local 1.9 ignores GC.)
 func TestForeignAttachmentsAreCollected(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
@@ -195,7 +194,7 @@ func TestForeignAttachmentsAreCollected(t *testing.T) {
 	}
 }
 
-// The pinned namespace is one that others can enter.
+// Others can enter the pinned namespace.
 func TestNamespaceIsPinned(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})

@@ -36,7 +36,7 @@ type Pod struct {
 	h      *Harness
 }
 
-// RunPod runs a pod that is removed at the test's end, if it is there then.
+// RunPod runs a pod, which is removed at the test's end.
 func (h *Harness) RunPod(config *runtimeapi.PodSandboxConfig) *Pod {
 	h.t.Helper()
 	id, err := h.TryRunPod(config)
@@ -103,7 +103,7 @@ func (h *Harness) ContainerConfig(name string, command ...string) *runtimeapi.Co
 	}
 }
 
-// TesterConfig is the same with the tester's image and a command of its.
+// TesterConfig is the same with the tester's image and one of its commands.
 func (h *Harness) TesterConfig(name string, args ...string) *runtimeapi.ContainerConfig {
 	config := h.ContainerConfig(name, "/tester")
 	config.Image.Image, config.Args = h.Tester, args

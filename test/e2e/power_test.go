@@ -10,9 +10,9 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// TestPowerFailure takes away the node's kernel, and from the log what it need not have
-// synced: what exists is known and has ended, exits are what they were, what the disk
-// has of things that the log does not know goes, and all can be removed.
+// TestPowerFailure takes away the node's kernel, and the log's unsynced end: what exists is
+// known and has ended, exits are unchanged, unknown things on the disk go, and all can be
+// removed.
 func TestPowerFailure(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{OwnBoot: true})
@@ -23,8 +23,8 @@ func TestPowerFailure(t *testing.T) {
 	running := pod.Run(h.ContainerConfig("running", "sleep", "1000"))
 	kept := h.KeepLog()
 
-	// All of this is volatile, but for the last step: that stands for a container whose
-	// removal the log had, and the disk had not.
+	// All of this is volatile. The last step stands for a container whose removal is in the
+	// log, but not on the disk.
 	h.Exec(running, "true")
 	h.RemoveContainer(created)
 	stopped.Stop()
@@ -43,7 +43,7 @@ func TestPowerFailure(t *testing.T) {
 			t.Errorf("%s: reason %q, message %q", got.Metadata.Name, got.Reason, got.Message)
 		}
 	}
-	// It was removed, and is known again, without its files. It can be removed as ever.
+	// It was removed, and is known again, without its files. It can still be removed.
 	h.WaitExit(created)
 	h.RemoveContainer(created)
 	_, err := h.Runtime.ContainerStatus(h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: back})
@@ -56,7 +56,7 @@ func TestPowerFailure(t *testing.T) {
 	if events := h.Stele("events"); !strings.Contains(events, "NodeRebooted") {
 		t.Errorf("the history has no reboot:\n%s", lastLines(events, 50))
 	}
-	// The node works, with the names as well.
+	// The node works, and the names are free.
 	again := h.PodConfig("pod")
 	again.Metadata.Attempt++
 	if code := h.WaitExit(h.RunPod(again).Run(h.ContainerConfig("again", "sh", "-c", "exit 6"))).ExitCode; code != 6 {

@@ -17,8 +17,8 @@ import (
 	"github.com/stele-runtime/stele/test/audit"
 )
 
-// TestKillWhilePodsRun kills the daemon under running pods: afterwards all is as
-// it was, and what happened meanwhile is known.
+// TestKillWhilePodsRun kills the daemon under running pods: afterwards nothing has changed,
+// and what happened meanwhile is known.
 func TestKillWhilePodsRun(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
@@ -49,7 +49,7 @@ func TestKillWhilePodsRun(t *testing.T) {
 	killed := time.Now()
 	for _, pod := range pods {
 		log := filepath.Join(pod.Config.LogDirectory, counter.LogPath)
-		// Its containers go on, and so do their logs.
+		// Its containers go on, with their logs.
 		had := len(h.ReadLog(log))
 		h.Eventually("the log grows while no daemon runs", func() bool { return len(h.ReadLog(log)) > had+20 })
 	}
@@ -104,7 +104,7 @@ func podsOfEveryKind(h *Harness) []*Pod {
 	return pods
 }
 
-// expectUnchanged compares what everything told before a restart and after it.
+// expectUnchanged compares everything before a restart and after it.
 func expectUnchanged(t *testing.T, before, after map[string]proto.Message) {
 	t.Helper()
 	for id, want := range before {
@@ -135,8 +135,7 @@ func countsToItsEnd(t *testing.T, h *Harness, id, log string) {
 	}
 }
 
-// everything is the status of every pod and container, by id, without what
-// differs from one moment to the next.
+// everything returns the stable part of the status of every pod and container, by id.
 func (c *Client) everything() map[string]proto.Message {
 	c.t.Helper()
 	all := map[string]proto.Message{}
@@ -224,13 +223,13 @@ func TestKillAtAnyMoment(t *testing.T) {
 			if !again {
 				break
 			}
-			// The kubelet's answer to a call that failed is to make it again.
+			// The kubelet repeats a call that failed.
 			if err := step.call(); err != nil {
 				t.Fatalf("round %d: %s after the restart: %v", round, step.name, err)
 			}
 		}
-		// Whatever is there can be found and removed. A pod that nobody asked for
-		// again comes to be all the same, and shows once it has.
+		// Everything can be found and removed. A pod whose call was not repeated is still
+		// made, and appears when it is.
 		h.Eventually("nothing is left", func() bool {
 			h.removePods()
 			leaks, err := audit.Lasting(h.Scope, h.Before, 0)
@@ -299,7 +298,7 @@ type step struct {
 	call func() error
 }
 
-// steps are calls that may each be made again when they failed.
+// steps are calls that may each be repeated after a failure.
 func (k *kubelet) steps() []step {
 	return []step{
 		{"RunPodSandbox", func() error {
@@ -377,7 +376,7 @@ func (k *kubelet) live() error {
 			}
 			switch status.Code(err) {
 			case codes.Unavailable, codes.Canceled:
-				// The daemon is away, or went away.
+				// The daemon is gone.
 			default:
 				return fmt.Errorf("%s of %s: %w", step.name, k.config.Metadata.Name, err)
 			}

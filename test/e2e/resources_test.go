@@ -70,8 +70,8 @@ func TestOutOfMemory(t *testing.T) {
 func TestNoCgroupParent(t *testing.T) {
 	t.Parallel()
 	t.Cleanup(func() {
-		// The daemons of a machine share the parent of such cgroups; it goes unless
-		// another one uses it.
+		// The daemons of a machine share the parent of such cgroups; the last one removes
+		// it.
 		roots, _ := filepath.Glob("/sys/fs/cgroup/*/stele")
 		for _, root := range append(roots, "/sys/fs/cgroup/stele") {
 			_ = syscall.Rmdir(root)

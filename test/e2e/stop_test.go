@@ -21,7 +21,7 @@ func TestExitCodes(t *testing.T) {
 		reason string
 	}{
 		{"exit 0", 0, "Completed"}, {"exit 1", 1, "Error"}, {"exit 42", 42, "Error"}, {"exit 255", 255, "Error"},
-		// An init gets no deadly signal from its own namespace: a child shows how it ended.
+		// A signal from its own namespace cannot kill an init: so a child is killed.
 		{"sh -c 'kill -9 $$'; exit $?", 137, "Error"},
 	} {
 		t.Run(c.script, func(t *testing.T) {
@@ -111,8 +111,8 @@ func stopByConfiguredSignal(t *testing.T, h *Harness, pod *Pod) {
 	}
 }
 
-// A caller that goes away takes its escalation with it, as containerd's
-// TestContainerStopCancellation asks.
+// A caller that goes away cancels its escalation, as in containerd's
+// TestContainerStopCancellation.
 func stopWhoseCallerGoesAway(t *testing.T, h *Harness, pod *Pod) {
 	config := h.TesterConfig("reprieved", "term", "-1")
 	id := pod.Run(config)
@@ -121,7 +121,7 @@ func stopWhoseCallerGoesAway(t *testing.T, h *Harness, pod *Pod) {
 	defer cancel()
 	_, err := h.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: 2})
 	h.Refused(err, codes.DeadlineExceeded)
-	// Long after the two seconds it runs.
+	// It runs long after the two seconds.
 	time.Sleep(4 * time.Second)
 	if state := h.ContainerStatus(id).State; state != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("the container is %s, although nobody waits for its end", state)

@@ -78,7 +78,7 @@ func TestSteleImage(t *testing.T) {
 	}
 }
 
-// TestInspectAfterRemoval: a pod's history is there when the pod is not.
+// TestInspectAfterRemoval: a pod's history outlives the pod.
 func TestInspectAfterRemoval(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
@@ -96,7 +96,7 @@ func TestInspectAfterRemoval(t *testing.T) {
 	}
 }
 
-// TestTerminal: what runs on a terminal has one, and its output is logged.
+// TestTerminal: a container with a terminal has one, and its output is logged.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
@@ -160,7 +160,7 @@ func TestImageVolume(t *testing.T) {
 }
 
 // TestLogDiskFull: a container whose log has no room is not held up, and the loss is
-// told.
+// reported.
 func TestLogDiskFull(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})

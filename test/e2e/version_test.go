@@ -40,7 +40,7 @@ func TestVersionAndStatus(t *testing.T) {
 	for _, handler := range status.RuntimeHandlers {
 		handlers[handler.Name] = true
 	}
-	// The kubelet takes the entry with the empty name as the default.
+	// To the kubelet the entry with the empty name is the default.
 	for _, name := range []string{"", "runc", "second"} {
 		if !handlers[name] {
 			t.Errorf("Status tells the handlers %v, want %q among them", status.RuntimeHandlers, name)
@@ -59,8 +59,8 @@ func TestVersionAndStatus(t *testing.T) {
 	}
 }
 
-// Without a CNI configuration the node says that its network is not ready, and
-// why; it notices one that comes.
+// Without a CNI configuration the node reports that its network is not ready, and why; it
+// notices a new one.
 func TestNetworkReadinessFollowsTheConfiguration(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})

@@ -39,35 +39,34 @@ const (
 type Compression int
 
 const (
-	// Gzip is what all registries' clients know; the default.
+	// Gzip is what every client knows; the default.
 	Gzip Compression = iota
-	// Zstd is for the format OCI only.
+	// Zstd is for OCI only.
 	Zstd
 	// Uncompressed layers are plain tar archives.
 	Uncompressed
 )
 
-// Spec says what an image is made of.
+// Spec is what an image is made of.
 type Spec struct {
 	Format      Format
 	Compression Compression
 	// Platform is this machine's when empty.
 	Platform v1.Platform
 	Config   v1.Config
-	// Below are layers that were built already, of another image.
+	// Below are layers of another image.
 	Below []v1.Layer
 	// Layers are lists of files, the lowest layer first.
 	Layers [][]File
 }
 
-// File is an entry of a layer. Directories and links are told by Mode.
+// File is an entry of a layer. Mode says whether it is a directory or a link.
 type File struct {
 	Path    string // without a leading slash
 	Mode    fs.FileMode
 	Content []byte
 	Target  string // of a symbolic link
-	// HardLink, if not empty, is the path of a file of the same layer that this is
-	// another name of.
+	// HardLink, if not empty, is the path of a file of the same layer to link to.
 	HardLink string
 	Xattrs   map[string]string
 	UID      int
@@ -76,12 +75,12 @@ type File struct {
 	Major, Minor int64
 }
 
-// Whiteout is the entry that removes what lower layers have under the path.
+// Whiteout is an entry that removes a path of the lower layers.
 func Whiteout(path string) File {
 	return File{Path: filepath.Join(filepath.Dir(path), ".wh."+filepath.Base(path)), Mode: 0o644}
 }
 
-// Opaque is the entry that hides all that lower layers have in the directory.
+// Opaque is an entry that hides a directory's content in the lower layers.
 func Opaque(directory string) File {
 	return File{Path: filepath.Join(directory, ".wh..wh..opq"), Mode: 0o644}
 }
@@ -121,7 +120,7 @@ func Build(t testing.TB, spec Spec) v1.Image {
 	return image
 }
 
-// layer packs an archive as the image's format and compression want it.
+// layer packs an archive in the image's format and compression.
 func (s Spec) layer(content []byte) (v1.Layer, error) {
 	kind, packed := types.OCILayer, compression.GZip
 	switch {
@@ -141,7 +140,7 @@ func (s Spec) layer(content []byte) (v1.Layer, error) {
 	}, tarball.WithMediaType(kind), tarball.WithCompression(packed), tarball.WithCompressedCaching)
 }
 
-// Append adds a layer to an image, one that need not be an archive.
+// Append adds a layer to an image; it need not be an archive.
 func Append(t testing.TB, image v1.Image, layer v1.Layer) v1.Image {
 	t.Helper()
 	image, err := mutate.Append(image, mutate.Addendum{
@@ -178,7 +177,7 @@ func Index(t testing.TB, format Format, images ...v1.Image) v1.ImageIndex {
 // Here is this machine's platform.
 func Here() v1.Platform { return v1.Platform{OS: "linux", Architecture: runtime.GOARCH} }
 
-// Elsewhere is a platform that this machine is not.
+// Elsewhere is another platform than this machine's.
 func Elsewhere() v1.Platform {
 	if runtime.GOARCH == "s390x" {
 		return v1.Platform{OS: "linux", Architecture: "ppc64le"}
@@ -186,8 +185,8 @@ func Elsewhere() v1.Platform {
 	return v1.Platform{OS: "linux", Architecture: "s390x"}
 }
 
-// FromProgram makes an image with one static program, /NAME. Unless config says
-// what to run, that is run.
+// FromProgram makes an image with one static program, /NAME, which runs unless config says
+// otherwise.
 func FromProgram(t testing.TB, path string, config v1.Config) v1.Image {
 	t.Helper()
 	content, err := os.ReadFile(path)

@@ -12,13 +12,13 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// Form is one that an image isn't built in, but can be converted to.
+// Form is a form to which an image can be converted, but in which none is built.
 type Form int
 
 const (
-	// Schema1 is Docker's first manifest format, with signatures in it.
+	// Schema1 is Docker's first manifest format, with signatures inside.
 	Schema1 Form = iota
-	// ZstdChunked has layers of which single files can be fetched.
+	// ZstdChunked has layers from which single files can be fetched.
 	ZstdChunked
 )
 

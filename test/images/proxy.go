@@ -25,17 +25,14 @@ type Proxy struct {
 	broken   chan struct{} // closed to end what hangs
 }
 
-// Fault is what happens to the answer to one request. The zero Fault leaves it as it
-// is.
+// Fault is what happens to the answer to one request. The zero Fault changes nothing.
 type Fault struct {
-	// Status, if not 0, is answered instead of asking the registry, with Header and
-	// Body.
+	// Status, if not 0, is the answer, with Header and Body; the registry is not asked.
 	Status int
 	Header http.Header
 	Body   string
-	// Cut ends the connection in the middle of the answer, after After bytes of its
-	// body; Hang sends no more from there on, until the client has gone or BreakOff is
-	// called, and cuts then.
+	// Cut ends the connection after After bytes of the body; Hang stops sending there,
+	// until the client is gone or BreakOff is called, and cuts then.
 	Cut, Hang bool
 	After     int64
 	// Drip is the pause after each KiB of the body.
@@ -44,7 +41,7 @@ type Fault struct {
 	Replace []byte
 }
 
-// Front puts a Proxy, which ends with the test, before the registry.
+// Front puts a Proxy before the registry. It ends with the test.
 func Front(t testing.TB, s *Server) *Proxy {
 	t.Helper()
 	p := &Proxy{requests: map[string]int{}, broken: make(chan struct{})}
@@ -71,8 +68,8 @@ func Front(t testing.TB, s *Server) *Proxy {
 	return p
 }
 
-// Spoil asks f from now on what is to happen to each request; nil ends it. f is
-// called by one goroutine at a time.
+// Spoil has f decide from now on what happens to each request; nil ends it. f is called by
+// one goroutine at a time.
 func (p *Proxy) Spoil(f func(*http.Request) Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,7 +90,7 @@ func (p *Proxy) hanging() <-chan struct{} {
 	return p.broken
 }
 
-// Gets says how many GET requests have come for paths that contain the part.
+// Gets returns the number of GET requests for paths that contain the part.
 func (p *Proxy) Gets(part string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,7 +115,7 @@ func (p *Proxy) note(r *http.Request) Fault {
 	return p.spoil(r)
 }
 
-// spoiler is a response of which the body suffers the fault.
+// spoiler is a response whose body suffers the fault.
 type spoiler struct {
 	http.ResponseWriter
 	fault   Fault
@@ -167,7 +164,7 @@ func (s *spoiler) Write(body []byte) (int, error) {
 	return len(body), nil
 }
 
-// breakOff ends the answer without its end.
+// breakOff ends the answer in the middle.
 func (s *spoiler) breakOff() {
 	s.Flush()
 	if s.fault.Hang {

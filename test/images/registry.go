@@ -26,11 +26,11 @@ import (
 type Server struct {
 	// Host is "127.0.0.1:port".
 	Host string
-	// RegistriesConf is the path of a registries.conf that allows plain HTTP to Host,
-	// if it speaks that, and completes names without a registry with it.
+	// RegistriesConf is the path of a registries.conf that completes short names with Host,
+	// and allows plain HTTP to it if it speaks that.
 	RegistriesConf string
-	// RegistriesConfDir is the path of an empty registries.conf.d, so that the
-	// machine's own doesn't count.
+	// RegistriesConfDir is the path of an empty registries.conf.d, so that the machine's
+	// own is not read.
 	RegistriesConfDir string
 
 	intercept atomic.Pointer[Intercept]
@@ -38,8 +38,8 @@ type Server struct {
 	transport http.RoundTripper // nil if it speaks plain HTTP
 }
 
-// Intercept sees each request before the registry does, and returns true if it
-// answered it. It may wrap what it is given only by answering itself.
+// Intercept sees each request before the registry does, and returns true if it has answered
+// it.
 type Intercept func(w http.ResponseWriter, r *http.Request) bool
 
 // Registry starts a registry that ends with the test.
@@ -83,8 +83,8 @@ func (s *Server) handler() http.Handler {
 	})
 }
 
-// serveRange answers requests for any ranges, as real registries do; the one
-// underneath knows only the simplest.
+// serveRange answers requests for any ranges, as real registries do; the one underneath
+// knows only simple ones.
 func serveRange(inner http.Handler, w http.ResponseWriter, r *http.Request) {
 	whole := r.Clone(r.Context())
 	whole.Header.Del("Range")
@@ -127,7 +127,7 @@ func (s *Server) Intercept(f Intercept) {
 	s.intercept.Store(&f)
 }
 
-// Requests says how many requests have come in.
+// Requests returns the number of requests so far.
 func (s *Server) Requests() int64 { return s.requests.Load() }
 
 // Push puts an image under "path:tag" and returns its full name.
@@ -170,8 +170,8 @@ func (s *Server) remote() []remote.Option {
 	return []remote.Option{remote.WithTransport(s.transport)}
 }
 
-// Digest returns the digest by which clients know what the registry has under a name.
-// Of schema 1 that is not the digest of what is transferred, which has signatures.
+// Digest returns the digest of a name's manifest as clients know it. For schema 1 it is not
+// the digest of the transferred bytes, which have signatures.
 func (s *Server) Digest(t testing.TB, ref string) string {
 	t.Helper()
 	source, err := transport(t, ref).NewImageSource(t.Context(), s.system(t))

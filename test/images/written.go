@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 )
 
-// Written changes an image's configuration as it is written, so that it can be what no
-// builder of this package would make.
+// Written changes an image's configuration as JSON, to something that no builder of this
+// package makes.
 func Written(t testing.TB, image v1.Image, change func(config map[string]any)) v1.Image {
 	t.Helper()
 	raw, err := image.RawConfigFile()

@@ -1,6 +1,5 @@
-// Command tester is what the e2e tests run where busybox isn't enough: in
-// containers, to tell what a process there really has, and as a CNI plugin that
-// fails at will.
+// Command tester is what the e2e tests run where busybox isn't enough: in containers, to
+// report what a process there really has, and as a CNI plugin that fails at will.
 //
 //	tester report          print what the process has, as JSON
 //	tester serve ADDRESS   answer HTTP with the report, until SIGTERM: then exit 3
@@ -204,9 +203,8 @@ func read(path string) string {
 	return string(content)
 }
 
-// plugin is a chained CNI plugin that does nothing, fails for the commands that
-// the file named by its configuration's "failures" holds, and copies to the file
-// "collected" what it is given for GC.
+// plugin is a chained CNI plugin that does nothing, fails for the commands in the file
+// "failures" of its configuration, and copies its input for GC to the file "collected".
 func plugin(command string) {
 	var config struct {
 		CNIVersion string          `json:"cniVersion"`
