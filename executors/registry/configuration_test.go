@@ -200,7 +200,7 @@ func TestCertsDir(t *testing.T) {
 	_, err := n.puller.Pull(context.Background(), PullRequest{Ref: ref})
 	expectKind(t, err, ErrUnavailable)
 	if !strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "tried") {
-		t.Errorf("error is %v; want it to tell of the certificate, after one try", err)
+		t.Errorf("error is %v; want it to name the certificate, after one try", err)
 	}
 	if server.Requests() != before {
 		t.Error("an unknown registry was asked")

@@ -13,7 +13,7 @@
 //   - a namespace may have a policy and credentials of its own (namespace.go);
 //   - failures that may pass are retried (retry.go), with what was whole kept for the
 //     retry (kept.go); pulls to which nothing comes any more are ended (meter.go);
-//   - the kinds of failure are told apart (errors.go), a refusal names the requirement
+//   - failures have kinds (errors.go), a refusal names the requirement
 //     that failed (policy.go), and credentials appear in no error (credentials.go);
 //   - artifacts, which are no images, become directories of files (artifact.go).
 //

@@ -210,7 +210,7 @@ func (j *job) notBlocked(name reference.Named) error {
 		return fmt.Errorf("read registries.conf: %w", err)
 	}
 	if registry != nil && registry.Blocked {
-		return fmt.Errorf("%w: registries.conf says so of %s", ErrBlocked, registry.Prefix)
+		return fmt.Errorf("%w: registries.conf blocks %s", ErrBlocked, registry.Prefix)
 	}
 	return nil
 }

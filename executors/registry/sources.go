@@ -121,7 +121,7 @@ func (j *job) fromSources(ctx context.Context, name reference.Named, try func(*i
 				continue
 			}
 			if source.blocked {
-				failures[i] = fmt.Errorf("%w: registries.conf says so of %s", ErrBlocked, source.place.Name())
+				failures[i] = fmt.Errorf("%w: registries.conf blocks %s", ErrBlocked, source.place.Name())
 				continue
 			}
 			failures[i] = try(source.system)

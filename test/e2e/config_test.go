@@ -187,7 +187,7 @@ func configMounts(t *testing.T, h *Harness, pod *Pod) {
 		}
 	}
 	if mounts := h.ContainerStatus(id).Mounts; len(mounts) != 3 {
-		t.Errorf("the status tells of %d mounts, want 3", len(mounts))
+		t.Errorf("the status has %d mounts, want 3", len(mounts))
 	}
 }
 

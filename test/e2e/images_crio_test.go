@@ -314,7 +314,7 @@ func (n *nodeFiles) signatures(t *testing.T, h *Harness) {
 	n.sign(t, n.key, h.Registry.Host+"/signed/app:v9")
 	n.expectPulled(t, h, ref, ref)
 	if events := h.Stele("events"); !strings.Contains(events, "fault.kind=signature refused") {
-		t.Error("the history doesn't tell of the refusals")
+		t.Error("the history doesn't show the refusals")
 	}
 	// The policy doesn't know this registry.
 	n.copies.Push(t, "app:v1", n.image)

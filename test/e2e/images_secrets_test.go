@@ -273,7 +273,7 @@ func (s *secrets) expectNowhere(t *testing.T) {
 	}
 	// The errors, the log, the history and its file name at least the images.
 	if named < 10 {
-		t.Errorf("only %d of %d texts tell of the images, so that this test shows little", named, len(s.texts))
+		t.Errorf("only %d of %d texts name the images, so that this test shows little", named, len(s.texts))
 	}
 }
 

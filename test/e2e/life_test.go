@@ -72,7 +72,7 @@ func containerLives(t *testing.T, h *Harness, pod *Pod, ip netip.Addr) {
 	}
 
 	if shown := h.Stele("inspect", pod.ID[:12]); !strings.Contains(shown, pod.ID) || !strings.Contains(shown, id) || !strings.Contains(shown, "ContainerStarted") {
-		t.Errorf("stele inspect doesn't tell of the pod and its container:\n%s", shown)
+		t.Errorf("stele inspect doesn't show the pod and its container:\n%s", shown)
 	}
 
 	h.StopContainer(id, 10)
@@ -119,7 +119,7 @@ func TestVerboseStatus(t *testing.T) {
 
 	status := pod.Status()
 	if len(status.ContainersStatuses) != 1 || status.ContainersStatuses[0].Id != id || status.Timestamp != 0 {
-		t.Errorf("PodSandboxStatus doesn't tell of its container: %v", status)
+		t.Errorf("PodSandboxStatus doesn't show its container: %v", status)
 	}
 	container, err := h.Runtime.ContainerStatus(h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id, Verbose: true})
 	if err != nil {

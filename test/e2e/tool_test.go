@@ -41,7 +41,7 @@ func TestSteleImage(t *testing.T) {
 		t.Errorf("ls says %q", list)
 	}
 	if events := h.Stele("events"); !strings.Contains(events, "LoadRequested") || !strings.Contains(events, "ImagesLoaded") || !strings.Contains(events, "LayerFetched") {
-		t.Errorf("the log doesn't tell of the load or of the pulls:\n%s", events)
+		t.Errorf("the log doesn't show the load or of the pulls:\n%s", events)
 	}
 
 	tag := h.Registry.Push(t, "e2e/elsewhere:v1", image)
@@ -177,7 +177,7 @@ func TestLogDiskFull(t *testing.T) {
 	if ended := h.WaitExit(id); ended.ExitCode != 0 {
 		t.Errorf("the exit code is %d", ended.ExitCode)
 	}
-	h.Eventually("the log tells of the loss", func() bool {
+	h.Eventually("the loss is logged", func() bool {
 		return strings.Contains(h.Stele("events", id[:12]), "OutputLost")
 	})
 	h.RemoveContainer(id)
