@@ -289,7 +289,7 @@ func TestTerminalIsLost(t *testing.T) {
 // What a full disk refuses is counted and reported, and the next monitor counts on.
 func TestLosses(t *testing.T) {
 	n := newNode(t)
-	small := n.smallDisk()
+	small := n.smallDisk("small", "size=64k")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	n.run(container{id: "a", script: "head -c 200000 /dev/zero | tr '\\0' x; echo; " + waitForGo + "head -c 100000 /dev/zero | tr '\\0' x; echo; exit 3", change: func(r *monitor.CreateRequest) {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stele-runtime/stele/executors/monitor/proc"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
@@ -150,9 +152,15 @@ func (c *Client) Resize(ctx context.Context, id string, width, height uint16) er
 	return nil
 }
 
-// Signal sends a signal to the container's first process. A process that has ended
-// is no error.
+// Signal sends a signal to the container's first process, by the pidfd that is held
+// here, so that it needs no monitor. A process that has ended is no error.
 func (c *Client) Signal(ctx context.Context, id string, signal int) error {
+	if held, err := c.held.signal(id, unix.Signal(signal)); held {
+		if err != nil {
+			return fmt.Errorf("signal container %s: %w", id, err)
+		}
+		return nil
+	}
 	return c.do(ctx, "signal container "+id, &pb.Request{Call: &pb.Request_Signal{Signal: &pb.Signal{ContainerId: id, Signal: int32(signal)}}})
 }
 

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -227,17 +226,4 @@ func TestManyExecs(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-// smallDisk mounts a small tmpfs for logs.
-func (n *node) smallDisk() string {
-	n.t.Helper()
-	dir := filepath.Join(n.dir, "small")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		n.t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		n.t.Fatal(err)
-	}
-	return dir
 }

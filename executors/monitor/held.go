@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -90,6 +91,21 @@ func (d *duplicates) releaseAll() {
 	for _, h := range all {
 		closeAll(h.fds)
 	}
+}
+
+// signal sends a signal to a container's first process, if its pidfd is held.
+func (d *duplicates) signal(id string, signal unix.Signal) (held bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h := d.held[id]
+	at := slices.Index(h.roles, pb.Role_ROLE_PIDFD)
+	if at < 0 {
+		return false, nil
+	}
+	if err := unix.PidfdSendSignal(h.fds[at], signal, nil, 0); err != nil && err != unix.ESRCH {
+		return true, fmt.Errorf("send signal %d: %w", signal, err)
+	}
+	return true, nil
 }
 
 // copies returns duplicates of all that is held: a container may be forgotten at any

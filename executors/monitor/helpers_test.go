@@ -31,14 +31,16 @@ type node struct {
 	rootfs string
 	config monitor.Config
 	client *monitor.Client
+	// disks are mounted by smallDisk.
+	disks []string
 
 	mu      sync.Mutex
 	lost    []error
 	started []int
 }
 
-// newNode starts a monitor, and cleans up at the end of the test.
-func newNode(t testing.TB) *node {
+// newNode starts a monitor, after prepare, and cleans up at the end of the test.
+func newNode(t testing.TB, prepare ...func(*node)) *node {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("the monitor's tests run containers and need root")
@@ -74,6 +76,9 @@ func newNode(t testing.TB) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.end)
+	for _, f := range prepare {
+		f(n)
+	}
 	n.connect()
 	return n
 }
@@ -120,9 +125,11 @@ func (n *node) end() {
 		n.t.Logf("the monitor's log:\n%s", log)
 	}
 	n.removeCgroups()
-	// Mounted by smallDisk.
-	if err := syscall.Unmount(filepath.Join(n.dir, "small"), 0); err != nil && !errors.Is(err, syscall.ENOENT) {
-		n.t.Errorf("unmount the small disk: %v", err)
+	for _, dir := range n.disks {
+		// The monitor has answered and may still run.
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			n.t.Errorf("unmount a small disk: %v", err)
+		}
 	}
 	if err := os.RemoveAll(n.dir); err != nil {
 		n.t.Errorf("remove the node's directory: %v", err)

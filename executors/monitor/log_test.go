@@ -157,7 +157,7 @@ func TestNoLog(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "seq 1 50000; exit 3", change: func(r *monitor.CreateRequest) {
-		r.LogPath = n.smallDisk() + "/0.log"
+		r.LogPath = n.smallDisk("small", "size=64k") + "/0.log"
 	}})
 	if e := n.exits(0, "a")["a"]; e.Code != 3 {
 		t.Errorf("the exit is %+v", e)
