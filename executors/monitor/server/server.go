@@ -17,6 +17,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 )
 
@@ -110,10 +111,14 @@ func Open(config Config) (*Server, error) {
 	return s, nil
 }
 
-// take makes this process the one monitor of the directory.
+// take makes this process the one monitor of the directory, with no descriptors but its
+// own.
 func take(config Config) (*inheritance, error) {
 	if config.Handover > 0 {
 		return takeOver(config.Handover, config.Dir)
+	}
+	if err := stdio.CloseInherited(); err != nil {
+		return nil, err
 	}
 	home, err := openHome(config.Dir)
 	return &inheritance{home: home}, err

@@ -18,6 +18,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
@@ -242,6 +243,10 @@ func takeOver(memfd int, dir string) (*inheritance, error) {
 		return nil, fmt.Errorf("decode the handover: %w", err)
 	}
 	if err := setInherited(left, false); err != nil {
+		return nil, err
+	}
+	unix.CloseOnExec(memfd)
+	if err := stdio.CloseInherited(); err != nil {
 		return nil, err
 	}
 	all := &inheritance{
