@@ -65,7 +65,7 @@ func run() int {
 	if *debugLog {
 		level = slog.LevelDebug
 	}
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	logger := slog.New(slog.NewTextHandler(server.OwnLog(os.Stderr, server.MaxOwnLog), &slog.HandlerOptions{Level: level}))
 
 	handover, err := takeHandover()
 	if err != nil {

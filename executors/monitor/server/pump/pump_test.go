@@ -1,6 +1,7 @@
 package pump
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"os"
@@ -196,5 +197,19 @@ func TestStopped(t *testing.T) {
 	defer pipes.Close()
 	if _, err := p.Attach(pipes, nil); !errors.Is(err, ErrStopped) {
 		t.Errorf("Attach gave %v", err)
+	}
+}
+
+// A container can read its own output: the pump finds less than there was, and that is
+// no error, which the container could repeat for ever.
+func TestContainerReadsItsOutput(t *testing.T) {
+	p := newPump(t)
+	var log bytes.Buffer
+	p.logger = slog.New(slog.NewTextHandler(&log, nil))
+	pipes, _ := newPipes(t, 0)
+	defer pipes.Close()
+	s := &stream{pump: p, fd: pipes.Stdout}
+	if data := s.read(make([]byte, 10)); len(data) > 0 || log.Len() > 0 {
+		t.Errorf("from an empty pipe came %q, and it was logged: %s", data, log.String())
 	}
 }

@@ -95,13 +95,14 @@ func (s *stream) transfer(size int) {
 	s.append(l, op, len(data), now)
 }
 
-// read reads from the pipe. It returns nothing only if another process reads it too.
+// read reads from the pipe. It returns nothing if another process was faster, as a
+// container can be: its end is open for reading too.
 func (s *stream) read(into []byte) []byte {
 	if s.terminal {
 		return s.readPacket(into)
 	}
 	n, err := unix.Read(s.fd, into)
-	if err != nil {
+	if err != nil && err != unix.EAGAIN {
 		s.pump.logger.Error("read a container's output that was there", "stream", s.kind, "error", err)
 	}
 	return into[:max(0, n)]
