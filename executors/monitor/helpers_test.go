@@ -378,6 +378,9 @@ func lines(records []record, stream string) []string {
 			line.Reset()
 		}
 	}
+	if line.Len() > 0 {
+		all = append(all, line.String()) // the end of the output, without a newline
+	}
 	return all
 }
 

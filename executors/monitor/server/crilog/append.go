@@ -33,15 +33,14 @@ func (s *Scratch) add(r record) {
 	s.to = r.to
 }
 
-// Append writes a batch. It returns what the batch's Rest keeps, and whether the
-// stream's last record is now a piece of a line. It does not fail: what the disk
+// Append writes a batch. It returns what the batch's Rest keeps. It does not fail: what the disk
 // refuses is counted (Lost), since the container must not wait for the disk.
-func (f *File) Append(s *Scratch, b *Batch) (rest []byte, open bool) {
+func (f *File) Append(s *Scratch, b *Batch) (rest []byte) {
 	return f.appendFrom(s, b, 0)
 }
 
 // appendFrom writes a batch's records from a place on.
-func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte, open bool) {
+func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte) {
 	s.start(b, place)
 	for {
 		r, ok := b.next(place)
@@ -59,7 +58,7 @@ func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte, open bo
 	if b.Rest == Keep {
 		rest = b.Data[place:]
 	}
-	return rest, b.openAfter(place)
+	return rest
 }
 
 // put makes room for a record and adds it.

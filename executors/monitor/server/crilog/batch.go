@@ -9,15 +9,13 @@ type Rest uint8
 const (
 	// Keep returns it: more of the line is expected.
 	Keep Rest = iota
-	// Part writes it as a piece of a line that continues.
+	// Part writes it as a piece of a line. The piece is the line's last if the stream
+	// ends, as other CRI runtimes have it: the kubelet shows no newline then.
 	Part
-	// Finish ends the line in the container's stead, since readers of logs wait
-	// for the end of a line before they show it.
-	Finish
 )
 
 // Batch is output that is written at once. Its records are a function of the fields up
-// to Open, so that another process can finish it.
+// to Rest, so that another process can finish it.
 type Batch struct {
 	Stream Stream
 	// Time is the time of all records.
@@ -25,8 +23,6 @@ type Batch struct {
 	// Data begins at the beginning of a record.
 	Data []byte
 	Rest Rest
-	// Open: the stream's previous record was a piece of a line.
-	Open bool
 	// Ledger is notified of each write; nil for none.
 	Ledger Ledger
 }
@@ -51,15 +47,6 @@ type Ledger interface {
 	Written()
 }
 
-// openAt is Open after the records before a place. Only a record that ends a line ends
-// with a newline.
-func (b *Batch) openAt(place int) bool {
-	if place == 0 {
-		return b.Open
-	}
-	return b.Data[place-1] != '\n'
-}
-
 // next returns the record that begins at a place, if one is complete: see cut.
 func (b *Batch) next(place int) (r record, ok bool) {
 	content, size, full, ok := cut(b.Data[place:])
@@ -70,21 +57,5 @@ func (b *Batch) next(place int) (r record, ok bool) {
 // place.
 func (b *Batch) last(place int) (r record, ok bool) {
 	r = record{content: b.Data[place:], to: len(b.Data)}
-	switch b.Rest {
-	case Part:
-		return r, len(r.content) > 0
-	case Finish:
-		r.full = true
-		return r, len(r.content) > 0 || b.openAt(place)
-	default:
-		return record{}, false
-	}
-}
-
-// openAfter is Open after the batch.
-func (b *Batch) openAfter(place int) bool {
-	if r, ok := b.last(place); ok {
-		return !r.full
-	}
-	return b.openAt(place)
+	return r, b.Rest == Part && len(r.content) > 0
 }

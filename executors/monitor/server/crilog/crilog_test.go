@@ -55,7 +55,7 @@ func TestFormat(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f, path := open(t, 0)
-			rest, _ := f.Append(NewScratch(), &Batch{Stream: Stderr, Time: noon, Data: []byte(test.in)})
+			rest := f.Append(NewScratch(), &Batch{Stream: Stderr, Time: noon, Data: []byte(test.in)})
 			if string(rest) != test.rest {
 				t.Errorf("the rest is %.40q", rest)
 			}
@@ -77,24 +77,20 @@ func TestEnd(t *testing.T) {
 		stream Stream
 		data   string
 		rest   Rest
-		open   bool
-		after  bool
 	}{
-		{Stdout, "", Finish, false, false},
-		{Stdout, "", Part, true, true},
-		{Stdout, "a", Part, false, true},
-		{Stdout, "", Keep, true, true},
-		{Stdout, "", Finish, true, false},
-		{Stderr, "b", Finish, false, false},
-		{Stderr, "c\nd", Part, true, true},
+		{Stdout, "", Part},
+		{Stdout, "a", Part},
+		{Stdout, "", Keep},
+		{Stdout, "\n", Keep},
+		{Stderr, "c\nd", Part},
 	} {
-		batch := &Batch{Stream: test.stream, Time: noon, Data: []byte(test.data), Rest: test.rest, Open: test.open}
-		if rest, open := f.Append(s, batch); len(rest) > 0 || open != test.after {
-			t.Errorf("%+v: the rest is %q, open is %v", test, rest, open)
+		batch := &Batch{Stream: test.stream, Time: noon, Data: []byte(test.data), Rest: test.rest}
+		if rest := f.Append(s, batch); len(rest) > 0 {
+			t.Errorf("%+v: the rest is %q", test, rest)
 		}
 	}
 	want := ""
-	for _, record := range []string{"stdout P a", "stdout F ", "stderr F b", "stderr F c", "stderr P d"} {
+	for _, record := range []string{"stdout P a", "stdout F ", "stderr F c", "stderr P d"} {
 		want += noonText + " " + record + "\n"
 	}
 	if got := content(t, path); got != want {
@@ -121,10 +117,10 @@ func TestAnyBytesInAnyPieces(t *testing.T) {
 			n := rapid.IntRange(1, min(len(rest), 64<<10)).Draw(t, "read")
 			batch.Data = append(bytes.Clone(batch.Data), rest[:n]...)
 			batch.Rest = rapid.SampledFrom([]Rest{Keep, Keep, Part}).Draw(t, "rest")
-			batch.Data, batch.Open = f.Append(s, batch)
+			batch.Data = f.Append(s, batch)
 			rest = rest[n:]
 		}
-		batch.Rest = Finish
+		batch.Rest = Part
 		f.Append(s, batch)
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -133,9 +129,6 @@ func TestAnyBytesInAnyPieces(t *testing.T) {
 		got, err := decode(data)
 		if err != nil {
 			t.Fatal(err)
-		}
-		if len(want) > 0 && want[len(want)-1] != '\n' {
-			want = append(want, '\n')
 		}
 		if !bytes.Equal(got, want) {
 			t.Fatalf("the log says %.100q (%d bytes), want %.100q (%d)", got, len(got), want, len(want))

@@ -5,7 +5,8 @@
 //
 // of a time (RFC 3339, nanoseconds, UTC), the stream, a tag and the content,
 // which may be any bytes but a newline. F (full) ends a line of the container;
-// P (partial) is a piece of a line that continues in the stream's next record.
+// P (partial) is a piece of a line that continues in the stream's next record, or ends
+// with the stream.
 //
 // It formats batches of output (format.go, batch.go, append.go), owns the file
 // (file.go, dir.go), and completes a killed process's writes (resume.go); the source

@@ -14,12 +14,12 @@ const searchFiles = 1024
 // Resume continues a batch whose last write another process has noted; otherwise it is
 // like Append. begun: that write's file was not found, and its records are lost with
 // it; otherwise they need no more attention.
-func (f *File) Resume(s *Scratch, b *Batch, n Note, begun bool) (rest []byte, open bool) {
+func (f *File) Resume(s *Scratch, b *Batch, n Note, begun bool) (rest []byte) {
 	switch {
 	case begun:
 		return f.appendFrom(s, b, n.From)
 	case n.Last:
-		return nil, b.openAfter(n.From)
+		return nil
 	default:
 		return f.appendFrom(s, b, n.To)
 	}

@@ -318,11 +318,6 @@ func end() act {
 		unix.Close(w.out[1])
 		unix.Close(w.err[1])
 		w.out[1], w.err[1] = -1, -1
-		for _, text := range []*[]byte{&w.want, &w.wane} {
-			if n := len(*text); n > 0 && (*text)[n-1] != '\n' {
-				*text = append(*text, '\n')
-			}
-		}
 	}, func(l *life) {
 		l.out.exited = true
 		l.drain()

@@ -112,7 +112,7 @@ func (p *Pump) release(now time.Time) {
 		}
 		p.held = p.held[1:]
 		s.listed = false
-		s.emit(crilog.Part, now)
+		s.emit(now)
 	}
 	p.held = nil
 }

@@ -125,7 +125,8 @@ func (o *output) eventually(want string) {
 	o.t.Fatalf("the log has %q, want %q", got, want)
 }
 
-// A line in pieces is one record, if the pieces follow soon.
+// A line in pieces is one record, if the pieces follow soon. The end of the output is no
+// newline.
 func TestPiecesOfALine(t *testing.T) {
 	o := start(t, 0)
 	o.say("one ")
@@ -135,7 +136,8 @@ func TestPiecesOfALine(t *testing.T) {
 	o.say("wait")
 	o.eventually("stdout F one line\nstdout P wait\n")
 	unix.Close(o.write)
-	o.eventually("stdout F one line\nstdout P wait\nstdout F \n")
+	o.drained()
+	o.eventually("stdout F one line\nstdout P wait\n")
 }
 
 // A container can put its pipe into packet mode, in which a read returns one
@@ -181,7 +183,7 @@ func TestOffer(t *testing.T) {
 	if err := o.Close(); err != nil {
 		t.Fatal(err)
 	}
-	o.eventually("stderr F complaint\nstdout F last\n")
+	o.eventually("stderr F complaint\nstdout P last\n")
 	if _, err := unix.Write(o.write, []byte("x")); !errors.Is(err, unix.EPIPE) {
 		t.Errorf("the pipe is still open: %v", err)
 	}

@@ -23,9 +23,8 @@ func (p *Pump) Holds(gone Gone) bool {
 	return held
 }
 
-// Finish writes what the redo file holds of pipes that are gone, ends their lines and
-// closes the log, also after an error. It skips pipes that the pump reads, and may be
-// called twice.
+// Finish writes what the redo file holds of pipes that are gone, and closes the log,
+// also after an error. It skips pipes that the pump reads, and may be called twice.
 func (p *Pump) Finish(gone Gone, log *crilog.File) error {
 	err := p.loop.call(func() { p.finish(gone, log) })
 	if err != nil && log != nil {
@@ -109,7 +108,6 @@ func (p *Pump) completeWrites(log *crilog.File) {
 // recover takes over what an earlier process had of the stream.
 func (s *stream) recover(key redo.Key) {
 	s.carry = s.pump.redo.Carry(key)
-	s.open = s.carry.Open()
 	s.pump.left = slices.DeleteFunc(s.pump.left, func(l *redo.Flight) bool {
 		if l.Key() != key {
 			return false
@@ -139,11 +137,10 @@ func (s *stream) land(l *redo.Flight) {
 		batch.Rest = l.KeepNothing()
 	}
 	var rest []byte
-	var open bool
 	if progress.Noted {
-		rest, open = s.out.log.Resume(s.pump.scratch, batch, progress.Note, progress.Begun)
+		rest = s.out.log.Resume(s.pump.scratch, batch, progress.Note, progress.Begun)
 	} else {
-		rest, open = s.out.log.Append(s.pump.scratch, batch)
+		rest = s.out.log.Append(s.pump.scratch, batch)
 	}
-	s.keep(l, rest, open)
+	s.keep(l, rest)
 }

@@ -67,7 +67,7 @@ func (w *world) open() *crilog.File {
 	return log
 }
 
-// What was read of pipes that are gone is written, and the lines are ended.
+// What was read of pipes that are gone is written.
 func TestFinish(t *testing.T) {
 	// The steps are those of one flight: before and after each of reading, landed,
 	// writing, written and the carry's four.
@@ -83,7 +83,7 @@ func TestFinish(t *testing.T) {
 			t.Errorf("after %d steps: %d bytes were dropped, %v", steps, dropped, err)
 		}
 		o := &output{t: t, path: filepath.Join(w.dir, "logs", "0.log")}
-		out, complaint := strings.Repeat("stdout F line\n", 10)+"stdout F no end\n", "stderr F not yet\n"
+		out, complaint := strings.Repeat("stdout F line\n", 10)+"stdout P no end\n", "stderr P not yet\n"
 		if got := o.records(); got != out+complaint && got != complaint+out && !strings.Contains(got, complaint) {
 			t.Errorf("after %d steps the log has %q", steps, got)
 		} else if strings.Replace(got, complaint, "", 1) != out {

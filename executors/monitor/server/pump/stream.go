@@ -22,8 +22,6 @@ type stream struct {
 	// carry is the beginning of a line that was read and not written yet. If there is
 	// no memory for it, lines are written in pieces.
 	carry redo.Carry
-	// open: the last record is a piece of a line.
-	open bool
 	// due is when carry is written even if the line has not ended.
 	due    time.Time
 	listed bool
@@ -130,7 +128,7 @@ func (s *stream) skipControl() {
 }
 
 func (s *stream) op(rest crilog.Rest) redo.Op {
-	return redo.Op{Key: s.carry.Key(), Stream: s.kind, Rest: rest, Open: s.open}
+	return redo.Op{Key: s.carry.Key(), Stream: s.kind, Rest: rest}
 }
 
 // append writes what has landed, size bytes of it new.
@@ -140,21 +138,19 @@ func (s *stream) append(l *redo.Flight, op redo.Op, size int, now time.Time) {
 		Time:   now,
 		Data:   l.Buffer()[:op.Carried+size],
 		Rest:   op.Rest,
-		Open:   op.Open,
 		Ledger: l,
 	}
-	rest, open := s.out.log.Append(s.pump.scratch, &batch)
+	rest := s.out.log.Append(s.pump.scratch, &batch)
 	if op.Carried == 0 || len(rest) != len(batch.Data) {
 		// It is another line than before.
 		s.due = now.Add(holdTime)
 	}
-	s.keep(l, rest, open)
+	s.keep(l, rest)
 }
 
 // keep stores the beginning of a line, and ends the flight.
-func (s *stream) keep(l *redo.Flight, rest []byte, open bool) {
-	s.carry.Set(rest, open)
-	s.open = open
+func (s *stream) keep(l *redo.Flight, rest []byte) {
+	s.carry.Set(rest)
 	l.Done()
 	s.out.noteLost()
 	if len(rest) > 0 {
@@ -163,13 +159,13 @@ func (s *stream) keep(l *redo.Flight, rest []byte, open bool) {
 }
 
 // emit writes the beginning of a line although more may follow.
-func (s *stream) emit(rest crilog.Rest, now time.Time) {
+func (s *stream) emit(now time.Time) {
 	line := s.carry.Bytes()
-	if len(line) == 0 && (rest == crilog.Part || !s.open) {
+	if len(line) == 0 {
 		return
 	}
 	l := s.pump.redo.Flight()
-	op := s.op(rest)
+	op := s.op(crilog.Part)
 	op.Carried = copy(l.Buffer(), line)
 	l.Landed(op, 0, now)
 	s.append(l, op, 0, now)
@@ -183,10 +179,10 @@ func (s *stream) end() {
 	s.out.ended(s)
 }
 
-// finish ends the line.
+// finish writes the end of a line that has no newline.
 func (s *stream) finish() {
 	if s.out.log != nil {
-		s.emit(crilog.Finish, time.Now())
+		s.emit(time.Now())
 	}
 	s.carry.Drop()
 }

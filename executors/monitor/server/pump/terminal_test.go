@@ -77,7 +77,7 @@ func TestTerminal(t *testing.T) {
 	if why := o.told(gone); why != nil {
 		t.Errorf("the client was told %v", why)
 	}
-	o.eventually("stdout F one\nstdout F two\nstdout P the la\nstdout F st\n")
+	o.eventually("stdout F one\nstdout F two\nstdout P the la\nstdout P st\n")
 }
 
 // Control packets are not output, and do not disturb the order of output.

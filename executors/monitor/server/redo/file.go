@@ -234,7 +234,7 @@ func (f *File) check(path string, title []byte) error {
 		return &damageError{path, "it is full"}
 	}
 	for i := range int(f.head.used.Load()) {
-		if c := f.carryHead(i); c.used.Load() != 0 && c.size > MaxCarry {
+		if c := f.carryHead(i); c.used.Load() != 0 && (c.size == 0 || c.size > MaxCarry) {
 			return &damageError{path, fmt.Sprintf("carry %d has %d bytes", i, c.size)}
 		}
 	}

@@ -17,8 +17,6 @@ type Op struct {
 	Key    Key
 	Stream crilog.Stream
 	Rest   crilog.Rest
-	// Open: the stream's last record is a piece of a line.
-	Open bool
 	// Carried is how many bytes at the beginning of Buffer come from the carry.
 	Carried int
 }
@@ -92,7 +90,7 @@ func (l *Flight) Landed(op Op, size int, now time.Time) {
 
 func (l *Flight) put(op Op) {
 	r := &l.head.op
-	r.key, r.stream, r.rest, r.open, r.carried = op.Key, op.Stream, op.Rest, op.Open, int64(op.Carried)
+	r.key, r.stream, r.rest, r.carried = op.Key, op.Stream, op.Rest, int64(op.Carried)
 }
 
 // Writing implements crilog.Ledger.
@@ -161,7 +159,6 @@ func (l *Flight) Recover(now time.Time) (p Progress, ok bool) {
 		Time:   time.Unix(0, r.time),
 		Data:   l.Buffer()[:r.carried+r.read],
 		Rest:   r.rest,
-		Open:   r.open,
 		Ledger: l,
 	}
 	switch state := l.state(); state {
@@ -251,7 +248,7 @@ func (l *Flight) check(state uint32) string {
 		return "it has no state"
 	case r.carried < 0 || r.carried > MaxCarry || r.asked < 0 || r.asked > MaxRead || r.read < 0 || r.read > MaxRead:
 		return "it has too many bytes"
-	case r.stream > crilog.Stderr || r.rest > crilog.Finish:
+	case r.stream > crilog.Stderr || r.rest > crilog.Part:
 		return "it says nonsense"
 	}
 	if state < writing0 {

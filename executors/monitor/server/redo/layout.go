@@ -9,7 +9,7 @@ import (
 const (
 	// version is the version of the layout and of the records that crilog makes of a
 	// batch: another process must make the same ones.
-	version = 2
+	version = 3
 
 	// MaxRead is how much is read at once, in bytes: what a pipe holds.
 	MaxRead = 64 << 10
@@ -91,7 +91,6 @@ type opRecord struct {
 	key                  Key
 	stream               crilog.Stream
 	rest                 crilog.Rest
-	open                 bool
 	time                 int64
 	carried, asked, read int64
 }
@@ -100,7 +99,6 @@ type opRecord struct {
 type carryHead struct {
 	// used is set last and cleared first.
 	used atomic.Uint32
-	open uint32
 	size uint64
 	key  Key
 }

@@ -84,13 +84,11 @@ func (f *File) addPlace() error {
 	return nil
 }
 
-func (f *File) returnPlace(place int, room bool) {
-	if room && len(f.places.warm) < maxWarm {
+func (f *File) returnPlace(place int) {
+	if len(f.places.warm) < maxWarm {
 		f.places.warm = append(f.places.warm, place)
 		return
 	}
-	if room {
-		f.free(carryContentAt(place), MaxCarry)
-	}
+	f.free(carryContentAt(place), MaxCarry)
 	f.places.cold = append(f.places.cold, place)
 }

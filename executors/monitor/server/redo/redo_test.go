@@ -53,8 +53,8 @@ func (f *File) use(t testing.TB, key Key) {
 	if err := c.Reserve(); err != nil {
 		t.Fatal(err)
 	}
-	c.Set([]byte("carried "), true)
-	op := Op{Key: key, Stream: crilog.Stderr, Open: true, Carried: copy(f.flight.Buffer(), c.Bytes())}
+	c.Set([]byte("carried "))
+	op := Op{Key: key, Stream: crilog.Stderr, Carried: copy(f.flight.Buffer(), c.Bytes())}
 	f.flight.Read(op, 100, nil)
 	copy(f.flight.Buffer()[op.Carried:], bytes.Repeat([]byte("read\n"), 20))
 	f.flight.Landed(op, 100, time.Unix(5, 6))
@@ -82,7 +82,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("it is %v, %+v", ok, p.Note)
 	}
 	b := p.Batch
-	if b.Stream != crilog.Stderr || !b.Open || !b.Time.Equal(time.Unix(5, 6)) || string(b.Data) != "carried "+strings.Repeat("read\n", 20) {
+	if b.Stream != crilog.Stderr || !b.Time.Equal(time.Unix(5, 6)) || string(b.Data) != "carried "+strings.Repeat("read\n", 20) {
 		t.Errorf("the batch is %+v", b)
 	}
 	left[0].Written()
@@ -90,17 +90,17 @@ func TestOpen(t *testing.T) {
 		t.Errorf("a write that is over is %+v", p)
 	}
 	c := f.Carry(key)
-	if string(c.Bytes()) != "carried " || !c.Open() {
-		t.Errorf("the carry is %q, %v", c.Bytes(), c.Open())
+	if string(c.Bytes()) != "carried " {
+		t.Errorf("the carry is %q", c.Bytes())
 	}
-	c.Set(nil, true)
+	c.Set([]byte("more"))
 	left[0].Done()
 	closeFile(t, f)
 
 	f, _ = open(t, path)
 	c = f.Carry(key)
-	if len(f.Left()) > 0 || len(f.Carries()) != 1 || len(c.Bytes()) > 0 || !c.Open() {
-		t.Errorf("%d flights and %d carries are left; the carry is %q, %v", len(f.Left()), len(f.Carries()), c.Bytes(), c.Open())
+	if len(f.Left()) > 0 || len(f.Carries()) != 1 || string(c.Bytes()) != "more" {
+		t.Errorf("%d flights and %d carries are left; the carry is %q", len(f.Left()), len(f.Carries()), c.Bytes())
 	}
 	c.Drop()
 	c.Drop()
@@ -324,32 +324,28 @@ func TestManyCarries(t *testing.T) {
 		if err := c.Reserve(); err != nil {
 			t.Fatal(err)
 		}
-		c.Set(fmt.Append(nil, i), i%2 == 0)
+		c.Set(fmt.Append(nil, i))
 		all = append(all, c)
 	}
 	over := f.Carry(Key{Inode: carries})
 	if err := over.Reserve(); err == nil {
 		t.Error("there is room for one too many")
 	}
-	over.Set(nil, true)
-	if over.Open() {
+	over.Set([]byte("over"))
+	if len(over.Bytes()) > 0 {
 		t.Error("a carry without a place has something")
 	}
 	closeFile(t, f)
 	f, _ = open(t, path)
 	for i := range all {
 		c := f.Carry(Key{Inode: uint64(i)})
-		if got := string(c.Bytes()); got != fmt.Sprint(i) || c.Open() != (i%2 == 0) {
-			t.Errorf("carry %d is %q, %v", i, got, c.Open())
+		if got := string(c.Bytes()); got != fmt.Sprint(i) {
+			t.Errorf("carry %d is %q", i, got)
 		}
-		// Those that only know that a line is open need no content.
-		if err := c.Reserve(); err != nil {
-			t.Fatal(err)
-		}
-		c.Set(nil, i%2 == 0)
+		c.Set(nil)
 	}
 	if got := blocks(); got > 2<<20 {
-		t.Errorf("%d open lines take %d KiB", carries/2, got>>10)
+		t.Errorf("%d lines that are over take %d KiB", carries, got>>10)
 	}
 	closeFile(t, f)
 }
@@ -408,7 +404,7 @@ func TestNoMemory(t *testing.T) {
 			refused++
 			continue
 		}
-		c.Set(bytes.Repeat([]byte{'x'}, MaxCarry), false)
+		c.Set(bytes.Repeat([]byte{'x'}, MaxCarry))
 	}
 	if refused == 0 || refused == 40 {
 		t.Errorf("%d carries were refused", refused)
