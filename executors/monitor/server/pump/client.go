@@ -10,12 +10,17 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/crilog"
 )
 
-// maxPending is how far a client may fall behind, in bytes for each stream and
-// in addition to what its pipe holds.
-const maxPending = 4 << 20
+const (
+	// maxPending is how far a client may fall behind, in bytes for each stream and in
+	// addition to what its pipe holds.
+	maxPending = 4 << 20
+	// maxAllPending is how far all clients may fall behind together, in bytes. Then the
+	// one that is furthest behind is dropped.
+	maxAllPending = 32 << 20
+)
 
 // ErrSlow: a client fell behind too far.
-var ErrSlow = fmt.Errorf("more than %d bytes were waiting to be read", maxPending)
+var ErrSlow = fmt.Errorf("more than %d bytes were waiting to be read, or %d by all clients", maxPending, maxAllPending)
 
 // Client gets a copy of what a container writes.
 type Client struct {
@@ -110,18 +115,41 @@ func (s *sink) take(data []byte) {
 		s.client.leave(err)
 		return
 	}
-	if n < len(data) {
-		s.keep(data[n:])
+	if n < len(data) && s.keep(data[n:]) {
 		s.client.out.pump.loop.change(s.fd, unix.EPOLLOUT)
 	}
 }
 
-func (s *sink) keep(data []byte) {
+// keep keeps data until the descriptor takes more. It reports false if the client was
+// dropped instead.
+func (s *sink) keep(data []byte) bool {
 	if len(s.pending)+len(data) > maxPending {
 		s.client.leave(ErrSlow)
-		return
+		return false
+	}
+	p := s.client.out.pump
+	for p.pending+len(data) > maxAllPending {
+		slowest := p.slowest()
+		if slowest == nil || len(slowest.pending) <= len(s.pending) {
+			s.client.leave(ErrSlow)
+			return false
+		}
+		slowest.client.leave(ErrSlow)
 	}
 	s.pending = append(s.pending, data...)
+	p.pending += len(data)
+	return true
+}
+
+// slowest returns the sink that is furthest behind; nil for none.
+func (p *Pump) slowest() *sink {
+	var slowest *sink
+	for _, r := range p.loop.ready {
+		if s, ok := r.(*sink); ok && (slowest == nil || len(s.pending) > len(slowest.pending)) {
+			slowest = s
+		}
+	}
+	return slowest
 }
 
 // readable is called when the descriptor accepts more, or never will.
@@ -136,6 +164,7 @@ func (s *sink) readable(uint32) {
 		s.client.leave(err)
 		return
 	}
+	s.client.out.pump.pending -= n
 	if s.pending = s.pending[n:]; len(s.pending) > 0 {
 		return
 	}
@@ -187,6 +216,8 @@ func (k *client) drop() {
 	for _, s := range k.sinks {
 		k.out.pump.loop.remove(s.fd)
 		_ = unix.Close(s.fd)
+		k.out.pump.pending -= len(s.pending)
+		s.pending = nil
 	}
 	k.sinks = nil
 }

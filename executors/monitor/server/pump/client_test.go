@@ -87,6 +87,58 @@ func TestClientThatIsLate(t *testing.T) {
 	}
 }
 
+// However many clients do not read, what waits for them is bounded: those that are
+// furthest behind are dropped, and others get everything.
+func TestManyClientsThatAreLate(t *testing.T) {
+	const many, size = 12, 3_500_000
+	outputs := []*output{start(t, 0)}
+	pump := outputs[0].pump
+	for len(outputs) < many {
+		pipes, write := newPipes(t, 0)
+		attached, err := pump.Attach(pipes, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		outputs = append(outputs, &output{Output: attached, t: t, write: write})
+	}
+	var reads []int
+	var gones []chan error
+	for _, o := range outputs {
+		read, gone, _ := o.newClient()
+		defer unix.Close(read)
+		reads, gones = append(reads, read), append(gones, gone)
+		for range size / 50_000 {
+			o.say(string(make([]byte, 50_000)))
+			o.drained()
+		}
+		pending := 0
+		if err := pump.loop.call(func() { pending = pump.pending }); err != nil || pending > maxAllPending {
+			t.Fatalf("%d bytes are pending, %v", pending, err)
+		}
+	}
+	dropped := 0
+	for i, o := range outputs {
+		unix.Close(o.write)
+		got := len(readAll(t, reads[i]))
+		why := o.told(gones[i])
+		if errors.Is(why, ErrSlow) {
+			dropped++
+		} else if why != nil || got != size {
+			t.Errorf("client %d got %d bytes of %d and was told %v", i, got, size, why)
+		}
+	}
+	if dropped == 0 || dropped > many/2 {
+		t.Errorf("%d clients were dropped", dropped)
+	}
+	if err := pump.loop.call(func() {
+		if pump.pending != 0 {
+			t.Errorf("%d bytes are pending at the end", pump.pending)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestClientThatIsTooLate(t *testing.T) {
 	o := start(t, 0)
 	slow, gone, _ := o.newClient()

@@ -36,6 +36,8 @@ type Pump struct {
 	held []*stream
 	// untold are the outputs with unreported losses.
 	untold []*Output
+	// pending is how many bytes clients have not taken yet.
+	pending int
 	// complained: a full redo file was logged.
 	complained bool
 }
