@@ -4,6 +4,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 
 	"github.com/spf13/cobra"
 
@@ -13,13 +14,16 @@ import (
 // version is set when the program is linked.
 var version = "dev"
 
+// statusPrefix is what gRPC puts before a daemon's error, which says as much itself.
+var statusPrefix = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+
 func main() {
-	// The image store unpacks layers in a child of this very program.
+	// The image store unpacks layers in a child process of this program.
 	if storage.Reexec() {
 		return
 	}
 	if err := rootCommand().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "stele:", err)
+		fmt.Fprintln(os.Stderr, "stele:", statusPrefix.ReplaceAllString(err.Error(), ""))
 		os.Exit(1)
 	}
 }
