@@ -59,7 +59,7 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 	return status
 }
 
-// containerUser is whom the container's first process runs as.
+// containerUser is the user of the container's first process.
 func containerUser(u container.User) *runtimeapi.ContainerUser {
 	user := &runtimeapi.LinuxContainerUser{Uid: int64(u.UID), Gid: int64(u.GID)}
 	for _, group := range u.Groups {

@@ -19,7 +19,7 @@ import (
 // defaultStopSignal ends a container whose configuration and image name none.
 const defaultStopSignal = "SIGTERM"
 
-// signalPrefix begins the names of the CRI's enumeration of signals.
+// signalPrefix is the prefix of the CRI's signal names.
 const signalPrefix = "SIGNAL_"
 
 // CreateContainer creates a container in a ready sandbox, and returns once the
@@ -40,8 +40,8 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 	if err != nil {
 		return nil, err
 	}
-	// The configuration of the sandbox that exists counts, not the one that
-	// comes with the request: the two are the same from the kubelet.
+	// The existing sandbox's configuration counts, not the request's copy. The kubelet
+	// sends the same.
 	if err := s.Validator.Container(config, pod.Config); err != nil {
 		return nil, err
 	}
@@ -90,9 +90,9 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 	return &runtimeapi.CreateContainerResponse{ContainerId: string(made.ID)}, nil
 }
 
-// withImageRef returns a copy of the configuration that names the image by its digest in
-// a registry, if it is known, and keeps what the user wrote. It is the status's image_ref,
-// which the kubelet hands on as imageID: policies and inventories expect name@digest.
+// withImageRef returns a copy of the configuration that names the image by its registry
+// digest, if known, and keeps the user's name. It becomes the status's image_ref, which
+// the kubelet reports as imageID: policies and inventories expect name@digest.
 func withImageRef(config *runtimeapi.ContainerConfig, found Image) *runtimeapi.ContainerConfig {
 	config = proto.CloneOf(config)
 	spec := config.GetImage()
@@ -101,8 +101,8 @@ func withImageRef(config *runtimeapi.ContainerConfig, found Image) *runtimeapi.C
 	return config
 }
 
-// imageRef returns the image's digest under the name that the user wrote, else under any
-// name, else the id.
+// imageRef returns the image's digest under the user's name, else under any name, else
+// the id.
 func imageRef(found Image, written string) string {
 	for _, ref := range found.Digests {
 		name, _, _ := strings.Cut(ref, "@")
@@ -116,10 +116,9 @@ func imageRef(found Image, written string) string {
 	return found.ID
 }
 
-// mountIDs puts the id of each image that is to be mounted in the place of its name. The
-// status then says which image is in use, as the kubelet's image collection needs it,
-// and a tag that moves changes nothing. An image that is not there is left to the mount,
-// whose error the kubelet knows.
+// mountIDs replaces the name of each image to be mounted with its id. The kubelet's
+// image collection needs the id in the status, and a tag that moves has no effect. A
+// missing image is left to the mount, whose error the kubelet knows.
 func (s *Service) mountIDs(ctx context.Context, config *runtimeapi.ContainerConfig) error {
 	for i, m := range config.GetMounts() {
 		name := m.GetImage().GetImage()
@@ -139,8 +138,8 @@ func (s *Service) mountIDs(ctx context.Context, config *runtimeapi.ContainerConf
 	return nil
 }
 
-// logPath joins the sandbox's log directory and the container's log path, which
-// must stay below it. Output is dropped when either is missing.
+// logPath joins the sandbox's log directory and the container's log path, which must
+// stay below it. Without either, output is dropped.
 func logPath(directory, path string) (string, error) {
 	if directory == "" || path == "" {
 		return "", nil
@@ -154,8 +153,8 @@ func logPath(directory, path string) (string, error) {
 	return filepath.Join(directory, path), nil
 }
 
-// stopSignal returns the signal that a stop begins with: the configuration's,
-// else the image's, else SIGTERM.
+// stopSignal returns the first signal of a stop: the configuration's, else the image's,
+// else SIGTERM.
 func stopSignal(configured runtimeapi.Signal, image string) string {
 	if configured != runtimeapi.Signal_SIGNAL_RUNTIME_DEFAULT {
 		return strings.TrimPrefix(configured.String(), signalPrefix)
@@ -163,8 +162,8 @@ func stopSignal(configured runtimeapi.Signal, image string) string {
 	return cmp.Or(image, defaultStopSignal)
 }
 
-// checkTarget makes sure that a container whose PID namespace is to be joined is of
-// the same pod, as the CRI has it.
+// checkTarget refuses to join the PID namespace of another pod's container, as the CRI
+// requires.
 func (s *Service) checkTarget(config *runtimeapi.ContainerConfig, pod id.Sandbox) error {
 	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	if options.GetPid() != runtimeapi.NamespaceMode_TARGET {

@@ -64,18 +64,18 @@ func codeOfKind(k fault.Kind) codes.Code {
 	return codes.Internal
 }
 
-// invalid is the error of a field that can never be accepted as it is.
+// invalid is the error of a field with an unacceptable value.
 func invalid(field, format string, args ...any) error {
 	return fault.New(fault.Invalid, "", "", field+": "+format, args...)
 }
 
-// pullError begins the message with the words by which the kubelet tells the kinds
-// of failed pulls apart (k8s.io/cri-api/pkg/errors).
+// pullError prefixes the message with the words by which the kubelet distinguishes
+// failed pulls (k8s.io/cri-api/pkg/errors).
 func pullError(err error) error {
 	var word error
 	f, is := errors.AsType[*fault.Fault](err)
 	if !is || f.Op != "pull image" {
-		return err // the registry has no part in it
+		return err // not the registry's
 	}
 	switch f.Kind {
 	case fault.SignatureRefused:

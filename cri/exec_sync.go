@@ -10,9 +10,9 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 )
 
-// ExecSync runs a command in a running container and returns its output and
-// exit code. A command that outlives the timeout (in seconds, 0 for none) is
-// killed and the call is DeadlineExceeded, which the kubelet's probes expect.
+// ExecSync runs a command in a running container and returns its output and exit code.
+// After the timeout (in seconds, 0 for none) the command is killed and the call fails
+// with DeadlineExceeded, as the kubelet's probes expect.
 func (s *Service) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
 	if len(req.GetCmd()) == 0 {
 		return nil, invalid("cmd", "is empty")
@@ -42,7 +42,7 @@ func (s *Service) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncRequest)
 	case err != nil:
 		return nil, err
 	case ended.TimedOut:
-		return nil, fault.New(fault.Deadline, "exec in container", string(found.State.ID), "the command did not end within timeout: %d s", req.GetTimeout())
+		return nil, fault.New(fault.Deadline, "exec in container", string(found.State.ID), "timeout: the command did not end within %d s", req.GetTimeout())
 	}
 	return &runtimeapi.ExecSyncResponse{Stdout: stdout, Stderr: stderr, ExitCode: int32(ended.Code)}, nil
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-// MessageMost is the size in bytes of the largest gRPC message, in both directions; the
-// kubelet's client has the same.
+// MessageMost is the largest gRPC message in bytes, in both directions; the kubelet's
+// client has the same limit.
 const MessageMost = 16 << 20
 
-// Guard stands around every RPC of every service on the socket: an error becomes a gRPC
-// status, and a panic costs one call.
+// Guard wraps every RPC on the socket: errors become gRPC statuses, and a panic fails
+// only its call.
 type Guard struct{ Logger *slog.Logger }
 
 // Unary is a grpc.UnaryServerInterceptor.
@@ -31,7 +31,7 @@ func (g Guard) Stream(service any, stream grpc.ServerStream, info *grpc.StreamSe
 	return handler(service, stream)
 }
 
-// recovered returns the error of a call, with what was recovered of its panic.
+// recovered returns the error of a call whose panic, if any, was r.
 func (g Guard) recovered(r any, method string, err error) error {
 	if r == nil {
 		return err

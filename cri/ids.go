@@ -9,14 +9,14 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// newID returns 64 hexadecimal digits that were never used before.
+// newID returns 64 random hexadecimal digits.
 func newID() string {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails, by its contract
 	return hex.EncodeToString(b[:])
 }
 
-// encode returns a message as it goes into an event.
+// encode returns a message as events store it.
 func encode(m proto.Message) ([]byte, error) {
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
@@ -25,7 +25,7 @@ func encode(m proto.Message) ([]byte, error) {
 	return b, nil
 }
 
-// digest tells a repeated request from one with another configuration.
+// digest distinguishes a repeated request from one with another configuration.
 func digest(parts ...[]byte) string {
 	h := sha256.New()
 	for _, p := range parts {

@@ -34,8 +34,8 @@ func (s *Service) ListImages(ctx context.Context, req *runtimeapi.ListImagesRequ
 	return answer, nil
 }
 
-// ImageStatus returns the status of an image; no image and no error if it is
-// not there, as the CRI's comment asks.
+// ImageStatus returns the status of an image. A missing one is no error but an empty
+// answer, as the CRI requires.
 func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRequest) (*runtimeapi.ImageStatusResponse, error) {
 	ref := req.GetImage().GetImage()
 	if ref == "" {
@@ -59,8 +59,7 @@ func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRe
 	return answer, nil
 }
 
-// RemoveImage removes an image, or one of its names. It is idempotent; an image
-// that is gone is removed.
+// RemoveImage removes an image, or one of its names. It succeeds if the image is gone.
 func (s *Service) RemoveImage(ctx context.Context, req *runtimeapi.RemoveImageRequest) (*runtimeapi.RemoveImageResponse, error) {
 	ref := req.GetImage().GetImage()
 	if ref == "" {
@@ -72,7 +71,7 @@ func (s *Service) RemoveImage(ctx context.Context, req *runtimeapi.RemoveImageRe
 	return &runtimeapi.RemoveImageResponse{}, nil
 }
 
-// ImageFsInfo returns what images and containers take of their file systems.
+// ImageFsInfo returns the disk usage of images and containers.
 func (s *Service) ImageFsInfo(ctx context.Context, _ *runtimeapi.ImageFsInfoRequest) (*runtimeapi.ImageFsInfoResponse, error) {
 	u, err := s.Images.Usage(ctx)
 	if err != nil {
@@ -92,8 +91,8 @@ func (s *Service) ImageFsInfo(ctx context.Context, _ *runtimeapi.ImageFsInfoRequ
 	}, nil
 }
 
-// shown is an image in the CRI's form. The user of the image's configuration is
-// told as a number or as a name, as the kubelet's check of runAsNonRoot needs it.
+// shown is an image in the CRI's form. Its user is a number or a name, for the
+// kubelet's runAsNonRoot check.
 func shown(i Image) *runtimeapi.Image {
 	answer := &runtimeapi.Image{
 		Id: i.ID, RepoTags: i.Tags, RepoDigests: i.Digests, Size: i.Size, Pinned: i.Pinned, Username: i.Username,

@@ -88,7 +88,7 @@ type Execs interface {
 	Begin(ctx context.Context, x id.Exec) (collect func() (stdout, stderr []byte))
 }
 
-// Specs gives the OCI spec that a container was made with; fs.ErrNotExist if it is gone.
+// Specs returns the OCI spec of a container, or fs.ErrNotExist.
 type Specs interface {
 	RuntimeSpec(id.Container) ([]byte, error)
 }

@@ -18,8 +18,8 @@ func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandbox
 	if err != nil {
 		return nil, err
 	}
-	// No timestamp: by it the kubelet's evented PLEG would take the containers' statuses
-	// for events, and GetContainerEvents is not served.
+	// No timestamp: with one, the kubelet's evented PLEG would treat the statuses as
+	// events, but GetContainerEvents is not served.
 	answer := &runtimeapi.PodSandboxStatusResponse{Status: sandboxStatus(found)}
 	for _, c := range newestFirst(s.Views.ContainersOf(found.State.ID)) {
 		if containerShown(c) {
@@ -34,8 +34,8 @@ func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandbox
 	return answer, nil
 }
 
-// newestFirst is the order in which the kubelet looks for the attempt of a container
-// that counts: the first of its name.
+// newestFirst sorts containers as the kubelet expects them: the first of a name is the
+// current attempt.
 func newestFirst(containers []*projections.Container) []*projections.Container {
 	return slices.SortedStableFunc(slices.Values(containers), func(a, b *projections.Container) int {
 		return cmp.Or(b.State.Request.At.Compare(a.State.Request.At), cmp.Compare(b.State.Name.Attempt, a.State.Name.Attempt))

@@ -9,9 +9,9 @@ import (
 	"github.com/stele-runtime/stele/actors/image"
 )
 
-// PullImage pulls an image and returns its id. Two calls with the same
-// credentials, for one reference and namespace, share the work. The work goes on when the
-// caller goes away, so that a kubelet that timed out finds the image next time.
+// PullImage pulls an image and returns its id. Calls with the same reference, namespace
+// and credentials share a pull. The pull continues after its caller leaves: a kubelet
+// that timed out finds the image next time.
 func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest) (*runtimeapi.PullImageResponse, error) {
 	ref := req.GetImage().GetImage()
 	if ref == "" {
@@ -26,8 +26,7 @@ func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageReques
 	}
 	pull, drop := s.Credentials.Keep(ref, req.GetSandboxConfig().GetMetadata().GetNamespace(), req.GetAuth())
 	defer drop()
-	// The work outlives an impatient caller, and so must what it authenticates
-	// with.
+	// The pull outlives an impatient caller, and so must its credentials.
 	state, err := s.Actors.Image(context.WithoutCancel(ctx), ref, image.RequestPull{Ref: ref, Pull: pull, SandboxConfig: pod, At: time.Now()}, image.PullAnswer(pull))
 	if err != nil {
 		return nil, pullError(err)

@@ -8,8 +8,8 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 )
 
-// RemoveContainer removes the container; one that runs is killed first. It is
-// idempotent; a container that is gone is removed.
+// RemoveContainer removes the container and kills it first if it runs. It succeeds if
+// the container is gone.
 func (s *Service) RemoveContainer(ctx context.Context, req *runtimeapi.RemoveContainerRequest) (*runtimeapi.RemoveContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err == nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
-// RemovePodSandbox removes the sandbox and its containers; what still runs is
-// killed first. It is idempotent; a sandbox that is gone is removed.
+// RemovePodSandbox removes the sandbox and its containers and kills what still runs. It
+// succeeds if the sandbox is gone.
 func (s *Service) RemovePodSandbox(ctx context.Context, req *runtimeapi.RemovePodSandboxRequest) (*runtimeapi.RemovePodSandboxResponse, error) {
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err == nil {
@@ -22,8 +22,7 @@ func (s *Service) RemovePodSandbox(ctx context.Context, req *runtimeapi.RemovePo
 	return &runtimeapi.RemovePodSandboxResponse{}, nil
 }
 
-// unlessGone turns the failure to find something into success, for calls whose
-// purpose is that it is not there.
+// unlessGone turns NotFound into success, for calls that stop or remove.
 func unlessGone(err error) error {
 	if err != nil && fault.KindOf(err) == fault.NotFound {
 		return nil

@@ -8,9 +8,8 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 )
 
-// ReopenContainerLog opens the log file of a running container anew, after the
-// kubelet has renamed the old one. The CRI asks for an error if the container is
-// not running.
+// ReopenContainerLog reopens the log file of a running container after the kubelet
+// renamed it. The CRI requires an error if the container is not running.
 func (s *Service) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 
 // RunPodSandbox creates and starts a pod sandbox, and returns once it is ready.
 //
-// The kubelet gives up after its runtime request timeout and asks again with the
-// same metadata: that call joins the first one.
+// After its runtime request timeout the kubelet repeats the call with the same metadata,
+// which joins the first call.
 func (s *Service) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandboxRequest) (*runtimeapi.RunPodSandboxResponse, error) {
 	config := req.GetConfig()
 	if config == nil {
@@ -49,8 +49,8 @@ func (s *Service) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandb
 		Config:       encoded,
 		ConfigDigest: digest(encoded),
 		HostNetwork:  namespaces.GetNetwork() == runtimeapi.NamespaceMode_NODE,
-		// The CRI's default is POD; the kubelet always says CONTAINER unless the
-		// user asked for sharing.
+		// The CRI's default is POD; the kubelet sends CONTAINER unless the user wants
+		// sharing.
 		SharedPID: namespaces.GetPid() == runtimeapi.NamespaceMode_POD,
 		At:        time.Now(),
 	})
@@ -60,7 +60,7 @@ func (s *Service) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandb
 	return &runtimeapi.RunPodSandboxResponse{PodSandboxId: string(ran.ID)}, nil
 }
 
-// handler returns the name of the runtime handler that a request means.
+// handler returns the name of the requested runtime handler.
 func (s *Service) handler(name string) (string, error) {
 	if name == "" {
 		return s.DefaultHandler, nil

@@ -9,8 +9,8 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 )
 
-// StartContainer starts the container's program. Starting a container that was
-// started is success: the kubelet repeats a call whose answer it did not get.
+// StartContainer starts the container's program. It succeeds if the container was
+// started before: the kubelet repeats a call whose answer was lost.
 func (s *Service) StartContainer(ctx context.Context, req *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {

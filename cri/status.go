@@ -9,14 +9,14 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// runtimeName is what the kubelet and crictl show as the runtime's name.
+// runtimeName is the runtime's name in the kubelet and crictl.
 const runtimeName = "stele"
 
-// Version says who answers.
+// Version returns the runtime's name and version.
 func (s *Service) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
 	return &runtimeapi.VersionResponse{
-		// The version of the kubelet's API, as the CRI's comment asks; the
-		// kubelet has expected this value since there is a CRI.
+		// The version of the kubelet's API, as the CRI requires; it has always been
+		// this one.
 		Version:           "0.1.0",
 		RuntimeName:       runtimeName,
 		RuntimeVersion:    semanticVersion(s.Parts.Version),
@@ -24,7 +24,7 @@ func (s *Service) Version(context.Context, *runtimeapi.VersionRequest) (*runtime
 	}, nil
 }
 
-// Status says whether the node can run pods, and if not, why.
+// Status reports whether the node can run pods, and if not, why.
 func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
 	answer := &runtimeapi.StatusResponse{
 		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
@@ -32,8 +32,8 @@ func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*run
 			condition(runtimeapi.NetworkReady, check{"NetworkPluginNotReady", s.Health.Network}),
 		}},
 		RuntimeHandlers: s.Handlers,
-		// Without it the kubelet refuses pods that ask for a strict policy. ContainerUser
-		// belongs to it.
+		// The kubelet refuses pods with a strict policy on nodes without it. It implies
+		// ContainerStatus.user.
 		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true},
 	}
 	if req.GetVerbose() {
@@ -56,8 +56,7 @@ func (s *Service) RuntimeConfig(context.Context, *runtimeapi.RuntimeConfigReques
 	}, nil
 }
 
-// check is one thing that a condition stands on, with the reason to give when
-// it fails.
+// check is a prerequisite of a condition, with the reason to report if it fails.
 type check struct {
 	reason string
 	health func() error

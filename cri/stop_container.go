@@ -10,13 +10,12 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 )
 
-// withdrawWithin bounds the taking back of a stop whose caller went away.
+// withdrawWithin bounds the withdrawal of a stop whose caller left.
 const withdrawWithin = 10 * time.Second
 
-// StopContainer ends the container with its stop signal, and with SIGKILL once
-// the timeout has passed; a timeout of 0 kills at once. It is idempotent; a
-// container that is gone is stopped. A caller that goes away before the timeout
-// takes its SIGKILL back.
+// StopContainer stops the container with its stop signal, and with SIGKILL after the
+// timeout; a timeout of 0 kills at once. It succeeds if the container is gone. If the
+// caller leaves before the timeout, the SIGKILL is withdrawn.
 func (s *Service) StopContainer(ctx context.Context, req *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err == nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
-// StopPodSandbox stops every process of the sandbox and gives its network back.
-// It is idempotent; a sandbox that is gone is stopped.
+// StopPodSandbox stops every process of the sandbox and releases its network. It
+// succeeds if the sandbox is gone.
 func (s *Service) StopPodSandbox(ctx context.Context, req *runtimeapi.StopPodSandboxRequest) (*runtimeapi.StopPodSandboxResponse, error) {
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err == nil {

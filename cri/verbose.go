@@ -11,8 +11,8 @@ import (
 	"github.com/stele-runtime/stele/projections"
 )
 
-// verbose returns the info of a status: a machine's state, and beside its fields those
-// that scripts read in the status of other runtimes.
+// verbose returns the info of a status: a machine's state, and the fields that scripts
+// know from other runtimes.
 func verbose(state any, others map[string]any) (map[string]string, error) {
 	shown, err := redact.State(state)
 	if err != nil {
@@ -34,8 +34,8 @@ func verbose(state any, others map[string]any) (map[string]string, error) {
 	return map[string]string{"info": string(info)}, nil
 }
 
-// containerInfo is the info of a container. Its runtime spec is read from the disk, which
-// no other part of a status is; it is left out when the container is gone.
+// containerInfo is the info of a container. The runtime spec is the only part of a status
+// that is read from the disk; it is omitted once it is deleted.
 func (s *Service) containerInfo(x *projections.Container) (map[string]string, error) {
 	others := map[string]any{"pid": x.State.Creation.Process.PID}
 	spec, err := s.Specs.RuntimeSpec(x.State.ID)

@@ -6,16 +6,15 @@ import (
 )
 
 var (
-	// semantic is semver.org's form, with a v in front if need be.
+	// semantic is semver.org's syntax with an optional v.
 	semantic = regexp.MustCompile(`^v?((?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)` +
 		`(?:-(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?` +
 		`(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?)$`)
 	notIdentifier = regexp.MustCompile(`[^0-9a-zA-Z-]+`)
 )
 
-// semanticVersion returns a version in the form that the kubelet reads; it shows any
-// other as "Unknown". One that was never given a number (a commit, "dev") becomes build
-// metadata of 0.0.0.
+// semanticVersion returns a semantic version; the kubelet shows any other as "Unknown". A
+// version without a number (a commit, "dev") becomes build metadata of 0.0.0.
 func semanticVersion(version string) string {
 	if m := semantic.FindStringSubmatch(version); m != nil {
 		return m[1]

@@ -53,7 +53,7 @@ its containers, too. The node's own events are the stream "node".`,
 	registerListen(cmd, &from)
 	cmd.Flags().StringVar(&from.Root, "root", "", "read the log below this `DIR`, of a daemon that is not running")
 	cmd.Flags().Uint64Var(&first, "from", 0, "begin with this `SEQUENCE`")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens next")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue with new records")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	cmd.Flags().BoolVar(&configs, "configs", false, "show the CRI's configurations, without the values of environment variables")
 	cmd.Flags().BoolVar(&environment, "environment", false, "show the configurations with the values of environment variables, which may be secrets")

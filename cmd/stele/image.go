@@ -47,10 +47,10 @@ func imageInspectCommand() *cobra.Command {
 	var tags bool
 	cmd := &cobra.Command{
 		Use:   "inspect IMAGE",
-		Short: "Show what is known of an image, also without pulling it",
-		Long: `Show what is known of an image, as JSON: of one in the store (NAME or ID), of one in a
-registry, without pulling it (docker://NAME), or of one in an archive
-(oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE).`,
+		Short: "Describe an image without pulling it",
+		Long: `Describe an image as JSON: one in the store (NAME or ID), in a registry, without pulling
+it (docker://NAME), or in an archive (oci:DIRECTORY, oci-archive:FILE,
+docker-archive:FILE).`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := imageName(args[0])
@@ -70,8 +70,8 @@ registry, without pulling it (docker://NAME), or of one in an archive
 // transports of images that are not in the store.
 var archives = []string{"oci", "oci-archive", "docker-archive"}
 
-// imageName completes what a user wrote: a name without a transport is one in the
-// store, and the path of an archive is made absolute, as the daemon is elsewhere.
+// imageName completes a user's name: without a transport it is one in the store, and an
+// archive's path is made absolute, as the daemon has another working directory.
 func imageName(written string) (string, error) {
 	transport, path, ok := strings.Cut(written, ":")
 	switch {
@@ -106,7 +106,7 @@ func imagePullCommand() *cobra.Command {
 	var at client.Source
 	cmd := &cobra.Command{
 		Use:   "pull NAME",
-		Short: "Pull an image, with the credentials that the daemon is configured with",
+		Short: "Pull an image with the daemon's configured credentials",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return at.With(func(conn *grpc.ClientConn) error {
@@ -137,7 +137,7 @@ oci-archive:FILE[:IMAGE] or docker-archive:FILE[:IMAGE]; without IMAGE all are l
 		RunE: func(cmd *cobra.Command, args []string) error {
 			transport, path, ok := strings.Cut(args[0], ":")
 			if !ok || !slices.Contains(archives, transport) {
-				return fmt.Errorf("load %s: it does not begin with one of %s", args[0], strings.Join(archives, ": ")+":")
+				return fmt.Errorf("load %s: the source must begin with one of %s", args[0], strings.Join(archives, ": ")+":")
 			}
 			source, err := absoluteSource(transport, path)
 			if err != nil {
@@ -153,7 +153,7 @@ oci-archive:FILE[:IMAGE] or docker-archive:FILE[:IMAGE]; without IMAGE all are l
 		},
 	}
 	registerListen(cmd, &at)
-	cmd.Flags().StringVar(&name, "name", "", "`NAME` for the source's one image, instead of its own")
+	cmd.Flags().StringVar(&name, "name", "", "`NAME` for the source's only image, instead of its own")
 	return cmd
 }
 
@@ -180,13 +180,13 @@ func imageRemoveCommand() *cobra.Command {
 	return cmd
 }
 
-// inspectImageCommand is `stele inspect image`: what is in the store under a name,
-// and how far its pull is.
+// inspectImageCommand is `stele inspect image`: the image that the store has under a
+// name, and the progress of its pull.
 func inspectImageCommand() *cobra.Command {
 	var at client.Source
 	cmd := &cobra.Command{
 		Use:   "image [NAME]",
-		Short: "Show how far pulls are, and what the store has under a name",
+		Short: "Show the progress of pulls, and the image that the store has under a name",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := ""

@@ -34,7 +34,7 @@ event that led to it. ID is a prefix of an id, or a pod's name.`,
 	}
 	registerListen(cmd, &from)
 	cmd.AddCommand(inspectImageCommand())
-	cmd.Flags().BoolVar(&logStats, "log-stats", false, "show instead how the event log does, as JSON")
+	cmd.Flags().BoolVar(&logStats, "log-stats", false, "show figures of the event log instead, as JSON")
 	return cmd
 }
 
@@ -69,7 +69,7 @@ func printLogStats(cmd *cobra.Command, from *client.Source) error {
 	return from.WithAdmin(func(c adminv1.AdminServiceClient) error {
 		stats, err := c.LogStats(cmd.Context(), &adminv1.LogStatsRequest{})
 		if err != nil {
-			return fmt.Errorf("ask how the event log does: %w", err)
+			return fmt.Errorf("ask for the event log's figures: %w", err)
 		}
 		return show.LogStats(cmd.OutOrStdout(), stats)
 	})

@@ -10,7 +10,7 @@ import (
 )
 
 func monitorCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "monitor", Short: "Look after the node's monitor", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "monitor", Short: "Manage the node's monitor", Args: cobra.NoArgs}
 	cmd.AddCommand(monitorUpgradeCommand())
 	return cmd
 }
@@ -19,7 +19,7 @@ func monitorUpgradeCommand() *cobra.Command {
 	var at client.Source
 	cmd := &cobra.Command{
 		Use:   "upgrade",
-		Short: "Replace the running monitor's program by the configured one",
+		Short: "Replace the running monitor's program with the configured one",
 		Long: `Have the running monitor execute the program that the daemon is configured with.
 It keeps its process, and with it the containers: no output and no exit is lost. The
 daemon does the same when it starts and finds a monitor of another version.`,

@@ -53,8 +53,8 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs the daemon until ctx is done. It opens the parts in the order in which each
-// needs the one before; they are closed in the opposite one.
+// serve runs the daemon until ctx is done. Each part needs those opened before it; they
+// are closed in reverse order.
 func serve(ctx context.Context, c config.Config) error {
 	signals := daemon.CatchSignals()
 	defer signals.Stop()
@@ -63,7 +63,7 @@ func serve(ctx context.Context, c config.Config) error {
 		return err
 	}
 
-	// The log, and what it says.
+	// The log and its projections.
 	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(c.Root, config.EventsFile), Logger: logger})
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
@@ -82,8 +82,8 @@ func serve(ctx context.Context, c config.Config) error {
 	following.Go("signals", func(ctx context.Context) { signals.Log(ctx, logger) })
 	following.Go("projections", func(ctx context.Context) { _ = feed.Run(ctx) }) // Health says why it stopped
 
-	// The socket is there early, and served when all else is: making it changes the
-	// mask of the process for a moment, in which nothing may be made.
+	// The socket is made early, before anything else creates files: it changes the
+	// process's umask for a moment. It is served last.
 	listener, err := daemon.Listen(c.Socket())
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ func serve(ctx context.Context, c config.Config) error {
 	return err
 }
 
-// parts are what the daemon's services are made of.
+// parts are the daemon's parts.
 type parts struct {
 	config  config.Config
 	log     *boltlog.Log
@@ -140,7 +140,7 @@ type parts struct {
 	actors      *node.Node
 }
 
-// makeActors makes what acts and what decides.
+// makeActors makes the executor and the actors.
 func (p *parts) makeActors() (err error) {
 	p.credentials, p.execs = handover.NewCredentials(), handover.NewExecs()
 	p.executor = executors.New(executors.Config{
@@ -156,7 +156,7 @@ func (p *parts) makeActors() (err error) {
 	return err
 }
 
-// boot gives the actors their past.
+// boot starts the actors from their past.
 func (p *parts) boot(ctx context.Context) error {
 	bootID, err := daemon.BootID()
 	if err != nil {
@@ -170,15 +170,15 @@ func (p *parts) boot(ctx context.Context) error {
 	return boot.Run(ctx)
 }
 
-// closeActors is for an end before the daemon serves: what is under way must not meet
-// drivers that are closed. After an orderly end it does nothing.
+// closeActors is for an end before the daemon serves: effects under way must not use
+// closed drivers. After an orderly end it does nothing.
 func (p *parts) closeActors() {
 	ending, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	p.actors.Close(ending)
 }
 
-// follow runs what goes on beside the calls.
+// follow starts the background tasks.
 func (p *parts) follow(background *daemon.Background, reports *daemon.Reports) {
 	exits := daemon.Exits{Monitor: p.drivers.Monitor, Actors: p.actors, Logger: p.logger}
 	background.Go("exits", exits.Follow)

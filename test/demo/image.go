@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// pushWeb makes an image with nothing but the web server in it, pushes it to the
+// pushWeb makes an image that holds only the web server, pushes it to the
 // registry and returns its name.
 func pushWeb(program, registry string) (string, error) {
 	content, err := os.ReadFile(program)
@@ -63,5 +63,5 @@ func pushWeb(program, registry string) (string, error) {
 	return tag.String(), nil
 }
 
-// quiet is for a registry whose requests nobody wants to read.
+// quiet discards the registry's log.
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }

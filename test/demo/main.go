@@ -1,12 +1,10 @@
 // Command demo shows Stele at work, for `make run`: it starts a daemon with
 // directories, network and registry of its own, runs a pod with a web server
-// through the CRI socket, kills the daemon under it, and shows that the pod
-// doesn't notice. Then it serves until Ctrl-C, and leaves nothing behind, also
-// when it is interrupted.
+// through the CRI socket, kills the daemon, and shows that the pod doesn't notice. Then
+// it serves until Ctrl-C. It leaves nothing behind, even if it is interrupted.
 //
-// It must know of Stele only what a user knows: the CRI, the commands, the flags.
-// Read story.go, which is what it shows; node.go is the daemon and what is around
-// it.
+// It must know only what a user of Stele knows: the CRI, the commands, the flags. Read
+// story.go, which is what it shows; node.go is the daemon and its surroundings.
 package main
 
 import (
@@ -19,10 +17,10 @@ import (
 )
 
 func main() {
-	// The first Ctrl-C ends the story; cleaning up cannot be interrupted.
+	// The first Ctrl-C ends the story; the cleanup cannot be interrupted.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// DEMO_EXIT=1 ends the demo by itself, where nobody can press Ctrl-C.
+	// DEMO_EXIT=1 ends the demo where nobody can press Ctrl-C.
 	wait := os.Getenv("DEMO_EXIT") == ""
 	if err := run(ctx, wait); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -39,7 +37,7 @@ func run(ctx context.Context, wait bool) error {
 		err = tell(ctx, n, wait)
 	}
 	if ctx.Err() != nil {
-		// Whatever failed, failed because of it.
+		// The failure is its consequence.
 		err = nil
 	}
 	return errors.Join(err, n.clear())

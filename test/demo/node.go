@@ -22,12 +22,12 @@ import (
 	"github.com/stele-runtime/stele/test/audit"
 )
 
-// node is a daemon, and everything that it has to itself.
+// node is a daemon with everything of its own.
 type node struct {
 	number int
-	// programs is the directory of this program and of those beside it.
+	// programs is the directory of this and the other programs.
 	programs string
-	// base has the files that last, state those that don't.
+	// base holds files that survive a reboot, state those that don't.
 	base, state, logs, confDir, socket string
 	cgroupParent, bridge, image        string
 	scope                              audit.Scope
@@ -40,7 +40,7 @@ type node struct {
 	ended    chan struct{}
 }
 
-// newNode takes a number that no other demo on the machine has.
+// newNode picks a number that no other demo on the machine uses.
 func newNode() (*node, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("running containers needs root")
@@ -113,8 +113,8 @@ func (n *node) prepare() error {
 	return nil
 }
 
-// makeBridge makes the pods' bridge with an address of the node's. The plugin
-// would do it as well, but would switch forwarding on for the whole node.
+// makeBridge makes the pods' bridge and gives it an address. The plugin could do it, too,
+// but would enable forwarding on the whole node.
 func (n *node) makeBridge() error {
 	for _, args := range [][]string{
 		{"link", "add", n.bridge, "type", "bridge"},
@@ -150,7 +150,7 @@ func (n *node) start(ctx context.Context) error {
 	}
 	n.ended = make(chan struct{})
 	go func(daemon *exec.Cmd, ended chan struct{}) {
-		// How it ended shows in its log.
+		// Its log shows how it ended.
 		_ = daemon.Wait()
 		close(ended)
 	}(n.daemon, n.ended)
@@ -160,7 +160,7 @@ func (n *node) start(ctx context.Context) error {
 // log is the daemon's.
 func (n *node) log() string { return filepath.Join(n.base, "daemon.log") }
 
-// ready waits until the daemon says that runtime and network are ready.
+// ready waits until the daemon reports that runtime and network are ready.
 func (n *node) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -188,14 +188,14 @@ func (n *node) ready(ctx context.Context) error {
 
 func (n *node) pid() int { return n.daemon.Process.Pid }
 
-// kill kills the daemon and nothing else.
+// kill kills only the daemon.
 func (n *node) kill() {
-	// An error means that it has ended by itself.
+	// An error means that it has already ended.
 	_ = n.daemon.Process.Kill()
 	<-n.ended
 }
 
-// stele runs a command of the daemon's program against it.
+// stele runs a stele command against the daemon.
 func (n *node) stele(ctx context.Context, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, filepath.Join(n.programs, "stele"), append(args, "--listen", "unix://"+n.socket)...).CombinedOutput()
 	if err != nil {
@@ -204,8 +204,8 @@ func (n *node) stele(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// clear removes the pods, ends the daemon and everything that it left running
-// on purpose, and makes sure that nothing is left.
+// clear removes the pods, stops the daemon and all that outlives it on purpose, and
+// checks that nothing is left.
 func (n *node) clear() error {
 	headline("Clean up")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -214,8 +214,8 @@ func (n *node) clear() error {
 	if n.ended != nil {
 		errs = append(errs, n.end(ctx))
 	}
-	// What is left now was left on purpose (the monitor outlives the daemon, the
-	// bridge its pods), or the daemon could not be asked.
+	// The rest outlives the daemon on purpose (monitor, bridge), or the daemon could not
+	// be asked.
 	errs = append(errs, audit.Clear(n.scope))
 	if n.conn != nil {
 		errs = append(errs, n.conn.Close())
@@ -235,8 +235,8 @@ func (n *node) clear() error {
 	return nil
 }
 
-// end has the daemon remove its pods, and ends it. One that was killed is started
-// again: it knows what there is to remove.
+// end makes the daemon remove its pods, and stops it. A killed daemon is started again:
+// it knows what to remove.
 func (n *node) end(ctx context.Context) error {
 	ready := n.start
 	if n.running() {
@@ -279,8 +279,7 @@ func (n *node) removePods(ctx context.Context) error {
 	return nil
 }
 
-// findRunc prefers the runtime that `make deps` built because the machine's own
-// is too old.
+// findRunc prefers the runtime that `make deps` built: the machine's may be too old.
 func findRunc() (string, error) {
 	for _, candidate := range []string{os.Getenv("STELE_RUNC"), "/usr/lib/stele/bin/runc", "runc"} {
 		if path, err := exec.LookPath(candidate); err == nil {

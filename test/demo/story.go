@@ -80,7 +80,7 @@ func tell(ctx context.Context, n *node, wait bool) error {
 	return nil
 }
 
-// pod is what the demo knows of its pod.
+// pod is the demo's pod.
 type pod struct {
 	pod, container, ip, log string
 	pid                     int
@@ -132,7 +132,7 @@ func (n *node) runPod(ctx context.Context) (*pod, error) {
 	return p, err
 }
 
-// look asks the daemon how the pod is.
+// look asks the daemon for the pod's state.
 func (n *node) look(ctx context.Context, p *pod) (state, ip string, pid int, err error) {
 	status, err := n.runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: p.pod})
 	if err != nil {
@@ -149,7 +149,7 @@ func (n *node) look(ctx context.Context, p *pod) (state, ip string, pid int, err
 	return container.Status.State.String(), status.Status.GetNetwork().GetIp(), info.PID, nil
 }
 
-// compare shows that the pod is what it was.
+// compare shows that the pod has not changed.
 func (n *node) compare(ctx context.Context, p *pod) error {
 	state, ip, pid, err := n.look(ctx, p)
 	if err != nil {
@@ -163,7 +163,7 @@ func (n *node) compare(ctx context.Context, p *pod) error {
 	return nil
 }
 
-// visit asks the web server once it answers.
+// visit requests the page, once the server answers.
 func (p *pod) visit(ctx context.Context) error {
 	url := "http://" + p.ip + ":8080/"
 	client := http.Client{Timeout: 5 * time.Second}
@@ -193,7 +193,7 @@ func headline(text string) { fmt.Printf("\n== %s\n", text) }
 
 func say(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }
 
-// show shows a text from elsewhere under a title.
+// show prints a text under a title.
 func show(title, text string) {
 	say("%s", title)
 	for line := range strings.Lines(text) {

@@ -1,8 +1,7 @@
-// Package admin serves what `stele events`, `stele inspect`, `stele image` and `stele
-// monitor` ask for, beside the CRI on the daemon's socket. Calls that read are answered
-// from memory or from the event log; what changes something is asked of the actors, so
-// that the log tells of it.
+// Package admin serves the tools (`stele events`, `inspect`, `image`, `monitor`) on the
+// CRI's socket. Reads are answered from memory or the event log; changes go through the
+// actors, so that the log records them.
 //
-// Its errors are faults: cri/errors.go gives them their codes. It must not know gRPC's
-// codes, and no driver but through parts.go. Read parts.go first.
+// Its errors are faults, which cri/errors.go turns into gRPC codes. It must not know the
+// codes, nor any driver except through parts.go. Read parts.go first.
 package admin

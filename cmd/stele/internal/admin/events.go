@@ -13,7 +13,7 @@ import (
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
-// Events sends records of the log, and goes on with new ones if asked to follow.
+// Events sends the log's records, and continues with new ones if asked to follow.
 func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServer[adminv1.EventsResponse]) error {
 	from := eventlog.Sequence(max(1, req.GetFrom()))
 	records := s.parts.Log.Read(to.Context(), from)
@@ -44,7 +44,7 @@ func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServ
 	return nil
 }
 
-// Record is a record of the log as a message.
+// Record converts a record of the log.
 func Record(r eventlog.Record) *adminv1.Record {
 	return &adminv1.Record{
 		Sequence: uint64(r.Sequence), Stream: string(r.Stream), Version: uint64(r.Version),

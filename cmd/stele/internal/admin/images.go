@@ -21,7 +21,7 @@ import (
 )
 
 // LoadImage loads an archive's images through the archive's actor, so that the log
-// tells of it as of a pull. It goes on when the caller goes away.
+// records it like a pull. It continues after the caller leaves.
 func (s *Service) LoadImage(ctx context.Context, req *adminv1.LoadImageRequest) (*adminv1.LoadImageResponse, error) {
 	if err := checkSource(req.GetSource()); err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (s *Service) LoadImage(ctx context.Context, req *adminv1.LoadImageRequest) 
 	return answer, nil
 }
 
-// checkSource refuses a path that would mean another file to the daemon than to the
+// checkSource refuses a relative path, which the daemon would resolve elsewhere than the
 // caller.
 func checkSource(source string) error {
 	transport, path, ok := strings.Cut(source, ":")
@@ -52,7 +52,7 @@ func checkSource(source string) error {
 	return nil
 }
 
-// InspectImage asks the registry, the archive or the store.
+// InspectImage describes an image in a registry, an archive or the store.
 func (s *Service) InspectImage(ctx context.Context, req *adminv1.InspectImageRequest) (*adminv1.InspectImageResponse, error) {
 	if req.GetImage() == "" {
 		return nil, fault.New(fault.Invalid, "inspect image", "", "image: is empty")
@@ -63,12 +63,12 @@ func (s *Service) InspectImage(ctx context.Context, req *adminv1.InspectImageReq
 	}
 	shown, err := json.Marshal(found)
 	if err != nil {
-		return nil, fmt.Errorf("encode what is known of image %s: %w", req.GetImage(), err)
+		return nil, fmt.Errorf("encode the description of image %s: %w", req.GetImage(), err)
 	}
 	return &adminv1.InspectImageResponse{InspectionJson: string(shown)}, nil
 }
 
-// Pulls joins what the log knows of the pulls under way with how far each layer is.
+// Pulls joins the pulls under way with the progress of their layers.
 func (s *Service) Pulls(context.Context, *adminv1.PullsRequest) (*adminv1.PullsResponse, error) {
 	transfers := map[id.Pull][]*adminv1.LayerTransfer{}
 	for _, t := range s.parts.Transfers.Transfers() {

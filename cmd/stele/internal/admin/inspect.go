@@ -22,12 +22,12 @@ import (
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
-// Inspect tells what the daemon knows of sandboxes and containers: from memory, or from
-// the log if they have ended.
+// Inspect returns the states of sandboxes and containers: from memory, or from the log
+// if they have ended.
 func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*adminv1.InspectResponse, error) {
 	name := req.GetId()
 	if name == "" {
-		return nil, fault.New(fault.Invalid, "inspect", "", "id: is empty")
+		return nil, fault.New(fault.Invalid, "", "", "id: is empty")
 	}
 	found, err := s.living().named(name)
 	if err == nil && len(found) == 0 {
@@ -40,12 +40,12 @@ func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*ad
 		return nil, err
 	}
 	if len(found) == 0 {
-		return nil, fault.New(fault.NotFound, "inspect", "", "id: the log has no sandbox or container with the id or the pod name %q", name)
+		return nil, fault.New(fault.NotFound, "", "", "id: no sandbox or container has the id or the pod name %q", name)
 	}
 	return &adminv1.InspectResponse{Entities: found}, nil
 }
 
-// states are those of sandboxes and containers.
+// states are the states of sandboxes and containers.
 type states struct {
 	sandboxes  map[id.Sandbox]sandbox.State
 	containers map[id.Container]container.State
@@ -108,8 +108,8 @@ func (all states) read(ctx context.Context, records iter.Seq2[eventlog.Record, e
 	return nil
 }
 
-// named returns each sandbox that a prefix of an id or a pod's name means, with its
-// containers, and then the containers that a prefix of their own ids means.
+// named returns the sandboxes with that id prefix or pod name, each with its containers,
+// and then the other containers with that id prefix.
 func (all states) named(name string) ([]*adminv1.Entity, error) {
 	var entities []*adminv1.Entity
 	for _, s := range slices.Sorted(maps.Keys(all.sandboxes)) {
@@ -132,7 +132,7 @@ func (all states) named(name string) ([]*adminv1.Entity, error) {
 	return append(entities, others...), err
 }
 
-// means reports whether a name means a sandbox that is there.
+// means reports whether the sandbox exists and has that id prefix or pod name.
 func (all states) means(name string, s id.Sandbox) bool {
 	state, there := all.sandboxes[s]
 	return there && (strings.HasPrefix(string(s), name) || state.Name.Name == name)
@@ -176,7 +176,7 @@ func toEntity[F owed](stream string, state any, effects []F) (*adminv1.Entity, e
 	return e, nil
 }
 
-// LogStats tells how the event log does.
+// LogStats returns figures of the event log.
 func (s *Service) LogStats(context.Context, *adminv1.LogStatsRequest) (*adminv1.LogStatsResponse, error) {
 	stats := s.parts.Log.Stats()
 	answer := &adminv1.LogStatsResponse{
@@ -189,7 +189,7 @@ func (s *Service) LogStats(context.Context, *adminv1.LogStatsRequest) (*adminv1.
 	return answer, nil
 }
 
-// UpgradeMonitor has the monitor replace itself.
+// UpgradeMonitor makes the monitor replace its program.
 func (s *Service) UpgradeMonitor(ctx context.Context, _ *adminv1.UpgradeMonitorRequest) (*adminv1.UpgradeMonitorResponse, error) {
 	if err := s.parts.Monitor.Upgrade(ctx); err != nil {
 		return nil, err

@@ -37,29 +37,30 @@ type History interface {
 	Find(name string) []*projections.Ended
 }
 
-// Actors brings commands to the machines of images. Held is how long, in all, something
-// was ready to go on and waited for the event log.
+// Actors delivers commands to image references. Held is the total time that entities
+// were ready to continue and waited for the event log.
 type Actors interface {
 	Image(ctx context.Context, ref string, c image.Command, until func(image.State, image.Event) (bool, error)) (image.State, error)
 	Held() time.Duration
 }
 
-// Registry looks at images where they are; its errors are *registry.Error.
+// Registry describes images in registries, archives and the store; its errors are
+// *registry.Error.
 type Registry interface {
 	Inspect(context.Context, registry.InspectRequest) (registry.Inspection, error)
 }
 
-// Transfers tells how far the layers of the pulls under way are.
+// Transfers returns the progress of the pulls under way.
 type Transfers interface {
 	Transfers() []handover.Transfer
 }
 
-// Monitor is the node's monitor. Upgrade replaces its program by the configured one.
+// Monitor is the node's monitor. Upgrade replaces its program with the configured one.
 type Monitor interface {
 	Upgrade(context.Context) error
 }
 
-// Parts is what the service is made of.
+// Parts are the service's dependencies.
 type Parts struct {
 	Log       Log
 	Views     Views

@@ -1,6 +1,6 @@
-// Package client is how the tools reach a daemon: by its socket, or by the event log of
-// one that is not running.
+// Package client connects the tools to a daemon: by its socket or, if it is not running,
+// by its event log.
 //
-// It must not know what is done with the answers: package show renders them, and the
-// commands in cmd/stele choose. Read source.go first.
+// It must not know what is done with the answers, which package show renders. Read
+// source.go first.
 package client

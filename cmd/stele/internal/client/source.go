@@ -18,15 +18,13 @@ import (
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
-// Source is where a tool reads from: a running daemon, or the log of one that is not
-// running.
+// Source is where a tool reads from: a running daemon, or the log of a stopped one.
 type Source struct {
 	// Listen is the address of the daemon's socket.
 	Listen string
-	// Root is the root directory of a daemon that is not running; empty for a running
-	// one.
+	// Root is the root directory of a stopped daemon; empty for a running one.
 	Root string
-	// Warnings receives what is wrong with the log.
+	// Warnings receives the log's damage.
 	Warnings io.Writer
 }
 
@@ -46,8 +44,8 @@ func (s *Source) WithAdmin(fn func(adminv1.AdminServiceClient) error) error {
 	return s.With(func(conn *grpc.ClientConn) error { return fn(adminv1.NewAdminServiceClient(conn)) })
 }
 
-// Events calls each with the records from first on, and with new ones if it follows. It
-// ends without an error when ctx does.
+// Events calls each with the records from first on, and then with new ones if it
+// follows. It returns nil when ctx ends.
 func (s *Source) Events(ctx context.Context, first uint64, follow bool, each func(*adminv1.Record) error) error {
 	if s.Root == "" {
 		return s.WithAdmin(func(c adminv1.AdminServiceClient) error {

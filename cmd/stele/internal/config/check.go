@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// refuse is the error of a key whose value cannot work. It completes the sentence
+// refuse is the error of a key with an unusable value; why completes the sentence
 // "<key>: <value> …".
 func refuse(key string, value any, why string, args ...any) error {
 	if s, is := value.(string); is {
@@ -17,8 +17,7 @@ func refuse(key string, value any, why string, args ...any) error {
 	return fmt.Errorf("%s: %v "+why, append([]any{key, value}, args...)...)
 }
 
-// absolute makes a path absolute that may be relative to the working directory, as on
-// a command line.
+// absolute makes a path absolute; on a command line it may be relative.
 func absolute(key string, path *string) error {
 	if *path == "" {
 		return refuse(key, "", "is not a path")
@@ -31,9 +30,9 @@ func absolute(key string, path *string) error {
 	return nil
 }
 
-// resolve puts what the links in a directory's path lead to into its place: /var/run is
-// one on many nodes, and so is whatever moved to a larger disk. Mounts are known by the
-// resolved path, and below it no link is followed. The directory's end may be missing.
+// resolve resolves the links in a directory's path: /var/run is a link on many nodes, and
+// so are directories that moved to a larger disk. The kernel lists mounts by resolved
+// paths, and below the directory no link is followed. It need not exist yet.
 func resolve(key string, path *string) error {
 	if !filepath.IsAbs(*path) {
 		return nil // empty, or refused already
@@ -55,7 +54,7 @@ func resolve(key string, path *string) error {
 	}
 }
 
-// file checks the path of a file that the daemon only reads. Empty is accepted.
+// file checks the path of a file that the daemon reads, unless it is empty.
 func file(key, path string) error {
 	if err := isAbsolute(key, path); err != nil || path == "" {
 		return err
@@ -70,8 +69,7 @@ func file(key, path string) error {
 	return nil
 }
 
-// dir checks the path of a directory. Empty is accepted, and so is one that is not
-// there yet.
+// dir checks the path of a directory, unless it is empty. It need not exist yet.
 func dir(key, path string) error {
 	if err := isAbsolute(key, path); err != nil || path == "" {
 		return err
@@ -89,7 +87,7 @@ func isAbsolute(key, path string) error {
 	return nil
 }
 
-// cause is err without the operation and the path, which the caller says already.
+// cause is err without operation and path, which the caller adds.
 func cause(err error) error {
 	if p, is := err.(*os.PathError); is { //nolint:errorlint // os.Stat returns it bare
 		return p.Err

@@ -15,8 +15,8 @@ const DefaultFile = "/etc/stele/config.toml"
 // EventsFile is the event log below the root directory.
 const EventsFile = "events.db"
 
-// maxSocketPath is how long the path of a Unix socket can be: sun_path in unix(7) less
-// the zero.
+// maxSocketPath is the longest path of a Unix socket: sun_path in unix(7) without the
+// zero.
 const maxSocketPath = 107
 
 // Config is the complete configuration.
@@ -30,8 +30,8 @@ type Config struct {
 	// Monitor is the path of stele-monitor; empty means beside this program, or
 	// else from PATH.
 	Monitor string `toml:"monitor"`
-	// MonitorCgroup is where a monitor that is started puts itself, below the root of
-	// the hierarchies; empty: it stays in the daemon's.
+	// MonitorCgroup is the cgroup that a new monitor joins, below the root of the
+	// hierarchies; empty: the daemon's.
 	MonitorCgroup string `toml:"monitor_cgroup"`
 	// LogLevel is the least level that is logged: debug, info, warn or error.
 	LogLevel string `toml:"log_level"`
@@ -65,8 +65,7 @@ func (c *Config) Level() slog.Level {
 	return level
 }
 
-// complete fills in what depends on the machine and refuses what cannot work, every key
-// at once.
+// complete fills in what depends on the machine, and reports all unusable values at once.
 func (c *Config) complete() error {
 	return errors.Join(
 		c.checkDirs(), c.checkListen(), c.completeMonitor(), c.checkLevel(),
@@ -74,8 +73,8 @@ func (c *Config) complete() error {
 	)
 }
 
-// checkDirs makes root and state absolute, without links. Their modes are changed, and all below them
-// is the daemon's.
+// checkDirs makes root and state absolute, without links. The daemon owns all that is in
+// them, and sets their modes.
 func (c *Config) checkDirs() error {
 	err := errors.Join(absolute("root", &c.Root), absolute("state", &c.State))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
-// Image says where images come from. Keys that CRI-O has, too, have its names. An empty
-// path means the file that all container tools on the node use.
+// Image says where images come from. Keys that CRI-O also has, have its names. An empty
+// path means the file that the node's other container tools use.
 type Image struct {
 	// PinnedImages holds names of images that the kubelet must not collect: whole
 	// ones, or patterns with * at the end or at both.
@@ -36,7 +36,7 @@ type Image struct {
 	// DecryptionKeysPath is a directory of private keys for encrypted layers.
 	DecryptionKeysPath string `toml:"decryption_keys_path"`
 
-	// BigFilesTemporaryDir is where layers wait to be unpacked.
+	// BigFilesTemporaryDir holds layers until they are unpacked.
 	BigFilesTemporaryDir string `toml:"big_files_temporary_dir"`
 	// PullProgressTimeout ends a pull that received nothing for so long; 0 for never.
 	PullProgressTimeout time.Duration `toml:"pull_progress_timeout"`
@@ -47,8 +47,7 @@ type Image struct {
 	ParallelLayers int `toml:"parallel_layers"`
 }
 
-// leastProgressTimeout tells a duration from a number without a unit, which TOML
-// reads as nanoseconds.
+// leastProgressTimeout catches numbers without a unit, which TOML reads as nanoseconds.
 const leastProgressTimeout = time.Millisecond
 
 func defaultImage() Image {
@@ -63,7 +62,7 @@ func (i *Image) check() error {
 		dir("image.certs_dir", i.CertsDir),
 		file("image.signature_policy", i.SignaturePolicy),
 		dir("image.signature_policy_dir", i.SignaturePolicyDir),
-		isAbsolute("image.global_auth_file", i.GlobalAuthFile), // may come later
+		isAbsolute("image.global_auth_file", i.GlobalAuthFile), // may be created later
 		dir("image.namespaced_auth_dir", i.NamespacedAuthDir),
 		dir("image.decryption_keys_path", i.DecryptionKeysPath),
 		dir("image.big_files_temporary_dir", i.BigFilesTemporaryDir),

@@ -33,8 +33,8 @@ func (f *Flags) Register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.overlay.LogLevel, "log-level", d.LogLevel, "least `LEVEL` to log: debug, info, warn or error")
 }
 
-// Load returns the configuration: a flag that was given counts before the file, and
-// the file before the default.
+// Load returns the configuration: flags override the file, and the file overrides the
+// defaults.
 func (f *Flags) Load(flags *pflag.FlagSet) (Config, error) {
 	c, err := f.read(flags)
 	if err != nil {
@@ -64,7 +64,7 @@ func (f *Flags) Load(flags *pflag.FlagSet) (Config, error) {
 	return c, nil
 }
 
-// read returns the file laid over the defaults. Only the default file may be missing.
+// read returns the file over the defaults. Only the default file may be missing.
 func (f *Flags) read(flags *pflag.FlagSet) (Config, error) {
 	c := Default()
 	meta, err := toml.DecodeFile(f.file, &c)

@@ -26,7 +26,7 @@ func (n *Network) complete() error {
 	for i := range n.PluginDirs {
 		key := fmt.Sprintf("network.plugin_dirs[%d]", i)
 		if strings.Contains(n.PluginDirs[i], ":") {
-			// CNI_PATH is a list with colons between.
+			// CNI_PATH is separated by colons.
 			err = errors.Join(err, refuse(key, n.PluginDirs[i], "has a colon, which CNI_PATH cannot carry"))
 			continue
 		}

@@ -8,14 +8,14 @@ import (
 	"slices"
 )
 
-// Runtime says which OCI runtimes there are, and what holds for all of them.
+// Runtime lists the OCI runtimes and what applies to all of them.
 type Runtime struct {
 	// Default is the handler of a pod that names none; empty: the first by name.
 	Default string `toml:"default"`
 	// CgroupDriver is cgroupfs or systemd; empty means cgroupfs.
 	CgroupDriver string `toml:"cgroup_driver"`
-	// MaxLogSize is the size in bytes at which a container's log starts anew, 0
-	// for no limit. The kubelet rotates logs by itself.
+	// MaxLogSize is the size in bytes at which a container's log is truncated, 0 for no
+	// limit. The kubelet rotates logs by itself.
 	MaxLogSize int64 `toml:"max_log_size"`
 	// Handlers maps the name of each handler to its runtime; without any there is
 	// runc, from PATH.
@@ -28,7 +28,7 @@ type Handler struct {
 	Path string `toml:"path"`
 }
 
-// handlerName is what a directory can be called after without leaving its place.
+// handlerName matches names that are safe as a directory's.
 var handlerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
 
 func (r *Runtime) complete() error {

@@ -12,8 +12,8 @@ import (
 // restartAfter is the pause before a task that panicked runs again.
 const restartAfter = time.Second
 
-// Background owns what runs beside the calls. A panic in one task does not end the
-// others: it is logged, and the task runs again.
+// Background owns the tasks that run beside the calls. A panic in a task is logged and
+// the task restarted; the others continue.
 type Background struct {
 	logger *slog.Logger
 	ctx    context.Context
@@ -28,8 +28,8 @@ func NewBackground(logger *slog.Logger) *Background {
 	return b
 }
 
-// Go runs a task until it returns. Its context ends with End. A task must be able to go
-// on where a panic ended it.
+// Go runs a task until it returns. Its context ends with End. After a panic the task must
+// be able to resume.
 func (b *Background) Go(name string, task func(context.Context)) {
 	b.tasks.Go(func() {
 		for b.panics(name, task) && pause(b.ctx, restartAfter) {
@@ -47,7 +47,7 @@ func (b *Background) End() {
 func (b *Background) panics(name string, task func(context.Context)) (panicked bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			b.logger.Error("task panicked and will run again", "task", name, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			b.logger.Error("task panicked and is restarted", "task", name, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			panicked = true
 		}
 	}()

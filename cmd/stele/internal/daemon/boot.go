@@ -17,23 +17,23 @@ import (
 // gcWithin bounds CNI's garbage collection at the start; plugins may hang.
 const gcWithin = 30 * time.Second
 
-// lostReason is why nobody knows the exit code of what both processes left alone.
+// lostReason explains an unknown exit code.
 const lostReason = "the daemon and the monitor were both gone"
 
-// Boot gives the actors their past and settles it with what the kernel and the monitor
-// say is true now.
+// Boot starts the actors from their past and reconciles it with what the kernel and the
+// monitor know.
 type Boot struct {
 	Actors   Actors
 	Views    Views
 	Monitor  Monitor
 	Executor Executor
 	Network  Network
-	// Start is what is recorded of this daemon, with the kernel's boot id.
+	// Start is the record of this daemon's start, with the kernel's boot id.
 	Start  host.StartDaemon
 	Logger *slog.Logger
 }
 
-// Run boots. The node serves nobody yet.
+// Run boots, before any call is served.
 func (b *Boot) Run(ctx context.Context) error {
 	past := b.Views.Past()
 	sameBoot := past.Host.State.BootID == b.Start.BootID
@@ -41,7 +41,7 @@ func (b *Boot) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Before anything is attached or detached: the CNI specification has GC alone.
+	// Before any ADD or DEL: the CNI specification wants GC to run alone.
 	b.collectNetworks(ctx)
 	if !sameBoot {
 		b.collectContainers(ctx)
@@ -60,7 +60,7 @@ func (b *Boot) Run(ctx context.Context) error {
 	return nil
 }
 
-// watched returns the ids that the monitor knows.
+// watched returns the ids that the monitor watches.
 func (b *Boot) watched(ctx context.Context) (map[string]bool, error) {
 	all, err := b.Monitor.List(ctx)
 	if err != nil {
@@ -73,9 +73,9 @@ func (b *Boot) watched(ctx context.Context) (map[string]bool, error) {
 	return watched, nil
 }
 
-// endLost kills what should be running and what the monitor does not know, and records
-// its end: when both processes died, its output went nowhere and nobody would see its
-// end. Two of a container that must be one would be worse.
+// endLost kills containers and holders that should run but that the monitor does not
+// watch, and records their exits. Both processes died: the output went nowhere and
+// nobody would see the exit. Two instances of one container would be worse.
 func (b *Boot) endLost(ctx context.Context, past entity.Past, watched map[string]bool) {
 	for c, at := range past.Containers {
 		if container.Alive(at.State) && !watched[string(c)] {
@@ -100,9 +100,9 @@ func (b *Boot) end(ctx context.Context, name string, killed error) {
 	}
 }
 
-// collectNetworks has CNI forget every attachment that the log does not know. A
-// sandbox that is only about to be attached is kept, too, and so is one whose stream
-// is damaged: its containers may run.
+// collectNetworks makes CNI remove every attachment that the log does not know. Sandboxes
+// that are about to be attached are kept, and so are damaged ones: their containers may
+// run.
 func (b *Boot) collectNetworks(ctx context.Context) {
 	var keep []cni.Attached
 	for _, s := range b.Views.Sandboxes() {
@@ -121,8 +121,8 @@ func (b *Boot) collectNetworks(ctx context.Context) {
 	}
 }
 
-// collectContainers removes what a power failure brought back of containers that had been
-// removed. One whose stream is damaged is left alone.
+// collectContainers removes files of removed containers that a power failure brought
+// back. Containers with a damaged stream are kept.
 func (b *Boot) collectContainers(ctx context.Context) {
 	known := map[string]bool{}
 	for _, c := range b.Views.Containers() {
@@ -140,7 +140,7 @@ func (b *Boot) collectContainers(ctx context.Context) {
 	}
 }
 
-// damaged returns the ids of the damaged streams of a kind.
+// damaged returns the ids of a kind's damaged streams.
 func (b *Boot) damaged(kind string) (names []string) {
 	for stream := range b.Views.Damaged() {
 		if name, is := strings.CutPrefix(string(stream), kind); is {

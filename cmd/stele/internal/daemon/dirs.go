@@ -10,8 +10,7 @@ import (
 func MakeDirs(root, state string) error {
 	for dir, mode := range map[string]fs.FileMode{
 		root: 0o700,
-		// Container processes pass through to their bind mounts' sources only in
-		// the kernel, but runtimes that drop privileges walk the path.
+		// Runtimes that drop privileges walk the path to the sources of bind mounts.
 		state: 0o711,
 	} {
 		if err := os.MkdirAll(dir, mode); err != nil {

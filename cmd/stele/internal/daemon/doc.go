@@ -1,12 +1,11 @@
-// Package daemon is the running of the daemon around its parts: the boot, what goes on
-// beside the calls (exits, losses of output, the network's state, reports), the node's
-// health, the server and the orderly end.
+// Package daemon runs the daemon around its parts: boot, background tasks (exits, lost
+// output, network checks, reports), health, server and shutdown.
 //
-// Each noun has its file and takes what it needs as an interface (parts.go), so that its
-// tests need no kernel. Only drivers.go, which opens the real ones from a configuration,
-// and images.go and validator.go, which show them to the CRI's services, know drivers.
-// Every goroutine belongs to a Background or to the Server, whose ends wait for it.
+// Each noun has its file and takes its dependencies as interfaces (parts.go), so that
+// tests need no kernel. Only drivers.go, which opens the drivers from a configuration,
+// and images.go and validator.go, which adapt them to the CRI's services, know drivers.
+// Every goroutine belongs to a Background or to the Server, which wait for its end.
 //
-// The package must not decide anything about a pod: that is the machines'. Read boot.go
-// first, then server.go; the order of everything stands in cmd/stele/serve.go.
+// The package must not decide anything about a pod; the machines do. Read boot.go first,
+// then server.go; the order of everything is in cmd/stele/serve.go.
 package daemon

@@ -23,24 +23,24 @@ import (
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
-// Drivers are the executors' drivers as the configuration has them.
+// Drivers are the configured drivers.
 type Drivers struct {
 	executors.Drivers
 	logger *slog.Logger
 }
 
-// Opening is what drivers are opened with.
+// Opening is what opens the drivers.
 type Opening struct {
 	Config config.Config
 	// Version is the daemon's.
 	Version string
-	// Health and Reports learn what the drivers notice by themselves.
+	// Health and Reports receive what the drivers notice.
 	Health  *Health
 	Reports *Reports
 	Logger  *slog.Logger
 }
 
-// Open opens all drivers, and meets the monitor or starts it.
+// Open opens all drivers, and connects to the monitor or starts it.
 func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	d := &Drivers{logger: o.Logger}
 	defer func() {
@@ -67,7 +67,7 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 		return nil, err
 	}
 	if d.Monitor, err = monitor.Start(ctx, o.monitor()); err != nil {
-		return nil, fmt.Errorf("meet the monitor: %w", err)
+		return nil, fmt.Errorf("connect to the monitor: %w", err)
 	}
 	return d, d.openRuntimes(ctx, o.Config)
 }
@@ -135,7 +135,7 @@ func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 	}
 	retries := c.Image.PullRetries
 	if retries == 0 {
-		retries = -1 // to the registry driver 0 means its default
+		retries = -1 // for the registry driver 0 is its default
 	}
 	d.Registry, err = registry.New(registry.Options{
 		Store: d.Store.Images, Dir: imagesDir, TempDir: c.Image.BigFilesTemporaryDir,
@@ -149,7 +149,7 @@ func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 	return err
 }
 
-// Close ends what the drivers run in this process. The monitor lives on.
+// Close ends what the drivers run in this process. The monitor continues.
 func (d *Drivers) Close() {
 	if d.Monitor != nil {
 		if err := d.Monitor.Close(); err != nil {
@@ -164,8 +164,8 @@ func (d *Drivers) Close() {
 	}
 }
 
-// Handlers describes the runtime handlers to the kubelet. The empty name is the
-// default's.
+// Handlers describes the runtime handlers to the kubelet. The empty name stands for the
+// default.
 func (d *Drivers) Handlers(byDefault string) []*runtimeapi.RuntimeHandler {
 	var all []*runtimeapi.RuntimeHandler
 	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(d.Runtimes))...) {
@@ -182,7 +182,7 @@ func (d *Drivers) Handlers(byDefault string) []*runtimeapi.RuntimeHandler {
 	return all
 }
 
-// CgroupDriver is the one that the kubelet is to use, too.
+// CgroupDriver is the driver that the kubelet has to use, too.
 func (d *Drivers) CgroupDriver() runtimeapi.CgroupDriver {
 	if d.Cgroups.Driver() == cgroups.Systemd {
 		return runtimeapi.CgroupDriver_SYSTEMD

@@ -9,19 +9,18 @@ import (
 	"github.com/stele-runtime/stele/actors/host"
 )
 
-// Ending is the orderly end of the daemon, in bounded time. What does not end in it is
-// finished by the next daemon.
+// Ending is the daemon's orderly shutdown, in bounded time. The next daemon finishes what
+// remains.
 type Ending struct {
 	Server *Server
 	Actors Actors
-	// Within bounds it all: calls get half of it, and effects the rest.
+	// Within bounds the shutdown: calls get half of it, and effects the rest.
 	Within time.Duration
 	Logger *slog.Logger
 }
 
-// Run ends the calls, records the end, and then ends the actors: a call must not meet
-// actors that are gone, and the record is their last. It returns when no handler runs
-// any more, or when the time is over.
+// Run ends the calls, records the stop, and closes the actors, in this order: calls and
+// the record need actors. It returns when all handlers have returned or the time is up.
 func (e *Ending) Run() (err error) {
 	all, cancel := context.WithTimeout(context.Background(), e.Within)
 	defer cancel()
@@ -32,7 +31,7 @@ func (e *Ending) Run() (err error) {
 		err = fmt.Errorf("record the daemon's stop: %w", failed)
 	}
 	e.Actors.Close(all)
-	// With the actors, whatever a handler waited for has an answer.
+	// Handlers that waited for an actor return now.
 	if failed := e.Server.Await(all); failed != nil {
 		e.Logger.Warn("a call has not ended in time", "error", failed)
 	}

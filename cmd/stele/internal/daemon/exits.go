@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	// recordRetry is the pause before an exit is offered to the log again.
+	// recordRetry is the pause before an exit is recorded again.
 	recordRetry = 500 * time.Millisecond
-	// recordTries is how often an exit is offered to a stream that fails of itself.
+	// recordTries bounds the attempts to record an exit in a broken stream.
 	recordTries = 10
 )
 
-// Exits brings what the monitor saw to the log.
+// Exits records what the monitor saw.
 type Exits struct {
 	Monitor Monitor
 	Actors  Actors
 	Logger  *slog.Logger
 }
 
-// Follow records exits in order, and acknowledges each to the monitor once it is
-// recorded. An exit that the log cannot take stays with the monitor.
+// Follow records exits in order and then acknowledges each to the monitor, which keeps
+// what the log refuses.
 func (x *Exits) Follow(ctx context.Context) {
 	for exit := range x.Monitor.Exits(ctx, 0) {
 		if !x.record(ctx, exit) {
@@ -39,8 +39,8 @@ func (x *Exits) Follow(ctx context.Context) {
 	}
 }
 
-// record offers an exit to its stream until it is taken, or the stream is given up. It
-// reports false if ctx was done first.
+// record retries until the exit is recorded or its stream is given up. It returns false
+// if ctx ended first.
 func (x *Exits) record(ctx context.Context, exit monitor.Exit) bool {
 	process := container.Process{PID: exit.Process.PID, StartTime: exit.Process.StartTime, Inode: exit.Process.Inode}
 	for failed := 0; ; {
@@ -53,7 +53,7 @@ func (x *Exits) record(ctx context.Context, exit monitor.Exit) bool {
 		}
 		x.Logger.Error("exit not recorded", "container", exit.ContainerID, "error", err)
 		if fault.KindOf(err) != fault.Unavailable {
-			// A panic passes. A stream in quarantine stays, and would hold up all others.
+			// A panic is transient. A stream in quarantine would block all other exits.
 			if failed++; failed == recordTries {
 				return true
 			}
@@ -64,8 +64,8 @@ func (x *Exits) record(ctx context.Context, exit monitor.Exit) bool {
 	}
 }
 
-// FollowLosses records what logs have refused. The monitor counts, so that a loss that
-// the log cannot take is part of the next.
+// FollowLosses records lost output. The monitor adds up what was not recorded and
+// reports it with the next loss.
 func (x *Exits) FollowLosses(ctx context.Context) {
 	for loss := range x.Monitor.Losses(ctx) {
 		_, err := x.Actors.Container(ctx, id.Container(loss.ContainerID), container.ReportLoss{Bytes: loss.Bytes, Reason: loss.Reason}, nil)
@@ -75,7 +75,7 @@ func (x *Exits) FollowLosses(ctx context.Context) {
 	}
 }
 
-// pause waits, and reports false if ctx was done first.
+// pause waits. It returns false if ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

@@ -10,7 +10,7 @@ import (
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
-// Images is what the store has of images and artifacts, as the CRI reads it.
+// Images adapts the store's images and artifacts to the CRI.
 type Images struct{ Drivers *executors.Drivers }
 
 // List is part of cri.Images.

@@ -4,7 +4,7 @@ import (
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 )
 
-// Info is what a verbose Status tells.
+// Info is the info of a verbose Status.
 type Info struct {
 	Config config.Config
 	// Version is the daemon's.

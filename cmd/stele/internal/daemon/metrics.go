@@ -17,7 +17,7 @@ import (
 	"github.com/stele-runtime/stele/executors/handover"
 )
 
-// Metrics are read where they are kept, when they are asked for.
+// Metrics returns the metrics, which are read at each scrape.
 func Metrics(log Log, live Views, pulls *handover.Pulls) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	gauge := func(name, help string, value func() float64) {
@@ -60,7 +60,7 @@ func Metrics(log Log, live Views, pulls *handover.Pulls) *prometheus.Registry {
 
 // MetricsServer serves metrics under /metrics.
 type MetricsServer struct {
-	// Listener is nil if metrics are not to be served.
+	// Listener is nil if no metrics are served.
 	Listener net.Listener
 	Registry *prometheus.Registry
 	Logger   *slog.Logger
@@ -86,7 +86,7 @@ func (m *MetricsServer) Serve(ctx context.Context) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // scrapes can be repeated
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // a scrape can be repeated
 	m.Logger.Info("serving metrics", "address", m.Listener.Addr().String())
 	if err := server.Serve(m.Listener); !errors.Is(err, http.ErrServerClosed) {
 		m.Logger.Error("metrics no longer served", "address", m.Listener.Addr().String(), "error", err)

@@ -24,7 +24,7 @@ type Actors interface {
 	// Exited records the end of a container's or a holder's process.
 	Exited(ctx context.Context, name string, process container.Process, exit container.Exit) error
 	Container(context.Context, id.Container, container.Command, func(container.State, container.Event) (bool, error)) (container.State, error)
-	// Close ends them; what is under way has until ctx is done.
+	// Close ends them. Effects under way have until ctx is done.
 	Close(ctx context.Context)
 }
 
@@ -33,11 +33,11 @@ type Views interface {
 	Past() entity.Past
 	Sandboxes() []*projections.Sandbox
 	Containers() []*projections.Container
-	// Damaged are the streams that cannot be used, with the reason.
+	// Damaged are the unusable streams, with the reason.
 	Damaged() map[eventlog.Stream]string
 }
 
-// Log is the event log, as health, metrics and a verbose Status tell of it.
+// Log is the event log, for health, metrics and a verbose Status.
 type Log interface {
 	Last() eventlog.Sequence
 	Health() error
@@ -50,21 +50,21 @@ type Monitor interface {
 	List(context.Context) ([]monitor.Container, error)
 	// Exits returns the exits that were not acknowledged, and then the new ones.
 	Exits(ctx context.Context, after uint64) iter.Seq[monitor.Exit]
-	// Ack lets the monitor forget exits up to a number.
+	// Ack lets the monitor forget exits up to a sequence number.
 	Ack(ctx context.Context, seq uint64) error
-	// Losses returns what logs have refused; what is lost adds up until it is taken.
+	// Losses returns lost output, added up until it is taken.
 	Losses(ctx context.Context) iter.Seq[monitor.Loss]
 }
 
-// Executor does at a boot what no effect does.
+// Executor does what only a boot needs.
 type Executor interface {
 	KillContainer(context.Context, container.State) error
 	KillHolder(context.Context, sandbox.State) error
-	// CollectContainers removes the files of containers that are not known.
+	// CollectContainers removes the files of unknown containers.
 	CollectContainers(ctx context.Context, known func(id string) bool) (removed []string, err error)
 }
 
-// Network collects attachments that are not to be kept.
+// Network removes all attachments but those to keep.
 type Network interface {
 	GC(ctx context.Context, keep []cni.Attached) error
 }

@@ -8,17 +8,17 @@ import (
 	"github.com/stele-runtime/stele/actors/host"
 )
 
-// maxReports bounds the reports that wait for the node's stream.
+// maxReports bounds the queue.
 const maxReports = 64
 
-// Reports carries what drivers notice to the node's stream. Drivers begin before the
-// actors do and must not wait for them.
+// Reports queues what drivers notice for the node's stream. Drivers start before the
+// actors and must not wait for them.
 type Reports struct{ commands chan host.Command }
 
-// NewReports returns a Reports that holds what it gets until Record runs.
+// NewReports returns an empty queue.
 func NewReports() *Reports { return &Reports{commands: make(chan host.Command, maxReports)} }
 
-// Put never blocks; a flood of reports loses its tail.
+// Put never blocks. It drops reports while the queue is full.
 func (r *Reports) Put(c host.Command) {
 	select {
 	case r.commands <- c:
@@ -26,7 +26,7 @@ func (r *Reports) Put(c host.Command) {
 	}
 }
 
-// Record brings reports to the node's stream until ctx is done.
+// Record records reports in the node's stream until ctx is done.
 func (r *Reports) Record(ctx context.Context, actors Actors, logger *slog.Logger) {
 	for {
 		select {

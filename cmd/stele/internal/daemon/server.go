@@ -20,10 +20,10 @@ import (
 type Server struct {
 	*grpc.Server
 	listener net.Listener
-	// streaming ends with the serving: streams that would never end, end with it.
+	// streaming is canceled when Drain begins, for streams that never end.
 	streaming  context.Context
 	endStreams context.CancelFunc
-	// drained is closed when no call is under way any more.
+	// drained is closed when all handlers have returned.
 	drained chan struct{}
 }
 
@@ -39,7 +39,7 @@ func NewServer(listener net.Listener, logger *slog.Logger) *Server {
 	return s
 }
 
-// Run serves until ctx is done, or until the socket fails.
+// Run serves until ctx is done or the socket fails.
 func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(s.listener) }() // ends with Drain
@@ -51,9 +51,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// Drain takes no new call, ends the streams, and lets calls under way end by themselves
-// until patience is done; then it breaks their connections. Handlers that go on without
-// a caller are waited for by Await.
+// Drain refuses new calls, ends the streams, and waits for the calls under way until
+// patience is done; then it closes their connections. Await waits for handlers that
+// continue without a caller.
 func (s *Server) Drain(patience context.Context) {
 	s.endStreams()
 	go func() {
@@ -67,7 +67,7 @@ func (s *Server) Drain(patience context.Context) {
 	}
 }
 
-// Await returns once no handler runs any more, after Drain; or ctx's error.
+// Await waits, after Drain, until all handlers have returned; or returns ctx's error.
 func (s *Server) Await(ctx context.Context) error {
 	select {
 	case <-s.drained:
@@ -77,7 +77,7 @@ func (s *Server) Await(ctx context.Context) error {
 	}
 }
 
-// stream gives a stream a context that ends with the serving, too.
+// stream also cancels a stream's context when Drain begins.
 func (s *Server) stream(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
@@ -92,19 +92,19 @@ type endingStream struct {
 
 func (s *endingStream) Context() context.Context { return s.ctx }
 
-// Listen makes the socket, in place of one that a daemon left that is gone: the event
-// log's lock says that no other daemon runs on this root.
+// Listen makes the socket and replaces one that a dead daemon left: the event log's lock
+// excludes another daemon on this root.
 func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
-		return nil, fmt.Errorf("listen: %s is there and is not a socket", path)
+		return nil, fmt.Errorf("listen: %s exists and is not a socket", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the old socket: %w", err)
 	}
-	// No moment may pass in which another user can connect.
+	// At no moment may another user be able to connect.
 	before := syscall.Umask(0o177)
 	defer syscall.Umask(before)
 	listener, err := net.Listen("unix", path)

@@ -8,26 +8,26 @@ import (
 	"syscall"
 )
 
-// Signals are caught ones that would end the process by default and are not meant to:
-// operators and scripts send them to daemons that reload or dump something.
+// Signals catches signals that end a process by default, but that operators and scripts
+// send to make a daemon reload or dump something.
 type Signals struct{ caught, pipe chan os.Signal }
 
-// CatchSignals begins to catch. Programs that the daemon starts have the default again.
+// CatchSignals starts to catch. Child processes have the defaults.
 func CatchSignals() *Signals {
 	s := &Signals{caught: make(chan os.Signal, 8), pipe: make(chan os.Signal, 1)}
 	signal.Notify(s.caught, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
-	// Whoever read the log may end. A word about it would be the next SIGPIPE.
+	// The log's reader may end. Logging that would raise the next SIGPIPE.
 	signal.Notify(s.pipe, syscall.SIGPIPE)
 	return s
 }
 
-// Stop gives the signals back.
+// Stop restores the defaults.
 func (s *Signals) Stop() {
 	signal.Stop(s.caught)
 	signal.Stop(s.pipe)
 }
 
-// Log logs what is caught until ctx is done.
+// Log logs caught signals until ctx is done.
 func (s *Signals) Log(ctx context.Context, logger *slog.Logger) {
 	for {
 		select {

@@ -12,8 +12,7 @@ import (
 	"github.com/stele-runtime/stele/executors/spec"
 )
 
-// Validator refuses, before anything is done, what the drivers would refuse
-// later.
+// Validator refuses early what the drivers would refuse later.
 type Validator struct{ Cgroups *cgroups.Manager }
 
 // Sandbox is part of cri.Validator.
@@ -44,8 +43,8 @@ func (v Validator) Container(config *runtimeapi.ContainerConfig, pod *runtimeapi
 	return nil
 }
 
-// refused keeps the kind that a driver gave its refusal, and takes any other for
-// a bad argument: only the request was looked at.
+// refused keeps the kind of a driver's fault; any other error is an invalid argument,
+// because only the request was checked.
 func refused(op string, err error) error {
 	kind := fault.Invalid
 	if f, ok := errors.AsType[*fault.Fault](err); ok {

@@ -43,13 +43,13 @@ func JSON(to io.Writer, document string) error {
 	return err
 }
 
-// LogStats writes how the event log does, as one line of JSON.
+// LogStats writes figures of the event log as one line of JSON.
 func LogStats(to io.Writer, stats *adminv1.LogStatsResponse) error {
 	spaced, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(stats)
 	if err != nil {
 		return err
 	}
-	// protojson puts spaces at random, so that nobody relies on them.
+	// protojson inserts spaces at random, so that nobody relies on them.
 	var shown bytes.Buffer
 	if err := json.Compact(&shown, spaced); err != nil {
 		return err

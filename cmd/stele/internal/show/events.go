@@ -16,11 +16,11 @@ import (
 // Events writes records of the event log.
 type Events struct {
 	To io.Writer
-	// JSON asks for an object a line, else for a line to read.
+	// JSON writes an object per line, instead of a line for people.
 	JSON bool
-	// Details are shown beyond what an event says by itself.
+	// Details are shown in addition to an event's own fields.
 	Details []codec.Detail
-	// Zone is that of the times in lines to read; JSON has UTC.
+	// Zone is the time zone of lines for people; JSON has UTC.
 	Zone *time.Location
 }
 
@@ -78,8 +78,7 @@ func (e *Events) json(r *adminv1.Record) error {
 	return json.NewEncoder(e.To).Encode(shown)
 }
 
-// shortStream is a stream's name as people read it: with the first 12 characters of the
-// id.
+// shortStream is a stream's name with the first 12 characters of the id.
 func shortStream(stream string) string {
 	kind, name, has := strings.Cut(redact.Text(stream), "/")
 	if !has {

@@ -11,7 +11,7 @@ import (
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
-// Images writes a table of images, a line for each name.
+// Images writes a table of images, one line per name.
 func Images(to io.Writer, images []*runtimeapi.Image) error {
 	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "NAME\tID\tBYTES\tPINNED")
@@ -30,7 +30,7 @@ func Images(to io.Writer, images []*runtimeapi.Image) error {
 	return table.Flush()
 }
 
-// Loaded writes the images that a load put into the store, a line each.
+// Loaded writes the images of a load, one line each.
 func Loaded(to io.Writer, images []*adminv1.LoadedImage) error {
 	for _, i := range images {
 		if _, err := fmt.Fprintln(to, i.GetName(), i.GetImageId()); err != nil {
@@ -40,7 +40,7 @@ func Loaded(to io.Writer, images []*adminv1.LoadedImage) error {
 	return nil
 }
 
-// Pull writes how far a pull is.
+// Pull writes the progress of a pull.
 func Pull(to io.Writer, p *adminv1.Pull, zone *time.Location) error {
 	_, err := fmt.Fprintf(to, "%s: pulling since %s\n", p.GetRef(), p.GetRequestedAt().AsTime().In(zone).Format(time.RFC3339))
 	if err == nil && p.GetDigest() != "" {

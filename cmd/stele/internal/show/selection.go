@@ -9,15 +9,14 @@ import (
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
-// Selection is what a user wants to read about. It learns from the records which
-// containers belong to a sandbox, so that it needs them in order.
+// Selection is what a user wants to read about. It learns from the records, which must
+// come in order, which containers belong to a sandbox.
 type Selection struct {
 	names   []string
 	streams map[string]bool
 }
 
-// Select returns the selection of streams by their names or by prefixes of ids. Without
-// names it has everything.
+// Select selects streams by name or by id prefix; without names, everything.
 func Select(names ...string) *Selection {
 	return &Selection{names: names, streams: map[string]bool{}}
 }
