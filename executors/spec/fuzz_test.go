@@ -18,7 +18,12 @@ import (
 // never panics, asks for all that it needs, and names nothing outside of the
 // container's root and its own directories but what the pod names.
 func FuzzContainer(f *testing.F) {
-	for _, change := range goldenCases() {
+	cases := goldenCases()
+	cases["relabelled"] = func(in *scene) {
+		security(in).SelinuxOptions = &cri.SELinuxOption{Type: "t"}
+		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/h", SelinuxRelabel: true}}
+	}
+	for _, change := range cases {
 		in := fixture()
 		change(in)
 		c, errC := proto.Marshal(in.Container)
@@ -26,17 +31,19 @@ func FuzzContainer(f *testing.F) {
 		if err := errors.Join(errC, errS); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(c, s, "app", "/work", "/app/data", "/elsewhere", []byte(testPasswd), []byte(testGroup))
+		for _, leadsTo := range []string{"/elsewhere", "/proc/self/fd/7", "/own/root", "/", "../.."} {
+			f.Add(c, s, "app", "/work", "/app/../../data", leadsTo, []byte(testPasswd), []byte(testGroup))
+		}
 	}
 	f.Add([]byte{}, []byte{}, "0:staff", "/proc/self/fd/7", "../..", "..", []byte("app:x:0:0"), []byte(":::"))
 	f.Fuzz(func(t *testing.T, container, sandbox []byte, user, dir, volume, leadsTo string, passwd, group []byte) {
 		in := fixture()
-		in.Container, in.Sandbox = &cri.ContainerConfig{}, &cri.PodSandboxConfig{}
-		if proto.Unmarshal(container, in.Container) != nil || proto.Unmarshal(sandbox, in.Sandbox) != nil {
+		var err error
+		if in.Container, in.Sandbox, err = Effective(container, sandbox); err != nil {
 			return
 		}
 		in.Image = &imagespec.Image{Config: imagespec.ImageConfig{
-			User: user, WorkingDir: dir, Volumes: map[string]struct{}{volume: {}, dir: {}},
+			Entrypoint: []string{"/bin/server"}, User: user, WorkingDir: dir, Volumes: map[string]struct{}{volume: {}, dir: {}},
 		}}
 		in.Host.SELinux, in.Host.AppArmor = true, true
 		in.Options.OwnDirs = []string{"/own"}
@@ -123,7 +130,8 @@ func checkMountSources(t *testing.T, in *scene, found Answers, got *specs.Spec) 
 		}
 	}
 	for _, d := range got.Linux.Devices {
-		if !path.IsAbs(d.Path) || path.Clean(d.Path) != d.Path {
+		named := slices.ContainsFunc(in.Container.Devices, func(n *cri.Device) bool { return covers(path.Clean(n.ContainerPath), d.Path) })
+		if path.Clean(d.Path) != d.Path || !named && !covers("/dev", d.Path) {
 			t.Fatalf("device %q", d.Path)
 		}
 	}
