@@ -50,18 +50,14 @@ func TestCheckpointIsOldOrNew(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			states := map[string]int{}
-			for stop := 1; ; stop++ {
-				d := largeDelta(2, 1, 900)
-				change(&d)
-				path, commits := stoppedSaving(t, d, stop)
+			d := largeDelta(2, 1, 900)
+			change(&d)
+			for i, path := range stoppedSaving(t, d) {
 				state, err := stateAfter(t, path)
 				if err != nil {
-					t.Fatalf("stopped after commit %d: %v", stop, err)
+					t.Fatalf("stopped after commit %d: %v", i+1, err)
 				}
 				states[state]++
-				if commits < stop {
-					break
-				}
 			}
 			if states["old"] < 3 || states["new"] < 3 {
 				t.Errorf("the test does not reach all cases: %v", states)
@@ -70,20 +66,21 @@ func TestCheckpointIsOldOrNew(t *testing.T) {
 	}
 }
 
-// stopped makes a log and changes it. It returns the path of a copy of the files after
-// the given number of commits of the change, and how many commits there were.
-func stopped(t *testing.T, stop int, prepare, change func(*Log)) (path string, commits int) {
+// stopped makes a log and changes it. It returns the paths of copies of the files after
+// each commit of the change.
+func stopped(t *testing.T, prepare, change func(*Log)) (paths []string) {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "events.db")
+	dir := t.TempDir()
 	counting := false // the writer's
 	disk := realDisk
 	disk.commit = func(tx *bolt.Tx) error {
 		db := tx.DB().Path()
 		err := commit(tx)
-		if !counting || commits >= stop {
+		if !counting {
 			return err
 		}
-		commits++
+		path := filepath.Join(dir, fmt.Sprint("events-", len(paths), ".db"))
+		paths = append(paths, path)
 		for from, to := range map[string]string{db: path, journalPath(db): journalPath(path)} {
 			b, err := os.ReadFile(from)
 			if err == nil {
@@ -112,11 +109,11 @@ func stopped(t *testing.T, stop int, prepare, change func(*Log)) (path string, c
 	count(true)
 	change(l)
 	count(false)
-	return path, commits
+	return paths
 }
 
 // stoppedSaving is stopped with a change of a checkpoint.
-func stoppedSaving(t *testing.T, d eventlog.Delta, stop int) (path string, commits int) {
+func stoppedSaving(t *testing.T, d eventlog.Delta) (paths []string) {
 	t.Helper()
 	save := func(d eventlog.Delta) func(*Log) {
 		return func(l *Log) {
@@ -125,7 +122,7 @@ func stoppedSaving(t *testing.T, d eventlog.Delta, stop int) (path string, commi
 			}
 		}
 	}
-	return stopped(t, stop, func(l *Log) {
+	return stopped(t, func(l *Log) {
 		for v := range eventlog.Version(3) {
 			mustAppend(t, l, "s", v)
 		}

@@ -117,7 +117,7 @@ func (m *model) save(rt *rapid.T, t *testing.T, l eventlog.Log, name string) {
 	}}
 	keys := rapid.StringMatching(`[ab/]{1,3}`)
 	d.Put = rapid.MapOfN(keys, rapid.SliceOfN(rapid.Byte(), 0, 3000), 0, 8).Draw(rt, "put")
-	if rapid.IntRange(0, 9).Draw(rt, "large") == 0 { // more than one piece
+	if rapid.IntRange(0, 19).Draw(rt, "large") == 19 { // more than one piece
 		for i := range 300 {
 			d.Put[fmt.Sprintf("n/%d", i)] = fmt.Append(nil, i, m.last)
 		}
