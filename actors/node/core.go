@@ -27,6 +27,45 @@ type Executor interface {
 // HostStream is the stream of the node's own events.
 const HostStream eventlog.Stream = "node"
 
+// The machines of the node's entities.
+type (
+	SandboxMachine   = entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]
+	ContainerMachine = entity.Machine[container.State, container.Command, container.Event, container.Effect]
+	ImageMachine     = entity.Machine[image.State, image.Command, image.Event, image.Effect]
+	hostMachine      = entity.Machine[host.State, host.Command, host.Event, noEffect]
+)
+
+// Machines are the kinds of entities whose effects an executor carries out.
+type Machines struct {
+	Sandboxes  *SandboxMachine
+	Containers *ContainerMachine
+	Images     *ImageMachine
+}
+
+// NewMachines returns the machines with their functions, codecs and executor.
+func NewMachines(x Executor) Machines {
+	return Machines{
+		Sandboxes: &SandboxMachine{
+			Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed, Announced: sandbox.Announced, Volatile: sandbox.Volatile,
+			Ended: sandbox.Ended, Free: sandbox.NameFree,
+			Encode: codec.EncodeSandbox, Decode: codec.DecodeSandbox,
+			Execute: x.Sandbox,
+		},
+		Containers: &ContainerMachine{
+			Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced, Volatile: container.Volatile,
+			Ended: container.Ended, Free: container.NameFree,
+			Encode: codec.EncodeContainer, Decode: codec.DecodeContainer,
+			Execute: x.Container,
+		},
+		Images: &ImageMachine{
+			Kind: "image", Decide: image.Decide, Evolve: image.Evolve, Owed: image.Owed,
+			Ended: image.Ended, Free: func(image.State) bool { return false },
+			Encode: codec.EncodeImage, Decode: codec.DecodeImage,
+			Execute: x.Image,
+		},
+	}
+}
+
 // Core is the node without actors and contexts: calls that take a function for their
 // answer, and never block. Production runs it on protoactor, the simulator on its own
 // stage.
@@ -36,40 +75,27 @@ type Core struct {
 	logger *slog.Logger
 	around entity.Surroundings
 
-	sandboxes  *entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]
-	containers *entity.Machine[container.State, container.Command, container.Event, container.Effect]
-	images     *entity.Machine[image.State, image.Command, image.Event, image.Effect]
-	host       *entity.Machine[host.State, host.Command, host.Event, noEffect]
+	sandboxes  *SandboxMachine
+	containers *ContainerMachine
+	images     *ImageMachine
+	host       *hostMachine
 }
 
 // NewCore returns a node without any entity. Post brings a message to the Router that
-// serves it. Of around, Ended, Freed and Quarantined are set here.
-func NewCore(post func(message any), x Executor, around entity.Surroundings) *Core {
-	c := &Core{post: post, logger: around.Logger, around: around}
-	c.sandboxes = &entity.Machine[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
-		Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed, Announced: sandbox.Announced, Volatile: sandbox.Volatile,
-		Ended: sandbox.Ended, Free: sandbox.NameFree,
-		Encode: codec.EncodeSandbox, Decode: codec.DecodeSandbox,
-		Execute: x.Sandbox, Route: c.routeSandbox,
+// serves it. Of around, Ended, Freed and Quarantined are set here, and of the sandboxes'
+// machine, Route.
+func NewCore(post func(message any), m Machines, around entity.Surroundings) *Core {
+	c := &Core{
+		post: post, logger: around.Logger, around: around,
+		sandboxes: m.Sandboxes, containers: m.Containers, images: m.Images,
+		host: &hostMachine{
+			Kind: "node", Decide: host.Decide, Evolve: host.Evolve,
+			Owed:  func(host.State) []noEffect { return nil },
+			Ended: func(host.State) bool { return false }, Free: func(host.State) bool { return false },
+			Encode: codec.EncodeHost, Decode: codec.DecodeHost,
+		},
 	}
-	c.containers = &entity.Machine[container.State, container.Command, container.Event, container.Effect]{
-		Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced, Volatile: container.Volatile,
-		Ended: container.Ended, Free: container.NameFree,
-		Encode: codec.EncodeContainer, Decode: codec.DecodeContainer,
-		Execute: x.Container,
-	}
-	c.images = &entity.Machine[image.State, image.Command, image.Event, image.Effect]{
-		Kind: "image", Decide: image.Decide, Evolve: image.Evolve, Owed: image.Owed,
-		Ended: image.Ended, Free: func(image.State) bool { return false },
-		Encode: codec.EncodeImage, Decode: codec.DecodeImage,
-		Execute: x.Image,
-	}
-	c.host = &entity.Machine[host.State, host.Command, host.Event, noEffect]{
-		Kind: "node", Decide: host.Decide, Evolve: host.Evolve,
-		Owed:  func(host.State) []noEffect { return nil },
-		Ended: func(host.State) bool { return false }, Free: func(host.State) bool { return false },
-		Encode: codec.EncodeHost, Decode: codec.DecodeHost,
-	}
+	c.sandboxes.Route = c.routeSandbox
 	return c
 }
 

@@ -70,7 +70,7 @@ func New(c Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spawn the root actor: %w", err)
 	}
-	n.core = NewCore(func(message any) { system.Root.Send(router, message) }, c.Executor, entity.Surroundings{
+	n.core = NewCore(func(message any) { system.Root.Send(router, message) }, NewMachines(c.Executor), entity.Surroundings{
 		Log: c.Log, Logger: c.Logger, Context: n.context, Now: time.Now,
 		Go:    func(_ string, f func()) { n.effects.Go(f) },
 		After: func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
