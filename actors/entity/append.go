@@ -125,11 +125,11 @@ func (c *Core[S, C, E, F]) take(now Step[S, E]) {
 	c.answerWaiters(now.Event)
 }
 
-// refusedByLog keeps an outcome until the log takes it, and turns callers away,
-// who can ask again.
+// refusedByLog keeps an outcome until the log takes it, and what was accepted, for others
+// have gone on since. It turns other callers away, who can ask again.
 func (c *Core[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
 	refused := c.unavailable(err)
-	if w.ask != nil {
+	if w.ask != nil && !w.ahead {
 		c.announceFree()
 		c.refuse(w, refused)
 		return

@@ -42,7 +42,9 @@ type Core[S, C, E any, F Effect[C]] struct {
 	// say something about that end, not about the effect, which stays owed.
 	ending bool
 
-	queue   []*work[S, C, E]
+	queue []*work[S, C, E]
+	// first counts the commands that must be part of the state before anything is issued.
+	first   int
 	append  appending[S, C, E]
 	effects effects
 	waiters waiters[S, E]
@@ -60,6 +62,8 @@ type work[S, C, E any] struct {
 	ask     *Ask[S, C, E]
 	// effect is what the command is the outcome of; the zero value if it is none.
 	effect effect
+	// first: see Core.first.
+	first  bool
 	events []E
 	// arrived is when the command did, sent when its events were given to the log.
 	arrived, sent time.Time
@@ -143,8 +147,9 @@ func NewCore[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], stream eventlog.S
 		c.freed = start.Version > 0 && m.Free(start.State)
 	}
 	for _, command := range first {
-		c.queue = append(c.queue, &work[S, C, E]{command: command})
+		c.queue = append(c.queue, &work[S, C, E]{command: command, first: true})
 	}
+	c.first = len(first)
 	return c
 }
 
@@ -197,8 +202,7 @@ func (c *Core[S, C, E, F]) handle(message any) {
 	}
 }
 
-// begin goes on from a state that was just restored. What waits in the queue is
-// decided first, for it may change what is owed.
+// begin goes on from a state that was just restored.
 func (c *Core[S, C, E, F]) begin() {
 	c.next()
 	if c.append.work == nil {
@@ -276,6 +280,9 @@ func (c *Core[S, C, E, F]) reject(w *work[S, C, E], err error) {
 
 // finished ends an effect once its outcome is part of the state.
 func (c *Core[S, C, E, F]) finished(w *work[S, C, E]) {
+	if w.first {
+		c.first--
+	}
 	c.effects.end(w.effect)
 	c.dispatch()
 }

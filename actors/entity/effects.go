@@ -53,7 +53,7 @@ func (e *effects) fired(t Timer) {
 
 // dispatch issues the effects that are owed and not yet under way.
 func (c *Core[S, C, E, F]) dispatch() {
-	if !c.ready || c.broken != nil || c.ending {
+	if !c.ready || c.broken != nil || c.ending || c.first > 0 {
 		return
 	}
 	owed := map[string]bool{}

@@ -73,7 +73,7 @@ type Ask[S, C, E any] struct {
 	Joins bool
 	// Accepted is called, once and without blocking, when the command was not refused
 	// and its events are on their way to the log: what is appended later comes after
-	// them. It may be nil.
+	// them. A log that refuses them for a while is tried again. It may be nil.
 	Accepted func()
 	// Until is when to answer; nil means as soon as the command is durable.
 	Until Answer[S, E]

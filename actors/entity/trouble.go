@@ -3,6 +3,7 @@ package entity
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/eventlog"
@@ -22,6 +23,9 @@ func (c *Core[S, C, E, F]) panicked(p any, stack []byte) {
 	if w := c.append.work; w != nil {
 		c.refuse(w, err)
 		c.effects.end(w.effect)
+		if w.first {
+			c.queue = slices.Insert(c.queue, 0, w)
+		}
 	}
 	if c.append.unsure != nil {
 		c.append.unsure, c.append.stalled = nil, nil

@@ -9,7 +9,9 @@ import (
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 )
@@ -54,7 +56,7 @@ func (c *Core) Resume(past Restored, start host.StartDaemon) {
 		c.restore(c.images.Stream(imageKey(at.State.Ref)), c.imageActor(at.State.Ref, &at))
 	}
 	c.forgetGone(past)
-	c.removeStrays(past)
+	c.adoptStrays(past)
 }
 
 func (c *Core) restore(stream eventlog.Stream, spawn func(uint64) entity.Actor) {
@@ -85,19 +87,31 @@ func (c *Core) forgetGone(past Restored) {
 	}
 }
 
-// removeStrays removes containers that their sandboxes don't know, in case the daemon
-// ended when the log had refused the sandbox's append and not the container's. A
-// sandbox that is not there may be one whose stream is damaged: it is left alone.
-func (c *Core) removeStrays(past Restored) {
+// adoptStrays tells sandboxes of containers that they don't know, in case the daemon ended
+// when the log had taken the container's first event and not its sandbox's. A sandbox
+// that is gone has it removed; one that is not there may be one whose stream is damaged:
+// then the container is left alone.
+func (c *Core) adoptStrays(past Restored) {
 	for x, at := range sorted(past.Containers) {
 		pod, there := past.Sandboxes[at.State.Sandbox]
 		_, known := pod.State.Containers[x]
-		if !there || known || container.NameFree(at.State) {
-			continue
+		if there && !known && !container.NameFree(at.State) {
+			c.logger.Warn("a container is not known to its sandbox", "container", string(x), "sandbox", string(at.State.Sandbox))
+			c.adopt(at.State.Sandbox, x)
 		}
-		c.logger.Warn("a container that its sandbox does not know is removed", "container", string(x), "sandbox", string(at.State.Sandbox))
-		c.removeStray(x)
 	}
+}
+
+func (c *Core) adopt(s id.Sandbox, x id.Container) {
+	c.Sandbox(s, sandbox.AdoptContainer{Container: x}, Caller[sandbox.State, sandbox.Event]{Reply: func(r entity.Reply[sandbox.State]) {
+		switch {
+		case r.Err == nil:
+		case fault.KindOf(r.Err) == fault.Unavailable:
+			c.around.After(tellAgain, func() { c.adopt(s, x) })
+		default:
+			c.removeStray(x)
+		}
+	}})
 }
 
 // sorted walks a map in the order of its keys, so that a boot can be repeated exactly.

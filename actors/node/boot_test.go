@@ -210,10 +210,10 @@ func TestBootForgets(t *testing.T) {
 	})
 }
 
-// A container that its sandbox does not know is removed at the start: the log took its
-// first event, and not its sandbox's. One whose sandbox is not there is left alone,
-// for that may be damaged.
-func TestBootRemovesStrays(t *testing.T) {
+// A sandbox learns at the start of a container that it does not know: the log took the
+// container's first event, and not its sandbox's. If the sandbox is not there, it may be
+// damaged, and the container is left alone.
+func TestBootAdoptsStrays(t *testing.T) {
 	n, d := fresh(t)
 	s := run(t, n, runOf("pod"))
 	n.Close(t.Context())
@@ -229,11 +229,16 @@ func TestBootRemovesStrays(t *testing.T) {
 		}
 	}
 	d = reopened(t, d, thisBoot)
-	booted(t, d, thisBoot)
+	n = booted(t, d, thisBoot)
 	eventually(t, func() bool {
-		return slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerRemoved.v1") &&
+		return slices.Contains(types(t, d.log, "sandbox/s-pod"), "sandbox.ContainerAdded.v1") &&
+			slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerCreated.v2") &&
 			slices.Contains(types(t, d.log, "container/c-other"), "container.ContainerCreated.v2")
 	})
+	remove(t, n, s.ID)
+	if !slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerRemoved.v1") {
+		t.Error("the pod is gone, and its container is not")
+	}
 }
 
 // A name is guarded after a restart as before, by what may still have it.

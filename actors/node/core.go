@@ -166,8 +166,15 @@ func (c *Core) tell(stream eventlog.Stream, message any) {
 // forget tells a sandbox that one of its containers is gone. A sandbox that is gone has
 // forgotten.
 func (c *Core) forget(s id.Sandbox, x id.Container) {
-	c.tell(c.sandboxes.Stream(string(s)), &entity.Ask[sandbox.State, sandbox.Command, sandbox.Event]{Command: sandbox.ForgetContainer{Container: x}})
+	c.Sandbox(s, sandbox.ForgetContainer{Container: x}, Caller[sandbox.State, sandbox.Event]{Reply: func(r entity.Reply[sandbox.State]) {
+		if r.Err != nil && fault.KindOf(r.Err) == fault.Unavailable {
+			c.around.After(tellAgain, func() { c.forget(s, x) })
+		}
+	}})
 }
+
+// tellAgain is how long a sandbox is left alone when the log refuses what it is told.
+const tellAgain = time.Second
 
 // removeStray removes a container that its sandbox does not know.
 func (c *Core) removeStray(x id.Container) {

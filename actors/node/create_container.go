@@ -21,14 +21,14 @@ import (
 //	      │ answered, or barred ¹      │ or refused by the log ²
 //	      └────────────┬───────────────┘
 //	                   ▼
-//	                answer
+//	    answer; a failed creation need not wait for the sandbox
 //
 // From AddContainer on, stopping the sandbox stops the container, too. ¹ A sandbox that
 // was stopped before Create arrived has barred it: the name is free, and the sandbox
-// forgets it. ² If the log refused the one append and took the other, the container is a
-// stray, and is removed. When the daemon ends anywhere in between, Boot goes on: a
-// sandbox forgets a container that is not there (forgetGone), and a container that its
-// sandbox does not know is removed (removeStrays).
+// forgets it. ² Once accepted it is kept until the log takes it; if it can never be
+// recorded, the container is a stray, and is removed. When the daemon ends anywhere in
+// between, Resume goes on: a sandbox forgets a container that is not there (forgetGone),
+// and learns of one that it does not know (adoptStrays).
 func (c *Core) CreateContainer(create container.Create, from Caller[container.State, container.Event]) {
 	stream := c.containers.Stream(string(create.ID))
 	from.Until = container.CreateAnswer
@@ -52,8 +52,8 @@ type creation struct {
 	// added and made are the answers, once they are there.
 	added *entity.Reply[sandbox.State]
 	made  *entity.Reply[container.State]
-	// accepted: Create was sent.
-	accepted bool
+	// accepted: Create was sent. done: the caller has its answer.
+	accepted, done bool
 }
 
 func (x *creation) add() {
@@ -73,9 +73,12 @@ func (x *creation) make() {
 	})
 }
 
-// answer answers once both streams have.
+// answer answers once both streams have, or the creation has failed.
 func (x *creation) answer() {
 	switch {
+	case x.done:
+	case x.made != nil && x.made.Err != nil:
+		x.reply(*x.made)
 	case x.added == nil:
 	case x.added.Err != nil && !x.accepted:
 		x.core.post(&freed{x.stream})
@@ -90,6 +93,7 @@ func (x *creation) answer() {
 }
 
 func (x *creation) reply(r entity.Reply[container.State]) {
+	x.done = true
 	if x.from.Reply != nil {
 		x.from.Reply(r)
 	}

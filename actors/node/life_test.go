@@ -143,7 +143,11 @@ func TestLogUnavailable(t *testing.T) {
 	if s := run(t, n, again); s.ID != again.ID {
 		t.Errorf("got sandbox %s", s.ID)
 	}
-	create(t, n, createOf(pod.ID, "web"))
+	// The pod may still wait to record the container that was refused.
+	eventually(t, func() bool {
+		_, err := n.CreateContainer(t.Context(), createOf(pod.ID, "web"))
+		return err == nil
+	})
 }
 
 func TestJoinContainer(t *testing.T) {

@@ -27,6 +27,10 @@ type Run struct {
 // begins.
 type AddContainer struct{ Container id.Container }
 
+// AdoptContainer reports that a container of the pod exists that the sandbox never
+// learned of: a daemon died between the two. A pod that is ending owes its end, too.
+type AdoptContainer struct{ Container id.Container }
+
 // ForgetContainer reports that a container of the pod is gone.
 type ForgetContainer struct{ Container id.Container }
 
@@ -99,6 +103,7 @@ type ReleaseSandboxDone struct {
 
 func (Run) command()                 {}
 func (AddContainer) command()        {}
+func (AdoptContainer) command()      {}
 func (ForgetContainer) command()     {}
 func (Stop) command()                {}
 func (Remove) command()              {}

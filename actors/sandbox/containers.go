@@ -18,6 +18,18 @@ func decideAdd(s State, c AddContainer) ([]Event, error) {
 	return []Event{ContainerAdded{c.Container}}, nil
 }
 
+func decideAdopt(s State, c AdoptContainer) ([]Event, error) {
+	switch s.Phase {
+	case Ready, Stopping, Stopped, Removing:
+	case Absent, Creating, Unwinding, Failed, Removed:
+		return nil, fault.New(fault.Precondition, "adopt container", string(s.ID), "the pod sandbox cannot have containers: it is %q", s.Phase)
+	}
+	if _, known := s.Containers[c.Container]; known {
+		return nil, nil
+	}
+	return []Event{ContainerAdded(c)}, nil
+}
+
 func decideForget(s State, c ForgetContainer) []Event {
 	if _, known := s.Containers[c.Container]; !known {
 		return nil
@@ -66,6 +78,9 @@ func (s *State) containerAdded(c id.Container) {
 		s.Containers = map[id.Container]bool{}
 	}
 	s.Containers[c] = false
+	if s.Phase == Stopped { // It was not, as it turns out.
+		s.Phase = Stopping
+	}
 }
 
 func (s *State) containerForgotten(c id.Container) {

@@ -46,6 +46,8 @@ func decide(s State, c Command) ([]Event, error) {
 
 	case AddContainer:
 		return decideAdd(s, c)
+	case AdoptContainer:
+		return decideAdopt(s, c)
 	case ForgetContainer:
 		return decideForget(s, c), nil
 	case StopContainerDone:

@@ -15,7 +15,7 @@ var underTest = machinetest.Machine[sandbox.State, sandbox.Command, sandbox.Even
 	Describe: describe,
 	Answer:   answer,
 	Commands: []sandbox.Command{
-		sandbox.Run{}, sandbox.AddContainer{}, sandbox.ForgetContainer{}, sandbox.Stop{}, sandbox.Remove{},
+		sandbox.Run{}, sandbox.AddContainer{}, sandbox.AdoptContainer{}, sandbox.ForgetContainer{}, sandbox.Stop{}, sandbox.Remove{},
 		sandbox.HolderExited{}, sandbox.NodeRebooted{},
 		sandbox.PrepareSandboxDone{}, sandbox.AttachNetworkDone{}, sandbox.StartHolderDone{},
 		sandbox.StopContainerDone{}, sandbox.RemoveContainerDone{}, sandbox.StopHolderDone{},

@@ -45,7 +45,7 @@ func call(t *rapid.T, w *walk) sandbox.Command {
 		sandbox.Run{ID: "p1", Name: sandbox.Name{Name: "web", UID: "u1"}, ConfigDigest: "d1", At: w.Now},
 		sandbox.Run{ID: "p2", Name: sandbox.Name{Name: "web", UID: "u1"}, ConfigDigest: "d2", At: w.Now},
 		sandbox.AddContainer{Container: c}, sandbox.AddContainer{Container: c}, sandbox.AddContainer{Container: c},
-		sandbox.ForgetContainer{Container: c},
+		sandbox.AdoptContainer{Container: c}, sandbox.ForgetContainer{Container: c},
 		sandbox.Stop{}, sandbox.Remove{},
 		sandbox.HolderExited{Code: 137, At: w.Now},
 	}).Draw(t, "call")

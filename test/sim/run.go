@@ -1,182 +1,276 @@
 package sim
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/machinetest"
+	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
 )
 
 // options say what happens in a run.
 type options struct {
 	seed  uint64
 	steps int
-	// crashAt is the point at which the daemon is killed, 0 for none; reboot says
+	// crashAt is the step at which the daemon is killed, 0 for none; reboot says
 	// that the node goes down with it.
 	crashAt int
 	reboot  bool
 	// broken is the share of effects that fail, in percent.
 	broken int
-	// chaos: the daemon is killed now and then, alone or with the node, and the disk
-	// is full for a while.
+	// chaos: whatever can go wrong does now and then. The daemon is killed, alone, with
+	// the monitor or with the node; the disk is full or lies; machines and drivers panic;
+	// effects hang; the clock jumps.
 	chaos bool
+	// impatient: every caller goes away before its answer, sooner or later.
+	impatient bool
+	// damage: one stream cannot be read any more after a restart.
+	damage bool
+	// tell: the story is kept.
+	tell bool
 }
 
 // run is one run of the simulator.
 type run struct {
 	options
 	rand   *rand.Rand
-	now    time.Time
+	logger *slog.Logger
 	world  *world
 	log    *history
+	view   *view
 	daemon *daemon
-	// points counts the places at which the daemon could have been killed.
-	points int
+	// saved is the last snapshot of the whole node, savedAt how far it goes.
+	saved   []byte
+	savedAt eventlog.Sequence
+
+	// uptime is the node's clock that never jumps, skew how far the wall clock is from it.
+	uptime, skew time.Duration
+	// made counts the steps, calls those of the kubelet.
+	made, calls int
 	// settling: from now on all goes well.
 	settling bool
 	lastID   int
-	// stops are the stops that the kubelet could withdraw; gone those it withdrew.
-	stops []stopCall
-	gone  map[string]bool
+	// stops are the stops that were asked for, results the last answers.
+	stops   map[id.Container][]*stopCall
+	results map[string]error
+	// sticky are the effects that fail until the trouble is over.
+	sticky map[string]bool
+	// orphans are effects that a killed daemon left behind, by stream.
+	orphans []*orphan
 	// exits is how containers have ended, which must not be otherwise later.
 	exits map[id.Container]container.Exit
 	// over are the pods and containers that are gone, and must not come back before the
 	// node loses power.
-	over  map[string]bool
-	notes []string
+	over map[string]bool
+	// quarantined: a stream is left alone by this daemon.
+	quarantined bool
+	notes       []string
 }
 
-// crashed is what a kill of the daemon unwinds with.
-type crashed struct{}
+type orphan struct {
+	stream string
+	do     func()
+}
 
 // move is something that can happen next.
 type move struct {
-	name string
-	do   func()
+	kind, of string
+	what     any
+	do       func()
+}
+
+func (m move) String() string {
+	if m.what == nil {
+		return m.kind + ": " + m.of
+	}
+	return fmt.Sprintf("%s: %s: %T", m.kind, m.of, m.what)
 }
 
 func newRun(o options) *run {
-	r := &run{options: o, rand: rand.New(rand.NewPCG(o.seed, 1)), now: machinetest.Epoch, gone: map[string]bool{},
-		exits: map[id.Container]container.Exit{}, over: map[string]bool{}}
+	r := &run{
+		options: o, rand: rand.New(rand.NewPCG(o.seed, 1)),
+		stops: map[id.Container][]*stopCall{}, results: map[string]error{}, sticky: map[string]bool{},
+		exits: map[id.Container]container.Exit{}, over: map[string]bool{},
+	}
+	r.logger = slog.New(watcher{slog.DiscardHandler, r})
 	r.world = newWorld(r.rand)
-	r.world.broken = o.broken
-	r.log = newHistory(r.world.boot)
-	r.daemon = newDaemon(r)
+	r.world.broken, r.world.spared = o.broken, r.concerned
+	r.log = newHistory(r)
+	r.view = newView(r)
+	r.start()
 	return r
+}
+
+// watcher sees what the actors log: that a stream is quarantined.
+type watcher struct {
+	slog.Handler
+	run *run
+}
+
+func (w watcher) Enabled(context.Context, slog.Level) bool { return true }
+
+func (w watcher) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+func (w watcher) Handle(_ context.Context, record slog.Record) error {
+	if record.Level >= slog.LevelWarn {
+		w.run.note("    the daemon logs: %s", record.Message)
+	}
+	if record.Message == "stream is quarantined" {
+		w.run.quarantined = true
+	}
+	return nil
 }
 
 // play lets things happen, then lets all go well, then ends every pod, and returns
 // what is wrong in the end.
 func (r *run) play() []string {
-	defer func() { r.log.close() }()
-	for range r.steps {
-		r.happen(r.choose())
-		if r.failed() {
-			return r.world.wrong
+	defer func() { _ = r.log.Close() }()
+	for r.made < r.steps && !r.failed() {
+		if r.made == r.crashAt && r.crashAt > 0 {
+			r.kill(r.reboot)
 		}
+		r.happen(r.choose())
 	}
-	r.settling, r.world.broken = true, 0
-	r.log.fill(false)
-	r.drain("after the last call")
-	r.endPods("StopPodSandbox", sandbox.Stop{}, sandbox.StopAnswer)
-	r.endPods("RemovePodSandbox", sandbox.Remove{}, sandbox.RemoveAnswer)
+	r.settle()
+	r.live()
+	r.endPods()
 	r.checkEnd()
 	return r.world.wrong
 }
 
 func (r *run) failed() bool { return len(r.world.wrong) > 0 }
 
+func (r *run) violation(format string, args ...any) { r.world.violation(format, args...) }
+
 func (r *run) note(format string, args ...any) {
-	r.notes = append(r.notes, fmt.Sprintf(format, args...))
-}
-
-// point is a place at which the daemon can be killed.
-func (r *run) point() {
-	r.points++
-	if r.points == r.crashAt || r.chaos && !r.settling && r.rand.IntN(400) == 0 {
-		panic(crashed{})
+	if r.tell {
+		r.notes = append(r.notes, fmt.Sprintf(format, args...))
 	}
 }
 
-// happen makes a move, and brings the daemon back if it is killed in the middle,
-// which it reports.
-func (r *run) happen(m move) (survived bool) {
-	r.note("%s", m.name)
-	if r.survives(func() { r.point(); m.do() }) {
-		r.check()
-		return true
+// wall is the wall clock.
+func (r *run) wall() time.Time { return machinetest.Epoch.Add(r.uptime + r.skew) }
+
+// trouble reports whether anything can go wrong now.
+func (r *run) trouble() bool { return r.chaos && !r.settling }
+
+func (r *run) hangs() bool { return r.trouble() && r.rand.IntN(60) == 0 }
+
+// repeats: the monitor does not learn that a report was taken, and makes it again.
+func (r *run) repeats() bool { return r.trouble() && r.rand.IntN(4) == 0 }
+
+func (r *run) mayPanic(where string) {
+	if r.trouble() && r.rand.IntN(2500) == 0 {
+		r.note("    a panic in %s", where)
+		panic("a bug in " + where)
 	}
-	if r.reboot && !r.chaos || r.chaos && r.rand.IntN(3) == 0 {
-		r.rebootNode()
+}
+
+// stuck reports whether an effect fails now, and whenever it is tried, until the trouble
+// is over.
+func (r *run) stuck(key string) bool {
+	if r.settling || r.broken == 0 {
+		return false
 	}
-	r.restart()
+	if !r.sticky[key] && r.rand.IntN(100) == 0 {
+		r.sticky[key] = true
+	}
+	return r.sticky[key]
+}
+
+// happen makes a move.
+func (r *run) happen(m move) {
+	r.made++
+	if r.tell {
+		r.note("%s", m)
+	}
+	m.do()
 	r.check()
-	return false
 }
 
-// survives reports whether the daemon was not killed in f.
-func (r *run) survives(f func()) (survived bool) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case crashed:
-			r.note("--- the daemon is killed")
-		default:
-			panic(p)
-		}
-	}()
-	f()
-	return true
-}
-
-// restart begins new daemons until one survives its own start.
-func (r *run) restart() {
-	for {
-		r.log.reopen(r.world.boot)
-		r.daemon, r.stops, r.gone = newDaemon(r), nil, map[string]bool{}
-		r.note("--- a daemon starts")
-		if r.survives(r.daemon.boot) {
-			return
+// kill ends the daemon at once, with or without the node, and starts the next one.
+func (r *run) kill(reboot bool) {
+	r.log.crash()
+	r.daemon.stage.dead = true
+	for _, t := range r.daemon.stage.tasks {
+		if outlives(t.name) && r.rand.IntN(2) == 0 {
+			r.orphans = append(r.orphans, &orphan{streamOf(t.name), t.do})
 		}
 	}
+	r.note("--- the daemon is killed; %d effects outlive it", len(r.orphans))
+	if reboot {
+		r.rebootNode()
+	} else if r.chaos && r.rand.IntN(4) == 0 {
+		r.note("--- the monitor is killed, too")
+		r.world.monitorDies(func() bool { return r.rand.IntN(3) == 0 })
+	}
+	r.start()
 }
 
 // rebootNode leaves room on the disk: a daemon waits for that before it tells the
 // entities of a reboot.
 func (r *run) rebootNode() {
-	r.log.fill(false)
+	r.log.full = false
+	r.orphans = nil
 	r.world.reboot()
-	lost := r.log.powerFails(r.world.boot, r.rand)
+	lost := r.log.powerFails(r.rand)
+	if r.savedAt > r.log.Last() {
+		r.saved = nil // what it is of never reached the disk, and neither did it
+	}
 	clear(r.over)
+	r.view.rebuild(r.saved)
 	r.note("--- the node loses power, and the log its last %d appends", lost)
 }
 
-// work are the moves that the daemon is about to make.
-func (r *run) work() []move {
-	var moves []move
-	d := r.daemon
-	for _, s := range sortedKeys(d.sandboxes) {
-		moves = append(moves, d.sandboxes[s].jobs()...)
+// start begins a new daemon.
+func (r *run) start() {
+	r.log.reopen()
+	read := r.view.restored(r.saved)
+	if problem := read.differs(r.view.states); problem != "" {
+		r.violation("the log is read otherwise than it was followed: %s", problem)
 	}
-	for _, c := range sortedKeys(d.containers) {
-		moves = append(moves, d.containers[c].jobs()...)
-	}
-	for i, t := range d.tasks {
-		if t.writes && r.log.full {
-			continue
+	r.quarantined = false
+	r.daemon = newDaemon(r)
+	r.note("--- a daemon starts")
+	r.daemon.boot(read.past(r.log.damaged))
+}
+
+// save makes a snapshot of the whole node.
+func (r *run) save() { r.saved, r.savedAt = r.view.snapshot(), r.view.Sequence }
+
+// finishOrphans lets the effects on a stream end that an earlier daemon left: the monitor
+// does not let two of them work on one container.
+func (r *run) finishOrphans(stream string) {
+	for i := 0; i < len(r.orphans); i++ {
+		if o := r.orphans[i]; stream == "" || o.stream == stream {
+			r.orphans = append(r.orphans[:i:i], r.orphans[i+1:]...)
+			i = -1
+			r.note("    an effect on %s that outlived its daemon ends", o.stream)
+			o.do()
 		}
-		moves = append(moves, move{t.name, func() {
-			d.tasks = append(d.tasks[:i:i], d.tasks[i+1:]...)
-			t.do()
-		}})
 	}
-	if len(r.world.journal) > 0 && !r.log.full {
-		x := r.world.journal[0]
-		moves = append(moves, move{fmt.Sprintf("the monitor reports the end of %s%s with %d", x.container, x.sandbox, x.code), d.exited})
+}
+
+// work are the moves that the daemon, the disk and the monitor are about to make.
+func (r *run) work() []move {
+	moves := r.daemon.stage.moves()
+	if len(r.log.pending) > 0 {
+		moves = append(moves, move{kind: "disk", of: string(r.log.pending[0].append.Stream), do: r.log.commit})
+	}
+	if r.daemon.serving {
+		for _, x := range r.world.journal {
+			if !r.daemon.reporting[x] {
+				moves = append(moves, move{kind: "monitor", of: string(x.container) + string(x.sandbox) + " ended", do: func() { r.daemon.report(x) }})
+			}
+		}
 	}
 	return moves
 }
@@ -186,24 +280,67 @@ func (r *run) choose() move {
 	for {
 		var moves []move
 		switch n := r.rand.IntN(100); {
-		case n < 80:
+		case n < 88:
 			moves = r.work()
 		case n < 93:
-			moves = []move{r.call()}
+			moves = r.callNow()
 		case n < 95:
 			moves = r.nature()
 		case n < 97:
-			moves = []move{{"time passes", func() { r.now = r.now.Add(time.Duration(1+r.rand.IntN(20)) * time.Second) }}}
-		case n < 99:
-			moves = r.snapshots()
-		case r.log.full:
-			moves = []move{{"there is space on the disk", func() { r.log.fill(false) }}}
-		case r.chaos && r.rand.IntN(4) == 0:
-			moves = []move{{"the disk is full", func() { r.log.fill(true) }}}
+			moves = []move{{kind: "time passes", do: func() { r.uptime += time.Duration(1+r.rand.IntN(20)) * time.Second }}}
+		case n < 98:
+			moves = []move{{kind: "snapshot", do: r.save}}
+		case r.chaos:
+			moves = []move{r.disaster()}
 		}
 		if len(moves) > 0 {
 			return moves[r.rand.IntN(len(moves))]
 		}
+	}
+}
+
+// callNow is what the kubelet asks for next, once it is served.
+func (r *run) callNow() []move {
+	if !r.daemon.serving {
+		return nil
+	}
+	if r.impatient && len(r.daemon.callers) > 2 {
+		x := r.someCaller()
+		return []move{{kind: "call", of: "the caller of " + x.name + " goes away", do: func() { r.leave(x) }}}
+	}
+	return []move{r.call()}
+}
+
+// disaster draws what goes wrong next.
+func (r *run) disaster() move {
+	switch n := r.rand.IntN(10); {
+	case n < 3:
+		full := r.rand.IntN(4) == 0
+		return move{kind: fmt.Sprintf("the disk is full: %t", full), do: func() { r.log.full = full }}
+	case n < 5:
+		return move{kind: "hung effects go on", do: r.unhang}
+	case n < 6:
+		return move{kind: "the clock jumps", do: func() { r.skew += time.Duration(r.rand.IntN(7200)-3600) * time.Second }}
+	case n < 8:
+		return move{kind: "kill", do: func() { r.kill(false) }}
+	case n < 9:
+		return move{kind: "the daemon is told to end", do: func() {
+			r.daemon.cancel()
+			for range r.rand.IntN(30) {
+				if moves := r.work(); len(moves) > 0 {
+					pick(r, moves).do()
+				}
+			}
+			r.kill(false)
+		}}
+	default:
+		return move{kind: "power failure", do: func() { r.kill(true) }}
+	}
+}
+
+func (r *run) unhang() {
+	for _, t := range r.daemon.stage.tasks {
+		t.hangs = false
 	}
 }
 
@@ -213,32 +350,41 @@ func (r *run) nature() []move {
 	for _, c := range sortedKeys(r.world.boxes) {
 		if p := r.world.boxes[c].init; p != nil && p.alive {
 			code := r.rand.IntN(4)
-			moves = append(moves, move{fmt.Sprintf("%s ends with %d", c, code), func() { r.world.endInit(c, code) }})
+			moves = append(moves, move{kind: "exit", of: fmt.Sprintf("%s with %d", c, code), do: func() { r.world.endInit(c, code) }})
 		}
 	}
 	for _, s := range sortedKeys(r.world.pods) {
 		if p := r.world.pods[s].holder; p != nil && p.alive && r.rand.IntN(20) == 0 {
-			moves = append(moves, move{fmt.Sprintf("the holder of %s is killed", s), func() { r.world.killHolder(s, 137) }})
+			moves = append(moves, move{kind: "exit", of: fmt.Sprintf("the holder of %s", s), do: func() { r.world.killHolder(s, 137) }})
 		}
 	}
 	return moves
 }
 
-func (r *run) snapshots() []move {
-	var moves []move
-	for _, s := range sortedKeys(r.daemon.sandboxes) {
-		moves = append(moves, move{"snapshot of " + string(s), r.daemon.sandboxes[s].save})
+// settle ends all trouble, and waits until the node has come to rest.
+func (r *run) settle() {
+	if r.failed() {
+		return
 	}
-	for _, c := range sortedKeys(r.daemon.containers) {
-		moves = append(moves, move{"snapshot of " + string(c), r.daemon.containers[c].save})
+	r.settling, r.world.broken, r.log.full = true, 0, false
+	r.note("--- all goes well from now on")
+	r.finishOrphans("")
+	r.unhang()
+	if r.damage {
+		r.damageOne()
 	}
-	return moves
+	if r.quarantined || r.damage {
+		r.kill(false)
+	}
+	r.drain("after the last call")
 }
+
+// restMost is how many steps a node may need to come to rest.
+const restMost = 6000
 
 // drain lets everything that is owed succeed until nothing is owed any more.
 func (r *run) drain(when string) {
-	r.note("--- all goes well now, %s", when)
-	for range 5000 {
+	for range restMost {
 		if r.failed() {
 			return
 		}
@@ -246,148 +392,86 @@ func (r *run) drain(when string) {
 			r.happen(moves[r.rand.IntN(len(moves))])
 			continue
 		}
-		next := r.next()
-		if next.IsZero() {
-			if r.daemon.unanswered > 0 {
-				r.world.violation("%s: nothing is owed, and %d callers have no answer", when, r.daemon.unanswered)
+		next, some := r.daemon.stage.next()
+		if !some || r.onlyDamagedWaits() {
+			for _, x := range r.waiting() {
+				r.violation("%s: nothing is owed, and %s has no answer", when, x)
 			}
 			return
 		}
-		r.now = next
+		r.uptime = max(r.uptime, next)
 	}
-	r.world.violation("%s: it never comes to rest", when)
+	r.violation("%s: it does not come to rest within %d steps", when, restMost)
 }
 
-// next is the earliest time at which something becomes due.
-func (r *run) next() (next time.Time) {
-	earliest := func(at time.Time) {
-		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
-			next = at
-		}
-	}
-	for _, e := range r.daemon.sandboxes {
-		earliest(e.next())
-	}
-	for _, e := range r.daemon.containers {
-		earliest(e.next())
-	}
-	return next
-}
-
-// endPods has the kubelet ask for the end of every pod. If the node loses power, so does
-// the kubelet: then it begins anew.
-func (r *run) endPods(what string, c sandbox.Command, until answer[sandbox.State, sandbox.Event]) {
-	for boot := 0; boot != r.world.boot; {
-		boot = r.world.boot
-		r.askAll(what, c, until)
-		r.drain("after a " + what + " for each pod")
-	}
-}
-
-func (r *run) askAll(what string, c sandbox.Command, until answer[sandbox.State, sandbox.Event]) {
-	for _, s := range sortedKeys(r.daemon.sandboxes) {
+// live has the kubelet run a pod of each kind, now that nothing fails: it must get ready,
+// and its container must run.
+func (r *run) live() {
+	for i, w := range workloads {
 		if r.failed() {
 			return
 		}
+		s := id.Sandbox(r.newID("live"))
+		run := sandbox.Run{ID: s, Name: sandbox.Name{Name: w.name, UID: w.uid, Attempt: 100}, HostNetwork: w.hostNetwork, SharedPID: w.sharedPID, At: r.wall()}
+		r.happen(move{kind: "call", of: "RunPodSandbox " + string(s), do: func() { r.doRun(run, true) }})
+		r.succeeds(string(s), "RunPodSandbox")
+		c := id.Container(r.newID("live"))
+		create := container.Create{ID: c, Sandbox: s, Name: container.Name{Name: "main", Attempt: uint32(i)}, StopSignal: "SIGTERM", At: r.wall()}
+		r.happen(move{kind: "call", of: "CreateContainer " + string(c), do: func() { r.doCreate(create, true) }})
+		r.succeeds(string(c), "CreateContainer")
+		r.happen(r.askContainer("StartContainer", c, container.Start{At: r.wall()}, container.StartAnswer))
+		r.succeeds(string(c), "StartContainer")
+	}
+}
+
+// succeeds waits for the answer to a call, which must not be an error.
+func (r *run) succeeds(of, what string) {
+	r.drain("after a " + what)
+	if err, answered := r.results[of]; !r.failed() && (!answered || err != nil) {
+		r.violation("%s %s: %v (answered %t), although nothing fails", what, of, err, answered)
+	}
+	delete(r.results, of)
+}
+
+// endPods has the kubelet ask for the end of every pod.
+func (r *run) endPods() {
+	r.askAll("StopPodSandbox", sandbox.Stop{}, sandbox.StopAnswer)
+	r.askAll("RemovePodSandbox", sandbox.Remove{}, sandbox.RemoveAnswer)
+}
+
+func (r *run) askAll(what string, c sandbox.Command, until entity.Answer[sandbox.State, sandbox.Event]) {
+	for _, s := range sortedKeys(r.view.Sandboxes) {
+		if r.failed() {
+			return
+		}
+		if sandbox.NameFree(r.view.Sandboxes[s].State) || r.concerned(s) {
+			continue
+		}
 		name := fmt.Sprintf("%s %s", what, s)
-		end := move{name, func() {
-			r.daemon.sandboxes[s].ask(c, until, func(err error) {
-				if err != nil {
-					r.world.violation("%s: %v, although nothing fails", name, err)
-				}
-			})
-		}}
-		for !r.happen(end) {
-			r.note("the kubelet asks again")
-		}
+		r.happen(move{kind: "call", of: name, do: func() {
+			ask(r, name, until, func(from node.Caller[sandbox.State, sandbox.Event]) { r.daemon.core.Sandbox(s, c, from) },
+				func(_ sandbox.State, err error) {
+					if err != nil {
+						r.violation("%s: %v, although nothing fails", name, err)
+					}
+				})
+		}})
 	}
+	r.drain("after a " + what + " for each pod")
 }
 
-// check tests what must hold whenever the daemon is up.
-func (r *run) check() {
-	names := map[sandbox.Name]bool{}
-	for _, s := range sortedKeys(r.daemon.sandboxes) {
-		state, p := r.daemon.sandboxes[s].state, r.world.pod(s)
-		r.remember(string(s), state.Phase == sandbox.Removed || state.Phase == sandbox.Failed)
-		if !sandbox.NameFree(state) {
-			if names[state.Name] {
-				r.world.violation("two sandboxes are called %s", state.Name.Name)
-			}
-			names[state.Name] = true
-		}
-		switch state.Phase {
-		case sandbox.Ready:
-			if !p.dirs || !p.namespaces || !state.HostNetwork && !p.address {
-				r.world.violation("%s is ready, and something is missing: %+v", s, *p)
-			}
-		case sandbox.Removed, sandbox.Failed:
-			if p.dirs || p.namespaces || p.holder != nil {
-				r.world.violation("%s is %s, and something is left: %+v", s, state.Phase, *p)
-			}
-		}
-		switch state.Phase {
-		case sandbox.Stopped, sandbox.Removing, sandbox.Removed, sandbox.Failed:
-			if r.world.lives(s) {
-				r.world.violation("%s is %s, and a process of it lives", s, state.Phase)
-			}
-		}
+// damageOne makes the stream of a pod or container unreadable for the next daemon.
+func (r *run) damageOne() {
+	var all []eventlog.Stream
+	for _, s := range sortedKeys(r.view.Sandboxes) {
+		all = append(all, eventlog.Stream("sandbox/"+s))
 	}
-	for _, c := range sortedKeys(r.daemon.containers) {
-		state, b := r.daemon.containers[c].state, r.world.box(c)
-		r.remember(string(c), state.Phase == container.Removed || state.Phase == container.Failed)
-		if b.started && (state.Phase == container.Unwinding || state.Phase == container.Failed) {
-			r.world.violation("the program of %s has run, and is said to be none: it is %s", c, state.Phase)
-		}
-		if known, ended := r.exits[c]; ended && state.Run.Exit != known {
-			r.world.violation("%s had ended with %+v, and now with %+v", c, known, state.Run.Exit)
-		}
-		if state.Run.ExitSeen || state.Phase == container.Exited {
-			r.exits[c] = state.Run.Exit
-		}
-		switch state.Phase {
-		case container.Running:
-			if !(b.init != nil && b.init.alive) && !r.reported(c) {
-				r.world.violation("%s runs, and its process is gone without a report", c)
-			}
-		case container.Removed, container.Failed:
-			if b.rootfs || b.init != nil {
-				r.world.violation("%s is %s, and something is left: %+v", c, state.Phase, *b)
-			}
-		}
+	for _, c := range sortedKeys(r.view.Containers) {
+		all = append(all, eventlog.Stream("container/"+c))
 	}
-}
-
-// remember finds pods and containers that were gone and are back.
-func (r *run) remember(name string, over bool) {
-	if r.over[name] && !over {
-		r.world.violation("%s was gone, and is back", name)
-	}
-	r.over[name] = over
-}
-
-// reported: the monitor's journal holds the exit of the container.
-func (r *run) reported(c any) bool {
-	for _, x := range r.world.journal {
-		if x.container == c {
-			return true
-		}
-	}
-	return false
-}
-
-// checkEnd tests that everything has ended and nothing is left.
-func (r *run) checkEnd() {
-	for _, s := range sortedKeys(r.daemon.sandboxes) {
-		if e := r.daemon.sandboxes[s]; !sandbox.Ended(e.state) {
-			r.world.violation("%s has not ended: it is %q", s, e.state.Phase)
-		}
-	}
-	for _, c := range sortedKeys(r.daemon.containers) {
-		if e := r.daemon.containers[c]; !container.Ended(e.state) {
-			r.world.violation("%s has not ended: it is %q", c, e.state.Phase)
-		}
-	}
-	for _, left := range r.world.left() {
-		r.world.violation("left on the node: %s", left)
+	if len(all) > 0 {
+		stream := pick(r, all)
+		r.log.damaged[stream] = true
+		r.note("--- %s is damaged", stream)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/id"
@@ -21,8 +22,13 @@ type world struct {
 	boxes  map[id.Container]*box
 	// journal holds the exits that the monitor saw and the daemon did not yet
 	// acknowledge, oldest first.
-	journal []exit
+	journal []*exit
+	// images are those in the store; pulled are the pulls that were carried out.
+	images  map[string]bool
+	pulled  map[id.Pull]bool
 	lastPID int
+	// spared reports whether a pod cannot be known whole, because of damage.
+	spared func(id.Sandbox) bool
 	// wrong is what should not have happened.
 	wrong []string
 }
@@ -56,13 +62,23 @@ type process struct {
 type exit struct {
 	container id.Container
 	sandbox   id.Sandbox
+	process   container.Process
 	code      int
+	// unknown is why nobody knows the code.
+	unknown string
+}
+
+func (p *process) identity() container.Process {
+	return container.Process{PID: p.pid, StartTime: uint64(p.pid)}
 }
 
 var errBroken = errors.New("the node is having a bad day")
 
 func newWorld(r *rand.Rand) *world {
-	return &world{rand: r, boot: 1, pods: map[id.Sandbox]*pod{}, boxes: map[id.Container]*box{}}
+	return &world{
+		rand: r, boot: 1, pods: map[id.Sandbox]*pod{}, boxes: map[id.Container]*box{},
+		images: map[string]bool{}, pulled: map[id.Pull]bool{},
+	}
 }
 
 func (w *world) violation(format string, args ...any) {
@@ -137,7 +153,6 @@ func (w *world) stopHolder(s id.Sandbox) error {
 }
 
 func (w *world) detach(s id.Sandbox) error {
-	w.pod(s).detachTried = true
 	return w.attempt(func() { w.pod(s).address = false })
 }
 
@@ -150,7 +165,7 @@ func (w *world) release(s id.Sandbox) error {
 		w.violation("%s released before its network was detached", s)
 	}
 	for c, b := range w.boxes {
-		if b.sandbox == s && (b.rootfs || b.init != nil) {
+		if b.sandbox == s && (b.rootfs || b.init != nil) && !w.spared(s) {
 			w.violation("%s released under container %s", s, c)
 		}
 	}
@@ -184,7 +199,7 @@ func (w *world) createRuntime(c id.Container, needsHolder bool) (container.Proce
 	if err != nil {
 		return container.Process{}, err
 	}
-	return container.Process{PID: b.init.pid, StartTime: uint64(b.init.pid)}, nil
+	return b.init.identity(), nil
 }
 
 func (w *world) startRuntime(c id.Container) error {
@@ -239,13 +254,39 @@ func (w *world) releaseRootfs(c id.Container) error {
 	return w.attempt(func() { w.box(c).rootfs = false })
 }
 
+// fetch pulls an image, which nothing repeats.
+func (w *world) fetch(ref string, p id.Pull) error {
+	if w.pulled[p] {
+		w.violation("%s was pulled twice", p)
+	}
+	w.pulled[p] = true
+	return w.attempt(func() { w.images[ref] = true })
+}
+
 // What happens by itself.
+
+func (w *world) acknowledge(x *exit) {
+	w.journal = slices.DeleteFunc(w.journal, func(other *exit) bool { return other == x })
+}
+
+// monitorDies takes its memory away while no daemon is there: processes that end before
+// the next monitor finds them end unseen.
+func (w *world) monitorDies(ends func() bool) {
+	for _, c := range sortedKeys(w.boxes) {
+		p := w.boxes[c].init
+		if p == nil || !p.alive || !ends() {
+			continue
+		}
+		p.alive, p.code = false, -1
+		w.journal = append(w.journal, &exit{container: c, process: p.identity(), code: -1, unknown: "it ended while nobody watched"})
+	}
+}
 
 // endInit ends a container's init; the monitor sees it.
 func (w *world) endInit(c id.Container, code int) {
 	if p := w.box(c).init; p != nil && p.alive {
 		p.alive, p.code = false, code
-		w.journal = append(w.journal, exit{container: c, code: code})
+		w.journal = append(w.journal, &exit{container: c, process: p.identity(), code: code})
 	}
 }
 
@@ -256,7 +297,7 @@ func (w *world) killHolder(s id.Sandbox, code int) {
 		return
 	}
 	p.alive, p.code = false, code
-	w.journal = append(w.journal, exit{sandbox: s, code: code})
+	w.journal = append(w.journal, &exit{sandbox: s, code: code})
 	for _, c := range sortedKeys(w.boxes) {
 		if w.boxes[c].sandbox == s {
 			w.endInit(c, 137)
@@ -277,18 +318,18 @@ func (w *world) reboot() {
 	}
 }
 
-// left lists what is on the node.
-func (w *world) left() []string {
+// left lists what is on the node, but for some pods.
+func (w *world) left(but func(id.Sandbox) bool) []string {
 	var left []string
 	for _, s := range sortedKeys(w.pods) {
 		p := w.pods[s]
-		if p.dirs || p.namespaces || p.address || p.holder != nil {
+		if !but(s) && (p.dirs || p.namespaces || p.address || p.holder != nil) {
 			left = append(left, fmt.Sprintf("pod %s: directories %t, namespaces %t, address %t, holder %t",
 				s, p.dirs, p.namespaces, p.address, p.holder != nil))
 		}
 	}
 	for _, c := range sortedKeys(w.boxes) {
-		if b := w.boxes[c]; b.rootfs || b.init != nil {
+		if b := w.boxes[c]; !but(b.sandbox) && (b.rootfs || b.init != nil) {
 			left = append(left, fmt.Sprintf("container %s: root file system %t, runtime %t", c, b.rootfs, b.init != nil))
 		}
 	}
