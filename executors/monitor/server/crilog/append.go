@@ -27,14 +27,14 @@ func (s *Scratch) start(b *Batch, from int) {
 
 func (s *Scratch) begin(from int) { *s = Scratch{head: s.head, out: s.out[:0], from: from, to: from} }
 
-func (s *Scratch) add(r record) {
+func (s *Scratch) add(r *record) {
 	s.out = appendRecord(s.out, s.head, r)
 	s.content += int64(len(r.content))
 	s.to = r.to
 }
 
-// Append writes a batch. It returns what the batch's Rest keeps. It does not fail: what the disk
-// refuses is counted (Lost), since the container must not wait for the disk.
+// Append writes a batch. It returns what the batch's Rest keeps. It does not fail: what
+// the disk refuses is counted (Lost), since the container must not wait for the disk.
 func (f *File) Append(s *Scratch, b *Batch) (rest []byte) {
 	return f.appendFrom(s, b, 0)
 }
@@ -42,16 +42,13 @@ func (f *File) Append(s *Scratch, b *Batch) (rest []byte) {
 // appendFrom writes a batch's records from a place on.
 func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte) {
 	s.start(b, place)
-	for {
-		r, ok := b.next(place)
-		if !ok {
-			break
-		}
-		place = r.to
-		f.put(s, b, r)
+	r := record{to: place}
+	for b.next(&r) {
+		f.put(s, b, &r)
 	}
-	if r, ok := b.last(place); ok {
-		f.put(s, b, r)
+	place = r.to
+	if b.last(place, &r) {
+		f.put(s, b, &r)
 		s.last = true
 	}
 	f.flush(s, b)
@@ -62,7 +59,7 @@ func (f *File) appendFrom(s *Scratch, b *Batch, place int) (rest []byte) {
 }
 
 // put makes room for a record and adds it.
-func (f *File) put(s *Scratch, b *Batch, r record) {
+func (f *File) put(s *Scratch, b *Batch, r *record) {
 	size := maxHead + len(r.content)
 	if len(s.out)+size > cap(s.out) {
 		f.flush(s, b)

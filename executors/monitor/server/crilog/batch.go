@@ -47,15 +47,22 @@ type Ledger interface {
 	Written()
 }
 
-// next returns the record that begins at a place, if one is complete: see cut.
-func (b *Batch) next(place int) (r record, ok bool) {
-	content, size, full, ok := cut(b.Data[place:])
-	return record{content: content, full: full, to: place + size}, ok
+// next makes r the record that follows it, if that is complete: see cut.
+func (b *Batch) next(r *record) bool {
+	content, size, full, ok := cut(b.Data[r.to:])
+	if ok {
+		r.content, r.full = content, full
+		r.to += size
+	}
+	return ok
 }
 
-// last returns the record that Rest asks for, if any, after the others, which end at a
+// last makes r the record that Rest asks for, if any, after the others, which end at a
 // place.
-func (b *Batch) last(place int) (r record, ok bool) {
-	r = record{content: b.Data[place:], to: len(b.Data)}
-	return r, b.Rest == Part && len(r.content) > 0
+func (b *Batch) last(place int, r *record) bool {
+	if b.Rest != Part || place == len(b.Data) {
+		return false
+	}
+	*r = record{content: b.Data[place:], to: len(b.Data)}
+	return true
 }

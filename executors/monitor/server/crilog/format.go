@@ -65,7 +65,7 @@ type record struct {
 	to int
 }
 
-func appendRecord(dst []byte, h head, r record) []byte {
+func appendRecord(dst []byte, h head, r *record) []byte {
 	dst = append(dst, h...)
 	if r.full {
 		dst = append(dst, "F "...)

@@ -66,17 +66,12 @@ func (f *File) Complete(s *Scratch, b *Batch, n Note) (ok bool, err error) {
 // repeat assembles a write's records again.
 func (f *File) repeat(s *Scratch, b *Batch, n Note) error {
 	s.start(b, n.From)
-	place := n.From
-	for place < n.To {
-		r, ok := b.next(place)
-		if !ok {
-			break
-		}
-		place = r.to
-		s.add(r)
+	r := record{to: n.From}
+	for r.to < n.To && b.next(&r) {
+		s.add(&r)
 	}
-	if r, ok := b.last(place); ok && n.Last {
-		s.add(r)
+	if n.Last && b.last(r.to, &r) {
+		s.add(&r)
 	}
 	if s.to != n.To || len(s.out) != n.Length {
 		return fmt.Errorf("log %s: the records of a write that was begun end at %d and have %d bytes, not %d and %d", f.path, s.to, len(s.out), n.To, n.Length)
