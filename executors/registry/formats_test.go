@@ -143,6 +143,8 @@ func (s partialStore) BeginPull(context.Context) (func(error), error) { return f
 
 func (s partialStore) Removals() uint64 { return 0 }
 
+func (s partialStore) RemovedSince(uint64) bool { return false }
+
 func TestPartialPull(t *testing.T) {
 	server := images.Registry(t)
 	big, changed := incompressible(3<<20), incompressible(10<<10)

@@ -131,7 +131,7 @@ type copied struct {
 func (j *job) copyUndisturbed(ctx context.Context, t transfer) (copied, error) {
 	before := j.p.options.Store.Removals()
 	first, err := j.copy(ctx, t)
-	if err == nil || ctx.Err() != nil || kindOf(err) != nil || j.p.options.Store.Removals() == before {
+	if err == nil || ctx.Err() != nil || kindOf(err) != nil || !j.p.options.Store.RemovedSince(before) {
 		return first, err
 	}
 	j.p.log.Debug("a pull is retried, as images were removed meanwhile", "image", t.name.String(), "error", j.fail(ctx, err))

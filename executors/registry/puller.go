@@ -24,9 +24,11 @@ type Store interface {
 	ImageIDAt(ctx context.Context, ref imagetypes.ImageReference) (string, error)
 	// BeginPull is called before each pull or load, and end after it, with its failure.
 	BeginPull(ctx context.Context) (end func(failed error), err error)
-	// Removals counts the removals of images. A pull that fails while the count changes may
-	// have lost layers to one, and is retried.
+	// Removals returns how many removals of images have ended.
 	Removals() uint64
+	// RemovedSince reports whether any image was being removed since Removals returned ended.
+	// A pull that fails meanwhile may have lost layers to it, and is retried.
+	RemovedSince(ended uint64) bool
 }
 
 // Puller pulls, inspects and loads images. Its methods may be called concurrently.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/distribution/reference"
@@ -25,7 +24,7 @@ type Images struct {
 	usage       *Usage
 
 	pulls    gate
-	removals atomic.Uint64
+	removals removals
 }
 
 // maxNames bounds the tags, and the digests, listed for one image.

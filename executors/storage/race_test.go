@@ -113,7 +113,7 @@ func (r *race) fetch(ctx context.Context, i int, as string) error {
 	for {
 		removals := r.s.Images.Removals()
 		_, err := tryPull(ctx, r.s, registriesOf(r.server), r.refs[i], r.refs[i]+"-"+as)
-		if err != nil && r.s.Images.Removals() != removals {
+		if err != nil && r.s.Images.RemovedSince(removals) {
 			r.disturbed.Add(1)
 			continue
 		}

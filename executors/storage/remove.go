@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/distribution/reference"
 	library "go.podman.io/storage"
@@ -58,14 +59,20 @@ func namesMeant(names []string, meant reference.Named) []string {
 	})
 }
 
-// Removals counts the starts and the ends of removals of images by this process. A pull
-// that fails while the count changes may have lost layers to a removal, and should be
-// retried. (A removal cannot wait for pulls, which take as long as a registry likes.)
-func (m *Images) Removals() uint64 { return m.removals.Load() }
+// removals counts the removals of images by this process.
+type removals struct{ begun, ended atomic.Uint64 }
+
+// Removals returns how many removals of images have ended. (A removal cannot wait for
+// pulls, which take as long as a registry likes.)
+func (m *Images) Removals() uint64 { return m.removals.ended.Load() }
+
+// RemovedSince reports whether any image was being removed since Removals returned ended.
+// A pull that fails meanwhile may have lost layers to a removal, and should be retried.
+func (m *Images) RemovedSince(ended uint64) bool { return m.removals.begun.Load() > ended }
 
 func (m *Images) delete(id string) error {
-	m.removals.Add(1)
-	defer m.removals.Add(1)
+	m.removals.begun.Add(1)
+	defer m.removals.ended.Add(1)
 	err := m.freeing(func() error {
 		_, err := m.lib.DeleteImage(id, true)
 		return err

@@ -111,3 +111,35 @@ func layerDirs(t *testing.T, s *Store) []string {
 	}
 	return ids
 }
+
+// TestRemovedSince: a pull that fails while a removal is under way was disturbed by it,
+// whether that began before the pull or ends after its failure.
+func TestRemovedSince(t *testing.T) {
+	m := &Images{}
+	during := func(steps ...func()) bool {
+		before := m.Removals()
+		for _, step := range steps {
+			step()
+		}
+		return m.RemovedSince(before)
+	}
+	begin, end := func() { m.removals.begun.Add(1) }, func() { m.removals.ended.Add(1) }
+	if during() {
+		t.Error("disturbed by nothing")
+	}
+	if !during(begin) {
+		t.Error("not disturbed by a removal that began")
+	}
+	if !during() {
+		t.Error("not disturbed by a removal that goes on throughout")
+	}
+	if !during(end) {
+		t.Error("not disturbed by a removal that ended")
+	}
+	if during() {
+		t.Error("disturbed by a removal that was over")
+	}
+	if !during(begin, end) {
+		t.Error("not disturbed by a whole removal")
+	}
+}
