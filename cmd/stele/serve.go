@@ -102,7 +102,8 @@ func serve(ctx context.Context, c config.Config) error {
 		return err
 	}
 	defer n.closeActors()
-	if err := n.boot(ctx); err != nil {
+	boot, err := n.boot(ctx)
+	if err != nil {
 		return err
 	}
 	metrics, err := daemon.ListenMetrics(c.Metrics.Listen)
@@ -111,7 +112,7 @@ func serve(ctx context.Context, c config.Config) error {
 	}
 	background := daemon.NewBackground(logger)
 	defer background.End()
-	n.follow(background, reports)
+	n.follow(background, reports, boot)
 	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls), Logger: logger}
 	background.Go("metrics", scraped.Serve)
 
@@ -157,17 +158,17 @@ func (p *parts) makeActors() (err error) {
 }
 
 // boot starts the actors from their past.
-func (p *parts) boot(ctx context.Context) error {
+func (p *parts) boot(ctx context.Context) (*daemon.Boot, error) {
 	bootID, err := daemon.BootID()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	boot := daemon.Boot{
+	boot := &daemon.Boot{
 		Actors: p.actors, Views: p.feed.Live, Monitor: p.drivers.Monitor, Executor: p.executor, Network: p.drivers.Network,
 		Start:  host.StartDaemon{BootID: bootID, Version: version, PID: os.Getpid(), At: time.Now().UTC()},
 		Logger: p.logger,
 	}
-	return boot.Run(ctx)
+	return boot, boot.Run(ctx)
 }
 
 // closeActors is for an end before the daemon serves: effects under way must not use
@@ -179,7 +180,8 @@ func (p *parts) closeActors() {
 }
 
 // follow starts the background tasks.
-func (p *parts) follow(background *daemon.Background, reports *daemon.Reports) {
+func (p *parts) follow(background *daemon.Background, reports *daemon.Reports, boot *daemon.Boot) {
+	background.Go("lost processes", boot.FollowLost)
 	exits := daemon.Exits{Monitor: p.drivers.Monitor, Actors: p.actors, Logger: p.logger}
 	background.Go("exits", exits.Follow)
 	background.Go("losses of output", exits.FollowLosses)

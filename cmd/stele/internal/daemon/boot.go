@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 
 // gcWithin bounds CNI's garbage collection at the start; plugins may hang.
 const gcWithin = 30 * time.Second
+
+// lostRetry is the pause before a lost process is killed again.
+const lostRetry = 5 * time.Second
 
 // lostReason explains an unknown exit code.
 const lostReason = "the daemon and the monitor were both gone"
@@ -31,6 +35,9 @@ type Boot struct {
 	// Start is the record of this daemon's start, with the kernel's boot id.
 	Start  host.StartDaemon
 	Logger *slog.Logger
+
+	// lost processes were not ended yet. They belong to Run, and then to FollowLost.
+	lost []lost
 }
 
 // Run boots, before any call is served.
@@ -75,28 +82,49 @@ func (b *Boot) watched(ctx context.Context) (map[string]bool, error) {
 
 // endLost kills containers and holders that should run but that the monitor does not
 // watch, and records their exits. Both processes died: the output went nowhere and
-// nobody would see the exit. Two instances of one container would be worse.
+// nobody would see the exit. Two instances of one container would be worse, so that an
+// exit is recorded only after the kill; FollowLost repeats kills that failed.
 func (b *Boot) endLost(ctx context.Context, past entity.Past, watched map[string]bool) {
 	for c, at := range past.Containers {
 		if container.Alive(at.State) && !watched[string(c)] {
-			b.end(ctx, string(c), b.Executor.KillContainer(ctx, at.State))
+			b.lost = append(b.lost, lost{string(c), func(ctx context.Context) error { return b.Executor.KillContainer(ctx, at.State) }})
 		}
 	}
 	for s, at := range past.Sandboxes {
 		holder := at.State.Holder
 		if holder.PID != 0 && !holder.Exited && !holder.Stopped && !watched[string(s)] {
-			b.end(ctx, string(s), b.Executor.KillHolder(ctx, at.State))
+			b.lost = append(b.lost, lost{string(s), func(ctx context.Context) error { return b.Executor.KillHolder(ctx, at.State) }})
 		}
 	}
+	b.lost = slices.DeleteFunc(b.lost, func(l lost) bool { return b.end(ctx, l) })
 }
 
-func (b *Boot) end(ctx context.Context, name string, killed error) {
-	b.Logger.Warn("lost process killed", "id", name)
-	if killed != nil {
-		b.Logger.Error("lost process not killed", "id", name, "error", killed)
+// lost is a process that nobody watches.
+type lost struct {
+	// name is the id of its container or sandbox.
+	name string
+	kill func(context.Context) error
+}
+
+// end returns false if the kill failed or its result was not recorded.
+func (b *Boot) end(ctx context.Context, l lost) bool {
+	if err := l.kill(ctx); err != nil {
+		b.Logger.Error("lost process not killed", "id", l.name, "error", err)
+		return false
 	}
-	if err := b.Actors.Exited(ctx, name, container.Process{}, container.Unknown(lostReason, time.Now().UTC())); err != nil {
-		b.Logger.Error("exit not recorded", "id", name, "error", err)
+	b.Logger.Warn("lost process killed", "id", l.name)
+	if err := b.Actors.Exited(ctx, l.name, container.Process{}, container.Unknown(lostReason, time.Now().UTC())); err != nil {
+		b.Logger.Error("exit not recorded", "id", l.name, "error", err)
+		return false
+	}
+	return true
+}
+
+// FollowLost ends, after Run, what Run could not end, and returns when all of it has
+// ended or ctx is done.
+func (b *Boot) FollowLost(ctx context.Context) {
+	for len(b.lost) > 0 && pause(ctx, lostRetry) {
+		b.lost = slices.DeleteFunc(b.lost, func(l lost) bool { return b.end(ctx, l) })
 	}
 }
 

@@ -3,6 +3,8 @@ package daemon
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
@@ -52,6 +54,36 @@ func TestBootEndsWhatIsLost(t *testing.T) {
 	}
 	asked.expect(t, "list", networksKept, "boot before"+booted, quarantined,
 		"kill container alive", "exited alive"+unknownExit, "kill holder of pod", "exited pod"+unknownExit)
+}
+
+// An exit is recorded only after the kill, however long that takes: until then a second
+// instance must not be started.
+func TestLostProcessIsKilledBeforeItsExitIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, asked, do, watch := booting("before")
+		watch.list = []string{"pod"}
+		do.kill = errors.New("the runtime is gone")
+		b.Actors.(*actors).exited = func(try int) error {
+			if try == 1 {
+				return errors.New("the log is full")
+			}
+			return nil
+		}
+		if err := b.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		background := NewBackground(quiet)
+		background.Go("lost", b.FollowLost)
+		time.Sleep(lostRetry + time.Second)
+		synctest.Wait()
+		const kill = "kill container alive"
+		asked.expect(t, "list", networksKept, "boot before"+booted, quarantined, kill, kill)
+		do.setKill(nil)
+		time.Sleep(time.Hour)
+		background.End()
+		exited := "exited alive" + unknownExit
+		asked.expect(t, "list", networksKept, "boot before"+booted, quarantined, kill, kill, kill, exited, kill, exited)
+	})
 }
 
 // The monitor's are left alone.

@@ -144,7 +144,16 @@ type doer struct {
 
 func (d *doer) KillContainer(_ context.Context, s container.State) error {
 	d.add("kill container %s", s.ID)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.kill
+}
+
+// setKill changes the answer while others ask.
+func (d *doer) setKill(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kill = err
 }
 
 func (d *doer) KillHolder(_ context.Context, s sandbox.State) error {
