@@ -62,8 +62,8 @@ func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRe
 // RemoveImage removes an image, or one of its names. It succeeds if the image is gone.
 func (s *Service) RemoveImage(ctx context.Context, req *runtimeapi.RemoveImageRequest) (*runtimeapi.RemoveImageResponse, error) {
 	ref := req.GetImage().GetImage()
-	if ref == "" {
-		return nil, invalid("image.image", "is empty")
+	if err := checkRef(ref); err != nil {
+		return nil, err
 	}
 	if _, err := s.Actors.Image(ctx, ref, image.Remove{Ref: ref}, image.RemoveAnswer); unlessGone(err) != nil {
 		return nil, err

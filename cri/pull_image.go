@@ -7,15 +7,28 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/redact"
 )
+
+// checkRef refuses what must not become an event: nothing, and a reference with a
+// password or a token in it.
+func checkRef(ref string) error {
+	switch {
+	case ref == "":
+		return invalid("image.image", "is empty")
+	case redact.Text(ref) != ref:
+		return invalid("image.image", "%q has a user or a query, which no image's name has", redact.Text(ref))
+	}
+	return nil
+}
 
 // PullImage pulls an image and returns its id. Calls with the same reference, namespace
 // and credentials share a pull. The pull continues after its caller leaves: a kubelet
 // that timed out finds the image next time.
 func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest) (*runtimeapi.PullImageResponse, error) {
 	ref := req.GetImage().GetImage()
-	if ref == "" {
-		return nil, invalid("image.image", "is empty")
+	if err := checkRef(ref); err != nil {
+		return nil, err
 	}
 	var pod []byte
 	if req.GetSandboxConfig() != nil {

@@ -393,6 +393,15 @@ func TestPullImage(t *testing.T) {
 	d := newDesk(t, nil)
 	_, err := d.PullImage(t.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{}})
 	refused(t, err, fault.Invalid, "image.image")
+	// What is in a reference is in the log for good.
+	secret := &runtimeapi.ImageSpec{Image: "https://me:hunter2@lab.test/web:1?token=hunter2"}
+	_, err = d.PullImage(t.Context(), &runtimeapi.PullImageRequest{Image: secret})
+	refused(t, err, fault.Invalid, "image.image: \"https://[redacted]@lab.test/web:1?[redacted]\"")
+	_, err = d.RemoveImage(t.Context(), &runtimeapi.RemoveImageRequest{Image: secret})
+	refused(t, err, fault.Invalid, "image.image: \"https://[redacted]@lab.test/web:1?[redacted]\"")
+	if d.actors.last() != nil {
+		t.Errorf("asked for %+v", d.actors.last())
+	}
 	answer, err := d.PullImage(t.Context(), &runtimeapi.PullImageRequest{
 		Image: &runtimeapi.ImageSpec{Image: "web:1"}, Auth: &runtimeapi.AuthConfig{Username: "me", Password: "secret"}, SandboxConfig: podConfig(nil),
 	})
