@@ -78,6 +78,6 @@ func TestParentDoesNotWait(t *testing.T) {
 		t.Errorf("the exit is %+v", e)
 	}
 	if !ended(p.PID) || gone(p.PID) {
-		t.Error("somebody has waited for it")
+		t.Error("it was reaped")
 	}
 }

@@ -19,7 +19,7 @@ import (
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
-// release lets the scripts go on that wait for the file /go.
+// release releases the scripts that wait for the file /go.
 func (n *node) release() {
 	n.t.Helper()
 	if err := os.WriteFile(filepath.Join(n.rootfs, "go"), nil, 0o644); err != nil {

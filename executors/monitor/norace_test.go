@@ -2,5 +2,5 @@
 
 package monitor_test
 
-// raceDetector says that the tests, and so the monitor, look for races.
+// raceDetector: the tests, and so the monitor, look for races.
 const raceDetector = false

@@ -28,7 +28,7 @@ func (o *output) told(gone chan error) error {
 	case why := <-gone:
 		return why
 	case <-time.After(10 * time.Second):
-		o.t.Fatal("the end was not told")
+		o.t.Fatal("the end was not reported")
 		return nil
 	}
 }
@@ -59,7 +59,7 @@ func TestClientThatHangsUp(t *testing.T) {
 	// Nothing is written: the hang-up alone must be noticed.
 	unix.Close(read)
 	if why := o.told(gone); !errors.Is(why, unix.EPIPE) {
-		t.Errorf("it was told %v", why)
+		t.Errorf("its end is %v", why)
 	}
 	o.say("line\n")
 	o.eventually("stdout F line\n")
@@ -83,7 +83,7 @@ func TestClientThatIsLate(t *testing.T) {
 		t.Errorf("%d bytes of %d arrived", len(got), want.Len())
 	}
 	if why := o.told(gone); why != nil {
-		t.Errorf("it was told %v", why)
+		t.Errorf("its end is %v", why)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestManyClientsThatAreLate(t *testing.T) {
 		if errors.Is(why, ErrSlow) {
 			dropped++
 		} else if why != nil || got != size {
-			t.Errorf("client %d got %d bytes of %d and was told %v", i, got, size, why)
+			t.Errorf("client %d got %d bytes of %d and its end is %v", i, got, size, why)
 		}
 	}
 	if dropped == 0 || dropped > many/2 {
@@ -157,7 +157,7 @@ func TestClientThatIsTooLate(t *testing.T) {
 		}
 	}
 	if why := o.told(gone); !errors.Is(why, ErrSlow) {
-		t.Errorf("it was told %v", why)
+		t.Errorf("its end is %v", why)
 	}
 	remove()
 	remove()
@@ -168,7 +168,7 @@ func TestClientThatIsTooLate(t *testing.T) {
 	unix.Close(o.write)
 	select {
 	case why := <-quickGone:
-		t.Errorf("a client that was removed was told %v", why)
+		t.Errorf("Gone was called for a removed client: %v", why)
 	default:
 	}
 }

@@ -373,11 +373,11 @@ type fate struct {
 	deaths []int
 	// torn, from 0 to 1, is how much of a write then happened.
 	torn float64
-	// moved says that the log is then renamed.
+	// moved: the log is then renamed.
 	moved bool
 	// max is the maximal size of a log.
 	max int64
-	// terminal says that the container has one.
+	// terminal: the container has one.
 	terminal bool
 }
 

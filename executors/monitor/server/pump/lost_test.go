@@ -34,7 +34,7 @@ func TestLosses(t *testing.T) {
 				}
 				told = l.bytes
 			case <-time.After(10 * time.Second):
-				t.Fatalf("%d bytes were told, want %d", told, want)
+				t.Fatalf("%d lost bytes were reported, want %d", told, want)
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func TestLosses(t *testing.T) {
 	next(4 + 100*8000 + 4)
 	select {
 	case l := <-losses:
-		t.Errorf("it was told again: %+v", l)
+		t.Errorf("it was reported again: %+v", l)
 	default:
 	}
 }

@@ -75,7 +75,7 @@ func TestTerminal(t *testing.T) {
 	slave.Close()
 	o.drained()
 	if why := o.told(gone); why != nil {
-		t.Errorf("the client was told %v", why)
+		t.Errorf("the end of the client is %v", why)
 	}
 	o.eventually("stdout F one\nstdout F two\nstdout P the la\nstdout P st\n")
 }
@@ -119,7 +119,7 @@ func TestTerminalOfOthers(t *testing.T) {
 	say(t, slave, "two\n")
 	slave.Close()
 	if why := o.told(gone); why != nil {
-		t.Errorf("the client was told %v", why)
+		t.Errorf("the end of the client is %v", why)
 	}
 	o.eventually("stdout F one\nstdout F two\n")
 }
