@@ -18,7 +18,7 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-// unsound panics in whatever it is asked, until it is mended.
+// unsound panics in every call, until it is mended.
 type unsound struct {
 	runtimeapi.UnimplementedRuntimeServiceServer
 	mended bool
@@ -38,8 +38,8 @@ func (u *unsound) GetContainerEvents(*runtimeapi.GetEventsRequest, grpc.ServerSt
 	return fault.New(fault.NotFound, "follow", "", "no events")
 }
 
-// A panic in any RPC, unary or stream, is that call's error, logged with its stack; the
-// server and the connection go on.
+// A panic in any RPC, unary or stream, fails that call and is logged with its stack; the
+// server and the connection continue.
 func TestPanicCostsOneCall(t *testing.T) {
 	var log strings.Builder
 	guard := Guard{Logger: slog.New(slog.NewTextHandler(&log, nil))}

@@ -7,8 +7,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// An artifact is an image without a configuration; it may have no tag, either. All else
-// that the kubelet's collection of garbage goes by is told of it.
+// An artifact is an image without a configuration, and may have no tag. It has everything
+// else that the kubelet's image collection needs.
 func TestArtifactAmongImages(t *testing.T) {
 	d := newDesk(t, nil)
 	artifact := Image{ID: "cafe", Digests: []string{"lab.test/model@sha256:cafe"}, Size: 12, Pinned: true}

@@ -16,7 +16,7 @@ import (
 
 // Actors delivers commands to the machines. Every method returns once the answer is
 // durable and visible in the projections; errors are *fault.Fault or the context's. A
-// command continues when its caller goes away.
+// command continues after its caller leaves.
 type Actors interface {
 	RunSandbox(context.Context, sandbox.Run) (sandbox.State, error)
 	CreateContainer(context.Context, container.Create) (container.State, error)

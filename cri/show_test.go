@@ -16,8 +16,8 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
-// street is a desk with sandboxes and containers in every phase; each is called
-// after its phase.
+// street is a desk with sandboxes and containers in every phase, each named after its
+// phase.
 func street(t *testing.T) *desk {
 	failure := *fault.New(fault.Internal, "do", "it", "no")
 	exit := func(e container.Exit) container.Event {
@@ -193,7 +193,7 @@ func TestListPodSandbox(t *testing.T) {
 		{"no filter", nil, "ready removing stopped stopping"},
 		{"empty filter", &runtimeapi.PodSandboxFilter{}, "ready removing stopped stopping"},
 		{"id", &runtimeapi.PodSandboxFilter{Id: "ready"}, "ready"},
-		{"beginning of ids", &runtimeapi.PodSandboxFilter{Id: "stop"}, "stopped stopping"},
+		{"prefix of ids", &runtimeapi.PodSandboxFilter{Id: "stop"}, "stopped stopping"},
 		{"unknown id", &runtimeapi.PodSandboxFilter{Id: "x"}, ""},
 		{"state", &runtimeapi.PodSandboxFilter{State: notReady}, "removing stopped stopping"},
 		{"labels", &runtimeapi.PodSandboxFilter{LabelSelector: map[string]string{"app": "web", "tier": "front"}}, "ready removing stopped stopping"},
@@ -222,9 +222,9 @@ func TestListContainers(t *testing.T) {
 		want   string
 	}{
 		{"no filter", nil, all},
-		{"beginning of an id", &runtimeapi.ContainerFilter{Id: "exited-w"}, "exited-well"},
+		{"prefix of an id", &runtimeapi.ContainerFilter{Id: "exited-w"}, "exited-well"},
 		{"sandbox", &runtimeapi.ContainerFilter{PodSandboxId: "stopped"}, "starting"},
-		{"beginning of a sandbox", &runtimeapi.ContainerFilter{PodSandboxId: "stop"}, "starting"},
+		{"prefix of a sandbox", &runtimeapi.ContainerFilter{PodSandboxId: "stop"}, "starting"},
 		{"state", &runtimeapi.ContainerFilter{State: exited, Id: "re"}, "removing-dead"},
 		{"label", &runtimeapi.ContainerFilter{LabelSelector: map[string]string{"name": "running"}}, "running"},
 		{"all parts", &runtimeapi.ContainerFilter{PodSandboxId: "stopped", State: exited}, ""},
@@ -240,8 +240,8 @@ func TestListContainers(t *testing.T) {
 	}
 }
 
-// Ids may be cut short as long as they are unique, and a whole id is never
-// ambiguous. What is not shown is not in the way.
+// Ids may be abbreviated as long as they are unique. A whole id is never ambiguous, and
+// what is not shown does not count.
 func TestTruncatedIDs(t *testing.T) {
 	d := newDesk(t, func(d *desk) {
 		for _, name := range []string{"ab", "abc", "abd", "x1"} {
@@ -353,8 +353,8 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// The kubelet takes the first status of a container's name for the attempt that counts.
-// A timestamp would have it ask for no other source.
+// The kubelet takes the first status of a name for the current attempt. A timestamp would
+// make it treat the statuses as events.
 func TestContainersOfSandboxNewestFirst(t *testing.T) {
 	d := newDesk(t, func(d *desk) {
 		d.sandboxEvents("pod", ready("pod", podConfig(nil))...)
@@ -396,7 +396,7 @@ func TestSemanticVersion(t *testing.T) {
 	}
 }
 
-// Scripts read info.pid and info.runtimeSpec, in the verbose status of every runtime.
+// Scripts read info.pid and info.runtimeSpec in verbose statuses, whatever the runtime.
 func TestInfoForScripts(t *testing.T) {
 	d := street(t)
 	d.specs["running"] = `{"ociVersion":"1.2.0","process":{"env":["TOKEN=secret"]}}`
@@ -432,7 +432,7 @@ func TestInfoForScripts(t *testing.T) {
 }
 
 // The kubelet refuses pods with a strict policy for supplementary groups unless the
-// runtime says that it knows it, and whom containers run as.
+// runtime reports the feature and the users of containers.
 func TestContainerUser(t *testing.T) {
 	d := street(t)
 	status, err := d.Status(t.Context(), &runtimeapi.StatusRequest{})

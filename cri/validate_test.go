@@ -149,7 +149,7 @@ func TestCreateContainer(t *testing.T) {
 	}
 }
 
-// The kubelet hands the image_ref on as imageID, where name@digest is expected.
+// The kubelet reports the image_ref as imageID, where name@digest is expected.
 func TestImageRef(t *testing.T) {
 	d := newDesk(t, func(d *desk) { d.sandboxEvents("pod", ready("pod", podConfig(nil))...) })
 	both := []string{"lab.test/other@sha256:aa", "lab.test/web@sha256:bb"}
@@ -176,7 +176,7 @@ func TestImageRef(t *testing.T) {
 		if s := containerStatus(x); s.GetImageRef() != c.ref || s.GetImageId() != first.Image || s.GetImage().GetImage() != c.shown {
 			t.Errorf("%+v: ref %s, id %s, image %s", c, s.GetImageRef(), s.GetImageId(), s.GetImage().GetImage())
 		}
-		// A request that comes again is the same, also when the image has another name by then.
+		// A repeated request is the same, even if the image has other names by then.
 		d.Images = images{{ID: "sha256:1", Tags: []string{"lab.test/web:1"}}, {ID: "sha256:2", Tags: []string{"localhost/built:1"}}}
 		if _, err := d.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: "pod", Config: config}); err != nil {
 			t.Fatal(err)
@@ -188,7 +188,7 @@ func TestImageRef(t *testing.T) {
 	}
 }
 
-// The status names a mounted image by its id: the kubelet's image collection goes by it.
+// The status names a mounted image by its id, which the kubelet's image collection needs.
 func TestMountedImageIsNamedByID(t *testing.T) {
 	d := newDesk(t, func(d *desk) { d.sandboxEvents("pod", ready("pod", podConfig(nil))...) })
 	mount := func(image string) *runtimeapi.Mount {
@@ -252,7 +252,7 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// What is gone is stopped and removed; every other call says that it is not there.
+// Stop and Remove of what is gone succeed; every other call is NotFound.
 func TestGone(t *testing.T) {
 	d := newDesk(t, func(d *desk) {
 		d.sandboxEvents("pod", ready("pod", podConfig(nil))...)
@@ -282,7 +282,7 @@ func TestGone(t *testing.T) {
 			}
 		}
 	}
-	check("never heard of", calls("nobody", "nobody"), "", fault.NotFound)
+	check("unknown", calls("nobody", "nobody"), "", fault.NotFound)
 	check("no name", calls("", ""), fault.Invalid, fault.Invalid)
 	d.actors.err = fault.New(fault.NotFound, "", "", "gone meanwhile")
 	check("gone meanwhile", calls("pod", "web"), "", fault.NotFound)
@@ -347,7 +347,7 @@ func TestExecSync(t *testing.T) {
 	}
 }
 
-// A caller that goes away takes its stop back; one that has its answer does not.
+// A caller that leaves withdraws its stop; one that has its answer does not.
 func TestStopWithdrawn(t *testing.T) {
 	d := newDesk(t, func(d *desk) {
 		d.sandboxEvents("pod", ready("pod", podConfig(nil))...)
@@ -378,7 +378,7 @@ func TestStopWithdrawn(t *testing.T) {
 		return ctx.Err()
 	}
 	if err := stop(ctx, 30); !errors.Is(err, context.Canceled) {
-		t.Errorf("the caller that went away got %v", err)
+		t.Errorf("the caller that left got %v", err)
 	}
 	d.actors.mu.Lock()
 	defer d.actors.mu.Unlock()
@@ -393,7 +393,7 @@ func TestPullImage(t *testing.T) {
 	d := newDesk(t, nil)
 	_, err := d.PullImage(t.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{}})
 	refused(t, err, fault.Invalid, "image.image")
-	// What is in a reference is in the log for good.
+	// A reference stays in the log for ever.
 	secret := &runtimeapi.ImageSpec{Image: "https://me:hunter2@lab.test/web:1?token=hunter2"}
 	_, err = d.PullImage(t.Context(), &runtimeapi.PullImageRequest{Image: secret})
 	refused(t, err, fault.Invalid, "image.image: \"https://[redacted]@lab.test/web:1?[redacted]\"")

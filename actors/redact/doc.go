@@ -1,6 +1,6 @@
-// Package redact takes secrets out of what is shown: in errors, logs, statuses and the
-// tools' output. It is the one place that knows where they hide: in addresses (text.go),
-// in what a registry sends back (text.go), and in the CRI's configurations (state.go).
+// Package redact removes secrets from errors, logs, statuses and the tools' output. It is
+// the only place that knows where they are: in addresses and in what a registry echoes
+// (text.go), and in the CRI's configurations and OCI specs (state.go).
 //
-// It must not know who shows what to whom, and keeps nothing. Read text.go first.
+// It must not know who shows what, and keeps no state. Read text.go first.
 package redact

@@ -9,11 +9,11 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// configurations are the names of the fields, at any depth, that hold one of the CRI's.
+// configurations are the fields, at any depth, that hold a configuration of the CRI.
 var configurations = []string{"Config", "SandboxConfig"}
 
-// State returns a machine's state as JSON, without the CRI's configurations: users put
-// secrets into environments and annotations.
+// State returns a machine's state as JSON without the CRI's configurations, which can hold
+// secrets in environments and annotations.
 func State(state any) ([]byte, error) {
 	whole, err := json.Marshal(state)
 	if err != nil {
@@ -45,7 +45,7 @@ func strip(value any) {
 	}
 }
 
-// Environment takes the values of environment variables out of a configuration.
+// Environment removes the values of environment variables from a configuration.
 func Environment(config *runtimeapi.ContainerConfig) {
 	for _, variable := range config.GetEnvs() {
 		variable.Value = nil

@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// Mark stands for what was taken out.
+// Mark replaces what was removed.
 const Mark = "[redacted]"
 
-// hiddenAddress stands for an address that cannot be taken apart.
+// hiddenAddress replaces an address that cannot be parsed.
 const hiddenAddress = "[redacted address]"
 
 var address = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+`)
 
-// Text takes user, password, query and fragment out of every address in a text.
-// Registries send clients to places that are open to whoever knows the query.
+// Text removes user, password, query and fragment from every address in a text.
+// Registries redirect clients to addresses whose query grants access.
 func Text(text string) string {
 	if !strings.Contains(text, "://") {
 		return text
@@ -46,11 +46,11 @@ func withoutSecrets(address string) string {
 	return scheme + "://" + user + authority + place
 }
 
-// Secrets are known ones, which others may send back.
+// Secrets are known secrets, which a registry may echo.
 type Secrets struct{ replacer *strings.Replacer }
 
-// Known returns the secrets in all the spellings in which they can get into an error's
-// text. Empty ones are passed over.
+// Known returns secrets in all spellings that can occur in an error's text. Empty ones
+// are ignored.
 func Known(secrets ...string) Secrets {
 	var spellings []string
 	for _, secret := range secrets {
@@ -68,7 +68,7 @@ func Known(secrets ...string) Secrets {
 	return Secrets{strings.NewReplacer(pairs...)}
 }
 
-// Text is as the function Text, and takes the known secrets out as well.
+// Text is the function Text, and also removes the known secrets.
 func (s Secrets) Text(text string) string {
 	if s.replacer != nil {
 		text = s.replacer.Replace(text)
@@ -76,7 +76,7 @@ func (s Secrets) Text(text string) string {
 	return Text(text)
 }
 
-// Attr is for slog.HandlerOptions.ReplaceAttr: no address in a log has a secret.
+// Attr is for slog.HandlerOptions.ReplaceAttr: it applies Text to all that is logged.
 func Attr(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {
 	case slog.KindString:

@@ -152,7 +152,7 @@ func (d *desk) inspect(name string) (streams []string, err error) {
 	return streams, err
 }
 
-// What a name means: prefixes of ids, and names of pods. Nothing is listed twice.
+// A name is an id prefix or a pod's name. Nothing is listed twice.
 func TestInspect(t *testing.T) {
 	d := newDesk(t)
 	d.live("aa1", "shop", "aa3", "b1")
@@ -226,7 +226,7 @@ func TestInspectRemembered(t *testing.T) {
 	}
 }
 
-// A call that is given up does not read the log to its end.
+// A canceled call does not read the whole log.
 func TestInspectGivenUp(t *testing.T) {
 	d := newDesk(t)
 	d.ended("e1", "past", "f1")
@@ -292,7 +292,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// The caller of a load may leave; the load goes on.
+// A load continues after its caller leaves.
 func TestLoadImage(t *testing.T) {
 	d := newDesk(t)
 	for source, want := range map[string]string{

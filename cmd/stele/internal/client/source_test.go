@@ -17,8 +17,8 @@ import (
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
-// daemon answers with three records, the second of which is damaged, and then follows
-// until the caller leaves, or fails.
+// daemon sends two records and a damage between them; then it follows until the caller
+// leaves, or fails.
 type daemon struct {
 	adminv1.UnimplementedAdminServiceServer
 	asked chan *adminv1.EventsRequest

@@ -128,7 +128,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Each key has a value that is refused, and is named.
+// Every key has an unusable value, which is refused with the key's name.
 func TestEveryKeyIsChecked(t *testing.T) {
 	var keys []string
 	var walk func(prefix string, of reflect.Type)
@@ -171,7 +171,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// A flag counts before the file, and the file before the default.
+// Flags override the file, and the file overrides the defaults.
 func TestPrecedence(t *testing.T) {
 	b := newBench(t)
 	c, err := b.load(`
@@ -202,7 +202,7 @@ path = "DIR/crun"
 	}
 }
 
-// An operator may put links on the way to every directory: they are resolved once.
+// Links on the way to a directory are the operator's: they are resolved once.
 func TestLinksAreResolved(t *testing.T) {
 	b := newBench(t)
 	for _, link := range [][2]string{{"disk", "link"}, {"nowhere", "dangling"}, {"loop", "loop"}} {
@@ -249,7 +249,7 @@ big_files_temporary_dir = "DIR/link/tmp"
 	}
 }
 
-// Whoever repairs a configuration sees everything that is wrong with it.
+// All problems of a configuration are reported at once.
 func TestAllProblemsAtOnce(t *testing.T) {
 	b := newBench(t)
 	_, err := b.load("listen = ''\nlog_level = ''\n[runtime]\nmax_log_size = -1\n[metrics]\nlisten = 'x'\n")
@@ -273,7 +273,7 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// Without a monitor beside the program or in PATH the key says where it was looked for.
+// Without a monitor the error says where it was looked for.
 func TestNoMonitor(t *testing.T) {
 	b := newBench(t)
 	if err := os.Remove(filepath.Join(b.dir, "stele-monitor")); err != nil {

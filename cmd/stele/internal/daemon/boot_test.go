@@ -46,7 +46,7 @@ const (
 	unknownExit  = ", pid 0: -1 the daemon and the monitor were both gone"
 )
 
-// What should run and what the monitor does not know is killed, and its end recorded.
+// What should run but is not watched is killed, and its exit recorded.
 func TestBootEndsWhatIsLost(t *testing.T) {
 	b, asked, _, _ := booting("before")
 	if err := b.Run(t.Context()); err != nil {
@@ -56,8 +56,8 @@ func TestBootEndsWhatIsLost(t *testing.T) {
 		"kill container alive", "exited alive"+unknownExit, "kill holder of pod", "exited pod"+unknownExit)
 }
 
-// An exit is recorded only after the kill, however long that takes: until then a second
-// instance must not be started.
+// An exit is recorded only after the kill: it allows the kubelet to start another
+// instance.
 func TestLostProcessIsKilledBeforeItsExitIsRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, asked, do, watch := booting("before")
@@ -86,7 +86,7 @@ func TestLostProcessIsKilledBeforeItsExitIsRecorded(t *testing.T) {
 	})
 }
 
-// The monitor's are left alone.
+// What the monitor watches is left alone.
 func TestBootLeavesWhatIsWatched(t *testing.T) {
 	b, asked, _, watch := booting("before")
 	watch.list = []string{"alive", "pod"}
@@ -96,8 +96,8 @@ func TestBootLeavesWhatIsWatched(t *testing.T) {
 	asked.expect(t, "list", networksKept, "boot before"+booted, quarantined)
 }
 
-// After a boot of the node nothing can be lost, and files may have come back. Those of a
-// container whose stream is damaged stay.
+// After a reboot no process can be lost, but files may have come back. Those of a
+// container with a damaged stream stay.
 func TestBootAfterReboot(t *testing.T) {
 	b, asked, _, _ := booting("now")
 	b.Views.(*views).damaged["container/broken"] = "broken"
@@ -108,7 +108,7 @@ func TestBootAfterReboot(t *testing.T) {
 	asked.expect(t, "list", "collect networks but [pod], bounded true", "collect containers: removed [stray]", "boot now"+booted, quarantined)
 }
 
-// A daemon that cannot ask the monitor must not take what it watches for lost.
+// Without an answer from the monitor nothing is taken for lost.
 func TestBootWithoutMonitor(t *testing.T) {
 	b, asked, _, watch := booting("before")
 	watch.err = errors.New("gone")
@@ -118,7 +118,7 @@ func TestBootWithoutMonitor(t *testing.T) {
 	asked.expect(t, "list")
 }
 
-// Pods that can start are worth more than what could not be collected or recorded.
+// Garbage that cannot be collected, or a report that is not recorded, ends no boot.
 func TestBootGoesOn(t *testing.T) {
 	b, asked, do, _ := booting("now")
 	do.gc, do.collect = errors.New("no plugin"), errors.New("no disk")

@@ -24,7 +24,7 @@ import (
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// trace is what the fakes were asked, in order.
+// trace is the fakes' calls, in order.
 type trace struct {
 	mu    sync.Mutex
 	lines []string
@@ -205,8 +205,7 @@ func (v *views) Containers() (all []*projections.Container) {
 	return all
 }
 
-// ends fails the test if a channel is not closed, or has no value, in a time that no
-// sound run needs.
+// ends waits for a channel's value or end, and fails the test if it hangs.
 func ends[T any](t *testing.T, what string, done <-chan T) (value T) {
 	t.Helper()
 	select {

@@ -19,8 +19,7 @@ func exit(seq uint64, name string, code int) monitor.Exit {
 	return monitor.Exit{Seq: seq, ContainerID: name, Process: monitor.Process{PID: int(seq)}, Code: code}
 }
 
-// following runs a task in a bubble until everything waits for longer than any pause,
-// and then ends it.
+// following runs a task for a minute of a bubble's time, and then ends it.
 func following(t *testing.T, task func(context.Context), check func()) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -33,7 +32,7 @@ func following(t *testing.T, task func(context.Context), check func()) {
 	})
 }
 
-// Exits are recorded in order, and acknowledged when they are recorded.
+// Exits are recorded in order, and acknowledged after that.
 func TestExits(t *testing.T) {
 	asked := &trace{}
 	x := Exits{Monitor: &watcher{trace: asked, exits: []monitor.Exit{exit(1, "a", 0), exit(2, "b", 3)}, ack: errors.New("gone")}, Actors: &actors{trace: asked}, Logger: quiet}
@@ -42,7 +41,7 @@ func TestExits(t *testing.T) {
 	})
 }
 
-// An exit waits for the log; one behind it waits, too.
+// While the log is unavailable, exits wait in order.
 func TestExitWaitsForTheLog(t *testing.T) {
 	asked := &trace{}
 	x := Exits{
@@ -64,7 +63,7 @@ func TestExitWaitsForTheLog(t *testing.T) {
 	})
 }
 
-// A stream that fails of itself does not hold up the others for ever.
+// A broken stream does not block the others for ever.
 func TestExitOfBrokenStream(t *testing.T) {
 	asked := &trace{}
 	x := Exits{
@@ -86,7 +85,7 @@ func TestExitOfBrokenStream(t *testing.T) {
 	})
 }
 
-// An exit that was not recorded when the daemon ends is not acknowledged.
+// An unrecorded exit is not acknowledged when the daemon ends.
 func TestUnrecordedExitStays(t *testing.T) {
 	asked := &trace{}
 	x := Exits{
@@ -130,8 +129,8 @@ func TestReports(t *testing.T) {
 	})
 }
 
-// The network is checked every five seconds, and at once after a new configuration. A
-// check that hangs is cut.
+// The network is checked periodically, and at once after a new configuration. A check
+// that hangs is canceled.
 func TestNetworkHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHealth()
@@ -186,8 +185,8 @@ func TestMonitorHealth(t *testing.T) {
 	}
 }
 
-// A task that panics is logged and runs again; one that returns does not; the others
-// go on.
+// A task that panics is logged and restarted, one that returns is not; the others
+// continue.
 func TestPanicCostsOneRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -212,7 +211,7 @@ func TestPanicCostsOneRun(t *testing.T) {
 	})
 }
 
-// A task that panics at every run does not hold up the end.
+// A task that always panics does not block the end.
 func TestEndWithPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBackground(quiet)

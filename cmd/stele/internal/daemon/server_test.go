@@ -124,8 +124,8 @@ func (o *office) drain(t *testing.T, patience context.Context) <-chan struct{} {
 	return drained
 }
 
-// A stream that would never end, ends at once; a call under way has its answer. However
-// patient the end is, it does not wait for the stream.
+// A stream that never ends is canceled at once, whatever the patience; a call under way
+// gets its answer.
 func TestDrainWaitsForCallsAndNotForStreams(t *testing.T) {
 	o := newOffice(t)
 	events, version := o.call(t, o.events), o.call(t, o.version)
@@ -135,7 +135,7 @@ func TestDrainWaitsForCallsAndNotForStreams(t *testing.T) {
 	}
 	select {
 	case <-drained:
-		t.Error("a call is under way, and nobody waits for it")
+		t.Error("a call is under way, but Drain has returned")
 	case err := <-version:
 		t.Errorf("a call ended early: %v", err)
 	default:
@@ -153,8 +153,8 @@ func TestDrainWaitsForCallsAndNotForStreams(t *testing.T) {
 	}
 }
 
-// When patience is over, calls are broken off, also one that does not look at its
-// context: its handler is waited for apart.
+// After patience, all calls fail. The handler of one that ignores its context is awaited
+// separately.
 func TestDrainIsBounded(t *testing.T) {
 	o := newOffice(t)
 	status, version := o.call(t, o.status), o.call(t, o.version)
@@ -176,8 +176,8 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 }
 
-// The end comes in order: calls, record, actors. A handler that waits for an actor
-// ends with the actors.
+// The order is calls, record, actors. A handler that waits for an actor ends with the
+// actors.
 func TestEnding(t *testing.T) {
 	for _, failed := range []error{nil, errors.New("the log is full")} {
 		o := newOffice(t)
@@ -202,7 +202,7 @@ func TestEnding(t *testing.T) {
 	}
 }
 
-// A socket that fails ends the daemon, with the reason.
+// A failed socket ends the daemon, with the reason.
 func TestSocketFails(t *testing.T) {
 	o := newOffice(t)
 	o.listener.Close()

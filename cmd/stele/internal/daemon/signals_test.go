@@ -20,7 +20,7 @@ func (l lines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A signal that ends a process by default does not end the daemon; it is logged.
+// Signals that end a process by default do not end the daemon; they are logged.
 func TestSignalsAreLogged(t *testing.T) {
 	s := CatchSignals()
 	defer s.Stop()
@@ -40,8 +40,8 @@ func TestSignalsAreLogged(t *testing.T) {
 	}
 }
 
-// A daemon whose log nobody reads any more goes on. In a child: the test has no second
-// standard error.
+// A daemon continues after its log's reader ended. In a child process, which has a
+// standard error of its own.
 func TestBrokenLog(t *testing.T) {
 	if os.Getenv("BROKEN_LOG") != "" {
 		defer CatchSignals().Stop()

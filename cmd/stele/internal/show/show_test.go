@@ -120,7 +120,7 @@ func TestEvents(t *testing.T) {
 			}
 			return nil
 		})
-		// Values of the environment are base64 in JSON; other passwords are in none.
+		// Values of the environment are in base64; no other password is shown.
 		content, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
 		if err != nil {
 			t.Fatal(err)
@@ -200,7 +200,7 @@ func TestImageTables(t *testing.T) {
 	})
 }
 
-// A reader that is gone is an error, and no more is written.
+// A broken pipe is an error.
 func TestBrokenPipe(t *testing.T) {
 	_, to := io.Pipe()
 	to.Close()
