@@ -72,12 +72,11 @@ func (c *Core[S, C, E, F]) appended(m Appended) {
 	}
 	if m.Err == nil {
 		c.panics = 0
-		moved := c.moved()
 		c.evolve(w, m.Records)
 		c.append.work = nil
 		c.wait(w)
 		c.finished(w)
-		c.held(w, moved)
+		c.held(w)
 		c.next()
 		return
 	}
@@ -95,7 +94,7 @@ func (c *Core[S, C, E, F]) notAppended(w *work[S, C, E], err error) {
 	c.append.work = nil
 	switch {
 	case errors.Is(err, eventlog.ErrClosed):
-		c.refuse(w, c.unavailable(err))
+		c.refuse(w, unavailable(c.stream, err))
 	case errors.Is(err, eventlog.ErrUnavailable):
 		c.refusedByLog(w, err)
 	case errors.Is(err, eventlog.ErrWrongVersion):
@@ -122,13 +121,13 @@ func (c *Core[S, C, E, F]) evolve(w *work[S, C, E], records []eventlog.Record) {
 func (c *Core[S, C, E, F]) take(now Step[S, E]) {
 	c.at = now.At
 	c.announceFree()
-	c.answerWaiters(now.Event)
+	c.waiters.tell(now.At, now.Event)
 }
 
 // refusedByLog keeps an outcome until the log takes it, and what was accepted, for others
 // have gone on since. It turns other callers away, who can ask again.
 func (c *Core[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
-	refused := c.unavailable(err)
+	refused := unavailable(c.stream, err)
 	if w.ask != nil && !w.ahead {
 		c.announceFree()
 		c.refuse(w, refused)
@@ -174,13 +173,10 @@ func (c *Core[S, C, E, F]) settle(there bool) {
 	c.finished(w)
 }
 
-// moved counts answers and effects of this step: what goes on after an append.
-func (c *Core[S, C, E, F]) moved() int { return len(c.out.Answers) + len(c.out.Issue) }
-
-// held counts how long something waited for an append: what went on with it, or else
-// what arrived meanwhile. A caller that went on ahead did not wait.
-func (c *Core[S, C, E, F]) held(w *work[S, C, E], before int) {
-	moved := c.moved() - before
+// held counts how long something waited for an append: the answers and effects of this
+// step, or else what arrived meanwhile. A caller that went on ahead did not wait.
+func (c *Core[S, C, E, F]) held(w *work[S, C, E]) {
+	moved := len(c.waiters.answers) + len(c.effects.issue)
 	if w.ahead && w.ask.Until == nil && w.ask.Reply != nil {
 		moved--
 	}
@@ -192,6 +188,6 @@ func (c *Core[S, C, E, F]) held(w *work[S, C, E], before int) {
 	}
 }
 
-func (c *Core[S, C, E, F]) unavailable(err error) error {
-	return fault.New(fault.Unavailable, "append to the event log", string(c.stream), "%v", err)
+func unavailable(stream eventlog.Stream, err error) error {
+	return fault.New(fault.Unavailable, "append to the event log", string(stream), "%v", err)
 }

@@ -46,7 +46,7 @@ type Core[S, C, E any, F Effect[C]] struct {
 	// first counts the commands that must be part of the state before anything is issued.
 	first   int
 	append  appending[S, C, E]
-	effects effects
+	effects effects[C, F]
 	waiters waiters[S, E]
 	// panics counts those in a row, without an append in between.
 	panics int
@@ -140,7 +140,7 @@ type Timer struct {
 // it replays the stream first. The commands in first are decided before anything is
 // issued that the state owes.
 func NewCore[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], stream eventlog.Stream, logger *slog.Logger, start *Restored[S], first ...C) *Core[S, C, E, F] {
-	c := &Core[S, C, E, F]{machine: m, stream: stream, logger: logger.With("stream", string(stream)), effects: newEffects()}
+	c := &Core[S, C, E, F]{machine: m, stream: stream, logger: logger.With("stream", string(stream)), effects: newEffects[C, F]()}
 	if start != nil {
 		c.at, c.ready = *start, true
 		// What has not begun was given its name a moment ago.
@@ -160,6 +160,10 @@ func (c *Core[S, C, E, F]) Step(now time.Time, message any) Ready[S, F] {
 		c.panicked(p, stack)
 	}
 	c.rest()
+	c.out.Answers, c.waiters.answers = c.waiters.answers, nil
+	c.out.Issue, c.effects.issue = c.effects.issue, nil
+	c.out.Arm, c.effects.arm = c.effects.arm, nil
+	c.out.Disarm, c.effects.disarm = c.effects.disarm, nil
 	return c.out
 }
 
@@ -217,7 +221,7 @@ func (c *Core[S, C, E, F]) enqueue(w *work[S, C, E]) {
 		c.refuse(w, c.broken)
 		return
 	case c.append.stalled != nil && w.ask != nil:
-		c.refuse(w, c.unavailable(c.append.stalled))
+		c.refuse(w, unavailable(c.stream, c.append.stalled))
 		return
 	}
 	c.queue = append(c.queue, w)

@@ -12,92 +12,100 @@ type effect struct{ key, resource string }
 func (e effect) is() bool { return e.key != "" }
 
 // effects is what a core knows of the effects under way, and of those that wait.
-type effects struct {
+type effects[C any, F Effect[C]] struct {
 	// running and busy hold the effects under way and their resources.
 	running, busy map[string]bool
 	// armed maps an effect that waits for its time to that time; due holds those whose
 	// time has passed, whatever the wall clock says since.
 	armed, due map[string]time.Time
+	// What this step calls for; see Ready.
+	issue  []F
+	arm    []Timer
+	disarm []string
 }
 
-func newEffects() effects {
-	return effects{
+func newEffects[C any, F Effect[C]]() effects[C, F] {
+	return effects[C, F]{
 		running: map[string]bool{}, busy: map[string]bool{},
 		armed: map[string]time.Time{}, due: map[string]time.Time{},
 	}
 }
 
-func (e *effects) none() bool { return len(e.running) == 0 }
+func (e *effects[C, F]) none() bool { return len(e.running) == 0 }
 
-func (e *effects) begin(x effect) {
-	e.running[x.key], e.busy[x.resource] = true, true
-	delete(e.due, x.key)
+// begin issues an effect.
+func (e *effects[C, F]) begin(f F) {
+	e.running[f.Key()], e.busy[f.Resource()] = true, true
+	delete(e.due, f.Key())
+	e.issue = append(e.issue, f)
 }
 
-func (e *effects) end(x effect) {
+// end makes room for the next effect on a resource.
+func (e *effects[C, F]) end(x effect) {
 	if x.is() {
 		delete(e.running, x.key)
 		delete(e.busy, x.resource)
 	}
 }
 
-func (e *effects) blocks(x effect) bool { return e.running[x.key] || e.busy[x.resource] }
+// blocked reports whether an effect or its resource is busy.
+func (e *effects[C, F]) blocked(f F) bool { return e.running[f.Key()] || e.busy[f.Resource()] }
 
 // fired notes that a timer's time has passed, unless it was set anew since.
-func (e *effects) fired(t Timer) {
+func (e *effects[C, F]) fired(t Timer) {
 	if at, armed := e.armed[t.Key]; armed && at.Equal(t.At) {
 		delete(e.armed, t.Key)
 		e.due[t.Key] = at
 	}
 }
 
-// dispatch issues the effects that are owed and not yet under way.
-func (c *Core[S, C, E, F]) dispatch() {
-	if !c.ready || c.broken != nil || c.ending || c.first > 0 {
-		return
-	}
-	owed := map[string]bool{}
-	for _, f := range c.machine.Owed(c.at.State) {
-		x := effect{f.Key(), f.Resource()}
-		owed[x.key] = true
-		if !c.effects.blocks(x) && !c.waits(x.key, f.NotBefore()) {
-			c.issue(f)
+// dispatch issues what is owed and not yet under way, or arms a timer for it.
+func (e *effects[C, F]) dispatch(owed []F, now time.Time) {
+	keys := map[string]bool{}
+	for _, f := range owed {
+		keys[f.Key()] = true
+		if !e.blocked(f) && !e.waits(f, now) {
+			e.begin(f)
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(c.effects.armed)) {
-		if !owed[key] {
-			c.disarm(key)
+	for _, key := range slices.Sorted(maps.Keys(e.armed)) {
+		if !keys[key] {
+			e.stop(key)
 		}
 	}
-	maps.DeleteFunc(c.effects.due, func(key string, _ time.Time) bool { return !owed[key] })
+	maps.DeleteFunc(e.due, func(key string, _ time.Time) bool { return !keys[key] })
 }
 
 // waits reports whether an effect has to wait for its time, and arms its timer. A timer
 // that has fired counts even if the clock was set back since.
-func (c *Core[S, C, E, F]) waits(key string, notBefore time.Time) bool {
-	wait := notBefore.Sub(c.now)
-	if due, fired := c.effects.due[key]; wait <= 0 || fired && due.Equal(notBefore) {
-		c.disarm(key)
+func (e *effects[C, F]) waits(f F, now time.Time) bool {
+	key, notBefore := f.Key(), f.NotBefore()
+	wait := notBefore.Sub(now)
+	if due, fired := e.due[key]; wait <= 0 || fired && due.Equal(notBefore) {
+		e.stop(key)
 		return false
 	}
-	if armed, is := c.effects.armed[key]; !is || !armed.Equal(notBefore) {
-		c.disarm(key)
-		c.effects.armed[key] = notBefore
-		c.out.Arm = append(c.out.Arm, Timer{key, notBefore, wait})
+	if armed, is := e.armed[key]; !is || !armed.Equal(notBefore) {
+		e.stop(key)
+		e.armed[key] = notBefore
+		e.arm = append(e.arm, Timer{key, notBefore, wait})
 	}
 	return true
 }
 
-func (c *Core[S, C, E, F]) disarm(key string) {
-	if _, armed := c.effects.armed[key]; armed {
-		delete(c.effects.armed, key)
-		c.out.Disarm = append(c.out.Disarm, key)
+// stop disarms a timer.
+func (e *effects[C, F]) stop(key string) {
+	if _, armed := e.armed[key]; armed {
+		delete(e.armed, key)
+		e.disarm = append(e.disarm, key)
 	}
 }
 
-func (c *Core[S, C, E, F]) issue(f F) {
-	c.effects.begin(effect{f.Key(), f.Resource()})
-	c.out.Issue = append(c.out.Issue, f)
+// dispatch issues the effects that are owed and not yet under way.
+func (c *Core[S, C, E, F]) dispatch() {
+	if c.ready && c.broken == nil && !c.ending && c.first == 0 {
+		c.effects.dispatch(c.machine.Owed(c.at.State), c.now)
+	}
 }
 
 // anticipate issues what the durable state has announced, and what will be owed once
@@ -111,8 +119,8 @@ func (c *Core[S, C, E, F]) anticipate(w *work[S, C, E]) {
 		next = c.machine.Evolve(next, e)
 	}
 	for _, f := range c.machine.Owed(next) {
-		if !c.effects.blocks(effect{f.Key(), f.Resource()}) && f.NotBefore().IsZero() && c.machine.Announced(c.at.State, f) {
-			c.issue(f)
+		if !c.effects.blocked(f) && f.NotBefore().IsZero() && c.machine.Announced(c.at.State, f) {
+			c.effects.begin(f)
 		}
 	}
 }

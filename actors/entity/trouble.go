@@ -31,7 +31,7 @@ func (c *Core[S, C, E, F]) panicked(p any, stack []byte) {
 		c.append.unsure, c.append.stalled = nil, nil
 	}
 	c.append.work = nil
-	c.refuseWaiters(err)
+	c.waiters.refuse(c.at, err)
 	if c.panics >= panicsMost {
 		c.quarantine(fmt.Errorf("%d panics in a row, the last one: %w", c.panics, err))
 		return
@@ -58,7 +58,7 @@ func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
 	switch {
 	case c.broken != nil:
 	case c.ending:
-		c.broken = c.unavailable(errors.New("the daemon is stopping"))
+		c.broken = unavailable(c.stream, errors.New("the daemon is stopping"))
 		c.refuseAll(c.broken)
 	case errors.Is(m.Err, eventlog.ErrUnavailable):
 		c.logger.Warn("replay is tried again", "error", m.Err)
@@ -71,8 +71,11 @@ func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
 		}
 		c.at, c.ready = m.At, true
 		c.settle(len(m.Missed) > 0)
-		c.announceFree()
 		c.begin()
+		// What has not begun keeps its name for the command that is about to begin it.
+		if c.at.Version > 0 || c.append.work == nil && len(c.queue) == 0 {
+			c.announceFree()
+		}
 	}
 }
 

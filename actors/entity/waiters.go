@@ -1,7 +1,11 @@
 package entity
 
 // waiters are the callers that wait for a state to come.
-type waiters[S, E any] struct{ all []*waiter[S, E] }
+type waiters[S, E any] struct {
+	all []*waiter[S, E]
+	// answers are those that this step gives.
+	answers []Given[S]
+}
 
 type waiter[S, E any] struct {
 	until Answer[S, E]
@@ -19,65 +23,69 @@ func (x *waiter[S, E]) left() bool {
 	}
 }
 
-// wait answers the caller, or makes it wait for its answer.
-func (c *Core[S, C, E, F]) wait(w *work[S, C, E]) {
-	if w.ask == nil || w.ask.Reply == nil {
-		return
-	}
-	if w.ask.Until == nil {
-		c.answer(w.ask.Reply, nil)
-		return
-	}
-	x := &waiter[S, E]{until: w.ask.Until, reply: w.ask.Reply, gone: w.ask.Gone}
-	c.waiters.all = append(c.waiters.all, x)
+// add answers a caller, or makes it wait for its answer.
+func (w *waiters[S, E]) add(x *waiter[S, E], at Restored[S]) {
+	w.all = append(w.all, x)
 	var none E
-	if c.answered(x, none) {
-		c.waiters.all = c.waiters.all[:len(c.waiters.all)-1]
+	if w.answered(x, at, none) {
+		w.all = w.all[:len(w.all)-1]
 	}
 }
 
-// answerWaiters answers those whom an event concerns. Those behind one whose answer
-// panics still wait; so does that one, until the panic is answered.
-func (c *Core[S, C, E, F]) answerWaiters(e E) {
-	all := c.waiters.all
+// tell answers those whom an event concerns. Those behind one whose answer panics still
+// wait; so does that one, until the panic is answered.
+func (w *waiters[S, E]) tell(at Restored[S], e E) {
+	all := w.all
 	var still []*waiter[S, E]
 	for i, x := range all {
-		c.waiters.all = append(still[:len(still):len(still)], all[i:]...)
-		if !c.answered(x, e) {
+		w.all = append(still[:len(still):len(still)], all[i:]...)
+		if !w.answered(x, at, e) {
 			still = append(still, x)
 		}
 	}
-	c.waiters.all = still
+	w.all = still
 }
 
 // answered reports whether the waiter needs to wait no longer.
-func (c *Core[S, C, E, F]) answered(x *waiter[S, E], e E) bool {
+func (w *waiters[S, E]) answered(x *waiter[S, E], at Restored[S], e E) bool {
 	if x.left() {
 		return true
 	}
-	done, err := x.until(c.at.State, e)
+	done, err := x.until(at.State, e)
 	if done {
-		c.answer(x.reply, err)
+		w.answer(x.reply, at, err)
 	}
 	return done
 }
 
-func (c *Core[S, C, E, F]) answer(to func(Reply[S]), err error) {
-	c.out.Answers = append(c.out.Answers, Given[S]{to, Reply[S]{State: c.at.State, Sequence: c.at.Sequence, Err: err}})
+func (w *waiters[S, E]) answer(to func(Reply[S]), at Restored[S], err error) {
+	w.answers = append(w.answers, Given[S]{to, Reply[S]{State: at.State, Sequence: at.Sequence, Err: err}})
+}
+
+// refuse ends everybody's wait.
+func (w *waiters[S, E]) refuse(at Restored[S], err error) {
+	for _, x := range w.all {
+		w.answer(x.reply, at, err)
+	}
+	w.all = nil
+}
+
+// wait answers the caller of a command, or makes it wait for its answer.
+func (c *Core[S, C, E, F]) wait(w *work[S, C, E]) {
+	switch {
+	case w.ask == nil || w.ask.Reply == nil:
+	case w.ask.Until == nil:
+		c.waiters.answer(w.ask.Reply, c.at, nil)
+	default:
+		c.waiters.add(&waiter[S, E]{until: w.ask.Until, reply: w.ask.Reply, gone: w.ask.Gone}, c.at)
+	}
 }
 
 // refuse answers a command that was not decided, or whose events were not appended.
 func (c *Core[S, C, E, F]) refuse(w *work[S, C, E], err error) {
 	if w.ask != nil && w.ask.Reply != nil {
-		c.answer(w.ask.Reply, err)
+		c.waiters.answer(w.ask.Reply, c.at, err)
 	}
-}
-
-func (c *Core[S, C, E, F]) refuseWaiters(err error) {
-	for _, x := range c.waiters.all {
-		c.answer(x.reply, err)
-	}
-	c.waiters.all = nil
 }
 
 func (c *Core[S, C, E, F]) refuseAll(err error) {
@@ -89,7 +97,7 @@ func (c *Core[S, C, E, F]) refuseAll(err error) {
 		c.refuse(w, err)
 	}
 	c.queue = nil
-	c.refuseWaiters(err)
+	c.waiters.refuse(c.at, err)
 }
 
 // announceFree tells the owner once that the name is free.

@@ -10,8 +10,18 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
+// checks find what should not be.
+type checks struct {
+	*run
+	// exits is how containers have ended, which must not be otherwise later.
+	exits map[id.Container]container.Exit
+	// over are the pods and containers that are gone, and must not come back before the
+	// node loses power.
+	over map[string]bool
+}
+
 // observe checks what a record claims, when it becomes durable.
-func (r *run) observe(record eventlog.Record, event any) {
+func (r *checks) observe(record eventlog.Record, event any) {
 	_, name, _ := strings.Cut(string(record.Stream), "/")
 	switch e := event.(type) {
 	case container.ContainerExited:
@@ -34,18 +44,18 @@ func (r *run) observe(record eventlog.Record, event any) {
 }
 
 // mayBeKilled reports whether somebody wants the container to end at once by now.
-func (r *run) mayBeKilled(c id.Container) bool {
+func (r *checks) mayBeKilled(c id.Container) bool {
 	s := r.view.Containers[c].State
 	pod, there := r.view.Sandboxes[s.Sandbox]
 	switch {
 	case !there, pod.State.Phase != sandbox.Ready, s.Phase != container.Running && s.Phase != container.Starting:
 		return true
 	}
-	return slices.ContainsFunc(r.stops[c], func(x *stopCall) bool { return !x.withdrawn })
+	return slices.ContainsFunc(r.kubelet.stops[c], func(x *stopCall) bool { return !x.withdrawn })
 }
 
 // check tests what must hold whenever the daemon is up.
-func (r *run) check() {
+func (r *checks) check() {
 	names := map[sandbox.Name]bool{}
 	boot := bootID(r.world.boot)
 	for s, at := range r.view.Sandboxes {
@@ -70,7 +80,7 @@ func (r *run) check() {
 	}
 }
 
-func (r *run) checkSandbox(s id.Sandbox, state sandbox.State) {
+func (r *checks) checkSandbox(s id.Sandbox, state sandbox.State) {
 	p := r.world.pod(s)
 	switch state.Phase {
 	case sandbox.Ready:
@@ -91,7 +101,7 @@ func (r *run) checkSandbox(s id.Sandbox, state sandbox.State) {
 }
 
 // checkExit finds an end that is told otherwise than before.
-func (r *run) checkExit(c id.Container, state container.State) {
+func (r *checks) checkExit(c id.Container, state container.State) {
 	if known, ended := r.exits[c]; ended && state.Run.Exit != known {
 		r.violation("%s had ended with %+v, and now with %+v", c, known, state.Run.Exit)
 	}
@@ -100,7 +110,7 @@ func (r *run) checkExit(c id.Container, state container.State) {
 	}
 }
 
-func (r *run) checkContainer(c id.Container, state container.State) {
+func (r *checks) checkContainer(c id.Container, state container.State) {
 	b := r.world.box(c)
 	if b.started && (state.Phase == container.Unwinding || state.Phase == container.Failed) {
 		r.violation("the program of %s has run, and is said to be none: it is %s", c, state.Phase)
@@ -118,7 +128,7 @@ func (r *run) checkContainer(c id.Container, state container.State) {
 }
 
 // remember finds pods and containers that were gone and are back.
-func (r *run) remember(name string, over bool) {
+func (r *checks) remember(name string, over bool) {
 	if r.over[name] && !over {
 		r.violation("%s was gone, and is back", name)
 	}
@@ -128,12 +138,12 @@ func (r *run) remember(name string, over bool) {
 }
 
 // reported: the monitor's journal holds the exit of the container.
-func (r *run) reported(c id.Container) bool {
+func (r *checks) reported(c id.Container) bool {
 	return slices.ContainsFunc(r.world.journal, func(x *exit) bool { return x.container == c })
 }
 
 // concerned reports whether a stream of the pod is damaged: then nothing is known of it.
-func (r *run) concerned(s id.Sandbox) bool {
+func (r *checks) concerned(s id.Sandbox) bool {
 	if r.log.damaged[eventlog.Stream("sandbox/"+s)] {
 		return true
 	}
@@ -147,7 +157,7 @@ func (r *run) concerned(s id.Sandbox) bool {
 
 // onlyDamagedWaits reports whether nothing is left to do but for pods with damage, which
 // is tried for ever.
-func (r *run) onlyDamagedWaits() bool {
+func (r *checks) onlyDamagedWaits() bool {
 	if len(r.log.damaged) == 0 {
 		return false
 	}
@@ -166,7 +176,7 @@ func (r *run) onlyDamagedWaits() bool {
 }
 
 // waiting are the callers that have no answer.
-func (r *run) waiting() []string {
+func (r *checks) waiting() []string {
 	var names []string
 	for x := range r.daemon.callers {
 		names = append(names, x.name)
@@ -176,7 +186,7 @@ func (r *run) waiting() []string {
 }
 
 // checkEnd tests that everything has ended and nothing is left.
-func (r *run) checkEnd() {
+func (r *checks) checkEnd() {
 	if r.failed() {
 		return
 	}

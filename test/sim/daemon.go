@@ -80,7 +80,7 @@ func (d *daemon) report(x *exit) {
 			return
 		}
 		delete(d.reporting, x)
-		if !d.run.repeats() {
+		if !d.run.faults.repeats() {
 			d.run.world.acknowledge(x)
 		}
 	})
@@ -98,19 +98,19 @@ func (x executor) try(stream string, f interface{ Key() string }, work func() er
 	key := f.Key() + " of " + stream
 	t := x.tries[key]
 	if t == nil || t.at != int(r.uptime) {
-		t = &tries{at: int(r.uptime), calls: r.calls}
+		t = &tries{at: int(r.uptime), calls: r.kubelet.calls}
 		x.tries[key] = t
 	}
-	if t.n++; t.n > 5+r.calls-t.calls {
+	if t.n++; t.n > 5+r.kubelet.calls-t.calls {
 		r.violation("%s is tried again and again without a pause", key)
 	}
 	if x.ctx.Err() != nil && r.rand.IntN(2) == 0 {
 		return x.ctx.Err()
 	}
-	if r.stuck(key) {
+	if r.faults.stuck(key) {
 		return errBroken
 	}
-	if r.trouble() && r.rand.IntN(300) == 0 {
+	if r.faults.trouble() && r.rand.IntN(300) == 0 {
 		panic("a driver has a bug")
 	}
 	err := work()
@@ -218,9 +218,9 @@ func (x executor) Image(_ context.Context, f image.Effect) image.Command {
 // unsteady makes the functions of a machine panic now and then.
 func unsteady[S, C, E any, F entity.Effect[C]](r *run, m *entity.Machine[S, C, E, F]) {
 	decide, evolve, owed := m.Decide, m.Evolve, m.Owed
-	m.Decide = func(s S, c C) ([]E, error) { r.mayPanic("decide"); return decide(s, c) }
-	m.Evolve = func(s S, e E) S { r.mayPanic("evolve"); return evolve(s, e) }
-	m.Owed = func(s S) []F { r.mayPanic("owed"); return owed(s) }
+	m.Decide = func(s S, c C) ([]E, error) { r.faults.mayPanic("decide"); return decide(s, c) }
+	m.Evolve = func(s S, e E) S { r.faults.mayPanic("evolve"); return evolve(s, e) }
+	m.Owed = func(s S) []F { r.faults.mayPanic("owed"); return owed(s) }
 }
 
 // outlives reports whether an effect goes on when the daemon is killed: the runtime runs

@@ -45,7 +45,16 @@ type stopCall struct {
 	withdrawn bool
 }
 
-func (r *run) newID(kind string) string {
+// kubelet asks for whatever it may ask for.
+type kubelet struct {
+	*run
+	lastID, calls int
+	// stops are the stops that were asked for, results the last answers.
+	stops   map[id.Container][]*stopCall
+	results map[string]error
+}
+
+func (r *kubelet) newID(kind string) string {
 	r.lastID++
 	return fmt.Sprintf("%s%d", kind, r.lastID)
 }
@@ -63,7 +72,7 @@ func prefer[T any](r *run, all []T, suits func(T) bool) T {
 
 // ask makes a call of the kubelet's: it is answered once, or its caller goes away.
 func ask[S, E any](r *run, name string, until entity.Answer[S, E], call func(node.Caller[S, E]), answered func(S, error)) *caller {
-	r.calls++
+	r.kubelet.calls++
 	d, x := r.daemon, &caller{name: name, gone: make(chan struct{})}
 	d.callers[x] = true
 	from := node.Caller[S, E]{Gone: x.gone, Reply: func(reply entity.Reply[S]) {
@@ -82,14 +91,14 @@ func ask[S, E any](r *run, name string, until entity.Answer[S, E], call func(nod
 		}
 	}}
 	if until != nil {
-		from.Until = func(s S, e E) (bool, error) { r.mayPanic("answer"); return until(s, e) }
+		from.Until = func(s S, e E) (bool, error) { r.faults.mayPanic("answer"); return until(s, e) }
 	}
 	call(from)
 	return x
 }
 
 // leave lets a caller go away.
-func (r *run) leave(x *caller) {
+func (r *kubelet) leave(x *caller) {
 	close(x.gone)
 	delete(r.daemon.callers, x)
 	if x.stop != nil {
@@ -98,20 +107,20 @@ func (r *run) leave(x *caller) {
 }
 
 // withdraw takes a stop back, as StopContainer does when its caller goes away.
-func (r *run) withdraw(s *stopCall) {
+func (r *kubelet) withdraw(s *stopCall) {
 	name := "withdraw " + s.request
-	ask(r, name, nil, func(from node.Caller[container.State, container.Event]) {
+	ask(r.run, name, nil, func(from node.Caller[container.State, container.Event]) {
 		r.daemon.core.Container(s.container, container.WithdrawStop{Request: s.request}, from)
 	}, func(_ container.State, err error) { s.withdrawn = err == nil })
 }
 
 // call draws what the kubelet, or a user of crictl, asks for next: mostly what
 // makes sense now, at times what doesn't.
-func (r *run) call() move {
+func (r *kubelet) call() move {
 	n := r.rand.IntN(46)
 	switch {
 	case len(r.view.Sandboxes) == 0 || n < 4:
-		return r.runPod(pick(r, workloads), uint32(r.rand.IntN(2)))
+		return r.runPod(pick(r.run, workloads), uint32(r.rand.IntN(2)))
 	case n < 5:
 		return r.askSandbox("StopPodSandbox", r.sandbox(sandbox.Ready), sandbox.Stop{}, sandbox.StopAnswer)
 	case n < 6:
@@ -132,35 +141,45 @@ func (r *run) call() move {
 	case n < 41:
 		return r.askContainer("ReopenContainerLog", r.container(container.Running), container.ReopenLog{}, container.ReopenAnswer)
 	case n < 44:
-		return r.pull(pick(r, images))
+		return r.pull(pick(r.run, images))
 	case n < 45:
-		return r.askImage("RemoveImage", pick(r, images), func(ref string) image.Command { return image.Remove{Ref: ref} }, image.RemoveAnswer)
+		return r.askImage("RemoveImage", pick(r.run, images), func(ref string) image.Command { return image.Remove{Ref: ref} }, image.RemoveAnswer)
 	default:
-		return r.askImage("load", pick(r, images), func(ref string) image.Command { return image.RequestLoad{Ref: ref, Load: id.Load(r.newID("l"))} }, nil)
+		return r.askImage("load", pick(r.run, images), func(ref string) image.Command { return image.RequestLoad{Ref: ref, Load: id.Load(r.newID("l"))} }, nil)
 	}
 }
 
-// someCaller draws one that waits.
-func (r *run) someCaller() *caller {
+// stopsSomething reports whether a caller waits for a container to stop.
+func (r *kubelet) stopsSomething() bool {
+	for x := range r.daemon.callers {
+		if x.stop != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// someCaller draws one that waits, most often for a container to stop.
+func (r *kubelet) someCaller() *caller {
 	all := make([]*caller, 0, len(r.daemon.callers))
 	for x := range r.daemon.callers {
 		all = append(all, x)
 	}
 	slices.SortFunc(all, func(a, b *caller) int { return strings.Compare(a.name, b.name) })
-	return pick(r, all)
+	return prefer(r.run, all, func(x *caller) bool { return x.stop != nil })
 }
 
 // sandbox picks one, most often one in the phase.
-func (r *run) sandbox(in sandbox.Phase) id.Sandbox {
-	return prefer(r, sortedKeys(r.view.Sandboxes), func(s id.Sandbox) bool { return r.view.Sandboxes[s].State.Phase == in })
+func (r *kubelet) sandbox(in sandbox.Phase) id.Sandbox {
+	return prefer(r.run, sortedKeys(r.view.Sandboxes), func(s id.Sandbox) bool { return r.view.Sandboxes[s].State.Phase == in })
 }
 
 // container picks one, most often one in the phase.
-func (r *run) container(in container.Phase) id.Container {
-	return prefer(r, sortedKeys(r.view.Containers), func(c id.Container) bool { return r.view.Containers[c].State.Phase == in })
+func (r *kubelet) container(in container.Phase) id.Container {
+	return prefer(r.run, sortedKeys(r.view.Containers), func(c id.Container) bool { return r.view.Containers[c].State.Phase == in })
 }
 
-func (r *run) runPod(w workload, attempt uint32) move {
+func (r *kubelet) runPod(w workload, attempt uint32) move {
 	c := sandbox.Run{
 		ID: id.Sandbox(r.newID("p")), Name: sandbox.Name{Name: w.name, UID: w.uid, Attempt: attempt}, ConfigDigest: w.name,
 		HostNetwork: w.hostNetwork, SharedPID: w.sharedPID, At: r.wall(),
@@ -173,11 +192,11 @@ func (r *run) runPod(w workload, attempt uint32) move {
 
 // doRun makes the call. If it fails and nobody has the name, it is asked for again as
 // soon as the kubelet learns that, and must not be refused for its name then.
-func (r *run) doRun(c sandbox.Run, again bool) {
+func (r *kubelet) doRun(c sandbox.Run, again bool) {
 	name := fmt.Sprintf("RunPodSandbox %s", c.ID)
 	asking := r.daemon.asking
 	asking[fmt.Sprint(c.Name)]++
-	ask(r, name, nil, func(from node.Caller[sandbox.State, sandbox.Event]) { r.daemon.core.RunSandbox(c, from) },
+	ask(r.run, name, nil, func(from node.Caller[sandbox.State, sandbox.Event]) { r.daemon.core.RunSandbox(c, from) },
 		func(_ sandbox.State, err error) {
 			asking[fmt.Sprint(c.Name)]--
 			r.results[string(c.ID)] = err
@@ -199,14 +218,14 @@ func taken(err error) bool {
 
 // free reports whether a call has failed in a way that leaves its name free. After a
 // panic, what it asked for may still come to be.
-func (r *run) free(err error) bool {
+func (r *kubelet) free(err error) bool {
 	return !r.settling && !taken(err) && !strings.Contains(err.Error(), "panic") && r.rand.IntN(2) == 0
 }
 
 // alone reports whether no other call for the name is under way.
-func (r *run) alone(name string) bool { return r.daemon.asking[name] == 0 }
+func (r *kubelet) alone(name string) bool { return r.daemon.asking[name] == 0 }
 
-func (r *run) sandboxHas(name sandbox.Name) bool {
+func (r *kubelet) sandboxHas(name sandbox.Name) bool {
 	for _, at := range r.view.Sandboxes {
 		if at.State.Name == name && !sandbox.NameFree(at.State) {
 			return true
@@ -215,7 +234,7 @@ func (r *run) sandboxHas(name sandbox.Name) bool {
 	return false
 }
 
-func (r *run) containerHas(s id.Sandbox, name container.Name) bool {
+func (r *kubelet) containerHas(s id.Sandbox, name container.Name) bool {
 	for _, at := range r.view.Containers {
 		if at.State.Sandbox == s && at.State.Name == name && !container.NameFree(at.State) {
 			return true
@@ -224,20 +243,20 @@ func (r *run) containerHas(s id.Sandbox, name container.Name) bool {
 	return false
 }
 
-func (r *run) create(s id.Sandbox) move {
+func (r *kubelet) create(s id.Sandbox) move {
 	c := container.Create{
-		ID: id.Container(r.newID("c")), Sandbox: s, Name: container.Name{Name: pick(r, []string{"main", "sidecar"})},
+		ID: id.Container(r.newID("c")), Sandbox: s, Name: container.Name{Name: pick(r.run, []string{"main", "sidecar"})},
 		ConfigDigest: "d", StopSignal: "SIGTERM", At: r.wall(),
 	}
 	return move{kind: "call", of: fmt.Sprintf("CreateContainer %s in %s as %s", c.Name.Name, s, c.ID), do: func() { r.doCreate(c, false) }}
 }
 
 // doCreate makes the call, as doRun does.
-func (r *run) doCreate(c container.Create, again bool) {
+func (r *kubelet) doCreate(c container.Create, again bool) {
 	name := fmt.Sprintf("CreateContainer %s", c.ID)
 	asking := r.daemon.asking
 	asking[fmt.Sprint(c.Sandbox, c.Name)]++
-	ask(r, name, nil, func(from node.Caller[container.State, container.Event]) { r.daemon.core.CreateContainer(c, from) },
+	ask(r.run, name, nil, func(from node.Caller[container.State, container.Event]) { r.daemon.core.CreateContainer(c, from) },
 		func(_ container.State, err error) {
 			asking[fmt.Sprint(c.Sandbox, c.Name)]--
 			r.results[string(c.ID)] = err
@@ -252,28 +271,28 @@ func (r *run) doCreate(c container.Create, again bool) {
 		})
 }
 
-func (r *run) askSandbox(what string, s id.Sandbox, c sandbox.Command, until entity.Answer[sandbox.State, sandbox.Event]) move {
+func (r *kubelet) askSandbox(what string, s id.Sandbox, c sandbox.Command, until entity.Answer[sandbox.State, sandbox.Event]) move {
 	name := fmt.Sprintf("%s %s", what, s)
 	return move{kind: "call", of: name, do: func() {
-		ask(r, name+" "+r.newID("#"), until, func(from node.Caller[sandbox.State, sandbox.Event]) { r.daemon.core.Sandbox(s, c, from) }, nil)
+		ask(r.run, name+" "+r.newID("#"), until, func(from node.Caller[sandbox.State, sandbox.Event]) { r.daemon.core.Sandbox(s, c, from) }, nil)
 	}}
 }
 
-func (r *run) askContainer(what string, c id.Container, command container.Command, until entity.Answer[container.State, container.Event]) move {
+func (r *kubelet) askContainer(what string, c id.Container, command container.Command, until entity.Answer[container.State, container.Event]) move {
 	name := fmt.Sprintf("%s %s", what, c)
 	return move{kind: "call", of: name, do: func() {
-		ask(r, name+" "+r.newID("#"), until, func(from node.Caller[container.State, container.Event]) { r.daemon.core.Container(c, command, from) },
+		ask(r.run, name+" "+r.newID("#"), until, func(from node.Caller[container.State, container.Event]) { r.daemon.core.Container(c, command, from) },
 			func(_ container.State, err error) { r.results[string(c)] = err })
 	}}
 }
 
-func (r *run) askImage(what, ref string, command func(string) image.Command, until entity.Answer[image.State, image.Event]) move {
+func (r *kubelet) askImage(what, ref string, command func(string) image.Command, until entity.Answer[image.State, image.Event]) move {
 	return move{kind: "call", of: what + " " + ref, do: func() {
-		ask(r, what+" "+ref+" "+r.newID("#"), until, func(from node.Caller[image.State, image.Event]) { r.daemon.core.Image(ref, command(ref), from) }, nil)
+		ask(r.run, what+" "+ref+" "+r.newID("#"), until, func(from node.Caller[image.State, image.Event]) { r.daemon.core.Image(ref, command(ref), from) }, nil)
 	}}
 }
 
-func (r *run) pull(ref string) move {
+func (r *kubelet) pull(ref string) move {
 	p := id.Pull(r.newID("i"))
 	return r.askImage("PullImage", ref, func(ref string) image.Command {
 		r.daemon.pulls[p] = true
@@ -281,26 +300,26 @@ func (r *run) pull(ref string) move {
 	}, image.PullAnswer(p))
 }
 
-func (r *run) stop(c id.Container) move {
-	grace := time.Duration(pick(r, []int{0, 5, 30})) * time.Second
+func (r *kubelet) stop(c id.Container) move {
+	grace := time.Duration(pick(r.run, []int{0, 5, 30})) * time.Second
 	s := &stopCall{container: c, request: r.newID("s")}
 	return move{kind: "call", of: fmt.Sprintf("StopContainer %s with %v of grace as %s", c, grace, s.request), do: func() {
 		s.deadline = r.wall().Add(grace)
 		r.stops[c] = append(r.stops[c], s)
 		command := container.Stop{Request: s.request, Grace: grace, At: r.wall()}
-		x := ask(r, "StopContainer "+s.request, container.StopAnswer, func(from node.Caller[container.State, container.Event]) {
+		x := ask(r.run, "StopContainer "+s.request, container.StopAnswer, func(from node.Caller[container.State, container.Event]) {
 			r.daemon.core.Container(c, command, from)
 		}, nil)
 		x.stop = s
 	}}
 }
 
-func (r *run) exec(c id.Container) move {
+func (r *kubelet) exec(c id.Container) move {
 	x := id.Exec(r.newID("x"))
 	name := fmt.Sprintf("ExecSync %s in %s", x, c)
 	return move{kind: "call", of: name, do: func() {
 		r.daemon.execs[x] = true
-		ask(r, name, container.ExecAnswer(x), func(from node.Caller[container.State, container.Event]) {
+		ask(r.run, name, container.ExecAnswer(x), func(from node.Caller[container.State, container.Event]) {
 			r.daemon.core.Container(c, container.RunExec{Exec: x, Command: []string{"true"}}, from)
 		}, nil)
 	}}

@@ -50,7 +50,7 @@ func (h *history) commit() {
 	p := h.pending[0]
 	h.pending = h.pending[1:]
 	chance := 1000
-	if h.run.trouble() {
+	if h.run.faults.trouble() {
 		chance = h.run.rand.IntN(1000)
 	}
 	switch {
@@ -88,7 +88,7 @@ func (h *history) ReadStream(ctx context.Context, s eventlog.Stream, from eventl
 	switch {
 	case h.damaged[s]:
 		err = &eventlog.DamageError{Stream: s, Version: 1, Problem: "the record's checksum does not fit"}
-	case h.run.trouble() && h.run.rand.IntN(20) == 0:
+	case h.run.faults.trouble() && h.run.rand.IntN(20) == 0:
 		err = eventlog.ErrUnavailable
 	default:
 		return h.Log.ReadStream(ctx, s, from)

@@ -47,29 +47,22 @@ type run struct {
 	log    *history
 	view   *view
 	daemon *daemon
+
+	kubelet *kubelet
+	faults  *faults
+	checks  *checks
 	// saved is the last snapshot of the whole node, savedAt how far it goes.
 	saved   []byte
 	savedAt eventlog.Sequence
 
 	// uptime is the node's clock that never jumps, skew how far the wall clock is from it.
 	uptime, skew time.Duration
-	// made counts the steps, calls those of the kubelet.
-	made, calls int
+	// made counts the steps.
+	made int
 	// settling: from now on all goes well.
 	settling bool
-	lastID   int
-	// stops are the stops that were asked for, results the last answers.
-	stops   map[id.Container][]*stopCall
-	results map[string]error
-	// sticky are the effects that fail until the trouble is over.
-	sticky map[string]bool
 	// orphans are effects that a killed daemon left behind, by stream.
 	orphans []*orphan
-	// exits is how containers have ended, which must not be otherwise later.
-	exits map[id.Container]container.Exit
-	// over are the pods and containers that are gone, and must not come back before the
-	// node loses power.
-	over map[string]bool
 	// quarantined: a stream is left alone by this daemon.
 	quarantined bool
 	notes       []string
@@ -95,14 +88,13 @@ func (m move) String() string {
 }
 
 func newRun(o options) *run {
-	r := &run{
-		options: o, rand: rand.New(rand.NewPCG(o.seed, 1)),
-		stops: map[id.Container][]*stopCall{}, results: map[string]error{}, sticky: map[string]bool{},
-		exits: map[id.Container]container.Exit{}, over: map[string]bool{},
-	}
+	r := &run{options: o, rand: rand.New(rand.NewPCG(o.seed, 1))}
+	r.kubelet = &kubelet{run: r, stops: map[id.Container][]*stopCall{}, results: map[string]error{}}
+	r.faults = &faults{run: r, sticky: map[string]bool{}}
+	r.checks = &checks{run: r, exits: map[id.Container]container.Exit{}, over: map[string]bool{}}
 	r.logger = slog.New(watcher{slog.DiscardHandler, r})
 	r.world = newWorld(r.rand)
-	r.world.broken, r.world.spared = o.broken, r.concerned
+	r.world.broken, r.world.spared = o.broken, r.checks.concerned
 	r.log = newHistory(r)
 	r.view = newView(r)
 	r.start()
@@ -142,7 +134,7 @@ func (r *run) play() []string {
 	r.settle()
 	r.live()
 	r.endPods()
-	r.checkEnd()
+	r.checks.checkEnd()
 	return r.world.wrong
 }
 
@@ -159,33 +151,6 @@ func (r *run) note(format string, args ...any) {
 // wall is the wall clock.
 func (r *run) wall() time.Time { return machinetest.Epoch.Add(r.uptime + r.skew) }
 
-// trouble reports whether anything can go wrong now.
-func (r *run) trouble() bool { return r.chaos && !r.settling }
-
-func (r *run) hangs() bool { return r.trouble() && r.rand.IntN(60) == 0 }
-
-// repeats: the monitor does not learn that a report was taken, and makes it again.
-func (r *run) repeats() bool { return r.trouble() && r.rand.IntN(4) == 0 }
-
-func (r *run) mayPanic(where string) {
-	if r.trouble() && r.rand.IntN(2500) == 0 {
-		r.note("    a panic in %s", where)
-		panic("a bug in " + where)
-	}
-}
-
-// stuck reports whether an effect fails now, and whenever it is tried, until the trouble
-// is over.
-func (r *run) stuck(key string) bool {
-	if r.settling || r.broken == 0 {
-		return false
-	}
-	if !r.sticky[key] && r.rand.IntN(100) == 0 {
-		r.sticky[key] = true
-	}
-	return r.sticky[key]
-}
-
 // happen makes a move.
 func (r *run) happen(m move) {
 	r.made++
@@ -193,7 +158,7 @@ func (r *run) happen(m move) {
 		r.note("%s", m)
 	}
 	m.do()
-	r.check()
+	r.checks.check()
 }
 
 // kill ends the daemon at once, with or without the node, and starts the next one.
@@ -225,7 +190,7 @@ func (r *run) rebootNode() {
 	if r.savedAt > r.log.Last() {
 		r.saved = nil // what it is of never reached the disk, and neither did it
 	}
-	clear(r.over)
+	clear(r.checks.over)
 	r.view.rebuild(r.saved)
 	r.note("--- the node loses power, and the log its last %d appends", lost)
 }
@@ -304,11 +269,12 @@ func (r *run) callNow() []move {
 	if !r.daemon.serving {
 		return nil
 	}
-	if r.impatient && len(r.daemon.callers) > 2 {
-		x := r.someCaller()
-		return []move{{kind: "call", of: "the caller of " + x.name + " goes away", do: func() { r.leave(x) }}}
+	// Whoever stops a container gives up more often than others.
+	if r.impatient && len(r.daemon.callers) > 2 || r.kubelet.stopsSomething() && r.rand.IntN(3) == 0 {
+		x := r.kubelet.someCaller()
+		return []move{{kind: "call", of: "the caller of " + x.name + " goes away", do: func() { r.kubelet.leave(x) }}}
 	}
-	return []move{r.call()}
+	return []move{r.kubelet.call()}
 }
 
 // disaster draws what goes wrong next.
@@ -393,8 +359,8 @@ func (r *run) drain(when string) {
 			continue
 		}
 		next, some := r.daemon.stage.next()
-		if !some || r.onlyDamagedWaits() {
-			for _, x := range r.waiting() {
+		if !some || r.checks.onlyDamagedWaits() {
+			for _, x := range r.checks.waiting() {
 				r.violation("%s: nothing is owed, and %s has no answer", when, x)
 			}
 			return
@@ -411,15 +377,15 @@ func (r *run) live() {
 		if r.failed() {
 			return
 		}
-		s := id.Sandbox(r.newID("live"))
+		s := id.Sandbox(r.kubelet.newID("live"))
 		run := sandbox.Run{ID: s, Name: sandbox.Name{Name: w.name, UID: w.uid, Attempt: 100}, HostNetwork: w.hostNetwork, SharedPID: w.sharedPID, At: r.wall()}
-		r.happen(move{kind: "call", of: "RunPodSandbox " + string(s), do: func() { r.doRun(run, true) }})
+		r.happen(move{kind: "call", of: "RunPodSandbox " + string(s), do: func() { r.kubelet.doRun(run, true) }})
 		r.succeeds(string(s), "RunPodSandbox")
-		c := id.Container(r.newID("live"))
+		c := id.Container(r.kubelet.newID("live"))
 		create := container.Create{ID: c, Sandbox: s, Name: container.Name{Name: "main", Attempt: uint32(i)}, StopSignal: "SIGTERM", At: r.wall()}
-		r.happen(move{kind: "call", of: "CreateContainer " + string(c), do: func() { r.doCreate(create, true) }})
+		r.happen(move{kind: "call", of: "CreateContainer " + string(c), do: func() { r.kubelet.doCreate(create, true) }})
 		r.succeeds(string(c), "CreateContainer")
-		r.happen(r.askContainer("StartContainer", c, container.Start{At: r.wall()}, container.StartAnswer))
+		r.happen(r.kubelet.askContainer("StartContainer", c, container.Start{At: r.wall()}, container.StartAnswer))
 		r.succeeds(string(c), "StartContainer")
 	}
 }
@@ -427,10 +393,10 @@ func (r *run) live() {
 // succeeds waits for the answer to a call, which must not be an error.
 func (r *run) succeeds(of, what string) {
 	r.drain("after a " + what)
-	if err, answered := r.results[of]; !r.failed() && (!answered || err != nil) {
+	if err, answered := r.kubelet.results[of]; !r.failed() && (!answered || err != nil) {
 		r.violation("%s %s: %v (answered %t), although nothing fails", what, of, err, answered)
 	}
-	delete(r.results, of)
+	delete(r.kubelet.results, of)
 }
 
 // endPods has the kubelet ask for the end of every pod.
@@ -444,7 +410,7 @@ func (r *run) askAll(what string, c sandbox.Command, until entity.Answer[sandbox
 		if r.failed() {
 			return
 		}
-		if sandbox.NameFree(r.view.Sandboxes[s].State) || r.concerned(s) {
+		if sandbox.NameFree(r.view.Sandboxes[s].State) || r.checks.concerned(s) {
 			continue
 		}
 		name := fmt.Sprintf("%s %s", what, s)

@@ -89,7 +89,7 @@ func (s *stage) Stop(ref node.Ref) { s.Send(ref, stopped{}) }
 
 // run is entity.Surroundings.Go.
 func (s *stage) begin(name string, f func()) {
-	t := &task{name: name, do: f, hangs: s.run.hangs()}
+	t := &task{name: name, do: f, hangs: s.run.faults.hangs()}
 	s.tasks = append(s.tasks, t)
 }
 

@@ -54,7 +54,7 @@ func (v *view) take(record eventlog.Record) {
 	if v.run.tell {
 		v.run.note("        %s: %s", record.Stream, machinetest.Describe([]any{event}))
 	}
-	v.run.observe(record, event)
+	v.run.checks.observe(record, event)
 }
 
 // fold follows the log by one record, and returns its event.
