@@ -89,7 +89,7 @@ func isAbsolute(key, path string) error {
 
 // cause is err without operation and path, which the caller adds.
 func cause(err error) error {
-	if p, is := err.(*os.PathError); is { //nolint:errorlint // os.Stat returns it bare
+	if p, is := errors.AsType[*fs.PathError](err); is {
 		return p.Err
 	}
 	return err
