@@ -49,6 +49,17 @@ func (p *Pod) report(h *Harness, config *runtimeapi.ContainerConfig) testerRepor
 	if err := json.Unmarshal([]byte(text.String()), &r); err != nil {
 		h.t.Fatalf("the tester's report: %v: %q", err, text.String())
 	}
+	// The status says the same of the user.
+	user := h.ContainerStatus(id).GetUser().GetLinux()
+	groups := []int{}
+	for _, group := range user.GetSupplementalGroups() {
+		groups = append(groups, int(group))
+	}
+	slices.Sort(groups)
+	slices.Sort(r.Groups)
+	if int(user.GetUid()) != r.UID || int(user.GetGid()) != r.GID || !slices.Equal(groups, r.Groups) {
+		h.t.Errorf("the status's user is %v, the process's %d, %d, %v", user, r.UID, r.GID, r.Groups)
+	}
 	return r
 }
 
