@@ -19,6 +19,7 @@ type file struct {
 	test         bool
 	imports      []string
 	syntax       *ast.File
+	fset         *token.FileSet
 }
 
 // root is the repository's, seen from this package's folder.
@@ -52,6 +53,7 @@ func goFiles(t *testing.T) []file {
 			folder: filepath.ToSlash(filepath.Dir(path)),
 			test:   strings.HasSuffix(path, "_test.go"),
 			syntax: syntax,
+			fset:   fset,
 		}
 		for _, spec := range syntax.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
@@ -75,8 +77,11 @@ func walk(t *testing.T, visit func(path string)) {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() && skipped(path) {
-			return fs.SkipDir
+		if skipped(path) {
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil // in a worktree, .git is a file
 		}
 		if entry.Type().IsRegular() {
 			visit(path)

@@ -101,7 +101,7 @@ func (x executor) try(stream string, f interface{ Key() string }, work func() er
 		t = &tries{at: int(r.uptime), calls: r.kubelet.calls}
 		x.tries[key] = t
 	}
-	if t.n++; t.n > 5+r.kubelet.calls-t.calls {
+	if t.n++; t.n > 2+r.kubelet.calls-t.calls {
 		r.violation("%s is tried again and again without a pause", key)
 	}
 	if x.ctx.Err() != nil && r.rand.IntN(2) == 0 {

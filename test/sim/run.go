@@ -286,7 +286,10 @@ func (r *run) disaster() move {
 	case n < 5:
 		return move{kind: "hung effects go on", do: r.unhang}
 	case n < 6:
-		return move{kind: "the clock jumps", do: func() { r.skew += time.Duration(r.rand.IntN(7200)-3600) * time.Second }}
+		return move{kind: "the clock jumps", do: func() {
+			r.skew += time.Duration(r.rand.IntN(7200)-3600) * time.Second
+			clear(r.daemon.tries) // what waits for the clock need not wait for it any more
+		}}
 	case n < 8:
 		return move{kind: "kill", do: func() { r.kill(false) }}
 	case n < 9:
