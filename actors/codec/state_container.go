@@ -20,6 +20,7 @@ func EncodeContainerState(s container.State) ([]byte, error) {
 		Creation: &statepb.ContainerCreation{
 			RootfsPrepared: s.Creation.RootfsPrepared, Pid: int64(process.PID), StartTime: process.StartTime, Inode: process.Inode,
 			Uid: s.Creation.User.UID, Gid: s.Creation.User.GID, Groups: s.Creation.User.Groups,
+			UndoFailed: s.Creation.UndoFailed,
 		},
 		Run: &statepb.ContainerRun{
 			RequestedAt: stamp(s.Run.RequestedAt), StartedAt: stamp(s.Run.StartedAt), ExitSeen: s.Run.ExitSeen,
@@ -62,6 +63,7 @@ func DecodeContainerState(b []byte) (container.State, error) {
 			RootfsPrepared: creation.GetRootfsPrepared(),
 			Process:        container.Process{PID: int(creation.GetPid()), StartTime: creation.GetStartTime(), Inode: creation.GetInode()},
 			User:           container.User{UID: creation.GetUid(), GID: creation.GetGid(), Groups: creation.GetGroups()},
+			UndoFailed:     creation.GetUndoFailed(),
 		},
 		Run: container.Run{
 			RequestedAt: at(run.GetRequestedAt()), StartedAt: at(run.GetStartedAt()), ExitSeen: run.GetExitSeen(),

@@ -19,7 +19,7 @@ func EncodeSandboxState(s sandbox.State) ([]byte, error) {
 		Containers: listOf(s.Containers, func(c id.Container, stopped bool) *statepb.SandboxMember {
 			return &statepb.SandboxMember{Container: string(c), Stopped: stopped}
 		}),
-		RemoveRequested: s.RemoveRequested, Failure: faultTo(s.Failure), Retries: retriesTo(s.Retries),
+		RemoveRequested: s.RemoveRequested, UndoFailed: s.UndoFailed, Failure: faultTo(s.Failure), Retries: retriesTo(s.Retries),
 	})
 }
 
@@ -40,7 +40,7 @@ func DecodeSandboxState(b []byte) (sandbox.State, error) {
 		Containers: mapOf(m.GetContainers(), func(c *statepb.SandboxMember) (id.Container, bool) {
 			return id.Container(c.GetContainer()), c.GetStopped()
 		}),
-		RemoveRequested: m.GetRemoveRequested(), Failure: faultFrom(m.GetFailure()), Retries: retriesFrom(m.GetRetries()),
+		RemoveRequested: m.GetRemoveRequested(), UndoFailed: m.GetUndoFailed(), Failure: faultFrom(m.GetFailure()), Retries: retriesFrom(m.GetRetries()),
 	}, nil
 }
 

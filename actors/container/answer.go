@@ -9,12 +9,15 @@ import (
 // with the state right after the command and no event, then with every later event and
 // the state after it, until it reports done.
 
-// CreateAnswer answers Create: success once the runtime made the container, the
-// failure once what was begun is undone.
+// CreateAnswer answers Create: success once the runtime made the container, the failure
+// once the name is free again: what was begun is undone, or undoing it has failed and goes
+// on.
 func CreateAnswer(s State, _ Event) (done bool, err error) {
 	switch s.Phase {
-	case Absent, Creating, Unwinding:
+	case Absent, Creating:
 		return false, nil
+	case Unwinding:
+		return s.Creation.UndoFailed, s.Failure.Err()
 	case Failed:
 		return true, s.Failure.Err()
 	case Created, Starting, Running, Exited:

@@ -1,6 +1,10 @@
 package container
 
-import "github.com/stele-runtime/stele/actors/fault"
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
 
 // Creation is what was made of the container so far.
 type Creation struct {
@@ -10,6 +14,9 @@ type Creation struct {
 	Process Process `json:",omitzero"`
 	// User is whom the init runs as.
 	User User `json:",omitzero"`
+	// UndoFailed: the undoing of the failed creation failed at least once. It goes on, but
+	// the caller has been told, and the name is free.
+	UndoFailed bool `json:",omitempty"`
 }
 
 // User is whom a container's init runs as, as the request and the image's /etc/passwd
@@ -40,7 +47,7 @@ func decideCreate(s State, c Create) ([]Event, error) {
 		return nil, fault.New(fault.Exists, "create container", string(s.ID),
 			"metadata: name %q, attempt %d, belongs to container %s, which has a different configuration", c.Name.Name, c.Name.Attempt, s.ID)
 	}
-	if s.Phase == Unwinding || s.Phase == Removing || s.final() {
+	if s.Phase == Removing || s.final() {
 		return nil, fault.New(fault.Exists, "create container", string(s.ID),
 			"metadata: name %q, attempt %d, belongs to container %s, which is %s", c.Name.Name, c.Name.Attempt, s.ID, s.Phase)
 	}
@@ -85,6 +92,12 @@ func (s *State) createFailed(f fault.Fault) {
 	if s.Phase == Creating {
 		s.Phase, s.Failure = Unwinding, f
 	}
+}
+
+// undoingFailed makes an effect owed again, and gives the name of a failed creation back.
+func (s *State) undoingFailed(f Effect, retryAt time.Time) {
+	s.Retries.Failed(f.Key(), retryAt)
+	s.Creation.UndoFailed = s.Creation.UndoFailed || s.Phase == Unwinding
 }
 
 func owedCreation(s State) []Effect {

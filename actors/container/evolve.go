@@ -62,11 +62,11 @@ func Evolve(s State, e Event) State {
 	case RuntimeDeleted:
 		s.runtimeDeleted()
 	case RuntimeDeleteFailed:
-		s.Retries.Failed(DeleteRuntime{}.Key(), e.RetryAt)
+		s.undoingFailed(DeleteRuntime{}, e.RetryAt)
 	case RootfsReleased:
 		s.rootfsReleased()
 	case RootfsReleaseFailed:
-		s.Retries.Failed(ReleaseRootfs{}.Key(), e.RetryAt)
+		s.undoingFailed(ReleaseRootfs{}, e.RetryAt)
 	case ContainerRemoved:
 		s.Phase = Removed
 	}

@@ -79,8 +79,12 @@ type State struct {
 // Ended reports whether the container is in a final phase and owes nothing more.
 func Ended(s State) bool { return (s.final() || s.Phase == Absent) && len(Owed(s)) == 0 }
 
-// NameFree reports whether another container may take this one's name.
-func NameFree(s State) bool { return s.final() || s.Phase == Absent }
+// NameFree reports whether another container may take this one's name: from the moment
+// that the caller of a failed creation is told, whatever is still owed.
+func NameFree(s State) bool { return Gone(s) || s.Phase == Unwinding && s.Creation.UndoFailed }
+
+// Gone reports whether nothing is left of the container, so that its sandbox can forget it.
+func Gone(s State) bool { return s.final() || s.Phase == Absent }
 
 // Alive reports whether the container's init may be a live process.
 func Alive(s State) bool {

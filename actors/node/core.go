@@ -114,8 +114,6 @@ type making[S, C, E any, F entity.Effect[C]] struct {
 	// start is where it begins; nil: from its stream.
 	start *entity.Restored[S]
 	first []C
-	// onFreed, if not nil, is called when the entity's name becomes free.
-	onFreed func()
 }
 
 func (c *Core) sandboxActor(s id.Sandbox, start *entity.Restored[sandbox.State], first ...sandbox.Command) func(uint64) entity.Actor {
@@ -124,12 +122,9 @@ func (c *Core) sandboxActor(s id.Sandbox, start *entity.Restored[sandbox.State],
 	})
 }
 
-// containerActor returns what makes a container's entity; its sandbox forgets it when it
-// is gone.
-func (c *Core) containerActor(of id.Sandbox, x id.Container, start *entity.Restored[container.State], first ...container.Command) func(uint64) entity.Actor {
+func (c *Core) containerActor(x id.Container, start *entity.Restored[container.State], first ...container.Command) func(uint64) entity.Actor {
 	return made(c, making[container.State, container.Command, container.Event, container.Effect]{
 		machine: c.containers, stream: c.containers.Stream(string(x)), start: start, first: first,
-		onFreed: func() { c.forget(of, x) },
 	})
 }
 
@@ -143,12 +138,7 @@ func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) func(u
 	return func(generation uint64) entity.Actor {
 		around := c.around
 		around.Ended = func(stream eventlog.Stream, handled uint64) { c.post(&ended{stream, generation, handled}) }
-		around.Freed = func(stream eventlog.Stream) {
-			c.post(&freed{stream})
-			if m.onFreed != nil {
-				m.onFreed()
-			}
-		}
+		around.Freed = func(stream eventlog.Stream) { c.post(&freed{stream}) }
 		around.Quarantined = func(stream eventlog.Stream, reason error) {
 			c.tell(HostStream, &entity.Ask[host.State, host.Command, host.Event]{
 				Command: host.ReportQuarantine{Stream: string(stream), Reason: reason.Error()},

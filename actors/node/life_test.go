@@ -333,3 +333,40 @@ func TestImagesRetire(t *testing.T) {
 		t.Errorf("%d pulls are recorded", pulled)
 	}
 }
+
+// Who asked for what failed learns the cause, and the name is free, as soon as undoing it
+// has failed once: the rest goes on by itself.
+func TestFailedUndoingFreesTheName(t *testing.T) {
+	n, d := fresh(t)
+	pod := run(t, n, runOf("pod"))
+	broken := func(context.Context) error { return fault.New(fault.Unavailable, "", "", "it is broken") }
+	d.when("create", func(context.Context) error { return fault.New(fault.NotFound, "", "", "no such program") })
+	d.when("delete", broken)
+	_, err := n.CreateContainer(t.Context(), createOf(pod.ID, "web"))
+	wantKind(t, err, fault.NotFound)
+	d.when("create", nil)
+	again := createOf(pod.ID, "web")
+	again.ID, again.ConfigDigest = "c-again", "another"
+	if c := create(t, n, again); c.ID != again.ID {
+		t.Errorf("got container %s", c.ID)
+	}
+
+	d.when("attach network", func(context.Context) error { return fault.New(fault.NotFound, "", "", "no plugin") })
+	d.when("release", broken)
+	_, err = n.RunSandbox(t.Context(), runOf("other"))
+	wantKind(t, err, fault.NotFound)
+	d.when("attach network", nil)
+	other := runOf("other")
+	other.ID, other.ConfigDigest = "s-again", "another"
+	if s := run(t, n, other); s.ID != other.ID {
+		t.Errorf("got sandbox %s", s.ID)
+	}
+
+	// The pod knows its first container until it is gone.
+	d.when("delete", nil)
+	d.when("release", nil)
+	remove(t, n, pod.ID)
+	if !slices.Contains(types(t, d.log, "container/c-web"), "container.ContainerFailed.v1") {
+		t.Error("the pod is gone, and its first container is not")
+	}
+}

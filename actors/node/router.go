@@ -32,6 +32,8 @@ type (
 		// spawn makes the entity if it is not there yet; nil means that only
 		// an entity that is there may get the message.
 		spawn func(generation uint64) entity.Actor
+		// retired, if not nil, is called when nothing is left of the entity that spawn made.
+		retired func()
 		// refuse is called instead when the message cannot be delivered.
 		refuse func(error)
 		// creates: the message begins the life of what has a name, which a bar forbids.
@@ -97,7 +99,8 @@ type entityRef struct {
 	ref        Ref
 	generation uint64
 	// sent counts the messages that were routed to it.
-	sent uint64
+	sent    uint64
+	retired func()
 }
 
 // NewRouter returns a router without actors.
@@ -182,7 +185,7 @@ func (r *Router) spawn(msg *deliver) *entityRef {
 		r.refuse(msg, fault.New(fault.Internal, "spawn actor", name, "%v", err))
 		return nil
 	}
-	ref := &entityRef{ref: actor, generation: r.generation}
+	ref := &entityRef{ref: actor, generation: r.generation, retired: msg.retired}
 	r.entities[msg.stream] = ref
 	return ref
 }
@@ -233,6 +236,9 @@ func (r *Router) retire(msg *ended) {
 		}
 	}
 	r.stage.Stop(ref.ref)
+	if ref.retired != nil {
+		ref.retired()
+	}
 }
 
 // forget forgets an entity that failed itself, so that the next message spawns it anew

@@ -6,14 +6,16 @@ import "github.com/stele-runtime/stele/actors/fault"
 // with the state right after the command and no event, then with every later event and
 // the state after it, until it reports done.
 
-// RunAnswer answers Run: success once the sandbox is ready, the failure once what was
-// begun is undone and the name is free again.
+// RunAnswer answers Run: success once the sandbox is ready, the failure once the name is
+// free again: what was begun is undone, or undoing it has failed and goes on.
 func RunAnswer(s State, _ Event) (done bool, err error) {
 	switch s.Phase {
 	case Ready:
 		return true, nil
-	case Absent, Creating, Unwinding:
+	case Absent, Creating:
 		return false, nil
+	case Unwinding:
+		return s.UndoFailed, s.Failure.Err()
 	case Failed:
 		return true, s.Failure.Err()
 	case Stopping, Stopped, Removing, Removed:

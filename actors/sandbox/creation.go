@@ -1,6 +1,10 @@
 package sandbox
 
-import "github.com/stele-runtime/stele/actors/fault"
+import (
+	"time"
+
+	"github.com/stele-runtime/stele/actors/fault"
+)
 
 // decideRun joins a request under way and repeats the answer to a completed one,
 // because the kubelet times out and asks again. It refuses a different configuration
@@ -14,7 +18,7 @@ func decideRun(s State, c Run) ([]Event, error) {
 			"metadata: name %q in namespace %q, attempt %d, belongs to sandbox %s, which has a different configuration",
 			c.Name.Name, c.Name.Namespace, c.Name.Attempt, s.ID)
 	}
-	if s.Phase != Creating && s.Phase != Ready {
+	if s.Phase != Creating && s.Phase != Ready && s.Phase != Unwinding {
 		return nil, fault.New(fault.Exists, "run pod sandbox", string(s.ID),
 			"metadata: name %q in namespace %q, attempt %d, belongs to sandbox %s, which is %s",
 			c.Name.Name, c.Name.Namespace, c.Name.Attempt, s.ID, s.Phase)
@@ -42,6 +46,12 @@ func (s *State) createFailed(f fault.Fault) {
 	if s.Phase == Creating {
 		s.Phase, s.Failure = Unwinding, f
 	}
+}
+
+// undoingFailed makes an effect owed again, and gives the name of a failed creation back.
+func (s *State) undoingFailed(f Effect, retryAt time.Time) {
+	s.Retries.Failed(f.Key(), retryAt)
+	s.UndoFailed = s.UndoFailed || s.Phase == Unwinding
 }
 
 func owedCreation(s State) []Effect {

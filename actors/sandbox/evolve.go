@@ -24,7 +24,7 @@ func Evolve(s State, e Event) State {
 		s.Network.Detached = true
 		delete(s.Retries, DetachNetwork{}.Key())
 	case NetworkDetachFailed:
-		s.Retries.Failed(DetachNetwork{}.Key(), e.RetryAt)
+		s.undoingFailed(DetachNetwork{}, e.RetryAt)
 
 	case HolderStarted:
 		s.Holder.PID = e.PID
@@ -36,7 +36,7 @@ func Evolve(s State, e Event) State {
 		s.Holder.Stopped = true
 		delete(s.Retries, StopHolder{}.Key())
 	case HolderStopFailed:
-		s.Retries.Failed(StopHolder{}.Key(), e.RetryAt)
+		s.undoingFailed(StopHolder{}, e.RetryAt)
 
 	case ContainerAdded:
 		s.containerAdded(e.Container)
@@ -62,7 +62,7 @@ func Evolve(s State, e Event) State {
 		s.Released = true
 		delete(s.Retries, ReleaseSandbox{}.Key())
 	case SandboxReleaseFailed:
-		s.Retries.Failed(ReleaseSandbox{}.Key(), e.RetryAt)
+		s.undoingFailed(ReleaseSandbox{}, e.RetryAt)
 	case SandboxRemoved:
 		s.Phase = Removed
 	}

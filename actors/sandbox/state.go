@@ -85,6 +85,9 @@ type State struct {
 	Containers map[id.Container]bool `json:",omitempty"`
 	// RemoveRequested: once stopped, the sandbox is to be removed.
 	RemoveRequested bool `json:",omitempty"`
+	// UndoFailed: the undoing of the failed creation failed at least once. It goes on, but
+	// the caller has been told, and the name is free.
+	UndoFailed bool `json:",omitempty"`
 	// Failure is why the creation failed, or why a ready sandbox was lost.
 	Failure fault.Fault `json:",omitzero"`
 	// Retries holds the effects that failed and are owed again.
@@ -94,8 +97,11 @@ type State struct {
 // Ended reports whether the sandbox is in a final phase and owes nothing more.
 func Ended(s State) bool { return (s.final() || s.Phase == Absent) && len(Owed(s)) == 0 }
 
-// NameFree reports whether another sandbox may take this one's name.
-func NameFree(s State) bool { return s.final() || s.Phase == Absent }
+// NameFree reports whether another sandbox may take this one's name: from the moment that
+// the caller of a failed creation is told, whatever is still owed.
+func NameFree(s State) bool {
+	return s.final() || s.Phase == Absent || s.Phase == Unwinding && s.UndoFailed
+}
 
 func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
 

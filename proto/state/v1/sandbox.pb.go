@@ -47,6 +47,7 @@ type SandboxState struct {
 	RemoveRequested bool                   `protobuf:"varint,18,opt,name=remove_requested,json=removeRequested,proto3" json:"remove_requested,omitempty"`
 	Failure         *v1.Fault              `protobuf:"bytes,19,opt,name=failure,proto3" json:"failure,omitempty"`
 	Retries         []*Retry               `protobuf:"bytes,20,rep,name=retries,proto3" json:"retries,omitempty"`
+	UndoFailed      bool                   `protobuf:"varint,21,opt,name=undo_failed,json=undoFailed,proto3" json:"undo_failed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -219,6 +220,13 @@ func (x *SandboxState) GetRetries() []*Retry {
 		return x.Retries
 	}
 	return nil
+}
+
+func (x *SandboxState) GetUndoFailed() bool {
+	if x != nil {
+		return x.UndoFailed
+	}
+	return false
 }
 
 // SandboxNetwork is actors/sandbox.Network.
@@ -417,7 +425,7 @@ var File_state_v1_sandbox_proto protoreflect.FileDescriptor
 
 const file_state_v1_sandbox_proto_rawDesc = "" +
 	"\n" +
-	"\x16state/v1/sandbox.proto\x12\x0estele.state.v1\x1a\x15event/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15state/v1/common.proto\"\xdb\x05\n" +
+	"\x16state/v1/sandbox.proto\x12\x0estele.state.v1\x1a\x15event/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15state/v1/common.proto\"\xfc\x05\n" +
 	"\fSandboxState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x12\n" +
@@ -443,7 +451,9 @@ const file_state_v1_sandbox_proto_rawDesc = "" +
 	"containers\x12)\n" +
 	"\x10remove_requested\x18\x12 \x01(\bR\x0fremoveRequested\x12/\n" +
 	"\afailure\x18\x13 \x01(\v2\x15.stele.event.v1.FaultR\afailure\x12/\n" +
-	"\aretries\x18\x14 \x03(\v2\x15.stele.state.v1.RetryR\aretries\"p\n" +
+	"\aretries\x18\x14 \x03(\v2\x15.stele.state.v1.RetryR\aretries\x12\x1f\n" +
+	"\vundo_failed\x18\x15 \x01(\bR\n" +
+	"undoFailed\"p\n" +
 	"\x0eSandboxNetwork\x12\x14\n" +
 	"\x05begun\x18\x01 \x01(\bR\x05begun\x12\x1a\n" +
 	"\battached\x18\x02 \x01(\bR\battached\x12\x1a\n" +
