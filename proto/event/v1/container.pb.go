@@ -26,7 +26,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ContainerRequested: the kubelet asked for the container and it was accepted.
+// ContainerRequested: the kubelet's CreateContainer was accepted.
 type ContainerRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The container's id: 64 lower-case hexadecimal digits.
@@ -47,7 +47,7 @@ type ContainerRequested struct {
 	ConfigDigest string `protobuf:"bytes,8,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"`
 	// The id of the image in the store.
 	Image string `protobuf:"bytes,9,opt,name=image,proto3" json:"image,omitempty"`
-	// The log file on the node; empty when output is dropped.
+	// The log file on the node; empty if output is dropped.
 	LogPath string `protobuf:"bytes,10,opt,name=log_path,json=logPath,proto3" json:"log_path,omitempty"`
 	// The signal that a stop begins with, as the CRI or the image names it.
 	StopSignal string `protobuf:"bytes,11,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
@@ -208,7 +208,7 @@ func (*RootfsPrepared) Descriptor() ([]byte, []int) {
 	return file_event_v1_container_proto_rawDescGZIP(), []int{1}
 }
 
-// RootfsPrepareFailed: it could not be made.
+// RootfsPrepareFailed: the root file system could not be made.
 type RootfsPrepareFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fault         *Fault                 `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
@@ -260,7 +260,7 @@ type ContainerCreated struct {
 	Pid int64 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
 	// Field 22 of /proc/PID/stat, in clock ticks since boot.
 	StartTime uint64 `protobuf:"varint,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// The process's inode in pidfs; 0 where the kernel has none.
+	// The process's inode in pidfs; 0 if the kernel has none.
 	Inode         uint64 `protobuf:"varint,3,opt,name=inode,proto3" json:"inode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -403,7 +403,7 @@ func (x *ContainerCreated2) GetGroups() []uint32 {
 	return nil
 }
 
-// ContainerCreateFailed: the runtime refused.
+// ContainerCreateFailed: the container could not be created.
 type ContainerCreateFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fault         *Fault                 `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
@@ -485,10 +485,10 @@ func (*ContainerFailed) Descriptor() ([]byte, []int) {
 	return file_event_v1_container_proto_rawDescGZIP(), []int{6}
 }
 
-// StartRequested: the kubelet asked for the start.
+// StartRequested: the kubelet's StartContainer was accepted.
 type StartRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it was asked for.
+	// When it was accepted.
 	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -531,10 +531,11 @@ func (x *StartRequested) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// ContainerStarted: the user's program runs, or ran.
+// ContainerStarted: the user's program was started; it may have ended.
 type ContainerStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it was started; when it was asked for, if a daemon that died had done it.
+	// When it was started; if a daemon that died had started it, when the start was
+	// accepted.
 	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -631,12 +632,12 @@ func (x *ContainerStartFailed) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// ContainerStopRequested: somebody wants the container to end.
+// ContainerStopRequested: a caller wants the container to end.
 type ContainerStopRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Tells one caller from another.
 	Request string `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
-	// When that caller's patience ends and the container is killed.
+	// When that caller's grace period ends and the container is killed.
 	Deadline      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -686,7 +687,7 @@ func (x *ContainerStopRequested) GetDeadline() *timestamppb.Timestamp {
 	return nil
 }
 
-// StopWithdrawn: a caller of a stop went away; its deadline no longer counts.
+// StopWithdrawn: the caller of a stop went away; its deadline no longer counts.
 type StopWithdrawn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The request of that caller's ContainerStopRequested.
@@ -769,7 +770,7 @@ func (*StopSignalled) Descriptor() ([]byte, []int) {
 	return file_event_v1_container_proto_rawDescGZIP(), []int{12}
 }
 
-// StopSignalFailed: it could not be delivered.
+// StopSignalFailed: the stop signal could not be delivered.
 type StopSignalFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fault         *Fault                 `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
@@ -888,7 +889,7 @@ func (*Killed) Descriptor() ([]byte, []int) {
 	return file_event_v1_container_proto_rawDescGZIP(), []int{15}
 }
 
-// KillFailed: it could not be delivered.
+// KillFailed: SIGKILL could not be delivered.
 type KillFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Fault *Fault                 `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
@@ -949,14 +950,13 @@ type ContainerExited struct {
 	Code int64 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	// The signal that ended it; 0 if none did.
 	Signal int64 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
-	// The kernel ended a process of the container for want of memory.
+	// The kernel's OOM killer ended a process of the container.
 	OomKilled bool `protobuf:"varint,3,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
 	// When it ended.
 	At *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
-	// Why nobody can say how it ended; empty when the code is real.
+	// Why nobody can know how it ended; empty if the code is real.
 	Unknown string `protobuf:"bytes,5,opt,name=unknown,proto3" json:"unknown,omitempty"`
-	// What else is to be known of the end, such as that the container's terminal had
-	// hung up.
+	// What else is known of the end, such as that the terminal had hung up.
 	Note          string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1034,14 +1034,14 @@ func (x *ContainerExited) GetNote() string {
 	return ""
 }
 
-// ExecRequested: a command is owed its run beside the container's own process.
+// ExecRequested: the kubelet's ExecSync was accepted.
 type ExecRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Tells this run from the container's others.
 	Exec string `protobuf:"bytes,1,opt,name=exec,proto3" json:"exec,omitempty"`
 	// The program and its arguments.
 	Command []string `protobuf:"bytes,2,rep,name=command,proto3" json:"command,omitempty"`
-	// How long it may take; 0 for as long as it likes.
+	// How long it may take; 0 for no limit.
 	Timeout       *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1098,7 +1098,7 @@ func (x *ExecRequested) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
-// ExecEnded: it ended by itself, or was ended at its timeout.
+// ExecEnded: the command ended, by itself or at its timeout.
 type ExecEnded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The exec of its ExecRequested.
@@ -1162,7 +1162,7 @@ func (x *ExecEnded) GetTimedOut() bool {
 	return false
 }
 
-// ExecFailed: it could not be run, or was interrupted.
+// ExecFailed: the command could not be run, or was interrupted.
 type ExecFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The exec of its ExecRequested.
@@ -1216,10 +1216,10 @@ func (x *ExecFailed) GetFault() *Fault {
 	return nil
 }
 
-// LogReopenRequested: the log file is owed its opening anew.
+// LogReopenRequested: the kubelet's ReopenContainerLog was accepted.
 type LogReopenRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The how-manieth reopening of the container's log this is, from 1.
+	// The number of this reopening of the container's log, from 1.
 	Reopen        uint64 `protobuf:"varint,1,opt,name=reopen,proto3" json:"reopen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1362,10 +1362,10 @@ func (x *LogReopenFailed) GetFault() *Fault {
 	return nil
 }
 
-// OutputLost: the log file refused output, which is gone.
+// OutputLost: output was dropped because the log file refused it.
 type OutputLost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How much was lost since the container was created.
+	// How much was lost since the container's creation.
 	Bytes         uint64 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1416,7 +1416,7 @@ func (x *OutputLost) GetReason() string {
 	return ""
 }
 
-// ContainerRemoveRequested: the container is owed removing.
+// ContainerRemoveRequested: a caller wants the container gone.
 type ContainerRemoveRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1544,7 +1544,7 @@ func (x *RuntimeDeleteFailed) GetRetryAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// RootfsReleased: root file system and bundle are gone.
+// RootfsReleased: root file system, bundle and volumes are gone.
 type RootfsReleased struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

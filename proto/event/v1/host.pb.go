@@ -25,7 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// DaemonStarted: a daemon began to serve this log.
+// DaemonStarted: a daemon opened this log and is starting.
 type DaemonStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The kernel's boot id.
@@ -35,7 +35,7 @@ type DaemonStarted struct {
 	// The daemon's process id.
 	Pid int64                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
 	At  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
-	// The daemon before it did not stop in good order.
+	// The daemon before it did not report that it stopped.
 	Crashed       bool `protobuf:"varint,5,opt,name=crashed,proto3" json:"crashed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -106,7 +106,7 @@ func (x *DaemonStarted) GetCrashed() bool {
 	return false
 }
 
-// DaemonStopped: the daemon stopped in good order.
+// DaemonStopped: the daemon is shutting down in order.
 type DaemonStopped struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
@@ -151,7 +151,7 @@ func (x *DaemonStopped) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// NodeRebooted: the kernel's boot id is another than the last daemon's.
+// NodeRebooted: the kernel's boot id differs from the last daemon's.
 type NodeRebooted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The boot id of the last daemon.
@@ -206,7 +206,7 @@ func (x *NodeRebooted) GetNow() string {
 	return ""
 }
 
-// MonitorStarted: a monitor was started or met.
+// MonitorStarted: the daemon started a monitor, or found one running.
 type MonitorStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The monitor's process id.
@@ -261,7 +261,7 @@ func (x *MonitorStarted) GetVersion() string {
 	return ""
 }
 
-// MonitorLost: the monitor went away.
+// MonitorLost: the monitor ended.
 type MonitorLost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How the daemon noticed.
@@ -307,7 +307,7 @@ func (x *MonitorLost) GetReason() string {
 	return ""
 }
 
-// NetworkConfigured: the pod network is the one named.
+// NetworkConfigured: new pods get this network.
 type NetworkConfigured struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name in the CNI configuration.

@@ -25,7 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// PullRequested: the reference is owed a pull.
+// PullRequested: the kubelet's PullImage was accepted.
 type PullRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reference as it was asked for.
@@ -99,19 +99,19 @@ func (x *PullRequested) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// ImageResolved: the registry has said what the reference stands for.
+// ImageResolved: the registry said what the reference stands for.
 type ImageResolved struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The pull of its PullRequested.
 	Pull string `protobuf:"bytes,1,opt,name=pull,proto3" json:"pull,omitempty"`
-	// The full name under which the image is pulled.
+	// The full name of the image that is pulled.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The digest of what the registry has under the name, and that of this
-	// platform's manifest, which is another one if the first is an index's.
+	// platform's manifest; they differ if the first is an index's.
 	Digest   string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	Manifest string `protobuf:"bytes,4,opt,name=manifest,proto3" json:"manifest,omitempty"`
-	// How many layers there are, and how big they are as they are transferred, in
-	// bytes; -1 if the manifest does not say.
+	// The number of layers, and their size as transferred, in bytes; -1 if the manifest
+	// does not say.
 	Layers        int64 `protobuf:"varint,5,opt,name=layers,proto3" json:"layers,omitempty"`
 	Bytes         int64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -198,7 +198,7 @@ type LayerFetched struct {
 	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
 	// How much was transferred.
 	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// It was in the store before.
+	// The store had it already.
 	Present       bool `protobuf:"varint,4,opt,name=present,proto3" json:"present,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -341,7 +341,7 @@ type PullFailed struct {
 	// The pull of its PullRequested.
 	Pull  string `protobuf:"bytes,1,opt,name=pull,proto3" json:"pull,omitempty"`
 	Fault *Fault `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
-	// How much was transferred in vain.
+	// How much was transferred.
 	Bytes         uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -398,14 +398,14 @@ func (x *PullFailed) GetBytes() uint64 {
 	return 0
 }
 
-// LoadRequested: an archive is owed its loading.
+// LoadRequested: a `stele image load` was accepted.
 type LoadRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The archive, TRANSPORT:PATH.
 	Ref string `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	// Tells this load from others of the archive.
 	Load string `protobuf:"bytes,2,opt,name=load,proto3" json:"load,omitempty"`
-	// What the archive's one image is to be called; empty for the archive's names.
+	// The name to give to the archive's only image; empty for the archive's names.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// When it was accepted.
 	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
@@ -474,11 +474,11 @@ func (x *LoadRequested) GetAt() *timestamppb.Timestamp {
 // LoadedImage is an image that was loaded.
 type LoadedImage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The full name under which it is in the store.
+	// Its full name in the store.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The id of the image in the store.
 	ImageId string `protobuf:"bytes,2,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
-	// The digest of what the archive has.
+	// The digest of its manifest in the archive.
 	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -651,7 +651,7 @@ func (x *LoadFailed) GetFault() *Fault {
 	return nil
 }
 
-// ImageRemoveRequested: the reference is owed its removal.
+// ImageRemoveRequested: a RemoveImage was accepted.
 type ImageRemoveRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reference as it was asked for.

@@ -25,7 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// SandboxRequested: the kubelet asked for the sandbox and it was accepted.
+// SandboxRequested: the kubelet's RunPodSandbox was accepted.
 type SandboxRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sandbox's id: 64 lower-case hexadecimal digits.
@@ -469,7 +469,7 @@ func (*SandboxReady) Descriptor() ([]byte, []int) {
 	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{7}
 }
 
-// SandboxFailed: the creation failed and what it had begun is undone.
+// SandboxFailed: the creation failed and was undone.
 type SandboxFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -552,7 +552,7 @@ func (x *ContainerAdded) GetContainer() string {
 	return ""
 }
 
-// ContainerForgotten: a container of the pod is gone, or never came to be.
+// ContainerForgotten: a container of the pod is gone, or was never created.
 type ContainerForgotten struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The container's id.
@@ -598,7 +598,7 @@ func (x *ContainerForgotten) GetContainer() string {
 	return ""
 }
 
-// SandboxStopRequested: everything in the pod is owed stopping.
+// SandboxStopRequested: the kubelet wants the pod stopped.
 type SandboxStopRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -635,7 +635,7 @@ func (*SandboxStopRequested) Descriptor() ([]byte, []int) {
 	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{11}
 }
 
-// SandboxRemoveRequested: once stopped, the sandbox is owed removing.
+// SandboxRemoveRequested: the kubelet wants the sandbox removed.
 type SandboxRemoveRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -672,10 +672,10 @@ func (*SandboxRemoveRequested) Descriptor() ([]byte, []int) {
 	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{12}
 }
 
-// SandboxLost: the pod's kernel resources went away by themselves.
+// SandboxLost: the pod's kernel resources are gone.
 type SandboxLost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How.
+	// Why.
 	Fault         *Fault `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
