@@ -95,7 +95,7 @@ func TestEventsOfDaemon(t *testing.T) {
 		t.Errorf("a printer's error is %v", err)
 	}
 	<-d.asked
-	d.fails = errors.New("the log is gone")
+	from, _ = running(t, &daemon{fails: errors.New("the log is gone")})
 	if err := from.Events(t.Context(), 0, false, collect(&got, 0, nil)); err == nil || !strings.Contains(err.Error(), "the log is gone") {
 		t.Errorf("a daemon's error is %v", err)
 	}
