@@ -9,8 +9,8 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 )
 
-// StartContainer starts the container's program. It succeeds if the container was
-// started before: the kubelet repeats a call whose answer was lost.
+// StartContainer starts the container's program. A container that was started before, and
+// may have ended since, gets the answer of that start again, which may be lost.
 func (s *Service) StartContainer(ctx context.Context, req *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {

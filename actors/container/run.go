@@ -46,8 +46,9 @@ func Unknown(reason string, at time.Time) Exit {
 	return Exit{Code: unknownCode, At: at, Unknown: reason}
 }
 
-// decideStart takes a second start for a repetition of the first: the kubelet
-// repeats a call whose answer it did not get.
+// decideStart takes a second start for a repetition of the first, whose answer may be
+// lost: the program was started once, and the answer is the same as then, also after it
+// has ended.
 func decideStart(s State, c Start) ([]Event, error) {
 	switch s.Phase {
 	case Created:
@@ -57,7 +58,11 @@ func decideStart(s State, c Start) ([]Event, error) {
 		return []Event{StartRequested(c)}, nil
 	case Starting, Running:
 		return nil, nil
-	case Absent, Creating, Unwinding, Failed, Exited, Removing, Removed:
+	case Exited:
+		if !s.Run.RequestedAt.IsZero() {
+			return nil, nil
+		}
+	case Absent, Creating, Unwinding, Failed, Removing, Removed:
 	}
 	return nil, fault.New(fault.Precondition, "start container", string(s.ID), "it is %s, not created", s.Phase)
 }

@@ -86,29 +86,62 @@ func (e *Entity[S, C, E, F]) Stop() {
 	}
 }
 
-// carryOut does what a step calls for, in its order.
+// carryOut does what a step calls for, in its order. A panic of one thing keeps none of
+// the others from being done.
 func (e *Entity[S, C, E, F]) carryOut(r Ready[S, F]) {
-	send := e.send
 	if r.Freed {
-		e.around.Freed(e.stream)
+		e.guard("free the name", func() { e.around.Freed(e.stream) })
 	}
 	if r.Quarantined != nil {
-		e.around.Quarantined(e.stream, r.Quarantined)
+		e.guard("report the quarantine", func() { e.around.Quarantined(e.stream, r.Quarantined) })
 	}
 	for _, a := range r.Answers {
-		a.To(a.Reply)
+		e.guard("answer", func() { a.To(a.Reply) })
 	}
 	if r.Append != nil {
-		e.around.Log.AppendAsync(*r.Append, func(records []eventlog.Record, err error) {
-			send(Appended{records, err})
-		})
+		e.append(*r.Append)
 	}
 	for _, accepted := range r.Accepted {
-		accepted()
+		e.guard("accept", accepted)
 	}
 	for _, f := range r.Issue {
 		e.issue(f)
 	}
+	e.time(r)
+	if r.Replay != nil {
+		e.replay(*r.Replay)
+	}
+	if r.Held > 0 {
+		e.around.Held(r.Held)
+	}
+	if r.Rested {
+		e.guard("retire", func() { e.around.Ended(e.stream, r.Handled) })
+	}
+}
+
+// guard does one thing, and reports whether it came to its end.
+func (e *Entity[S, C, E, F]) guard(what string, f func()) bool {
+	p, stack := caught(f)
+	if p != nil {
+		e.around.Logger.Error("entity panicked", "stream", string(e.stream), "at", what, "panic", p, "stack", string(stack))
+	}
+	return p == nil
+}
+
+// append gives events to the log. If that panics, nobody knows what became of them.
+func (e *Entity[S, C, E, F]) append(a eventlog.Append) {
+	send := e.send
+	given := e.guard("append", func() {
+		e.around.Log.AppendAsync(a, func(records []eventlog.Record, err error) { send(Appended{records, err}) })
+	})
+	if !given {
+		send(Appended{Err: eventlog.ErrOutcomeUnknown})
+	}
+}
+
+// time arms and disarms timers.
+func (e *Entity[S, C, E, F]) time(r Ready[S, F]) {
+	send := e.send
 	for _, key := range r.Disarm {
 		e.timers[key]()
 		delete(e.timers, key)
@@ -119,22 +152,18 @@ func (e *Entity[S, C, E, F]) carryOut(r Ready[S, F]) {
 	if r.RetryAfter > 0 {
 		e.around.After(r.RetryAfter, func() { send(Retry{}) })
 	}
-	if r.Replay != nil {
-		e.replay(*r.Replay)
-	}
-	if r.Held > 0 {
-		e.around.Held(r.Held)
-	}
-	if r.Rested {
-		e.around.Ended(e.stream, r.Handled)
-	}
 }
 
 // issue begins an effect. A panic of a driver is the failure of its effect.
 func (e *Entity[S, C, E, F]) issue(f F) {
 	send, machine, around, stream := e.send, e.machine, e.around, e.stream
 	done := func(outcome C) { send(Outcome[C]{f.Key(), f.Resource(), outcome}) }
-	if machine.Route != nil && machine.Route(f, done) {
+	routed := false
+	if machine.Route != nil && !e.guard("route "+f.Key(), func() { routed = machine.Route(f, done) }) {
+		done(f.Failed(fault.New(fault.Internal, f.Key(), string(stream), "it could not be routed"), around.Now()))
+		return
+	}
+	if routed {
 		return
 	}
 	around.Go(f.Key()+" of "+string(stream), func() {

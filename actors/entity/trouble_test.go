@@ -122,6 +122,27 @@ func TestPanicInAnswer(t *testing.T) {
 	}
 }
 
+// A panic of one who is answered or told keeps nobody else from it, and the entity goes on.
+func TestPanicOutside(t *testing.T) {
+	o := newOffice(t, newLog())
+	release := make(chan struct{})
+	o.machine.Execute = func(_ context.Context, f doJob) command {
+		<-release
+		return jobDone{Name: f.job.Name}
+	}
+	c := o.openNew()
+	o.system.Root.Send(c.pid, &ask{Command: simple("a"), Until: done("a"), Accepted: func() { panic("accepted") }, Reply: func(reply) { panic("reply") }})
+	waits := c.send(ask{Command: simple("a"), Until: done("a")})
+	c.must(simple("b"), nil)
+	close(release)
+	if r := <-waits; r.Err != nil {
+		t.Error(r.Err)
+	}
+	if s := c.must(simple("c"), idle); !slices.Contains(s.Done, "a") || !slices.Contains(s.Done, "b") {
+		t.Errorf("done: %v", s.Done)
+	}
+}
+
 // Five panics in a row put a stream into quarantine; one with a success between
 // does not. Others go on.
 func TestQuarantineAfterPanics(t *testing.T) {

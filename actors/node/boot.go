@@ -21,7 +21,7 @@ type Restored = entity.Past
 
 // Boot records the start of the daemon and calls recorded, upon which Resume is due.
 func (c *Core) Boot(past Restored, start host.StartDaemon, recorded func(error)) {
-	c.restore(HostStream, made(c, making[host.State, host.Command, host.Event, noEffect]{machine: c.host, stream: HostStream, start: &past.Host}), nil)
+	c.restore(HostStream, made(c, making[host.State, host.Command, host.Event, noEffect]{machine: c.host, stream: HostStream, start: &past.Host}))
 	c.Host(start, Caller[host.State, host.Event]{Reply: func(r entity.Reply[host.State]) { recorded(r.Err) }})
 }
 
@@ -39,7 +39,7 @@ func (c *Core) Resume(past Restored, start host.StartDaemon) {
 		if at.BootID != start.BootID {
 			first = append(first, sandbox.NodeRebooted{})
 		}
-		c.restore(stream, c.sandboxActor(s, &at, first...), nil)
+		c.restore(stream, c.sandboxActor(s, &at, first...))
 	}
 	for x, at := range sorted(past.Containers) {
 		stream := c.containers.Stream(string(x))
@@ -50,17 +50,17 @@ func (c *Core) Resume(past Restored, start host.StartDaemon) {
 		if at.BootID != start.BootID {
 			first = append(first, container.NodeRebooted{At: start.At})
 		}
-		c.restore(stream, c.containerActor(x, &at, first...), func() { c.forget(at.State.Sandbox, x) })
+		c.restore(stream, c.containerActor(at.State.Sandbox, x, &at, first...))
 	}
 	for _, at := range sorted(past.Images) {
-		c.restore(c.images.Stream(imageKey(at.State.Ref)), c.imageActor(at.State.Ref, &at), nil)
+		c.restore(c.images.Stream(imageKey(at.State.Ref)), c.imageActor(at.State.Ref, &at))
 	}
 	c.forgetGone(past)
 	c.adoptStrays(past)
 }
 
-func (c *Core) restore(stream eventlog.Stream, spawn func(uint64) entity.Actor, retired func()) {
-	c.post(&deliver{stream: stream, spawn: spawn, retired: retired, refuse: func(err error) {
+func (c *Core) restore(stream eventlog.Stream, spawn *maker) {
+	c.post(&deliver{stream: stream, spawn: spawn, refuse: func(err error) {
 		if !errors.Is(err, errStopping) {
 			c.logger.Error("entity not restored", "stream", string(stream), "error", err)
 		}

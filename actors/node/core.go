@@ -116,26 +116,30 @@ type making[S, C, E any, F entity.Effect[C]] struct {
 	first []C
 }
 
-func (c *Core) sandboxActor(s id.Sandbox, start *entity.Restored[sandbox.State], first ...sandbox.Command) func(uint64) entity.Actor {
+func (c *Core) sandboxActor(s id.Sandbox, start *entity.Restored[sandbox.State], first ...sandbox.Command) *maker {
 	return made(c, making[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
 		machine: c.sandboxes, stream: c.sandboxes.Stream(string(s)), start: start, first: first,
 	})
 }
 
-func (c *Core) containerActor(x id.Container, start *entity.Restored[container.State], first ...container.Command) func(uint64) entity.Actor {
-	return made(c, making[container.State, container.Command, container.Event, container.Effect]{
+// containerActor returns what makes a container's entity; its sandbox forgets it when
+// nothing is left of it.
+func (c *Core) containerActor(of id.Sandbox, x id.Container, start *entity.Restored[container.State], first ...container.Command) *maker {
+	m := made(c, making[container.State, container.Command, container.Event, container.Effect]{
 		machine: c.containers, stream: c.containers.Stream(string(x)), start: start, first: first,
 	})
+	m.retired = func() { c.forget(of, x) }
+	return m
 }
 
-func (c *Core) imageActor(ref string, start *entity.Restored[image.State]) func(uint64) entity.Actor {
+func (c *Core) imageActor(ref string, start *entity.Restored[image.State]) *maker {
 	return made(c, making[image.State, image.Command, image.Event, image.Effect]{
 		machine: c.images, stream: c.images.Stream(imageKey(ref)), start: start,
 	})
 }
 
-func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) func(uint64) entity.Actor {
-	return func(generation uint64) entity.Actor {
+func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) *maker {
+	around := func(generation uint64) entity.Surroundings {
 		around := c.around
 		around.Ended = func(stream eventlog.Stream, handled uint64) { c.post(&ended{stream, generation, handled}) }
 		around.Freed = func(stream eventlog.Stream) { c.post(&freed{stream}) }
@@ -144,7 +148,15 @@ func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) func(u
 				Command: host.ReportQuarantine{Stream: string(stream), Reason: reason.Error()},
 			})
 		}
-		return entity.New(m.machine, around, m.stream, m.start, m.first...)
+		return around
+	}
+	return &maker{
+		first: func(generation uint64) entity.Actor {
+			return entity.New(m.machine, around(generation), m.stream, m.start, m.first...)
+		},
+		anew: func(generation uint64) entity.Actor {
+			return entity.New(m.machine, around(generation), m.stream, nil, m.first...)
+		},
 	}
 }
 

@@ -69,8 +69,7 @@ func (x *creation) make() {
 	from.Reply = func(r entity.Reply[container.State]) { x.core.post(saga(func() { x.made = &r; x.answer() })) }
 	send(x.core, x.core.containers, container.Command(x.create), from, deliver{
 		stream: x.stream, creates: true,
-		spawn:   x.core.containerActor(x.create.ID, &entity.Restored[container.State]{}),
-		retired: func() { x.core.forget(x.create.Sandbox, x.create.ID) },
+		spawn: x.core.containerActor(x.create.Sandbox, x.create.ID, &entity.Restored[container.State]{}),
 	})
 }
 

@@ -31,9 +31,7 @@ type (
 		message any
 		// spawn makes the entity if it is not there yet; nil means that only
 		// an entity that is there may get the message.
-		spawn func(generation uint64) entity.Actor
-		// retired, if not nil, is called when nothing is left of the entity that spawn made.
-		retired func()
+		spawn *maker
 		// refuse is called instead when the message cannot be delivered.
 		refuse func(error)
 		// creates: the message begins the life of what has a name, which a bar forbids.
@@ -99,7 +97,15 @@ type entityRef struct {
 	ref        Ref
 	generation uint64
 	// sent counts the messages that were routed to it.
-	sent    uint64
+	sent  uint64
+	maker *maker
+}
+
+// maker makes an entity.
+type maker struct {
+	// first makes it, anew makes it again from its stream.
+	first, anew func(generation uint64) entity.Actor
+	// retired, if not nil, is called when nothing is left of it.
 	retired func()
 }
 
@@ -134,7 +140,7 @@ func (r *Router) Receive(message any) {
 	case saga:
 		msg()
 	case *lost:
-		r.forget(msg.who)
+		r.replace(msg.who)
 	case stopping:
 		r.stopping = true
 	}
@@ -178,16 +184,25 @@ func (r *Router) begin(msg *deliver) *entityRef {
 }
 
 func (r *Router) spawn(msg *deliver) *entityRef {
-	r.generation++
-	name := string(msg.stream) + "@" + strconv.FormatUint(r.generation, 10)
-	actor, err := r.stage.Spawn(name, msg.spawn(r.generation))
-	if err != nil {
-		r.refuse(msg, fault.New(fault.Internal, "spawn actor", name, "%v", err))
+	ref := &entityRef{maker: msg.spawn}
+	if err := r.play(msg.stream, ref, msg.spawn.first); err != nil {
+		r.refuse(msg, err)
 		return nil
 	}
-	ref := &entityRef{ref: actor, generation: r.generation, retired: msg.retired}
-	r.entities[msg.stream] = ref
 	return ref
+}
+
+// play makes a stream's entity an actor of a new generation.
+func (r *Router) play(stream eventlog.Stream, ref *entityRef, spawn func(uint64) entity.Actor) error {
+	r.generation++
+	name := string(stream) + "@" + strconv.FormatUint(r.generation, 10)
+	actor, err := r.stage.Spawn(name, spawn(r.generation))
+	if err != nil {
+		return fault.New(fault.Internal, "spawn actor", name, "%v", err)
+	}
+	ref.ref, ref.generation, ref.sent = actor, r.generation, 0
+	r.entities[stream] = ref
+	return nil
 }
 
 // refuse answers a message that is not delivered. A name that was claimed for what it
@@ -236,22 +251,25 @@ func (r *Router) retire(msg *ended) {
 		}
 	}
 	r.stage.Stop(ref.ref)
-	if ref.retired != nil {
-		ref.retired()
+	if ref.maker.retired != nil {
+		ref.maker.retired()
 	}
 }
 
-// forget forgets an entity that failed itself, so that the next message spawns it anew
-// from its stream.
-func (r *Router) forget(who Ref) {
+// replace makes an entity anew whose actor has failed: at no time must it seem that there
+// is none, for then a Stop or a Remove of it would succeed.
+func (r *Router) replace(who Ref) {
 	if r.stopping {
 		return
 	}
 	for stream, ref := range r.entities {
-		if ref.ref == who {
-			r.logger.Error("actor ended unexpectedly", "stream", string(stream))
-			delete(r.entities, stream)
-			return
+		if ref.ref != who {
+			continue
 		}
+		r.logger.Error("actor ended unexpectedly", "stream", string(stream))
+		if err := r.play(stream, ref, ref.maker.anew); err != nil {
+			r.logger.Error("actor not made anew", "stream", string(stream), "error", err)
+		}
+		return
 	}
 }

@@ -29,7 +29,10 @@ func newBoards() (*boards, *Router) {
 	return b, NewRouter(slog.New(slog.DiscardHandler), b)
 }
 
-func noActor(uint64) entity.Actor { return nil }
+var noActor = &maker{
+	first: func(uint64) entity.Actor { return nil },
+	anew:  func(uint64) entity.Actor { return nil },
+}
 
 // A container whose sandbox is stopped before its creation arrives never comes to be,
 // once; a message that creates nothing is not there to be barred.
@@ -98,5 +101,23 @@ func TestRetire(t *testing.T) {
 	r.Receive(&ended{stream: "s", generation: 1, handled: 1})
 	if len(b.stopped) != 1 || !slices.Equal(b.spawned, []string{"s@1", "s@2"}) {
 		t.Errorf("spawned %v, stopped %v", b.spawned, b.stopped)
+	}
+}
+
+// An entity whose actor failed is there at once again: what asks for it must not learn
+// that there is none.
+func TestFailedActorIsReplaced(t *testing.T) {
+	b, r := newBoards()
+	r.Receive(&deliver{stream: "s", message: "m", spawn: noActor, refuse: func(error) {}})
+	r.Receive(&lost{"s@1"})
+	refused := false
+	r.Receive(&deliver{stream: "s", message: "stop", refuse: func(error) { refused = true }})
+	if refused || !slices.Equal(b.spawned, []string{"s@1", "s@2"}) || len(b.sent) != 2 {
+		t.Errorf("refused %t, spawned %v, sent %v", refused, b.spawned, b.sent)
+	}
+	// The successor counts its own messages.
+	r.Receive(&ended{stream: "s", generation: 2, handled: 1})
+	if !slices.Equal(b.stopped, []string{"s@2"}) {
+		t.Errorf("stopped: %v", b.stopped)
 	}
 }

@@ -83,6 +83,8 @@ func againContainer(t *testing.T, h *Harness) {
 	}
 	h.StartContainer(id)
 	h.StartContainer(id)
+	h.StopContainer(id, 0)
+	h.StartContainer(id) // it was started, although it has ended
 	other := proto.CloneOf(config)
 	other.Command = []string{"sleep", "1"}
 	_, err := pod.TryCreate(other)
