@@ -59,7 +59,7 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		}
 		return nil, err
 	}
-	asked, err := encode(config)
+	asked, err := encode(withoutChance(config))
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +88,27 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		return nil, err
 	}
 	return &runtimeapi.CreateContainerResponse{ContainerId: string(made.ID)}, nil
+}
+
+// terminationPath is the kubelet's annotation that names the path in the container to
+// which the program writes its last words.
+const terminationPath = "io.kubernetes.container.terminationMessagePath"
+
+// withoutChance returns the configuration without what the kubelet draws anew for each
+// request: the file on the node for the container's last words. A request that is
+// repeated could not be told from another one otherwise.
+func withoutChance(config *runtimeapi.ContainerConfig) *runtimeapi.ContainerConfig {
+	path, there := config.GetAnnotations()[terminationPath]
+	if !there {
+		return config
+	}
+	config = proto.CloneOf(config)
+	for _, m := range config.GetMounts() {
+		if m.GetContainerPath() == path {
+			m.HostPath = ""
+		}
+	}
+	return config
 }
 
 // withImageRef returns a copy of the configuration that names the image by its registry

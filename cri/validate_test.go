@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -417,5 +418,32 @@ func TestPullImage(t *testing.T) {
 	refused(t, err, fault.Unauthorized, "no")
 	if d.credentials.kept != 0 {
 		t.Error("credentials are kept after the pull")
+	}
+}
+
+// The kubelet draws a new file on the node for the container's last words with each
+// request: one that it repeats is the same all the same.
+func TestRepeatedRequest(t *testing.T) {
+	d := newDesk(t, func(d *desk) { d.sandboxEvents("pod", ready("pod", podConfig(nil))...) })
+	asked := func(words, data string) container.Create {
+		t.Helper()
+		config := containerConfig(func(c *runtimeapi.ContainerConfig) {
+			c.Annotations = map[string]string{terminationPath: "/dev/termination-log"}
+			c.Mounts = []*runtimeapi.Mount{
+				{ContainerPath: "/dev/termination-log", HostPath: words},
+				{ContainerPath: "/data", HostPath: data},
+			}
+		})
+		if _, err := d.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: "pod", Config: config}); err != nil {
+			t.Fatal(err)
+		}
+		return d.actors.last().(container.Create)
+	}
+	first, again, other := asked("/pods/u/1", "/data"), asked("/pods/u/2", "/data"), asked("/pods/u/1", "/other")
+	if first.ConfigDigest != again.ConfigDigest || first.ConfigDigest == other.ConfigDigest {
+		t.Errorf("digests %s, %s and %s", first.ConfigDigest, again.ConfigDigest, other.ConfigDigest)
+	}
+	if bytes.Equal(first.Config, again.Config) {
+		t.Error("the configuration lost the file")
 	}
 }

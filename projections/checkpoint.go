@@ -128,7 +128,9 @@ func (d *draft) delta(after eventlog.Sequence) (eventlog.Delta, error) {
 	}
 	for key, encode := range d.pairs {
 		if encode == nil {
-			delta.Delete = append(delta.Delete, key)
+			if !d.whole { // What replaces everything has nothing to delete.
+				delta.Delete = append(delta.Delete, key)
+			}
 			continue
 		}
 		b, err := encode()

@@ -135,6 +135,7 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 			func(m *pb.OutputLost) container.OutputLost {
 				return container.OutputLost{Bytes: m.GetBytes(), Reason: m.GetReason()}
 			}),
+		plain[container.Event, container.ContainerSuperseded, pb.ContainerSuperseded]("container.ContainerSuperseded.v1"),
 		plain[container.Event, container.RemoveRequested, pb.ContainerRemoveRequested]("container.RemoveRequested.v1"),
 		plain[container.Event, container.RuntimeDeleted, pb.RuntimeDeleted]("container.RuntimeDeleted.v1"),
 		retried[container.Event, container.RuntimeDeleteFailed]("container.RuntimeDeleteFailed.v1",

@@ -27,6 +27,21 @@ func CreateAnswer(s State, _ Event) (done bool, err error) {
 	return true, fault.New(fault.Unavailable, "create container", string(s.ID), "it was removed while it was being created")
 }
 
+// JoinAnswer returns the answer to a Create that joins another one's container: that of the
+// other one, or, once a container that gave way is gone, that the name is free.
+func JoinAnswer() func(State, Event) (nameFree bool, done bool, err error) {
+	superseded := false
+	return func(s State, e Event) (bool, bool, error) {
+		superseded = superseded || e == nil && s.Phase == Removing
+		if !superseded {
+			done, err := CreateAnswer(s, e)
+			return false, done, err
+		}
+		done, err := RemoveAnswer(s, e)
+		return done && err == nil, done, err
+	}
+}
+
 // StartAnswer answers Start. A program that ended right after its start was started.
 func StartAnswer(s State, _ Event) (done bool, err error) {
 	switch {

@@ -38,10 +38,15 @@ type Process struct {
 }
 
 // decideCreate joins a request under way and repeats the answer to a completed one.
-// It refuses a different configuration under the same name.
+// It refuses a different configuration under the same name, unless the container was
+// created and never started: then its caller has lost the answer, for the kubelet starts
+// what it knows to be created, and the container gives way.
 func decideCreate(s State, c Create) ([]Event, error) {
 	if s.Phase == Absent {
 		return []Event{ContainerRequested(c)}, nil
+	}
+	if s.Phase == Created && s.Request.ConfigDigest != c.ConfigDigest {
+		return []Event{ContainerSuperseded{}}, nil
 	}
 	if s.Request.ConfigDigest != c.ConfigDigest {
 		return nil, fault.New(fault.Exists, "create container", string(s.ID),

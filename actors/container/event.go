@@ -143,6 +143,11 @@ type OutputLost struct {
 	Reason string
 }
 
+// ContainerSuperseded: a caller (the kubelet) asked for the container's name again, with
+// another configuration, so that it does not know of this one. It was never started.
+// Its removal is owed.
+type ContainerSuperseded struct{}
+
 // RemoveRequested: a caller (the kubelet, or the container's sandbox) wants the
 // container gone. Whatever is left of it is owed undoing.
 type RemoveRequested struct{}
@@ -187,7 +192,7 @@ func Volatile(e Event) bool {
 		StopRequested, StopWithdrawn, StopSignalled, StopSignalFailed, KillRequested, Killed, KillFailed,
 		ExecRequested, ExecEnded, ExecFailed,
 		LogReopenRequested, LogReopened, LogReopenFailed, OutputLost,
-		RemoveRequested, RuntimeDeleted, RuntimeDeleteFailed, RootfsReleased, RootfsReleaseFailed, ContainerRemoved:
+		ContainerSuperseded, RemoveRequested, RuntimeDeleted, RuntimeDeleteFailed, RootfsReleased, RootfsReleaseFailed, ContainerRemoved:
 		return true
 	}
 	return false
@@ -217,6 +222,7 @@ func (LogReopenRequested) event()    {}
 func (LogReopened) event()           {}
 func (OutputLost) event()            {}
 func (LogReopenFailed) event()       {}
+func (ContainerSuperseded) event()   {}
 func (RemoveRequested) event()       {}
 func (RuntimeDeleted) event()        {}
 func (RuntimeDeleteFailed) event()   {}

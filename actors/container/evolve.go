@@ -57,7 +57,7 @@ func Evolve(s State, e Event) State {
 	case OutputLost:
 		s.Logs.Lost = e.Bytes
 
-	case RemoveRequested:
+	case RemoveRequested, ContainerSuperseded:
 		s.removeRequested()
 	case RuntimeDeleted:
 		s.runtimeDeleted()

@@ -29,7 +29,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 		container.KillRequested{}, container.Killed{}, container.KillFailed{}, container.ContainerExited{},
 		container.ExecRequested{}, container.ExecEnded{}, container.ExecFailed{},
 		container.LogReopenRequested{}, container.LogReopened{}, container.LogReopenFailed{}, container.OutputLost{},
-		container.RemoveRequested{}, container.RuntimeDeleted{}, container.RuntimeDeleteFailed{},
+		container.ContainerSuperseded{}, container.RemoveRequested{}, container.RuntimeDeleted{}, container.RuntimeDeleteFailed{},
 		container.RootfsReleased{}, container.RootfsReleaseFailed{}, container.ContainerRemoved{},
 	},
 	Effects: []container.Effect{

@@ -245,7 +245,9 @@ func TestBootAdoptsStrays(t *testing.T) {
 func TestBootClaimsNames(t *testing.T) {
 	n, d := fresh(t)
 	s := run(t, n, runOf("pod"))
-	create(t, n, createOf(s.ID, "web"))
+	web := create(t, n, createOf(s.ID, "web"))
+	_, err := n.Container(t.Context(), web.ID, container.Start{}, container.StartAnswer)
+	must(t, 0, err)
 	d.when("detach network", func(context.Context) error { return fault.New(fault.Unavailable, "", "", "broken") })
 	run(t, n, runOf("gone"))
 	remove(t, n, "s-gone") // owes its network still
@@ -255,11 +257,11 @@ func TestBootClaimsNames(t *testing.T) {
 	n = booted(t, d, thisBoot)
 	other := runOf("pod")
 	other.ID, other.ConfigDigest = "s-other", "another"
-	_, err := n.RunSandbox(t.Context(), other)
+	_, err = n.RunSandbox(t.Context(), other)
 	wantKind(t, err, fault.Exists)
-	web := createOf(s.ID, "web")
-	web.ID, web.ConfigDigest = "c-other", "another"
-	_, err = n.CreateContainer(t.Context(), web)
+	again := createOf(s.ID, "web")
+	again.ID, again.ConfigDigest = "c-other", "another"
+	_, err = n.CreateContainer(t.Context(), again)
 	wantKind(t, err, fault.Exists)
 	gone := runOf("gone")
 	gone.ID = "s-gone-again"

@@ -10,8 +10,8 @@ import (
 // CreateContainer creates a container in its sandbox, or joins the one that has its
 // name. It is a saga over two streams:
 //
-//	claim the name ── another has it ─────────────► join that container
-//	      │ ours
+//	claim the name ── another has it ─────────────► join that container, or wait until it
+//	      │ ours                                    has given way, and claim again
 //	      ▼
 //	AddContainer to the sandbox ── refused ───────► free the name; answer
 //	      │ accepted: its event goes to the log before those of the container
@@ -34,11 +34,30 @@ func (c *Core) CreateContainer(create container.Create, from Caller[container.St
 	from.Until = container.CreateAnswer
 	c.claim(containerName(create.Sandbox, create.Name), stream, func(owner eventlog.Stream) {
 		if owner != stream {
-			send(c, c.containers, container.Command(create), from, deliver{stream: owner, joins: true})
+			c.join(create, from, owner)
 			return
 		}
 		(&creation{core: c, create: create, stream: stream, from: from}).add()
 	})
+}
+
+// join joins the creation of the container that has the name. If that was never started
+// and gives way to another configuration, the name is claimed again once it is gone.
+func (c *Core) join(create container.Create, from Caller[container.State, container.Event], owner eventlog.Stream) {
+	nameFree, until := false, container.JoinAnswer()
+	joined := from
+	joined.Until = func(s container.State, e container.Event) (done bool, err error) {
+		nameFree, done, err = until(s, e)
+		return done, err
+	}
+	joined.Reply = func(r entity.Reply[container.State]) {
+		if nameFree && r.Err == nil {
+			c.CreateContainer(create, from)
+		} else if from.Reply != nil {
+			from.Reply(r)
+		}
+	}
+	send(c, c.containers, container.Command(create), joined, deliver{stream: owner, joins: true})
 }
 
 // creation is a CreateContainer whose name is claimed. Add's and make's answers come from

@@ -160,8 +160,10 @@ func TestJoinContainer(t *testing.T) {
 	if got := create(t, n, again); got.ID != c.ID {
 		t.Errorf("joined %s", got.ID)
 	}
+	_, err := n.Container(t.Context(), c.ID, container.Start{}, container.StartAnswer)
+	must(t, 0, err)
 	again.ConfigDigest = "another"
-	_, err := n.CreateContainer(t.Context(), again)
+	_, err = n.CreateContainer(t.Context(), again)
 	wantKind(t, err, fault.Exists)
 	// A failure of the first one is the answer of the one that joined, with its
 	// cause.
@@ -369,4 +371,24 @@ func TestFailedUndoingFreesTheName(t *testing.T) {
 	if !slices.Contains(types(t, d.log, "container/c-web"), "container.ContainerFailed.v1") {
 		t.Error("the pod is gone, and its first container is not")
 	}
+}
+
+// A container that was created and never started gives way to one of its name with another
+// configuration: its caller has lost the answer.
+func TestSupersededContainer(t *testing.T) {
+	n, _ := fresh(t)
+	pod := run(t, n, runOf("pod"))
+	create(t, n, createOf(pod.ID, "web"))
+	other := createOf(pod.ID, "web")
+	other.ID, other.ConfigDigest = "c-other", "another"
+	if c := create(t, n, other); c.ID != other.ID {
+		t.Errorf("got container %s", c.ID)
+	}
+	if _, err := n.Container(t.Context(), other.ID, container.Start{}, container.StartAnswer); err != nil {
+		t.Fatal(err)
+	}
+	third := createOf(pod.ID, "web")
+	third.ID, third.ConfigDigest = "c-third", "a third"
+	_, err := n.CreateContainer(t.Context(), third)
+	wantKind(t, err, fault.Exists)
 }

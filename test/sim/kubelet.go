@@ -248,6 +248,9 @@ func (r *kubelet) create(s id.Sandbox) move {
 		ID: id.Container(r.newID("c")), Sandbox: s, Name: container.Name{Name: pick(r.run, []string{"main", "sidecar"})},
 		ConfigDigest: "d", StopSignal: "SIGTERM", At: r.wall(),
 	}
+	if r.rand.IntN(10) == 0 {
+		c.ConfigDigest = "another"
+	}
 	return move{kind: "call", of: fmt.Sprintf("CreateContainer %s in %s as %s", c.Name.Name, s, c.ID), do: func() { r.doCreate(c, false) }}
 }
 

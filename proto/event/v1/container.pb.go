@@ -1453,6 +1453,44 @@ func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
 	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
+// ContainerSuperseded: a caller asked for the container's name again, with another
+// configuration. It was never started, and gives way.
+type ContainerSuperseded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerSuperseded) Reset() {
+	*x = ContainerSuperseded{}
+	mi := &file_event_v1_container_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerSuperseded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerSuperseded) ProtoMessage() {}
+
+func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerSuperseded.ProtoReflect.Descriptor instead.
+func (*ContainerSuperseded) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+}
+
 // RuntimeDeleted: nothing of the runtime's container is left.
 type RuntimeDeleted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1462,7 +1500,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1512,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1525,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -1502,7 +1540,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1552,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1565,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -1553,7 +1591,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1603,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1616,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -1593,7 +1631,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1643,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1656,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -1644,7 +1682,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1694,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1707,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -1763,7 +1801,8 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"OutputLost\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x1a\n" +
-	"\x18ContainerRemoveRequested\"\x10\n" +
+	"\x18ContainerRemoveRequested\"\x15\n" +
+	"\x13ContainerSuperseded\"\x10\n" +
 	"\x0eRuntimeDeleted\"y\n" +
 	"\x13RuntimeDeleteFailed\x12+\n" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\x125\n" +
@@ -1786,7 +1825,7 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerRequested)(nil),       // 0: stele.event.v1.ContainerRequested
 	(*RootfsPrepared)(nil),           // 1: stele.event.v1.RootfsPrepared
@@ -1814,35 +1853,36 @@ var file_event_v1_container_proto_goTypes = []any{
 	(*LogReopenFailed)(nil),          // 23: stele.event.v1.LogReopenFailed
 	(*OutputLost)(nil),               // 24: stele.event.v1.OutputLost
 	(*ContainerRemoveRequested)(nil), // 25: stele.event.v1.ContainerRemoveRequested
-	(*RuntimeDeleted)(nil),           // 26: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),      // 27: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),           // 28: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),      // 29: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),         // 30: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),    // 31: google.protobuf.Timestamp
-	(*Fault)(nil),                    // 32: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),      // 33: google.protobuf.Duration
+	(*ContainerSuperseded)(nil),      // 26: stele.event.v1.ContainerSuperseded
+	(*RuntimeDeleted)(nil),           // 27: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),      // 28: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),           // 29: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),      // 30: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),         // 31: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),    // 32: google.protobuf.Timestamp
+	(*Fault)(nil),                    // 33: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),      // 34: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	31, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	32, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	31, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
-	31, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	32, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	31, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	31, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	32, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	31, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	31, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	33, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	32, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 14: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 15: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	31, // 16: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	32, // 17: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	31, // 18: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	32, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	33, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	32, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	32, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	33, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	32, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	32, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	33, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	32, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	32, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	34, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	33, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 14: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 15: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	32, // 16: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	33, // 17: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	32, // 18: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
 	19, // [19:19] is the sub-list for method output_type
 	19, // [19:19] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
@@ -1862,7 +1902,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
