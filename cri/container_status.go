@@ -56,6 +56,10 @@ func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 		status.ExitCode = int32(x.State.Run.Exit.Code)
 		status.Reason, status.Message = exitReason(x.State)
 	}
+	if x.Damage != "" {
+		status.Reason = "HistoryDamaged"
+		status.Message = "what became of the container is not known, since its history cannot be read; stop or remove it to end whatever is left: " + x.Damage
+	}
 	return status
 }
 
@@ -98,6 +102,9 @@ func exitReason(s container.State) (reason, message string) {
 }
 
 func containerState(x *projections.Container) runtimeapi.ContainerState {
+	if x.Damage != "" {
+		return runtimeapi.ContainerState_CONTAINER_UNKNOWN
+	}
 	switch x.State.Phase {
 	case container.Created, container.Starting:
 		return runtimeapi.ContainerState_CONTAINER_CREATED

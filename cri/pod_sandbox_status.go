@@ -65,7 +65,7 @@ func sandboxStatus(x *projections.Sandbox) *runtimeapi.PodSandboxStatus {
 }
 
 func sandboxState(x *projections.Sandbox) runtimeapi.PodSandboxState {
-	if x.State.Phase == sandbox.Ready {
+	if x.State.Phase == sandbox.Ready && x.Damage == "" {
 		return runtimeapi.PodSandboxState_SANDBOX_READY
 	}
 	return runtimeapi.PodSandboxState_SANDBOX_NOTREADY

@@ -14,6 +14,7 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/projections"
 )
 
 // street is a desk with sandboxes and containers in every phase, each named after its
@@ -445,5 +446,20 @@ func TestContainerUser(t *testing.T) {
 		if err != nil || user.GetUid() != 1000 || user.GetGid() != 2000 || !slices.Equal(user.GetSupplementalGroups(), []int64{2000, 3000}) {
 			t.Errorf("%s runs as %v, %v", name, user, err)
 		}
+	}
+}
+
+// What became of something whose history cannot be read is not known, and is said so.
+func TestDamagedIsUnknown(t *testing.T) {
+	c := &projections.Container{Config: &runtimeapi.ContainerConfig{}, Damage: "version 7: unknown"}
+	c.State.Phase = container.Running
+	status := containerStatus(c)
+	if status.State != runtimeapi.ContainerState_CONTAINER_UNKNOWN || !strings.Contains(status.Message, c.Damage) {
+		t.Errorf("container: %v", status)
+	}
+	s := &projections.Sandbox{Config: &runtimeapi.PodSandboxConfig{}, Damage: "version 7: unknown"}
+	s.State.Phase = sandbox.Ready
+	if sandboxState(s) != runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
+		t.Error("the sandbox is ready")
 	}
 }

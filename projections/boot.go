@@ -1,6 +1,8 @@
 package projections
 
 import (
+	"maps"
+
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/id"
@@ -17,6 +19,7 @@ func (l *Live) Past() entity.Past {
 		Containers: map[id.Container]entity.Restored[container.State]{},
 		Images:     map[string]entity.Restored[image.State]{},
 		Host:       *l.host,
+		Damaged:    maps.Clone(l.damaged),
 	}
 	for name, s := range l.sandboxes.byID {
 		past.Sandboxes[name] = s.Restored

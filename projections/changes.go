@@ -59,8 +59,8 @@ type HostChanged struct {
 	Before, After *Host
 }
 
-// StreamPutAside: the stream cannot be followed from this record on. Its entity is no
-// longer live, whatever became of it.
+// StreamPutAside: the stream cannot be followed from this record on. Of its entity, the
+// last good state stays.
 type StreamPutAside struct{ Reason string }
 
 func (SandboxChanged) what()   {}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 
+	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/eventlog"
 )
 
@@ -45,6 +47,10 @@ func (f *Feed) load(ctx context.Context) (found bool, err error) {
 			return false, fmt.Errorf("load the checkpoint of record %d, %s: %w", saved.Sequence, pair.Key, err)
 		}
 	}
+	if n := len(f.Live.damaged); n > 0 {
+		// A later version may read what this checkpoint's could not.
+		return false, fmt.Errorf("%d streams could not be read", n)
+	}
 	f.Live.sequence = saved.Sequence
 	return true, nil
 }
@@ -62,9 +68,20 @@ func newDraft() *draft { return &draft{pairs: map[string]value{}} }
 // note adds what a record changed, also in the history.
 func (d *draft) note(c *Change, added, dropped *Ended) {
 	stream := c.Record.Stream
-	d.pairs[key(keyLive, stream)] = valueOf(c)
-	if put, aside := c.What.(StreamPutAside); aside {
-		d.pairs[key(keyDamaged, stream)] = damagedValue(stream, put.Reason)
+	switch what := c.What.(type) {
+	case StreamPutAside: // its last good state stays, if it is a sandbox's or a container's
+		if strings.HasPrefix(string(stream), "image/") {
+			d.pairs[key(keyLive, stream)] = nil
+		}
+		d.pairs[key(keyDamaged, stream)] = damagedValue(stream, what.Reason)
+	default:
+		d.pairs[key(keyLive, stream)] = valueOf(c)
+	}
+	if changed, is := c.What.(HostChanged); is {
+		if closed, is := changed.Event.(host.StreamClosed); is {
+			d.pairs[key(keyLive, eventlog.Stream(closed.Stream))] = nil
+			d.pairs[key(keyDamaged, eventlog.Stream(closed.Stream))] = nil
+		}
 	}
 	if added != nil {
 		d.pairs[endedKey(added)] = endedValue(added)

@@ -132,6 +132,10 @@ func follow[S, E any](at *entity.Restored[S], record eventlog.Record, decode fun
 		return none, fmt.Errorf("follows version %d", at.Version)
 	}
 	event, err := decode(record.Type, record.Schema, record.Payload)
+	if codec.CanSkip(err) {
+		*at = entity.As(record, at.State)
+		return none, nil
+	}
 	if err != nil {
 		return none, err
 	}

@@ -22,6 +22,9 @@ type Sandbox struct {
 	entity.Restored[sandbox.State]
 	// Config is the CRI's configuration of the sandbox.
 	Config *runtimeapi.PodSandboxConfig
+	// Damage is why its stream cannot be followed; empty if it can. The state is then the
+	// last good one.
+	Damage string
 }
 
 func (s *Sandbox) rank() rank { return rank{s.State.CreatedAt, string(s.State.ID)} }
@@ -31,6 +34,9 @@ type Container struct {
 	entity.Restored[container.State]
 	// Config is the CRI's configuration of the container.
 	Config *runtimeapi.ContainerConfig
+	// Damage is why its stream cannot be followed; empty if it can. The state is then the
+	// last good one.
+	Damage string
 }
 
 func (c *Container) rank() rank { return rank{c.State.Request.At, string(c.State.ID)} }
@@ -171,6 +177,9 @@ func (l *Live) apply(c *Change) {
 		l.putImage(c.Record.Stream, what.After, what.Idle)
 	case HostChanged:
 		l.host = what.After
+		if closed, is := what.Event.(host.StreamClosed); is {
+			l.close(eventlog.Stream(closed.Stream))
+		}
 	case StreamPutAside:
 		l.putAside(c.Record.Stream, what.Reason)
 	}
@@ -199,17 +208,44 @@ func (l *Live) removeContainer(name id.Container) {
 	}
 }
 
+// putAside keeps the last good state of a stream: what may run must not be forgotten.
 func (l *Live) putAside(stream eventlog.Stream, reason string) {
 	l.damaged[stream] = reason
+	l.markDamaged(stream)
+	l.logger.Error("stream cannot be followed", "stream", string(stream), "error", reason)
+}
+
+// markDamaged marks the entity of a stream that cannot be followed.
+func (l *Live) markDamaged(stream eventlog.Stream) {
+	kind, name, _ := strings.Cut(string(stream), "/")
+	switch kind {
+	case "sandbox":
+		if was := l.sandboxes.byID[id.Sandbox(name)]; was != nil {
+			now := *was
+			now.Damage = l.damaged[stream]
+			l.sandboxes.put(id.Sandbox(name), &now)
+		}
+	case "container":
+		if was := l.containers.byID[id.Container(name)]; was != nil {
+			now := *was
+			now.Damage = l.damaged[stream]
+			l.putContainer(&now)
+		}
+	case "image":
+		delete(l.busy, stream)
+		delete(l.idle, stream)
+	}
+}
+
+// close forgets a stream that cannot be followed, once nothing is left of what it was
+// about.
+func (l *Live) close(stream eventlog.Stream) {
+	delete(l.damaged, stream)
 	kind, name, _ := strings.Cut(string(stream), "/")
 	switch kind {
 	case "sandbox":
 		l.sandboxes.remove(id.Sandbox(name))
 	case "container":
 		l.removeContainer(id.Container(name))
-	case "image":
-		delete(l.busy, stream)
-		delete(l.idle, stream)
 	}
-	l.logger.Error("stream cannot be followed", "stream", string(stream), "error", reason)
 }

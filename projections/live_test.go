@@ -14,7 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/entity"
+	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
@@ -128,7 +130,8 @@ func TestPanicInFold(t *testing.T) {
 	}
 }
 
-// A stream that cannot be followed is put aside alone, for good.
+// A stream that cannot be followed is put aside alone, with its last good state, until
+// nothing is left of what it is about.
 func TestDamagedStream(t *testing.T) {
 	entry := func(typ string, payload []byte) []eventlog.Entry {
 		return []eventlog.Entry{{Type: typ, Schema: 1, Payload: payload}}
@@ -158,8 +161,12 @@ func TestDamagedStream(t *testing.T) {
 			check := func(when string) {
 				f := opened(t, log)
 				defer save(t, f)
-				if f.Live.Sandbox("sick") != nil || len(f.Live.Damaged()) != 1 || f.Live.Damaged()[sick.stream] == "" {
-					t.Errorf("%s: the sick stream is followed; damaged: %v", when, f.Live.Damaged())
+				s := f.Live.Sandbox("sick")
+				if s == nil || s.State.Prepared || s.Damage == "" || len(f.Live.Damaged()) != 1 || f.Live.Damaged()[sick.stream] != s.Damage {
+					t.Errorf("%s: the sick stream is %+v; damaged: %v", when, s, f.Live.Damaged())
+				}
+				if past := f.Live.Past(); past.Damaged[sick.stream] == "" || past.Sandboxes["sick"].Version != 1 {
+					t.Errorf("%s: the node boots from %+v", when, past)
 				}
 				if s := f.Live.Sandbox("well"); s == nil || !s.State.Prepared {
 					t.Errorf("%s: the well stream is not followed: %+v", when, s)
@@ -167,6 +174,22 @@ func TestDamagedStream(t *testing.T) {
 			}
 			check("from the log")
 			check("from a checkpoint")
+
+			closed, err := codec.EncodeHost(host.StreamClosed{Stream: string(sick.stream)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			entry := eventlog.Entry{Type: closed.Type, Schema: closed.Schema, Payload: closed.Payload}
+			if _, err := log.Append(t.Context(), eventlog.Append{Stream: "node", Entries: []eventlog.Entry{entry}}); err != nil {
+				t.Fatal(err)
+			}
+			for _, when := range []string{"from the log", "from a checkpoint"} {
+				f := opened(t, log)
+				if f.Live.Sandbox("sick") != nil || len(f.Live.Damaged()) != 0 {
+					t.Errorf("%s: after its end, the sick stream is there: %v", when, f.Live.Damaged())
+				}
+				save(t, f)
+			}
 		})
 	}
 }
@@ -206,8 +229,8 @@ func TestDamagedRecord(t *testing.T) {
 		}
 	}
 	live := opened(t, holed{log, 3}).Live
-	if live.Sandbox("sick") != nil || live.Damaged()[sick.stream] == "" {
-		t.Error("a stream with a hole is followed")
+	if s := live.Sandbox("sick"); s == nil || s.State.Network.Attached || live.Damaged()[sick.stream] == "" {
+		t.Errorf("a stream with a hole is followed: %+v", s)
 	}
 	if s := live.Sandbox("well"); s == nil || !s.State.Network.Attached {
 		t.Error("another stream suffers")

@@ -1,8 +1,10 @@
 package codec
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -23,6 +25,19 @@ type Encoded struct {
 type UnknownTypeError struct {
 	Type   string
 	Schema uint32
+}
+
+// Skippable reports whether a reader that does not know the type can go on as if the record
+// were not there. What is decided later must not depend on such an event.
+func (e *UnknownTypeError) Skippable() bool { return strings.HasSuffix(e.Type, skippable) }
+
+// skippable ends the names of events that older readers can skip.
+const skippable = ".skippable"
+
+// CanSkip reports whether an error of a decoder is of a record that can be skipped.
+func CanSkip(err error) bool {
+	unknown, is := errors.AsType[*UnknownTypeError](err)
+	return is && unknown.Skippable()
 }
 
 func (e *UnknownTypeError) Error() string {

@@ -72,7 +72,9 @@ func (c *Core[S, C, E, F]) appended(m Appended) {
 	}
 	if m.Err == nil {
 		c.panics = 0
-		c.evolve(w, m.Records)
+		for i, e := range w.events {
+			c.take(Step[S, E]{e, As(m.Records[i], c.machine.Evolve(c.at.State, e))})
+		}
 		c.append.work = nil
 		c.wait(w)
 		c.finished(w)
@@ -110,14 +112,7 @@ func (c *Core[S, C, E, F]) notAppended(w *work[S, C, E], err error) {
 	}
 }
 
-// evolve takes in what is durable now and answers whom it concerns.
-func (c *Core[S, C, E, F]) evolve(w *work[S, C, E], records []eventlog.Record) {
-	for i, e := range w.events {
-		c.take(Step[S, E]{e, As(records[i], c.machine.Evolve(c.at.State, e))})
-	}
-}
-
-// take goes on to the state that an event led to.
+// take goes on to the state that a durable event led to, and answers whom it concerns.
 func (c *Core[S, C, E, F]) take(now Step[S, E]) {
 	c.at = now.At
 	c.announceFree()

@@ -38,6 +38,8 @@ type Core[S, C, E any, F Effect[C]] struct {
 	replaying bool
 	// broken is why the stream is not used any more.
 	broken error
+	// salvaging: the entity of a broken stream is being ended, without the stream.
+	salvaging bool
 	// ending: the daemon stops. Nothing begins any more, and outcomes are dropped: they
 	// say something about that end, not about the effect, which stays owed.
 	ending bool
@@ -117,9 +119,10 @@ type Ready[S any, F any] struct {
 	Replay *Replay
 	// Held is how long something was ready to go on and waited for the log.
 	Held time.Duration
-	// Rested: nothing is under way in this entity, after Handled Asks.
-	Rested  bool
-	Handled uint64
+	// Rested: nothing is under way in this entity, after Handled Asks. If it is Salvaged,
+	// its stream does not say that it has ended.
+	Rested, Salvaged bool
+	Handled          uint64
 }
 
 // Given is an answer on its way to a caller.
@@ -153,6 +156,11 @@ func NewCore[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], stream eventlog.S
 	return c
 }
 
+// Break makes a core that has not begun one of a stream that cannot be used.
+func (c *Core[S, C, E, F]) Break(reason string) {
+	c.ready, c.broken, c.queue, c.first = false, quarantined(c.stream, reason), nil, 0
+}
+
 // Step handles one message at that time. A panic of the machine ends here.
 func (c *Core[S, C, E, F]) Step(now time.Time, message any) Ready[S, F] {
 	c.now, c.out = now, Ready[S, F]{}
@@ -180,9 +188,11 @@ func caught(f func()) (p any, stack []byte) {
 func (c *Core[S, C, E, F]) handle(message any) {
 	switch m := message.(type) {
 	case Begin:
-		if c.ready {
+		switch {
+		case c.broken != nil:
+		case c.ready:
 			c.begin()
-		} else {
+		default:
 			c.replay()
 		}
 	case *Ask[S, C, E]:
@@ -218,7 +228,7 @@ func (c *Core[S, C, E, F]) enqueue(w *work[S, C, E]) {
 	w.arrived = c.now
 	switch {
 	case c.broken != nil:
-		c.refuse(w, c.broken)
+		c.salvage(w)
 		return
 	case c.append.stalled != nil && w.ask != nil:
 		c.refuse(w, unavailable(c.stream, c.append.stalled))
@@ -235,7 +245,7 @@ func (c *Core[S, C, E, F]) next() {
 		c.queue = c.queue[1:]
 		c.append.work = w
 		var events []E
-		err := c.pointless(w)
+		err := w.pointless(c.stream, c.at.Version)
 		if err == nil && !c.late(w) {
 			events, err = c.machine.Decide(c.at.State, w.command)
 		}
@@ -257,11 +267,11 @@ func (c *Core[S, C, E, F]) next() {
 
 // pointless refuses a command that joins what never came to be: decided here, it
 // would begin another entity's life in this one's stream.
-func (c *Core[S, C, E, F]) pointless(w *work[S, C, E]) error {
-	if w.ask == nil || !w.ask.Joins || c.at.Version > 0 {
+func (w *work[S, C, E]) pointless(stream eventlog.Stream, at eventlog.Version) error {
+	if w.ask == nil || !w.ask.Joins || at > 0 {
 		return nil
 	}
-	return fault.New(fault.NotFound, "find", string(c.stream), "it did not come to be")
+	return fault.New(fault.NotFound, "find", string(stream), "it did not come to be")
 }
 
 // late reports whether an outcome comes after the end. It changes nothing any more,
@@ -293,9 +303,10 @@ func (c *Core[S, C, E, F]) finished(w *work[S, C, E]) {
 
 // rest tells the owner when the entity has nothing to live for.
 func (c *Core[S, C, E, F]) rest() {
-	if c.ready && c.append.idle() && len(c.queue) == 0 && len(c.waiters.all) == 0 && c.effects.none() {
+	if (c.ready || c.salvaging) && c.append.idle() && len(c.queue) == 0 && len(c.waiters.all) == 0 && c.effects.none() {
 		if p, _ := caught(func() { c.out.Rested = c.machine.Ended(c.at.State) }); p == nil {
 			c.out.Handled = c.handled
+			c.out.Salvaged = c.out.Rested && c.salvaging
 		}
 	}
 }

@@ -103,7 +103,8 @@ func (e *effects[C, F]) stop(key string) {
 
 // dispatch issues the effects that are owed and not yet under way.
 func (c *Core[S, C, E, F]) dispatch() {
-	if c.ready && c.broken == nil && !c.ending && c.first == 0 {
+	usable := c.ready && c.broken == nil && c.first == 0
+	if (usable || c.salvaging) && !c.ending {
 		c.effects.dispatch(c.machine.Owed(c.at.State), c.now)
 	}
 }

@@ -34,6 +34,8 @@ type Surroundings struct {
 	Freed func(stream eventlog.Stream)
 	// Quarantined tells the owner that the stream cannot be used.
 	Quarantined func(stream eventlog.Stream, reason error)
+	// Salvaged tells the owner that nothing is left of the entity of such a stream.
+	Salvaged func(stream eventlog.Stream)
 }
 
 // Log is what an entity needs of the event log.
@@ -52,6 +54,8 @@ type Entity[S, C, E any, F Effect[C]] struct {
 	// send brings a message to this entity's own mailbox.
 	send   func(message any)
 	ending bool
+	// salvaged: the owner was told so.
+	salvaged bool
 	// timers stops what was armed, by the effect's key.
 	timers map[string]func() bool
 }
@@ -63,6 +67,9 @@ func New[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], around Surroundings, 
 		machine: m, around: around, stream: stream, timers: map[string]func() bool{},
 	}
 }
+
+// Break makes an entity that has not begun one of a stream that cannot be used.
+func (e *Entity[S, C, E, F]) Break(reason string) { e.core.Break(reason) }
 
 // Start begins the entity's life. Send brings a message to its mailbox, from anywhere.
 func (e *Entity[S, C, E, F]) Start(send func(message any)) {
@@ -113,6 +120,10 @@ func (e *Entity[S, C, E, F]) carryOut(r Ready[S, F]) {
 	}
 	if r.Held > 0 {
 		e.around.Held(r.Held)
+	}
+	if r.Salvaged && !e.salvaged {
+		e.salvaged = true
+		e.guard("report the salvage", func() { e.around.Salvaged(e.stream) })
 	}
 	if r.Rested {
 		e.guard("retire", func() { e.around.Ended(e.stream, r.Handled) })

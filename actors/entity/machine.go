@@ -40,6 +40,11 @@ type Machine[S, C, E any, F Effect[C]] struct {
 	// Recall returns the state at the end of a stream without reading it, and false if
 	// it cannot. It may block, and must not be behind the log. It may be nil.
 	Recall func(context.Context, eventlog.Stream) (Restored[S], bool)
+	// Salvage returns what a command does to an entity whose stream cannot be used. Its
+	// events are taken in without being appended, and so are the outcomes of the effects
+	// that follow, which are issued once a command ends the entity. It may be nil: then
+	// every command is refused.
+	Salvage func(S, C) (events []E, ends, known bool)
 	// Ended reports whether the actor may go: nothing is owed or awaited.
 	Ended func(S) bool
 	// Free reports whether the entity's name may be given to another one.

@@ -6,6 +6,7 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/eventlog"
 )
 
 // Past is what a node boots from: the states of everything that has not ended, as of the
@@ -17,4 +18,8 @@ type Past struct {
 	// Images holds the references with work under way.
 	Images map[string]Restored[image.State]
 	Host   Restored[host.State]
+	// Damaged are the streams that cannot be read to their end, and why. The states above
+	// are those before the damage; of a stream that is damaged from its beginning, there is
+	// none.
+	Damaged map[eventlog.Stream]string
 }

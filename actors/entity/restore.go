@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/eventlog"
 )
 
@@ -60,6 +61,10 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 			return r
 		}
 		event, err := m.Decode(record.Type, record.Schema, record.Payload)
+		if codec.CanSkip(err) {
+			r.At = As(record, r.At.State)
+			continue
+		}
 		if err != nil {
 			r.Err = fmt.Errorf("replay %s, version %d: %w", stream, record.Version, err)
 			return r

@@ -83,8 +83,47 @@ func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
 // not be the true one.
 func (c *Core[S, C, E, F]) quarantine(reason error) {
 	c.logger.Error("stream is quarantined", "error", reason)
-	c.ready = false
-	c.broken = fault.New(fault.Internal, "use", string(c.stream), "the stream is quarantined: %v", reason)
+	c.ready, c.salvaging = false, false
+	c.broken = quarantined(c.stream, reason)
 	c.out.Quarantined = reason
 	c.refuseAll(c.broken)
+}
+
+func quarantined(stream eventlog.Stream, reason any) error {
+	return fault.New(fault.Internal, "use", string(stream), "the stream is quarantined: %v", reason)
+}
+
+// salvage decides a command or an outcome on a stream that cannot be used, in memory. What
+// must go goes; everything else is refused.
+func (c *Core[S, C, E, F]) salvage(w *work[S, C, E]) {
+	c.effects.end(w.effect)
+	if c.machine.Salvage == nil || w.effect.is() && !c.salvaging {
+		c.refuse(w, c.broken)
+		return
+	}
+	var events []E
+	known := true
+	if w.effect.is() {
+		if c.machine.Ended(c.at.State) {
+			return
+		}
+		decided, err := c.machine.Decide(c.at.State, w.command)
+		events, known = decided, err == nil
+	} else {
+		var ends bool
+		events, ends, known = c.machine.Salvage(c.at.State, w.command)
+		c.salvaging = c.salvaging || ends && known
+	}
+	if !known {
+		c.refuse(w, c.broken)
+		return
+	}
+	c.accepted(w)
+	for _, e := range events {
+		at := c.at
+		at.State = c.machine.Evolve(at.State, e)
+		c.take(Step[S, E]{e, at})
+	}
+	c.wait(w)
+	c.dispatch()
 }

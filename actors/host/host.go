@@ -52,6 +52,10 @@ type ReportNetwork struct {
 // ReportQuarantine reports that a stream could not be replayed and is left alone.
 type ReportQuarantine struct{ Stream, Reason string }
 
+// ReportSalvage says that nothing is left of what a quarantined stream was about.
+type ReportSalvage struct{ Stream string }
+
+func (ReportSalvage) command()     {}
 func (StartDaemon) command()       {}
 func (StopDaemon) command()        {}
 func (ReportMonitor) command()     {}
@@ -100,6 +104,11 @@ type NetworkUnconfigured struct{ Problem string }
 // panicking; the stream is left alone.
 type StreamQuarantined struct{ Stream, Reason string }
 
+// StreamClosed: nothing is left on the node of what a quarantined stream was about, as its
+// actor learned. The stream will not say so itself.
+type StreamClosed struct{ Stream string }
+
+func (StreamClosed) event()        {}
 func (DaemonStarted) event()       {}
 func (DaemonStopped) event()       {}
 func (NodeRebooted) event()        {}
@@ -133,6 +142,8 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{NetworkConfigured{c.Network}}, nil
 	case ReportQuarantine:
 		return []Event{StreamQuarantined(c)}, nil
+	case ReportSalvage:
+		return []Event{StreamClosed(c)}, nil
 	}
 	return nil, nil
 }
@@ -144,7 +155,7 @@ func Evolve(s State, e Event) State {
 		s.BootID, s.Running = e.BootID, true
 	case DaemonStopped:
 		s.Running = false
-	case NodeRebooted, MonitorStarted, MonitorLost, NetworkConfigured, NetworkUnconfigured, StreamQuarantined:
+	case NodeRebooted, MonitorStarted, MonitorLost, NetworkConfigured, NetworkUnconfigured, StreamQuarantined, StreamClosed:
 	}
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
@@ -35,6 +36,9 @@ func (c *Core) Resume(past Restored, start host.StartDaemon) {
 		if !sandbox.NameFree(at.State) {
 			c.reclaim(sandboxName(at.State.Name), stream)
 		}
+		if c.restoreDamaged(past, stream) {
+			continue
+		}
 		var first []sandbox.Command
 		if at.BootID != start.BootID {
 			first = append(first, sandbox.NodeRebooted{})
@@ -46,6 +50,9 @@ func (c *Core) Resume(past Restored, start host.StartDaemon) {
 		if !container.NameFree(at.State) {
 			c.reclaim(containerName(at.State.Sandbox, at.State.Name), stream)
 		}
+		if c.restoreDamaged(past, stream) {
+			continue
+		}
 		var first []container.Command
 		if at.BootID != start.BootID {
 			first = append(first, container.NodeRebooted{At: start.At})
@@ -55,8 +62,45 @@ func (c *Core) Resume(past Restored, start host.StartDaemon) {
 	for _, at := range sorted(past.Images) {
 		c.restore(c.images.Stream(imageKey(at.State.Ref)), c.imageActor(at.State.Ref, &at))
 	}
+	for stream := range sorted(past.Damaged) {
+		_, name, _ := strings.Cut(string(stream), "/")
+		_, sandboxKnown := past.Sandboxes[id.Sandbox(name)]
+		_, containerKnown := past.Containers[id.Container(name)]
+		if !sandboxKnown && !containerKnown {
+			c.restoreDamaged(past, stream)
+		}
+	}
 	c.forgetGone(past)
 	c.adoptStrays(past)
+}
+
+// restoreDamaged spawns the entity of a stream that cannot be used, if it is one: what may
+// run must not be forgotten, and can be ended.
+func (c *Core) restoreDamaged(past Restored, stream eventlog.Stream) bool {
+	reason, damaged := past.Damaged[stream]
+	if !damaged {
+		return false
+	}
+	kind, name, _ := strings.Cut(string(stream), "/")
+	switch kind {
+	case c.sandboxes.Kind:
+		at, known := past.Sandboxes[id.Sandbox(name)]
+		if !known {
+			at.State = sandbox.State{ID: id.Sandbox(name), Phase: sandbox.Ready, Network: sandbox.Network{Begun: true}, Holder: sandbox.Holder{Begun: true}}
+		}
+		m := c.sandboxMaking(id.Sandbox(name), &at)
+		m.damage = reason
+		c.restore(stream, made(c, m))
+	case c.containers.Kind:
+		at, known := past.Containers[id.Container(name)]
+		if !known {
+			at.State = container.State{ID: id.Container(name), Phase: container.Running}
+		}
+		m := c.containerMaking(id.Container(name), &at)
+		m.damage = reason
+		c.restore(stream, c.forgotten(at.State.Sandbox, id.Container(name), made(c, m)))
+	}
+	return true
 }
 
 func (c *Core) restore(stream eventlog.Stream, spawn *maker) {
@@ -80,7 +124,8 @@ func (c *Core) reclaim(name string, stream eventlog.Stream) {
 func (c *Core) forgetGone(past Restored) {
 	for s, at := range sorted(past.Sandboxes) {
 		for _, x := range at.State.ContainerIDs() {
-			if was, there := past.Containers[x]; !there || container.Gone(was.State) {
+			_, damaged := past.Damaged[c.containers.Stream(string(x))]
+			if was, there := past.Containers[x]; !damaged && (!there || container.Gone(was.State)) {
 				c.forget(s, x)
 			}
 		}
@@ -89,13 +134,14 @@ func (c *Core) forgetGone(past Restored) {
 
 // adoptStrays tells sandboxes of containers that they don't know, in case the daemon ended
 // when the log had taken the container's first event and not its sandbox's. A sandbox
-// that is gone has it removed; one that is not there may be one whose stream is damaged:
-// then the container is left alone.
+// that cannot have containers has it removed; one that nobody knows is no reason to touch
+// the container.
 func (c *Core) adoptStrays(past Restored) {
 	for x, at := range sorted(past.Containers) {
 		pod, there := past.Sandboxes[at.State.Sandbox]
+		_, damaged := past.Damaged[c.sandboxes.Stream(string(at.State.Sandbox))]
 		_, known := pod.State.Containers[x]
-		if there && !known && !container.Gone(at.State) {
+		if (there || damaged) && !known && !container.Gone(at.State) {
 			c.logger.Warn("a container is not known to its sandbox", "container", string(x), "sandbox", string(at.State.Sandbox))
 			c.adopt(at.State.Sandbox, x)
 		}

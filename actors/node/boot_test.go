@@ -323,3 +323,60 @@ func TestQuarantineIsReported(t *testing.T) {
 	}
 	eventually(t, func() bool { return slices.Contains(types(t, d.log, "node"), "node.StreamQuarantined.v1") })
 }
+
+// A stream that an older version cannot read is not forgotten: its container is in the way
+// until it is stopped or removed, which needs no more than its id and handler.
+func TestDamagedContainerCanBeEnded(t *testing.T) {
+	n, d := fresh(t)
+	s := run(t, n, runOf("pod"))
+	c := create(t, n, createOf(s.ID, "web"))
+	_, err := n.Container(t.Context(), c.ID, container.Start{}, container.StartAnswer)
+	must(t, 0, err)
+	n.Close(t.Context())
+	past := restore(t, d.log)
+	damage := eventlog.Stream("container/" + string(c.ID))
+	_, err = d.log.Append(t.Context(), eventlog.Append{
+		Stream: damage, Expected: past.Containers[c.ID].Version, Entries: []eventlog.Entry{{Type: "container.OfTheFuture.v7", Schema: 1}},
+	})
+	must(t, 0, err)
+	past.Damaged = map[eventlog.Stream]string{damage: "of the future"}
+
+	d = reopened(t, d, thisBoot)
+	n = newNode(t, d, nil)
+	must(t, 0, n.Boot(t.Context(), past, startOf(thisBoot)))
+	_, err = n.Container(t.Context(), c.ID, container.ReopenLog{}, container.ReopenAnswer)
+	wantKind(t, err, fault.Internal)
+	if d.times("c-web: delete") != 0 {
+		t.Error("what nobody asked for was done")
+	}
+	stop(t, n, s.ID)
+	if d.times("c-web: delete") != 1 {
+		t.Errorf("the pod is stopped, and its container is not: %v", d.did)
+	}
+	remove(t, n, s.ID)
+	eventually(t, func() bool { return slices.Contains(types(t, d.log, "node"), "node.StreamClosed.v1.skippable") })
+	if got := types(t, d.log, damage); got[len(got)-1] != "container.OfTheFuture.v7" {
+		t.Errorf("something was appended to what cannot be read: %v", got)
+	}
+}
+
+// A record that its writer marked as one that can be skipped is skipped.
+func TestSkippableRecord(t *testing.T) {
+	n, d := fresh(t)
+	s := run(t, n, runOf("pod"))
+	n.Close(t.Context())
+	past := restore(t, d.log)
+	stream := eventlog.Stream("sandbox/" + string(s.ID))
+	_, err := d.log.Append(t.Context(), eventlog.Append{
+		Stream: stream, Expected: past.Sandboxes[s.ID].Version, Entries: []eventlog.Entry{{Type: "sandbox.Noted.v1.skippable", Schema: 1}},
+	})
+	must(t, 0, err)
+	d = reopened(t, d, thisBoot)
+	n = newNode(t, d, nil)
+	// The states are behind the log: the first append finds out, and the stream is read.
+	must(t, 0, n.Boot(t.Context(), past, startOf(thisBoot)))
+	eventually(t, func() bool {
+		_, err := n.Sandbox(t.Context(), s.ID, sandbox.Stop{}, sandbox.StopAnswer)
+		return err == nil
+	})
+}

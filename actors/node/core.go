@@ -49,13 +49,13 @@ func NewMachines(x Executor) Machines {
 			Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed, Announced: sandbox.Announced, Volatile: sandbox.Volatile,
 			Ended: sandbox.Ended, Free: sandbox.NameFree,
 			Encode: codec.EncodeSandbox, Decode: codec.DecodeSandbox,
-			Execute: x.Sandbox,
+			Execute: x.Sandbox, Salvage: sandbox.Salvage,
 		},
 		Containers: &ContainerMachine{
 			Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced, Volatile: container.Volatile,
 			Ended: container.Ended, Free: container.NameFree,
 			Encode: codec.EncodeContainer, Decode: codec.DecodeContainer,
-			Execute: x.Container,
+			Execute: x.Container, Salvage: container.Salvage,
 		},
 		Images: &ImageMachine{
 			Kind: "image", Decide: image.Decide, Evolve: image.Evolve, Owed: image.Owed,
@@ -107,6 +107,16 @@ func (noEffect) Resource() string                     { return "" }
 func (noEffect) NotBefore() time.Time                 { return time.Time{} }
 func (noEffect) Failed(error, time.Time) host.Command { return nil }
 
+// closed tells the node's stream that nothing is left of a quarantined one, until it is
+// recorded.
+func (c *Core) closed(stream eventlog.Stream) {
+	c.Host(host.ReportSalvage{Stream: string(stream)}, Caller[host.State, host.Event]{Reply: func(r entity.Reply[host.State]) {
+		if r.Err != nil && fault.KindOf(r.Err) == fault.Unavailable {
+			c.around.After(tellAgain, func() { c.closed(stream) })
+		}
+	}})
+}
+
 // making makes the entity of a stream once the router wants it.
 type making[S, C, E any, F entity.Effect[C]] struct {
 	machine *entity.Machine[S, C, E, F]
@@ -114,20 +124,33 @@ type making[S, C, E any, F entity.Effect[C]] struct {
 	// start is where it begins; nil: from its stream.
 	start *entity.Restored[S]
 	first []C
+	// damage is why the stream cannot be used; empty if it can.
+	damage string
 }
 
 func (c *Core) sandboxActor(s id.Sandbox, start *entity.Restored[sandbox.State], first ...sandbox.Command) *maker {
-	return made(c, making[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
+	return made(c, c.sandboxMaking(s, start, first...))
+}
+
+func (c *Core) sandboxMaking(s id.Sandbox, start *entity.Restored[sandbox.State], first ...sandbox.Command) making[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect] {
+	return making[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
 		machine: c.sandboxes, stream: c.sandboxes.Stream(string(s)), start: start, first: first,
-	})
+	}
 }
 
 // containerActor returns what makes a container's entity; its sandbox forgets it when
 // nothing is left of it.
 func (c *Core) containerActor(of id.Sandbox, x id.Container, start *entity.Restored[container.State], first ...container.Command) *maker {
-	m := made(c, making[container.State, container.Command, container.Event, container.Effect]{
+	return c.forgotten(of, x, made(c, c.containerMaking(x, start, first...)))
+}
+
+func (c *Core) containerMaking(x id.Container, start *entity.Restored[container.State], first ...container.Command) making[container.State, container.Command, container.Event, container.Effect] {
+	return making[container.State, container.Command, container.Event, container.Effect]{
 		machine: c.containers, stream: c.containers.Stream(string(x)), start: start, first: first,
-	})
+	}
+}
+
+func (c *Core) forgotten(of id.Sandbox, x id.Container, m *maker) *maker {
 	m.retired = func() { c.forget(of, x) }
 	return m
 }
@@ -148,14 +171,23 @@ func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) *maker
 				Command: host.ReportQuarantine{Stream: string(stream), Reason: reason.Error()},
 			})
 		}
+		around.Salvaged = c.closed
 		return around
 	}
+	make := func(generation uint64, start *entity.Restored[S]) entity.Actor {
+		e := entity.New(m.machine, around(generation), m.stream, start, m.first...)
+		if m.damage != "" {
+			e.Break(m.damage)
+		}
+		return e
+	}
 	return &maker{
-		first: func(generation uint64) entity.Actor {
-			return entity.New(m.machine, around(generation), m.stream, m.start, m.first...)
-		},
+		first: func(generation uint64) entity.Actor { return make(generation, m.start) },
 		anew: func(generation uint64) entity.Actor {
-			return entity.New(m.machine, around(generation), m.stream, nil, m.first...)
+			if m.damage != "" {
+				return make(generation, m.start)
+			}
+			return make(generation, nil)
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
@@ -36,6 +37,8 @@ func (r *checks) observe(record eventlog.Record, event any) {
 		if e.Exit.Unknown == "" && p != nil && p.code != e.Exit.Code {
 			r.violation("%s is said to have ended with %d, and ended with %d", c, e.Exit.Code, p.code)
 		}
+	case host.StreamClosed:
+		r.view.closed[eventlog.Stream(e.Stream)] = true
 	case container.KillRequested:
 		if c := id.Container(name); !r.mayBeKilled(c) {
 			r.violation("%s is killed, and nobody wants that any more", c)
@@ -67,14 +70,14 @@ func (r *checks) check() {
 			}
 			names[state.Name] = true
 		}
-		if at.BootID == boot {
+		if at.BootID == boot && !r.damaged("sandbox/"+string(s)) {
 			r.checkSandbox(s, state)
 		}
 	}
 	for c, at := range r.view.Containers {
 		r.remember("container/"+string(c), at.State.Phase == container.Removed || at.State.Phase == container.Failed)
 		r.checkExit(c, at.State)
-		if at.BootID == boot {
+		if at.BootID == boot && !r.damaged("container/"+string(c)) {
 			r.checkContainer(c, at.State)
 		}
 	}
@@ -142,37 +145,10 @@ func (r *checks) reported(c id.Container) bool {
 	return slices.ContainsFunc(r.world.journal, func(x *exit) bool { return x.container == c })
 }
 
-// concerned reports whether a stream of the pod is damaged: then nothing is known of it.
-func (r *checks) concerned(s id.Sandbox) bool {
-	if r.log.damaged[eventlog.Stream("sandbox/"+s)] {
-		return true
-	}
-	for c, at := range r.view.Containers {
-		if at.State.Sandbox == s && r.log.damaged[eventlog.Stream("container/"+c)] {
-			return true
-		}
-	}
-	return false
-}
-
-// onlyDamagedWaits reports whether nothing is left to do but for pods with damage, which
-// is tried for ever.
-func (r *checks) onlyDamagedWaits() bool {
-	if len(r.log.damaged) == 0 {
-		return false
-	}
-	past := r.view.past(nil)
-	for s, at := range past.Sandboxes {
-		if !r.concerned(s) && len(sandbox.Owed(at.State)) > 0 {
-			return false
-		}
-	}
-	for _, at := range past.Containers {
-		if !r.concerned(at.State.Sandbox) && len(container.Owed(at.State)) > 0 {
-			return false
-		}
-	}
-	return true
+// damaged reports whether nobody can know the state of a stream's entity.
+func (r *checks) damaged(stream string) bool {
+	_, is := r.log.damaged[eventlog.Stream(stream)]
+	return is
 }
 
 // waiting are the callers that have no answer.
@@ -191,16 +167,16 @@ func (r *checks) checkEnd() {
 		return
 	}
 	for _, s := range sortedKeys(r.view.Sandboxes) {
-		if at := r.view.Sandboxes[s]; !sandbox.Ended(at.State) && !r.concerned(s) {
+		if at := r.view.Sandboxes[s]; !sandbox.Ended(at.State) && !r.view.closed["sandbox/"+eventlog.Stream(s)] {
 			r.violation("%s has not ended: it is %q", s, at.State.Phase)
 		}
 	}
 	for _, c := range sortedKeys(r.view.Containers) {
-		if at := r.view.Containers[c]; !container.Ended(at.State) && !r.concerned(at.State.Sandbox) {
+		if at := r.view.Containers[c]; !container.Ended(at.State) && !r.view.closed["container/"+eventlog.Stream(c)] {
 			r.violation("%s has not ended: it is %q", c, at.State.Phase)
 		}
 	}
-	for _, left := range r.world.left(r.concerned) {
+	for _, left := range r.world.left() {
 		r.violation("left on the node: %s", left)
 	}
 }

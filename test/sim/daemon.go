@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -184,7 +185,7 @@ func (x executor) Container(_ context.Context, f container.Effect) container.Com
 			err = try(f.Spec, func() error { return w.exec(f.Spec.ID, f.Exec) })
 		}
 	case container.RotateLog:
-		err = try(f.Spec, func() error { return w.attempt(func() {}) })
+		err = x.try("container/"+string(f.Spec.ID), reopening(f), func() error { return w.attempt(func() {}) })
 	case container.DeleteRuntime:
 		err = try(f.Spec, func() error { return w.deleteRuntime(f.Spec.ID) })
 	case container.ReleaseRootfs:
@@ -214,6 +215,12 @@ func (x executor) Image(_ context.Context, f image.Effect) image.Command {
 	}
 	return f.Failed(err, x.run.wall())
 }
+
+// reopening is a RotateLog by itself: each is tried once.
+type reopening container.RotateLog
+
+// Key tells one from another.
+func (f reopening) Key() string { return fmt.Sprintf("rotate log %d", f.Reopen) }
 
 // unsteady makes the functions of a machine panic now and then.
 func unsteady[S, C, E any, F entity.Effect[C]](r *run, m *entity.Machine[S, C, E, F]) {

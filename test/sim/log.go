@@ -23,8 +23,8 @@ type history struct {
 	pending []pending
 	// full: appends are refused.
 	full bool
-	// damaged are streams that cannot be read.
-	damaged map[eventlog.Stream]bool
+	// damaged are streams that cannot be read behind a version.
+	damaged map[eventlog.Stream]eventlog.Version
 }
 
 type pending struct {
@@ -35,7 +35,7 @@ type pending struct {
 var errFull = fmt.Errorf("%w: no space left on device", eventlog.ErrUnavailable)
 
 func newHistory(r *run) *history {
-	return &history{Log: memlog.New(memlog.Options{BootID: bootID(r.world.boot)}), run: r, damaged: map[eventlog.Stream]bool{}}
+	return &history{Log: memlog.New(memlog.Options{BootID: bootID(r.world.boot)}), run: r, damaged: map[eventlog.Stream]eventlog.Version{}}
 }
 
 func bootID(boot int) string { return fmt.Sprintf("boot-%d", boot) }
@@ -85,8 +85,9 @@ func (h *history) take(a eventlog.Append) []eventlog.Record {
 // streams are damaged.
 func (h *history) ReadStream(ctx context.Context, s eventlog.Stream, from eventlog.Version) iter.Seq2[eventlog.Record, error] {
 	var err error
+	_, damaged := h.damaged[s]
 	switch {
-	case h.damaged[s]:
+	case damaged:
 		err = &eventlog.DamageError{Stream: s, Version: 1, Problem: "the record's checksum does not fit"}
 	case h.run.faults.trouble() && h.run.rand.IntN(20) == 0:
 		err = eventlog.ErrUnavailable

@@ -94,7 +94,7 @@ func newRun(o options) *run {
 	r.checks = &checks{run: r, exits: map[id.Container]container.Exit{}, over: map[string]bool{}}
 	r.logger = slog.New(watcher{slog.DiscardHandler, r})
 	r.world = newWorld(r.rand)
-	r.world.broken, r.world.spared = o.broken, r.checks.concerned
+	r.world.broken = o.broken
 	r.log = newHistory(r)
 	r.view = newView(r)
 	r.start()
@@ -205,7 +205,7 @@ func (r *run) start() {
 	r.quarantined = false
 	r.daemon = newDaemon(r)
 	r.note("--- a daemon starts")
-	r.daemon.boot(read.past(r.log.damaged))
+	r.daemon.boot(r.view.past(read))
 }
 
 // save makes a snapshot of the whole node.
@@ -362,7 +362,7 @@ func (r *run) drain(when string) {
 			continue
 		}
 		next, some := r.daemon.stage.next()
-		if !some || r.checks.onlyDamagedWaits() {
+		if !some {
 			for _, x := range r.checks.waiting() {
 				r.violation("%s: nothing is owed, and %s has no answer", when, x)
 			}
@@ -413,7 +413,7 @@ func (r *run) askAll(what string, c sandbox.Command, until entity.Answer[sandbox
 		if r.failed() {
 			return
 		}
-		if sandbox.NameFree(r.view.Sandboxes[s].State) || r.checks.concerned(s) {
+		if sandbox.NameFree(r.view.Sandboxes[s].State) || r.view.closed["sandbox/"+eventlog.Stream(s)] {
 			continue
 		}
 		name := fmt.Sprintf("%s %s", what, s)
@@ -440,7 +440,8 @@ func (r *run) damageOne() {
 	}
 	if len(all) > 0 {
 		stream := pick(r, all)
-		r.log.damaged[stream] = true
-		r.note("--- %s is damaged", stream)
+		good := eventlog.Version(r.rand.IntN(int(r.view.version(stream))))
+		r.log.damaged[stream] = good
+		r.note("--- %s is damaged behind version %d", stream, good)
 	}
 }

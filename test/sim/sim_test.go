@@ -85,10 +85,11 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// A stream that cannot be read any more costs its pod, and no other one.
+// A stream that cannot be read any more is ended with its pod, from its last good state, and
+// costs no other one.
 func TestDamage(t *testing.T) {
 	t.Parallel()
-	for _, s := range seeds(100) {
+	for _, s := range seeds(300) {
 		play(t, options{seed: s, steps: *steps, broken: 5, damage: true})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/stele-runtime/stele/actors/codec"
@@ -25,6 +26,8 @@ type view struct {
 	states
 	// exits counts the recorded exits of each container.
 	exits map[id.Container]int
+	// closed are the damaged streams of which nothing is left.
+	closed map[eventlog.Stream]bool
 }
 
 // states are the machines' as of a sequence. They are what a snapshot keeps.
@@ -45,7 +48,7 @@ func newStates() states {
 }
 
 func newView(r *run) *view {
-	return &view{run: r, states: newStates(), exits: map[id.Container]int{}}
+	return &view{run: r, states: newStates(), exits: map[id.Container]int{}, closed: map[eventlog.Stream]bool{}}
 }
 
 // take follows the log by one record, and checks what it claims.
@@ -116,21 +119,23 @@ func (v *view) snapshot() []byte {
 	return b
 }
 
-// past is what the node boots from: what has not ended and can be read.
-func (s *states) past(damaged map[eventlog.Stream]bool) node.Restored {
+// past is what the node boots from: what has not ended, with the last good states of
+// streams that cannot be read.
+func (v *view) past(s states) node.Restored {
 	past := node.Restored{
 		Sandboxes:  map[id.Sandbox]entity.Restored[sandbox.State]{},
 		Containers: map[id.Container]entity.Restored[container.State]{},
 		Images:     map[string]entity.Restored[image.State]{},
 		Host:       s.Host,
+		Damaged:    map[eventlog.Stream]string{},
 	}
 	for name, at := range s.Sandboxes {
-		if !sandbox.Ended(at.State) && !damaged[eventlog.Stream("sandbox/"+name)] {
+		if !sandbox.Ended(at.State) && !v.closed["sandbox/"+eventlog.Stream(name)] {
 			past.Sandboxes[name] = at
 		}
 	}
 	for name, at := range s.Containers {
-		if !container.Ended(at.State) && !damaged[eventlog.Stream("container/"+name)] {
+		if !container.Ended(at.State) && !v.closed["container/"+eventlog.Stream(name)] {
 			past.Containers[name] = at
 		}
 	}
@@ -139,7 +144,36 @@ func (s *states) past(damaged map[eventlog.Stream]bool) node.Restored {
 			past.Images[at.State.Ref] = at
 		}
 	}
+	for stream, good := range v.run.log.damaged {
+		if v.closed[stream] {
+			continue
+		}
+		past.Damaged[stream] = "damaged"
+		v.lastGood(&past, stream, good)
+	}
 	return past
+}
+
+// lastGood puts the state of a damaged stream before its damage into a past.
+func (v *view) lastGood(past *node.Restored, stream eventlog.Stream, good eventlog.Version) {
+	s := newStates()
+	for record, err := range v.run.log.Log.ReadStream(context.Background(), stream, 1) {
+		must(err)
+		if record.Version <= good {
+			s.fold(record)
+		}
+	}
+	_, name, _ := strings.Cut(string(stream), "/")
+	delete(past.Sandboxes, id.Sandbox(name))
+	delete(past.Containers, id.Container(name))
+	maps.Copy(past.Sandboxes, s.Sandboxes)
+	maps.Copy(past.Containers, s.Containers)
+}
+
+// version is how far a stream goes.
+func (v *view) version(stream eventlog.Stream) eventlog.Version {
+	_, name, _ := strings.Cut(string(stream), "/")
+	return max(v.Sandboxes[id.Sandbox(name)].Version, v.Containers[id.Container(name)].Version)
 }
 
 // differs says what is different in two readings of one log; empty if nothing is.

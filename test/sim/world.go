@@ -27,8 +27,6 @@ type world struct {
 	images  map[string]bool
 	pulled  map[id.Pull]bool
 	lastPID int
-	// spared reports whether a pod cannot be known whole, because of damage.
-	spared func(id.Sandbox) bool
 	// wrong is what should not have happened.
 	wrong []string
 }
@@ -165,7 +163,7 @@ func (w *world) release(s id.Sandbox) error {
 		w.violation("%s released before its network was detached", s)
 	}
 	for c, b := range w.boxes {
-		if b.sandbox == s && (b.rootfs || b.init != nil) && !w.spared(s) {
+		if b.sandbox == s && (b.rootfs || b.init != nil) {
 			w.violation("%s released under container %s", s, c)
 		}
 	}
@@ -318,18 +316,18 @@ func (w *world) reboot() {
 	}
 }
 
-// left lists what is on the node, but for some pods.
-func (w *world) left(but func(id.Sandbox) bool) []string {
+// left lists what is on the node.
+func (w *world) left() []string {
 	var left []string
 	for _, s := range sortedKeys(w.pods) {
 		p := w.pods[s]
-		if !but(s) && (p.dirs || p.namespaces || p.address || p.holder != nil) {
+		if p.dirs || p.namespaces || p.address || p.holder != nil {
 			left = append(left, fmt.Sprintf("pod %s: directories %t, namespaces %t, address %t, holder %t",
 				s, p.dirs, p.namespaces, p.address, p.holder != nil))
 		}
 	}
 	for _, c := range sortedKeys(w.boxes) {
-		if b := w.boxes[c]; !but(b.sandbox) && (b.rootfs || b.init != nil) {
+		if b := w.boxes[c]; b.rootfs || b.init != nil {
 			left = append(left, fmt.Sprintf("container %s: root file system %t, runtime %t", c, b.rootfs, b.init != nil))
 		}
 	}

@@ -454,6 +454,52 @@ func (x *StreamQuarantined) GetReason() string {
 	return ""
 }
 
+// StreamClosed: nothing is left on the node of what a quarantined stream was about.
+type StreamClosed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stream's name.
+	Stream        string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamClosed) Reset() {
+	*x = StreamClosed{}
+	mi := &file_event_v1_host_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamClosed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamClosed) ProtoMessage() {}
+
+func (x *StreamClosed) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_host_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamClosed.ProtoReflect.Descriptor instead.
+func (*StreamClosed) Descriptor() ([]byte, []int) {
+	return file_event_v1_host_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StreamClosed) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
 var File_event_v1_host_proto protoreflect.FileDescriptor
 
 const file_event_v1_host_proto_rawDesc = "" +
@@ -481,7 +527,9 @@ const file_event_v1_host_proto_rawDesc = "" +
 	"\aproblem\x18\x01 \x01(\tR\aproblem\"C\n" +
 	"\x11StreamQuarantined\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reasonB7Z5github.com/stele-runtime/stele/proto/event/v1;eventv1b\x06proto3"
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"&\n" +
+	"\fStreamClosed\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06streamB7Z5github.com/stele-runtime/stele/proto/event/v1;eventv1b\x06proto3"
 
 var (
 	file_event_v1_host_proto_rawDescOnce sync.Once
@@ -495,7 +543,7 @@ func file_event_v1_host_proto_rawDescGZIP() []byte {
 	return file_event_v1_host_proto_rawDescData
 }
 
-var file_event_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_event_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_event_v1_host_proto_goTypes = []any{
 	(*DaemonStarted)(nil),         // 0: stele.event.v1.DaemonStarted
 	(*DaemonStopped)(nil),         // 1: stele.event.v1.DaemonStopped
@@ -505,11 +553,12 @@ var file_event_v1_host_proto_goTypes = []any{
 	(*NetworkConfigured)(nil),     // 5: stele.event.v1.NetworkConfigured
 	(*NetworkUnconfigured)(nil),   // 6: stele.event.v1.NetworkUnconfigured
 	(*StreamQuarantined)(nil),     // 7: stele.event.v1.StreamQuarantined
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*StreamClosed)(nil),          // 8: stele.event.v1.StreamClosed
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_event_v1_host_proto_depIdxs = []int32{
-	8, // 0: stele.event.v1.DaemonStarted.at:type_name -> google.protobuf.Timestamp
-	8, // 1: stele.event.v1.DaemonStopped.at:type_name -> google.protobuf.Timestamp
+	9, // 0: stele.event.v1.DaemonStarted.at:type_name -> google.protobuf.Timestamp
+	9, // 1: stele.event.v1.DaemonStopped.at:type_name -> google.protobuf.Timestamp
 	2, // [2:2] is the sub-list for method output_type
 	2, // [2:2] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
@@ -528,7 +577,7 @@ func file_event_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_host_proto_rawDesc), len(file_event_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
