@@ -451,7 +451,7 @@ func TestContainerUser(t *testing.T) {
 
 // What became of something whose history cannot be read is not known, and is said so.
 func TestDamagedIsUnknown(t *testing.T) {
-	c := &projections.Container{Config: &runtimeapi.ContainerConfig{}, Damage: "version 7: unknown"}
+	c := &projections.Container{Config: &runtimeapi.ContainerConfig{Image: &runtimeapi.ImageSpec{}}, Damage: "version 7: unknown"}
 	c.State.Phase = container.Running
 	status := containerStatus(c)
 	if status.State != runtimeapi.ContainerState_CONTAINER_UNKNOWN || !strings.Contains(status.Message, c.Damage) {
