@@ -73,7 +73,8 @@ func (c *Core[S, C, E, F]) appended(m Appended) {
 	if m.Err == nil {
 		c.panics = 0
 		for i, e := range w.events {
-			c.take(Step[S, E]{e, As(m.Records[i], c.machine.Evolve(c.at.State, e))})
+			c.at = As(m.Records[i], c.machine.Evolve(c.at.State, e))
+			c.tell(e)
 		}
 		c.append.work = nil
 		c.wait(w)
@@ -112,11 +113,10 @@ func (c *Core[S, C, E, F]) notAppended(w *work[S, C, E], err error) {
 	}
 }
 
-// take goes on to the state that a durable event led to, and answers whom it concerns.
-func (c *Core[S, C, E, F]) take(now Step[S, E]) {
-	c.at = now.At
+// tell answers those whom the event that led to the present state concerns.
+func (c *Core[S, C, E, F]) tell(e E) {
 	c.announceFree()
-	c.waiters.tell(now.At, now.Event)
+	c.waiters.tell(&c.at, e)
 }
 
 // refusedByLog keeps an outcome until the log takes it, and what was accepted, for others

@@ -61,12 +61,21 @@ func (e *effects[C, F]) fired(t Timer) {
 
 // dispatch issues what is owed and not yet under way, or arms a timer for it.
 func (e *effects[C, F]) dispatch(owed []F, now time.Time) {
-	keys := map[string]bool{}
 	for _, f := range owed {
-		keys[f.Key()] = true
 		if !e.blocked(f) && !e.waits(f, now) {
 			e.begin(f)
 		}
+	}
+	if len(e.armed) > 0 || len(e.due) > 0 {
+		e.forget(owed)
+	}
+}
+
+// forget forgets the times of what is no longer owed.
+func (e *effects[C, F]) forget(owed []F) {
+	keys := make(map[string]bool, len(owed))
+	for _, f := range owed {
+		keys[f.Key()] = true
 	}
 	for _, key := range slices.Sorted(maps.Keys(e.armed)) {
 		if !keys[key] {

@@ -31,7 +31,7 @@ func (c *Core[S, C, E, F]) panicked(p any, stack []byte) {
 		c.append.unsure, c.append.stalled = nil, nil
 	}
 	c.append.work = nil
-	c.waiters.refuse(c.at, err)
+	c.waiters.refuse(&c.at, err)
 	if c.panics >= panicsMost {
 		c.quarantine(fmt.Errorf("%d panics in a row, the last one: %w", c.panics, err))
 		return
@@ -67,7 +67,8 @@ func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
 		c.quarantine(m.Err)
 	default:
 		for _, missed := range m.Missed {
-			c.take(missed)
+			c.at = missed.At
+			c.tell(missed.Event)
 		}
 		c.at, c.ready = m.At, true
 		c.settle(len(m.Missed) > 0)
@@ -120,9 +121,8 @@ func (c *Core[S, C, E, F]) salvage(w *work[S, C, E]) {
 	}
 	c.accepted(w)
 	for _, e := range events {
-		at := c.at
-		at.State = c.machine.Evolve(at.State, e)
-		c.take(Step[S, E]{e, at})
+		c.at.State = c.machine.Evolve(c.at.State, e)
+		c.tell(e)
 	}
 	c.wait(w)
 	c.dispatch()

@@ -24,7 +24,7 @@ func (x *waiter[S, E]) left() bool {
 }
 
 // add answers a caller, or makes it wait for its answer.
-func (w *waiters[S, E]) add(x *waiter[S, E], at Restored[S]) {
+func (w *waiters[S, E]) add(x *waiter[S, E], at *Restored[S]) {
 	w.all = append(w.all, x)
 	var none E
 	if w.answered(x, at, none) {
@@ -34,7 +34,7 @@ func (w *waiters[S, E]) add(x *waiter[S, E], at Restored[S]) {
 
 // tell answers those whom an event concerns. Those behind one whose answer panics still
 // wait; so does that one, until the panic is answered.
-func (w *waiters[S, E]) tell(at Restored[S], e E) {
+func (w *waiters[S, E]) tell(at *Restored[S], e E) {
 	all := w.all
 	var still []*waiter[S, E]
 	for i, x := range all {
@@ -47,7 +47,7 @@ func (w *waiters[S, E]) tell(at Restored[S], e E) {
 }
 
 // answered reports whether the waiter needs to wait no longer.
-func (w *waiters[S, E]) answered(x *waiter[S, E], at Restored[S], e E) bool {
+func (w *waiters[S, E]) answered(x *waiter[S, E], at *Restored[S], e E) bool {
 	if x.left() {
 		return true
 	}
@@ -58,12 +58,12 @@ func (w *waiters[S, E]) answered(x *waiter[S, E], at Restored[S], e E) bool {
 	return done
 }
 
-func (w *waiters[S, E]) answer(to func(Reply[S]), at Restored[S], err error) {
+func (w *waiters[S, E]) answer(to func(Reply[S]), at *Restored[S], err error) {
 	w.answers = append(w.answers, Given[S]{to, Reply[S]{State: at.State, Sequence: at.Sequence, Err: err}})
 }
 
 // refuse ends everybody's wait.
-func (w *waiters[S, E]) refuse(at Restored[S], err error) {
+func (w *waiters[S, E]) refuse(at *Restored[S], err error) {
 	for _, x := range w.all {
 		w.answer(x.reply, at, err)
 	}
@@ -75,16 +75,16 @@ func (c *Core[S, C, E, F]) wait(w *work[S, C, E]) {
 	switch {
 	case w.ask == nil || w.ask.Reply == nil:
 	case w.ask.Until == nil:
-		c.waiters.answer(w.ask.Reply, c.at, nil)
+		c.waiters.answer(w.ask.Reply, &c.at, nil)
 	default:
-		c.waiters.add(&waiter[S, E]{until: w.ask.Until, reply: w.ask.Reply, gone: w.ask.Gone}, c.at)
+		c.waiters.add(&waiter[S, E]{until: w.ask.Until, reply: w.ask.Reply, gone: w.ask.Gone}, &c.at)
 	}
 }
 
 // refuse answers a command that was not decided, or whose events were not appended.
 func (c *Core[S, C, E, F]) refuse(w *work[S, C, E], err error) {
 	if w.ask != nil && w.ask.Reply != nil {
-		c.waiters.answer(w.ask.Reply, c.at, err)
+		c.waiters.answer(w.ask.Reply, &c.at, err)
 	}
 }
 
@@ -97,7 +97,7 @@ func (c *Core[S, C, E, F]) refuseAll(err error) {
 		c.refuse(w, err)
 	}
 	c.queue = nil
-	c.waiters.refuse(c.at, err)
+	c.waiters.refuse(&c.at, err)
 }
 
 // announceFree tells the owner once that the name is free.
