@@ -198,6 +198,8 @@ type Container struct {
 	Process Process
 	// Exit is nil while the first process runs.
 	Exit *Exit
+	// LogPath is the CRI log; empty for a container whose output is dropped.
+	LogPath string
 	// LogLost is how many bytes of output could not be written to the log, and
 	// LogError the last reason.
 	LogLost  uint64
@@ -211,25 +213,43 @@ type Container struct {
 
 // List returns the containers that the monitor has, by id.
 func (c *Client) List(ctx context.Context) ([]Container, error) {
-	var all []Container
-	err := c.link.retry(ctx, func(s *session) error {
-		containers, err := s.list(ctx)
-		all = nil
-		for _, container := range containers {
-			all = append(all, toContainer(container))
-		}
-		return err
-	})
+	all, err := c.list(ctx, "")
 	if err != nil {
 		return nil, fmt.Errorf("list the monitor's containers: %w", err)
 	}
 	return all, nil
 }
 
+// Container returns one container; ErrNotFound if the monitor does not have it.
+func (c *Client) Container(ctx context.Context, id string) (Container, error) {
+	found, err := c.list(ctx, id)
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Container{}, fmt.Errorf("ask for container %s: %w", id, err)
+	}
+	return found[0], nil
+}
+
+func (c *Client) list(ctx context.Context, only string) ([]Container, error) {
+	var all []Container
+	err := c.link.retry(ctx, func(s *session) error {
+		containers, err := s.list(ctx, only)
+		all = nil
+		for _, container := range containers {
+			all = append(all, toContainer(container))
+		}
+		return err
+	})
+	return all, err
+}
+
 func toContainer(c *pb.Container) Container {
 	container := Container{
 		ID:           c.Id,
 		Process:      toProcess(c.Process),
+		LogPath:      c.LogPath,
 		LogLost:      c.LogLost,
 		LogError:     c.LogError,
 		StdinClosed:  c.StdinClosed,

@@ -155,7 +155,7 @@ func (d *duplicates) handTo(ctx context.Context, s *session) error {
 
 // borrow asks for the descriptors of containers that are not held yet.
 func (d *duplicates) borrow(ctx context.Context, s *session) error {
-	containers, err := s.list(ctx)
+	containers, err := s.list(ctx, "")
 	if err != nil {
 		return fmt.Errorf("list the monitor's containers: %w", err)
 	}

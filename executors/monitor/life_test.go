@@ -255,3 +255,20 @@ func TestOrphansAreReaped(t *testing.T) {
 	})
 	n.eventually("the orphan is gone", func() bool { return gone(orphan) })
 }
+
+func TestOneContainer(t *testing.T) {
+	n := newNode(t)
+	n.run(container{id: "one", script: "sleep 1000"})
+	process := n.run(container{id: "two", script: "sleep 1000"})
+	if got, err := n.client.Container(t.Context(), "two"); err != nil || got.ID != "two" || got.Process != process || got.Exit != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := n.client.Container(t.Context(), "three"); !errors.Is(err, monitor.ErrNotFound) {
+		t.Errorf("an unknown container: %v", err)
+	}
+	for _, id := range []string{"one", "two"} {
+		if err := n.client.Signal(t.Context(), id, int(syscall.SIGKILL)); err != nil {
+			t.Error(err)
+		}
+	}
+}

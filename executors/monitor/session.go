@@ -143,9 +143,9 @@ func (s *session) do(ctx context.Context, req *pb.Request, fds ...int) error {
 	return err
 }
 
-// list returns all containers.
-func (s *session) list(ctx context.Context) ([]*pb.Container, error) {
-	c, err := s.start(&pb.Request{Call: &pb.Request_List{List: &pb.List{}}})
+// list returns all containers; unless only is empty, no other than that.
+func (s *session) list(ctx context.Context, only string) ([]*pb.Container, error) {
+	c, err := s.start(&pb.Request{Call: &pb.Request_List{List: &pb.List{ContainerId: only}}})
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,9 @@ func (s *session) list(ctx context.Context) ([]*pb.Container, error) {
 			return nil, err
 		}
 		f.close()
-		if container := f.reply.GetContainer(); container != nil {
+		container := f.reply.GetContainer()
+		// A monitor from before that field answers with all.
+		if container != nil && (only == "" || container.Id == only) {
 			all = append(all, container)
 		}
 		if !f.reply.More {

@@ -195,7 +195,7 @@ func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, er
 		}
 		return &pb.Reply{Result: &pb.Reply_Exit{Exit: exit}}, descriptors{}, nil
 	case *pb.Request_List:
-		reply, err := n.list(c.Id)
+		reply, err := n.list(c.Id, call.List.GetContainerId())
 		return reply, descriptors{}, err
 	case *pb.Request_Subscribe:
 		return done, descriptors{}, n.subscribe(ctx, c.Id, call.Subscribe.After)
@@ -232,10 +232,14 @@ func lendContainer(c *container, err error) (*pb.Reply, descriptors, error) {
 	return &pb.Reply{Result: &pb.Reply_Container{Container: c.describe()}}, lent, nil
 }
 
-// list sends all containers but the last, which it returns.
-func (n *session) list(id uint64) (*pb.Reply, error) {
+// list sends all containers but the last, which it returns; unless only is empty, no
+// other than that.
+func (n *session) list(id uint64, only string) (*pb.Reply, error) {
 	last := &pb.Reply{}
 	for _, c := range n.server.containers.all() {
+		if only != "" && c.id != only {
+			continue
+		}
 		if last.Result != nil {
 			last.Id, last.More = id, true
 			if err := n.conn.Send(last); err != nil {

@@ -2179,7 +2179,10 @@ func (x *Forget) GetContainerId() string {
 // List answers with one Container a reply, all but the last with `more`; with
 // a bare reply when there are none.
 type List struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// container_id, unless empty, is the only one wanted. A monitor that does not know
+	// the field answers with all.
+	ContainerId   string `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2212,6 +2215,13 @@ func (x *List) ProtoReflect() protoreflect.Message {
 // Deprecated: Use List.ProtoReflect.Descriptor instead.
 func (*List) Descriptor() ([]byte, []int) {
 	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *List) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
 }
 
 // Subscribe answers with one Exit a reply, all with `more`, in the order of
@@ -3073,8 +3083,9 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\tReopenLog\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"+\n" +
 	"\x06Forget\x12!\n" +
-	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\x06\n" +
-	"\x04List\"!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\")\n" +
+	"\x04List\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"!\n" +
 	"\tSubscribe\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\"\x17\n" +
 	"\x03Ack\x12\x10\n" +
