@@ -145,20 +145,23 @@ func (x containers) named(c container.Spec) oci.Container {
 	return oci.Container{ID: string(c.ID), Bundle: x.bundleDir(c.ID)}
 }
 
-// start returns the latest time at which the program can have started. For a start
-// that an earlier daemon carried out, that is when it was requested.
+// start returns when the program ran, or when the start failed. For a start that an
+// earlier daemon carried out, it returns when that was requested.
 func (x containers) start(ctx context.Context, f container.StartRuntime) (time.Time, error) {
-	// The time before: a program may have ended when the runtime returns.
-	at := now()
 	runtime, err := x.runtime(f.Spec.Handler)
 	if err != nil {
-		return at, err
+		return now(), err
 	}
-	already, err := runtime.Start(ctx, x.named(f.Spec))
-	if already && !f.Asked.IsZero() {
-		at = f.Asked
+	started, err := runtime.Start(ctx, x.named(f.Spec))
+	switch {
+	case err != nil:
+		return now(), err
+	case !started.Before:
+		return started.At.UTC(), nil
+	case !f.Asked.IsZero():
+		return f.Asked, nil
 	}
-	return at, err
+	return now(), nil
 }
 
 func (x containers) signal(ctx context.Context, c container.Spec, name string) error {

@@ -8,9 +8,11 @@
 // all.
 //
 // The package must not know pods or the CRI: it gets a spec and a bundle. It knows
-// two things of runc that are not in the OCI's command line: that a created
-// container waits on a FIFO in its state directory (start.go), and that its first
-// process is the user's (signal.go). Other runtimes are driven by their commands.
+// three things of runc that are not in the OCI's command line: that a created
+// container waits on a FIFO in its state directory (start.go), that its first
+// process becomes the user's program (firstprocess.go, signal.go), and what it prints
+// when that cannot be executed (execfailure.go). The last two it knows of crun, too.
+// Other runtimes are driven by their commands.
 //
 // Read driver.go first, then create.go, start.go, exec.go and delete.go.
 package oci

@@ -26,6 +26,9 @@ type Monitor interface {
 	// Signal signals the container's first process; one that has ended is no
 	// error, an unknown container is monitor.ErrNotFound.
 	Signal(ctx context.Context, id string, signal int) error
+	// Container is monitor.ErrNotFound for one that the monitor does not have.
+	Container(ctx context.Context, id string) (monitor.Container, error)
+	ReopenLog(ctx context.Context, id string) error
 }
 
 // Runtime says which runtime to drive, and how.

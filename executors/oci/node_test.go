@@ -175,9 +175,9 @@ func (n *node) must(err error) {
 // start starts a container, and returns whether it was started before.
 func (n *node) start(id string) (already bool) {
 	n.t.Helper()
-	already, err := n.driver.Start(n.t.Context(), n.container(id))
+	started, err := n.driver.Start(n.t.Context(), n.container(id))
 	n.must(err)
-	return already
+	return started.Before
 }
 
 func (n *node) makeRootfs(dir string) {

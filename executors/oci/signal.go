@@ -32,7 +32,7 @@ func (d *Driver) Kill(ctx context.Context, c Container, sig unix.Signal, all boo
 // killInit signals by the monitor's pidfd if the first process is the user's, and
 // by the runtime otherwise.
 func (d *Driver) killInit(ctx context.Context, c Container, sig unix.Signal) error {
-	if d.version.Name == runc || d.version.Name == "crun" {
+	if d.version.Name == runc || d.version.Name == crun {
 		err := d.monitor.Signal(ctx, c.ID, int(sig))
 		if !errors.Is(err, monitor.ErrNotFound) {
 			if err != nil {

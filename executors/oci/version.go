@@ -13,8 +13,11 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 )
 
-// runc is what runc calls itself.
-const runc = "runc"
+// What runtimes call themselves whose first process is the user's.
+const (
+	runc = "runc"
+	crun = "crun"
+)
 
 // Version is a runtime's answer to --version.
 type Version struct {
