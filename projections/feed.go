@@ -46,6 +46,9 @@ func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, er
 	}
 	f.drafted, f.saver.saved = f.Live.Sequence(), f.Live.Sequence()
 	f.saver.begin.Store(!found)
+	if err := f.takeBases(ctx); err != nil {
+		return nil, err
+	}
 	for record, err := range log.Read(ctx, f.Live.Sequence()+1) {
 		if err != nil {
 			if f.passedOver(err) {

@@ -37,6 +37,10 @@ type Machine[S, C, E any, F Effect[C]] struct {
 	// node lose power right after it, what is owed then leads to the same end without
 	// it. It may be nil: then every event must outlive the node's boot.
 	Volatile func(E) bool
+	// DecodeState reads the state of the base of a stream whose beginning was trimmed. A
+	// base does not say of which boot it is: streams for which that matters keep their last
+	// record. It may be nil: then such a stream cannot be read.
+	DecodeState func(schema uint32, state []byte) (S, error)
 	// Recall returns the state at the end of a stream without reading it, and false if
 	// it cannot. It may block, and must not be behind the log. It may be nil.
 	Recall func(context.Context, eventlog.Stream) (Restored[S], bool)

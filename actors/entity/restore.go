@@ -51,13 +51,16 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 			return r
 		}
 	}
-	for record, err := range log.ReadStream(ctx, stream, 1) {
+	if r.At, r.Err = base(ctx, m, log, stream); r.Err != nil {
+		return r
+	}
+	for record, err := range log.ReadStream(ctx, stream, r.At.Version+1) {
 		if err != nil {
 			r.Err = fmt.Errorf("replay %s after version %d: %w", stream, r.At.Version, err)
 			return r
 		}
 		if record.Version != r.At.Version+1 {
-			r.Err = fmt.Errorf("replay %s after version %d: version %d comes next: its beginning was trimmed", stream, r.At.Version, record.Version)
+			r.Err = fmt.Errorf("replay %s after version %d: version %d comes next", stream, r.At.Version, record.Version)
 			return r
 		}
 		event, err := m.Decode(record.Type, record.Schema, record.Payload)
@@ -75,6 +78,25 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 		}
 	}
 	return r
+}
+
+// base returns the state that stands in for a stream's trimmed records; the zero value if
+// it has all of them.
+func base[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, F], log eventlog.Reader, stream eventlog.Stream) (at Restored[S], err error) {
+	info, _, err := log.Stream(ctx, stream)
+	switch {
+	case err != nil:
+		return at, fmt.Errorf("replay %s: %w", stream, err)
+	case info.Base.Version == 0:
+		return at, nil
+	case m.DecodeState == nil:
+		return at, fmt.Errorf("replay %s: its beginning was trimmed, and the state at version %d cannot be read", stream, info.Base.Version)
+	}
+	at.Version, at.Sequence = info.Base.Version, info.Base.Sequence
+	if at.State, err = m.DecodeState(info.Base.Schema, info.Base.State); err != nil {
+		err = fmt.Errorf("replay %s: the state at version %d: %w", stream, info.Base.Version, err)
+	}
+	return at, err
 }
 
 // As is the place of a record, with the state that it led to.

@@ -2,6 +2,7 @@ package entity_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -384,4 +385,33 @@ func TestLogClosed(t *testing.T) {
 	c := o.openNew()
 	_ = log.Close()
 	wantKind(t, c.ask(simple("a"), nil).Err, fault.Unavailable)
+}
+
+// A stream whose beginning was trimmed is read from its base; without one that can be read,
+// it is left alone.
+func TestTrimmedStream(t *testing.T) {
+	log := newLog()
+	before := newOffice(t, log)
+	before.machine.Owed = func(desk) []doJob { return nil }
+	c := before.openNew()
+	c.must(simple("a"), nil)
+	s := c.must(simple("b"), nil)
+	state, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.must(withdraw{"b"}, nil)
+	if err := log.Trim(t.Context(), eventlog.Trim{Stream: stream, Through: 2, Schema: 1, State: state}); err != nil {
+		t.Fatal(err)
+	}
+	o := newOffice(t, log)
+	wantKind(t, o.open(stream, nil).ask(simple("c"), nil).Err, fault.Internal)
+
+	o = newOffice(t, log)
+	o.machine.DecodeState = func(_ uint32, b []byte) (s desk, err error) { return s, json.Unmarshal(b, &s) }
+	done := o.open(stream, nil).must(simple("c"), idle).Done
+	slices.Sort(done)
+	if !slices.Equal(done, []string{"a", "c"}) {
+		t.Errorf("done: %v", done)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/node"
@@ -65,7 +66,7 @@ func BenchmarkLives(b *testing.B) {
 			b.Fatal(err)
 		}
 		d.node = n
-		if err := n.Boot(b.Context(), node.Restored{}, startOf(thisBoot)); err != nil {
+		if err := n.Boot(b.Context(), entity.Past{}, startOf(thisBoot)); err != nil {
 			b.Fatal(err)
 		}
 		for i := range 500 {

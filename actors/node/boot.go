@@ -17,11 +17,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Restored is what the node boots from, as a projection read it from the log.
-type Restored = entity.Past
-
 // Boot records the start of the daemon and calls recorded, upon which Resume is due.
-func (c *Core) Boot(past Restored, start host.StartDaemon, recorded func(error)) {
+func (c *Core) Boot(past entity.Past, start host.StartDaemon, recorded func(error)) {
 	c.restore(HostStream, made(c, making[host.State, host.Command, host.Event, noEffect]{machine: c.host, stream: HostStream, start: &past.Host}))
 	c.Host(start, Caller[host.State, host.Event]{Reply: func(r entity.Reply[host.State]) { recorded(r.Err) }})
 }
@@ -30,7 +27,7 @@ func (c *Core) Boot(past Restored, start host.StartDaemon, recorded func(error))
 // owes is issued at once. What has its last event from an earlier boot of the node learns
 // first that the node was rebooted. (That the daemon before was of this boot says nothing:
 // it may have ended before it had told everything.)
-func (c *Core) Resume(past Restored, start host.StartDaemon) {
+func (c *Core) Resume(past entity.Past, start host.StartDaemon) {
 	for s, at := range sorted(past.Sandboxes) {
 		stream := c.sandboxes.Stream(string(s))
 		if !sandbox.NameFree(at.State) {
@@ -76,7 +73,7 @@ func (c *Core) Resume(past Restored, start host.StartDaemon) {
 
 // restoreDamaged spawns the entity of a stream that cannot be used, if it is one: what may
 // run must not be forgotten, and can be ended.
-func (c *Core) restoreDamaged(past Restored, stream eventlog.Stream) bool {
+func (c *Core) restoreDamaged(past entity.Past, stream eventlog.Stream) bool {
 	reason, damaged := past.Damaged[stream]
 	if !damaged {
 		return false
@@ -121,7 +118,7 @@ func (c *Core) reclaim(name string, stream eventlog.Stream) {
 
 // forgetGone tells sandboxes which of their containers are gone already, in
 // case the daemon ended between the two appends.
-func (c *Core) forgetGone(past Restored) {
+func (c *Core) forgetGone(past entity.Past) {
 	for s, at := range sorted(past.Sandboxes) {
 		for _, x := range at.State.ContainerIDs() {
 			_, damaged := past.Damaged[c.containers.Stream(string(x))]
@@ -136,7 +133,7 @@ func (c *Core) forgetGone(past Restored) {
 // when the log had taken the container's first event and not its sandbox's. A sandbox
 // that cannot have containers has it removed; one that nobody knows is no reason to touch
 // the container.
-func (c *Core) adoptStrays(past Restored) {
+func (c *Core) adoptStrays(past entity.Past) {
 	for x, at := range sorted(past.Containers) {
 		pod, there := past.Sandboxes[at.State.Sandbox]
 		_, damaged := past.Damaged[c.sandboxes.Stream(string(at.State.Sandbox))]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/node"
@@ -312,7 +313,7 @@ func TestQuarantineIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	n = newNode(t, d, nil)
-	past := node.Restored{Host: hostOf(t, d.log)} // the projections put the stream aside
+	past := entity.Past{Host: hostOf(t, d.log)} // the projections put the stream aside
 	if err := n.Boot(t.Context(), past, startOf(thisBoot)); err != nil {
 		t.Fatal(err)
 	}

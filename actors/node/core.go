@@ -48,19 +48,19 @@ func NewMachines(x Executor) Machines {
 		Sandboxes: &SandboxMachine{
 			Kind: "sandbox", Decide: sandbox.Decide, Evolve: sandbox.Evolve, Owed: sandbox.Owed, Announced: sandbox.Announced, Volatile: sandbox.Volatile,
 			Ended: sandbox.Ended, Free: sandbox.NameFree,
-			Encode: codec.EncodeSandbox, Decode: codec.DecodeSandbox,
+			Encode: codec.EncodeSandbox, Decode: codec.DecodeSandbox, DecodeState: codec.FromBase(codec.DecodeSandboxState),
 			Execute: x.Sandbox, Salvage: sandbox.Salvage,
 		},
 		Containers: &ContainerMachine{
 			Kind: "container", Decide: container.Decide, Evolve: container.Evolve, Owed: container.Owed, Announced: container.Announced, Volatile: container.Volatile,
 			Ended: container.Ended, Free: container.NameFree,
-			Encode: codec.EncodeContainer, Decode: codec.DecodeContainer,
+			Encode: codec.EncodeContainer, Decode: codec.DecodeContainer, DecodeState: codec.FromBase(codec.DecodeContainerState),
 			Execute: x.Container, Salvage: container.Salvage,
 		},
 		Images: &ImageMachine{
 			Kind: "image", Decide: image.Decide, Evolve: image.Evolve, Owed: image.Owed,
 			Ended: image.Ended, Free: func(image.State) bool { return false },
-			Encode: codec.EncodeImage, Decode: codec.DecodeImage,
+			Encode: codec.EncodeImage, Decode: codec.DecodeImage, DecodeState: codec.FromBase(codec.DecodeImageState),
 			Execute: x.Image,
 		},
 	}
@@ -92,7 +92,7 @@ func NewCore(post func(message any), m Machines, around entity.Surroundings) *Co
 			Kind: "node", Decide: host.Decide, Evolve: host.Evolve,
 			Owed:  func(host.State) []noEffect { return nil },
 			Ended: func(host.State) bool { return false }, Free: func(host.State) bool { return false },
-			Encode: codec.EncodeHost, Decode: codec.DecodeHost,
+			Encode: codec.EncodeHost, Decode: codec.DecodeHost, DecodeState: codec.FromBase(codec.DecodeHostState),
 		},
 	}
 	c.sandboxes.Route = c.routeSandbox

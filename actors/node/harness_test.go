@@ -228,9 +228,9 @@ func fresh(t *testing.T) (*node.Node, *drivers) {
 }
 
 // restore reads a log as projections do.
-func restore(t *testing.T, log eventlog.Reader) node.Restored {
+func restore(t *testing.T, log eventlog.Reader) entity.Past {
 	t.Helper()
-	past := node.Restored{
+	past := entity.Past{
 		Sandboxes:  map[id.Sandbox]entity.Restored[sandbox.State]{},
 		Containers: map[id.Container]entity.Restored[container.State]{},
 		Images:     map[string]entity.Restored[image.State]{},

@@ -88,7 +88,7 @@ func New(c Config) (*Node, error) {
 }
 
 // Boot records the start of the daemon and gives the node its past; see Core.Resume.
-func (n *Node) Boot(ctx context.Context, past Restored, start host.StartDaemon) error {
+func (n *Node) Boot(ctx context.Context, past entity.Past, start host.StartDaemon) error {
 	_, err := await(ctx, n, nil, func(from Caller[host.State, host.Event]) {
 		n.core.Boot(past, start, func(err error) { from.Reply(entity.Reply[host.State]{Err: err}) })
 	})

@@ -62,7 +62,7 @@ func newDaemon(r *run) *daemon {
 }
 
 // boot gives the daemon its past.
-func (d *daemon) boot(past node.Restored) {
+func (d *daemon) boot(past entity.Past) {
 	start := host.StartDaemon{BootID: bootID(d.run.world.boot), At: d.run.wall()}
 	d.core.Boot(past, start, func(error) {
 		d.core.Resume(past, start)

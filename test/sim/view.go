@@ -14,7 +14,6 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/machinetest"
-	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 )
@@ -121,8 +120,8 @@ func (v *view) snapshot() []byte {
 
 // past is what the node boots from: what has not ended, with the last good states of
 // streams that cannot be read.
-func (v *view) past(s states) node.Restored {
-	past := node.Restored{
+func (v *view) past(s states) entity.Past {
+	past := entity.Past{
 		Sandboxes:  map[id.Sandbox]entity.Restored[sandbox.State]{},
 		Containers: map[id.Container]entity.Restored[container.State]{},
 		Images:     map[string]entity.Restored[image.State]{},
@@ -155,7 +154,7 @@ func (v *view) past(s states) node.Restored {
 }
 
 // lastGood puts the state of a damaged stream before its damage into a past.
-func (v *view) lastGood(past *node.Restored, stream eventlog.Stream, good eventlog.Version) {
+func (v *view) lastGood(past *entity.Past, stream eventlog.Stream, good eventlog.Version) {
 	s := newStates()
 	for record, err := range v.run.log.Log.ReadStream(context.Background(), stream, 1) {
 		must(err)
