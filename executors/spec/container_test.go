@@ -88,6 +88,33 @@ func TestWorkingDir(t *testing.T) {
 	}
 }
 
+// Kubernetes compares mount paths as they are written.
+func TestTheLaterMountCounts(t *testing.T) {
+	in := fixture()
+	in.node.HostPaths = map[string]HostPath{"/first": {Path: "/first", Missing: true}}
+	in.Container.Mounts = []*cri.Mount{
+		{ContainerPath: "/data", HostPath: "/first"},
+		{ContainerPath: "/data/sub", HostPath: "/sub"},
+		{ContainerPath: "/data/", HostPath: "/second", Readonly: true},
+	}
+	got, err := in.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Steps) > 0 {
+		t.Errorf("the hidden mount's source is made: %v", got.Steps)
+	}
+	var sources []string
+	for _, m := range got.Spec.Mounts {
+		if covers("/data", m.Destination) {
+			sources = append(sources, m.Destination+" "+m.Source)
+		}
+	}
+	if diff := cmp.Diff([]string{"/data /second", "/data/sub /sub"}, sources); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // CVE-2022-4318, CVE-2026-15809: a line break in HOME.
 func TestEnvironmentRefused(t *testing.T) {
 	for name, change := range map[string]func(*scene){

@@ -88,10 +88,18 @@ func bind(source, dest string, options ...string) specs.Mount {
 	return specs.Mount{Destination: dest, Type: "bind", Source: source, Options: append([]string{"rbind"}, options...)}
 }
 
-// planAskedMounts plans the mounts that the CRI lists.
+// planAskedMounts plans the mounts that the CRI lists. Of two at the same place, which
+// Kubernetes allows if one path ends in a slash, the later one counts.
 func planAskedMounts(r *request, plan *Plan) ([]specs.Mount, error) {
 	var out []specs.Mount
+	last := map[string]int{}
 	for i, m := range r.Container.Mounts {
+		last[path.Clean(m.ContainerPath)] = i
+	}
+	for i, m := range r.Container.Mounts {
+		if last[path.Clean(m.ContainerPath)] != i {
+			continue
+		}
 		field := fmt.Sprintf("mounts[%d]", i)
 		if m.Image.GetImage() != "" {
 			source := r.ImageMounts[i]

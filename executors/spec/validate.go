@@ -130,17 +130,10 @@ func checkStrings(field string, list []string) error {
 }
 
 func checkMounts(mounts []*cri.Mount) error {
-	at := map[string]bool{}
 	for i, m := range mounts {
-		field := fmt.Sprintf("mounts[%d]", i)
-		if err := checkMount(field, m); err != nil {
+		if err := checkMount(fmt.Sprintf("mounts[%d]", i), m); err != nil {
 			return err
 		}
-		dest := path.Clean(m.ContainerPath)
-		if at[dest] {
-			return invalid(field+".container_path", dest, "is mounted twice")
-		}
-		at[dest] = true
 	}
 	return nil
 }

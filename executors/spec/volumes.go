@@ -15,7 +15,7 @@ const FieldVolumes = "the image's volume"
 // planVolumes gives each volume that the image declares a directory of its own,
 // filled with what the image has in its place. A volume at or below a mount that
 // the pod asks for is not made: it would hide a part of the user's data. Nor is
-// one in the kernel's directories.
+// one in the kernel's directories, or at the root, which builders let through.
 func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, error) {
 	var mounts []specs.Mount
 	// The order, and with it the number that names the directory, follows from
@@ -25,10 +25,9 @@ func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, er
 			return nil, err
 		}
 		dest := path.Clean("/" + volume)
-		if dest == "/" {
-			return nil, invalid(FieldVolumes, volume, "is the root directory")
-		}
-		if isKernelDir(dest) || slices.ContainsFunc(taken, func(m specs.Mount) bool { return covers(m.Destination, dest) }) {
+		// An image may declare "/data" and "/data/".
+		again := slices.ContainsFunc(mounts, func(m specs.Mount) bool { return m.Destination == dest })
+		if again || dest == "/" || isKernelDir(dest) || slices.ContainsFunc(taken, func(m specs.Mount) bool { return covers(m.Destination, dest) }) {
 			continue
 		}
 		dir := path.Join(r.VolumesDir, strconv.Itoa(n))
