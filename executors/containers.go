@@ -73,7 +73,7 @@ func (x containers) create(ctx context.Context, c container.Spec) (process conta
 		Rootfs:      rootfs.Mountpoint, VolumesDir: x.volumesOf(c.ID),
 		Namespaces: paths, Files: x.podFiles(c, pod),
 		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
-		Options: spec.Options{OwnDirs: []string{x.RootDir, x.StateDir}},
+		Options: spec.Options{MinMemory: runtime.MinMemory(), OwnDirs: []string{x.RootDir, x.StateDir}},
 	}
 	questions, err := spec.Ask(in)
 	if err != nil {

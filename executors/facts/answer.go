@@ -1,6 +1,8 @@
 package facts
 
 import (
+	"os"
+
 	"github.com/opencontainers/selinux/go-selinux/label"
 
 	"github.com/stele-runtime/stele/executors/spec"
@@ -24,6 +26,7 @@ func Answer(q spec.Questions) spec.Answers {
 		HostPaths: map[string]spec.HostPath{},
 		Devices:   map[string]spec.Devices{},
 	}
+	found.Hostname.Value, found.Hostname.Err = os.Hostname()
 	if q.WorkingDir != "" {
 		found.WorkingDir = resolveInRoot(q.Rootfs, q.WorkingDir)
 	}

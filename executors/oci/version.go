@@ -47,6 +47,19 @@ func (v Version) Before(major, minor, patch int) bool {
 	return false
 }
 
+// minMemory is what runc 1.5 has in use, rounded up, when it gives the container's cgroup
+// its limit.
+const minMemory = 4 << 20
+
+// MinMemory returns the least memory limit, in bytes, with which the runtime starts a
+// container; 0 if that is not known.
+func (d *Driver) MinMemory() int64 {
+	if d.version.Name == runc {
+		return minMemory
+	}
+	return 0
+}
+
 func (d *Driver) askVersion(ctx context.Context) (Version, error) {
 	out, err := d.run(ctx, "ask for the version of", d.runtime.Path, "--version")
 	if err != nil {

@@ -88,6 +88,57 @@ func TestWorkingDir(t *testing.T) {
 	}
 }
 
+// The kubelet sends no name for a pod on the node's network.
+func TestHostname(t *testing.T) {
+	in := fixture()
+	in.Sandbox.Hostname = ""
+	got, err := in.container()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(got.Process.Env, "HOSTNAME=node-1") {
+		t.Errorf("environment %q", got.Process.Env)
+	}
+	in.node.Hostname = Text{Err: errors.New("no name")}
+	if _, err := in.container(); err == nil || !strings.Contains(err.Error(), "no name") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The kubelet sends empty lists for procMount "Unmasked".
+func TestUnmasked(t *testing.T) {
+	in := fixture()
+	got, err := in.container()
+	if err != nil || len(got.Linux.MaskedPaths) == 0 || len(got.Linux.ReadonlyPaths) == 0 {
+		t.Errorf("another client's container: %+v, %v", got, err)
+	}
+	in.Container.Labels = map[string]string{labelKubelet: "server"}
+	got, err = in.container()
+	if err != nil || len(got.Linux.MaskedPaths) != 0 || len(got.Linux.ReadonlyPaths) != 0 {
+		t.Errorf("the kubelet's container: %+v, %v", got, err)
+	}
+}
+
+// The error says how much it takes.
+func TestMemoryLimitIsTooLow(t *testing.T) {
+	in := fixture()
+	in.Options.MinMemory = 4 << 20
+	for limit, refused := range map[int64]bool{1: true, 4<<20 - 1: true, 4 << 20: false, 0: false, -1: false} {
+		in.Container.Linux.Resources.MemoryLimitInBytes = limit
+		_, err := in.container()
+		if !refused {
+			if err != nil {
+				t.Errorf("%d: %v", limit, err)
+			}
+			continue
+		}
+		fe, ok := errors.AsType[*FieldError](err)
+		if !ok || fe.Field != "linux.resources.memory_limit_in_bytes" || !strings.Contains(fe.Error(), "4194304 bytes") {
+			t.Errorf("%d: %v", limit, err)
+		}
+	}
+}
+
 // Kubernetes compares mount paths as they are written.
 func TestTheLaterMountCounts(t *testing.T) {
 	in := fixture()

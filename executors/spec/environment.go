@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -15,9 +16,11 @@ func planEnvironment(r *request, plan *Plan) error {
 	if r.Container.Tty {
 		env.set("TERM", "xterm")
 	}
-	if name := r.Sandbox.GetHostname(); name != "" {
-		env.set("HOSTNAME", name)
+	name, err := r.hostname()
+	if err != nil {
+		return err
 	}
+	env.set("HOSTNAME", name)
 	for _, kv := range append(append([]string{}, r.Options.Env...), r.image.Env...) {
 		// An entry without a value sets nothing.
 		key, value, ok := strings.Cut(kv, "=")
@@ -34,6 +37,21 @@ func planEnvironment(r *request, plan *Plan) error {
 	}
 	plan.Spec.Process.Env = env.list
 	return nil
+}
+
+// hostname is the container's: a pod that has no name of its own has the node's.
+func (r *request) hostname() (string, error) {
+	if name := r.Sandbox.GetHostname(); name != "" {
+		return name, nil
+	}
+	name := r.found.Hostname
+	if name.Err == nil && name.Value == "" {
+		return "", unanswered("hostname")
+	}
+	if name.Err != nil {
+		return "", fmt.Errorf("read the node's host name: %w", name.Err)
+	}
+	return name.Value, nil
 }
 
 // environment keeps the order in which variables were first set.

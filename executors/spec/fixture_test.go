@@ -78,7 +78,7 @@ func fixture() *scene {
 			},
 			Features: &features.Features{MountOptions: []string{"ro", "rro"}},
 		},
-		node: Answers{Passwd: File{Data: []byte(testPasswd)}, Group: File{Data: []byte(testGroup)}},
+		node: Answers{Hostname: Text{Value: "node-1"}, Passwd: File{Data: []byte(testPasswd)}, Group: File{Data: []byte(testGroup)}},
 	}
 }
 

@@ -50,7 +50,7 @@ func FuzzContainer(f *testing.F) {
 		in.ImageMounts = map[int]string{0: "/run/images/0"}
 		in.node = Answers{
 			Passwd: File{Data: passwd}, Group: File{Data: group}, Seccomp: File{Data: passwd},
-			SELinux: Labels{Process: "process", Mount: "mount"}, AppArmor: Loaded{Is: len(user)%2 == 0},
+			Hostname: Text{Value: "node-1"}, SELinux: Labels{Process: "process", Mount: "mount"}, AppArmor: Loaded{Is: len(user)%2 == 0},
 		}
 		_, _ = Container(in.Input, Answers{}) // no answers are no reason to panic
 		q, err := Ask(in.Input)

@@ -1,15 +1,18 @@
 package spec
 
-// planHiddenPaths masks what would show or change the node. The kubelet sends
-// both lists. It sends empty ones for procMount "Unmasked", which Kubernetes
-// allows in pods with a user namespace only; other clients mean the defaults by
-// them. A privileged container has none.
+// labelKubelet is on each container that the kubelet asks for.
+const labelKubelet = "io.kubernetes.container.name"
+
+// planHiddenPaths masks what would show or change the node. The kubelet always sends
+// both lists, so that its empty ones are the pod's procMount "Unmasked"; other clients
+// mean the defaults by them. A privileged container has none.
 func planHiddenPaths(r *request, plan *Plan) error {
 	if r.sec.Privileged {
 		return nil
 	}
 	masked, readonly := r.sec.MaskedPaths, r.sec.ReadonlyPaths
-	if len(masked) == 0 && len(readonly) == 0 {
+	_, kubelet := r.Container.Labels[labelKubelet]
+	if len(masked) == 0 && len(readonly) == 0 && !kubelet {
 		masked, readonly = defaultMaskedPaths(), defaultReadonlyPaths()
 	}
 	plan.Spec.Linux.MaskedPaths, plan.Spec.Linux.ReadonlyPaths = masked, readonly

@@ -65,6 +65,9 @@ type Options struct {
 	Capabilities []string
 	// Env, as KEY=VALUE, comes before the image's.
 	Env []string
+	// MinMemory, in bytes, is what the runtime needs to start a container; 0 if that
+	// is not known.
+	MinMemory int64
 	// Rlimits of every container; without any, it has the daemon's.
 	Rlimits []specs.POSIXRlimit
 	// Annotations are the exact keys of pod and container annotations that reach

@@ -9,7 +9,8 @@ import (
 )
 
 // Questions are what must be known of the node and of the container's root file
-// system to plan this container. The image's accounts are always asked for.
+// system to plan this container. The image's accounts and the node's name are always
+// asked for.
 type Questions struct {
 	Rootfs string
 	// WorkingDir is a path inside Rootfs; empty is no question.
@@ -40,7 +41,9 @@ type HostPathQuestion struct {
 type Answers struct {
 	// Passwd and Group are the image's account files; a missing one is empty.
 	Passwd, Group File
-	WorkingDir    Place
+	// Hostname is the node's.
+	Hostname   Text
+	WorkingDir Place
 	HostPaths     map[string]HostPath
 	Devices       map[string]Devices
 	AllDevices    Devices
@@ -53,6 +56,12 @@ type Answers struct {
 type File struct {
 	Data []byte
 	Err  error
+}
+
+// Text is something that the node says of itself.
+type Text struct {
+	Value string
+	Err   error
 }
 
 // Place is where a path inside a root file system leads: a clean, absolute path

@@ -7,6 +7,9 @@ import (
 
 // planResources sets the limits. A zero means "not specified" throughout the CRI.
 func planResources(r *request, plan *Plan) error {
+	if limit := r.res.MemoryLimitInBytes; limit > 0 && limit < r.Options.MinMemory {
+		return invalid("linux.resources.memory_limit_in_bytes", limit, "is too low to start a container with this runtime, which takes %d bytes", r.Options.MinMemory)
+	}
 	out := plan.Spec.Linux.Resources
 	out.CPU, out.Memory = cpu(r.res), memory(r.res, r.Host.SwapLimit)
 	// Without the controller there are no huge pages to be had beyond what the

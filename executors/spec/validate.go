@@ -59,6 +59,7 @@ func ValidateContainer(c *cri.ContainerConfig, s *cri.PodSandboxConfig) error {
 			return nil
 		},
 		func() error { return checkResources("linux.resources", c.Linux.GetResources()) },
+		func() error { return checkCPU("linux.resources", c.Linux.GetResources()) },
 		func() error { return checkSecurity(c.Linux.GetSecurityContext(), s) },
 	)
 }

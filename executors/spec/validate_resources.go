@@ -2,6 +2,7 @@ package spec
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -49,6 +50,24 @@ func checkResources(field string, r *cri.LinuxContainerResources) error {
 		}
 		if strings.ContainsAny(r.Unified[key], "\x00\r\n") {
 			return invalid(field+".unified", key, "has a value with a line break")
+		}
+	}
+	return nil
+}
+
+// checkCPU refuses what the kernel takes from no cgroup, in microseconds and shares. Zero
+// is not set.
+func checkCPU(field string, r *cri.LinuxContainerResources) error {
+	for _, n := range []struct {
+		name            string
+		value, min, max int64
+	}{
+		{"cpu_period", r.GetCpuPeriod(), 1000, 1000000},
+		{"cpu_quota", max(r.GetCpuQuota(), 0), 1000, math.MaxInt64},
+		{"cpu_shares", r.GetCpuShares(), 2, 262144},
+	} {
+		if n.value != 0 && (n.value < n.min || n.value > n.max) {
+			return invalid(field+"."+n.name, n.value, "is out of the kernel's range (%d to %d)", n.min, n.max)
 		}
 	}
 	return nil

@@ -103,6 +103,10 @@ func TestValidateResources(t *testing.T) {
 	res := func(r *cri.LinuxContainerResources) func(c) { return func(c c) { c.Linux.Resources = r } }
 	for _, refused := range []refusedContainer{
 		{"negative shares", res(&cri.LinuxContainerResources{CpuShares: -1}), "linux.resources.cpu_shares", fault.Invalid},
+		{"period below a millisecond", res(&cri.LinuxContainerResources{CpuPeriod: 999}), "linux.resources.cpu_period", fault.Invalid},
+		{"period above a second", res(&cri.LinuxContainerResources{CpuPeriod: 1000001}), "linux.resources.cpu_period", fault.Invalid},
+		{"quota below a millisecond", res(&cri.LinuxContainerResources{CpuQuota: 999}), "linux.resources.cpu_quota", fault.Invalid},
+		{"one share", res(&cri.LinuxContainerResources{CpuShares: 1}), "linux.resources.cpu_shares", fault.Invalid},
 		{"negative memory", res(&cri.LinuxContainerResources{MemoryLimitInBytes: -2}), "linux.resources.memory_limit_in_bytes", fault.Invalid},
 		{"swap below memory", res(&cri.LinuxContainerResources{MemoryLimitInBytes: 2, MemorySwapLimitInBytes: 1}), "linux.resources.memory_swap_limit_in_bytes", fault.Invalid},
 		{"score", res(&cri.LinuxContainerResources{OomScoreAdj: 1001}), "linux.resources.oom_score_adj", fault.Invalid},
