@@ -45,10 +45,13 @@ func NewManager(node *Node, driver Driver, root string) (*Manager, error) {
 	if root == "" {
 		root = "/" + prefix
 	}
+	if !path.IsAbs(root) {
+		return nil, fmt.Errorf("cgroup root: %q is not an absolute path", root)
+	}
 	if err := ValidateParent(Cgroupfs, root); err != nil {
 		return nil, fmt.Errorf("cgroup root: %w", err)
 	}
-	return &Manager{node: node, driver: driver, root: root}, nil
+	return &Manager{node: node, driver: driver, root: fromTop(root)}, nil
 }
 
 // Driver returns the driver in use.
@@ -77,17 +80,22 @@ func (m *Manager) ContainerPath(parent, sandboxID, containerID string) (string, 
 	if err := ValidateParent(m.driver, parent); err != nil {
 		return "", err
 	}
+	parent = fromTop(parent)
 	if m.driver == Systemd {
 		return path.Base(parent) + ":" + prefix + ":" + containerID, nil
 	}
 	return path.Join(parent, leaf(containerID)), nil
 }
 
+// fromTop returns a parent as a clean path from the top of the hierarchy. A relative one
+// is not relative to the runtime's own cgroup: that is the monitor's.
+func fromTop(parent string) string { return path.Clean("/" + parent) }
+
 // ValidateParent refuses a cgroup parent that could lead out of its hierarchy, or
 // that has the other driver's form: then the kubelet uses a different cgroup
 // driver. The systemd driver takes both forms of a slice: its name, and the
-// cgroupfs path that ends in it, which is what the kubelet sends. An empty parent
-// is valid.
+// cgroupfs path that ends in it, which is what the kubelet sends. A parent may be
+// relative, or end in a slash. An empty one is valid.
 func ValidateParent(driver Driver, parent string) error {
 	if parent == "" {
 		return nil
@@ -114,26 +122,18 @@ func ValidateParent(driver Driver, parent string) error {
 			return refuse("has an element that is longer than 255 bytes")
 		}
 	}
-	isSlice := strings.HasSuffix(parent, ".slice")
+	clean := fromTop(parent)
+	isSlice := strings.HasSuffix(clean, ".slice")
 	if driver == Systemd {
 		if !isSlice {
 			return refuse("is not a systemd slice; does the kubelet use the cgroupfs driver?")
 		}
-		if strings.HasPrefix(parent, "/") && path.Clean(parent) != parent {
-			return refuse("is not a clean path")
-		}
-		if !strings.HasPrefix(parent, "/") && strings.Contains(parent, "/") {
-			return refuse("is neither an absolute path nor the name of a slice")
-		}
-		if _, err := expandSlice(path.Base(parent)); err != nil {
+		if _, err := expandSlice(path.Base(clean)); err != nil {
 			return refuse(err.Error())
 		}
 		return nil
 	}
-	if !strings.HasPrefix(parent, "/") || path.Clean(parent) != parent {
-		return refuse("is not an absolute, clean path")
-	}
-	if parent == "/" {
+	if clean == "/" {
 		return refuse("is the root of the hierarchy")
 	}
 	if isSlice {

@@ -27,6 +27,9 @@ func TestContainerPath(t *testing.T) {
 	}{
 		{Cgroupfs, "", "/stele/pod1/stele-c1", "/stele/pod1/stele-c1"},
 		{Cgroupfs, "/kubepods/burstable/pod12", "/kubepods/burstable/pod12/stele-c1", "/kubepods/burstable/pod12/stele-c1"},
+		{Cgroupfs, "kubepods/pod12", "/kubepods/pod12/stele-c1", "/kubepods/pod12/stele-c1"},
+		{Cgroupfs, "/kubepods//pod12/", "/kubepods/pod12/stele-c1", "/kubepods/pod12/stele-c1"},
+		{Systemd, "kubepods.slice/kubepods-pod12.slice/", "kubepods-pod12.slice:stele:c1", "/kubepods.slice/kubepods-pod12.slice/stele-c1.scope"},
 		{Systemd, "", "system.slice:stele:c1", "/system.slice/stele-c1.scope"},
 		{Systemd, "kubepods-pod12.slice", "kubepods-pod12.slice:stele:c1", "/kubepods.slice/kubepods-pod12.slice/stele-c1.scope"},
 		{
@@ -53,10 +56,10 @@ func TestHostileParents(t *testing.T) {
 		driver Driver
 		parent string
 	}{
-		{Cgroupfs, "kubepods/pod1"},
 		{Cgroupfs, "/"},
-		{Cgroupfs, "//kubepods"},
-		{Cgroupfs, "/kubepods/"},
+		{Cgroupfs, "//"},
+		{Cgroupfs, "kubepods/../../etc/"},
+		{Cgroupfs, "kubepods.slice/"},
 		{Cgroupfs, "/kubepods/../../etc"},
 		{Cgroupfs, "/kubepods/.."},
 		{Cgroupfs, "/kubepods/./x"},
@@ -71,7 +74,8 @@ func TestHostileParents(t *testing.T) {
 		{Systemd, ".slice"},
 		{Systemd, "a--b.slice"},
 		{Systemd, "-a.slice"},
-		{Systemd, "a.slice/b.slice"},
+		{Systemd, "/"},
+		{Systemd, "a.slice/b/"},
 		{Systemd, "/a.slice/../b.slice"},
 		{Systemd, "a:b.slice"},
 		{Systemd, "a.slice\n"},
@@ -121,7 +125,7 @@ func TestAcceptedParentsContain(t *testing.T) {
 		if path.Clean(rel) != rel || !strings.HasPrefix(rel, "/") || slices.Contains(strings.Split(rel, "/"), "..") {
 			t.Fatalf("parent %q gives %q at %q", parent, p, rel)
 		}
-		if driver == Cgroupfs && parent != "" && path.Dir(rel) != parent {
+		if driver == Cgroupfs && parent != "" && path.Dir(rel) != path.Clean("/"+parent) {
 			t.Fatalf("parent %q gives %q, which isn't in it", parent, rel)
 		}
 	})

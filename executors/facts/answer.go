@@ -11,7 +11,7 @@ import (
 const (
 	// maxAccountFile bounds /etc/passwd and /etc/group of an image, in bytes
 	// (CVE-2025-4437, CVE-2026-47262).
-	maxAccountFile = 1 << 20
+	maxAccountFile = 16 << 20
 	// maxSeccompProfile bounds a profile on the node, in bytes; the default profile
 	// has 20 KiB.
 	maxSeccompProfile = 1 << 20

@@ -42,6 +42,14 @@ func TestAccountFiles(t *testing.T) {
 	}
 }
 
+// Nodes that take their groups from a directory have files of some megabytes.
+func TestLargeAccountFile(t *testing.T) {
+	rootfs := image(t, "etc/group", strings.Repeat("g:x:1:member\n", 100_000))
+	if got := Answer(spec.Questions{Rootfs: rootfs}).Group; got.Err != nil || len(got.Data) != 1_300_000 {
+		t.Errorf("%d bytes, %v", len(got.Data), got.Err)
+	}
+}
+
 // CVE-2025-4437, CVE-2026-47262: account files without an end.
 func TestAccountFilesAreBounded(t *testing.T) {
 	for name, answer := range map[string]func(spec.Answers) spec.File{
@@ -53,7 +61,7 @@ func TestAccountFilesAreBounded(t *testing.T) {
 			t.Errorf("%s of the highest size: %d bytes, %v", name, len(got.Data), got.Err)
 		}
 		write(t, filepath.Join(rootfs, name), strings.Repeat("x", maxAccountFile+1))
-		if got := answer(Answer(spec.Questions{Rootfs: rootfs})); got.Err == nil || !strings.Contains(got.Err.Error(), "larger than 1048576 bytes") {
+		if got := answer(Answer(spec.Questions{Rootfs: rootfs})); got.Err == nil || !strings.Contains(got.Err.Error(), "larger than 16777216 bytes") {
 			t.Errorf("%s: %v", name, got.Err)
 		}
 	}

@@ -15,6 +15,7 @@ broken
 daemon:x:1:1::/:
 app:x:1000:1000::/home/app:/bin/sh
 other:x:1001:2000::/:
+member:x:1003:1003::/:
 huge:x:4294967296:0::/:
 negative:x:-1:0::/:
 badgroup:x:1002:99999999999::/:
@@ -25,6 +26,7 @@ const testGroup = `root:x:0:
 wheel:x:10:root,app
 audio:x:29:app, other
 staff:x:2000:
+directory:x:3000000000:member
 hugegroup:x:4294967296:badmember
 badmember:x:5:
 `

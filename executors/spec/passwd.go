@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// maxID is the highest user or group id, as in the Kubernetes API. Ids above it
-// turn negative, or into 0, in programs that keep them in 32 bits with a sign
-// (CVE-2024-40635).
-const maxID = 1<<31 - 1
+// maxID is the kernel's highest user or group id: the one above it, (uid_t) -1, means
+// "no change" to system calls. Ids are never converted to a smaller or signed type, in
+// which they could turn into 0 (CVE-2024-40635).
+const maxID = 1<<32 - 2
 
 // account is a line of /etc/passwd.
 type account struct {

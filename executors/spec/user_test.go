@@ -37,7 +37,10 @@ func TestUser(t *testing.T) {
 		{"merge", "", &sec{RunAsUser: id(1000), SupplementalGroups: []int64{10, 77}}, specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{1000, 10, 29, 77}}},
 		{"strict", "", &sec{RunAsUser: id(1000), SupplementalGroups: []int64{77}, SupplementalGroupsPolicy: strict}, specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{1000, 77}}},
 		{"a name that is a number is a number", "1000:1000", &sec{}, specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{1000, 10, 29}}},
-		{"highest id", "2147483647", &sec{}, specs.User{UID: maxID, AdditionalGids: []uint32{0}}},
+		{"highest id", "4294967294", &sec{}, specs.User{UID: 4294967294, AdditionalGids: []uint32{0}}},
+		{"id above 2^31", "2147483648:2147483649", &sec{}, specs.User{UID: 2147483648, GID: 2147483649, AdditionalGids: []uint32{2147483649}}},
+		{"run_as_user and groups above 2^31", "", &sec{RunAsUser: id(1 << 31), RunAsGroup: id(1<<31 + 1), SupplementalGroups: []int64{1<<32 - 2}}, specs.User{UID: 1 << 31, GID: 1<<31 + 1, AdditionalGids: []uint32{1<<31 + 1, 1<<32 - 2}}},
+		{"member of a group above 2^31", "member", &sec{}, specs.User{UID: 1003, GID: 1003, AdditionalGids: []uint32{1003, 3000000000}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			in := fixture()
@@ -65,7 +68,6 @@ func TestUserRefused(t *testing.T) {
 		field       string
 	}{
 		{"uid 2^32", "4294967296", &sec{}, fieldImageUser},
-		{"uid 2^31", "2147483648", &sec{}, fieldImageUser},
 		{"uid 2^32-1", "4294967295", &sec{}, fieldImageUser},
 		{"uid beyond 64 bits", "99999999999999999999999", &sec{}, fieldImageUser},
 		{"gid 2^32", "0:4294967296", &sec{}, "the image's group"},
@@ -82,6 +84,9 @@ func TestUserRefused(t *testing.T) {
 		{"run_as_user negative", "", &sec{RunAsUser: id(-1)}, fieldRunAsUser},
 		{"run_as_user 2^32", "", &sec{RunAsUser: id(1 << 32)}, fieldRunAsUser},
 		{"run_as_group 2^32", "", &sec{RunAsUser: id(1), RunAsGroup: id(1 << 32)}, fieldRunAsGroup},
+		{"run_as_user 2^32-1", "", &sec{RunAsUser: id(1<<32 - 1)}, fieldRunAsUser},
+		{"run_as_group 2^32-1", "", &sec{RunAsUser: id(1), RunAsGroup: id(1<<32 - 1)}, fieldRunAsGroup},
+		{"supplemental group 2^32-1", "", &sec{SupplementalGroups: []int64{1<<32 - 1}}, fieldSupplemental},
 		{"run_as_group alone", "", &sec{RunAsGroup: id(1)}, fieldRunAsGroup},
 		{"supplemental group 2^32", "", &sec{SupplementalGroups: []int64{1 << 32}}, fieldSupplemental},
 		{"user twice", "", &sec{RunAsUser: id(1), RunAsUsername: "app"}, fieldRunAsUsername},

@@ -168,7 +168,7 @@ func TestValidateSandbox(t *testing.T) {
 		{"host IP", func(s s) { s.PortMappings = []*cri.PortMapping{{HostIp: "localhost"}} }, "port_mappings[0].host_ip"},
 		{"protocol", func(s s) { s.PortMappings = []*cri.PortMapping{{Protocol: 9}} }, "port_mappings[0].protocol"},
 		{"group alone", func(s s) { s.Linux.SecurityContext.RunAsGroup = id(1) }, "linux.security_context.run_as_group"},
-		{"uid", func(s s) { s.Linux.SecurityContext.RunAsUser = id(1 << 31) }, "linux.security_context.run_as_user"},
+		{"uid", func(s s) { s.Linux.SecurityContext.RunAsUser = id(1<<32 - 1) }, "linux.security_context.run_as_user"},
 		{"network CONTAINER", func(s s) {
 			s.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Network: cri.NamespaceMode_CONTAINER}
 		}, "linux.security_context.namespace_options.network"},
