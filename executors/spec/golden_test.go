@@ -85,8 +85,8 @@ func goldenCases() map[string]func(*scene) {
 		},
 		"mounts_of_images": func(in *scene) {
 			in.Container.Mounts = []*cri.Mount{
-				{ContainerPath: "/model/", Image: &cri.ImageSpec{Image: "sha256:ab"}},
-				{ContainerPath: "/other", Image: &cri.ImageSpec{Image: "sha256:cd"}, ImageSubPath: "a/b", MountOptions: []string{"noexec", "noatime"}},
+				{ContainerPath: "/model/", Readonly: true, Image: &cri.ImageSpec{Image: "sha256:ab"}},
+				{ContainerPath: "/other", Readonly: true, Image: &cri.ImageSpec{Image: "sha256:cd"}, ImageSubPath: "a/b", MountOptions: []string{"noexec", "noatime"}},
 			}
 			in.ImageMounts = map[int]string{0: "/run/volumes/c1/0", 1: "/run/volumes/c1/1/a/b"}
 		},

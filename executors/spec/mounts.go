@@ -122,7 +122,7 @@ func planAskedMounts(r *request, plan *Plan) ([]specs.Mount, error) {
 // options are repeated: the runtime remounts with exactly the ones that it is
 // given.
 func imageMount(source string, m *cri.Mount) specs.Mount {
-	options := []string{"rprivate", "ro", "nosuid", "nodev", "noexec"}
+	options := []string{"rprivate", "ro", "nosuid", "nodev"}
 	for _, o := range m.MountOptions {
 		if !slices.Contains(options, o) {
 			options = append(options, o)

@@ -186,7 +186,7 @@ func checkMount(field string, m *cri.Mount) error {
 	return nil
 }
 
-// checkImageMount checks a mount of an image, which is read-only in any case.
+// checkImageMount checks a mount of an image, which can be had read-only alone (KEP-4639).
 // Whether the sub path exists, only the image knows.
 func checkImageMount(field string, m *cri.Mount) error {
 	if err := checkText(field+".image", m.Image.Image); err != nil {
@@ -197,6 +197,9 @@ func checkImageMount(field string, m *cri.Mount) error {
 	}
 	if m.ImageSubPath != "" && !isBelow(m.ImageSubPath) {
 		return invalid(field+".image_sub_path", m.ImageSubPath, "is not a relative path below the image's root directory")
+	}
+	if !m.Readonly {
+		return invalid(field+".readonly", false, "is not possible: images are mounted read-only")
 	}
 	if m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE {
 		return invalid(field+".propagation", m.Propagation, "can't be had for an image")

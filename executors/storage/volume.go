@@ -50,7 +50,7 @@ type MountImageRequest struct {
 	MountLabel string
 }
 
-// MountImage mounts an image's root filesystem, or a directory of it, read-only, noexec,
+// MountImage mounts an image's root filesystem, or a directory of it, read-only,
 // nodev and nosuid, and returns where. A container's own mount of the path may allow less;
 // only an administrator's may allow more.
 //

@@ -22,8 +22,8 @@ func checkSubPath(path string) error {
 	return nil
 }
 
-// mountDirectory mounts the directory subPath of root on target: read-only, nosuid, nodev
-// and noexec.
+// mountDirectory mounts the directory subPath of root on target: read-only, nosuid and
+// nodev. Its programs can run, as in CRI-O and containerd.
 //
 // The image decides what is in root, links included. The kernel resolves the path as if in
 // a chroot, so that no link leads out of it; the directory that was found is mounted,
@@ -47,7 +47,7 @@ func mountDirectory(root, subPath, target string) error {
 	}
 	defer unix.Close(tree)
 	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
-		Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+		Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
 		// What is mounted under it in a container doesn't appear on the host.
 		Propagation: unix.MS_PRIVATE,
 	})

@@ -89,7 +89,7 @@ func TestImageVolumeLife(t *testing.T) {
 		t.Errorf("executing a file of the image: %v, want that it is not permitted", err)
 	}
 	var stat unix.Statfs_t
-	if err := unix.Statfs(path, &stat); err != nil || stat.Flags&(unix.ST_NOSUID|unix.ST_NODEV) != unix.ST_NOSUID|unix.ST_NODEV {
+	if err := unix.Statfs(path, &stat); err != nil || stat.Flags&(unix.ST_NOSUID|unix.ST_NODEV|unix.ST_NOEXEC) != unix.ST_NOSUID|unix.ST_NODEV {
 		t.Errorf("mount flags are %#x, %v; want nosuid and nodev", stat.Flags, err)
 	}
 

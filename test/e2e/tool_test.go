@@ -123,7 +123,8 @@ func TestImageVolume(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
 	data := images.Build(t, images.Spec{Layers: [][]images.File{{
-		{Path: "models/small/weights", Mode: 0o644, Content: []byte("heavy")}, {Path: "models/outside", Mode: fs.ModeSymlink, Target: "/etc"},
+		{Path: "models/small/weights", Mode: 0o644, Content: []byte("heavy")},
+		{Path: "models/small/run", Mode: 0o755, Content: []byte("#!/bin/sh\necho ran\n")}, {Path: "models/outside", Mode: fs.ModeSymlink, Target: "/etc"},
 	}}})
 	volume := h.Pull(h.Registry.Push(t, "e2e/volume:v1", data))
 	pod := h.RunPod(h.PodConfig("volume"))
@@ -138,6 +139,9 @@ func TestImageVolume(t *testing.T) {
 			t.Errorf("%s has %q", path, got)
 		}
 	}
+	if got := h.Exec(id, "/part/run"); got != "ran\n" {
+		t.Errorf("a program in the volume says %q", got)
+	}
 	if answer := h.ExecSync(id, "sh", "-c", "echo x > /part/weights || echo x > /whole/new"); answer.ExitCode == 0 {
 		t.Error("the volume can be written")
 	}
@@ -150,6 +154,10 @@ func TestImageVolume(t *testing.T) {
 		_, err := pod.TryCreate(bad)
 		h.Refused(err, code, "mounts[0].image")
 	}
+	writable := h.ContainerConfig("writable")
+	writable.Mounts = []*runtimeapi.Mount{{ContainerPath: "/part", Image: &runtimeapi.ImageSpec{Image: volume}}}
+	_, err = pod.TryCreate(writable)
+	h.Refused(err, codes.InvalidArgument, "mounts[0].readonly")
 	h.Daemon.Kill9()
 	h.Daemon.Start()
 	if got := h.Exec(id, "cat", "/part/weights"); got != "heavy" {
