@@ -16,7 +16,7 @@ func Container(in Input, found Answers) (Plan, error) {
 		return Plan{}, err
 	}
 	plan := Plan{Spec: &specs.Spec{
-		Version: specs.Version,
+		Version: ociVersion,
 		Root:    &specs.Root{Path: in.Rootfs, Readonly: r.sec.ReadonlyRootfs},
 		Process: &specs.Process{
 			Terminal:        in.Container.Tty,
@@ -53,6 +53,12 @@ func Container(in Input, found Answers) (Plan, error) {
 	}
 	return plan, nil
 }
+
+// ociVersion is the lowest version of the runtime spec that has what a plan uses: crun 1.8
+// refuses any that it does not know. What came later is understood by runtimes of that
+// time under this version, too (cgroup v2's files, seccomp's error numbers), or is used
+// only if the runtime reports it (rro).
+const ociVersion = "1.0.2"
 
 // request is what a plan is made from, validated and with defaults filled in. Each
 // concept reads it and fills its own part of the plan.

@@ -52,7 +52,7 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 	// The OOM killer should look elsewhere: the pod dies with the holder.
 	adj := max(-998, in.Host.MinOOMScoreAdj)
 	s := &specs.Spec{
-		Version: specs.Version,
+		Version: ociVersion,
 		Root:    &specs.Root{Path: in.Rootfs, Readonly: true},
 		Process: &specs.Process{
 			Args:            []string{holderBinary, "pause"},

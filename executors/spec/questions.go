@@ -44,12 +44,12 @@ type Answers struct {
 	// Hostname is the node's.
 	Hostname   Text
 	WorkingDir Place
-	HostPaths     map[string]HostPath
-	Devices       map[string]Devices
-	AllDevices    Devices
-	SELinux       Labels
-	Seccomp       File
-	AppArmor      Loaded
+	HostPaths  map[string]HostPath
+	Devices    map[string]Devices
+	AllDevices Devices
+	SELinux    Labels
+	Seccomp    File
+	AppArmor   Loaded
 }
 
 // File is the content of a file, bounded by the reader.
