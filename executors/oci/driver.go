@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +50,6 @@ type Config struct {
 	Monitor Monitor
 	// Cgroups removes what a runtime leaves.
 	Cgroups *cgroups.Manager
-	Logger  *slog.Logger
 }
 
 // Driver drives one runtime. Its methods are safe for concurrent use, but calls for
@@ -60,7 +58,6 @@ type Driver struct {
 	runtime  Runtime
 	monitor  Monitor
 	cgroups  *cgroups.Manager
-	log      *slog.Logger
 	version  Version
 	features *features.Features
 }
@@ -73,7 +70,7 @@ type Container struct {
 }
 
 // New asks the runtime for its version and features. It fails with
-// fault.Unsupported if the runtime is missing.
+// fault.Unsupported if the runtime is missing, or is a runc below 1.1.12.
 func New(ctx context.Context, c Config) (*Driver, error) {
 	path, err := exec.LookPath(c.Runtime.Path)
 	if err == nil {
@@ -89,14 +86,13 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 	if err := os.MkdirAll(c.Runtime.StateRoot, 0o700); err != nil {
 		return nil, fmt.Errorf("runtime %s: make its state directory: %w", c.Runtime.Name, err)
 	}
-	d := &Driver{runtime: c.Runtime, monitor: c.Monitor, cgroups: c.Cgroups, log: c.Logger}
+	d := &Driver{runtime: c.Runtime, monitor: c.Monitor, cgroups: c.Cgroups}
 	if d.version, err = d.askVersion(ctx); err != nil {
 		return nil, err
 	}
 	if d.version.Name == runc && d.version.Before(1, 1, 12) {
-		// CVE-2024-21626: a working directory in a leaked descriptor.
-		d.log.Warn("this runc lets containers reach the node's file system; use 1.1.12 or newer",
-			"path", path, "version", d.version.Number)
+		return nil, fault.New(fault.Unsupported, "use runtime", path,
+			"runc %s lets containers reach the node's file system (CVE-2024-21626); use 1.1.12 or newer", d.version.Number)
 	}
 	if d.features, err = d.askFeatures(ctx); err != nil {
 		return nil, err

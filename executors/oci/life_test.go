@@ -278,15 +278,20 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-func TestOldRuncIsWarnedOf(t *testing.T) {
+// CVE-2024-21626: a runc that leaks descriptors of the node.
+func TestOldRuncIsRefused(t *testing.T) {
 	n := newNode(t)
-	for version, warned := range map[string]bool{"1.1.5": true, "1.1.12": false, "1.5.2": false} {
+	for version, refused := range map[string]bool{"1.1.5": true, "1.0.0-rc95": true, "1.1.11": true, "1.1.12": false, "1.5.2": false} {
 		old := n.path("runc-" + version)
 		n.must(os.WriteFile(old, []byte("#!/bin/sh\n[ \"$1\" = features ] && echo '{}' || echo runc version "+version+"\n"), 0o755))
-		n.logged.Reset()
-		n.newDriver(oci.Runtime{Name: "old", Path: old, StateRoot: n.path("old")})
-		if got := strings.Contains(n.logged.String(), "1.1.12 or newer"); got != warned {
-			t.Errorf("%s: logged %q", version, n.logged)
+		_, err := oci.New(t.Context(), oci.Config{
+			Runtime: oci.Runtime{Name: "old", Path: old, StateRoot: n.path("old")}, Monitor: n.monitor, Cgroups: n.cgroups,
+		})
+		if !refused && err == nil {
+			continue
+		}
+		if fault.KindOf(err) != fault.Unsupported || !refused || !strings.Contains(err.Error(), "use 1.1.12 or newer") {
+			t.Errorf("%s: %v", version, err)
 		}
 	}
 }

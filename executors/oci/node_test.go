@@ -1,7 +1,6 @@
 package oci_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +39,6 @@ type node struct {
 	driver  *oci.Driver
 	pod     *cri.PodSandboxConfig
 	files   spec.Files
-	logged  *bytes.Buffer
 
 	mu sync.Mutex
 	// bundles are those of the containers that were made.
@@ -64,7 +62,7 @@ func newNode(t testing.TB) *node {
 		t.Fatal(err)
 	}
 	n := &node{
-		t: t, dir: dir, logged: &bytes.Buffer{}, bundles: map[string]string{},
+		t: t, dir: dir, bundles: map[string]string{},
 		pod: &cri.PodSandboxConfig{
 			Metadata: &cri.PodSandboxMetadata{Name: "p", Namespace: "ns", Uid: "u"},
 			Hostname: "pod-host",
@@ -95,7 +93,7 @@ func newNode(t testing.TB) *node {
 func (n *node) newDriver(r oci.Runtime) *oci.Driver {
 	n.t.Helper()
 	d, err := oci.New(n.t.Context(), oci.Config{
-		Runtime: r, Monitor: n.monitor, Cgroups: n.cgroups, Logger: slog.New(slog.NewTextHandler(n.logged, nil)),
+		Runtime: r, Monitor: n.monitor, Cgroups: n.cgroups,
 	})
 	n.must(err)
 	return d

@@ -85,8 +85,8 @@ func TestImageVolumeLife(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(path, "data/file"), nil, 0o644); !errors.Is(err, unix.EROFS) {
 		t.Errorf("writing a file of the image: %v, want that the file system is read-only", err)
 	}
-	if err := exec.Command(filepath.Join(path, "data/run")).Run(); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("executing a file of the image: %v, want that it is not permitted", err)
+	if err := exec.Command(filepath.Join(path, "data/run")).Run(); err != nil {
+		t.Errorf("executing a file of the image: %v", err)
 	}
 	var stat unix.Statfs_t
 	if err := unix.Statfs(path, &stat); err != nil || stat.Flags&(unix.ST_NOSUID|unix.ST_NODEV|unix.ST_NOEXEC) != unix.ST_NOSUID|unix.ST_NODEV {

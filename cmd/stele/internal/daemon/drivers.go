@@ -109,7 +109,7 @@ func (d *Drivers) openRuntimes(ctx context.Context, c config.Config) (err error)
 				Name: name, Path: h.Path, StateRoot: filepath.Join(c.State, "runtimes", name),
 				Systemd: d.Cgroups.Driver() == cgroups.Systemd,
 			},
-			Monitor: d.Monitor, Cgroups: d.Cgroups, Logger: d.logger,
+			Monitor: d.Monitor, Cgroups: d.Cgroups,
 		})
 		if err != nil {
 			return fmt.Errorf("runtime handler %s: %w", name, err)
