@@ -42,6 +42,26 @@ func TestAccountFiles(t *testing.T) {
 	}
 }
 
+// Images whose program adds its own line leave the file open to its group.
+func TestAccountFilesOpenToOthers(t *testing.T) {
+	rootfs := image(t, "etc/passwd", "root:x:0:0::/:\n")
+	path := filepath.Join(rootfs, "etc/passwd")
+	for mode, open := range map[os.FileMode]bool{0o644: false, 0o664: true, 0o646: true} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if got := Answer(spec.Questions{Rootfs: rootfs}).Passwd; got.Open != open || got.Err != nil {
+			t.Errorf("%v: %+v", mode, got)
+		}
+	}
+	if err := errors.Join(os.Chmod(path, 0o644), os.Chown(path, 5, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if got := Answer(spec.Questions{Rootfs: rootfs}).Passwd; !got.Open {
+		t.Errorf("another's file: %+v", got)
+	}
+}
+
 // Nodes that take their groups from a directory have files of some megabytes.
 func TestLargeAccountFile(t *testing.T) {
 	rootfs := image(t, "etc/group", strings.Repeat("g:x:1:member\n", 100_000))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
@@ -55,7 +56,8 @@ func readInRoot(rootfs, name string, limit int64) spec.File {
 	if err != nil {
 		return spec.File{Err: fmt.Errorf("read %s in the image: %w", name, err)}
 	}
-	return spec.File{Data: data}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return spec.File{Data: data, Open: !ok || stat.Uid != 0 || info.Mode()&0o022 != 0}
 }
 
 // readBounded reads a file of at most limit bytes; a longer one is an error.

@@ -33,6 +33,8 @@ func Container(in Input, found Answers) (Plan, error) {
 		{"command", planCommand},
 		{"environment", planEnvironment},
 		{"user", planUser},
+		// Before the mounts: volumes copy the files.
+		{"accounts", planAccounts},
 		{"capabilities", planCapabilities},
 		{"labels", planLabels},
 		// After the labels: volumes get them.

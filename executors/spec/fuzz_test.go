@@ -151,6 +151,8 @@ func checkSteps(t *testing.T, in *scene, found Answers, steps []Step) {
 			ok = !covers(s.Path, "/own") && !covers("/own", s.Path) && s.Label == found.SELinux.Mount
 		case FillVolume:
 			ok = s.Rootfs == in.Rootfs && inside(s.Path) && path.Dir(s.Dir) == in.VolumesDir
+		case AppendLine:
+			ok = s.Rootfs == in.Rootfs && covers("/etc", s.Path) && !strings.ContainsAny(s.Line, "\r\n") && strings.Count(s.Line, ":") == map[string]int{"/etc/passwd": 6, "/etc/group": 3}[s.Path]
 		case MakeWorkingDir:
 			ok = s.Rootfs == in.Rootfs && inside(s.Path) && !covers("/proc", found.WorkingDir.Path)
 		}

@@ -35,6 +35,17 @@ type FillVolume struct {
 	Path string
 	// Dir is the directory to make. One that is there is complete.
 	Dir string
+	// UID and GID own the directory if the image has nothing at Path.
+	UID, GID uint32
+}
+
+// AppendLine adds a line to a file inside the root file system.
+type AppendLine struct {
+	Rootfs string
+	// Path is clean, absolute and inside Rootfs: links lead no further.
+	Path string
+	// Line has no line break. If the file has it, nothing is done.
+	Line string
 }
 
 // MakeWorkingDir makes the working directory inside the root file system, as
@@ -50,4 +61,5 @@ type MakeWorkingDir struct {
 func (MakeHostDir) step()    {}
 func (Relabel) step()        {}
 func (FillVolume) step()     {}
+func (AppendLine) step()     {}
 func (MakeWorkingDir) step() {}

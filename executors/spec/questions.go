@@ -55,6 +55,8 @@ type Answers struct {
 // File is the content of a file, bounded by the reader.
 type File struct {
 	Data []byte
+	// Open: others than root may write it.
+	Open bool
 	Err  error
 }
 

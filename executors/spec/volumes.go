@@ -18,6 +18,7 @@ const FieldVolumes = "the image's volume"
 // one in the kernel's directories, or at the root, which builders let through.
 func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, error) {
 	var mounts []specs.Mount
+	user := plan.Spec.Process.User
 	// The order, and with it the number that names the directory, follows from
 	// the image alone, so that a second plan has the same.
 	for n, volume := range slices.Sorted(maps.Keys(r.image.Volumes)) {
@@ -31,7 +32,7 @@ func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, er
 			continue
 		}
 		dir := path.Join(r.VolumesDir, strconv.Itoa(n))
-		plan.Steps = append(plan.Steps, FillVolume{Rootfs: r.Rootfs, Path: dest, Dir: dir})
+		plan.Steps = append(plan.Steps, FillVolume{Rootfs: r.Rootfs, Path: dest, Dir: dir, UID: user.UID, GID: user.GID})
 		mounts = append(mounts, bind(dir, dest, "rprivate", "rw"))
 	}
 	return mounts, nil

@@ -3,8 +3,10 @@ package volumes
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"github.com/opencontainers/selinux/go-selinux/label"
@@ -38,11 +40,56 @@ func carryOut(step spec.Step) error {
 		}
 		return nil
 	case spec.FillVolume:
-		return fill(s.Rootfs, s.Path, s.Dir)
+		return fill(s)
+	case spec.AppendLine:
+		return appendLine(s)
 	case spec.MakeWorkingDir:
 		return makeWorkingDir(s)
 	}
 	panic(fmt.Sprintf("no way to carry out %T", step)) // the set of steps is sealed
+}
+
+// appendLine adds a line in one write, so that a kill leaves all of it or nothing.
+func appendLine(s spec.AppendLine) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("add a line to %s in the image: %w", s.Path, err)
+		}
+	}()
+	handle, err := pathrs.OpenInRoot(s.Rootfs, s.Path)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	// Look before opening for real: a FIFO would block, a device would act.
+	info, err := handle.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("not a regular file")
+	}
+	file, err := pathrs.Reopen(handle, unix.O_RDWR|unix.O_APPEND|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	// The last line may lack its end. A repeated step finds its line there.
+	tail := make([]byte, len(s.Line)+2)
+	n, err := file.ReadAt(tail, max(0, info.Size()-int64(len(tail))))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	before := "\n" + string(tail[:n])
+	if strings.HasSuffix(before, "\n"+s.Line+"\n") {
+		return nil
+	}
+	line := s.Line + "\n"
+	if !strings.HasSuffix(before, "\n") {
+		line = "\n" + line
+	}
+	_, err = file.WriteString(line)
+	return err
 }
 
 func makeWorkingDir(s spec.MakeWorkingDir) error {

@@ -83,10 +83,60 @@ func TestVolumeIsACopy(t *testing.T) {
 	}
 }
 
+func TestVolumeThatTheImageLacks(t *testing.T) {
+	rootfs, volume := image(t)
+	if err := fill(spec.FillVolume{Rootfs: rootfs, Path: "/var/lib/db", Dir: volume, UID: 999, GID: 998}); err != nil {
+		t.Fatal(err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Lstat(volume, &stat); err != nil || stat.Uid != 999 || stat.Gid != 998 || stat.Mode&0o7777 != 0o755 {
+		t.Errorf("%+v, %v", stat, err)
+	}
+}
+
+func TestAppendLine(t *testing.T) {
+	for before, want := range map[string]string{
+		"":                     "new:x\n",
+		"root:x:0\n":           "root:x:0\nnew:x\n",
+		"root:x:0":             "root:x:0\nnew:x\n",
+		"root:x:0\nnew:x\n":    "root:x:0\nnew:x\n",
+		"root:x:0\nnotnew:x\n": "root:x:0\nnotnew:x\nnew:x\n",
+	} {
+		rootfs, _ := image(t)
+		writeFiles(t, rootfs, map[string]string{"etc/passwd": before})
+		for range 2 {
+			if err := Make([]spec.Step{spec.AppendLine{Rootfs: rootfs, Path: "/etc/passwd", Line: "new:x"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(filepath.Join(rootfs, "etc/passwd")); err != nil || string(got) != want {
+			t.Errorf("%q: %q, %v", before, got, err)
+		}
+	}
+	rootfs, _ := image(t)
+	outside := filepath.Join(t.TempDir(), "passwd")
+	for _, err := range []error{
+		os.WriteFile(outside, []byte("root"), 0o644), os.Symlink(outside, filepath.Join(rootfs, "etc/passwd")),
+		unix.Mkfifo(filepath.Join(rootfs, "etc/group"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"/etc/passwd", "/etc/group"} {
+		if err := Make([]spec.Step{spec.AppendLine{Rootfs: rootfs, Path: path, Line: "evil"}}); err == nil {
+			t.Errorf("%s: no error", path)
+		}
+	}
+	if got, _ := os.ReadFile(outside); string(got) != "root" {
+		t.Errorf("a file of the node has %q", got)
+	}
+}
+
 func TestVolumeHalfMade(t *testing.T) {
 	rootfs, volume := image(t)
 	writeFiles(t, volume+".unfinished", map[string]string{"junk": "x"})
-	if err := fill(rootfs, "/app", volume); err != nil {
+	if err := fill(spec.FillVolume{Rootfs: rootfs, Path: "/app", Dir: volume}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(volume, "junk")); err == nil {
@@ -122,7 +172,7 @@ func TestVolumeStaysInside(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := fill(rootfs, tc.volume, volume)
+			err := fill(spec.FillVolume{Rootfs: rootfs, Path: tc.volume, Dir: volume})
 			if tc.err != (fault.KindOf(err) == fault.Invalid && err != nil) {
 				t.Errorf("error %v", err)
 			}
@@ -144,7 +194,7 @@ func TestVolumeKeepsAttributes(t *testing.T) {
 		t.Logf("no attributes here: %v", err)
 		return
 	}
-	if err := fill(rootfs, "/app", volume); err != nil {
+	if err := fill(spec.FillVolume{Rootfs: rootfs, Path: "/app", Dir: volume}); err != nil {
 		t.Fatal(err)
 	}
 	value := make([]byte, 16)
