@@ -133,7 +133,7 @@ func (x containers) namespaces(ctx context.Context, c container.Spec, config *ru
 }
 
 func (x containers) podFiles(c container.Spec, pod *runtimeapi.PodSandboxConfig) spec.Files {
-	files := spec.Files(podfiles.In(x.sandboxDir(c.Sandbox)))
+	files := spec.Files(podfiles.Find(x.sandboxDir(c.Sandbox)))
 	if ipcOfNode(pod) {
 		files.Shm = ""
 	}

@@ -26,7 +26,7 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	if err := decode(pod.Config, config); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(x.sandboxDir(pod.ID), 0o711); err != nil {
+	if err := os.MkdirAll(x.sandboxDir(pod.ID), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
 	ipcOfNode := ipcOfNode(config)
@@ -162,7 +162,7 @@ func (x pods) release(ctx context.Context, pod sandbox.Pod) error {
 	if err := decode(pod.Config, config); err != nil {
 		return err
 	}
-	if err := podfiles.UnmountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm); err != nil {
+	if err := podfiles.Unmount(x.sandboxDir(pod.ID)); err != nil {
 		return err
 	}
 	if err := namespaces.Unpin(ctx, x.namespacesDir(pod.ID)); err != nil {

@@ -123,7 +123,7 @@ func (n *node) end() {
 		n.noCgroups("stele-" + filepath.Base(n.dir))
 	}
 	if n.files.Shm != "" {
-		if err := podfiles.UnmountShm(n.files.Shm); err != nil {
+		if err := podfiles.Unmount(n.path("pod")); err != nil {
 			n.t.Error(err)
 		}
 	}

@@ -24,19 +24,38 @@ type Files struct {
 
 // In names the files of the pod whose directory is dir.
 func In(dir string) Files {
+	etc := etcDir(dir)
 	return Files{
-		ResolvConf: filepath.Join(dir, "resolv.conf"),
-		Hostname:   filepath.Join(dir, "hostname"),
-		Hosts:      filepath.Join(dir, "hosts"),
+		ResolvConf: filepath.Join(etc, "resolv.conf"),
+		Hostname:   filepath.Join(etc, "hostname"),
+		Hosts:      filepath.Join(etc, "hosts"),
 		Shm:        filepath.Join(dir, "shm"),
 	}
 }
 
-// Write makes the files of /etc in a pod's directory, dir, and replaces those that
-// are there. Shm is left to MountShm.
+// Find is In for a pod that may be older than this daemon: it once had its files of /etc
+// beside Shm.
+func Find(dir string) Files {
+	files := In(dir)
+	if _, err := os.Lstat(etcDir(dir)); errors.Is(err, fs.ErrNotExist) {
+		files.ResolvConf = filepath.Join(dir, "resolv.conf")
+		files.Hostname, files.Hosts = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
+	}
+	return files
+}
+
+func etcDir(dir string) string { return filepath.Join(dir, "etc") }
+
+// maxEtc bounds a pod's files of /etc in sum, in bytes: containers may write them, and
+// what they write is in the node's memory. It has room for the node's own files twice,
+// the old ones and the new.
+const maxEtc = 5 * maxHostFile
+
+// Write makes the files of /etc on a tmpfs in a pod's directory, dir, and replaces those
+// that are there. Shm is left to MountShm.
 func Write(dir string, config *cri.PodSandboxConfig) error {
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return fmt.Errorf("write the pod's files: %w", err)
+	if err := mountTmpfs(etcDir(dir), fmt.Sprintf("mode=0700,size=%d,nr_inodes=16", maxEtc)); err != nil {
+		return err
 	}
 	resolv, err := resolvConf(config.GetDnsConfig())
 	if err != nil {

@@ -1,6 +1,7 @@
 package podfiles
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,14 +12,29 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
+// podDir returns the directory of a pod, whose files go with the test.
+func podDir(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("needs root: it mounts")
+	}
+	dir := filepath.Join(t.TempDir(), "pod1")
+	t.Cleanup(func() {
+		if err := Unmount(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func TestWrite(t *testing.T) {
 	config := &cri.PodSandboxConfig{Hostname: "web-0", DnsConfig: &cri.DNSConfig{
 		Servers: []string{"10.0.0.10", "fd00::a"}, Searches: []string{"shop.svc", "svc"}, Options: []string{"ndots:5"},
 	}}
-	dir := filepath.Join(t.TempDir(), "pod1")
+	dir := podDir(t)
 	files := In(dir)
 	// A try that was killed left this.
-	for _, err := range []error{os.Mkdir(dir, 0o711), os.WriteFile(files.Hostname+".new", []byte("half a li"), 0o600)} {
+	for _, err := range []error{Write(dir, config), os.WriteFile(files.Hostname+".new", []byte("half a li"), 0o600)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +57,7 @@ func TestWrite(t *testing.T) {
 			}
 		}
 	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 3 {
+	if entries, _ := os.ReadDir(filepath.Dir(files.Hosts)); len(entries) != 3 {
 		t.Errorf("%d files, want 3", len(entries))
 	}
 }
@@ -50,7 +66,7 @@ func TestFilesOfTheNode(t *testing.T) {
 	config := &cri.PodSandboxConfig{Linux: &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{
 		NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE},
 	}}}
-	dir := t.TempDir()
+	dir := podDir(t)
 	files := In(dir)
 	if err := Write(dir, config); err != nil {
 		t.Fatal(err)
@@ -70,40 +86,84 @@ func TestFilesOfTheNode(t *testing.T) {
 	}
 }
 
-func TestShm(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Fatal("needs root: it mounts")
+// A pod that an earlier version made has its files elsewhere.
+func TestFilesOfAnOlderPod(t *testing.T) {
+	dir := podDir(t)
+	if got := Find(dir); got.Hosts != filepath.Join(dir, "hosts") || got.Shm != In(dir).Shm {
+		t.Errorf("%+v", got)
 	}
-	dir := filepath.Join(t.TempDir(), "shm")
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	if err := Write(dir, &cri.PodSandboxConfig{Hostname: "web-0"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := Find(dir); got != In(dir) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What containers write to the files stays bounded, and is no program and no device.
+func TestFilesAreBounded(t *testing.T) {
+	dir := podDir(t)
 	for range 2 {
-		if err := MountShm(dir, 1<<20); err != nil {
+		if err := Write(dir, &cri.PodSandboxConfig{Hostname: "web-0"}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	checkTmpfs(t, filepath.Dir(In(dir).Hostname), "size=5120k")
+	file, err := os.OpenFile(In(dir).Hostname, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	n, err := file.Write(make([]byte, 2*maxEtc))
+	if !errors.Is(err, unix.ENOSPC) || n > maxEtc {
+		t.Errorf("a container writes %d bytes, %v", n, err)
+	}
+}
+
+func TestShm(t *testing.T) {
+	dir := podDir(t)
+	shm := In(dir).Shm
+	for range 2 {
+		if err := MountShm(shm, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkTmpfs(t, shm, "size=1024k")
+	if info, err := os.Stat(shm); err != nil || info.Mode().Perm() != 0o777 || info.Mode()&os.ModeSticky == 0 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	// CVE-2024-25621: only root gets there.
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the pod's directory: mode %v, %v", info.Mode(), err)
+	}
+	open, err := os.Create(filepath.Join(shm, "in use"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	for range 2 {
+		if err := Unmount(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Lstat(shm); err == nil {
+		t.Error("the directory is still there")
+	}
+}
+
+// checkTmpfs wants one mount of that size.
+func checkTmpfs(t *testing.T, dir, size string) {
+	t.Helper()
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
 	if err != nil || len(mounts) != 1 {
-		t.Fatalf("mounted %d times, %v", len(mounts), err)
+		t.Fatalf("%s is mounted %d times, %v", dir, len(mounts), err)
 	}
 	for _, want := range []string{"nosuid", "nodev", "noexec"} {
 		if !strings.Contains(mounts[0].Options, want) {
 			t.Errorf("options %q lack %s", mounts[0].Options, want)
 		}
 	}
-	if !strings.Contains(mounts[0].VFSOptions, "size=1024k") || !strings.Contains(mounts[0].VFSOptions, "mode=1777") && !strings.Contains(mounts[0].VFSOptions, "rw") {
-		t.Errorf("options %q", mounts[0].VFSOptions)
-	}
-	open, err := os.Create(filepath.Join(dir, "in use"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer open.Close()
-	for range 2 {
-		if err := UnmountShm(dir); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Lstat(dir); err == nil {
-		t.Error("the directory is still there")
+	if !strings.Contains(mounts[0].VFSOptions, size) {
+		t.Errorf("options %q lack %s", mounts[0].VFSOptions, size)
 	}
 }

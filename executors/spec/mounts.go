@@ -60,7 +60,7 @@ func (r *request) defaultMounts() []specs.Mount {
 		{"/etc/hosts", r.Files.Hosts},
 	} {
 		if file.source != "" {
-			mounts = append(mounts, bind(file.source, file.dest, mode, "rprivate"))
+			mounts = append(mounts, bind(file.source, file.dest, mode, "rprivate", "nosuid", "nodev", "noexec"))
 		}
 	}
 	return mounts

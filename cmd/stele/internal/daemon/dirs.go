@@ -2,17 +2,15 @@ package daemon
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 )
 
-// MakeDirs makes the root and the state directory, with their modes.
+// MakeDirs makes the root and the state directory. Nothing below them is open to others:
+// what is there for containers they reach by mounts, and some of it, as a pod's /dev/shm, is
+// open to every user (CVE-2024-25621).
 func MakeDirs(root, state string) error {
-	for dir, mode := range map[string]fs.FileMode{
-		root: 0o700,
-		// Runtimes that drop privileges walk the path to the sources of bind mounts.
-		state: 0o711,
-	} {
+	const mode = 0o700
+	for _, dir := range []string{root, state} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("make the daemon's directories: %w", err)
 		}

@@ -258,7 +258,7 @@ func TestMakeDirs(t *testing.T) {
 		}
 		modes = append(modes, info.Mode().Perm())
 	}
-	if !slices.Equal(modes, []fs.FileMode{0o700, 0o711}) {
+	if !slices.Equal(modes, []fs.FileMode{0o700, 0o700}) {
 		t.Errorf("modes are %o", modes)
 	}
 }
