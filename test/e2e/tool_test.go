@@ -139,7 +139,7 @@ func TestImageVolume(t *testing.T) {
 			t.Errorf("%s has %q", path, got)
 		}
 	}
-	if got := h.Exec(id, "/part/run"); got != "ran\n" {
+	if got := h.Exec(id, "/part/run"); got != "ran" {
 		t.Errorf("a program in the volume says %q", got)
 	}
 	if answer := h.ExecSync(id, "sh", "-c", "echo x > /part/weights || echo x > /whole/new"); answer.ExitCode == 0 {
