@@ -15,7 +15,7 @@ import (
 
 // cleanMagic begins the mark that a clean close leaves in the journal, in place of the first
 // frame. It is bound to the bbolt file's meta pages, size and free list: any later
-// transaction invalidates it.
+// transaction invalidates it. A daemon that opens the log removes it.
 var cleanMagic = []byte("stele/c1")
 
 // markOf returns the mark for a bbolt file. A file without a free list has none: bbolt would
@@ -75,6 +75,18 @@ func markClosed(f *os.File, journal string) error {
 		err = syncFrames(j)
 	}
 	return errors.Join(err, j.Close())
+}
+
+// forgetClosed removes the mark from a journal that is open for writing: if the daemon dies
+// before its first commit, perhaps of what it has read, the next one reads the whole file. It
+// is not synced, since a power failure is no reason to.
+func forgetClosed(journal *os.File) error {
+	magic := make([]byte, len(cleanMagic))
+	if _, err := journal.ReadAt(magic, 0); err != nil || !bytes.Equal(magic, cleanMagic) {
+		return err
+	}
+	_, err := journal.WriteAt(make([]byte, journalPage), 0)
+	return err
 }
 
 // closeInOrder makes the next start short: it saves the free list and writes the mark. If

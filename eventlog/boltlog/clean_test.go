@@ -81,6 +81,10 @@ func TestNotClosedInOrder(t *testing.T) {
 			mustAppend(t, l, "s", 5)
 			return takeImages(t, path).place(t)
 		},
+		"killed before its first commit": func(t *testing.T, path string) string {
+			open(t, Options{Path: path})
+			return takeImages(t, path).place(t)
+		},
 		"without the journal": func(t *testing.T, path string) string {
 			if err := os.Remove(journalPath(path)); err != nil {
 				t.Fatal(err)

@@ -128,7 +128,8 @@
 //	size         8 bytes, of the bbolt file
 //	CRC-32Cs     4 bytes each, of both meta pages, of the free list, and of all before
 //
-// Every transaction invalidates it. A file that matches its mark is opened at once. Any other
+// Opening the log for writing removes it, so that a daemon that dies of what it reads is
+// not followed by one that trusts the file; every transaction invalidates it. A file that matches its mark is opened at once. Any other
 // file, and any that is opened read-only, is walked first.
 //
 // # Damage

@@ -96,6 +96,9 @@ func openJournal(path string, sync func(*os.File) error) (*os.File, error) {
 	if err := allocate(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("allocate %s: %w", path, err), f.Close())
 	}
+	if err := forgetClosed(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("remove the mark of a clean close from %s: %w", path, err), f.Close())
+	}
 	if err := sync(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("sync %s: %w", path, err), f.Close())
 	}
