@@ -103,7 +103,7 @@ func (c *Core[S, C, E, F]) salvage(w *work[S, C, E]) {
 		return
 	}
 	var events []E
-	known := true
+	var known bool
 	if w.effect.is() {
 		if c.machine.Ended(c.at.State) {
 			return

@@ -154,7 +154,7 @@ func stateAfter(t *testing.T, path string) (state string, err error) {
 		return "", fmt.Errorf("%d pairs at %s are neither the old ones nor the new ones", len(got)-1, got[""])
 	}
 	if report, err := l.Verify(t.Context()); err != nil || !report.OK() {
-		return "", fmt.Errorf("verify: %+v, %v", report, err)
+		return "", fmt.Errorf("verify: %+v, %s", report, fmt.Sprint(err))
 	}
 	next := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 2}, After: after, Put: map[string][]byte{"key/0": nil}}
 	if err := l.SaveCheckpoint(t.Context(), "x", next); err != nil {

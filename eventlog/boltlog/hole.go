@@ -47,7 +47,8 @@ func (h holes) at(s eventlog.Sequence) (found hole, ok bool) {
 		return found, false
 	}
 	cursor := h.bucket.Cursor()
-	k, v := cursor.Seek(recordKey(s + 1))
+	var v []byte
+	k, _ := cursor.Seek(recordKey(s + 1))
 	if k == nil {
 		k, v = cursor.Last()
 	} else if before, value := cursor.Prev(); before != nil {

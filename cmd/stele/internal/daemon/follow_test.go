@@ -177,7 +177,7 @@ func TestNetworkHealth(t *testing.T) {
 func TestMonitorHealth(t *testing.T) {
 	h := NewHealth()
 	lost := errors.New("killed")
-	if h.SetMonitor(lost); h.Monitor() != lost {
+	if h.SetMonitor(lost); !errors.Is(h.Monitor(), lost) {
 		t.Errorf("a lost monitor is %v", h.Monitor())
 	}
 	if h.SetMonitor(nil); h.Monitor() != nil {
