@@ -34,7 +34,7 @@ func newFeed(log eventlog.Log, logger *slog.Logger) *Feed {
 	}
 }
 
-// Open loads the newest checkpoint and reads the log behind it. The models are complete
+// Open loads the newest checkpoint and reads the log behind it, bases first. The models are complete
 // when it returns.
 func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, error) {
 	f := newFeed(log, logger)
@@ -46,9 +46,11 @@ func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, er
 	}
 	f.drafted, f.saver.saved = f.Live.Sequence(), f.Live.Sequence()
 	f.saver.begin.Store(!found)
-	if err := f.takeBases(ctx); err != nil {
+	lost, err := f.takeBases(ctx)
+	if err != nil {
 		return nil, err
 	}
+	last := log.Last()
 	for record, err := range log.Read(ctx, f.Live.Sequence()+1) {
 		if err != nil {
 			if f.passedOver(err) {
@@ -58,6 +60,8 @@ func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, er
 		}
 		f.take(record)
 	}
+	f.putAside(lost)
+	f.Live.reached(max(f.Live.Sequence(), last)) // the last record may have been trimmed
 	f.Changes.begin(f.Live.Sequence())
 	return f, nil
 }
@@ -69,16 +73,21 @@ func (f *Feed) take(record eventlog.Record) *Change {
 		f.Live.reached(record.Sequence)
 		return nil
 	}
+	f.apply(&change)
+	return &change
+}
+
+// apply makes a change to the models and to the next checkpoint.
+func (f *Feed) apply(change *Change) {
 	var pod *Sandbox
 	if c, is := change.What.(ContainerChanged); is {
 		pod = f.Live.Sandbox(c.After.State.Sandbox)
 	}
-	f.Live.apply(&change)
-	added, dropped := f.History.apply(&change, pod)
+	f.Live.apply(change)
+	added, dropped := f.History.apply(change, pod)
 	if !f.saver.begin.Load() {
-		f.draft.note(&change, added, dropped)
+		f.draft.note(change, added, dropped)
 	}
-	return &change
 }
 
 // passedOver reports whether an error concerns a single record and reading continues

@@ -54,12 +54,19 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 	if r.At, r.Err = base(ctx, m, log, stream); r.Err != nil {
 		return r
 	}
+	if r.At.Version > how.Behind {
+		r.Err = fmt.Errorf("replay %s after version %d: events are wanted that were trimmed through version %d", stream, how.Behind, r.At.Version)
+		return r
+	}
 	for record, err := range log.ReadStream(ctx, stream, r.At.Version+1) {
 		if err != nil {
 			r.Err = fmt.Errorf("replay %s after version %d: %w", stream, r.At.Version, err)
 			return r
 		}
 		if record.Version != r.At.Version+1 {
+			if now, err := base(ctx, m, log, stream); err == nil && now.Version > r.At.Version {
+				return restore(ctx, m, log, stream, how) // it was trimmed meanwhile
+			}
 			r.Err = fmt.Errorf("replay %s after version %d: version %d comes next", stream, r.At.Version, record.Version)
 			return r
 		}

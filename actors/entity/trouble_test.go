@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/memlog"
@@ -413,5 +415,41 @@ func TestTrimmedStream(t *testing.T) {
 	slices.Sort(done)
 	if !slices.Equal(done, []string{"a", "c"}) {
 		t.Errorf("done: %v", done)
+	}
+}
+
+// trimming trims a stream between a reader's look at its base and its records.
+type trimming struct {
+	eventlog.Log
+	trim *eventlog.Trim
+}
+
+func (l *trimming) ReadStream(ctx context.Context, s eventlog.Stream, from eventlog.Version) iter.Seq2[eventlog.Record, error] {
+	if trim := l.trim; trim != nil {
+		l.trim = nil
+		if err := l.Trim(ctx, *trim); err != nil {
+			panic(err)
+		}
+	}
+	return l.Log.ReadStream(ctx, s, from)
+}
+
+// A stream that is trimmed while it is read is read from its new base.
+func TestTrimmedMeanwhile(t *testing.T) {
+	log := newLog()
+	o := newOffice(t, log)
+	o.machine.Owed = func(desk) []doJob { return nil }
+	o.machine.DecodeState = func(_ uint32, b []byte) (s desk, err error) { return s, json.Unmarshal(b, &s) }
+	c := o.openNew()
+	c.must(simple("a"), nil)
+	state, err := json.Marshal(c.must(simple("b"), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.must(simple("c"), nil)
+	racing := &trimming{log, &eventlog.Trim{Stream: stream, Through: 2, Schema: 1, State: state}}
+	at, err := entity.Restore(t.Context(), &o.machine, racing, stream)
+	if err != nil || at.Version != 3 || len(at.State.Jobs) != 3 {
+		t.Errorf("%+v, %v", at, err)
 	}
 }
