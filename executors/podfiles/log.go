@@ -2,9 +2,11 @@ package podfiles
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/stele-runtime/stele/actors/fault"
 )
@@ -12,7 +14,7 @@ import (
 // LogPath returns the path of a container's log without links in the directory that
 // the kubelet named (on many nodes /var/log is one); below it the monitor follows
 // none. It refuses a directory in which no log can be, while the caller can still
-// be told; a missing one is made by the monitor.
+// be told; a missing one is made by the monitor, where the links above it lead.
 func LogPath(path, directory string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -24,11 +26,8 @@ func LogPath(path, directory string) (string, error) {
 	if err != nil {
 		return "", refuse(err)
 	}
-	resolved, err := filepath.EvalSymlinks(directory)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		resolved = directory
-	case err != nil:
+	resolved, err := resolve(directory)
+	if err != nil {
 		return "", refuse(err)
 	}
 	path = filepath.Join(resolved, below)
@@ -41,4 +40,23 @@ func LogPath(path, directory string) (string, error) {
 		return "", refuse("its directory is a file")
 	}
 	return path, nil
+}
+
+// resolve follows the links of an absolute path as far as something is there.
+func resolve(path string) (string, error) {
+	for existing := filepath.Clean(path); ; existing = filepath.Dir(existing) {
+		resolved, err := filepath.EvalSymlinks(existing)
+		if err == nil {
+			return filepath.Join(resolved, strings.TrimPrefix(filepath.Clean(path), existing)), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if _, err := os.Lstat(existing); err == nil {
+			return "", fmt.Errorf("%s is a link that leads to nothing", existing)
+		}
+		if existing == filepath.Dir(existing) {
+			return "", err
+		}
+	}
 }

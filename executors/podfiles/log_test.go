@@ -11,16 +11,19 @@ import (
 func TestLogPath(t *testing.T) {
 	root := t.TempDir()
 	logs, link, file := filepath.Join(root, "logs"), filepath.Join(root, "link"), filepath.Join(root, "file")
-	for _, err := range []error{os.Mkdir(logs, 0o755), os.Symlink(logs, link), os.WriteFile(file, nil, 0o644), os.WriteFile(filepath.Join(logs, "plain"), nil, 0o644)} {
+	dangling := filepath.Join(root, "dangling")
+	for _, err := range []error{os.Symlink("nowhere", dangling), os.Mkdir(logs, 0o755), os.Symlink(logs, link), os.WriteFile(file, nil, 0o644), os.WriteFile(filepath.Join(logs, "plain"), nil, 0o644)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, c := range map[string]struct{ path, directory, want string }{
-		"no log":              {"", "", ""},
-		"as it is":            {logs + "/0.log", logs, logs + "/0.log"},
-		"through a link":      {link + "/web/0.log", link, logs + "/web/0.log"},
-		"missing directories": {root + "/none/web/0.log", root + "/none", root + "/none/web/0.log"},
+		"no log":               {"", "", ""},
+		"as it is":             {logs + "/0.log", logs, logs + "/0.log"},
+		"through a link":       {link + "/web/0.log", link, logs + "/web/0.log"},
+		"missing below a link": {link + "/pods/web/0.log", link + "/pods", logs + "/pods/web/0.log"},
+		"slash at the end":     {link + "/web/0.log", link + "/", logs + "/web/0.log"},
+		"missing directories":  {root + "/none/web/0.log", root + "/none", root + "/none/web/0.log"},
 	} {
 		if got, err := LogPath(c.path, c.directory); err != nil || got != c.want {
 			t.Errorf("%s: %q, %v", name, got, err)
@@ -29,6 +32,8 @@ func TestLogPath(t *testing.T) {
 	for name, c := range map[string]struct{ path, directory string }{
 		"the directory is a file":      {file + "/0.log", file},
 		"a directory below is a file":  {logs + "/plain/0.log", logs},
+		"a link to nothing":            {dangling + "/0.log", dangling},
+		"missing below such a link":    {dangling + "/pods/0.log", dangling + "/pods"},
 		"a file on the way":            {file + "/logs/0.log", file + "/logs"},
 		"the directory is not a place": {logs + "/0.log", "relative"},
 	} {
