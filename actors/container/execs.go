@@ -17,11 +17,17 @@ type Exec struct {
 
 func (s State) execIDs() []id.Exec { return slices.Sorted(maps.Keys(s.Execs)) }
 
+// decideExec takes commands from the creation on, as other runtimes do: the container's init
+// holds what a command joins.
 func decideExec(s State, c RunExec) ([]Event, error) {
-	if s.Phase != Running || s.Run.ExitSeen {
-		return nil, fault.New(fault.Precondition, "exec in container", string(s.ID), "it is %s, not running", s.Phase)
+	switch s.Phase {
+	case Created, Starting, Running:
+		if !s.Run.ExitSeen {
+			return []Event{ExecRequested(c)}, nil
+		}
+	case Absent, Creating, Unwinding, Failed, Exited, Removing, Removed:
 	}
-	return []Event{ExecRequested(c)}, nil
+	return nil, fault.New(fault.Precondition, "exec in container", string(s.ID), "it is %s, not running", s.Phase)
 }
 
 func decideExecuted(s State, c ExecuteDone) []Event {

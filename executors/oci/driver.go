@@ -22,6 +22,7 @@ type Monitor interface {
 	// Create is idempotent for a container that the monitor has.
 	Create(context.Context, monitor.CreateRequest) (monitor.Process, error)
 	Exec(context.Context, monitor.ExecRequest) (monitor.ExecResult, error)
+	StartExec(context.Context, monitor.ExecRequest) (*monitor.Exec, error)
 	// Signal signals the container's first process; one that has ended is no
 	// error, an unknown container is monitor.ErrNotFound.
 	Signal(ctx context.Context, id string, signal int) error

@@ -47,6 +47,41 @@ func TestExecSync(t *testing.T) {
 	}
 }
 
+// As in CRI-O, commands have a terminal where the container has one.
+func TestExecWithTerminal(t *testing.T) {
+	n := newNode(t)
+	in := n.input("c1", "sleep 1000")
+	in.Container.Tty = true
+	n.run(in)
+	r, err := n.driver.ExecSync(t.Context(), n.container("c1"), shell("x1", "tty; echo err >&2; exit 3"))
+	n.must(err)
+	if string(r.Stdout) != "/dev/pts/1\r\nerr\r\n" || len(r.Stderr) > 0 || r.ExitCode != 3 {
+		t.Errorf("%q, %q, %d", r.Stdout, r.Stderr, r.ExitCode)
+	}
+	// More than the kernel keeps, and a process that is left with the terminal.
+	r, err = n.driver.ExecSync(t.Context(), n.container("c1"), shell("x2", "seq 20000; trap '' HUP; sleep 1000 &"))
+	n.must(err)
+	if !strings.HasSuffix(string(r.Stdout), "19999\r\n20000\r\n") {
+		t.Errorf("%d bytes", len(r.Stdout))
+	}
+	_, err = n.driver.ExecSync(t.Context(), n.container("c1"), oci.Exec{ID: "x3", Cmd: []string{"no-such-program"}})
+	if err == nil || !strings.Contains(err.Error(), "no-such-program") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The init of a container that was not started holds what a command joins.
+func TestExecBeforeStart(t *testing.T) {
+	n := newNode(t)
+	n.create(n.input("c1", "sleep 1000"))
+	if got := n.exec("c1", "echo ready"); got != "ready\n" {
+		t.Errorf("said %q", got)
+	}
+	if n.start("c1") {
+		t.Error("the command started the container")
+	}
+}
+
 func TestExecFails(t *testing.T) {
 	n := newNode(t)
 	p := n.run(n.input("c1", "exec sleep 1000"))

@@ -269,7 +269,7 @@ func (n *node) bundleOf(id string, s *specs.Spec) oci.Bundle {
 	defer n.mu.Unlock()
 	c := n.container(id)
 	n.bundles[id] = c.Bundle
-	return oci.Bundle{ID: id, Dir: c.Bundle, Spec: s, LogPath: n.logPath(id), Deadline: patience}
+	return oci.Bundle{ID: id, Dir: c.Bundle, Spec: s, LogPath: n.logPath(id), Deadline: patience, Terminal: s.Process.Terminal}
 }
 
 func (n *node) logPath(id string) string { return n.path("logs/" + id + "/0.log") }

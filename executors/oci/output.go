@@ -16,49 +16,61 @@ import (
 // room.
 const MaxExecOutput = 16<<20 - 4<<10
 
-// output collects what a command writes, in two pipes.
+// output collects what a command writes, in two pipes or on a terminal.
 type output struct {
+	// stdout and stderr are nil until pipes or terminal was called.
 	stdout, stderr *collector
 	// left is how many bytes may still be kept.
 	left      atomic.Int64
 	truncated atomic.Bool
 }
 
-// collector reads one pipe.
+// collector reads a pipe, or a terminal.
 type collector struct {
-	out         *output
+	out *output
+	// write is nil for a terminal.
 	read, write *os.File
 	data        []byte
 	err         error
 	done        chan struct{}
 }
 
-func newOutput() (*output, error) {
+func newOutput() *output {
 	o := &output{}
 	o.left.Store(MaxExecOutput)
-	var err error
-	if o.stdout, err = o.collect(); err != nil {
-		return nil, err
-	}
-	if o.stderr, err = o.collect(); err != nil {
-		o.stdout.finish()
-		return nil, err
-	}
-	return o, nil
+	return o
 }
 
-// collect starts to read a new pipe, until finish is called.
-func (o *output) collect() (*collector, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
+// pipes returns what the command is to write to.
+func (o *output) pipes() (stdout, stderr *os.File, err error) {
+	for _, c := range []**collector{&o.stdout, &o.stderr} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, nil, err
+		}
+		*c = o.collect(r, w)
 	}
+	return o.stdout.write, o.stderr.write, nil
+}
+
+// terminal takes the master of the command's terminal; nil if the command ended first.
+func (o *output) terminal(master *os.File) {
+	if master != nil {
+		o.stdout = o.collect(master, nil)
+	}
+}
+
+// collect starts to read, until finish is called.
+func (o *output) collect(r, w *os.File) *collector {
 	c := &collector{out: o, read: r, write: w, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		_, c.err = io.Copy(c, r)
+		if w == nil && errors.Is(c.err, unix.EIO) {
+			c.err = nil // nobody has the terminal open any more
+		}
 	}()
-	return c, nil
+	return c
 }
 
 // Write keeps what fits and discards the rest: the command must neither block nor
@@ -75,17 +87,32 @@ func (c *collector) Write(p []byte) (int, error) {
 
 // finish returns what was written by a command that has ended.
 func (o *output) finish() (stdout, stderr []byte, truncated bool, err error) {
-	o.stdout.finish()
-	o.stderr.finish()
-	return o.stdout.data, o.stderr.data, o.truncated.Load(), errors.Join(o.stdout.err, o.stderr.err)
+	for _, c := range []*collector{o.stdout, o.stderr} {
+		if c != nil {
+			c.finish()
+			err = errors.Join(err, c.err)
+		}
+	}
+	if o.stdout != nil {
+		stdout = o.stdout.data
+	}
+	if o.stderr != nil {
+		stderr = o.stderr.data
+	}
+	return stdout, stderr, o.truncated.Load(), err
 }
+
+// maxTerminal is more than the kernel keeps of a terminal's output, in bytes.
+const maxTerminal = 64 << 10
 
 // finish takes what is in the pipe and closes it. A process that was left behind
 // may hold the other end open and keep writing, so the pipe is read only as far as
 // it can have been full.
 func (c *collector) finish() {
 	defer c.read.Close()
-	c.write.Close()
+	if c.write != nil {
+		c.write.Close()
+	}
 	if err := c.read.SetReadDeadline(time.Now()); err != nil {
 		c.err = err
 		return
@@ -108,7 +135,10 @@ func (c *collector) drain() error {
 	}
 	var readErr error
 	err = raw.Read(func(fd uintptr) bool {
-		size, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0)
+		size, err := maxTerminal, error(nil)
+		if c.write != nil {
+			size, err = unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0)
+		}
 		if err != nil {
 			readErr = err
 			return true
@@ -119,7 +149,7 @@ func (c *collector) drain() error {
 			if err == unix.EINTR {
 				continue
 			}
-			if err == unix.EAGAIN || n == 0 {
+			if err == unix.EAGAIN || n == 0 && err == nil || c.write == nil && err == unix.EIO {
 				return true
 			}
 			if err != nil {

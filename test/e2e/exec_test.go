@@ -25,6 +25,8 @@ func TestExecSync(t *testing.T) {
 	t.Run("a child that keeps stdout open", func(t *testing.T) { execChildKeepsStdoutOpen(h.In(t), id) })
 	t.Run("output is capped", func(t *testing.T) { execOutputIsCapped(t, h.In(t), pod) })
 	t.Run("many at once", func(t *testing.T) { execManyAtOnce(t, h.In(t), id) })
+	t.Run("before the start", func(t *testing.T) { execBeforeTheStart(t, h.In(t), pod) })
+	t.Run("terminal", func(t *testing.T) { execOnATerminal(t, h.In(t), pod) })
 	t.Run("refused", func(t *testing.T) { execRefused(h.In(t), pod, id) })
 }
 
@@ -106,6 +108,23 @@ func execManyAtOnce(t *testing.T, h *Harness, id string) {
 		if err := <-failed; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func execBeforeTheStart(t *testing.T, h *Harness, pod *Pod) {
+	id := pod.Create(h.ContainerConfig("created"))
+	if got := h.Exec(id, "echo", "ready"); got != "ready" {
+		t.Errorf("the command says %q", got)
+	}
+	h.StartContainer(id)
+}
+
+func execOnATerminal(t *testing.T, h *Harness, pod *Pod) {
+	config := h.ContainerConfig("terminal")
+	config.Tty = true
+	answer := h.ExecSync(pod.Run(config), "sh", "-c", "test -t 0 && echo out && echo err >&2; exit 7")
+	if string(answer.Stdout) != "out\r\nerr\r\n" || len(answer.Stderr) > 0 || answer.ExitCode != 7 {
+		t.Errorf("%q, %q, %d", answer.Stdout, answer.Stderr, answer.ExitCode)
 	}
 }
 
