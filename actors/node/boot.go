@@ -88,6 +88,14 @@ func (c *Core) restoreDamaged(past entity.Past, stream eventlog.Stream) bool {
 		m := c.sandboxMaking(id.Sandbox(name), &at)
 		m.damage = reason
 		c.restore(stream, made(c, m))
+		if at.State.Phase == sandbox.Unwinding || at.State.Phase == sandbox.Failed {
+			// Nobody has learnt its id, and so nobody will ask for its end.
+			c.Sandbox(id.Sandbox(name), sandbox.Remove{}, Caller[sandbox.State, sandbox.Event]{Reply: func(r entity.Reply[sandbox.State]) {
+				if r.Err != nil {
+					c.logger.Error("a failed pod that cannot be read is not undone", "sandbox", name, "error", r.Err)
+				}
+			}})
+		}
 	case c.containers.Kind:
 		at, known := past.Containers[id.Container(name)]
 		if !known {
