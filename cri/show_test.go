@@ -331,8 +331,9 @@ func TestStatus(t *testing.T) {
 		t.Errorf("conditions %v", c)
 	}
 	d.Health.Log = func() error { return &eventlog.DegradedError{Cause: errors.New("no journal")} }
+	d.Health.Confinement = func() error { return &eventlog.DegradedError{Cause: errors.New("unconfined")} }
 	c := conditions()
-	if r := c[runtimeapi.RuntimeReady]; !r.GetStatus() || r.GetReason() != "Degraded" || r.GetMessage() == "" {
+	if r := c[runtimeapi.RuntimeReady]; !r.GetStatus() || r.GetReason() != "Degraded" || !strings.Contains(r.GetMessage(), "no journal") || !strings.Contains(r.GetMessage(), "unconfined") {
 		t.Errorf("with a slow log: %v", c)
 	}
 	d.Health.Network = func() error { return errors.New("no configuration in /etc/cni/net.d") }

@@ -28,7 +28,7 @@ func (s *Service) Version(context.Context, *runtimeapi.VersionRequest) (*runtime
 func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
 	answer := &runtimeapi.StatusResponse{
 		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
-			condition(runtimeapi.RuntimeReady, check{"EventLogUnavailable", s.Health.Log}, check{"MonitorUnavailable", s.Health.Monitor}),
+			condition(runtimeapi.RuntimeReady, check{"EventLogUnavailable", s.Health.Log}, check{"MonitorUnavailable", s.Health.Monitor}, check{"Unconfined", s.Health.Confinement}),
 			condition(runtimeapi.NetworkReady, check{"NetworkPluginNotReady", s.Health.Network}),
 		}},
 		RuntimeHandlers: s.Handlers,
@@ -78,7 +78,10 @@ func condition(kind string, checks ...check) *runtimeapi.RuntimeCondition {
 		if _, ok := errors.AsType[degraded](err); !ok {
 			return &runtimeapi.RuntimeCondition{Type: kind, Reason: c.reason, Message: err.Error()}
 		}
-		met.Reason, met.Message = "Degraded", err.Error()
+		if met.Reason = "Degraded"; met.Message != "" {
+			met.Message += "; "
+		}
+		met.Message += err.Error()
 	}
 	return met
 }

@@ -66,6 +66,13 @@ var hostTable = sync.OnceValue(func() table[host.Event] {
 			func(m *pb.StreamQuarantined) host.StreamQuarantined {
 				return host.StreamQuarantined{Stream: m.GetStream(), Reason: m.GetReason()}
 			}),
+		message[host.Event]("node.ContainersUnconfined.v1.skippable",
+			func(e host.ContainersUnconfined) *pb.ContainersUnconfined {
+				return &pb.ContainersUnconfined{Module: e.Module}
+			},
+			func(m *pb.ContainersUnconfined) host.ContainersUnconfined {
+				return host.ContainersUnconfined{Module: m.GetModule()}
+			}),
 		message[host.Event]("node.StreamClosed.v1.skippable",
 			func(e host.StreamClosed) *pb.StreamClosed { return &pb.StreamClosed{Stream: e.Stream} },
 			func(m *pb.StreamClosed) host.StreamClosed { return host.StreamClosed{Stream: m.GetStream()} }),

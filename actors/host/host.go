@@ -52,10 +52,15 @@ type ReportNetwork struct {
 // ReportQuarantine reports that a stream could not be replayed and is left alone.
 type ReportQuarantine struct{ Stream, Reason string }
 
+// ReportUnconfined says that a security module of the kernel is on, AppArmor or SELinux, and
+// that containers run without its profiles.
+type ReportUnconfined struct{ Module string }
+
 // ReportSalvage says that nothing is left of what a quarantined stream was about.
 type ReportSalvage struct{ Stream string }
 
 func (ReportSalvage) command()     {}
+func (ReportUnconfined) command()  {}
 func (StartDaemon) command()       {}
 func (StopDaemon) command()        {}
 func (ReportMonitor) command()     {}
@@ -104,19 +109,24 @@ type NetworkUnconfigured struct{ Problem string }
 // panicking; the stream is left alone.
 type StreamQuarantined struct{ Stream, Reason string }
 
+// ContainersUnconfined: containers run without the profiles of a security module that is on,
+// AppArmor or SELinux. Each start of the daemon says so.
+type ContainersUnconfined struct{ Module string }
+
 // StreamClosed: nothing is left on the node of what a quarantined stream was about, as its
 // actor learned. The stream will not say so itself.
 type StreamClosed struct{ Stream string }
 
-func (StreamClosed) event()        {}
-func (DaemonStarted) event()       {}
-func (DaemonStopped) event()       {}
-func (NodeRebooted) event()        {}
-func (MonitorStarted) event()      {}
-func (MonitorLost) event()         {}
-func (NetworkConfigured) event()   {}
-func (NetworkUnconfigured) event() {}
-func (StreamQuarantined) event()   {}
+func (StreamClosed) event()         {}
+func (ContainersUnconfined) event() {}
+func (DaemonStarted) event()        {}
+func (DaemonStopped) event()        {}
+func (NodeRebooted) event()         {}
+func (MonitorStarted) event()       {}
+func (MonitorLost) event()          {}
+func (NetworkConfigured) event()    {}
+func (NetworkUnconfigured) event()  {}
+func (StreamQuarantined) event()    {}
 
 // Decide returns the facts that follow from a command.
 func Decide(s State, c Command) ([]Event, error) {
@@ -142,6 +152,8 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{NetworkConfigured{c.Network}}, nil
 	case ReportQuarantine:
 		return []Event{StreamQuarantined(c)}, nil
+	case ReportUnconfined:
+		return []Event{ContainersUnconfined(c)}, nil
 	case ReportSalvage:
 		return []Event{StreamClosed(c)}, nil
 	}
@@ -155,7 +167,7 @@ func Evolve(s State, e Event) State {
 		s.BootID, s.Running = e.BootID, true
 	case DaemonStopped:
 		s.Running = false
-	case NodeRebooted, MonitorStarted, MonitorLost, NetworkConfigured, NetworkUnconfigured, StreamQuarantined, StreamClosed:
+	case NodeRebooted, MonitorStarted, MonitorLost, NetworkConfigured, NetworkUnconfigured, StreamQuarantined, StreamClosed, ContainersUnconfined:
 	}
 	return s
 }

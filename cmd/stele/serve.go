@@ -199,6 +199,7 @@ func (p *parts) register(server *daemon.Server) {
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,
+			Confinement: func() error { return daemon.Confinement(p.drivers.Host) },
 		},
 		Handlers: p.drivers.Handlers(byDefault), DefaultHandler: byDefault,
 		CgroupDriver: p.drivers.CgroupDriver(), Version: version, Info: info.Show, Logger: p.logger,

@@ -454,6 +454,52 @@ func (x *StreamQuarantined) GetReason() string {
 	return ""
 }
 
+// ContainersUnconfined: containers run without the profiles of a security module that is on.
+type ContainersUnconfined struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// AppArmor or SELinux.
+	Module        string `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainersUnconfined) Reset() {
+	*x = ContainersUnconfined{}
+	mi := &file_event_v1_host_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainersUnconfined) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainersUnconfined) ProtoMessage() {}
+
+func (x *ContainersUnconfined) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_host_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainersUnconfined.ProtoReflect.Descriptor instead.
+func (*ContainersUnconfined) Descriptor() ([]byte, []int) {
+	return file_event_v1_host_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ContainersUnconfined) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
 // StreamClosed: nothing is left on the node of what a quarantined stream was about.
 type StreamClosed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -465,7 +511,7 @@ type StreamClosed struct {
 
 func (x *StreamClosed) Reset() {
 	*x = StreamClosed{}
-	mi := &file_event_v1_host_proto_msgTypes[8]
+	mi := &file_event_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +523,7 @@ func (x *StreamClosed) String() string {
 func (*StreamClosed) ProtoMessage() {}
 
 func (x *StreamClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_host_proto_msgTypes[8]
+	mi := &file_event_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +536,7 @@ func (x *StreamClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamClosed.ProtoReflect.Descriptor instead.
 func (*StreamClosed) Descriptor() ([]byte, []int) {
-	return file_event_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_event_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StreamClosed) GetStream() string {
@@ -527,7 +573,9 @@ const file_event_v1_host_proto_rawDesc = "" +
 	"\aproblem\x18\x01 \x01(\tR\aproblem\"C\n" +
 	"\x11StreamQuarantined\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"&\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\".\n" +
+	"\x14ContainersUnconfined\x12\x16\n" +
+	"\x06module\x18\x01 \x01(\tR\x06module\"&\n" +
 	"\fStreamClosed\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06streamB7Z5github.com/stele-runtime/stele/proto/event/v1;eventv1b\x06proto3"
 
@@ -543,7 +591,7 @@ func file_event_v1_host_proto_rawDescGZIP() []byte {
 	return file_event_v1_host_proto_rawDescData
 }
 
-var file_event_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_event_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_event_v1_host_proto_goTypes = []any{
 	(*DaemonStarted)(nil),         // 0: stele.event.v1.DaemonStarted
 	(*DaemonStopped)(nil),         // 1: stele.event.v1.DaemonStopped
@@ -553,17 +601,18 @@ var file_event_v1_host_proto_goTypes = []any{
 	(*NetworkConfigured)(nil),     // 5: stele.event.v1.NetworkConfigured
 	(*NetworkUnconfigured)(nil),   // 6: stele.event.v1.NetworkUnconfigured
 	(*StreamQuarantined)(nil),     // 7: stele.event.v1.StreamQuarantined
-	(*StreamClosed)(nil),          // 8: stele.event.v1.StreamClosed
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*ContainersUnconfined)(nil),  // 8: stele.event.v1.ContainersUnconfined
+	(*StreamClosed)(nil),          // 9: stele.event.v1.StreamClosed
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_event_v1_host_proto_depIdxs = []int32{
-	9, // 0: stele.event.v1.DaemonStarted.at:type_name -> google.protobuf.Timestamp
-	9, // 1: stele.event.v1.DaemonStopped.at:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	10, // 0: stele.event.v1.DaemonStarted.at:type_name -> google.protobuf.Timestamp
+	10, // 1: stele.event.v1.DaemonStopped.at:type_name -> google.protobuf.Timestamp
+	2,  // [2:2] is the sub-list for method output_type
+	2,  // [2:2] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_event_v1_host_proto_init() }
@@ -577,7 +626,7 @@ func file_event_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_host_proto_rawDesc), len(file_event_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

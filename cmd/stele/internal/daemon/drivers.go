@@ -59,6 +59,9 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	if d.Host, err = facts.DetectHost(); err != nil {
 		return nil, err
 	}
+	for _, module := range unused(d.Host) {
+		o.Reports.Put(host.ReportUnconfined{Module: module})
+	}
 	storage.RouteLibraryLogs(o.Logger)
 	if err := d.openImages(o.Config, o.Logger); err != nil {
 		return nil, err
