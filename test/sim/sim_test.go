@@ -68,7 +68,7 @@ func TestCalm(t *testing.T) {
 func TestCrashAnywhere(t *testing.T) {
 	t.Parallel()
 	for _, s := range seeds(2) {
-		o := options{seed: s, steps: 500, broken: int(s%3) * 15}
+		o := options{seed: s, steps: 300, broken: int(s%3) * 15}
 		for o.crashAt = 1; o.crashAt < o.steps; o.crashAt++ {
 			for _, o.reboot = range []bool{false, true} {
 				play(t, o)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"strings"
 
 	"github.com/stele-runtime/stele/actors/codec"
@@ -178,16 +179,25 @@ func (v *view) version(stream eventlog.Stream) eventlog.Version {
 // differs says what is different in two readings of one log; empty if nothing is.
 func (s *states) differs(other states) string {
 	for name, at := range s.Sandboxes {
-		if a, b := shape(at), shape(other.Sandboxes[name]); a != b {
+		if a, b, same := compare(at, other.Sandboxes[name]); !same {
 			return fmt.Sprintf("sandbox %s is %s and %s", name, a, b)
 		}
 	}
 	for name, at := range s.Containers {
-		if a, b := shape(at), shape(other.Containers[name]); a != b {
+		if a, b, same := compare(at, other.Containers[name]); !same {
 			return fmt.Sprintf("container %s is %s and %s", name, a, b)
 		}
 	}
 	return ""
+}
+
+// compare compares two states, as far as a snapshot keeps them.
+func compare[S any](x, y entity.Restored[S]) (a, b string, same bool) {
+	if reflect.DeepEqual(x, y) {
+		return "", "", true
+	}
+	a, b = shape(x), shape(y)
+	return a, b, a == b
 }
 
 // shape is a state as a snapshot keeps it, which does not tell empty maps from none.
