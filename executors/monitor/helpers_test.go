@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // node is a state directory with a monitor and its containers.
 type node struct {
