@@ -106,8 +106,8 @@ func TestAccountFilesThatAreNoFiles(t *testing.T) {
 	}
 }
 
-// A link in the image leads to a place in the image, never on the node.
-func TestImageStaysInside(t *testing.T) {
+// CVE-2024-9676: a link in the image leads to a place in the image, never on the node.
+func TestImageStaysInsideCVE2024_9676(t *testing.T) {
 	rootfs := image(t, "etc/motd", "")
 	outside := filepath.Join(filepath.Dir(rootfs), "outside")
 	write(t, filepath.Join(outside, "passwd"), "app:x:0:0::/:\n")

@@ -279,7 +279,7 @@ func TestNewRefuses(t *testing.T) {
 }
 
 // CVE-2024-21626: a runc that leaks descriptors of the node.
-func TestOldRuncIsRefused(t *testing.T) {
+func TestOldRuncIsRefusedCVE2024_21626(t *testing.T) {
 	n := newNode(t)
 	for version, refused := range map[string]bool{"1.1.5": true, "1.0.0-rc95": true, "1.1.11": true, "1.1.12": false, "1.5.2": false} {
 		old := n.path("runc-" + version)
