@@ -131,6 +131,8 @@ type Given[S any] struct {
 	Reply Reply[S]
 }
 
+func (g *Given[S]) give() { g.To(g.Reply) }
+
 // Timer is a time to wait for on behalf of an effect.
 type Timer struct {
 	Key string

@@ -102,8 +102,8 @@ func (e *Entity[S, C, E, F]) carryOut(r Ready[S, F]) {
 	if r.Quarantined != nil {
 		e.guard("report the quarantine", func() { e.around.Quarantined(e.stream, r.Quarantined) })
 	}
-	for _, a := range r.Answers {
-		e.guard("answer", func() { a.To(a.Reply) })
+	for i := range r.Answers {
+		e.guard("answer", r.Answers[i].give)
 	}
 	if r.Append != nil {
 		e.append(*r.Append)
