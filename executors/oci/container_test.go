@@ -66,12 +66,12 @@ func TestUsers(t *testing.T) {
 		"uid=1000(app) gid=1000(app) groups=29(audio),1000(app)": func(in spec.Input) {
 			in.Image.Config.User = "app"
 		},
-		"uid=1000(app) gid=5 groups=5,29(audio),77": func(in spec.Input) {
+		"uid=1000(app) gid=5(5) groups=5(5),29(audio),77": func(in spec.Input) {
 			security(in).RunAsUser = &cri.Int64Value{Value: 1000}
 			security(in).RunAsGroup = &cri.Int64Value{Value: 5}
 			security(in).SupplementalGroups = []int64{77}
 		},
-		"uid=4242 gid=0(root) groups=0(root),77": func(in spec.Input) {
+		"uid=4242(4242) gid=0(root) groups=0(root),77": func(in spec.Input) {
 			security(in).RunAsUser = &cri.Int64Value{Value: 4242}
 			security(in).SupplementalGroups = []int64{77}
 			security(in).SupplementalGroupsPolicy = cri.SupplementalGroupsPolicy_Strict
