@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"golang.org/x/sys/unix"
@@ -36,34 +38,60 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 
 // create writes the bundle and has the runtime create the container. The root file
 // system is prepared again: after a crash it may have to be mounted again.
-func (x containers) create(ctx context.Context, c container.Spec) (process container.Process, user container.User, err error) {
+func (x containers) create(ctx context.Context, c container.Spec) container.CreateRuntimeDone {
 	config, pod, err := spec.Effective(c.Config, c.SandboxConfig)
 	if err != nil {
-		return process, user, err
+		return container.CreateRuntimeDone{Err: err}
 	}
+	made, err := x.createFrom(ctx, c, config, pod)
+	if err != nil {
+		return container.CreateRuntimeDone{Err: err}
+	}
+	as := made.spec.Process.User
+	return container.CreateRuntimeDone{
+		Process:    container.Process{PID: made.process.PID, StartTime: made.process.StartTime, Inode: made.process.Inode},
+		User:       container.User{UID: as.UID, GID: as.GID, Groups: as.AdditionalGids},
+		SharedPIDs: !ownPIDs(made.spec),
+	}
+}
+
+// created is what create made: a process, as a specification says.
+type created struct {
+	process monitor.Process
+	spec    *specs.Spec
+}
+
+// ownPIDs reports whether a container gets a PID namespace of its own.
+func ownPIDs(s *specs.Spec) bool {
+	return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.PIDNamespace && n.Path == ""
+	})
+}
+
+func (x containers) createFrom(ctx context.Context, c container.Spec, config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) (made created, err error) {
 	runtime, err := x.runtime(c.Handler)
 	if err != nil {
-		return process, user, err
+		return made, err
 	}
 	logPath, err := podfiles.LogPath(c.LogPath, pod.GetLogDirectory())
 	if err != nil {
-		return process, user, err
+		return made, err
 	}
 	rootfs, err := x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
 	if err != nil {
-		return process, user, err
+		return made, err
 	}
 	images, err := x.imageMounts(ctx, c, config.GetMounts())
 	if err != nil {
-		return process, user, err
+		return made, err
 	}
 	paths, err := x.namespaces(ctx, c, config, pod)
 	if err != nil {
-		return process, user, err
+		return made, err
 	}
 	cgroup, err := x.Cgroups.ContainerPath(pod.GetLinux().GetCgroupParent(), string(c.Sandbox), string(c.ID))
 	if err != nil {
-		return process, user, err
+		return made, err
 	}
 	in := spec.Input{
 		SandboxID: string(c.Sandbox), ContainerID: string(c.ID),
@@ -77,26 +105,21 @@ func (x containers) create(ctx context.Context, c container.Spec) (process conta
 	}
 	questions, err := spec.Ask(in)
 	if err != nil {
-		return process, user, err
+		return made, err
 	}
 	plan, err := spec.Container(in, facts.Answer(questions))
 	if err != nil {
-		return process, user, err
+		return made, err
 	}
 	if err := volumes.Make(plan.Steps); err != nil {
-		return process, user, err
+		return made, err
 	}
-	made, err := runtime.Create(ctx, oci.Bundle{
+	process, err := runtime.Create(ctx, oci.Bundle{
 		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec,
 		LogPath: logPath, MaxLogSize: x.MaxLogSize,
 		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})
-	if err != nil {
-		return process, user, err
-	}
-	process = container.Process{PID: made.PID, StartTime: made.StartTime, Inode: made.Inode}
-	as := plan.Spec.Process.User
-	return process, container.User{UID: as.UID, GID: as.GID, Groups: as.AdditionalGids}, nil
+	return created{process, plan.Spec}, err
 }
 
 // namespaces names the namespaces that a container joins: its pod's, and

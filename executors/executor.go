@@ -99,8 +99,7 @@ func (x *Executor) Container(ctx context.Context, f container.Effect) container.
 	case container.PrepareRootfs:
 		return container.PrepareRootfsDone{Err: x.containers.prepareRootfs(ctx, f.Spec)}
 	case container.CreateRuntime:
-		process, user, err := x.containers.create(ctx, f.Spec)
-		return container.CreateRuntimeDone{Process: process, User: user, Err: err}
+		return x.containers.create(ctx, f.Spec)
 	case container.StartRuntime:
 		at, err := x.containers.start(ctx, f)
 		return container.StartRuntimeDone{Err: err, At: at}

@@ -33,6 +33,7 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 			func(m *pb.ContainerCreated) container.ContainerCreated {
 				return container.ContainerCreated{Process: container.Process{PID: int(m.GetPid()), StartTime: m.GetStartTime(), Inode: m.GetInode()}}
 			}),
+		// The second did not say whose the PID namespace is.
 		message[container.Event]("container.ContainerCreated.v2",
 			func(e container.ContainerCreated) *pb.ContainerCreated2 {
 				return &pb.ContainerCreated2{
@@ -44,6 +45,20 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 				return container.ContainerCreated{
 					Process: container.Process{PID: int(m.GetPid()), StartTime: m.GetStartTime(), Inode: m.GetInode()},
 					User:    container.User{UID: m.GetUid(), GID: m.GetGid(), Groups: m.GetGroups()},
+				}
+			}),
+		message[container.Event]("container.ContainerCreated.v3",
+			func(e container.ContainerCreated) *pb.ContainerCreated3 {
+				return &pb.ContainerCreated3{
+					Pid: int64(e.Process.PID), StartTime: e.Process.StartTime, Inode: e.Process.Inode,
+					Uid: e.User.UID, Gid: e.User.GID, Groups: e.User.Groups, SharedPids: e.SharedPIDs,
+				}
+			},
+			func(m *pb.ContainerCreated3) container.ContainerCreated {
+				return container.ContainerCreated{
+					Process:    container.Process{PID: int(m.GetPid()), StartTime: m.GetStartTime(), Inode: m.GetInode()},
+					User:       container.User{UID: m.GetUid(), GID: m.GetGid(), Groups: m.GetGroups()},
+					SharedPIDs: m.GetSharedPids(),
 				}
 			}),
 		failed[container.Event, container.ContainerCreateFailed]("container.ContainerCreateFailed.v1",

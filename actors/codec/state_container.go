@@ -20,7 +20,7 @@ func EncodeContainerState(s container.State) ([]byte, error) {
 		Creation: &statepb.ContainerCreation{
 			RootfsPrepared: s.Creation.RootfsPrepared, Pid: int64(process.PID), StartTime: process.StartTime, Inode: process.Inode,
 			Uid: s.Creation.User.UID, Gid: s.Creation.User.GID, Groups: s.Creation.User.Groups,
-			UndoFailed: s.Creation.UndoFailed,
+			UndoFailed: s.Creation.UndoFailed, SharedPids: s.Creation.SharedPIDs,
 		},
 		Run: &statepb.ContainerRun{
 			RequestedAt: stamp(s.Run.RequestedAt), StartedAt: stamp(s.Run.StartedAt), ExitSeen: s.Run.ExitSeen,
@@ -64,6 +64,7 @@ func DecodeContainerState(b []byte) (container.State, error) {
 			Process:        container.Process{PID: int(creation.GetPid()), StartTime: creation.GetStartTime(), Inode: creation.GetInode()},
 			User:           container.User{UID: creation.GetUid(), GID: creation.GetGid(), Groups: creation.GetGroups()},
 			UndoFailed:     creation.GetUndoFailed(),
+			SharedPIDs:     creation.GetSharedPids(),
 		},
 		Run: container.Run{
 			RequestedAt: at(run.GetRequestedAt()), StartedAt: at(run.GetStartedAt()), ExitSeen: run.GetExitSeen(),

@@ -82,7 +82,9 @@ type PrepareRootfsDone struct{ Err error }
 type CreateRuntimeDone struct {
 	Process Process
 	User    User
-	Err     error
+	// SharedPIDs is Creation's.
+	SharedPIDs bool
+	Err        error
 }
 
 // StartRuntimeDone is the outcome of StartRuntime.

@@ -14,6 +14,9 @@ type Creation struct {
 	Process Process `json:",omitzero"`
 	// User is whom the init runs as.
 	User User `json:",omitzero"`
+	// SharedPIDs: the init's PID namespace is not its own. The kernel then leaves the
+	// container's other processes alone when the init ends.
+	SharedPIDs bool `json:",omitempty"`
 	// UndoFailed: the undoing of the failed creation failed at least once. It goes on, but
 	// the caller has been told, and the name is free.
 	UndoFailed bool `json:",omitempty"`
@@ -70,7 +73,7 @@ func decideCreated(s State, c CreateRuntimeDone) []Event {
 	if c.Err != nil {
 		return []Event{ContainerCreateFailed{failure(s, "create container", c.Err)}}
 	}
-	return []Event{ContainerCreated{Process: c.Process, User: c.User}}
+	return []Event{ContainerCreated{Process: c.Process, User: c.User, SharedPIDs: c.SharedPIDs}}
 }
 
 func requested(e ContainerRequested) State {
@@ -85,6 +88,8 @@ func requested(e ContainerRequested) State {
 
 func (s *State) created(e ContainerCreated) {
 	s.Creation.Process, s.Creation.User = e.Process, e.User
+	// An init that ended this early has left no others.
+	s.Creation.SharedPIDs = e.SharedPIDs && !s.Run.ExitSeen
 	if s.Phase == Creating {
 		s.Phase = Created
 		if s.Run.ExitSeen {

@@ -48,14 +48,23 @@ type Spec struct {
 	Image                 string
 	LogPath               string
 	CreatedAt             time.Time
+	// Init is the container's first process, zero if there is none or it has ended.
+	Init Process
 }
 
+// SpecOf returns what effects need to know of a container.
+func SpecOf(s State) Spec { return s.spec() }
+
 func (s State) spec() Spec {
-	return Spec{
+	spec := Spec{
 		ID: s.ID, Sandbox: s.Sandbox, Name: s.Name, Handler: s.Request.Handler,
 		Config: Config(s), SandboxConfig: s.Request.SandboxConfig,
 		Image: s.Request.Image, LogPath: s.Request.LogPath, CreatedAt: s.Request.At,
 	}
+	if Alive(s) {
+		spec.Init = s.Creation.Process
+	}
+	return spec
 }
 
 // PrepareRootfs makes and mounts the root file system.

@@ -41,6 +41,8 @@ type RootfsPrepareFailed struct{ Fault fault.Fault }
 type ContainerCreated struct {
 	Process Process
 	User    User
+	// SharedPIDs is Creation's.
+	SharedPIDs bool
 }
 
 // ContainerCreateFailed: the runtime, or a step before it, refused; or the node

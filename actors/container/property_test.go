@@ -69,7 +69,7 @@ func call(t *rapid.T, w *walk) container.Command {
 
 func outcome(f container.Effect, now time.Time) container.Command {
 	if _, create := f.(container.CreateRuntime); create {
-		return container.CreateRuntimeDone{Process: container.Process{PID: 4711, StartTime: 99}}
+		return container.CreateRuntimeDone{Process: container.Process{PID: 4711, StartTime: 99}, SharedPIDs: now.Second()%2 == 0}
 	}
 	return f.Failed(nil, now)
 }
@@ -91,6 +91,9 @@ func hold(t machinetest.TB, w *walk) {
 		_, stop := a.Command.(container.Stop)
 		if stop && a.Err == nil && a.At.Phase != container.Absent && (container.Alive(s) || s.Phase == container.Running) {
 			t.Fatalf("the container lives although %s was answered\n%s", machinetest.Describe(a.Command), w.Life.History())
+		}
+		if stop && a.Err == nil && s.Phase == container.Exited && s.Creation.SharedPIDs && !s.Stopping.KillSent {
+			t.Fatalf("others of its processes may live although %s was answered\n%s", machinetest.Describe(a.Command), w.Life.History())
 		}
 		_, start := a.Command.(container.Start)
 		if start && a.Err == nil && s.Run.StartedAt.IsZero() {
@@ -135,7 +138,9 @@ func holdOwed(t machinetest.TB, w *walk) {
 		switch f.(type) {
 		case container.Kill, container.SignalStop:
 			asked := len(s.Stopping.Requests) > 0 || s.Stopping.Killing
-			if !asked || s.Run.ExitSeen {
+			_, kill := f.(container.Kill)
+			othersLeft := kill && s.Run.ExitSeen && s.Creation.SharedPIDs
+			if (!asked || s.Run.ExitSeen) && !othersLeft {
 				t.Fatalf("%s is owed without a reason\n%s", machinetest.Describe(f), w.Life.History())
 			}
 		case container.ReleaseRootfs:

@@ -32,10 +32,11 @@ func (x Stopping) patience() time.Time {
 }
 
 func decideStop(s State, c Stop) []Event {
-	if !s.stoppable() {
+	othersLeft := s.Phase == Exited && len(owedKill(s)) > 0
+	if !s.stoppable() && !othersLeft {
 		return nil
 	}
-	if s.Stopping.Killing {
+	if s.Stopping.Killing || othersLeft {
 		// A caller who repeats the request wants a failed kill retried now.
 		if len(s.Retries) > 0 {
 			return []Event{KillRequested{}}
@@ -113,10 +114,13 @@ func owedStopping(s State) []Effect {
 	return owed
 }
 
-// owedKill is for a container that counts as exited because its start failed: its
-// init would wait for ever.
+// owedKill is for a container that counts as exited although a process of it may be
+// left: its start failed, and its init would wait for ever; or its init ended, and
+// others, which share its PID namespace, live on beside the next attempt.
 func owedKill(s State) []Effect {
-	if !Alive(s) || !s.Stopping.Killing || s.Stopping.KillSent {
+	startFailed := Alive(s) && s.Stopping.Killing
+	othersLeft := s.Run.ExitSeen && s.Creation.SharedPIDs
+	if s.Stopping.KillSent || !startFailed && !othersLeft {
 		return nil
 	}
 	return []Effect{Kill{s.spec(), s.retry(Kill{})}}

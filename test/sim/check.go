@@ -51,7 +51,7 @@ func (r *checks) mayBeKilled(c id.Container) bool {
 	s := r.view.Containers[c].State
 	pod, there := r.view.Sandboxes[s.Sandbox]
 	switch {
-	case !there, pod.State.Phase != sandbox.Ready, s.Phase != container.Running && s.Phase != container.Starting:
+	case !there, r.damaged("sandbox/" + string(s.Sandbox)), pod.State.Phase != sandbox.Ready, s.Phase != container.Running && s.Phase != container.Starting:
 		return true
 	}
 	return slices.ContainsFunc(r.kubelet.stops[c], func(x *stopCall) bool { return !x.withdrawn })
@@ -115,6 +115,9 @@ func (r *checks) checkExit(c id.Container, state container.State) {
 
 func (r *checks) checkContainer(c id.Container, state container.State) {
 	b := r.world.box(c)
+	if state.Phase == container.Exited && b.others && len(container.Owed(state)) == 0 {
+		r.violation("%s is exited and owes nothing, and others of its processes live", c)
+	}
 	if b.started && (state.Phase == container.Unwinding || state.Phase == container.Failed) {
 		r.violation("the program of %s has run, and is said to be none: it is %s", c, state.Phase)
 	}

@@ -165,12 +165,13 @@ func (x executor) Container(_ context.Context, f container.Effect) container.Com
 		err = try(f.Spec, func() error { return w.prepareRootfs(f.Spec.ID, f.Spec.Sandbox) })
 	case container.CreateRuntime:
 		var p container.Process
+		shared := x.run.view.Sandboxes[f.Spec.Sandbox].State.SharedPID
 		err = try(f.Spec, func() (err error) {
-			p, err = w.createRuntime(f.Spec.ID, x.run.view.Sandboxes[f.Spec.Sandbox].State.SharedPID)
+			p, err = w.createRuntime(f.Spec.ID, shared)
 			return err
 		})
 		if err == nil {
-			return container.CreateRuntimeDone{Process: p}
+			return container.CreateRuntimeDone{Process: p, SharedPIDs: shared}
 		}
 	case container.StartRuntime:
 		err = try(f.Spec, func() error { return w.startRuntime(f.Spec.ID) })

@@ -46,7 +46,10 @@ type box struct {
 	rootfs  bool
 	init    *process // as the runtime remembers it; nil if it has no container
 	started bool
-	execs   map[id.Exec]bool
+	// shared: init's PID namespace is the pod's. Then others of its processes, which its
+	// program starts, live on when it ends.
+	shared, others bool
+	execs          map[id.Exec]bool
 }
 
 type process struct {
@@ -191,7 +194,7 @@ func (w *world) createRuntime(c id.Container, needsHolder bool) (container.Proce
 	}
 	err := w.attempt(func() {
 		if b.init == nil {
-			b.init = w.spawn()
+			b.init, b.shared = w.spawn(), needsHolder
 		}
 	})
 	if err != nil {
@@ -211,7 +214,7 @@ func (w *world) startRuntime(c id.Container) error {
 	case !b.init.alive:
 		return errors.New("the container's init is gone")
 	}
-	return w.attempt(func() { b.started = true })
+	return w.attempt(func() { b.started, b.others = true, b.shared })
 }
 
 func (w *world) signal(c id.Container) error {
@@ -223,7 +226,13 @@ func (w *world) signal(c id.Container) error {
 }
 
 func (w *world) kill(c id.Container) error {
-	return w.attempt(func() { w.endInit(c, 137) })
+	return w.attempt(func() { w.endAll(c) })
+}
+
+// endAll ends every process of a container.
+func (w *world) endAll(c id.Container) {
+	w.endInit(c, 137)
+	w.box(c).others = false
 }
 
 func (w *world) exec(c id.Container, x id.Exec) error {
@@ -240,7 +249,7 @@ func (w *world) exec(c id.Container, x id.Exec) error {
 
 func (w *world) deleteRuntime(c id.Container) error {
 	return w.attempt(func() {
-		w.endInit(c, 137)
+		w.endAll(c)
 		w.box(c).init = nil
 	})
 }
@@ -298,7 +307,7 @@ func (w *world) killHolder(s id.Sandbox, code int) {
 	w.journal = append(w.journal, &exit{sandbox: s, code: code})
 	for _, c := range sortedKeys(w.boxes) {
 		if w.boxes[c].sandbox == s {
-			w.endInit(c, 137)
+			w.endAll(c)
 		}
 	}
 }
@@ -312,7 +321,7 @@ func (w *world) reboot() {
 		p.namespaces, p.holder = false, nil
 	}
 	for _, b := range w.boxes {
-		b.init = nil
+		b.init, b.others = nil, false
 	}
 }
 
@@ -340,7 +349,7 @@ func (w *world) lives(s id.Sandbox) bool {
 		return true
 	}
 	for _, b := range w.boxes {
-		if b.sandbox == s && b.init != nil && b.init.alive {
+		if b.sandbox == s && (b.others || b.init != nil && b.init.alive) {
 			return true
 		}
 	}

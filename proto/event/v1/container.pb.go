@@ -403,6 +403,102 @@ func (x *ContainerCreated2) GetGroups() []uint32 {
 	return nil
 }
 
+// ContainerCreated3 is ContainerCreated2 with whose the init's PID namespace is.
+type ContainerCreated3 struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Pid       int64                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	StartTime uint64                 `protobuf:"varint,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	Inode     uint64                 `protobuf:"varint,3,opt,name=inode,proto3" json:"inode,omitempty"`
+	Uid       uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid       uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	// The supplementary groups.
+	Groups []uint32 `protobuf:"varint,6,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	// The init's PID namespace is the pod's, another container's or the node's: its end
+	// does not end the container's other processes.
+	SharedPids    bool `protobuf:"varint,7,opt,name=shared_pids,json=sharedPids,proto3" json:"shared_pids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerCreated3) Reset() {
+	*x = ContainerCreated3{}
+	mi := &file_event_v1_container_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerCreated3) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerCreated3) ProtoMessage() {}
+
+func (x *ContainerCreated3) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerCreated3.ProtoReflect.Descriptor instead.
+func (*ContainerCreated3) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ContainerCreated3) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *ContainerCreated3) GetStartTime() uint64 {
+	if x != nil {
+		return x.StartTime
+	}
+	return 0
+}
+
+func (x *ContainerCreated3) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *ContainerCreated3) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *ContainerCreated3) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *ContainerCreated3) GetGroups() []uint32 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ContainerCreated3) GetSharedPids() bool {
+	if x != nil {
+		return x.SharedPids
+	}
+	return false
+}
+
 // ContainerCreateFailed: the container could not be created.
 type ContainerCreateFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -413,7 +509,7 @@ type ContainerCreateFailed struct {
 
 func (x *ContainerCreateFailed) Reset() {
 	*x = ContainerCreateFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[5]
+	mi := &file_event_v1_container_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +521,7 @@ func (x *ContainerCreateFailed) String() string {
 func (*ContainerCreateFailed) ProtoMessage() {}
 
 func (x *ContainerCreateFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[5]
+	mi := &file_event_v1_container_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +534,7 @@ func (x *ContainerCreateFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerCreateFailed.ProtoReflect.Descriptor instead.
 func (*ContainerCreateFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{5}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ContainerCreateFailed) GetFault() *Fault {
@@ -457,7 +553,7 @@ type ContainerFailed struct {
 
 func (x *ContainerFailed) Reset() {
 	*x = ContainerFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[6]
+	mi := &file_event_v1_container_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +565,7 @@ func (x *ContainerFailed) String() string {
 func (*ContainerFailed) ProtoMessage() {}
 
 func (x *ContainerFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[6]
+	mi := &file_event_v1_container_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,7 +578,7 @@ func (x *ContainerFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerFailed.ProtoReflect.Descriptor instead.
 func (*ContainerFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{6}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{7}
 }
 
 // StartRequested: the kubelet's StartContainer was accepted.
@@ -496,7 +592,7 @@ type StartRequested struct {
 
 func (x *StartRequested) Reset() {
 	*x = StartRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[7]
+	mi := &file_event_v1_container_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +604,7 @@ func (x *StartRequested) String() string {
 func (*StartRequested) ProtoMessage() {}
 
 func (x *StartRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[7]
+	mi := &file_event_v1_container_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +617,7 @@ func (x *StartRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequested.ProtoReflect.Descriptor instead.
 func (*StartRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{7}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartRequested) GetAt() *timestamppb.Timestamp {
@@ -543,7 +639,7 @@ type ContainerStarted struct {
 
 func (x *ContainerStarted) Reset() {
 	*x = ContainerStarted{}
-	mi := &file_event_v1_container_proto_msgTypes[8]
+	mi := &file_event_v1_container_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -555,7 +651,7 @@ func (x *ContainerStarted) String() string {
 func (*ContainerStarted) ProtoMessage() {}
 
 func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[8]
+	mi := &file_event_v1_container_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -568,7 +664,7 @@ func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStarted.ProtoReflect.Descriptor instead.
 func (*ContainerStarted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{8}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ContainerStarted) GetAt() *timestamppb.Timestamp {
@@ -590,7 +686,7 @@ type ContainerStartFailed struct {
 
 func (x *ContainerStartFailed) Reset() {
 	*x = ContainerStartFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[9]
+	mi := &file_event_v1_container_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +698,7 @@ func (x *ContainerStartFailed) String() string {
 func (*ContainerStartFailed) ProtoMessage() {}
 
 func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[9]
+	mi := &file_event_v1_container_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +711,7 @@ func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStartFailed.ProtoReflect.Descriptor instead.
 func (*ContainerStartFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{9}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ContainerStartFailed) GetFault() *Fault {
@@ -645,7 +741,7 @@ type ContainerStopRequested struct {
 
 func (x *ContainerStopRequested) Reset() {
 	*x = ContainerStopRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[10]
+	mi := &file_event_v1_container_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +753,7 @@ func (x *ContainerStopRequested) String() string {
 func (*ContainerStopRequested) ProtoMessage() {}
 
 func (x *ContainerStopRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[10]
+	mi := &file_event_v1_container_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +766,7 @@ func (x *ContainerStopRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStopRequested.ProtoReflect.Descriptor instead.
 func (*ContainerStopRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{10}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ContainerStopRequested) GetRequest() string {
@@ -698,7 +794,7 @@ type StopWithdrawn struct {
 
 func (x *StopWithdrawn) Reset() {
 	*x = StopWithdrawn{}
-	mi := &file_event_v1_container_proto_msgTypes[11]
+	mi := &file_event_v1_container_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +806,7 @@ func (x *StopWithdrawn) String() string {
 func (*StopWithdrawn) ProtoMessage() {}
 
 func (x *StopWithdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[11]
+	mi := &file_event_v1_container_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +819,7 @@ func (x *StopWithdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopWithdrawn.ProtoReflect.Descriptor instead.
 func (*StopWithdrawn) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{11}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StopWithdrawn) GetRequest() string {
@@ -742,7 +838,7 @@ type StopSignalled struct {
 
 func (x *StopSignalled) Reset() {
 	*x = StopSignalled{}
-	mi := &file_event_v1_container_proto_msgTypes[12]
+	mi := &file_event_v1_container_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +850,7 @@ func (x *StopSignalled) String() string {
 func (*StopSignalled) ProtoMessage() {}
 
 func (x *StopSignalled) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[12]
+	mi := &file_event_v1_container_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +863,7 @@ func (x *StopSignalled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopSignalled.ProtoReflect.Descriptor instead.
 func (*StopSignalled) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{12}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{13}
 }
 
 // StopSignalFailed: the stop signal could not be delivered.
@@ -780,7 +876,7 @@ type StopSignalFailed struct {
 
 func (x *StopSignalFailed) Reset() {
 	*x = StopSignalFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[13]
+	mi := &file_event_v1_container_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +888,7 @@ func (x *StopSignalFailed) String() string {
 func (*StopSignalFailed) ProtoMessage() {}
 
 func (x *StopSignalFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[13]
+	mi := &file_event_v1_container_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +901,7 @@ func (x *StopSignalFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopSignalFailed.ProtoReflect.Descriptor instead.
 func (*StopSignalFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{13}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StopSignalFailed) GetFault() *Fault {
@@ -824,7 +920,7 @@ type KillRequested struct {
 
 func (x *KillRequested) Reset() {
 	*x = KillRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[14]
+	mi := &file_event_v1_container_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +932,7 @@ func (x *KillRequested) String() string {
 func (*KillRequested) ProtoMessage() {}
 
 func (x *KillRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[14]
+	mi := &file_event_v1_container_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +945,7 @@ func (x *KillRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequested.ProtoReflect.Descriptor instead.
 func (*KillRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{14}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{15}
 }
 
 // Killed: SIGKILL was delivered to every process of the container.
@@ -861,7 +957,7 @@ type Killed struct {
 
 func (x *Killed) Reset() {
 	*x = Killed{}
-	mi := &file_event_v1_container_proto_msgTypes[15]
+	mi := &file_event_v1_container_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +969,7 @@ func (x *Killed) String() string {
 func (*Killed) ProtoMessage() {}
 
 func (x *Killed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[15]
+	mi := &file_event_v1_container_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +982,7 @@ func (x *Killed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Killed.ProtoReflect.Descriptor instead.
 func (*Killed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{15}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{16}
 }
 
 // KillFailed: SIGKILL could not be delivered.
@@ -901,7 +997,7 @@ type KillFailed struct {
 
 func (x *KillFailed) Reset() {
 	*x = KillFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[16]
+	mi := &file_event_v1_container_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1009,7 @@ func (x *KillFailed) String() string {
 func (*KillFailed) ProtoMessage() {}
 
 func (x *KillFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[16]
+	mi := &file_event_v1_container_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1022,7 @@ func (x *KillFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFailed.ProtoReflect.Descriptor instead.
 func (*KillFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{16}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *KillFailed) GetFault() *Fault {
@@ -964,7 +1060,7 @@ type ContainerExited struct {
 
 func (x *ContainerExited) Reset() {
 	*x = ContainerExited{}
-	mi := &file_event_v1_container_proto_msgTypes[17]
+	mi := &file_event_v1_container_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1072,7 @@ func (x *ContainerExited) String() string {
 func (*ContainerExited) ProtoMessage() {}
 
 func (x *ContainerExited) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[17]
+	mi := &file_event_v1_container_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1085,7 @@ func (x *ContainerExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerExited.ProtoReflect.Descriptor instead.
 func (*ContainerExited) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{17}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ContainerExited) GetCode() int64 {
@@ -1049,7 +1145,7 @@ type ExecRequested struct {
 
 func (x *ExecRequested) Reset() {
 	*x = ExecRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[18]
+	mi := &file_event_v1_container_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1157,7 @@ func (x *ExecRequested) String() string {
 func (*ExecRequested) ProtoMessage() {}
 
 func (x *ExecRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[18]
+	mi := &file_event_v1_container_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1170,7 @@ func (x *ExecRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequested.ProtoReflect.Descriptor instead.
 func (*ExecRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{18}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExecRequested) GetExec() string {
@@ -1113,7 +1209,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_event_v1_container_proto_msgTypes[19]
+	mi := &file_event_v1_container_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1221,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[19]
+	mi := &file_event_v1_container_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1234,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{19}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExecEnded) GetExec() string {
@@ -1174,7 +1270,7 @@ type ExecFailed struct {
 
 func (x *ExecFailed) Reset() {
 	*x = ExecFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[20]
+	mi := &file_event_v1_container_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1282,7 @@ func (x *ExecFailed) String() string {
 func (*ExecFailed) ProtoMessage() {}
 
 func (x *ExecFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[20]
+	mi := &file_event_v1_container_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1295,7 @@ func (x *ExecFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecFailed.ProtoReflect.Descriptor instead.
 func (*ExecFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{20}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExecFailed) GetExec() string {
@@ -1227,7 +1323,7 @@ type LogReopenRequested struct {
 
 func (x *LogReopenRequested) Reset() {
 	*x = LogReopenRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[21]
+	mi := &file_event_v1_container_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1335,7 @@ func (x *LogReopenRequested) String() string {
 func (*LogReopenRequested) ProtoMessage() {}
 
 func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[21]
+	mi := &file_event_v1_container_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1348,7 @@ func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenRequested.ProtoReflect.Descriptor instead.
 func (*LogReopenRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{21}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogReopenRequested) GetReopen() uint64 {
@@ -1273,7 +1369,7 @@ type LogReopened struct {
 
 func (x *LogReopened) Reset() {
 	*x = LogReopened{}
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1381,7 @@ func (x *LogReopened) String() string {
 func (*LogReopened) ProtoMessage() {}
 
 func (x *LogReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1394,7 @@ func (x *LogReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopened.ProtoReflect.Descriptor instead.
 func (*LogReopened) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LogReopened) GetReopen() uint64 {
@@ -1320,7 +1416,7 @@ type LogReopenFailed struct {
 
 func (x *LogReopenFailed) Reset() {
 	*x = LogReopenFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1428,7 @@ func (x *LogReopenFailed) String() string {
 func (*LogReopenFailed) ProtoMessage() {}
 
 func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1441,7 @@ func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenFailed.ProtoReflect.Descriptor instead.
 func (*LogReopenFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogReopenFailed) GetReopen() uint64 {
@@ -1374,7 +1470,7 @@ type OutputLost struct {
 
 func (x *OutputLost) Reset() {
 	*x = OutputLost{}
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1482,7 @@ func (x *OutputLost) String() string {
 func (*OutputLost) ProtoMessage() {}
 
 func (x *OutputLost) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1495,7 @@ func (x *OutputLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputLost.ProtoReflect.Descriptor instead.
 func (*OutputLost) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *OutputLost) GetBytes() uint64 {
@@ -1425,7 +1521,7 @@ type ContainerRemoveRequested struct {
 
 func (x *ContainerRemoveRequested) Reset() {
 	*x = ContainerRemoveRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1533,7 @@ func (x *ContainerRemoveRequested) String() string {
 func (*ContainerRemoveRequested) ProtoMessage() {}
 
 func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1546,7 @@ func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 // ContainerSuperseded: a caller asked for the container's name again, with another
@@ -1463,7 +1559,7 @@ type ContainerSuperseded struct {
 
 func (x *ContainerSuperseded) Reset() {
 	*x = ContainerSuperseded{}
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1571,7 @@ func (x *ContainerSuperseded) String() string {
 func (*ContainerSuperseded) ProtoMessage() {}
 
 func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1584,7 @@ func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSuperseded.ProtoReflect.Descriptor instead.
 func (*ContainerSuperseded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 // RuntimeDeleted: nothing of the runtime's container is left.
@@ -1500,7 +1596,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1608,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1621,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -1540,7 +1636,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1648,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1661,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -1591,7 +1687,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1699,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1712,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -1631,7 +1727,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1739,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1752,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -1682,7 +1778,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1790,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1803,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -1745,7 +1841,17 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\x05inode\x18\x03 \x01(\x04R\x05inode\x12\x10\n" +
 	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
-	"\x06groups\x18\x06 \x03(\rR\x06groups\"D\n" +
+	"\x06groups\x18\x06 \x03(\rR\x06groups\"\xb7\x01\n" +
+	"\x11ContainerCreated3\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x03R\x03pid\x12\x1d\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\x04R\tstartTime\x12\x14\n" +
+	"\x05inode\x18\x03 \x01(\x04R\x05inode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
+	"\x06groups\x18\x06 \x03(\rR\x06groups\x12\x1f\n" +
+	"\vshared_pids\x18\a \x01(\bR\n" +
+	"sharedPids\"D\n" +
 	"\x15ContainerCreateFailed\x12+\n" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"\x11\n" +
 	"\x0fContainerFailed\"<\n" +
@@ -1825,64 +1931,65 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerRequested)(nil),       // 0: stele.event.v1.ContainerRequested
 	(*RootfsPrepared)(nil),           // 1: stele.event.v1.RootfsPrepared
 	(*RootfsPrepareFailed)(nil),      // 2: stele.event.v1.RootfsPrepareFailed
 	(*ContainerCreated)(nil),         // 3: stele.event.v1.ContainerCreated
 	(*ContainerCreated2)(nil),        // 4: stele.event.v1.ContainerCreated2
-	(*ContainerCreateFailed)(nil),    // 5: stele.event.v1.ContainerCreateFailed
-	(*ContainerFailed)(nil),          // 6: stele.event.v1.ContainerFailed
-	(*StartRequested)(nil),           // 7: stele.event.v1.StartRequested
-	(*ContainerStarted)(nil),         // 8: stele.event.v1.ContainerStarted
-	(*ContainerStartFailed)(nil),     // 9: stele.event.v1.ContainerStartFailed
-	(*ContainerStopRequested)(nil),   // 10: stele.event.v1.ContainerStopRequested
-	(*StopWithdrawn)(nil),            // 11: stele.event.v1.StopWithdrawn
-	(*StopSignalled)(nil),            // 12: stele.event.v1.StopSignalled
-	(*StopSignalFailed)(nil),         // 13: stele.event.v1.StopSignalFailed
-	(*KillRequested)(nil),            // 14: stele.event.v1.KillRequested
-	(*Killed)(nil),                   // 15: stele.event.v1.Killed
-	(*KillFailed)(nil),               // 16: stele.event.v1.KillFailed
-	(*ContainerExited)(nil),          // 17: stele.event.v1.ContainerExited
-	(*ExecRequested)(nil),            // 18: stele.event.v1.ExecRequested
-	(*ExecEnded)(nil),                // 19: stele.event.v1.ExecEnded
-	(*ExecFailed)(nil),               // 20: stele.event.v1.ExecFailed
-	(*LogReopenRequested)(nil),       // 21: stele.event.v1.LogReopenRequested
-	(*LogReopened)(nil),              // 22: stele.event.v1.LogReopened
-	(*LogReopenFailed)(nil),          // 23: stele.event.v1.LogReopenFailed
-	(*OutputLost)(nil),               // 24: stele.event.v1.OutputLost
-	(*ContainerRemoveRequested)(nil), // 25: stele.event.v1.ContainerRemoveRequested
-	(*ContainerSuperseded)(nil),      // 26: stele.event.v1.ContainerSuperseded
-	(*RuntimeDeleted)(nil),           // 27: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),      // 28: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),           // 29: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),      // 30: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),         // 31: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),    // 32: google.protobuf.Timestamp
-	(*Fault)(nil),                    // 33: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),      // 34: google.protobuf.Duration
+	(*ContainerCreated3)(nil),        // 5: stele.event.v1.ContainerCreated3
+	(*ContainerCreateFailed)(nil),    // 6: stele.event.v1.ContainerCreateFailed
+	(*ContainerFailed)(nil),          // 7: stele.event.v1.ContainerFailed
+	(*StartRequested)(nil),           // 8: stele.event.v1.StartRequested
+	(*ContainerStarted)(nil),         // 9: stele.event.v1.ContainerStarted
+	(*ContainerStartFailed)(nil),     // 10: stele.event.v1.ContainerStartFailed
+	(*ContainerStopRequested)(nil),   // 11: stele.event.v1.ContainerStopRequested
+	(*StopWithdrawn)(nil),            // 12: stele.event.v1.StopWithdrawn
+	(*StopSignalled)(nil),            // 13: stele.event.v1.StopSignalled
+	(*StopSignalFailed)(nil),         // 14: stele.event.v1.StopSignalFailed
+	(*KillRequested)(nil),            // 15: stele.event.v1.KillRequested
+	(*Killed)(nil),                   // 16: stele.event.v1.Killed
+	(*KillFailed)(nil),               // 17: stele.event.v1.KillFailed
+	(*ContainerExited)(nil),          // 18: stele.event.v1.ContainerExited
+	(*ExecRequested)(nil),            // 19: stele.event.v1.ExecRequested
+	(*ExecEnded)(nil),                // 20: stele.event.v1.ExecEnded
+	(*ExecFailed)(nil),               // 21: stele.event.v1.ExecFailed
+	(*LogReopenRequested)(nil),       // 22: stele.event.v1.LogReopenRequested
+	(*LogReopened)(nil),              // 23: stele.event.v1.LogReopened
+	(*LogReopenFailed)(nil),          // 24: stele.event.v1.LogReopenFailed
+	(*OutputLost)(nil),               // 25: stele.event.v1.OutputLost
+	(*ContainerRemoveRequested)(nil), // 26: stele.event.v1.ContainerRemoveRequested
+	(*ContainerSuperseded)(nil),      // 27: stele.event.v1.ContainerSuperseded
+	(*RuntimeDeleted)(nil),           // 28: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),      // 29: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),           // 30: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),      // 31: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),         // 32: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),    // 33: google.protobuf.Timestamp
+	(*Fault)(nil),                    // 34: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),      // 35: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	32, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	33, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
-	32, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	33, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	32, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	33, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	32, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	34, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	33, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 14: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 15: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 16: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	33, // 17: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	32, // 18: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	33, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	34, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	34, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	33, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	34, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	33, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	34, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	34, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	33, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	35, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	34, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	34, // 14: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	34, // 15: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 16: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	34, // 17: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 18: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
 	19, // [19:19] is the sub-list for method output_type
 	19, // [19:19] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
@@ -1902,7 +2009,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

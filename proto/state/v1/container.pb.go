@@ -283,10 +283,12 @@ type ContainerCreation struct {
 	StartTime uint64 `protobuf:"varint,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	Inode     uint64 `protobuf:"varint,4,opt,name=inode,proto3" json:"inode,omitempty"`
 	// The user that the init runs as, and its supplementary groups.
-	Uid           uint32   `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           uint32   `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
-	Groups        []uint32 `protobuf:"varint,7,rep,packed,name=groups,proto3" json:"groups,omitempty"`
-	UndoFailed    bool     `protobuf:"varint,8,opt,name=undo_failed,json=undoFailed,proto3" json:"undo_failed,omitempty"`
+	Uid        uint32   `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid        uint32   `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
+	Groups     []uint32 `protobuf:"varint,7,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	UndoFailed bool     `protobuf:"varint,8,opt,name=undo_failed,json=undoFailed,proto3" json:"undo_failed,omitempty"`
+	// The init's PID namespace is not its own.
+	SharedPids    bool `protobuf:"varint,9,opt,name=shared_pids,json=sharedPids,proto3" json:"shared_pids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +375,13 @@ func (x *ContainerCreation) GetGroups() []uint32 {
 func (x *ContainerCreation) GetUndoFailed() bool {
 	if x != nil {
 		return x.UndoFailed
+	}
+	return false
+}
+
+func (x *ContainerCreation) GetSharedPids() bool {
+	if x != nil {
+		return x.SharedPids
 	}
 	return false
 }
@@ -859,7 +868,7 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\x05image\x18\x06 \x01(\tR\x05image\x12\x19\n" +
 	"\blog_path\x18\a \x01(\tR\alogPath\x12\x1f\n" +
 	"\vstop_signal\x18\b \x01(\tR\n" +
-	"stopSignal\"\xe0\x01\n" +
+	"stopSignal\"\x81\x02\n" +
 	"\x11ContainerCreation\x12'\n" +
 	"\x0frootfs_prepared\x18\x01 \x01(\bR\x0erootfsPrepared\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x1d\n" +
@@ -870,7 +879,9 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\x03gid\x18\x06 \x01(\rR\x03gid\x12\x16\n" +
 	"\x06groups\x18\a \x03(\rR\x06groups\x12\x1f\n" +
 	"\vundo_failed\x18\b \x01(\bR\n" +
-	"undoFailed\"\xd8\x01\n" +
+	"undoFailed\x12\x1f\n" +
+	"\vshared_pids\x18\t \x01(\bR\n" +
+	"sharedPids\"\xd8\x01\n" +
 	"\fContainerRun\x12=\n" +
 	"\frequested_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x129\n" +
 	"\n" +
