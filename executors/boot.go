@@ -15,7 +15,7 @@ import (
 // KillContainer kills every process of a container that no monitor watches. One that
 // is gone is no error.
 func (x *Executor) KillContainer(ctx context.Context, s container.State) error {
-	return x.containers.kill(ctx, container.Spec{ID: s.ID, Handler: s.Request.Handler})
+	return x.containers.kill(ctx, container.SpecOf(s))
 }
 
 // KillHolder is KillContainer for the holder of a pod's PID namespace; with it,
@@ -25,7 +25,7 @@ func (x *Executor) KillHolder(ctx context.Context, s sandbox.State) error {
 	if err != nil {
 		return err
 	}
-	return runtime.Kill(ctx, x.pods.holder(sandbox.Pod{ID: s.ID}), unix.SIGKILL, true)
+	return runtime.Kill(ctx, x.pods.holder(sandbox.Pod{ID: s.ID, Config: s.Config}), unix.SIGKILL, true)
 }
 
 // CollectContainers removes, after a reboot of the node, what unknown containers

@@ -168,6 +168,29 @@ func (x containers) named(c container.Spec) oci.Container {
 	return oci.Container{ID: string(c.ID), Bundle: x.bundleDir(c.ID)}
 }
 
+// doomed names a container to its runtime, with what its end takes if somebody has
+// removed the state directory under it.
+func (x containers) doomed(c container.Spec) oci.Container {
+	named := x.named(c)
+	named.Init = monitor.Process{PID: c.Init.PID, StartTime: c.Init.StartTime, Inode: c.Init.Inode}
+	named.CgroupsPath = x.cgroupsPath(c.SandboxConfig, string(c.Sandbox), string(c.ID))
+	return named
+}
+
+// cgroupsPath returns where the cgroup of a container or holder is; empty if what is
+// known of its pod does not say.
+func (c *Config) cgroupsPath(pod []byte, sandbox, id string) string {
+	config := &runtimeapi.PodSandboxConfig{}
+	if err := decode(pod, config); err != nil {
+		return ""
+	}
+	path, err := c.Cgroups.ContainerPath(config.GetLinux().GetCgroupParent(), sandbox, id)
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
 // start returns when the program ran, or when the start failed. For a start that an
 // earlier daemon carried out, it returns when that was requested.
 func (x containers) start(ctx context.Context, f container.StartRuntime) (time.Time, error) {
@@ -196,7 +219,7 @@ func (x containers) signal(ctx context.Context, c container.Spec, name string) e
 	if err != nil {
 		return err
 	}
-	return runtime.Kill(ctx, x.named(c), sig, false)
+	return runtime.Kill(ctx, x.doomed(c), sig, false)
 }
 
 func (x containers) kill(ctx context.Context, c container.Spec) error {
@@ -204,7 +227,7 @@ func (x containers) kill(ctx context.Context, c container.Spec) error {
 	if err != nil {
 		return err
 	}
-	return runtime.Kill(ctx, x.named(c), unix.SIGKILL, true)
+	return runtime.Kill(ctx, x.doomed(c), unix.SIGKILL, true)
 }
 
 // delete also returns how the container ended: the monitor's own report may arrive
@@ -223,7 +246,7 @@ func (x containers) deleteAndForget(ctx context.Context, c container.Spec) (*mon
 	if err != nil {
 		return nil, err
 	}
-	if err := runtime.Delete(ctx, x.named(c)); err != nil {
+	if err := runtime.Delete(ctx, x.doomed(c)); err != nil {
 		return nil, err
 	}
 	return x.Monitor.ForgetEnded(ctx, string(c.ID))

@@ -105,7 +105,10 @@ func (x pods) network(pod sandbox.Pod) (cni.Pod, error) {
 
 // holder names the holder to its runtime: it has the sandbox's id.
 func (x pods) holder(pod sandbox.Pod) oci.Container {
-	return oci.Container{ID: string(pod.ID), Bundle: filepath.Join(x.sandboxDir(pod.ID), "holder")}
+	return oci.Container{
+		ID: string(pod.ID), Bundle: filepath.Join(x.sandboxDir(pod.ID), "holder"),
+		CgroupsPath: x.cgroupsPath(pod.Config, string(pod.ID), string(pod.ID)),
+	}
 }
 
 // startHolder starts the init of the pod's shared PID namespace.

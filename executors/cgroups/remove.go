@@ -51,12 +51,16 @@ func (m *Manager) RemoveContainer(ctx context.Context, cgroupsPath, id string) e
 			return err
 		}
 	}
+	if err := m.thaw(rel); err != nil {
+		return fmt.Errorf("remove container cgroup: %w", err)
+	}
 	return m.remove(ctx, rel)
 }
 
 // Signal sends sig to every process in a container's cgroup and the cgroups below
 // it. A cgroup that is gone has no processes. It can miss processes that fork
-// meanwhile, except with SIGKILL on v2, which the kernel sends to all.
+// meanwhile, except with SIGKILL on v2, which the kernel sends to all. After SIGKILL the
+// processes are thawed; it fails if a cgroup above keeps them frozen, and so alive.
 func (m *Manager) Signal(cgroupsPath, id string, sig unix.Signal) error {
 	rel, err := m.containerRelative(cgroupsPath, id)
 	if err != nil {
@@ -68,7 +72,11 @@ func (m *Manager) Signal(cgroupsPath, id string, sig unix.Signal) error {
 		}
 		if _, err := os.Stat(filepath.Join(h.Mountpoint, rel)); err == nil {
 			// Every hierarchy has the same processes: one is enough.
-			return signalTree(h, filepath.Join(h.Mountpoint, rel), sig)
+			err = signalTree(h, filepath.Join(h.Mountpoint, rel), sig)
+			if err == nil && sig == unix.SIGKILL {
+				err = m.thaw(rel)
+			}
+			return err
 		}
 	}
 	return nil

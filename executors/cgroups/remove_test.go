@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -238,5 +239,37 @@ func TestRemoveLeavesFiles(t *testing.T) {
 	}
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
+	}
+}
+
+// On v2, a frozen process ends by SIGKILL as it is. A node with v1 has a v2 hierarchy
+// that shows it.
+func TestSignalKillsTheFrozenOnV2(t *testing.T) {
+	m := realManager(t)
+	at := slices.IndexFunc(m.node.Hierarchies, func(h Hierarchy) bool { return h.Unified })
+	if at < 0 {
+		t.Skip("no v2 hierarchy is mounted")
+	}
+	h := m.node.Hierarchies[at]
+	m.node = &Node{Layout: V2, Hierarchies: []Hierarchy{h}}
+	path, err := m.ContainerPath("", "pod1", "c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.mkdirEverywhere(t, path+"/nested")
+	inside, nested := m.join(t, path), m.join(t, path+"/nested")
+	for _, frozen := range []string{path, m.root} {
+		if err := os.WriteFile(filepath.Join(h.Mountpoint, frozen, "cgroup.freeze"), []byte("1"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Signal(path, "c1", unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range []*exec.Cmd{inside, nested} {
+		cmd.Wait()
+		if got := cmd.ProcessState.String(); got != "signal: killed" {
+			t.Errorf("ended with %q", got)
+		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -17,6 +16,9 @@ import (
 // maxProcs bounds what is read of one cgroup.procs file, in bytes; with pids of
 // up to seven digits that is half a million processes.
 const maxProcs = 4 << 20
+
+// maxPasses bounds how often a cgroup is killed whose processes fork meanwhile.
+const maxPasses = 16
 
 // signalTree sends sig to all processes in dir and below it. A hierarchy in
 // which dir doesn't exist has none.
@@ -35,26 +37,27 @@ func signalTree(h Hierarchy, dir string, sig unix.Signal) error {
 			return fmt.Errorf("kill cgroup: %w", err)
 		}
 	}
-	if err := signalBelow(dir, sig, 0); err != nil {
-		return err
-	}
-	if sig == unix.SIGKILL && slices.Contains(h.Controllers, "freezer") {
-		// On v1 the frozen die when they thaw. A runtime that was killed while it
-		// changed device rules leaves a container frozen.
-		err := os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
-			return fmt.Errorf("thaw cgroup: %w", err)
+	// SIGKILL is repeated while it finds processes that the pass before did not: they
+	// were forked meanwhile.
+	seen := map[int]bool{}
+	for pass := 1; ; pass++ {
+		before := len(seen)
+		if err := signalBelow(dir, sig, 0, seen); err != nil {
+			return err
+		}
+		if sig != unix.SIGKILL || len(seen) == before || pass == maxPasses {
+			return nil
 		}
 	}
-	return nil
 }
 
-func signalBelow(dir string, sig unix.Signal, depth int) error {
+func signalBelow(dir string, sig unix.Signal, depth int, seen map[int]bool) error {
 	pids, err := readProcs(dir)
 	if err != nil {
 		return err
 	}
 	for _, pid := range pids {
+		seen[pid] = true
 		if err := signalMember(dir, pid, sig); err != nil {
 			return err
 		}
@@ -67,7 +70,7 @@ func signalBelow(dir string, sig unix.Signal, depth int) error {
 		return err
 	}
 	for _, child := range children {
-		if err := signalBelow(filepath.Join(dir, child), sig, depth+1); err != nil {
+		if err := signalBelow(filepath.Join(dir, child), sig, depth+1, seen); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,8 @@ func (d *Driver) Delete(ctx context.Context, c Container) error {
 		if err := d.deleteKnown(ctx, c); err != nil {
 			return err
 		}
+	} else if err := d.killForgotten(ctx, c, unix.SIGKILL); err != nil {
+		return err
 	}
 	path, err := cgroupsPath(c)
 	if err != nil || path == "" {
@@ -30,10 +32,22 @@ func (d *Driver) Delete(ctx context.Context, c Container) error {
 	return d.cgroups.RemoveContainer(ctx, path, c.ID)
 }
 
+// killCgroup kills the rest, and thaws what is frozen: that would not end.
+func (d *Driver) killCgroup(c Container) error {
+	path, err := cgroupsPath(c)
+	if err != nil || path == "" {
+		return err
+	}
+	return d.cgroups.Signal(path, c.ID, unix.SIGKILL)
+}
+
 // deleteKnown kills first: runc's forced delete of a live container sleeps for
 // a tenth of a second before it looks whether the container has ended.
 func (d *Driver) deleteKnown(ctx context.Context, c Container) error {
 	err := d.monitor.Signal(ctx, c.ID, int(unix.SIGKILL))
+	if err == nil {
+		err = d.killCgroup(c)
+	}
 	if err == nil {
 		_, err = d.run(ctx, "delete container", c.ID, append(d.globalArgs(""), "delete", c.ID)...)
 	} else if !errors.Is(err, monitor.ErrNotFound) {

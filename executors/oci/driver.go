@@ -68,6 +68,14 @@ type Container struct {
 	ID string
 	// Bundle is the directory that Create was given.
 	Bundle string
+
+	// The rest is for the end of a container whose bundle and runtime state somebody
+	// has removed under it. It may be empty.
+
+	// CgroupsPath is the specification's linux.cgroupsPath.
+	CgroupsPath string
+	// Init is the first process, if it has not ended.
+	Init monitor.Process
 }
 
 // New asks the runtime for its version and features. It fails with
