@@ -15,9 +15,11 @@ import (
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/facts"
 	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/namespaces"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
@@ -141,18 +143,30 @@ func (x containers) namespaces(ctx context.Context, c container.Spec, config *ru
 	case runtimeapi.NamespaceMode_CONTAINER, runtimeapi.NamespaceMode_NODE:
 		return paths, nil
 	}
-	all, err := x.Monitor.List(ctx)
-	if err != nil {
-		return paths, err
+	paths.PID = x.joinedPID(c.ID)
+	return paths, x.pinPID(ctx, c.ID, of)
+}
+
+// pinPID pins, for a container, the PID namespace of the holder or container of: as long
+// as the container is there, commands in it join that, too.
+func (x containers) pinPID(ctx context.Context, c id.Container, of string) error {
+	owner, err := x.Monitor.Container(ctx, of)
+	if err != nil && !errors.Is(err, monitor.ErrNotFound) {
+		return err
 	}
-	for _, m := range all {
-		if m.ID == of && m.Exit == nil {
-			paths.PID = fmt.Sprintf("/proc/%d/ns/pid", m.Process.PID)
-			return paths, nil
-		}
+	pidfd := -1
+	if err == nil && owner.Exit == nil {
+		pidfd, err = owner.Process.Open()
 	}
-	return paths, fault.New(fault.Precondition, "create container", string(c.ID),
-		"linux.security_context.namespace_options: the process whose PID namespace is to be joined, %s, is not running", of)
+	if err != nil || owner.Exit != nil {
+		return fault.New(fault.Precondition, "create container", string(c),
+			"linux.security_context.namespace_options: the process whose PID namespace is to be joined, %s, is not running", of)
+	}
+	defer func() { _ = unix.Close(pidfd) }()
+	if err := os.MkdirAll(x.bundleDir(c), 0o700); err != nil {
+		return fmt.Errorf("make the container's directory: %w", err)
+	}
+	return namespaces.PinPID(x.joinedPID(c), owner.Process.PID, pidfd)
 }
 
 func (x containers) podFiles(c container.Spec, pod *runtimeapi.PodSandboxConfig) spec.Files {
@@ -264,6 +278,9 @@ func ExitOf(e monitor.Exit) container.Exit {
 
 func (x containers) releaseRootfs(ctx context.Context, c container.Spec) error {
 	if err := x.Store.Rootfses.Release(ctx, string(c.ID)); err != nil {
+		return err
+	}
+	if err := namespaces.UnpinPID(x.joinedPID(c.ID)); err != nil {
 		return err
 	}
 	for _, dir := range []string{x.bundleDir(c.ID), x.volumesOf(c.ID)} {

@@ -20,6 +20,11 @@ func (c *Config) bundleDir(of id.Container) string {
 	return filepath.Join(c.StateDir, "containers", string(of))
 }
 
+// joinedPID is the PID namespace that a container joins, pinned in its bundle.
+func (c *Config) joinedPID(of id.Container) string {
+	return filepath.Join(c.bundleDir(of), "joined-pid")
+}
+
 // volumesDir has a directory for each container that has volumes of its image.
 func (c *Config) volumesDir() string { return filepath.Join(c.RootDir, "volumes") }
 
