@@ -1,28 +1,27 @@
 # `make help` lists the targets. The two that matter: `make run` shows Stele at
-# work, `make test` proves that it works. Both want root and install what is
+# work, `make test` proves that it works. Both need root and install what is
 # missing.
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-# Pure Go OpenPGP instead of gpgme, and no btrfs headers: without these the image
-# libraries need cgo.
+# Pure Go OpenPGP instead of gpgme, and no btrfs: otherwise the image libraries
+# need cgo.
 TAGS    := containers_image_openpgp exclude_graphdriver_btrfs
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# Tools that are run from their modules, so that the product's go.mod does not
-# know them.
+# Tools run from their own modules, to keep them out of the product's go.mod.
 BUF           := github.com/bufbuild/buf/cmd/buf@v1.71.0
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-# Packages under test at the same time, and parallel tests in each. The e2e
-# tests start real pods and are the longest by far.
+# Packages under test at a time, and parallel tests in each. The e2e tests start
+# real pods and take longest by far.
 TEST_P        ?= 2
 TEST_PARALLEL ?= 4
 TEST_TIMEOUT  ?= 30m
 BENCH_TIME    ?= 5s
 
 export CGO_ENABLED := 0
-# The version is set above: a checkout that git distrusts must build as well.
+# The version is set above: a checkout that git distrusts must build, too.
 export GOFLAGS     := -trimpath -buildvcs=false
 SHELL := /bin/bash
 
@@ -43,7 +42,7 @@ run: deps build ## demo: a pod that outlives its daemon
 	@go build -o bin/stele-demo-web ./test/demo/web
 	@exec bin/stele-demo
 
-# Not from the cache, which does not see that the programs under test are others.
+# Not from the cache, which does not know when the programs under test change.
 test: build ## everything: unit, rules, conformance, end to end (as root)
 	@test/deps/install.sh test
 	CGO_ENABLED=1 go test -count=1 -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) ./...
@@ -51,7 +50,7 @@ test: build ## everything: unit, rules, conformance, end to end (as root)
 lint: ## golangci-lint, few linters
 	go run $(GOLANGCI_LINT) run
 
-generate: ## the Go of proto/
+generate: ## proto/'s Go code
 	go run $(BUF) lint
 	go run $(BUF) generate
 
