@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,11 @@ type handle struct {
 	txid uint64 // of the last transaction that did not fail; the writer's
 
 	inCache atomic.Bool // the file was read, in disk order
+
+	// readers is held while a read transaction begins; stuck: one panicked then, and bbolt
+	// keeps its lock.
+	readers sync.Mutex
+	stuck   atomic.Bool
 }
 
 // open locks, checks and opens the file, which must be there.

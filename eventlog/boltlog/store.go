@@ -164,6 +164,15 @@ func (s *store) abandon(h *handle) {
 // will never let go of them, so the file is abandoned.
 func (s *store) begin(h *handle, writable bool) (tx *bolt.Tx, err error) {
 	returned := false
+	if !writable {
+		// Whoever waits for a lock of bbolt's while another one panics waits for ever.
+		h.readers.Lock()
+		defer h.readers.Unlock()
+		if h.stuck.Load() {
+			return nil, bolterrors.ErrDatabaseNotOpen
+		}
+		defer func() { h.stuck.Store(!returned) }()
+	}
 	err = guard(func() (err error) {
 		tx, err = h.db.Begin(writable)
 		returned = true
@@ -181,6 +190,12 @@ func (s *store) read(h *handle, fn func(*bolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // of a read transaction: it cannot fail
+	defer func() {
+		// Not under readers: who begins may hold that and wait for a map that grows, which
+		// waits for this.
+		if !h.stuck.Load() {
+			_ = tx.Rollback() // of a read transaction: it cannot fail
+		}
+	}()
 	return guard(func() error { return fn(tx) })
 }
