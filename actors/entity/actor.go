@@ -2,14 +2,14 @@ package entity
 
 import "github.com/asynkron/protoactor-go/actor"
 
-// Actor is what can be made an actor: an Entity.
+// Actor is what an actor can be made of: an Entity.
 type Actor interface {
 	Start(send func(message any))
 	Receive(message any)
 	Stop()
 }
 
-// Props describes the actor that is made of what the function returns.
+// Props describes an actor made of what the function returns.
 func Props(produce func() Actor) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor { return &shell{produce()} })
 }
@@ -17,13 +17,13 @@ func Props(produce func() Actor) *actor.Props {
 // shell is the actor around an entity.
 type shell struct{ entity Actor }
 
-// stackRoom is what a step of a machine needs of the stack, in bytes: states are passed by
+// stackRoom is how much stack a step of a machine needs, in bytes: states are passed by
 // value.
 const stackRoom = 16 << 10
 
 // growStack makes that room at once. The actor library runs mailboxes on new goroutines,
-// whose small stacks would otherwise be doubled and copied deep within each step: that was
-// a third of the CPU time of a pod's life in the actors.
+// whose small stacks would otherwise be doubled and copied deep within each step: that took
+// a third of the actors' CPU time in a pod's life.
 //
 //go:noinline
 func growStack(at int) byte {

@@ -9,20 +9,20 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// appendRetry is how long an outcome waits when the log refuses it, and a replay when
-// the log cannot be read.
+// appendRetry is the pause after the log refused an outcome or could not be read for a
+// replay.
 const appendRetry = 500 * time.Millisecond
 
-// appending is what a core knows of its append.
+// appending is a core's append.
 type appending[S, C, E any] struct {
 	// work is what is being decided or appended.
 	work *work[S, C, E]
 	// underWay: the log has not answered yet.
 	underWay bool
-	// unsure is why nobody can say whether work was appended: the stream is being read
-	// to find out.
+	// unsure is why it is unknown whether work was appended: the stream is being read to
+	// find out.
 	unsure error
-	// stalled is why the log refused the head of the queue, which is tried again.
+	// stalled is why the log refused the head of the queue, which is retried.
 	stalled error
 }
 
@@ -30,7 +30,7 @@ func (a *appending[S, C, E]) idle() bool {
 	return a.work == nil && !a.underWay && a.stalled == nil
 }
 
-// submit gives events to the log. An error says that they cannot be encoded.
+// submit sends events to the log. An error says that they cannot be encoded.
 func (c *Core[S, C, E, F]) submit(w *work[S, C, E], events []E) error {
 	a := &eventlog.Append{Stream: c.stream, Expected: c.at.Version, Volatile: c.machine.Volatile != nil}
 	cause := eventlog.Cause{Command: fmt.Sprintf("%T", w.command)}
@@ -54,7 +54,7 @@ func (c *Core[S, C, E, F]) submit(w *work[S, C, E], events []E) error {
 	return nil
 }
 
-// accepted tells the caller that the command was not refused, once.
+// accepted tells the caller, once, that the command was not refused.
 func (c *Core[S, C, E, F]) accepted(w *work[S, C, E]) {
 	if w.ask != nil && w.ask.Accepted != nil {
 		c.out.Accepted = append(c.out.Accepted, w.ask.Accepted)
@@ -66,7 +66,7 @@ func (c *Core[S, C, E, F]) appended(m Appended) {
 	c.append.underWay = false
 	w := c.append.work
 	if w == nil {
-		// A panic gave it up. The stream tells what became of it.
+		// A panic gave it up. The stream shows whether it was appended.
 		c.replay()
 		return
 	}
@@ -89,7 +89,7 @@ func (c *Core[S, C, E, F]) appended(m Appended) {
 
 func (c *Core[S, C, E, F]) notAppended(w *work[S, C, E], err error) {
 	if errors.Is(err, eventlog.ErrOutcomeUnknown) {
-		// Only the stream can say what is true now.
+		// Only the stream shows what is true now.
 		c.append.unsure, c.append.stalled = err, err
 		c.replay()
 		return
@@ -113,14 +113,14 @@ func (c *Core[S, C, E, F]) notAppended(w *work[S, C, E], err error) {
 	}
 }
 
-// tell answers those whom the event that led to the present state concerns.
+// tell answers the callers who waited for the event that led to the current state.
 func (c *Core[S, C, E, F]) tell(e E) {
 	c.announceFree()
 	c.waiters.tell(&c.at, e)
 }
 
-// refusedByLog keeps an outcome until the log takes it, and what was accepted, for others
-// have gone on since. It turns other callers away, who can ask again.
+// refusedByLog keeps an outcome until the log takes it, and an accepted command, since
+// its caller has gone on. It refuses other commands; their callers can ask again.
 func (c *Core[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
 	refused := unavailable(c.stream, err)
 	if w.ask != nil && !w.ahead {
@@ -140,7 +140,7 @@ func (c *Core[S, C, E, F]) refusedByLog(w *work[S, C, E], err error) {
 	c.out.RetryAfter = appendRetry
 }
 
-// retry goes on with what waited for the log.
+// retry resumes what waited for the log.
 func (c *Core[S, C, E, F]) retry() {
 	if c.append.unsure == nil {
 		c.append.stalled = nil
@@ -152,8 +152,8 @@ func (c *Core[S, C, E, F]) retry() {
 	c.next()
 }
 
-// settle goes on with an append whose outcome was unknown until the stream was
-// read. Nobody else writes there: what is new in it is what was appended.
+// settle resumes after an append whose outcome was unknown until the stream was read.
+// Nobody else writes there: whatever is new in it is that append.
 func (c *Core[S, C, E, F]) settle(there bool) {
 	w, err := c.append.work, c.append.unsure
 	if err == nil {
@@ -168,8 +168,8 @@ func (c *Core[S, C, E, F]) settle(there bool) {
 	c.finished(w)
 }
 
-// held counts how long something waited for an append: the answers and effects of this
-// step, or else what arrived meanwhile. A caller that went on ahead did not wait.
+// held measures the wait for an append: of this step's answers and effects, or else of
+// what arrived meanwhile. A caller that went ahead did not wait.
 func (c *Core[S, C, E, F]) held(w *work[S, C, E]) {
 	moved := len(c.waiters.answers) + len(c.effects.issue)
 	if w.ahead && w.ask.Until == nil && w.ask.Reply != nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Core is one entity as a pure state machine: Step takes a message and returns what is
-// to be done. It has no goroutine, no clock and no I/O, so production, the simulator
-// and the property tests run the same one.
+// Core is one entity as a pure state machine: Step takes a message and returns work. It
+// has no goroutine, no clock and no I/O, so production and the simulator run the same
+// one.
 //
 //	          Begin, Replayed                  *Ask, Outcome
 //	Replaying ───────────────► Ready: decide ◄────────────── queue
@@ -32,25 +32,25 @@ type Core[S, C, E any, F Effect[C]] struct {
 	out Ready[S, F]
 
 	at Restored[S]
-	// ready: at is the stream's state. Otherwise a replay is under way, or due.
+	// ready: at is the stream's state. Otherwise a replay is under way or due.
 	ready bool
 	// replaying: the stream is being read.
 	replaying bool
-	// broken is why the stream is not used any more.
+	// broken is why the stream is no longer used.
 	broken error
 	// salvaging: the entity of a broken stream is being ended, without the stream.
 	salvaging bool
-	// ending: the daemon stops. Nothing begins any more, and outcomes are dropped: they
-	// say something about that end, not about the effect, which stays owed.
+	// ending: the daemon is stopping. Nothing new begins, and outcomes are dropped: they
+	// are about the stop, not about the effect, which stays owed.
 	ending bool
 
 	queue []*work[S, C, E]
-	// first counts the commands that must be part of the state before anything is issued.
+	// first counts the commands that must be in the state before anything is issued.
 	first   int
 	append  appending[S, C, E]
 	effects effects[C, F]
 	waiters waiters[S, E]
-	// panics counts those in a row, without an append in between.
+	// panics counts panics in a row, without an append in between.
 	panics int
 	// freed: the owner knows that the name may be taken.
 	freed bool
@@ -58,18 +58,18 @@ type Core[S, C, E any, F Effect[C]] struct {
 	handled uint64
 }
 
-// work is a command with where it came from: a caller or an effect.
+// work is a command and its origin: a caller or an effect.
 type work[S, C, E any] struct {
 	command C
 	ask     *Ask[S, C, E]
-	// effect is what the command is the outcome of; the zero value if it is none.
+	// effect is the one whose outcome the command is; the zero value if there is none.
 	effect effect
 	// first: see Core.first.
 	first  bool
 	events []E
-	// arrived is when the command did, sent when its events were given to the log.
+	// arrived is when the command arrived, sent when its events went to the log.
 	arrived, sent time.Time
-	// ahead: the caller went on when the events were given to the log.
+	// ahead: the caller went on when the events went to the log.
 	ahead bool
 }
 
@@ -77,12 +77,12 @@ type work[S, C, E any] struct {
 type (
 	// Begin is the first message.
 	Begin struct{}
-	// Outcome is an effect's.
+	// Outcome is the outcome of an effect.
 	Outcome[C any] struct {
 		Key, Resource string
 		Command       C
 	}
-	// Appended is what became of Ready.Append.
+	// Appended is the result of Ready.Append.
 	Appended struct {
 		Records []eventlog.Record
 		Err     error
@@ -91,13 +91,13 @@ type (
 	Fired Timer
 	// Retry says that the time of Ready.RetryAfter has passed.
 	Retry struct{}
-	// End says that the daemon stops.
+	// End says that the daemon is stopping.
 	End struct{}
 )
 
-// Ready is what a step calls for. It must be carried out in the order of its fields:
-// the owner learns what became of a stream before any caller does, and a caller is
-// accepted once its events are on their way.
+// Ready is the work that a step returns. It must be done in the order of its fields: the
+// owner learns the fate of a stream before any caller does, and a command is accepted
+// once its events are on their way.
 type Ready[S any, F any] struct {
 	// Freed: the entity's name may be taken.
 	Freed bool
@@ -111,21 +111,21 @@ type Ready[S any, F any] struct {
 	// Issue are the effects to begin; each result is an Outcome.
 	Issue []F
 	Arm   []Timer
-	// Disarm are timers that need not fire any more.
+	// Disarm are timers that no longer need to fire.
 	Disarm []string
-	// RetryAfter, if not 0, is when to send a Retry.
+	// RetryAfter, if not 0, is how long after which to send a Retry.
 	RetryAfter time.Duration
 	// Replay is how to read the stream; the result is a Replayed. There is one at a time.
 	Replay *Replay
-	// Held is how long something was ready to go on and waited for the log.
+	// Held is how long callers or effects waited for the log.
 	Held time.Duration
-	// Rested: nothing is under way in this entity, after Handled Asks. If it is Salvaged,
+	// Rested: after Handled Asks, the entity has nothing left to do. If it is Salvaged,
 	// its stream does not say that it has ended.
 	Rested, Salvaged bool
 	Handled          uint64
 }
 
-// Given is an answer on its way to a caller.
+// Given is an answer for a caller.
 type Given[S any] struct {
 	To    func(Reply[S])
 	Reply Reply[S]
@@ -133,22 +133,22 @@ type Given[S any] struct {
 
 func (g *Given[S]) give() { g.To(g.Reply) }
 
-// Timer is a time to wait for on behalf of an effect.
+// Timer is a wait until an effect is due.
 type Timer struct {
 	Key string
-	// At is the wall time that is waited for, After how long that is.
+	// At is the wall time to wait for, After how far away it is.
 	At    time.Time
 	After time.Duration
 }
 
 // NewCore returns the core of a stream. With start it begins from that state; without,
-// it replays the stream first. The commands in first are decided before anything is
-// issued that the state owes.
+// it replays the stream first. The commands in first are decided before any owed effect
+// is issued.
 func NewCore[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], stream eventlog.Stream, logger *slog.Logger, start *Restored[S], first ...C) *Core[S, C, E, F] {
 	c := &Core[S, C, E, F]{machine: m, stream: stream, logger: logger.With("stream", string(stream)), effects: newEffects[C, F]()}
 	if start != nil {
 		c.at, c.ready = *start, true
-		// What has not begun was given its name a moment ago.
+		// A new entity was given its name a moment ago.
 		c.freed = start.Version > 0 && m.Free(start.State)
 	}
 	for _, command := range first {
@@ -158,12 +158,12 @@ func NewCore[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], stream eventlog.S
 	return c
 }
 
-// Break makes a core that has not begun one of a stream that cannot be used.
+// Break marks the stream of a core that has not begun as unusable.
 func (c *Core[S, C, E, F]) Break(reason string) {
 	c.ready, c.broken, c.queue, c.first = false, quarantined(c.stream, reason), nil, 0
 }
 
-// Step handles one message at that time. A panic of the machine ends here.
+// Step handles one message at that time. It catches the machine's panics.
 func (c *Core[S, C, E, F]) Step(now time.Time, message any) Ready[S, F] {
 	c.now, c.out = now, Ready[S, F]{}
 	if p, stack := caught(func() { c.handle(message) }); p != nil {
@@ -218,7 +218,7 @@ func (c *Core[S, C, E, F]) handle(message any) {
 	}
 }
 
-// begin goes on from a state that was just restored.
+// begin continues from a state that was just restored.
 func (c *Core[S, C, E, F]) begin() {
 	c.next()
 	if c.append.work == nil {
@@ -267,23 +267,23 @@ func (c *Core[S, C, E, F]) next() {
 	}
 }
 
-// pointless refuses a command that joins what never came to be: decided here, it
-// would begin another entity's life in this one's stream.
+// pointless refuses a command that joins what never existed: decided here, it would
+// begin another entity's life in this one's stream.
 func (w *work[S, C, E]) pointless(stream eventlog.Stream, at eventlog.Version) error {
 	if w.ask == nil || !w.ask.Joins || at > 0 {
 		return nil
 	}
-	return fault.New(fault.NotFound, "find", string(stream), "it did not come to be")
+	return fault.New(fault.NotFound, "find", string(stream), "it was never created")
 }
 
-// late reports whether an outcome comes after the end. It changes nothing any more,
-// and must not be recorded: the projections have forgotten the stream.
+// late reports whether an outcome arrived after the end. It changes nothing, and must
+// not be recorded: the projections have forgotten the stream.
 func (c *Core[S, C, E, F]) late(w *work[S, C, E]) bool {
 	return w.effect.is() && c.machine.Ended(c.at.State)
 }
 
-// reject ends a command that cannot become events, whatever is done. An outcome of
-// that kind would be owed again at once, and so without end.
+// reject ends a command that can never become events. The effect of such an outcome
+// would be owed again at once, and so without end.
 func (c *Core[S, C, E, F]) reject(w *work[S, C, E], err error) {
 	c.announceFree()
 	c.refuse(w, err)
@@ -303,7 +303,7 @@ func (c *Core[S, C, E, F]) finished(w *work[S, C, E]) {
 	c.dispatch()
 }
 
-// rest tells the owner when the entity has nothing to live for.
+// rest reports to the owner when the entity has nothing left to do.
 func (c *Core[S, C, E, F]) rest() {
 	if (c.ready || c.salvaging) && c.append.idle() && len(c.queue) == 0 && len(c.waiters.all) == 0 && c.effects.none() {
 		if p, _ := caught(func() { c.out.Rested = c.machine.Ended(c.at.State) }); p == nil {

@@ -11,14 +11,14 @@ type effect struct{ key, resource string }
 
 func (e effect) is() bool { return e.key != "" }
 
-// effects is what a core knows of the effects under way, and of those that wait.
+// effects are a core's effects under way, and those that wait for their time.
 type effects[C any, F Effect[C]] struct {
 	// running and busy hold the effects under way and their resources.
 	running, busy map[string]bool
-	// armed maps an effect that waits for its time to that time; due holds those whose
-	// time has passed, whatever the wall clock says since.
+	// armed holds the times of effects that wait for them; due those that have passed,
+	// whatever the wall clock says now.
 	armed, due map[string]time.Time
-	// What this step calls for; see Ready.
+	// This step's work; see Ready.
 	issue  []F
 	arm    []Timer
 	disarm []string
@@ -40,7 +40,7 @@ func (e *effects[C, F]) begin(f F) {
 	e.issue = append(e.issue, f)
 }
 
-// end makes room for the next effect on a resource.
+// end frees the resource for the next effect.
 func (e *effects[C, F]) end(x effect) {
 	if x.is() {
 		delete(e.running, x.key)
@@ -51,7 +51,7 @@ func (e *effects[C, F]) end(x effect) {
 // blocked reports whether an effect or its resource is busy.
 func (e *effects[C, F]) blocked(f F) bool { return e.running[f.Key()] || e.busy[f.Resource()] }
 
-// fired notes that a timer's time has passed, unless it was set anew since.
+// fired notes that a timer has fired, unless it was replaced since.
 func (e *effects[C, F]) fired(t Timer) {
 	if at, armed := e.armed[t.Key]; armed && at.Equal(t.At) {
 		delete(e.armed, t.Key)
@@ -71,7 +71,7 @@ func (e *effects[C, F]) dispatch(owed []F, now time.Time) {
 	}
 }
 
-// forget forgets the times of what is no longer owed.
+// forget drops the times of effects that are no longer owed.
 func (e *effects[C, F]) forget(owed []F) {
 	keys := make(map[string]bool, len(owed))
 	for _, f := range owed {
@@ -85,8 +85,8 @@ func (e *effects[C, F]) forget(owed []F) {
 	maps.DeleteFunc(e.due, func(key string, _ time.Time) bool { return !keys[key] })
 }
 
-// waits reports whether an effect has to wait for its time, and arms its timer. A timer
-// that has fired counts even if the clock was set back since.
+// waits reports whether an effect must wait for its time, and arms its timer. A fired
+// timer counts even if the clock was set back since.
 func (e *effects[C, F]) waits(f F, now time.Time) bool {
 	key, notBefore := f.Key(), f.NotBefore()
 	wait := notBefore.Sub(now)
@@ -118,8 +118,8 @@ func (c *Core[S, C, E, F]) dispatch() {
 	}
 }
 
-// anticipate issues what the durable state has announced, and what will be owed once
-// w is part of the state.
+// anticipate issues effects that the durable state has announced and that will be owed
+// once w is part of the state.
 func (c *Core[S, C, E, F]) anticipate(w *work[S, C, E]) {
 	if !w.effect.is() || c.machine.Announced == nil || c.ending {
 		return

@@ -10,7 +10,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Surroundings is what an entity needs beside its machine.
+// Surroundings are what an entity needs besides its machine.
 type Surroundings struct {
 	Log    Log
 	Logger *slog.Logger
@@ -18,23 +18,20 @@ type Surroundings struct {
 	Context context.Context
 	// Now is the wall clock.
 	Now func() time.Time
-	// Go runs an effect or a replay, which the name describes; the daemon's end waits
-	// for it. Once the daemon is ending it may drop the function.
+	// Go runs an effect or a replay, which the name describes; the daemon waits for it
+	// before it ends. Once the daemon is stopping, it may drop the function.
 	Go func(name string, f func())
 	// After calls a function later, unless it is stopped before.
 	After func(d time.Duration, f func()) (stop func() bool)
-	// Held counts the time in which something was ready to go on and waited for the
-	// log.
+	// Held counts how long callers or effects waited for the log.
 	Held func(time.Duration)
-	// Ended tells the owner that nothing is under way in this entity, after `handled`
-	// Asks.
+	// Ended reports that the entity has nothing left to do, after `handled` Asks.
 	Ended func(stream eventlog.Stream, handled uint64)
-	// Freed tells the owner that the entity's name may be taken. It is called
-	// before any caller learns it.
+	// Freed reports that the entity's name may be taken, before any caller learns of it.
 	Freed func(stream eventlog.Stream)
-	// Quarantined tells the owner that the stream cannot be used.
+	// Quarantined reports that the stream cannot be used.
 	Quarantined func(stream eventlog.Stream, reason error)
-	// Salvaged tells the owner that nothing is left of the entity of such a stream.
+	// Salvaged reports that nothing is left of the entity of such a stream.
 	Salvaged func(stream eventlog.Stream)
 }
 
@@ -44,8 +41,8 @@ type Log interface {
 	AppendAsync(a eventlog.Append, done func([]eventlog.Record, error))
 }
 
-// Entity carries out what a core calls for. It receives one message at a time, and
-// never blocks.
+// Entity does the work that a core returns. It receives one message at a time, and never
+// blocks.
 type Entity[S, C, E any, F Effect[C]] struct {
 	core    *Core[S, C, E, F]
 	machine *Machine[S, C, E, F]
@@ -54,9 +51,9 @@ type Entity[S, C, E any, F Effect[C]] struct {
 	// send brings a message to this entity's own mailbox.
 	send   func(message any)
 	ending bool
-	// salvaged: the owner was told so.
+	// salvaged: it was reported to the owner.
 	salvaged bool
-	// timers stops what was armed, by the effect's key.
+	// timers stops armed timers, by the effect's key.
 	timers map[string]func() bool
 }
 
@@ -68,10 +65,10 @@ func New[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], around Surroundings, 
 	}
 }
 
-// Break makes an entity that has not begun one of a stream that cannot be used.
+// Break marks the stream of an entity that has not begun as unusable.
 func (e *Entity[S, C, E, F]) Break(reason string) { e.core.Break(reason) }
 
-// Start begins the entity's life. Send brings a message to its mailbox, from anywhere.
+// Start begins the entity's life. Send puts a message in its mailbox, from any goroutine.
 func (e *Entity[S, C, E, F]) Start(send func(message any)) {
 	e.send = send
 	e.Receive(Begin{})
@@ -93,8 +90,8 @@ func (e *Entity[S, C, E, F]) Stop() {
 	}
 }
 
-// carryOut does what a step calls for, in its order. A panic of one thing keeps none of
-// the others from being done.
+// carryOut does a step's work, in its order. A panic in one part does not stop the
+// others.
 func (e *Entity[S, C, E, F]) carryOut(r Ready[S, F]) {
 	if r.Freed {
 		e.guard("free the name", func() { e.around.Freed(e.stream) })
@@ -130,7 +127,7 @@ func (e *Entity[S, C, E, F]) carryOut(r Ready[S, F]) {
 	}
 }
 
-// guard does one thing, and reports whether it came to its end.
+// guard does one thing, and reports whether it did not panic.
 func (e *Entity[S, C, E, F]) guard(what string, f func()) bool {
 	p, stack := caught(f)
 	if p != nil {
@@ -139,7 +136,8 @@ func (e *Entity[S, C, E, F]) guard(what string, f func()) bool {
 	return p == nil
 }
 
-// append gives events to the log. If that panics, nobody knows what became of them.
+// append sends events to the log. If that panics, it is unknown whether they were
+// appended.
 func (e *Entity[S, C, E, F]) append(a eventlog.Append) {
 	send := e.send
 	given := e.guard("append", func() {
@@ -165,7 +163,7 @@ func (e *Entity[S, C, E, F]) time(r Ready[S, F]) {
 	}
 }
 
-// issue begins an effect. A panic of a driver is the failure of its effect.
+// issue begins an effect. A panic in a driver fails its effect.
 func (e *Entity[S, C, E, F]) issue(f F) {
 	send, machine, around, stream := e.send, e.machine, e.around, e.stream
 	done := func(outcome C) { send(Outcome[C]{f.Key(), f.Resource(), outcome}) }

@@ -23,8 +23,8 @@ import (
 	"github.com/stele-runtime/stele/eventlog/memlog"
 )
 
-// The machine of these tests is a desk: jobs are put on it, each is owed its doing,
-// and the desk can be closed for ever.
+// The machine of these tests is a desk: jobs are put on it, doing each is owed, and the
+// desk can be closed for good.
 type (
 	desk struct {
 		Open, Closed bool
@@ -123,7 +123,7 @@ func owed(s desk) []doJob {
 	return all
 }
 
-// announced: what comes after a job that is on the desk.
+// announced: the job that follows one on the desk.
 func announced(s desk, f doJob) bool {
 	for _, j := range s.Jobs {
 		if j.Next == f.job.Name {
@@ -168,7 +168,7 @@ func done(name string) entity.Answer[desk, event] {
 	}
 }
 
-// office is a running shell with everything around it.
+// office is a running entity with its surroundings.
 type office struct {
 	t       *testing.T
 	machine machine
@@ -181,8 +181,8 @@ type office struct {
 	mu          sync.Mutex
 	freed       int
 	quarantined []error
-	// rested holds how many Asks had been handled whenever the shell had nothing
-	// to live for.
+	// rested holds how many Asks had been handled whenever the entity had nothing left
+	// to do.
 	rested []uint64
 	// changed is signalled when one of the above changes.
 	changed *sync.Cond
@@ -235,7 +235,7 @@ func (o *office) note(change func()) {
 	o.changed.Broadcast()
 }
 
-// until waits for something that the shell tells its owner.
+// until waits for a report of the entity to its owner.
 func (o *office) until(so func() bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -250,8 +250,7 @@ func (o *office) told(what func() bool) bool {
 	return what()
 }
 
-// open spawns the actor of a stream: with start from that state, without from the
-// log.
+// open spawns the actor of a stream: from start, or without it from the log.
 func (o *office) open(stream eventlog.Stream, start *restored, first ...command) *clerk {
 	o.t.Helper()
 	pid := o.system.Root.Spawn(entity.Props(func() entity.Actor {
@@ -261,7 +260,7 @@ func (o *office) open(stream eventlog.Stream, start *restored, first ...command)
 	return &clerk{o, pid}
 }
 
-// openNew spawns the actor of a stream that has not begun.
+// openNew spawns the actor of a new stream.
 func (o *office) openNew() *clerk { return o.open(stream, &restored{}) }
 
 // clerk is an actor.
@@ -270,7 +269,7 @@ type clerk struct {
 	pid *actor.PID
 }
 
-// send asks and returns where the answer will be.
+// send asks and returns where the answer will arrive.
 func (c *clerk) send(a ask) <-chan reply {
 	answers := make(chan reply, 2) // room for one too many
 	a.Reply = func(r reply) { answers <- r }
@@ -327,7 +326,7 @@ func wantKind(t *testing.T, err error, kind fault.Kind) {
 	}
 }
 
-// logWith is a log in memory whose next appends can be made to end otherwise.
+// logWith is a log in memory whose next appends can be made to end differently.
 type logWith struct {
 	*memlog.Log
 	mu   sync.Mutex
@@ -336,7 +335,7 @@ type logWith struct {
 
 func newLog() *logWith { return &logWith{Log: memlog.New(memlog.Options{})} }
 
-// then makes an append, one call after the other, end as each function does it.
+// then makes the next appends end as these functions do, one after the other.
 func (l *logWith) then(f ...func(eventlog.Append, func([]eventlog.Record, error))) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -356,7 +355,7 @@ func (l *logWith) AppendAsync(a eventlog.Append, done func([]eventlog.Record, er
 	f(a, done)
 }
 
-// ordinary lets an append be.
+// ordinary leaves an append alone.
 func (l *logWith) ordinary(a eventlog.Append, done func([]eventlog.Record, error)) {
 	l.Log.AppendAsync(a, done)
 }
@@ -368,7 +367,7 @@ func refused(err error) func(eventlog.Append, func([]eventlog.Record, error)) {
 
 var errSecondLook = errors.Join(eventlog.ErrOutcomeUnknown, errors.New("the disk does not answer"))
 
-// lostAnswer appends, and says that nobody knows whether it did.
+// lostAnswer appends, and reports that the outcome is unknown.
 func (l *logWith) lostAnswer(a eventlog.Append, done func([]eventlog.Record, error)) {
 	l.Log.AppendAsync(a, func([]eventlog.Record, error) { done(nil, errSecondLook) })
 }

@@ -32,15 +32,15 @@ func TestAppendThenActThenReply(t *testing.T) {
 		}
 	}})
 	if n := <-acted; n != 1 {
-		t.Errorf("the effect ran after %d of its announcements", n)
+		t.Errorf("%d announcements were in the log when the effect ran", n)
 	}
 	if n := <-answered; n != 1 {
-		t.Errorf("the answer came after %d of the events that carry it", n)
+		t.Errorf("%d events that carry the answer were in the log when it arrived", n)
 	}
 }
 
-// While an append is under way nobody acts and nobody is answered; commands that
-// come meanwhile wait, in order.
+// While an append is under way, no effect begins and no caller is answered; commands
+// that arrive meanwhile wait, in order.
 func TestNothingBeforeTheAppend(t *testing.T) {
 	log := newLog()
 	o := newOffice(t, log)
@@ -71,7 +71,7 @@ func TestNothingBeforeTheAppend(t *testing.T) {
 		}})
 	}
 	if _, early := acted.Load("a"); early || len(first) > 0 || log.Last() > 0 {
-		t.Error("something was done or said before the append ended")
+		t.Error("an effect began or a caller was answered before the append ended")
 	}
 	close(release)
 	if r := <-first; r.Err != nil || r.Sequence == 0 {
@@ -117,8 +117,8 @@ func TestVolatile(t *testing.T) {
 	}
 }
 
-// What an event has announced does not wait until the outcome of what comes before it
-// is durable, whether the log takes that at once or not; and it is done once.
+// An announced effect does not wait until the outcome before it is durable, whether or
+// not the log takes that at once; and it is done once.
 func TestAnnouncedEffectGoesAhead(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		log := newLog()
@@ -135,7 +135,7 @@ func TestAnnouncedEffectGoesAhead(t *testing.T) {
 			go func() {
 				<-begun
 				if log.Last() != 1 {
-					t.Errorf("%d records were there when the next effect began", log.Last())
+					t.Errorf("the log had %d records when the next effect began", log.Last())
 				}
 				if refused {
 					done(nil, eventlog.ErrUnavailable)
@@ -147,12 +147,12 @@ func TestAnnouncedEffectGoesAhead(t *testing.T) {
 		c := o.openNew()
 		s := c.must(put{job{Name: "a", Resource: "a", Next: "b"}}, done("b"))
 		if !slices.Equal(s.Done, []string{"a", "b"}) || len(s.Jobs) > 0 || len(begun) > 0 {
-			t.Errorf("refused %v: done are %v, left are %v, and the second began %d times more", refused, s.Done, s.Jobs, len(begun))
+			t.Errorf("refused %v: done are %v, left are %v, and the second began %d more times", refused, s.Done, s.Jobs, len(begun))
 		}
 	}
 }
 
-// What nothing has announced waits.
+// An effect that was not announced waits.
 func TestOtherEffectsWaitForTheAppend(t *testing.T) {
 	log := newLog()
 	o := newOffice(t, log)
@@ -166,8 +166,8 @@ func TestOtherEffectsWaitForTheAppend(t *testing.T) {
 	o.openNew().must(put{job{Name: "a", Resource: "a", Next: "b"}}, done("b"))
 }
 
-// A caller can go on when its events are on their way to the log; one that is refused
-// is not told so.
+// A caller can go on once its events are on their way to the log; a refused command is
+// not accepted.
 func TestAccepted(t *testing.T) {
 	log := newLog()
 	o := newOffice(t, log)
@@ -176,7 +176,7 @@ func TestAccepted(t *testing.T) {
 		go func() {
 			<-accepted
 			if log.Last() != 0 {
-				t.Errorf("%d records were there when the command was accepted", log.Last())
+				t.Errorf("the log had %d records when the command was accepted", log.Last())
 			}
 			log.Log.AppendAsync(a, done)
 		}()
@@ -190,7 +190,7 @@ func TestAccepted(t *testing.T) {
 	r := <-c.send(ask{Command: simple("b"), Accepted: accept})
 	wantKind(t, r.Err, fault.Precondition)
 	if len(accepted) > 0 {
-		t.Error("a command that was refused was accepted")
+		t.Error("a refused command was accepted")
 	}
 }
 
@@ -205,7 +205,7 @@ func TestOneEffectPerResource(t *testing.T) {
 		mu.Lock()
 		busy[f.job.Resource]++
 		if busy[f.job.Resource] > 1 {
-			t.Errorf("two effects work on %s", f.job.Resource)
+			t.Errorf("two effects overlap on %s", f.job.Resource)
 		}
 		mu.Unlock()
 		close(begun[f.job.Name])
@@ -231,8 +231,7 @@ func TestOneEffectPerResource(t *testing.T) {
 	c.must(withdraw{"none"}, idle)
 }
 
-// An effect is not issued before its time, and not at all if it is no longer owed
-// then.
+// An effect is not issued before its time, nor if it is no longer owed then.
 func TestNotBefore(t *testing.T) {
 	o := newOffice(t, newLog())
 	at := time.Now().Add(50 * time.Millisecond)
@@ -272,14 +271,14 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// What joins must not begin a life in a stream that was meant for another one.
+// A command that joins must not begin a life in another entity's stream.
 func TestJoinsNothing(t *testing.T) {
 	log := newLog()
 	o := newOffice(t, log)
 	c := o.openNew()
 	wantKind(t, (<-c.send(ask{Command: simple("a"), Joins: true})).Err, fault.NotFound)
 	if log.Last() != 0 {
-		t.Error("it began a life")
+		t.Error("the command began a life")
 	}
 	c.must(simple("a"), idle)
 	if r := <-c.send(ask{Command: simple("b"), Until: idle, Joins: true}); r.Err != nil {
@@ -287,7 +286,7 @@ func TestJoinsNothing(t *testing.T) {
 	}
 }
 
-// A caller that went away is not answered, and what it asked for goes on.
+// A caller that went away is not answered, and its command goes on.
 func TestCallerGone(t *testing.T) {
 	o := newOffice(t, newLog())
 	begun, release := make(chan struct{}), make(chan struct{})
@@ -310,8 +309,8 @@ func TestCallerGone(t *testing.T) {
 	}
 }
 
-// From a state that was read from the log, the shell does what is owed; commands
-// that come first are decided before.
+// From a state read from the log, the entity issues what is owed; its first commands
+// are decided before.
 func TestBegin(t *testing.T) {
 	log := newLog()
 	before := newOffice(t, log)
@@ -337,7 +336,7 @@ func TestBegin(t *testing.T) {
 			o := newOffice(t, mine)
 			s := o.open(stream, start, withdraw{"b"}).must(withdraw{"none"}, idle)
 			if !slices.Equal(s.Done, []string{"a"}) {
-				t.Errorf("done: %v, want a alone: b was withdrawn before anything was issued", s.Done)
+				t.Errorf("done: %v, want only a: b was withdrawn before anything was issued", s.Done)
 			}
 		})
 	}
@@ -365,8 +364,8 @@ func TestFreed(t *testing.T) {
 	}
 }
 
-// What was refused at its very beginning, by the machine or by the log, gives its name
-// back before its caller learns that.
+// A first command refused by the machine or by the log frees the name before the caller
+// learns of it.
 func TestFreedUnbegun(t *testing.T) {
 	for name, c := range map[string]struct {
 		command command
@@ -380,13 +379,13 @@ func TestFreedUnbegun(t *testing.T) {
 			free <- r.Err != nil && o.told(func() bool { return o.freed == 1 })
 		}})
 		if !<-free {
-			t.Errorf("refused by the %s: the caller learned it before the owner, or not at all", name)
+			t.Errorf("refused by the %s: the caller learned of it before the owner, or not at all", name)
 		}
 		o.until(func() bool { return o.freed == 1 && slices.Contains(o.rested, 1) })
 	}
 }
 
-// An outcome that comes after the end is no event: the projections have forgotten
+// An outcome that arrives after the end is not recorded: the projections have forgotten
 // the stream.
 func TestLateOutcome(t *testing.T) {
 	o := newOffice(t, newLog())
@@ -402,7 +401,7 @@ func TestLateOutcome(t *testing.T) {
 	c.must(closeUp{}, nil)
 	both := func() bool { return slices.Contains(o.rested, 2) }
 	if o.told(both) {
-		t.Error("the actor could have been retired while an effect was under way")
+		t.Error("the actor could be retired while an effect was under way")
 	}
 	close(release)
 	o.until(both)
@@ -411,8 +410,8 @@ func TestLateOutcome(t *testing.T) {
 	}
 }
 
-// When the daemon ends, what effects report says something about that end and not
-// about the effect.
+// Outcomes that arrive while the daemon is stopping are about the stop, not about the
+// effect.
 func TestOutcomesAtTheEnd(t *testing.T) {
 	log := newLog()
 	o := newOffice(t, log)

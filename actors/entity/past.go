@@ -10,7 +10,7 @@ import (
 )
 
 // Past is what a node boots from: the states of everything that has not ended, as of the
-// end of the log. It is defined here because the projections make it, the node takes it,
+// end of the log. It is defined here because the projections make it, the node uses it,
 // and neither may import the other.
 type Past struct {
 	Sandboxes  map[id.Sandbox]Restored[sandbox.State]
@@ -19,7 +19,6 @@ type Past struct {
 	Images map[string]Restored[image.State]
 	Host   Restored[host.State]
 	// Damaged are the streams that cannot be read to their end, and why. The states above
-	// are those before the damage; of a stream that is damaged from its beginning, there is
-	// none.
+	// are those before the damage; a stream damaged from its beginning has none.
 	Damaged map[eventlog.Stream]string
 }

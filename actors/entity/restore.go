@@ -8,19 +8,19 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Replay says how a stream is to be read.
+// Replay says how to read a stream.
 type Replay struct {
-	// Behind is the version behind which each event is wanted, too.
+	// Behind is the version after which each event is wanted, too.
 	Behind eventlog.Version
 }
 
 // allSeen is the version of a reader that wants no event.
 const allSeen = ^eventlog.Version(0)
 
-// Replayed is what reading a stream brought.
+// Replayed is the result of reading a stream.
 type Replayed[S, E any] struct {
 	At Restored[S]
-	// Missed are the events behind Replay.Behind.
+	// Missed are the events after Replay.Behind.
 	Missed []Step[S, E]
 	Err    error
 }
@@ -32,8 +32,8 @@ type Step[S, E any] struct {
 }
 
 // Restore reads a stream, unless the machine can recall its end, and folds it into a
-// state. A damaged or unknown record
-// is an error: to go on without it would be to invent a past.
+// state. A damaged or unknown record is an error, unless it is marked as skippable: going
+// on without it would invent a past.
 func Restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, F], log eventlog.Reader, stream eventlog.Stream) (Restored[S], error) {
 	r := restore(ctx, m, log, stream, Replay{Behind: allSeen})
 	return r.At, r.Err
@@ -55,7 +55,7 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 		return r
 	}
 	if r.At.Version > how.Behind {
-		r.Err = fmt.Errorf("replay %s after version %d: events are wanted that were trimmed through version %d", stream, how.Behind, r.At.Version)
+		r.Err = fmt.Errorf("replay %s after version %d: its events were trimmed through version %d", stream, how.Behind, r.At.Version)
 		return r
 	}
 	for record, err := range log.ReadStream(ctx, stream, r.At.Version+1) {
@@ -88,7 +88,7 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 }
 
 // base returns the state that stands in for a stream's trimmed records; the zero value if
-// it has all of them.
+// none were trimmed.
 func base[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, F], log eventlog.Reader, stream eventlog.Stream) (at Restored[S], err error) {
 	info, _, err := log.Stream(ctx, stream)
 	switch {
@@ -106,7 +106,7 @@ func base[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, F],
 	return at, err
 }
 
-// As is the place of a record, with the state that it led to.
+// As returns a state with the place of the record that led to it.
 func As[S any](record eventlog.Record, state S) Restored[S] {
 	return Restored[S]{State: state, Version: record.Version, Sequence: record.Sequence, BootID: record.BootID}
 }

@@ -9,13 +9,13 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// panicsMost is how many panics in a row, without an append in between, make a core
-// give up on a stream.
+// panicsMost is after how many panics in a row, without an append in between, a core
+// gives up on a stream.
 const panicsMost = 5
 
 // panicked answers the command that led to a panic and rebuilds the state from what is
-// durable. Effects that are under way stay under way; that of an outcome which panicked
-// is owed again.
+// durable. Effects under way stay under way; if an outcome panicked, its effect is owed
+// again.
 func (c *Core[S, C, E, F]) panicked(p any, stack []byte) {
 	c.panics++
 	err := fault.New(fault.Internal, "decide", string(c.stream), "panic: %v", p)
@@ -39,8 +39,8 @@ func (c *Core[S, C, E, F]) panicked(p any, stack []byte) {
 	c.replay()
 }
 
-// replay has the stream read. An append under way is waited for: the stream would not
-// show it yet.
+// replay has the stream read. It waits for an append under way, which the stream would
+// not show yet.
 func (c *Core[S, C, E, F]) replay() {
 	c.ready = false
 	if c.replaying || c.append.underWay || c.broken != nil {
@@ -61,7 +61,7 @@ func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
 		c.broken = unavailable(c.stream, errors.New("the daemon is stopping"))
 		c.refuseAll(c.broken)
 	case errors.Is(m.Err, eventlog.ErrUnavailable):
-		c.logger.Warn("replay is tried again", "error", m.Err)
+		c.logger.Warn("replay will be retried", "error", m.Err)
 		c.out.RetryAfter = appendRetry
 	case m.Err != nil:
 		c.quarantine(m.Err)
@@ -73,15 +73,14 @@ func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
 		c.at, c.ready = m.At, true
 		c.settle(len(m.Missed) > 0)
 		c.begin()
-		// What has not begun keeps its name for the command that is about to begin it.
+		// A new entity keeps its name for the command that is about to begin it.
 		if c.at.Version > 0 || c.append.work == nil && len(c.queue) == 0 {
 			c.announceFree()
 		}
 	}
 }
 
-// quarantine leaves the stream alone: nothing is decided on a state that may
-// not be the true one.
+// quarantine leaves the stream alone: nothing is decided on a state that may be wrong.
 func (c *Core[S, C, E, F]) quarantine(reason error) {
 	c.logger.Error("stream is quarantined", "error", reason)
 	c.ready, c.salvaging = false, false
@@ -94,8 +93,8 @@ func quarantined(stream eventlog.Stream, reason any) error {
 	return fault.New(fault.Internal, "use", string(stream), "the stream is quarantined: %v", reason)
 }
 
-// salvage decides a command or an outcome on a stream that cannot be used, in memory. What
-// must go goes; everything else is refused.
+// salvage decides a command or an outcome on an unusable stream, in memory. The entity can
+// be ended; everything else is refused.
 func (c *Core[S, C, E, F]) salvage(w *work[S, C, E]) {
 	c.effects.end(w.effect)
 	if c.machine.Salvage == nil || w.effect.is() && !c.salvaging {

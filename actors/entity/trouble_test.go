@@ -17,9 +17,9 @@ import (
 	"github.com/stele-runtime/stele/eventlog/memlog"
 )
 
-// A panic costs the command that led to it and nothing else.
+// A panic costs only the command that led to it.
 func TestPanics(t *testing.T) {
-	// Each breaks one function of the machine for as long as n is positive.
+	// Each breaks one function of the machine while n is positive.
 	for name, broken := range map[string]func(m *machine, n *atomic.Int32){
 		"Decide": func(m *machine, n *atomic.Int32) {
 			m.Decide = func(s desk, c command) ([]event, error) {
@@ -73,7 +73,7 @@ func TestPanics(t *testing.T) {
 			switch {
 			case name == "Execute":
 				if r.Err != nil || !strings.Contains(strings.Join(r.State.Done, " "), "panic: execute") {
-					t.Errorf("a panic of a driver must be the failure of its effect: %v, done %v", r.Err, r.State.Done)
+					t.Errorf("a panic in a driver must fail its effect: %v, done %v", r.Err, r.State.Done)
 				}
 			default:
 				wantKind(t, r.Err, fault.Internal)
@@ -109,7 +109,7 @@ func TestPanicInAnswer(t *testing.T) {
 		return false, nil
 	}}))
 	answers = append(answers, c.send(ask{Command: simple("a"), Until: done("a")}))
-	c.must(simple("a"), nil) // those before wait now
+	c.must(simple("a"), nil) // the earlier callers wait now
 	close(release)
 	for i, answer := range answers {
 		r := <-answer
@@ -125,7 +125,7 @@ func TestPanicInAnswer(t *testing.T) {
 	}
 }
 
-// A panic of one who is answered or told keeps nobody else from it, and the entity goes on.
+// A panic in one caller's reply harms no other caller, and the entity goes on.
 func TestPanicOutside(t *testing.T) {
 	o := newOffice(t, newLog())
 	release := make(chan struct{})
@@ -173,8 +173,8 @@ func TestQuarantineAfterPanics(t *testing.T) {
 	other.must(simple("a"), idle)
 }
 
-// A stream with a record that cannot be read is left alone; those who ask or wait
-// are told, and others go on.
+// A stream with an unreadable record is left alone; its callers get errors, and other
+// streams go on.
 func TestQuarantineOfUnreadable(t *testing.T) {
 	log := newLog()
 	_, err := log.Append(t.Context(), eventlog.Append{Stream: stream, Entries: []eventlog.Entry{{Type: "fromTheFuture", Schema: 9}}})
@@ -196,7 +196,7 @@ func TestQuarantineOfUnreadable(t *testing.T) {
 	}
 }
 
-// An outcome that the machine or the log can never take is not tried for ever.
+// An outcome that the machine or the log can never take is not retried for ever.
 func TestImpossibleOutcome(t *testing.T) {
 	for name, broken := range map[string]func(o *office, log *logWith){
 		"not known": func(o *office, _ *logWith) {
@@ -225,8 +225,8 @@ func TestImpossibleOutcome(t *testing.T) {
 	}
 }
 
-// While the log refuses, callers are turned away at once; outcomes are kept and
-// written when it is back.
+// While the log refuses, callers get an error at once; outcomes are kept, and appended
+// once it recovers.
 func TestLogUnavailable(t *testing.T) {
 	log := newLog()
 	o := newOffice(t, log)
@@ -243,7 +243,7 @@ func TestLogUnavailable(t *testing.T) {
 	<-begun
 	log.Fail(errors.New("no space left on device"))
 	wantKind(t, c.ask(simple("b"), nil).Err, fault.Unavailable)
-	c.must(simple("a"), nil) // what needs no append is answered
+	c.must(simple("a"), nil) // a command without events is answered
 
 	refusals := make(chan struct{})
 	log.then(func(a eventlog.Append, done func([]eventlog.Record, error)) {
@@ -257,7 +257,7 @@ func TestLogUnavailable(t *testing.T) {
 	wantKind(t, c.ask(simple("b"), nil).Err, fault.Unavailable)
 	wantKind(t, c.ask(simple("a"), idle).Err, fault.Unavailable)
 	if len(waits) > 0 {
-		t.Error("an answer came without its event")
+		t.Error("an answer arrived before its event was durable")
 	}
 	log.Fail(nil)
 	if r := <-waits; r.Err != nil {
@@ -269,8 +269,7 @@ func TestLogUnavailable(t *testing.T) {
 	c.must(simple("b"), done("b"))
 }
 
-// Those who wait in the queue behind an outcome that is refused are turned away,
-// too.
+// Commands in the queue behind a refused outcome are refused, too.
 func TestLogUnavailableQueue(t *testing.T) {
 	log := newLog()
 	o := newOffice(t, log)
@@ -302,7 +301,7 @@ func TestUnavailableAtTheBeginning(t *testing.T) {
 	o.until(func() bool { return o.freed == 1 && slices.Contains(o.rested, 1) })
 }
 
-// When nobody knows whether an append was made, the stream tells.
+// After an append with unknown outcome, the stream is read.
 func TestOutcomeUnknown(t *testing.T) {
 	t.Run("request made", func(t *testing.T) {
 		log := newLog()
@@ -360,7 +359,7 @@ func TestOutcomeUnknown(t *testing.T) {
 	})
 }
 
-// A stream that somebody else wrote to is read again.
+// A stream with another writer is read again.
 func TestTwoWriters(t *testing.T) {
 	log := newLog()
 	o := newOffice(t, log)
@@ -380,7 +379,7 @@ func TestTwoWriters(t *testing.T) {
 	}
 }
 
-// A daemon whose log is closed answers all the same.
+// A daemon whose log is closed still answers.
 func TestLogClosed(t *testing.T) {
 	log := memlog.New(memlog.Options{})
 	o := newOffice(t, log)
@@ -389,8 +388,8 @@ func TestLogClosed(t *testing.T) {
 	wantKind(t, c.ask(simple("a"), nil).Err, fault.Unavailable)
 }
 
-// A stream whose beginning was trimmed is read from its base; without one that can be read,
-// it is left alone.
+// A stream whose beginning was trimmed is read from its base; if that is unreadable, the
+// stream is left alone.
 func TestTrimmedStream(t *testing.T) {
 	log := newLog()
 	before := newOffice(t, log)

@@ -1,9 +1,9 @@
 package entity
 
-// waiters are the callers that wait for a state to come.
+// waiters are the callers that wait for a state.
 type waiters[S, E any] struct {
 	all []*waiter[S, E]
-	// answers are those that this step gives.
+	// answers are this step's.
 	answers []Given[S]
 }
 
@@ -32,8 +32,8 @@ func (w *waiters[S, E]) add(x *waiter[S, E], at *Restored[S]) {
 	}
 }
 
-// tell answers those whom an event concerns. Those behind one whose answer panics still
-// wait; so does that one, until the panic is answered.
+// tell answers the callers who waited for an event. If an answer panics, its caller and
+// those behind it still wait, until the panic is answered.
 func (w *waiters[S, E]) tell(at *Restored[S], e E) {
 	all := w.all
 	var still []*waiter[S, E]
@@ -46,7 +46,7 @@ func (w *waiters[S, E]) tell(at *Restored[S], e E) {
 	w.all = still
 }
 
-// answered reports whether the waiter needs to wait no longer.
+// answered reports whether the waiter is done.
 func (w *waiters[S, E]) answered(x *waiter[S, E], at *Restored[S], e E) bool {
 	if x.left() {
 		return true
@@ -62,7 +62,7 @@ func (w *waiters[S, E]) answer(to func(Reply[S]), at *Restored[S], err error) {
 	w.answers = append(w.answers, Given[S]{to, Reply[S]{State: at.State, Sequence: at.Sequence, Err: err}})
 }
 
-// refuse ends everybody's wait.
+// refuse answers every waiter with an error.
 func (w *waiters[S, E]) refuse(at *Restored[S], err error) {
 	for _, x := range w.all {
 		w.answer(x.reply, at, err)
@@ -100,7 +100,7 @@ func (c *Core[S, C, E, F]) refuseAll(err error) {
 	c.waiters.refuse(&c.at, err)
 }
 
-// announceFree tells the owner once that the name is free.
+// announceFree reports to the owner, once, that the name is free.
 func (c *Core[S, C, E, F]) announceFree() {
 	if free := c.machine.Free(c.at.State); free != c.freed {
 		c.freed, c.out.Freed = free, free
