@@ -6,8 +6,8 @@ import (
 	"github.com/stele-runtime/stele/actors/entity"
 )
 
-// root is the actor around the router. Its entities are its children, so that it learns
-// of their end.
+// root is the actor around the router. The entities are its children, so that it learns
+// when they end.
 type root struct {
 	router *Router
 	// ctx belongs to the message that is being handled.

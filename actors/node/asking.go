@@ -8,7 +8,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Caller is who waits for an answer.
+// Caller waits for an answer.
 type Caller[S, E any] struct {
 	// Until is when to answer; nil means as soon as the command is durable.
 	Until entity.Answer[S, E]
@@ -20,7 +20,7 @@ type Caller[S, E any] struct {
 	accepted func()
 }
 
-// send brings a command along d to the entity that it is for.
+// send brings a command to its entity, as d says.
 func send[S, C, E any, F entity.Effect[C]](c *Core, _ *entity.Machine[S, C, E, F], command C, from Caller[S, E], d deliver) {
 	reply := from.Reply
 	if reply == nil {
@@ -42,8 +42,8 @@ func send[S, C, E any, F entity.Effect[C]](c *Core, _ *entity.Machine[S, C, E, F
 	c.post(&d)
 }
 
-// notBegun tells a call that wanted to join another one that there is nothing to
-// join: the other one has not got that far, or has just failed.
+// notBegun is the error of a call that found nothing to join: the other call has not got
+// that far, or has just failed.
 func notBegun(stream eventlog.Stream) error {
 	return fault.New(fault.Unavailable, "join the call that has the name", string(stream), "it has not begun, or has just failed; ask again")
 }
@@ -51,8 +51,8 @@ func notBegun(stream eventlog.Stream) error {
 var errStopping = fault.New(fault.Unavailable, "reach the node's actors", "", "the daemon is stopping")
 
 // await makes a call and waits for its answer, on a channel of its own: a future of the
-// actor library would lose the answer of an actor that failed. It returns once the
-// projections show the answer's state, too.
+// actor library would lose the answer of a failed actor. It returns once the projections
+// include the answer's state, too.
 func await[S, E any](ctx context.Context, n *Node, until entity.Answer[S, E], call func(Caller[S, E])) (S, error) {
 	answer := make(chan entity.Reply[S], 1)
 	call(Caller[S, E]{Until: until, Gone: ctx.Done(), Reply: func(r entity.Reply[S]) { answer <- r }})

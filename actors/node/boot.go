@@ -17,16 +17,16 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Boot records the start of the daemon and calls recorded, upon which Resume is due.
+// Boot records the start of the daemon and calls recorded; then Resume is due.
 func (c *Core) Boot(past entity.Past, start host.StartDaemon, recorded func(error)) {
 	c.restore(HostStream, made(c, making[host.State, host.Command, host.Event, noEffect]{machine: c.host, stream: HostStream, start: &past.Host}))
 	c.Host(start, Caller[host.State, host.Event]{Reply: func(r entity.Reply[host.State]) { recorded(r.Err) }})
 }
 
 // Resume claims the names of everything that has not ended, and spawns it; whatever it
-// owes is issued at once. What has its last event from an earlier boot of the node learns
-// first that the node was rebooted. (That the daemon before was of this boot says nothing:
-// it may have ended before it had told everything.)
+// owes is issued at once. An entity whose last event is from an earlier boot of the node
+// first learns of the reboot. (It does not help that an earlier daemon ran in this boot:
+// it may have ended before it had informed every entity.)
 func (c *Core) Resume(past entity.Past, start host.StartDaemon) {
 	for s, at := range sorted(past.Sandboxes) {
 		stream := c.sandboxes.Stream(string(s))
@@ -71,8 +71,8 @@ func (c *Core) Resume(past entity.Past, start host.StartDaemon) {
 	c.adoptStrays(past)
 }
 
-// restoreDamaged spawns the entity of a stream that cannot be used, if it is one: what may
-// run must not be forgotten, and can be ended.
+// restoreDamaged spawns the entity of a stream if it is damaged, and reports whether it
+// is: what may run must not be forgotten, and can be ended.
 func (c *Core) restoreDamaged(past entity.Past, stream eventlog.Stream) bool {
 	reason, damaged := past.Damaged[stream]
 	if !damaged {
@@ -89,7 +89,7 @@ func (c *Core) restoreDamaged(past entity.Past, stream eventlog.Stream) bool {
 		m.damage = reason
 		c.restore(stream, made(c, m))
 		if at.State.Phase == sandbox.Unwinding || at.State.Phase == sandbox.Failed {
-			// Nobody has learnt its id, and so nobody will ask for its end.
+			// No caller knows its id, so none will remove it.
 			c.Sandbox(id.Sandbox(name), sandbox.Remove{}, Caller[sandbox.State, sandbox.Event]{Reply: func(r entity.Reply[sandbox.State]) {
 				if r.Err != nil {
 					c.logger.Error("a failed pod that cannot be read is not undone", "sandbox", name, "error", r.Err)
@@ -124,8 +124,8 @@ func (c *Core) reclaim(name string, stream eventlog.Stream) {
 	})
 }
 
-// forgetGone tells sandboxes which of their containers are gone already, in
-// case the daemon ended between the two appends.
+// forgetGone reports to sandboxes which of their containers are gone, in case the daemon
+// ended between the two appends.
 func (c *Core) forgetGone(past entity.Past) {
 	for s, at := range sorted(past.Sandboxes) {
 		for _, x := range at.State.ContainerIDs() {
@@ -137,17 +137,16 @@ func (c *Core) forgetGone(past entity.Past) {
 	}
 }
 
-// adoptStrays tells sandboxes of containers that they don't know, in case the daemon ended
-// when the log had taken the container's first event and not its sandbox's. A sandbox
-// that cannot have containers has it removed; one that nobody knows is no reason to touch
-// the container.
+// adoptStrays reports to sandboxes the containers that they don't know, in case the daemon
+// ended when the log had the container's first event but not its sandbox's. If the sandbox
+// refuses it, the container is removed; if there is no such sandbox, it is left alone.
 func (c *Core) adoptStrays(past entity.Past) {
 	for x, at := range sorted(past.Containers) {
 		pod, there := past.Sandboxes[at.State.Sandbox]
 		_, damaged := past.Damaged[c.sandboxes.Stream(string(at.State.Sandbox))]
 		_, known := pod.State.Containers[x]
 		if (there || damaged) && !known && !container.Gone(at.State) {
-			c.logger.Warn("a container is not known to its sandbox", "container", string(x), "sandbox", string(at.State.Sandbox))
+			c.logger.Warn("container unknown to its sandbox", "container", string(x), "sandbox", string(at.State.Sandbox))
 			c.adopt(at.State.Sandbox, x)
 		}
 	}
@@ -165,7 +164,7 @@ func (c *Core) adopt(s id.Sandbox, x id.Container) {
 	}})
 }
 
-// sorted walks a map in the order of its keys, so that a boot can be repeated exactly.
+// sorted walks a map in the order of its keys, so that a boot is reproducible.
 func sorted[K cmp.Ordered, V any](m map[K]V) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for _, k := range slices.Sorted(maps.Keys(m)) {

@@ -10,12 +10,13 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Sandbox brings a command to a sandbox. One that is not there is a NotFound fault.
+// Sandbox brings a command to a sandbox. If there is none, the answer is a NotFound fault.
 func (c *Core) Sandbox(s id.Sandbox, command sandbox.Command, from Caller[sandbox.State, sandbox.Event]) {
 	send(c, c.sandboxes, command, from, deliver{stream: c.sandboxes.Stream(string(s))})
 }
 
-// Container brings a command to a container. One that is not there is a NotFound fault.
+// Container brings a command to a container. If there is none, the answer is a NotFound
+// fault.
 func (c *Core) Container(x id.Container, command container.Command, from Caller[container.State, container.Event]) {
 	send(c, c.containers, command, from, deliver{stream: c.containers.Stream(string(x))})
 }
@@ -26,7 +27,7 @@ func (c *Core) Image(ref string, command image.Command, from Caller[image.State,
 	send(c, c.images, command, from, deliver{stream: stream, spawn: c.imageActor(ref, nil)})
 }
 
-// Host records what happened to the node.
+// Host records an event of the node itself.
 func (c *Core) Host(command host.Command, from Caller[host.State, host.Event]) {
 	send(c, c.host, command, from, deliver{stream: HostStream})
 }
@@ -44,9 +45,9 @@ func (c *Core) RunSandbox(run sandbox.Run, from Caller[sandbox.State, sandbox.Ev
 	})
 }
 
-// Exited records that the init of a container, or the holder of a sandbox, ended;
-// process is which, as far as the monitor knows. Done is called once that is durable, or
-// with nil if nobody has use for it.
+// Exited records the exit of a container's init or of a sandbox's holder; process says
+// which one, as far as the monitor knows. Done is called once that is durable, or with
+// nil if no entity needs it.
 func (c *Core) Exited(name string, process container.Process, exit container.Exit, done func(error)) {
 	asContainer, asSandbox := c.containers.Stream(name), c.sandboxes.Stream(name)
 	c.post(&find{streams: []eventlog.Stream{asContainer, asSandbox}, found: func(found eventlog.Stream) {

@@ -66,9 +66,8 @@ func NewMachines(x Executor) Machines {
 	}
 }
 
-// Core is the node without actors and contexts: calls that take a function for their
-// answer, and never block. Production runs it on protoactor, the simulator on its own
-// stage.
+// Core is the node without actors and contexts: its calls answer by a function, and never
+// block. Production runs it on protoactor, the simulator on its own stage.
 type Core struct {
 	// post brings a message to the router.
 	post   func(message any)
@@ -82,8 +81,8 @@ type Core struct {
 }
 
 // NewCore returns a node without any entity. Post brings a message to the Router that
-// serves it. Of around, Ended, Freed and Quarantined are set here, and of the sandboxes'
-// machine, Route.
+// serves it. NewCore sets Route of the sandboxes' machine; entities get Ended, Freed,
+// Quarantined and Salvaged of around from the core.
 func NewCore(post func(message any), m Machines, around entity.Surroundings) *Core {
 	c := &Core{
 		post: post, logger: around.Logger, around: around,
@@ -107,8 +106,8 @@ func (noEffect) Resource() string                     { return "" }
 func (noEffect) NotBefore() time.Time                 { return time.Time{} }
 func (noEffect) Failed(error, time.Time) host.Command { return nil }
 
-// closed tells the node's stream that nothing is left of a quarantined one, until it is
-// recorded.
+// closed records in the node's stream that nothing is left of a quarantined one, and
+// retries while the log is unavailable.
 func (c *Core) closed(stream eventlog.Stream) {
 	c.Host(host.ReportSalvage{Stream: string(stream)}, Caller[host.State, host.Event]{Reply: func(r entity.Reply[host.State]) {
 		if r.Err != nil && fault.KindOf(r.Err) == fault.Unavailable {
@@ -117,7 +116,7 @@ func (c *Core) closed(stream eventlog.Stream) {
 	}})
 }
 
-// making makes the entity of a stream once the router wants it.
+// making is what a stream's entity is made of once the router needs it.
 type making[S, C, E any, F entity.Effect[C]] struct {
 	machine *entity.Machine[S, C, E, F]
 	stream  eventlog.Stream
@@ -138,8 +137,8 @@ func (c *Core) sandboxMaking(s id.Sandbox, start *entity.Restored[sandbox.State]
 	}
 }
 
-// containerActor returns what makes a container's entity; its sandbox forgets it when
-// nothing is left of it.
+// containerActor returns the maker of a container's entity; its sandbox forgets it once
+// it is retired.
 func (c *Core) containerActor(of id.Sandbox, x id.Container, start *entity.Restored[container.State], first ...container.Command) *maker {
 	return c.forgotten(of, x, made(c, c.containerMaking(x, start, first...)))
 }
@@ -192,13 +191,13 @@ func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) *maker
 	}
 }
 
-// tell brings a message to an entity, if it is there.
+// tell brings a message to an entity, if there is one.
 func (c *Core) tell(stream eventlog.Stream, message any) {
 	c.post(&deliver{stream: stream, message: message, refuse: func(error) {}})
 }
 
-// forget tells a sandbox that one of its containers is gone. A sandbox that is gone has
-// forgotten.
+// forget reports to a sandbox that one of its containers is gone. A sandbox that is gone
+// needs no report.
 func (c *Core) forget(s id.Sandbox, x id.Container) {
 	c.Sandbox(s, sandbox.ForgetContainer{Container: x}, Caller[sandbox.State, sandbox.Event]{Reply: func(r entity.Reply[sandbox.State]) {
 		if r.Err != nil && fault.KindOf(r.Err) == fault.Unavailable {
@@ -207,7 +206,7 @@ func (c *Core) forget(s id.Sandbox, x id.Container) {
 	}})
 }
 
-// tellAgain is how long a sandbox is left alone when the log refuses what it is told.
+// tellAgain is the pause before a report that the log refused is repeated.
 const tellAgain = time.Second
 
 // removeStray removes a container that its sandbox does not know.
@@ -215,7 +214,7 @@ func (c *Core) removeStray(x id.Container) {
 	c.tell(c.containers.Stream(string(x)), &entity.Ask[container.State, container.Command, container.Event]{Command: container.Remove{}})
 }
 
-// routeSandbox takes over a sandbox's duties towards its containers: they are commands.
+// routeSandbox takes over the sandbox's effects on containers: they are commands.
 func (c *Core) routeSandbox(f sandbox.Effect, done func(sandbox.Command)) bool {
 	switch f := f.(type) {
 	case sandbox.StopContainer:
@@ -235,7 +234,7 @@ func (c *Core) routeSandbox(f sandbox.Effect, done func(sandbox.Command)) bool {
 	return true
 }
 
-// stopContainer stops a container at once, or bars it if it is not there yet.
+// stopContainer stops a container without grace, or bars it if there is none yet.
 func (c *Core) stopContainer(f sandbox.StopContainer, done func(error)) {
 	send(c, c.containers, container.Command(container.Stop{Request: "sandbox", At: c.around.Now()}), Caller[container.State, container.Event]{
 		Until: container.StopAnswer,

@@ -11,7 +11,7 @@ import (
 // name. It is a saga over two streams:
 //
 //	claim the name ── another has it ─────────────► join that container, or wait until it
-//	      │ ours                                    has given way, and claim again
+//	      │ claimed                                 has given way, and claim again
 //	      ▼
 //	AddContainer to the sandbox ── refused ───────► free the name; answer
 //	      │ accepted: its event goes to the log before those of the container
@@ -24,10 +24,10 @@ import (
 //	    answer; a failed creation need not wait for the sandbox
 //
 // From AddContainer on, stopping the sandbox stops the container, too. ¹ A sandbox that
-// was stopped before Create arrived has barred it: the name is free, and the sandbox
-// forgets it. ² Once accepted it is kept until the log takes it; if it can never be
-// recorded, the container is a stray, and is removed. When the daemon ends anywhere in
-// between, Resume goes on: a sandbox forgets a container that is not there (forgetGone),
+// was stopped before Create arrived has barred the container: its name is free, and the
+// sandbox forgets it. ² Once accepted, AddContainer is kept until the log takes it; if it
+// can never be recorded, the container is a stray, and is removed. If the daemon ends in
+// between, Resume goes on: a sandbox forgets a container that does not exist (forgetGone),
 // and learns of one that it does not know (adoptStrays).
 func (c *Core) CreateContainer(create container.Create, from Caller[container.State, container.Event]) {
 	stream := c.containers.Stream(string(create.ID))
@@ -41,8 +41,8 @@ func (c *Core) CreateContainer(create container.Create, from Caller[container.St
 	})
 }
 
-// join joins the creation of the container that has the name. If that was never started
-// and gives way to another configuration, the name is claimed again once it is gone.
+// join joins the creation of the container that has the name. If that container gives way
+// to another configuration, the name is claimed again once it is gone.
 func (c *Core) join(create container.Create, from Caller[container.State, container.Event], owner eventlog.Stream) {
 	nameFree, until := false, container.JoinAnswer()
 	joined := from
@@ -68,7 +68,7 @@ type creation struct {
 	stream eventlog.Stream
 	from   Caller[container.State, container.Event]
 
-	// added and made are the answers, once they are there.
+	// added and made are the answers, once they have arrived.
 	added *entity.Reply[sandbox.State]
 	made  *entity.Reply[container.State]
 	// accepted: Create was sent. done: the caller has its answer.

@@ -2,16 +2,15 @@ package node
 
 import "sync"
 
-// effects counts what is under way. The zero value is ready for use.
+// effects counts the effects under way. The zero value is ready to use.
 type effects struct {
 	mu      sync.Mutex
 	running int
-	// ended is closed when nothing runs any more; nil until close was called.
+	// ended is closed once nothing runs; nil until close is called.
 	ended chan struct{}
 }
 
-// Go runs f in a goroutine of its own, or drops it after close: the effect stays
-// owed then.
+// Go runs f in a goroutine of its own. After close it drops f: the effect stays owed.
 func (e *effects) Go(f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -33,7 +32,7 @@ func (e *effects) done() {
 	}
 }
 
-// close returns what is closed when everything has ended.
+// close returns a channel that is closed once all effects have ended.
 func (e *effects) close() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()

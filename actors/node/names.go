@@ -11,7 +11,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// names guards what must be unique: no two entities that have not ended have one name.
+// names keeps names unique: no two entities that have not ended share one.
 type names struct {
 	owners map[string]eventlog.Stream
 	named  map[eventlog.Stream]string
@@ -50,8 +50,8 @@ func containerName(s id.Sandbox, name container.Name) string {
 	return fmt.Sprintf("container %q %q %d", s, name.Name, name.Attempt)
 }
 
-// imageKey makes a stream's id of an image reference, which may be longer than
-// a stream's name and hold any character.
+// imageKey makes a stream's id from an image reference, which may be longer than a
+// stream's name and contain any character.
 func imageKey(ref string) string {
 	sum := sha256.Sum256([]byte(ref))
 	return hex.EncodeToString(sum[:])

@@ -19,14 +19,14 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// Config is what a node is made of.
+// Config holds the parts of a node.
 type Config struct {
 	Log      eventlog.Log
 	Executor Executor
-	// Await returns once the projections have taken in a record of the log, so
-	// that a caller finds in List what it was told. It may be nil.
+	// Await returns once the projections include a record of the log, so that a
+	// caller finds its answer in List. It may be nil.
 	Await func(context.Context, eventlog.Sequence) error
-	// RecallImage is what a projection knows of an image reference at the end of its
+	// RecallImage returns a projection's state of an image reference at the end of its
 	// stream; see entity.Machine.Recall. It may be nil.
 	RecallImage func(context.Context, eventlog.Stream) (entity.Restored[image.State], bool)
 	Logger      *slog.Logger
@@ -48,7 +48,7 @@ type Node struct {
 	shutDown func()
 }
 
-// New returns a node without any entity. Boot gives it its past.
+// New returns a node without any entity. Boot restores its past.
 func New(c Config) (*Node, error) {
 	n := &Node{logger: c.Logger, await: c.Await}
 	if n.await == nil {
@@ -58,8 +58,8 @@ func New(c Config) (*Node, error) {
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
 		return slog.New(warnings{c.Logger.With("component", "actors").Handler()})
 	}))
-	// An entity handles its own panics; one that fails all the same is stopped,
-	// and the router makes it anew from its stream.
+	// An entity handles its own panics; if it fails nevertheless, it is stopped, and the
+	// router makes a new one from its stream.
 	stopFailed := actor.NewOneForOneStrategy(0, 0, func(any) actor.Directive { return actor.StopDirective })
 	props := actor.PropsFromProducer(func() actor.Actor {
 		r := &root{refs: map[string]*actor.PID{}}
@@ -78,7 +78,7 @@ func New(c Config) (*Node, error) {
 	})
 	n.core.images.Recall = c.RecallImage
 	n.shutDown = sync.OnceFunc(func() {
-		// Stopping the root stops its children; Shutdown alone would stop nobody.
+		// Stopping the root stops its children; Shutdown alone would stop none.
 		if err := system.Root.StopFuture(router).Wait(); err != nil {
 			n.logger.Warn("the node's actors have not ended", "error", err)
 		}
@@ -87,7 +87,7 @@ func New(c Config) (*Node, error) {
 	return n, nil
 }
 
-// Boot records the start of the daemon and gives the node its past; see Core.Resume.
+// Boot records the start of the daemon and restores the node's past; see Core.Resume.
 func (n *Node) Boot(ctx context.Context, past entity.Past, start host.StartDaemon) error {
 	_, err := await(ctx, n, nil, func(from Caller[host.State, host.Event]) {
 		n.core.Boot(past, start, func(err error) { from.Reply(entity.Reply[host.State]{Err: err}) })
@@ -103,13 +103,12 @@ func (n *Node) Boot(ctx context.Context, past entity.Past, start host.StartDaemo
 	return nil
 }
 
-// Held is how long, in all, something was ready to go on and waited for the event log.
+// Held is how long, in all, callers or effects waited for the event log.
 func (n *Node) Held() time.Duration { return time.Duration(n.held.Load()) }
 
-// Close stops the node. No effect begins any more; those under way are given until
-// ctx is done to end by themselves, then they are cancelled. What they would have
-// done stays owed. Nothing of the node runs when Close returns; a second call
-// does nothing more.
+// Close stops the node. No new effect begins; those under way have until ctx is done to
+// end by themselves, then they are cancelled. Their work stays owed. Nothing of the node
+// runs when Close returns; a second call does nothing more.
 func (n *Node) Close(ctx context.Context) {
 	ended := n.effects.close()
 	select {
@@ -121,14 +120,14 @@ func (n *Node) Close(ctx context.Context) {
 	n.shutDown()
 }
 
-// Sandbox brings a command to a sandbox and waits for its answer. A sandbox
-// that is not there is a NotFound fault.
+// Sandbox brings a command to a sandbox and waits for its answer. If there is no such
+// sandbox, it returns a NotFound fault.
 func (n *Node) Sandbox(ctx context.Context, s id.Sandbox, c sandbox.Command, until func(sandbox.State, sandbox.Event) (bool, error)) (sandbox.State, error) {
 	return await(ctx, n, until, func(from Caller[sandbox.State, sandbox.Event]) { n.core.Sandbox(s, c, from) })
 }
 
-// Container brings a command to a container and waits for its answer. A
-// container that is not there is a NotFound fault.
+// Container brings a command to a container and waits for its answer. If there is no
+// such container, it returns a NotFound fault.
 func (n *Node) Container(ctx context.Context, x id.Container, c container.Command, until func(container.State, container.Event) (bool, error)) (container.State, error) {
 	return await(ctx, n, until, func(from Caller[container.State, container.Event]) { n.core.Container(x, c, from) })
 }
@@ -138,7 +137,7 @@ func (n *Node) Image(ctx context.Context, ref string, c image.Command, until fun
 	return await(ctx, n, until, func(from Caller[image.State, image.Event]) { n.core.Image(ref, c, from) })
 }
 
-// Host records what happened to the node.
+// Host records an event of the node itself.
 func (n *Node) Host(ctx context.Context, c host.Command) error {
 	_, err := await(ctx, n, nil, func(from Caller[host.State, host.Event]) {
 		// No caller looks for it in a projection.
@@ -160,9 +159,9 @@ func (n *Node) CreateContainer(ctx context.Context, create container.Create) (co
 	return await(ctx, n, nil, func(from Caller[container.State, container.Event]) { n.core.CreateContainer(create, from) })
 }
 
-// Exited records that the init of a container, or the holder of a sandbox,
-// ended; process is which, as far as the monitor knows. It returns once that is
-// durable, or if nobody has use for it.
+// Exited records the exit of a container's init or of a sandbox's holder; process says
+// which one, as far as the monitor knows. It returns once that is durable, or if no
+// entity needs it.
 func (n *Node) Exited(ctx context.Context, name string, process container.Process, exit container.Exit) error {
 	_, err := await(ctx, n, nil, func(from Caller[struct{}, struct{}]) {
 		n.core.Exited(name, process, exit, func(err error) { from.Reply(entity.Reply[struct{}]{Err: err}) })

@@ -15,11 +15,11 @@ type Ref any
 
 // Stage is where the router's actors run.
 type Stage interface {
-	// Spawn begins the life of an actor. Its name is new.
+	// Spawn starts an actor. Its name is new.
 	Spawn(name string, a entity.Actor) (Ref, error)
 	// Send puts a message into an actor's mailbox.
 	Send(to Ref, message any)
-	// Stop ends an actor's life once it has received what was sent to it.
+	// Stop ends an actor once it has received what was sent to it.
 	Stop(Ref)
 }
 
@@ -29,18 +29,18 @@ type (
 	deliver struct {
 		stream  eventlog.Stream
 		message any
-		// spawn makes the entity if it is not there yet; nil means that only
-		// an entity that is there may get the message.
+		// spawn makes the entity if there is none yet; nil: only an existing entity
+		// gets the message.
 		spawn *maker
-		// refuse is called instead when the message cannot be delivered.
+		// refuse is called instead if the message cannot be delivered.
 		refuse func(error)
-		// creates: the message begins the life of what has a name, which a bar forbids.
-		// Refused, it gives the name back.
+		// creates: the message begins the life of an entity with a name, which a bar
+		// forbids. If it is refused, the name is freed.
 		creates bool
 		// joins: the message is for what another call began.
 		joins bool
-		// barFor is the sandbox on whose behalf an entity that is not there is
-		// barred from coming to be; empty for none.
+		// barFor is the sandbox on whose behalf an entity that does not exist is
+		// barred from being created; empty for none.
 		barFor eventlog.Stream
 	}
 	// claim gives a name to a stream, unless another one has it.
@@ -51,15 +51,15 @@ type (
 	}
 	// freed says that the name of a stream may be taken again.
 	freed struct{ stream eventlog.Stream }
-	// ended says that an entity has nothing under way after that many messages. An
-	// actor may say so more than once, and be gone when the last word arrives: it
-	// names its generation, so that its successor is not taken for it.
+	// ended says that an entity has nothing left to do after that many messages. An
+	// actor may say so more than once, and be gone when the last report arrives: the
+	// generation tells it from its successor.
 	ended struct {
 		stream     eventlog.Stream
 		generation uint64
 		handled    uint64
 	}
-	// find tells which of the streams has an entity.
+	// find asks which of the streams has an entity.
 	find struct {
 		streams []eventlog.Stream
 		found   func(eventlog.Stream)
@@ -67,29 +67,29 @@ type (
 	// saga is a step of a call over several streams: it runs here, where such calls
 	// have their state.
 	saga func()
-	// lost says that an actor ended although nobody had stopped it.
+	// lost says that an actor has ended; if nothing stopped it, it failed.
 	lost struct{ who Ref }
 	// stopping says that all actors end.
 	stopping struct{}
 )
 
-// Router knows which actor is whose, and who has which name. Every command passes
+// Router knows the actor of each stream and the owner of each name. Every command passes
 // through it, one at a time.
 type Router struct {
 	logger   *slog.Logger
 	stage    Stage
 	entities map[eventlog.Stream]*entityRef
-	// generation makes the name of each actor new: protoactor frees a name
-	// before the old actor has ended.
+	// generation makes each actor's name unique: protoactor frees a name before the
+	// old actor has ended.
 	generation uint64
 	names      names
-	// joining holds what arrived for a stream whose name was claimed a moment ago and
-	// whose entity is still to be spawned.
+	// joining holds what arrived for a stream whose name was just claimed and whose
+	// entity is not spawned yet.
 	joining map[eventlog.Stream][]*deliver
-	// barred maps containers that must not come to be to the sandbox that was
+	// barred maps containers that must not be created to the sandbox that was
 	// stopped before their creation arrived.
 	barred map[eventlog.Stream]eventlog.Stream
-	// stopping: the daemon ends, and everybody else first.
+	// stopping: the daemon is stopping, and all other actors end first.
 	stopping bool
 }
 
@@ -105,7 +105,7 @@ type entityRef struct {
 type maker struct {
 	// first makes it, anew makes it again from its stream.
 	first, anew func(generation uint64) entity.Actor
-	// retired, if not nil, is called when nothing is left of it.
+	// retired, if not nil, is called once it is retired.
 	retired func()
 }
 
@@ -160,7 +160,7 @@ func (r *Router) deliver(msg *deliver) {
 	r.release(msg.stream)
 }
 
-// begin makes the entity that a message is for, or refuses the message or keeps it.
+// begin makes a message's entity, or refuses or keeps the message.
 func (r *Router) begin(msg *deliver) *entityRef {
 	if msg.barFor != "" {
 		r.barred[msg.stream] = msg.barFor
@@ -175,7 +175,7 @@ func (r *Router) begin(msg *deliver) *entityRef {
 	case msg.spawn == nil:
 		r.refuse(msg, fault.New(fault.NotFound, "find", string(msg.stream), "there is none"))
 	case r.stopping:
-		// Everybody who is there was told to stop; nobody would tell this one.
+		// All existing actors are stopping already; nothing would stop this one.
 		r.refuse(msg, errStopping)
 	default:
 		return r.spawn(msg)
@@ -205,8 +205,8 @@ func (r *Router) play(stream eventlog.Stream, ref *entityRef, spawn func(uint64)
 	return nil
 }
 
-// refuse answers a message that is not delivered. A name that was claimed for what it
-// should begin is free before its caller learns that.
+// refuse answers a message that is not delivered. If it should have begun a named entity,
+// the name is free before the caller learns of it.
 func (r *Router) refuse(msg *deliver, err error) {
 	if msg.creates {
 		r.free(msg.stream)
@@ -219,8 +219,8 @@ func (r *Router) free(stream eventlog.Stream) {
 	r.release(stream)
 }
 
-// release delivers what waited for a stream's entity, or for its name to be freed
-// without one.
+// release delivers what waited for a stream's entity to be spawned or its name to be
+// freed.
 func (r *Router) release(stream eventlog.Stream) {
 	waited := r.joining[stream]
 	delete(r.joining, stream)
@@ -238,7 +238,7 @@ func (r *Router) find(streams []eventlog.Stream) eventlog.Stream {
 	return ""
 }
 
-// retire lets an entity go, unless a message is on its way to it.
+// retire stops an entity, unless a message is on its way to it.
 func (r *Router) retire(msg *ended) {
 	ref := r.entities[msg.stream]
 	if ref == nil || ref.generation != msg.generation || ref.sent != msg.handled {
@@ -256,8 +256,8 @@ func (r *Router) retire(msg *ended) {
 	}
 }
 
-// replace makes an entity anew whose actor has failed: at no time must it seem that there
-// is none, for then a Stop or a Remove of it would succeed.
+// replace makes the entity of a failed actor anew. There must be one at all times:
+// otherwise a Stop or a Remove of it would succeed.
 func (r *Router) replace(who Ref) {
 	if r.stopping {
 		return

@@ -5,8 +5,8 @@ import (
 	"log/slog"
 )
 
-// warnings lets through what is worth reading: the actor library tells of its
-// start at the level of information.
+// warnings drops records below warnings: the actor library logs its own start as
+// information.
 type warnings struct{ slog.Handler }
 
 // Enabled reports whether a record of that level is handled.
