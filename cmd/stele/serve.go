@@ -26,6 +26,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/handover"
+	"github.com/stele-runtime/stele/executors/monitor/proc"
 	"github.com/stele-runtime/stele/projections"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
@@ -58,6 +59,9 @@ func serveCommand() *cobra.Command {
 func serve(ctx context.Context, c config.Config) error {
 	signals := daemon.CatchSignals()
 	defer signals.Stop()
+	if err := proc.CloseInherited(); err != nil {
+		return err
+	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level(), ReplaceAttr: redact.Attr}))
 	if err := daemon.MakeDirs(c.Root, c.State); err != nil {
 		return err

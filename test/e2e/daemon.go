@@ -115,6 +115,8 @@ type process struct {
 	log string
 	// boot is a file that replaces the kernel's boot id; may be empty.
 	boot string
+	// inherited is a descriptor that its parent leaves to it; may be nil.
+	inherited *os.File
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -135,6 +137,9 @@ func (p *process) start(program string, args []string) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	}
 	cmd.Stdout, cmd.Stderr = log, log
+	if p.inherited != nil {
+		cmd.ExtraFiles = []*os.File{p.inherited}
+	}
 	// Races are logged; the daemon goes on, so that the test can.
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=0 exitcode=0", "GOTRACEBACK=all")
 	if err := cmd.Start(); err != nil {

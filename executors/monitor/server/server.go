@@ -13,11 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stele-runtime/stele/executors/monitor/proc"
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
-	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 )
 
@@ -117,7 +117,7 @@ func take(config Config) (*inheritance, error) {
 	if config.Handover > 0 {
 		return takeOver(config.Handover, config.Dir)
 	}
-	if err := stdio.CloseInherited(); err != nil {
+	if err := proc.CloseInherited(); err != nil {
 		return nil, err
 	}
 	home, err := openHome(config.Dir)

@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/stele-runtime/stele/executors/monitor/proc"
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
-	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
 	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
@@ -246,7 +246,7 @@ func takeOver(memfd int, dir string) (*inheritance, error) {
 		return nil, err
 	}
 	unix.CloseOnExec(memfd)
-	if err := stdio.CloseInherited(); err != nil {
+	if err := proc.CloseInherited(); err != nil {
 		return nil, err
 	}
 	all := &inheritance{

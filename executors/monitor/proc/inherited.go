@@ -1,4 +1,4 @@
-package stdio
+package proc
 
 import (
 	"fmt"
@@ -24,7 +24,7 @@ func CloseInherited() error {
 		}
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err == nil && flags&unix.FD_CLOEXEC == 0 {
-			Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 	return nil
