@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +82,34 @@ func TestAttach(t *testing.T) {
 	if _, err := n.client.Attach(context.Background(), monitor.AttachRequest{ContainerID: "nobody"}); !errors.Is(err, monitor.ErrNotFound) {
 		t.Errorf("attaching to nobody gave %v", err)
 	}
+}
+
+// CVE-2025-64329: clients that attach and go, or never read, leave no goroutine and no
+// descriptor, here and in the monitor.
+func TestAttachLeavesNothingCVE2025_64329(t *testing.T) {
+	n := newNode(t)
+	n.run(container{id: "a", script: "while echo output; do sleep 0.01; done", change: withInput(false)})
+	attach := func() {
+		for i := range 10 {
+			a := n.attach(monitor.AttachRequest{ContainerID: "a", Stdin: i%2 == 0, Stdout: true, Stderr: true})
+			if i%3 == 0 {
+				if _, err := a.Stdout.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a.Close()
+		}
+	}
+	attach()
+	server := n.started[len(n.started)-1]
+	goroutines, here, there := runtime.NumGoroutine(), descriptors(t, os.Getpid()), descriptors(t, server)
+	for range 3 {
+		attach()
+	}
+	n.eventually("no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
+	n.eventually("no descriptor is left", func() bool {
+		return descriptors(t, os.Getpid()) <= here && descriptors(t, server) <= there
+	})
 }
 
 // A client that does not read blocks nothing, and gets an error.

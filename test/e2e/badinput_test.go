@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,7 +200,7 @@ func TestBadContainers(t *testing.T) {
 		t.Errorf("containers are left: %v, %v", list, err)
 	}
 	t.Run("log directory that is a file", func(t *testing.T) { badLogDirectory(t, h.In(t)) })
-	t.Run("log that is a link", func(t *testing.T) { badLogLink(t, h.In(t), pod) })
+	t.Run("log that is a link, CVE-2025-0750", func(t *testing.T) { badLogLink(t, h.In(t), pod) })
 }
 
 func badLogDirectory(t *testing.T, h *Harness) {
@@ -240,6 +241,19 @@ func badLogLink(t *testing.T, h *Harness, pod *Pod) {
 	}
 	if content, err := os.ReadFile(target); err != nil || string(content) != "precious" {
 		t.Errorf("a log went through a link: %q, %v", content, err)
+	}
+	// A directory on the way, too.
+	config.Metadata.Attempt, config.LogPath = 1, filepath.Join("out", "0.log")
+	elsewhere := filepath.Join(h.Share, "elsewhere")
+	if err := errors.Join(os.Mkdir(elsewhere, 0o755), os.Symlink(elsewhere, filepath.Join(pod.Config.LogDirectory, "out"))); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := pod.TryCreate(config); err == nil {
+		h.StartContainer(id)
+		h.RemoveContainer(id)
+	}
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) > 0 {
+		t.Errorf("a log went through a link to a directory: %v, %v", left, err)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestPullFaults(t *testing.T) {
 			}
 		})
 	}
-	t.Run("hostile layers", func(t *testing.T) { f.hostileLayers(t, h.In(t)) })
+	t.Run("hostile layers, CVE-2021-32760, CVE-2025-47290, CVE-2024-9676", func(t *testing.T) { f.hostileLayers(t, h.In(t)) })
 	t.Run("devices", func(t *testing.T) { devicesOfLayers(t, h.In(t)) })
 	t.Run("nobody listens", func(t *testing.T) { f.nobodyListens(t, h.In(t)) })
 	t.Run("disk full", func(t *testing.T) { f.diskFull(t, h.In(t)) })
@@ -274,10 +274,14 @@ func (f *faults) hostileLayers(t *testing.T, h *Harness) {
 		return images.File{Path: "out", Mode: fs.ModeSymlink | 0o777, Target: target}
 	}
 	for name, files := range map[string][]images.File{
-		"parent":             {write(up + outside[1:])},
-		"absolute":           {write(outside)},
-		"link and write":     {link(filepath.Dir(outside)), write("out/outside")},
-		"relative link":      {link(up + filepath.Dir(outside)[1:]), write("out/outside")},
+		"parent":         {write(up + outside[1:])},
+		"absolute":       {write(outside)},
+		"link and write": {link(filepath.Dir(outside)), write("out/outside")},
+		"relative link":  {link(up + filepath.Dir(outside)[1:]), write("out/outside")},
+		// The mode of what a link leads to is left alone (CVE-2021-32760).
+		"link and mode": {link(kept), {Path: "in", Mode: 0o777 | fs.ModeSetuid, HardLink: "out"}},
+		// /etc is a link when the next layer's files arrive (CVE-2025-47290).
+		"link in the way":    {{Path: "etc", Mode: fs.ModeSymlink | 0o777, Target: filepath.Dir(outside)}, write("etc/outside")},
 		"hard link":          {{Path: "stolen", Mode: 0o644, HardLink: up + kept[1:]}},
 		"whiteout of parent": {images.Whiteout(up + kept[1:])},
 	} {
@@ -297,8 +301,8 @@ func (f *faults) hostileLayers(t *testing.T, h *Harness) {
 				_ = os.Remove(outside)
 			}
 			var stat unix.Stat_t
-			if err := unix.Lstat(kept, &stat); err != nil || stat.Nlink != 1 {
-				t.Errorf("a file outside was removed, or has %d links: %v", stat.Nlink, err)
+			if err := unix.Lstat(kept, &stat); err != nil || stat.Nlink != 1 || stat.Mode&0o7111 != 0 {
+				t.Errorf("a file outside was removed, or has %d links and mode %#o: %v", stat.Nlink, stat.Mode, err)
 			}
 		})
 	}
