@@ -2,7 +2,9 @@ package architecture
 
 import (
 	"go/ast"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,22 @@ func TestImportsOfOurs(t *testing.T) {
 			if problem := r.refuses(f, imported); problem != "" {
 				t.Errorf("%s %s, because %s", f.path, problem, r.why)
 			}
+		}
+	}
+}
+
+// A rule about a folder that is gone guards nothing.
+func TestRulesNameWhatExists(t *testing.T) {
+	var named []string
+	for _, r := range rules {
+		named = append(append(append(named, r.folder), r.ours...), r.tests...)
+	}
+	for _, c := range confinements {
+		named = append(named, c.to...)
+	}
+	for _, path := range named {
+		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+			t.Errorf("a rule names %s: %v", path, err)
 		}
 	}
 }

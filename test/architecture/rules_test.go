@@ -65,7 +65,6 @@ var rules = []rule{
 
 	{"executors", with(machines, "actors/redact", "proto"), nil, nil,
 		"effects are carried out without knowing who asked: neither the log, nor the actors' shell, nor the CRI's services"},
-	{"executors/executortest", with(machines, "executors", "proto"), nil, nil, "the drivers' suites see what the root of executors sees"},
 	{"executors/oci", with(nouns, "executors/monitor", "executors/cgroups"), drivers, nil,
 		"a runtime's parent is the monitor, always, and what a runtime leaves in the cgroups is cleared with it; of other drivers it knows nothing"},
 	{"executors/spec", nouns, drivers, with(values, "path", "net/netip",
@@ -131,7 +130,7 @@ var confinements = []confinement{
 	{[]string{"go.podman.io"}, []string{"executors/registry", "executors/storage", "cmd/stele"},
 		"images and layers are the business of two drivers; cmd/stele needs the library's re-exec hook"},
 	{[]string{"github.com/containernetworking"}, []string{"executors/cni"}, "the network is the business of one driver"},
-	{[]string{"testing"}, []string{"actors/machinetest", "eventlog/logtest", "executors/executortest"},
+	{[]string{"testing"}, []string{"actors/machinetest", "eventlog/logtest"},
 		"the product doesn't link the testing package; conformance suites do"},
 }
 
