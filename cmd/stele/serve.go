@@ -54,8 +54,7 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs the daemon until ctx is done. Each part needs those opened before it; they
-// are closed in reverse order.
+// serve makes the process fit for a daemon, and runs it until ctx is done.
 func serve(ctx context.Context, c config.Config) error {
 	signals := daemon.CatchSignals()
 	defer signals.Stop()
@@ -66,8 +65,7 @@ func serve(ctx context.Context, c config.Config) error {
 	if err := daemon.MakeDirs(c.Root, c.State); err != nil {
 		return err
 	}
-
-	// The log and its projections.
+	// The log is opened first and closed last: everything else appends to it.
 	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(c.Root, config.EventsFile), Logger: logger})
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
@@ -77,13 +75,21 @@ func serve(ctx context.Context, c config.Config) error {
 			logger.Error("event log not closed", "error", err)
 		}
 	}()
+	caught := daemon.NewBackground(logger)
+	defer caught.End()
+	caught.Go("signals", func(ctx context.Context) { signals.Log(ctx, logger) })
+	return run(ctx, c, log, logger)
+}
+
+// run opens the daemon's parts, boots, and serves until ctx is done. Each part needs those
+// opened before it; they are closed in reverse order.
+func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Logger) error {
 	feed, err := projections.Open(ctx, log, logger)
 	if err != nil {
 		return fmt.Errorf("rebuild the projections: %w", err)
 	}
 	following := daemon.NewBackground(logger)
 	defer following.End()
-	following.Go("signals", func(ctx context.Context) { signals.Log(ctx, logger) })
 	following.Go("projections", func(ctx context.Context) { _ = feed.Run(ctx) }) // Health says why it stopped
 
 	// The socket is made early, before anything else creates files: it changes the
