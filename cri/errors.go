@@ -69,6 +69,11 @@ func invalid(field, format string, args ...any) error {
 	return fault.New(fault.Invalid, "", "", field+": "+format, args...)
 }
 
+// exhausted is the error of an answer that does not fit into what is allowed for it.
+func exhausted(format string, args ...any) error {
+	return status.Errorf(codes.ResourceExhausted, format, args...)
+}
+
 // pullError prefixes the message with the words by which the kubelet distinguishes
 // failed pulls (k8s.io/cri-api/pkg/errors).
 func pullError(err error) error {

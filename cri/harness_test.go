@@ -5,10 +5,14 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -157,6 +161,7 @@ type desk struct {
 	execs       *execs
 	specs       specs
 	log         *memlog.Log
+	feed        *projections.Feed
 	t           testing.TB
 }
 
@@ -172,6 +177,7 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.feed = feed
 	well := func() error { return nil }
 	d.Service = New(Parts{
 		Actors: d.actors, Views: feed.Live,
@@ -239,4 +245,52 @@ func created(name, in string, config *runtimeapi.ContainerConfig) []container.Ev
 
 func running(name, in string, config *runtimeapi.ContainerConfig) []container.Event {
 	return append(created(name, in, config), container.StartRequested{}, container.ContainerStarted{At: epoch.Add(time.Second)})
+}
+
+// follow has the projections follow the log.
+func (d *desk) follow() {
+	d.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = d.feed.Run(ctx)
+	}()
+	d.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+// settle waits until the projections have read the whole log.
+func (d *desk) settle() {
+	d.t.Helper()
+	if err := d.feed.Await(d.t.Context(), d.log.Last()); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// serve serves the services on a socket, and returns clients with gRPC's default limits.
+func (d *desk) serve(options ...grpc.DialOption) (runtimeapi.RuntimeServiceClient, runtimeapi.ImageServiceClient) {
+	d.t.Helper()
+	listener, err := net.Listen("unix", filepath.Join(d.t.TempDir(), "s"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	guard := Guard{Logger: quiet}
+	server := grpc.NewServer(grpc.MaxSendMsgSize(MessageMost), grpc.UnaryInterceptor(guard.Unary), grpc.StreamInterceptor(guard.Stream))
+	runtimeapi.RegisterRuntimeServiceServer(server, d)
+	runtimeapi.RegisterImageServiceServer(server, d)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	d.t.Cleanup(func() {
+		server.Stop()
+		<-served
+	})
+	conn, err := grpc.NewClient("unix://"+listener.Addr().String(), append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = conn.Close() })
+	return runtimeapi.NewRuntimeServiceClient(conn), runtimeapi.NewImageServiceClient(conn)
 }

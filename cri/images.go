@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"slices"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -13,25 +15,33 @@ import (
 
 // ListImages lists the images, or the one that the filter names.
 func (s *Service) ListImages(ctx context.Context, req *runtimeapi.ListImagesRequest) (*runtimeapi.ListImagesResponse, error) {
-	answer := &runtimeapi.ListImagesResponse{}
-	if ref := req.GetFilter().GetImage().GetImage(); ref != "" {
-		found, err := s.Images.Resolve(ctx, ref)
-		if unlessGone(err) != nil {
-			return nil, err
-		}
-		if err == nil {
-			answer.Images = append(answer.Images, shown(found))
-		}
-		return answer, nil
-	}
-	all, err := s.Images.List(ctx)
+	all, err := s.images(ctx, req.GetFilter())
 	if err != nil {
 		return nil, err
 	}
-	for _, i := range all {
-		answer.Images = append(answer.Images, shown(i))
+	return whole(&runtimeapi.ListImagesResponse{Images: slices.Collect(all)}, "StreamImages")
+}
+
+// images are the images of the store as of one moment, or the one that the filter names.
+func (s *Service) images(ctx context.Context, filter *runtimeapi.ImageFilter) (iter.Seq[*runtimeapi.Image], error) {
+	var all []Image
+	var err error
+	if ref := filter.GetImage().GetImage(); ref != "" {
+		var found Image
+		if found, err = s.Images.Resolve(ctx, ref); err == nil {
+			all = []Image{found}
+		}
+		err = unlessGone(err)
+	} else {
+		all, err = s.Images.List(ctx)
 	}
-	return answer, nil
+	return func(yield func(*runtimeapi.Image) bool) {
+		for _, i := range all {
+			if !yield(shown(i)) {
+				return
+			}
+		}
+	}, err
 }
 
 // ImageStatus returns the status of an image. A missing one is no error but an empty

@@ -2,6 +2,8 @@ package cri
 
 import (
 	"context"
+	"iter"
+	"slices"
 	"strings"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -9,28 +11,36 @@ import (
 
 // ListContainers lists the containers that match every part of the filter.
 func (s *Service) ListContainers(_ context.Context, req *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
-	filter := req.GetFilter()
-	answer := &runtimeapi.ListContainersResponse{}
-	for _, x := range s.Views.Containers() {
-		if !containerShown(x) ||
-			!strings.HasPrefix(string(x.State.ID), filter.GetId()) ||
-			!strings.HasPrefix(string(x.State.Sandbox), filter.GetPodSandboxId()) ||
-			filter.GetState() != nil && filter.GetState().GetState() != containerState(x) ||
-			!selected(filter.GetLabelSelector(), x.Config.GetLabels()) {
-			continue
+	return whole(&runtimeapi.ListContainersResponse{Containers: slices.Collect(s.containers(req.GetFilter()))}, "StreamContainers")
+}
+
+// containers are the containers that match every part of the filter, all as of one
+// moment.
+func (s *Service) containers(filter *runtimeapi.ContainerFilter) iter.Seq[*runtimeapi.Container] {
+	all := s.Views.Containers()
+	return func(yield func(*runtimeapi.Container) bool) {
+		for _, x := range all {
+			if !containerShown(x) ||
+				!strings.HasPrefix(string(x.State.ID), filter.GetId()) ||
+				!strings.HasPrefix(string(x.State.Sandbox), filter.GetPodSandboxId()) ||
+				filter.GetState() != nil && filter.GetState().GetState() != containerState(x) ||
+				!selected(filter.GetLabelSelector(), x.Config.GetLabels()) {
+				continue
+			}
+			if !yield(&runtimeapi.Container{
+				Id:           string(x.State.ID),
+				PodSandboxId: string(x.State.Sandbox),
+				Metadata:     x.Config.GetMetadata(),
+				Image:        shownImage(x),
+				ImageRef:     x.Config.GetImage().GetImage(),
+				ImageId:      x.State.Request.Image,
+				State:        containerState(x),
+				CreatedAt:    x.State.Request.At.UnixNano(),
+				Labels:       x.Config.GetLabels(),
+				Annotations:  x.Config.GetAnnotations(),
+			}) {
+				return
+			}
 		}
-		answer.Containers = append(answer.Containers, &runtimeapi.Container{
-			Id:           string(x.State.ID),
-			PodSandboxId: string(x.State.Sandbox),
-			Metadata:     x.Config.GetMetadata(),
-			Image:        shownImage(x),
-			ImageRef:     x.Config.GetImage().GetImage(),
-			ImageId:      x.State.Request.Image,
-			State:        containerState(x),
-			CreatedAt:    x.State.Request.At.UnixNano(),
-			Labels:       x.Config.GetLabels(),
-			Annotations:  x.Config.GetAnnotations(),
-		})
 	}
-	return answer, nil
 }

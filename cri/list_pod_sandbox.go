@@ -2,6 +2,8 @@ package cri
 
 import (
 	"context"
+	"iter"
+	"slices"
 	"strings"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -9,24 +11,32 @@ import (
 
 // ListPodSandbox lists the sandboxes that match every part of the filter.
 func (s *Service) ListPodSandbox(_ context.Context, req *runtimeapi.ListPodSandboxRequest) (*runtimeapi.ListPodSandboxResponse, error) {
-	filter := req.GetFilter()
-	answer := &runtimeapi.ListPodSandboxResponse{}
-	for _, x := range s.Views.Sandboxes() {
-		if !sandboxShown(x) ||
-			!strings.HasPrefix(string(x.State.ID), filter.GetId()) ||
-			filter.GetState() != nil && filter.GetState().GetState() != sandboxState(x) ||
-			!selected(filter.GetLabelSelector(), x.Config.GetLabels()) {
-			continue
+	return whole(&runtimeapi.ListPodSandboxResponse{Items: slices.Collect(s.podSandboxes(req.GetFilter()))}, "StreamPodSandboxes")
+}
+
+// podSandboxes are the sandboxes that match every part of the filter, all as of one
+// moment.
+func (s *Service) podSandboxes(filter *runtimeapi.PodSandboxFilter) iter.Seq[*runtimeapi.PodSandbox] {
+	all := s.Views.Sandboxes()
+	return func(yield func(*runtimeapi.PodSandbox) bool) {
+		for _, x := range all {
+			if !sandboxShown(x) ||
+				!strings.HasPrefix(string(x.State.ID), filter.GetId()) ||
+				filter.GetState() != nil && filter.GetState().GetState() != sandboxState(x) ||
+				!selected(filter.GetLabelSelector(), x.Config.GetLabels()) {
+				continue
+			}
+			if !yield(&runtimeapi.PodSandbox{
+				Id:             string(x.State.ID),
+				Metadata:       x.Config.GetMetadata(),
+				State:          sandboxState(x),
+				CreatedAt:      x.State.CreatedAt.UnixNano(),
+				Labels:         x.Config.GetLabels(),
+				Annotations:    x.Config.GetAnnotations(),
+				RuntimeHandler: x.State.Handler,
+			}) {
+				return
+			}
 		}
-		answer.Items = append(answer.Items, &runtimeapi.PodSandbox{
-			Id:             string(x.State.ID),
-			Metadata:       x.Config.GetMetadata(),
-			State:          sandboxState(x),
-			CreatedAt:      x.State.CreatedAt.UnixNano(),
-			Labels:         x.Config.GetLabels(),
-			Annotations:    x.Config.GetAnnotations(),
-			RuntimeHandler: x.State.Handler,
-		})
 	}
-	return answer, nil
 }
