@@ -108,7 +108,7 @@ func TestCloseIsQuiet(t *testing.T) {
 	}
 }
 
-// A daemon that is told to end while it still spawns what is there ends nevertheless.
+// A daemon that is stopped while it still spawns its past ends nevertheless.
 func TestCloseInTheMiddleOfBoot(t *testing.T) {
 	d := crashDuring(t)
 	for range 20 {
@@ -159,7 +159,7 @@ func TestBootSameBoot(t *testing.T) {
 	}
 }
 
-// After a reboot everything learns of it before anything that it owes is done.
+// After a reboot every entity learns of it before any of its effects is issued.
 func TestBootAfterReboot(t *testing.T) {
 	d := reopened(t, crashDuring(t), "boot-2")
 	booted(t, d, "boot-2")
@@ -177,8 +177,8 @@ func TestBootAfterReboot(t *testing.T) {
 	}
 }
 
-// A daemon can end between recording its start and telling everything of the
-// reboot: the next one, of the same boot, tells what does not know yet.
+// A daemon can end between recording its start and reporting the reboot to every entity:
+// the next one, of the same boot, reports it to the rest.
 func TestRebootIsToldAgain(t *testing.T) {
 	d := reopened(t, crashDuring(t), "boot-2")
 	past := restore(t, d.log)
@@ -242,7 +242,7 @@ func TestBootAdoptsStrays(t *testing.T) {
 	}
 }
 
-// A name is guarded after a restart as before, by what may still have it.
+// After a restart a name is taken by whatever may still have it, as before.
 func TestBootClaimsNames(t *testing.T) {
 	n, d := fresh(t)
 	s := run(t, n, runOf("pod"))
@@ -271,8 +271,8 @@ func TestBootClaimsNames(t *testing.T) {
 	}
 }
 
-// A pull that a daemon did not survive is taken up by the next one, whose drivers
-// say what became of it.
+// A pull that was under way when the daemon ended is issued again by the next one, whose
+// drivers say what became of it.
 func TestBootImages(t *testing.T) {
 	n, d := fresh(t)
 	wait, begun, _ := blocked()

@@ -31,7 +31,7 @@ import (
 type drivers struct {
 	t   *testing.T
 	log *memlog.Log
-	// node is told of the ends of containers that are killed.
+	// node gets the exits of containers that are killed.
 	node *node.Node
 
 	mu sync.Mutex
@@ -344,8 +344,8 @@ func wantKind(t *testing.T, err error, kind fault.Kind) {
 	}
 }
 
-// eventually waits until something that nobody announces is so; the test's own
-// time limit ends a wait in vain.
+// eventually waits until a condition holds that nothing announces; the test's own
+// timeout ends the wait.
 func eventually(t *testing.T, so func() bool) {
 	t.Helper()
 	for !so() {

@@ -128,7 +128,7 @@ func TestNameAfterRemoval(t *testing.T) {
 	}
 }
 
-// While the log refuses, callers are told so, and the name is as free as before.
+// While the log refuses appends, callers get that error, and the name is as free as before.
 func TestLogUnavailable(t *testing.T) {
 	n, d := fresh(t)
 	pod := run(t, n, runOf("other"))
@@ -252,8 +252,8 @@ func TestExited(t *testing.T) {
 	}
 }
 
-// A network that cannot be detached holds up nobody, and is tried again until it
-// is, also after the removal.
+// A network that cannot be detached holds up nobody, and is retried until it is detached,
+// also after the removal.
 func TestDebtOutlivesRemoval(t *testing.T) {
 	n, d := fresh(t)
 	tries := make(chan struct{}, 2)
@@ -286,7 +286,7 @@ func TestDriverPanics(t *testing.T) {
 	run(t, n, again)
 }
 
-// Two hundred pods at once, each whole and with its own resources.
+// Two hundred pods at once, each complete and with its own resources.
 func TestManySandboxes(t *testing.T) {
 	n, d := fresh(t)
 	var pods sync.WaitGroup
@@ -336,8 +336,8 @@ func TestImagesRetire(t *testing.T) {
 	}
 }
 
-// Who asked for what failed learns the cause, and the name is free, as soon as undoing it
-// has failed once: the rest goes on by itself.
+// The caller of a failed creation gets the cause, and the name is free, as soon as undoing it
+// has failed once: the retries go on by themselves.
 func TestFailedUndoingFreesTheName(t *testing.T) {
 	n, d := fresh(t)
 	pod := run(t, n, runOf("pod"))

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestMain fails if a test leaves a goroutine of ours or of the actors behind.
+// TestMain fails if a test leaves a goroutine of Stele or of the actor library behind.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if left := leftBehind(); code == 0 && left != "" {

@@ -49,7 +49,7 @@ func TestPowerFailure(t *testing.T) {
 	}
 }
 
-// What has ended has ended as it was told.
+// A reported exit survives the power failure unchanged.
 func TestPowerFailureAfterExit(t *testing.T) {
 	n, d := fresh(t)
 	s := run(t, n, runOf("pod"))
@@ -64,7 +64,7 @@ func TestPowerFailureAfterExit(t *testing.T) {
 	}
 }
 
-// What was removed may come back, and is removed again.
+// What was removed may be listed again, and is removed again.
 func TestPowerFailureAfterRemoval(t *testing.T) {
 	n, d := fresh(t)
 	s := run(t, n, runOf("pod"))
@@ -80,7 +80,7 @@ func TestPowerFailureAfterRemoval(t *testing.T) {
 	}
 }
 
-// Of images, nothing is lost.
+// Nothing about images is lost.
 func TestPowerFailureAfterPull(t *testing.T) {
 	n, d := fresh(t)
 	pull := id.Pull("p")

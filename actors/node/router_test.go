@@ -10,7 +10,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// boards is a stage on which nobody plays: it remembers what was done.
+// boards is a stage that runs nothing: it records what was done.
 type boards struct {
 	spawned, stopped []string
 	sent             []any
@@ -56,8 +56,8 @@ func TestBarred(t *testing.T) {
 	}
 }
 
-// What is refused at its beginning gives its name back before its caller learns that, and
-// before those who wanted to join it.
+// A creation that is refused frees its name before its caller gets the refusal, and before
+// the callers that joined it.
 func TestRefusedFreesItsName(t *testing.T) {
 	_, r := newBoards()
 	owner := func(stream eventlog.Stream) (owner eventlog.Stream) {
@@ -104,8 +104,8 @@ func TestRetire(t *testing.T) {
 	}
 }
 
-// An entity whose actor failed is there at once again: what asks for it must not learn
-// that there is none.
+// A failed actor is replaced at once: a message to its entity must not be answered as to one
+// that does not exist.
 func TestFailedActorIsReplaced(t *testing.T) {
 	b, r := newBoards()
 	r.Receive(&deliver{stream: "s", message: "m", spawn: noActor, refuse: func(error) {}})

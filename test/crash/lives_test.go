@@ -38,7 +38,7 @@ type run struct {
 	h    *e2e.Harness
 	pods []*e2e.Pod
 
-	// unseen counts the ends that nobody could see, since both processes were dead.
+	// unseen counts exits that nobody could see, since both processes were dead.
 	unseen atomic.Int64
 
 	mu sync.Mutex

@@ -14,7 +14,7 @@ import (
 // checks find what should not be.
 type checks struct {
 	*run
-	// exits is how containers have ended, which must not be otherwise later.
+	// exits is how containers ended; it must never change.
 	exits map[id.Container]container.Exit
 	// over are the pods and containers that are gone, and must not come back before the
 	// node loses power.
@@ -46,7 +46,7 @@ func (r *checks) observe(record eventlog.Record, event any) {
 	}
 }
 
-// mayBeKilled reports whether somebody wants the container to end at once by now.
+// mayBeKilled reports whether a caller wants the container to end at once by now.
 func (r *checks) mayBeKilled(c id.Container) bool {
 	s := r.view.Containers[c].State
 	pod, there := r.view.Sandboxes[s.Sandbox]
@@ -103,7 +103,7 @@ func (r *checks) checkSandbox(s id.Sandbox, state sandbox.State) {
 	}
 }
 
-// checkExit finds an end that is told otherwise than before.
+// checkExit finds an exit that is reported differently than before.
 func (r *checks) checkExit(c id.Container, state container.State) {
 	if known, ended := r.exits[c]; ended && state.Run.Exit != known {
 		r.violation("%s had ended with %+v, and now with %+v", c, known, state.Run.Exit)

@@ -16,19 +16,19 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
-// daemon is what dies in a crash: the actors, what is under way, and who waits. The node
-// and its entities are the ones of production.
+// daemon is what dies in a crash: the actors, the effects under way and the callers. The node
+// and its entities are production's.
 type daemon struct {
 	run    *run
 	stage  *stage
 	core   *node.Core
 	ctx    context.Context
 	cancel context.CancelFunc
-	// execs and pulls are what a caller of this daemon asked for and is not done yet. What
-	// another daemon left under way is not done again.
+	// execs and pulls are those of this daemon's callers that have not ended. What another
+	// daemon left under way is not repeated.
 	execs map[id.Exec]bool
 	pulls map[id.Pull]bool
-	// callers are those who wait for an answer, asking how many ask for a name.
+	// callers wait for an answer; asking counts them by name.
 	callers map[*caller]bool
 	asking  map[string]int
 	// reporting are the exits that are on their way from the monitor.

@@ -12,7 +12,7 @@ func (r *faults) trouble() bool { return r.chaos && !r.settling }
 
 func (r *faults) hangs() bool { return r.trouble() && r.rand.IntN(60) == 0 }
 
-// repeats: the monitor does not learn that a report was taken, and makes it again.
+// repeats: the monitor does not learn that a report was taken, and repeats it.
 func (r *faults) repeats() bool { return r.trouble() && r.rand.IntN(4) == 0 }
 
 func (r *faults) mayPanic(where string) {

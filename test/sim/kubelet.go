@@ -29,7 +29,7 @@ var workloads = []workload{
 
 var images = []string{"web:1", "db:1"}
 
-// caller is somebody who asked and waits for the answer.
+// caller waits for the answer to a call.
 type caller struct {
 	name string
 	gone chan struct{}
@@ -61,7 +61,7 @@ func (r *kubelet) newID(kind string) string {
 
 func pick[T any](r *run, from []T) T { return from[r.rand.IntN(len(from))] }
 
-// prefer picks one that suits, if there is one and chance doesn't want another.
+// prefer picks one that suits, if there is one and the draw does not say otherwise.
 func prefer[T any](r *run, all []T, suits func(T) bool) T {
 	suited := slices.DeleteFunc(slices.Clone(all), func(x T) bool { return !suits(x) })
 	if len(suited) == 0 || r.rand.IntN(5) == 0 {
@@ -97,7 +97,7 @@ func ask[S, E any](r *run, name string, until entity.Answer[S, E], call func(nod
 	return x
 }
 
-// leave lets a caller go away.
+// leave makes a caller go away.
 func (r *kubelet) leave(x *caller) {
 	close(x.gone)
 	delete(r.daemon.callers, x)
@@ -115,7 +115,7 @@ func (r *kubelet) withdraw(s *stopCall) {
 }
 
 // call draws what the kubelet, or a user of crictl, asks for next: mostly what
-// makes sense now, at times what doesn't.
+// makes sense now, sometimes what does not.
 func (r *kubelet) call() move {
 	n := r.rand.IntN(46)
 	switch {

@@ -40,7 +40,7 @@ func newHistory(r *run) *history {
 
 func bootID(boot int) string { return fmt.Sprintf("boot-%d", boot) }
 
-// AppendAsync implements eventlog.Log: the disk has it later.
+// AppendAsync implements eventlog.Log: it reaches the disk later.
 func (h *history) AppendAsync(a eventlog.Append, done func([]eventlog.Record, error)) {
 	h.pending = append(h.pending, pending{a, done})
 }
@@ -81,8 +81,8 @@ func (h *history) take(a eventlog.Append) []eventlog.Record {
 	return records
 }
 
-// ReadStream implements eventlog.Log: the disk is slow to answer at times, and some
-// streams are damaged.
+// ReadStream implements eventlog.Log: the disk is sometimes slow, and some streams are
+// damaged.
 func (h *history) ReadStream(ctx context.Context, s eventlog.Stream, from eventlog.Version) iter.Seq2[eventlog.Record, error] {
 	var err error
 	_, damaged := h.damaged[s]

@@ -59,7 +59,7 @@ type run struct {
 	uptime, skew time.Duration
 	// made counts the steps.
 	made int
-	// settling: from now on all goes well.
+	// settling: from now on nothing goes wrong.
 	settling bool
 	// orphans are effects that a killed daemon left behind, by stream.
 	orphans []*orphan
@@ -121,8 +121,8 @@ func (w watcher) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// play lets things happen, then lets all go well, then ends every pod, and returns
-// what is wrong in the end.
+// play makes things happen, then stops the faults, then ends every pod, and returns what
+// is wrong in the end.
 func (r *run) play() []string {
 	defer func() { _ = r.log.Close() }()
 	for r.made < r.steps && !r.failed() {
@@ -271,7 +271,7 @@ func (r *run) callNow() []move {
 	if !r.daemon.serving {
 		return nil
 	}
-	// Whoever stops a container gives up more often than others.
+	// Callers of StopContainer give up more often than others.
 	if r.impatient && len(r.daemon.callers) > 2 || r.kubelet.stopsSomething() && r.rand.IntN(3) == 0 {
 		x := r.kubelet.someCaller()
 		return []move{{kind: "call", of: "the caller of " + x.name + " goes away", do: func() { r.kubelet.leave(x) }}}

@@ -63,8 +63,8 @@ func TestCalm(t *testing.T) {
 	}
 }
 
-// A daemon that is killed at any one step, with or without the node going down,
-// has a successor that finishes or undoes what was begun.
+// After a kill of the daemon at any one step, with or without the node, the next daemon
+// finishes or undoes what was begun.
 func TestCrashAnywhere(t *testing.T) {
 	t.Parallel()
 	for _, s := range seeds(2) {

@@ -27,7 +27,7 @@ type world struct {
 	images  map[string]bool
 	pulled  map[id.Pull]bool
 	lastPID int
-	// wrong is what should not have happened.
+	// wrong lists what should not have happened.
 	wrong []string
 }
 
