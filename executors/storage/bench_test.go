@@ -68,7 +68,7 @@ func BenchmarkRootfs(b *testing.B) {
 		clock := time.Now()
 		s.now = func() time.Time { clock = clock.Add(rootfsUsageAge); return clock }
 		fsinfo(b)
-		s.Usage.beside.wait()
+		s.Usage.refresh.wait()
 		s.now = time.Now
 	})
 }

@@ -22,6 +22,7 @@ type Rootfses struct {
 	layers  *layers
 	images  *Images
 	volumes *Volumes
+	usage   *Usage
 }
 
 // RootfsRequest asks for a container's root filesystem.
@@ -107,7 +108,11 @@ func (r *Rootfses) create(request RootfsRequest) error {
 	if err != nil {
 		return fmt.Errorf("encode its record: %w", err)
 	}
-	return r.layers.create(request.ContainerID, request.ImageID, request.MountLabel, string(metadata))
+	if err := r.layers.create(request.ContainerID, request.ImageID, request.MountLabel, string(metadata)); err != nil {
+		return err
+	}
+	r.usage.measureNew(request.ContainerID)
+	return nil
 }
 
 // List returns the ids of the containers whose root filesystems Stele made, whole or not.

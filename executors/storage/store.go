@@ -71,7 +71,7 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 	s := &Store{
 		disk:     disk,
 		Images:   images,
-		Rootfses: &Rootfses{disk: disk, layers: layers, images: images, volumes: volumes},
+		Rootfses: &Rootfses{disk: disk, layers: layers, images: images, volumes: volumes, usage: usage},
 		Volumes:  volumes,
 		Usage:    usage,
 		options:  options,
@@ -87,6 +87,6 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 // Close closes the store. Root filesystems stay mounted: containers go on without the
 // daemon.
 func (s *Store) Close() {
-	s.Usage.beside.end()
+	s.Usage.end()
 	s.disk.close()
 }

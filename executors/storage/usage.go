@@ -2,7 +2,10 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -13,9 +16,10 @@ import (
 const (
 	// rootfsUsageAge is how long a container's figure is fresh. The kubelet asks every ten
 	// seconds, and a walk takes long. An older figure is still returned, and refreshed in
-	// the background; one older than rootfsUsageTooOld is measured before the answer.
-	rootfsUsageAge    = 15 * time.Second
-	rootfsUsageTooOld = time.Minute
+	// the background; Filesystems and Rootfs measure one older than rootfsUsageTooOld before
+	// they answer.
+	rootfsUsageAge    = time.Minute
+	rootfsUsageTooOld = 5 * time.Minute
 )
 
 // Usage measures the disk space of images and containers.
@@ -24,15 +28,24 @@ type Usage struct {
 	cache     *usageCache
 	measuring *semaphore.Weighted // one caller walks a layer, the others wait for it
 	beside    *background
+	refresh   *refresher
 }
 
 func newUsage(disk *disk) *Usage {
-	return &Usage{
+	u := &Usage{
 		disk:      disk,
 		cache:     loadUsageCache(filepath.Join(disk.layout.graphRoot, usageCacheFile)),
 		measuring: semaphore.NewWeighted(1),
 		beside:    newBackground(),
 	}
+	u.refresh = newRefresher(u.refreshRootfs)
+	return u
+}
+
+// end ends the tasks beside the calls.
+func (u *Usage) end() {
+	u.beside.end()
+	u.refresh.end()
 }
 
 // FsUsage is how much of a filesystem is used for one purpose.
@@ -108,12 +121,22 @@ func (u *Usage) Rootfs(ctx context.Context, id string) (FsUsage, error) {
 	if err != nil {
 		return FsUsage{}, err
 	}
-	return FsUsage{
-		Path:      u.layout.driverDir(u.layout.graphRoot),
-		Bytes:     used.Bytes,
-		Inodes:    used.Inodes,
-		Timestamp: used.at,
-	}, nil
+	return u.rootfsUsage(used), nil
+}
+
+// LastRootfs returns what is known of a container's writable layer, and whether anything
+// is. It never waits, and reads nothing: an old figure is refreshed in the background, and
+// so is one that is missing, as after a start.
+func (u *Usage) LastRootfs(id string) (FsUsage, bool) {
+	used, isKnown, refresh := u.cache.last(id, u.now())
+	if refresh {
+		u.refresh.soon(id)
+	}
+	return u.rootfsUsage(used), isKnown
+}
+
+func (u *Usage) rootfsUsage(used measurement) FsUsage {
+	return FsUsage{Path: u.layout.driverDir(u.layout.graphRoot), Bytes: used.Bytes, Inodes: used.Inodes, Timestamp: used.at}
 }
 
 func (f *FsUsage) add(used measurement) {
@@ -139,7 +162,7 @@ func (u *Usage) layer(ctx context.Context, id string) (amount, error) {
 	// Any root may have the layer: images that were pulled before there was a separate
 	// image store stay where they were.
 	for _, root := range u.layout.writableRoots() {
-		part, err := measure(ctx, u.layout.layerFiles(root, id))
+		part, err := measure(ctx, u.layout.layerFiles(root, id), atOnce)
 		if err != nil {
 			return amount{}, fmt.Errorf("measure layer %s: %w", id, err)
 		}
@@ -155,12 +178,7 @@ func (u *Usage) rootfs(ctx context.Context, id string) (measurement, error) {
 	used, state := u.cache.rootfs(id, now)
 	switch state {
 	case figureOld:
-		u.beside.do(func(closing context.Context) {
-			defer u.cache.endRefresh(id)
-			if _, err := u.measureRootfs(closing, id, now); err != nil && closing.Err() == nil {
-				u.log.Warn("a container's disk usage cannot be measured", "container", id, "error", err)
-			}
-		})
+		u.refresh.soon(id)
 	case figureMissing:
 		if err := u.measuring.Acquire(ctx, 1); err != nil {
 			return measurement{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
@@ -169,19 +187,40 @@ func (u *Usage) rootfs(ctx context.Context, id string) (measurement, error) {
 		if used, state := u.cache.rootfs(id, now); state == figureGood {
 			return used, nil // another caller has measured it meanwhile
 		}
-		return u.measureRootfs(ctx, id, now)
+		return u.measureRootfs(ctx, id, atOnce)
 	case figureGood:
 	}
 	return used, nil
 }
 
-func (u *Usage) measureRootfs(ctx context.Context, id string, now time.Time) (measurement, error) {
-	used, err := measure(ctx, u.layout.layerFiles(u.layout.graphRoot, id))
+func (u *Usage) measureRootfs(ctx context.Context, id string, pace pace) (measurement, error) {
+	at := u.now()
+	used, err := measure(ctx, u.layout.layerFiles(u.layout.graphRoot, id), pace)
 	if err != nil {
 		return measurement{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
 	}
-	u.cache.setRootfs(id, measurement{used, now})
-	return measurement{used, now}, nil
+	u.cache.setRootfs(id, measurement{used, at})
+	return measurement{used, at}, nil
+}
+
+// refreshRootfs measures a container's layer again, unless it is gone.
+func (u *Usage) refreshRootfs(ctx context.Context, id string, pace pace) {
+	defer u.cache.endRefresh(id)
+	if _, err := os.Lstat(u.layout.layerFiles(u.layout.graphRoot, id)); errors.Is(err, fs.ErrNotExist) {
+		u.cache.forgetRootfs(id)
+		return
+	}
+	if _, err := u.measureRootfs(ctx, id, pace); err != nil && ctx.Err() == nil {
+		u.log.Warn("a container's disk usage cannot be measured", "container", id, "error", err)
+	}
+}
+
+// measureNew measures the layer of a new container, which is empty, so that its figure is
+// there before anybody asks.
+func (u *Usage) measureNew(id string) {
+	if _, err := u.measureRootfs(context.Background(), id, atOnce); err != nil {
+		u.log.Warn("a container's disk usage cannot be measured", "container", id, "error", err)
+	}
 }
 
 // measureSoon measures a pull's layers in the background.

@@ -82,6 +82,25 @@ func (c *usageCache) rootfs(id string, now time.Time) (measurement, figure) {
 	return used, figureOld
 }
 
+// last returns a container's figure however old it is, and whether the caller must refresh
+// it, and then call endRefresh.
+func (c *usageCache) last(id string, now time.Time) (used measurement, isKnown, refresh bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	used, isKnown = c.rootfses[id]
+	refresh = !c.refreshing[id] && (!isKnown || now.Sub(used.at) >= rootfsUsageAge)
+	if refresh {
+		c.refreshing[id] = true
+	}
+	return used, isKnown, refresh
+}
+
+func (c *usageCache) forgetRootfs(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.rootfses, id)
+}
+
 func (c *usageCache) endRefresh(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,8 +192,9 @@ func (c *usageCache) encode() ([]byte, error) {
 }
 
 // measure walks a directory whose contents may be hostile and changing: it follows no
-// links, cannot leave the directory, and ignores what vanishes meanwhile.
-func measure(ctx context.Context, dir string) (amount, error) {
+// links, cannot leave the directory, and ignores what vanishes meanwhile. After each entry
+// it calls pace.
+func measure(ctx context.Context, dir string, pace pace) (amount, error) {
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return amount{}, nil // being removed
@@ -185,8 +205,8 @@ func measure(ctx context.Context, dir string) (amount, error) {
 	var used amount
 	linked := map[uint64]bool{}
 	err = fs.WalkDir(root.FS(), ".", func(_ string, entry fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := pace(ctx); err != nil {
+			return err
 		}
 		if err != nil {
 			return vanished(err)

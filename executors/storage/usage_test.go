@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -50,7 +51,7 @@ func TestFilesystems(t *testing.T) {
 	if _, again, err := s.Usage.Filesystems(ctx); err != nil || again != containers {
 		t.Errorf("the call measured: %+v, %v", again, err)
 	}
-	s.Usage.beside.wait()
+	s.Usage.refresh.wait()
 	_, containers, err = s.Usage.Filesystems(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -118,5 +119,114 @@ func TestPulledLayersAreMeasuredBesideTheCalls(t *testing.T) {
 	s.Usage.beside.wait()
 	if _, known := s.Usage.cache.layer(image.Config.RootFS.DiffIDs[0].Encoded()); !known {
 		t.Errorf("the layer is not measured; known are %v", s.Usage.cache.layers)
+	}
+}
+
+// The figures of the stats are there from the beginning, never walk in the call, and are
+// refreshed when they are old.
+func TestLastRootfsNeverMeasuresInTheCall(t *testing.T) {
+	s, image := pulled(t)
+	clock := time.Now()
+	s.now = func() time.Time { return clock }
+	container := id("container")
+	rootfs := prepare(t, s, container, image)
+	defer func() { release(t, s, container) }()
+
+	fresh, known := s.Usage.LastRootfs(container)
+	if !known || fresh.Inodes != 1 || !fresh.Timestamp.Equal(clock) {
+		t.Fatalf("a new container takes %+v, known %v", fresh, known)
+	}
+	if err := os.WriteFile(filepath.Join(rootfs.Mountpoint, "new"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	measured := clock
+	clock = clock.Add(rootfsUsageAge - time.Second)
+	if again, _ := s.Usage.LastRootfs(container); again != fresh {
+		t.Errorf("a fresh figure changed: %+v", again)
+	}
+	s.Usage.refresh.wait()
+	clock = clock.Add(10 * rootfsUsageTooOld)
+	old, known := s.Usage.LastRootfs(container)
+	if !known || old != fresh || !old.Timestamp.Equal(measured) {
+		t.Errorf("the call measured, or lied about when: %+v", old)
+	}
+	s.Usage.refresh.wait()
+	if now, _ := s.Usage.LastRootfs(container); now.Inodes != 2 || now.Bytes < 1<<20 || !now.Timestamp.Equal(clock) {
+		t.Errorf("after the refresh %+v", now)
+	}
+}
+
+func TestLastRootfsAfterAStart(t *testing.T) {
+	s, image := pulled(t)
+	container := id("container")
+	prepare(t, s, container, image)
+	s.Close()
+	s = open(t, s.options)
+	defer func() { release(t, s, container) }()
+	if used, known := s.Usage.LastRootfs(container); known {
+		t.Errorf("the call measured: %+v", used)
+	}
+	s.Usage.refresh.wait()
+	if used, known := s.Usage.LastRootfs(container); !known || used.Inodes != 1 {
+		t.Errorf("after the refresh %+v, known %v", used, known)
+	}
+}
+
+// What is gone leaves nothing in memory, and is no error.
+func TestLastRootfsOfOneThatIsGone(t *testing.T) {
+	s, image := pulled(t)
+	container := id("container")
+	prepare(t, s, container, image)
+	release(t, s, container)
+	clock := time.Now().Add(2 * rootfsUsageAge)
+	s.now = func() time.Time { return clock }
+	s.Usage.LastRootfs(container)
+	s.Usage.refresh.wait()
+	if n := len(s.Usage.cache.rootfses) + len(s.Usage.cache.refreshing); n != 0 {
+		t.Errorf("%d entries are left of a container that is gone", n)
+	}
+}
+
+// A refresher has one goroutine, works in order, and stops when it is ended.
+func TestRefresher(t *testing.T) {
+	var done []string
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	r := newRefresher(func(ctx context.Context, id string, _ pace) {
+		if id == "a" {
+			close(begun)
+			<-proceed
+		}
+		if ctx.Err() == nil {
+			done = append(done, id)
+		}
+	})
+	r.soon("a")
+	<-begun
+	r.soon("b")
+	r.soon("c")
+	close(proceed)
+	r.wait()
+	if got := strings.Join(done, ""); got != "abc" {
+		t.Errorf("worked for %q", got)
+	}
+	r.end()
+	r.soon("d")
+	r.wait()
+	if len(done) != 3 {
+		t.Errorf("worked after the end, for %q", done)
+	}
+}
+
+func TestUnhurriedWalkEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	pace := unhurried()
+	for range paceEvery {
+		if err := pace(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := pace(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("the walk goes on: %v", err)
 	}
 }
