@@ -15,6 +15,9 @@ func (c *Config) namespacesDir(s id.Sandbox) string {
 	return filepath.Join(c.sandboxDir(s), "ns")
 }
 
+// NetworkPin is where a sandbox's own network namespace is pinned.
+func (c *Config) NetworkPin(s id.Sandbox) string { return filepath.Join(c.namespacesDir(s), "net") }
+
 // bundleDir is the OCI bundle of a container.
 func (c *Config) bundleDir(of id.Container) string {
 	return filepath.Join(c.StateDir, "containers", string(of))

@@ -61,7 +61,7 @@ func (c *Config) namespacePaths(pod sandbox.Pod, config *runtimeapi.PodSandboxCo
 	var paths spec.Namespaces
 	dir := c.namespacesDir(pod.ID)
 	if !pod.HostNetwork {
-		paths.Net = filepath.Join(dir, "net")
+		paths.Net = c.NetworkPin(pod.ID)
 		paths.UTS = filepath.Join(dir, "uts")
 	}
 	if !ipcOfNode(config) {
@@ -100,7 +100,7 @@ func (x pods) network(pod sandbox.Pod) (cni.Pod, error) {
 	if err := decode(pod.Config, config); err != nil {
 		return cni.Pod{}, err
 	}
-	return cni.PodOf(config, string(pod.ID), filepath.Join(x.namespacesDir(pod.ID), "net"))
+	return cni.PodOf(config, string(pod.ID), x.NetworkPin(pod.ID))
 }
 
 // holder names the holder to its runtime: it has the sandbox's id.

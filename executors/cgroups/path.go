@@ -87,6 +87,39 @@ func (m *Manager) ContainerPath(parent, sandboxID, containerID string) (string, 
 	return path.Join(parent, leaf(containerID)), nil
 }
 
+// ContainerCgroup returns where a container's cgroup is below the mountpoints of the
+// hierarchies. The arguments are those of ContainerPath.
+func (m *Manager) ContainerCgroup(parent, sandboxID, containerID string) (string, error) {
+	cgroupsPath, err := m.ContainerPath(parent, sandboxID, containerID)
+	if err != nil {
+		return "", err
+	}
+	return relative(cgroupsPath)
+}
+
+// SandboxCgroup returns where the cgroup of a pod is below the mountpoints of the
+// hierarchies: its parent's, or its own. It is empty for a pod without a parent under the
+// systemd driver, since its containers are then among those of other pods.
+func (m *Manager) SandboxCgroup(parent, sandboxID string) (string, error) {
+	switch {
+	case parent != "":
+		if err := ValidateParent(m.driver, parent); err != nil {
+			return "", err
+		}
+		parent = fromTop(parent)
+		if m.driver == Systemd {
+			return expandSlice(path.Base(parent))
+		}
+		return parent, nil
+	case m.driver == Systemd:
+		return "", nil
+	}
+	if err := validateID(sandboxID); err != nil {
+		return "", fmt.Errorf("sandbox cgroup: %w", err)
+	}
+	return m.sandboxPath(sandboxID), nil
+}
+
 // fromTop returns a parent as a clean path from the top of the hierarchy. A relative one
 // is not relative to the runtime's own cgroup: that is the monitor's.
 func fromTop(parent string) string { return path.Clean("/" + parent) }

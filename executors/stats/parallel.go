@@ -1,0 +1,33 @@
+package stats
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// maxWorkers bounds how many threads one call keeps busy.
+const maxWorkers = 8
+
+// parallel calls do with each number below n, until ctx is done. Each worker is an own
+// goroutine; around wraps its whole work.
+func parallel(ctx context.Context, n int, around func(work func()), do func(i int)) {
+	var next atomic.Int64
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= n || ctx.Err() != nil {
+				return
+			}
+			do(i)
+		}
+	}
+	var workers sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0), maxWorkers) {
+		workers.Go(func() { around(work) })
+	}
+	workers.Wait()
+}
+
+func plain(work func()) { work() }

@@ -1,0 +1,165 @@
+package stats
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/cgroups"
+)
+
+// Config is what a Reader needs to know of the node.
+type Config struct {
+	Node *cgroups.Node
+	// Systemd says that systemd makes the cgroups.
+	Systemd bool
+	// Layer returns what is known of a container's writable layer, without measuring it.
+	Layer func(container string) (Layer, bool)
+	// Metrics are the groups of metrics that are made, of Groups.
+	Metrics []string
+}
+
+// Layer is what a container's writable layer takes.
+type Layer struct {
+	// Path is a directory on its file system.
+	Path          string
+	Bytes, Inodes uint64
+	// At is when that was measured.
+	At time.Time
+}
+
+// Reader reads what containers and pods use. Its methods may be called concurrently.
+type Reader struct {
+	Config
+	tree    tree
+	rates   rates
+	devices devices
+	metrics []metric
+}
+
+// tree reads cgroups of one version.
+type tree interface {
+	// read returns what a cgroup uses, and whether it is there.
+	read(cgroup string, want parts) (usage, bool)
+	// procs is the mountpoint of the hierarchy in which processes are counted.
+	procs() string
+}
+
+// New returns a Reader.
+func New(c Config) *Reader {
+	r := &Reader{Config: c, rates: rates{last: map[string]sample{}}, devices: newDevices()}
+	sizes := pageSizes()
+	if c.Node.Layout == cgroups.V2 {
+		r.tree = newV2(c.Node, c.Systemd, sizes)
+	} else {
+		r.tree = newV1(c.Node, sizes)
+	}
+	r.metrics = ofGroups(c.Metrics)
+	return r
+}
+
+// Container is a container whose figures are wanted.
+type Container struct {
+	ID string
+	// Cgroup is the path of its cgroup below the mountpoints of the hierarchies; empty if
+	// that is not known.
+	Cgroup string
+	// Since is when its cgroup was made.
+	Since time.Time
+	// Init is the id of its first process, 0 if there is none.
+	Init int
+	// Name, Image, Started and Limits are for its metrics.
+	Name, Image string
+	Started     time.Time
+	Limits      *runtimeapi.LinuxContainerResources
+}
+
+// Pod is a pod whose figures are wanted.
+type Pod struct {
+	ID string
+	// Cgroup is the path of the pod's own cgroup; empty if it has none.
+	Cgroup string
+	// Network is the pin of its network namespace; empty if it has the node's.
+	Network    string
+	Containers []Container
+	// Name and Namespace are for its metrics.
+	Name, Namespace string
+}
+
+// Containers returns what containers use, in their order, without attributes. A container
+// without a cgroup has no figures but its writable layer's. It fails if ctx is done.
+func (r *Reader) Containers(ctx context.Context, containers []Container) ([]*runtimeapi.ContainerStats, error) {
+	answer := make([]*runtimeapi.ContainerStats, len(containers))
+	parallel(ctx, len(containers), plain, func(i int) { answer[i] = r.container(containers[i]) })
+	return answer, context.Cause(ctx)
+}
+
+func (r *Reader) container(c Container) *runtimeapi.ContainerStats {
+	stats := &runtimeapi.ContainerStats{WritableLayer: r.layer(c.ID)}
+	if u, there := r.read(c.Cgroup, basic); there {
+		stats.Cpu = cpuMessage(u, r.rates.of(c.Cgroup, u.at, u.cpu.total, c.Since))
+		stats.Memory, stats.Swap, stats.Io = memoryMessage(u), swapMessage(u), ioMessage(u)
+	}
+	return stats
+}
+
+// read reads a cgroup. The empty path is nobody's, and not the root's.
+func (r *Reader) read(cgroup string, want parts) (usage, bool) {
+	if cgroup == "" {
+		return usage{}, false
+	}
+	return r.tree.read(cgroup, want)
+}
+
+func (r *Reader) layer(container string) *runtimeapi.FilesystemUsage {
+	used, is := r.Layer(container)
+	if !is {
+		return nil
+	}
+	return &runtimeapi.FilesystemUsage{
+		Timestamp:  used.At.UnixNano(),
+		FsId:       &runtimeapi.FilesystemIdentifier{Mountpoint: used.Path},
+		UsedBytes:  &runtimeapi.UInt64Value{Value: used.Bytes},
+		InodesUsed: &runtimeapi.UInt64Value{Value: used.Inodes},
+	}
+}
+
+// Pods returns what pods use, in their order, with their containers as Containers returns
+// them. The figures are those of the pod's own cgroup, which has the memory of the pod's
+// volumes too. It fails if ctx is done.
+func (r *Reader) Pods(ctx context.Context, pods []Pod) ([]*runtimeapi.LinuxPodSandboxStats, error) {
+	answer := make([]*runtimeapi.LinuxPodSandboxStats, len(pods))
+	parallel(ctx, len(pods), ownThread, func(i int) { answer[i] = r.pod(pods[i]) })
+	return answer, context.Cause(ctx)
+}
+
+func (r *Reader) pod(p Pod) *runtimeapi.LinuxPodSandboxStats {
+	stats := &runtimeapi.LinuxPodSandboxStats{Network: r.network(p).message()}
+	for _, c := range p.Containers {
+		stats.Containers = append(stats.Containers, r.container(c))
+	}
+	u, there := r.read(p.Cgroup, basic)
+	if !there {
+		return stats
+	}
+	stats.Cpu = cpuMessage(u, r.rates.of(p.Cgroup, u.at, u.cpu.total, time.Time{}))
+	stats.Memory, stats.Io = memoryMessage(u), ioMessage(u)
+	if pids, there := processes(filepath.Join(r.tree.procs(), p.Cgroup)); there {
+		stats.Process = &runtimeapi.ProcessUsage{Timestamp: u.at.UnixNano(), ProcessCount: known(uint64(len(pids))).message()}
+	}
+	return stats
+}
+
+// network reads a pod's interfaces. One whose namespace is gone has none.
+func (r *Reader) network(p Pod) network {
+	if p.Network == "" {
+		return network{}
+	}
+	n, err := readNetwork(p.Network)
+	if err != nil {
+		return network{}
+	}
+	return n
+}
