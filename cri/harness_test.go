@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -131,6 +132,46 @@ func (s specs) RuntimeSpec(c id.Container) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }
 
+// figures are what the kernel has: of every container whose id does not begin with "gone".
+type figures struct {
+	// pods are the members of the last question about pods.
+	pods []Members
+}
+
+func (*figures) Containers(ctx context.Context, containers []*projections.Container) ([]*runtimeapi.ContainerStats, error) {
+	answer := make([]*runtimeapi.ContainerStats, len(containers))
+	for i, x := range containers {
+		answer[i] = &runtimeapi.ContainerStats{WritableLayer: &runtimeapi.FilesystemUsage{Timestamp: 1}}
+		if !strings.HasPrefix(string(x.State.ID), "gone") {
+			answer[i].Cpu = &runtimeapi.CpuUsage{Timestamp: 1}
+		}
+	}
+	return answer, ctx.Err()
+}
+
+func (f *figures) Pods(ctx context.Context, pods []Members) ([]*runtimeapi.LinuxPodSandboxStats, error) {
+	f.pods = pods
+	answer := make([]*runtimeapi.LinuxPodSandboxStats, len(pods))
+	for i, m := range pods {
+		containers, _ := f.Containers(ctx, m.Containers)
+		answer[i] = &runtimeapi.LinuxPodSandboxStats{Cpu: &runtimeapi.CpuUsage{Timestamp: 1}, Containers: containers}
+	}
+	return answer, ctx.Err()
+}
+
+func (f *figures) PodMetrics(ctx context.Context, pods []Members) ([]*runtimeapi.PodSandboxMetrics, error) {
+	f.pods = pods
+	answer := make([]*runtimeapi.PodSandboxMetrics, len(pods))
+	for i, m := range pods {
+		answer[i] = &runtimeapi.PodSandboxMetrics{PodSandboxId: string(m.Pod.State.ID)}
+	}
+	return answer, ctx.Err()
+}
+
+func (*figures) Descriptors() []*runtimeapi.MetricDescriptor {
+	return []*runtimeapi.MetricDescriptor{{Name: "container_last_seen"}}
+}
+
 // validator refuses what is called bad.
 type validator struct{}
 
@@ -160,6 +201,7 @@ type desk struct {
 	credentials *credentials
 	execs       *execs
 	specs       specs
+	figures     *figures
 	log         *memlog.Log
 	feed        *projections.Feed
 	t           testing.TB
@@ -168,7 +210,7 @@ type desk struct {
 // newDesk returns a service over what the records hold that write appends.
 func newDesk(t testing.TB, write func(*desk)) *desk {
 	t.Helper()
-	d := &desk{actors: &actors{}, credentials: &credentials{}, execs: &execs{}, specs: specs{}, log: memlog.New(memlog.Options{}), t: t}
+	d := &desk{actors: &actors{}, credentials: &credentials{}, execs: &execs{}, specs: specs{}, figures: &figures{}, log: memlog.New(memlog.Options{}), t: t}
 	t.Cleanup(func() { _ = d.log.Close() })
 	if write != nil {
 		write(d)
@@ -182,7 +224,7 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 	d.Service = New(Parts{
 		Actors: d.actors, Views: feed.Live,
 		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
-		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Validator: validator{},
+		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Stats: d.figures, Validator: validator{},
 		Health:         Health{Log: well, Monitor: well, Network: well, Confinement: well},
 		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
 		DefaultHandler: "runc", Version: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,

@@ -93,6 +93,26 @@ type Specs interface {
 	RuntimeSpec(id.Container) ([]byte, error)
 }
 
+// Stats reads from the kernel what pods and containers use. Answers have an element for
+// each question, in the same order. Nothing but the end of the context is an error: what
+// cannot be read has no figures.
+type Stats interface {
+	// Containers returns what containers use, without attributes.
+	Containers(context.Context, []*projections.Container) ([]*runtimeapi.ContainerStats, error)
+	// Pods returns what pods use, with each of the given containers.
+	Pods(context.Context, []Members) ([]*runtimeapi.LinuxPodSandboxStats, error)
+	// PodMetrics returns the metrics of pods, with those of the given containers that are
+	// still there. Descriptors describes them; it never changes.
+	PodMetrics(context.Context, []Members) ([]*runtimeapi.PodSandboxMetrics, error)
+	Descriptors() []*runtimeapi.MetricDescriptor
+}
+
+// Members are the containers of a pod that are asked about.
+type Members struct {
+	Pod        *projections.Sandbox
+	Containers []*projections.Container
+}
+
 // Validator rejects configurations that can never work, before anything is done. Its
 // errors are Invalid faults that name the field and the value.
 type Validator interface {
@@ -114,6 +134,7 @@ type Parts struct {
 	Credentials Credentials
 	Execs       Execs
 	Specs       Specs
+	Stats       Stats
 	Validator   Validator
 	Health      Health
 	// Handlers are the node's runtime handlers with their features; DefaultHandler

@@ -205,6 +205,10 @@ func (p *parts) register(server *daemon.Server) {
 	byDefault := p.config.Runtime.Default
 	service := cri.New(cri.Parts{
 		Actors: p.actors, Views: p.feed.Live, Images: daemon.Images{Drivers: &p.drivers.Drivers},
+		Stats: daemon.NewStats(daemon.StatsParts{
+			Cgroups: p.drivers.Cgroups, Pin: p.executor.NetworkPin, Views: p.feed.Live, Usage: p.drivers.Store.Usage,
+			Metrics: p.config.Stats.IncludedPodMetrics,
+		}),
 		Credentials: p.credentials, Execs: p.execs, Specs: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },

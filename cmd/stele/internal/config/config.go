@@ -41,6 +41,7 @@ type Config struct {
 	Image   Image   `toml:"image"`
 	Storage Storage `toml:"storage"`
 	Metrics Metrics `toml:"metrics"`
+	Stats   Stats   `toml:"stats"`
 }
 
 // Default is the configuration without a file and flags.
@@ -52,6 +53,7 @@ func Default() Config {
 		LogLevel: "info",
 		Network:  defaultNetwork(),
 		Image:    defaultImage(),
+		Stats:    defaultStats(),
 	}
 }
 
@@ -69,7 +71,7 @@ func (c *Config) Level() slog.Level {
 func (c *Config) complete() error {
 	return errors.Join(
 		c.checkDirs(), c.checkListen(), c.completeMonitor(), c.checkLevel(),
-		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.Metrics.check(),
+		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.Metrics.check(), c.Stats.check(),
 	)
 }
 

@@ -115,6 +115,11 @@ var refusals = []struct{ key, content, want string }{
 
 	{"metrics.listen", "[metrics]\nlisten = '9090'", `metrics.listen: "9090" is not HOST:PORT`},
 	{"metrics.listen", "[metrics]\nlisten = 'localhost:99999'", `metrics.listen: "localhost:99999" is not HOST:PORT`},
+
+	{"stats.included_pod_metrics", "[stats]\nincluded_pod_metrics = ['cpu', 'gpu']",
+		`stats.included_pod_metrics[1]: "gpu" is not a group of metrics; there are cpu, memory, network, oom, process, spec, disk, diskIO, hugetlb, pressure`},
+	{"stats.included_pod_metrics", "[stats]\nincluded_pod_metrics = ['cpu', 'all']",
+		`stats.included_pod_metrics[1]: "all" stands for every group, and is not alone`},
 }
 
 func TestRefusals(t *testing.T) {
