@@ -85,7 +85,7 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		At:            time.Now(),
 	})
 	if err != nil {
-		return nil, err
+		return nil, createError(err)
 	}
 	return &runtimeapi.CreateContainerResponse{ContainerId: string(made.ID)}, nil
 }

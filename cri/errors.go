@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -91,4 +92,23 @@ func pullError(err error) error {
 		return err
 	}
 	return status.Errorf(codeOf(err), "%v: %v", word, err)
+}
+
+// createError makes the message of a failed creation begin with the word by which the
+// kubelet knows the failure.
+func createError(err error) error {
+	f, is := errors.AsType[*fault.Fault](err)
+	if !is {
+		return err
+	}
+	var word error
+	switch {
+	case strings.Contains(f.Reason, crierrors.ErrImageVolumeMountFailed.Error()):
+		word = crierrors.ErrImageVolumeMountFailed
+	case f.Kind == fault.SignatureRefused:
+		word = crierrors.ErrSignatureValidationFailed
+	default:
+		return err
+	}
+	return status.Errorf(codeOf(err), "%v: %s", word, redact.Text(err.Error()))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/facts"
+	"github.com/stele-runtime/stele/executors/images"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/namespaces"
 	"github.com/stele-runtime/stele/executors/oci"
@@ -30,8 +31,20 @@ import (
 // containers carry out the effects on containers.
 type containers struct{ *Config }
 
+// prepareRootfs first asks the signature policy of the pod's namespace, which need not be
+// the namespace for which the image was pulled.
 func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
-	_, err := x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	config, pod, err := spec.Effective(c.Config, c.SandboxConfig)
+	if err != nil {
+		return err
+	}
+	err = x.Images().Permit(ctx, images.Use{
+		Namespace: pod.GetMetadata().GetNamespace(), Image: c.Image, Written: config.GetImage().GetUserSpecifiedImage(),
+	})
+	if err != nil && !errors.Is(err, storage.ErrImageNotFound) {
+		return fault.New(fault.KindOf(err), "prepare root file system", string(c.ID), "config.image: %v", err)
+	}
+	_, err = x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
 	if errors.Is(err, storage.ErrImageNotFound) {
 		return fault.New(fault.NotFound, "prepare root file system", string(c.ID), "config.image: %v", err)
 	}
@@ -83,7 +96,7 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	if err != nil {
 		return made, err
 	}
-	images, err := x.imageMounts(ctx, c, config.GetMounts())
+	mounts, err := x.imageMounts(ctx, c, config.GetMounts(), pod.GetMetadata().GetNamespace())
 	if err != nil {
 		return made, err
 	}
@@ -99,7 +112,7 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 		SandboxID: string(c.Sandbox), ContainerID: string(c.ID),
 		Sandbox: pod, Container: config,
 		Image: rootfs.Config, ImageName: config.GetImage().GetImage(),
-		ImageMounts: images,
+		ImageMounts: mounts,
 		Rootfs:      rootfs.Mountpoint, VolumesDir: x.volumesOf(c.ID),
 		Namespaces: paths, Files: x.podFiles(c, pod),
 		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),

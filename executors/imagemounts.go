@@ -3,23 +3,30 @@ package executors
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	crierrors "k8s.io/cri-api/pkg/errors"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/images"
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
 // imageMounts mounts the images and artifacts that a container wants to see as
-// volumes (KEP-4639), by the index of the mount.
-func (x containers) imageMounts(ctx context.Context, c container.Spec, mounts []*runtimeapi.Mount) (map[int]string, error) {
+// volumes (KEP-4639), by the index of the mount, if the signature policy of the pod's
+// namespace accepts them.
+func (x containers) imageMounts(ctx context.Context, c container.Spec, mounts []*runtimeapi.Mount, namespace string) (map[int]string, error) {
 	paths := map[int]string{}
 	for i, m := range mounts {
 		ref := m.GetImage().GetImage()
 		if ref == "" {
 			continue
+		}
+		use := images.Use{Namespace: namespace, Image: ref, Written: m.GetImage().GetUserSpecifiedImage()}
+		if err := x.Images().Permit(ctx, use); err != nil {
+			return nil, imageMountFault(c, i, err)
 		}
 		path, err := x.Images().Mount(ctx, storage.VolumeID(string(c.ID), i), ref, m.GetImageSubPath())
 		if err != nil {
@@ -30,9 +37,12 @@ func (x containers) imageMounts(ctx context.Context, c container.Spec, mounts []
 	return paths, nil
 }
 
-// imageMountFault begins with the word by which the kubelet knows the failure.
+// imageMountFault has the words by which the kubelet knows the failure.
 func imageMountFault(c container.Spec, index int, err error) error {
-	kind := fault.Internal
+	kind := fault.KindOf(err)
+	if kind == fault.SignatureRefused {
+		err = fmt.Errorf("%w: %w", crierrors.ErrSignatureValidationFailed, err)
+	}
 	switch {
 	case errors.Is(err, storage.ErrImageNotFound):
 		kind = fault.NotFound

@@ -1,9 +1,11 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/registry"
@@ -77,6 +79,37 @@ func (i Images) Mount(ctx context.Context, volume, ref, subPath string) (string,
 		return "", artifactErr
 	}
 	return i.Store.Volumes.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifact.Path, SubPath: subPath})
+}
+
+// Use is what a pod wants to run or to mount.
+type Use struct {
+	// Namespace is the pod's.
+	Namespace string
+	// Image is whatever Resolve understands, Written the name as the user wrote it.
+	Image, Written string
+}
+
+// Permit asks the namespace's signature policy; see registry.Puller.Permit. A refusal is a
+// fault.SignatureRefused. What is not here is storage.ErrImageNotFound.
+func (i Images) Permit(ctx context.Context, use Use) error {
+	request := registry.PermitRequest{Namespace: use.Namespace, Ref: cmp.Or(use.Written, use.Image)}
+	found, err := i.Store.Images.Resolve(ctx, use.Image)
+	switch {
+	case err == nil:
+		request.ID, request.Names = found.ID, append(slices.Clone(found.Names), found.Digests...)
+	case errors.Is(err, storage.ErrImageNotFound):
+		artifact, artifactErr := i.Registry.ResolveArtifact(use.Image)
+		if artifactErr != nil {
+			return err
+		}
+		request.Artifact = &artifact
+	default:
+		return err
+	}
+	if err := i.Registry.Permit(ctx, request); err != nil {
+		return Fault("use image", request.Ref, err)
+	}
+	return nil
 }
 
 // Remove removes the image or the artifact that a reference means. One that is gone

@@ -55,8 +55,15 @@ func open(t *testing.T, server *registries.Server, pinned ...string) Images {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
+	policies := filepath.Join(root, "policies")
+	if err := os.Mkdir(policies, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(policies, "strict.json"), []byte(`{"default": [{"type": "reject"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	puller, err := registry.New(registry.Options{
-		Store: store.Images, Dir: dir, RegistriesConf: server.RegistriesConf, RegistriesConfDir: server.RegistriesConfDir,
+		Store: store.Images, Dir: dir, PolicyDir: policies, RegistriesConf: server.RegistriesConf, RegistriesConfDir: server.RegistriesConfDir,
 		AuthFile: filepath.Join(root, "auth.json"), Logger: quiet,
 	})
 	if err != nil {
@@ -178,5 +185,32 @@ func TestArtifactInUseStays(t *testing.T) {
 	}
 	if err := x.Remove(ctx, ref); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestPermit(t *testing.T) {
+	ctx := context.Background()
+	server := registries.Registry(t)
+	x := open(t, server)
+	app := server.Push(t, "app:v1", registries.Build(t, registries.Spec{Layers: [][]registries.File{{{Path: "file", Mode: 0o644, Content: []byte("content")}}}}))
+	model := pushArtifact(t, server, "model:v1", "content")
+	for _, name := range []string{app, model} {
+		pull(t, x, name)
+		found, err := x.Resolve(ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range []string{name, found.ID} {
+			if err := x.Permit(ctx, Use{Namespace: "lenient", Image: ref}); err != nil {
+				t.Errorf("%s without a policy: %v", ref, err)
+			}
+			err := x.Permit(ctx, Use{Namespace: "strict", Image: ref, Written: name})
+			if fault.KindOf(err) != fault.SignatureRefused || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s against the policy: %v", ref, err)
+			}
+		}
+	}
+	if err := x.Permit(ctx, Use{Namespace: "strict", Image: server.Host + "/no:v1"}); !errors.Is(err, storage.ErrImageNotFound) {
+		t.Errorf("error is %v, want not found", err)
 	}
 }

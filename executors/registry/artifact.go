@@ -19,7 +19,6 @@ import (
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/blobinfocache/none"
-	"go.podman.io/image/v5/signature"
 	imagetypes "go.podman.io/image/v5/types"
 )
 
@@ -162,23 +161,24 @@ func (j *job) fetchArtifact(ctx *watched, name reference.Named, system *imagetyp
 	if err != nil {
 		return Artifact{}, err
 	}
+	from := download{name: name, source: source}
 	if _, err := j.p.artifacts.read(artifact.Digest); err == nil {
-		return j.p.artifacts.put(ctx, "", artifact, name)
+		artifact, err = j.p.artifacts.put(ctx, "", artifact, name)
+	} else {
+		artifact, err = j.p.makeArtifact(ctx, artifact, from)
 	}
-	return j.p.makeArtifact(ctx, artifact, download{name: name, source: source})
+	if err != nil {
+		return Artifact{}, err
+	}
+	if err := j.keepSignatures(ctx, artifact, from); err != nil {
+		return Artifact{}, err
+	}
+	return artifact, nil
 }
 
 // judge asks the signature policy.
 func (j *job) judge(ctx context.Context, t transfer, unparsed imagetypes.UnparsedImage) error {
-	judge, err := signature.NewPolicyContext(j.policy)
-	if err != nil {
-		return fmt.Errorf("apply the signature policy: %w", err)
-	}
-	allowed, err := judge.IsRunningImageAllowed(ctx, unparsed)
-	if destroyErr := judge.Destroy(); destroyErr != nil {
-		j.p.log.Warn("a signature policy could not be released", "error", destroyErr)
-	}
-	if !allowed || err != nil {
+	if err := judge(ctx, j.policy, unparsed); err != nil {
 		return j.explain(ctx, t, copyFailure{cause: fmt.Errorf("%s%w", rejected, err)})
 	}
 	return nil

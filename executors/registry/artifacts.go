@@ -23,6 +23,7 @@ import (
 //
 //	artifacts/DIGEST/artifact.json   what it is
 //	artifacts/DIGEST/files/NAME      its files, read-only
+//	artifacts/DIGEST/signed/         see signatures.go
 //	artifacts/making-*               unfinished, or being removed
 //
 // Artifacts are complete: they are made aside and renamed. Nobody else writes there, so
@@ -357,7 +358,7 @@ func (p *Puller) resolveArtifact(ref string) (Artifact, []string, error) {
 		}
 		return fail(ErrNotFound)
 	}
-	names, err := p.artifactNames(ref)
+	names, err := p.fullNames(ref)
 	if err != nil && !partOfID.MatchString(ref) {
 		return fail(fmt.Errorf("%w: %w", ErrInvalidReference, err))
 	}
@@ -381,8 +382,8 @@ func (p *Puller) resolveArtifact(ref string) (Artifact, []string, error) {
 	return fail(fmt.Errorf("%w: ambiguous id prefix", ErrNotFound))
 }
 
-// artifactNames returns the full names that a user's name may stand for.
-func (p *Puller) artifactNames(name string) ([]reference.Named, error) {
+// fullNames returns the full names that a user's name may stand for.
+func (p *Puller) fullNames(name string) ([]reference.Named, error) {
 	candidates, err := p.shortNames(name)
 	if err != nil {
 		return nil, err

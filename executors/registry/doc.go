@@ -10,7 +10,8 @@
 //   - images that cannot be used here are refused before their layers are fetched
 //     (check.go, platform.go), and archives that are hostile before they are unpacked
 //     (archive.go);
-//   - a namespace may have a policy and credentials of its own (namespace.go);
+//   - a namespace may have a policy and credentials of its own (namespace.go), and its
+//     policy is asked again when its pods use what is here (permit.go, signatures.go);
 //   - failures that may pass are retried (retry.go), with what was whole kept for the
 //     retry (kept.go); pulls to which nothing comes any more are ended (meter.go);
 //   - failures have kinds (errors.go), a refusal names the requirement

@@ -131,6 +131,10 @@ func (s partialStore) Reference(name reference.Named) (imagetypes.ImageReference
 	return istorage.Transport.NewStoreReference(s.Store, name, "")
 }
 
+func (s partialStore) ReferenceByID(id string) (imagetypes.ImageReference, error) {
+	return istorage.Transport.NewStoreReference(s.Store, nil, id)
+}
+
 func (s partialStore) ImageIDAt(_ context.Context, ref imagetypes.ImageReference) (string, error) {
 	_, image, err := istorage.ResolveReference(ref)
 	if err != nil {

@@ -66,7 +66,7 @@ func (j *job) prepare() error {
 			j.p.log.Warn("temporary files of a pull could not be removed", "error", err)
 		}
 	})
-	if j.system.SignaturePolicyPath, err = j.p.namespacePolicy(r.namespace); err != nil {
+	if j.system.SignaturePolicyPath, err = j.p.policyPath(r.namespace); err != nil {
 		return err
 	}
 	if j.policy, err = readPolicy(j.system); err != nil {
@@ -221,7 +221,8 @@ func (j *job) explain(ctx context.Context, t transfer, f copyFailure) error {
 	case errors.Is(f.ended, errTooMuchCame):
 		return fmt.Errorf("%w: %w", ErrInvalidImage, f.ended)
 	case errors.Is(kindOf(f.cause), ErrPolicy), kindOf(f.cause) == nil && strings.Contains(f.cause.Error(), rejected):
-		return j.refusal(ctx, t, f.cause)
+		q := question{as: t.source, at: t.source, system: t.system}
+		return q.refusal(ctx, j.policy, j.system.SignaturePolicyPath, f.cause)
 	case f.encrypted && strings.Contains(f.cause.Error(), "decrypt"):
 		return fmt.Errorf("%w: %w", ErrDecryption, f.cause)
 	}

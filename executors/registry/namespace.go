@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/distribution/reference"
+	"go.podman.io/image/v5/signature"
 )
 
 // A pod's namespace may have a signature policy of its own, which an administrator puts
@@ -27,12 +28,12 @@ const inUseDir = "in-use"
 // namespaceName is what Kubernetes allows (RFC 1123 label); it becomes part of paths.
 var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// namespacePolicy returns the path of a namespace's policy: its own if there is one.
-func (p *Puller) namespacePolicy(namespace string) (string, error) {
+// policyPath returns the path of the policy for a namespace: its own if there is one.
+func (p *Puller) policyPath(namespace string) (string, error) {
 	if namespace == "" || p.options.PolicyDir == "" {
 		return p.options.PolicyPath, nil
 	}
-	own := filepath.Join(p.options.PolicyDir, namespace+".json")
+	own := p.ownPolicyPath(namespace)
 	switch _, err := os.Stat(own); {
 	case err == nil:
 		return own, nil
@@ -41,6 +42,38 @@ func (p *Puller) namespacePolicy(namespace string) (string, error) {
 	default:
 		return "", fmt.Errorf("look for a signature policy of the namespace: %w", err)
 	}
+}
+
+func (p *Puller) ownPolicyPath(namespace string) string {
+	return filepath.Join(p.options.PolicyDir, namespace+".json")
+}
+
+// A namespacePolicy is a namespace's own.
+type namespacePolicy struct {
+	file   string
+	policy *signature.Policy
+	print  string // see fingerprint
+}
+
+// ownPolicy reads the policy of a namespace; nil if it has none of its own. What cannot be
+// a namespace of Kubernetes has none.
+func (p *Puller) ownPolicy(namespace string) (*namespacePolicy, error) {
+	if p.options.PolicyDir == "" || !namespaceName.MatchString(namespace) {
+		return nil, nil
+	}
+	file := p.ownPolicyPath(namespace)
+	content, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the signature policy of namespace %q: %w", namespace, err)
+	}
+	policy, err := signature.NewPolicyFromBytes(content)
+	if err != nil {
+		return nil, fmt.Errorf("read the signature policy of namespace %q: %s: %w", namespace, file, err)
+	}
+	return &namespacePolicy{file: file, policy: policy, print: fingerprint(content)}, nil
 }
 
 // takeAuthFile returns the path of the auth.json for a pull, and a function to call at its

@@ -48,7 +48,7 @@ type Options struct {
 	// no policy.json in the usual places, every image is accepted.
 	PolicyPath string
 	// PolicyDir has policies of namespaces, NAMESPACE.json, which replace that of
-	// PolicyPath for the namespace's pods (CRI-O's signature_policy_dir).
+	// PolicyPath for the namespace's pods (CRI-O's signature_policy_dir). See Permit.
 	PolicyDir string
 
 	// AuthFile replaces the auth.json with the credentials for pulls that bring none

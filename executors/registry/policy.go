@@ -27,13 +27,59 @@ func readPolicy(system *imagetypes.SystemContext) (*signature.Policy, error) {
 	return policy, nil
 }
 
-// refusal adds to a policy's refusal which requirement failed. The library says only why,
-// so they are tried one by one.
-func (j *job) refusal(ctx context.Context, t transfer, refused error) error {
-	requirements, scope := requirementsFor(j.policy, t.source)
+// A question is about an image, for a policy.
+type question struct {
+	// as is the reference by which the policy knows the image.
+	as imagetypes.ImageReference
+	// at is where it is: the same, or where a copy of it is.
+	at     imagetypes.ImageReference
+	system *imagetypes.SystemContext
+}
+
+// open opens the image for this platform. The caller must close the source after it.
+func (q question) open(ctx context.Context) (imagetypes.UnparsedImage, imagetypes.ImageSource, error) {
+	source, err := q.at.NewImageSource(ctx, q.system)
+	if err != nil {
+		return nil, nil, err
+	}
+	unparsed, err := unparsedHere(ctx, q.system, source)
+	if err != nil {
+		return nil, nil, errors.Join(err, source.Close())
+	}
+	return image.UnparsedInstanceWithReference(unparsed, q.as), source, nil
+}
+
+// ask asks a policy; nil means that the image is accepted.
+func (q question) ask(ctx context.Context, policy *signature.Policy) (err error) {
+	unparsed, source, err := q.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	return judge(ctx, policy, unparsed)
+}
+
+// judge asks a policy about an open image; nil means that it is accepted.
+func judge(ctx context.Context, policy *signature.Policy, unparsed imagetypes.UnparsedImage) (err error) {
+	judge, err := signature.NewPolicyContext(policy)
+	if err != nil {
+		return fmt.Errorf("apply the signature policy: %w", err)
+	}
+	defer func() { err = errors.Join(err, judge.Destroy()) }()
+	allowed, err := judge.IsRunningImageAllowed(ctx, unparsed)
+	if err == nil && !allowed {
+		err = signature.PolicyRequirementError("the policy says no")
+	}
+	return err
+}
+
+// refusal adds to a policy's refusal which requirement failed, and in which file. The
+// library says only why, so they are tried one by one.
+func (q question) refusal(ctx context.Context, policy *signature.Policy, file string, refused error) error {
+	requirements, scope := requirementsFor(policy, q.as)
 	failed := ""
 	for i, requirement := range requirements {
-		if fulfils(ctx, t, requirement) {
+		if q.ask(ctx, &signature.Policy{Default: signature.PolicyRequirements{requirement}}) == nil {
 			continue
 		}
 		failed = fmt.Sprintf("requirement %d of %d, %s,", i+1, len(requirements), typeOf(requirement))
@@ -42,40 +88,15 @@ func (j *job) refusal(ctx context.Context, t transfer, refused error) error {
 	if failed == "" { // now it is accepted
 		return refused
 	}
-	file := j.system.SignaturePolicyPath
 	if file == "" {
 		file = "policy.json"
 	}
 	return fmt.Errorf("%w: %s for %s in %s is not met: %w", ErrPolicy, failed, scope, file, refused)
 }
 
-// fulfils reports whether an image meets one requirement. An image that cannot be read
-// doesn't.
-func fulfils(ctx context.Context, t transfer, requirement signature.PolicyRequirement) bool {
-	allowed, err := func() (allowed bool, err error) {
-		policy := &signature.Policy{Default: signature.PolicyRequirements{requirement}}
-		judge, err := signature.NewPolicyContext(policy)
-		if err != nil {
-			return false, err
-		}
-		defer func() { err = errors.Join(err, judge.Destroy()) }()
-		source, err := t.source.NewImageSource(ctx, t.system)
-		if err != nil {
-			return false, err
-		}
-		defer func() { err = errors.Join(err, source.Close()) }()
-		unparsed, err := unparsedHere(ctx, t.system, source)
-		if err != nil {
-			return false, err
-		}
-		return judge.IsRunningImageAllowed(ctx, unparsed)
-	}()
-	return allowed && err == nil
-}
-
 // unparsedHere returns the image for this platform, of which only the digest is trusted
 // yet.
-func unparsedHere(ctx context.Context, system *imagetypes.SystemContext, source imagetypes.ImageSource) (imagetypes.UnparsedImage, error) {
+func unparsedHere(ctx context.Context, system *imagetypes.SystemContext, source imagetypes.ImageSource) (*image.UnparsedImage, error) {
 	content, mime, err := source.GetManifest(ctx, nil)
 	if err != nil || !manifest.MIMETypeIsMultiImage(mime) {
 		return image.UnparsedInstance(source, nil), err

@@ -19,6 +19,8 @@ import (
 type Store interface {
 	// Reference returns the place of an image of that name.
 	Reference(name reference.Named) (imagetypes.ImageReference, error)
+	// ReferenceByID returns the place of the image with an id.
+	ReferenceByID(id string) (imagetypes.ImageReference, error)
 	// ImageIDAt returns the id of the image behind the reference that a finished copy
 	// reports.
 	ImageIDAt(ctx context.Context, ref imagetypes.ImageReference) (string, error)
@@ -36,6 +38,7 @@ type Puller struct {
 	options   Options
 	log       *slog.Logger
 	artifacts *artifactStore
+	verdicts  verdicts
 	// shortNames returns the full names that a short name of an artifact may stand for.
 	shortNames func(name string) ([]string, error)
 }

@@ -136,6 +136,16 @@ func (m *Images) Reference(name reference.Named) (imagetypes.ImageReference, err
 	return ref, nil
 }
 
+// ReferenceByID returns the place of an image in this store, by its id. Its signatures are
+// those that the last pull of it found.
+func (m *Images) ReferenceByID(id string) (imagetypes.ImageReference, error) {
+	ref, err := istorage.Transport.NewStoreReference(m.lib, nil, id)
+	if err != nil {
+		return nil, fmt.Errorf("name image %s in the store: %w", id, err)
+	}
+	return ref, nil
+}
+
 // ImageIDAt returns the id of the image behind a reference of this store, as a finished
 // copy reports it.
 func (m *Images) ImageIDAt(ctx context.Context, ref imagetypes.ImageReference) (string, error) {

@@ -322,13 +322,38 @@ func (n *nodeFiles) signatures(t *testing.T, h *Harness) {
 	n.expectUntrusted(t, h, n.tryPull(h, unknown, "any"), unknown, "requirement 1 of 1, reject", "the default")
 }
 
-// sign puts a signature of the image where registries.d says.
+// sign signs the image as the repository signed/app has it.
 func (n *nodeFiles) sign(t *testing.T, key *openpgp.Entity, name string) {
+	t.Helper()
+	n.leave(t, "signed/app", digestOf(t, n.image), n.signature(t, key, name, digestOf(t, n.image)))
+}
+
+// signAs signs an image under its name, as its repository has it.
+func (n *nodeFiles) signAs(t *testing.T, key *openpgp.Entity, name, digest string) {
+	t.Helper()
+	_, path, _ := strings.Cut(name, "/")
+	repository, _, _ := strings.Cut(path, ":")
+	n.leave(t, repository, digest, n.signature(t, key, name, digest))
+}
+
+// leave puts a signature where registries.d says.
+func (n *nodeFiles) leave(t *testing.T, repository, digest string, signature []byte) {
+	t.Helper()
+	dir := n.path("signatures/" + repository + "@" + strings.Replace(digest, ":", "=", 1))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "signature-1"), signature, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *nodeFiles) signature(t *testing.T, key *openpgp.Entity, name, digest string) []byte {
 	t.Helper()
 	content, err := json.Marshal(map[string]any{
 		"critical": map[string]any{
 			"type":     "atomic container signature",
-			"image":    map[string]string{"docker-manifest-digest": digestOf(t, n.image)},
+			"image":    map[string]string{"docker-manifest-digest": digest},
 			"identity": map[string]string{"docker-reference": name},
 		},
 		"optional": map[string]any{},
@@ -344,16 +369,10 @@ func (n *nodeFiles) sign(t *testing.T, key *openpgp.Entity, name string) {
 	if err == nil {
 		err = w.Close()
 	}
-	dir := n.path("signatures/signed/app@" + strings.Replace(digestOf(t, n.image), ":", "=", 1))
-	if err == nil {
-		err = os.MkdirAll(dir, 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "signature-1"), signature.Bytes(), 0o644)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return signature.Bytes()
 }
 
 // namespaces: a namespace's own policy is for its pods, and for no others.
