@@ -102,21 +102,14 @@ func exitReason(s container.State) (reason, message string) {
 }
 
 func containerState(x *projections.Container) runtimeapi.ContainerState {
-	if x.Damage != "" {
-		return runtimeapi.ContainerState_CONTAINER_UNKNOWN
-	}
-	switch x.State.Phase {
-	case container.Created, container.Starting:
+	switch x.Stage() {
+	case projections.Made:
 		return runtimeapi.ContainerState_CONTAINER_CREATED
-	case container.Running:
+	case projections.Active:
 		return runtimeapi.ContainerState_CONTAINER_RUNNING
-	case container.Exited:
+	case projections.Over:
 		return runtimeapi.ContainerState_CONTAINER_EXITED
-	case container.Removing:
-		if !container.Alive(x.State) {
-			return runtimeapi.ContainerState_CONTAINER_EXITED
-		}
-	case container.Absent, container.Creating, container.Unwinding, container.Failed, container.Removed:
+	case projections.Hidden, projections.Unclear:
 	}
 	return runtimeapi.ContainerState_CONTAINER_UNKNOWN
 }

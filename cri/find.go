@@ -3,10 +3,8 @@ package cri
 import (
 	"strings"
 
-	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
-	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/projections"
 )
 
@@ -60,24 +58,10 @@ func (s *Service) container(name string) (*projections.Container, error) {
 
 // sandboxShown reports whether the kubelet may see the sandbox: not before it
 // was created, nor once it is gone.
-func sandboxShown(x *projections.Sandbox) bool {
-	switch x.State.Phase {
-	case sandbox.Ready, sandbox.Stopping, sandbox.Stopped, sandbox.Removing:
-		return true
-	case sandbox.Absent, sandbox.Creating, sandbox.Unwinding, sandbox.Failed, sandbox.Removed:
-	}
-	return false
-}
+func sandboxShown(x *projections.Sandbox) bool { return x.Stage() != projections.Hidden }
 
 // containerShown is sandboxShown for containers.
-func containerShown(x *projections.Container) bool {
-	switch x.State.Phase {
-	case container.Created, container.Starting, container.Running, container.Exited, container.Removing:
-		return true
-	case container.Absent, container.Creating, container.Unwinding, container.Failed, container.Removed:
-	}
-	return false
-}
+func containerShown(x *projections.Container) bool { return x.Stage() != projections.Hidden }
 
 // selected reports whether labels has every pair of selector.
 func selected(selector, labels map[string]string) bool {

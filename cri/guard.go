@@ -31,6 +31,12 @@ func (g Guard) Stream(service any, stream grpc.ServerStream, info *grpc.StreamSe
 	return handler(service, stream)
 }
 
+// guarded runs a part of a call that has a goroutine of its own.
+func (g Guard) guarded(method string, part func() error) (err error) {
+	defer func() { err = g.recovered(recover(), method, err) }()
+	return part()
+}
+
 // recovered returns the error of a call whose panic, if any, was r.
 func (g Guard) recovered(r any, method string, err error) error {
 	if r == nil {

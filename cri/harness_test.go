@@ -215,14 +215,14 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 	if write != nil {
 		write(d)
 	}
-	feed, err := projections.Open(t.Context(), d.log, quiet)
+	feed, err := projections.Open(t.Context(), d.log, projections.Options{Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.feed = feed
 	well := func() error { return nil }
 	d.Service = New(Parts{
-		Actors: d.actors, Views: feed.Live,
+		Actors: d.actors, Views: feed.Live, PodEvents: feed.PodEvents,
 		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
 		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Stats: d.figures, Validator: validator{},
 		Health:         Health{Log: well, Monitor: well, Network: well, Confinement: well},

@@ -36,6 +36,11 @@ type Views interface {
 	ContainersOf(id.Sandbox) []*projections.Container
 }
 
+// PodEvents are the turns in the lives of pods, in the log's order.
+type PodEvents interface {
+	Subscribe() *projections.Subscription
+}
+
 // Images reads the image store.
 type Images interface {
 	// List returns all images.
@@ -130,6 +135,7 @@ type Health struct {
 type Parts struct {
 	Actors      Actors
 	Views       Views
+	PodEvents   PodEvents
 	Images      Images
 	Credentials Credentials
 	Execs       Execs

@@ -7,7 +7,6 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/projections"
 )
 
@@ -18,13 +17,12 @@ func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandbox
 	if err != nil {
 		return nil, err
 	}
-	// No timestamp: with one, the kubelet's evented PLEG would treat the statuses as
-	// events, but GetContainerEvents is not served.
-	answer := &runtimeapi.PodSandboxStatusResponse{Status: sandboxStatus(found)}
-	for _, c := range newestFirst(s.Views.ContainersOf(found.State.ID)) {
-		if containerShown(c) {
-			answer.ContainersStatuses = append(answer.ContainersStatuses, containerStatus(c))
-		}
+	// No timestamp: with one, a kubelet with evented PLEG takes the statuses from here,
+	// and up to 1.37 forgets then which containers are the present sandbox's. It runs
+	// init containers again and again (kubernetes#133371). Without one it asks for each
+	// container, and evented PLEG works all the same.
+	answer := &runtimeapi.PodSandboxStatusResponse{
+		Status: sandboxStatus(found), ContainersStatuses: containerStatuses(s.Views.ContainersOf(found.State.ID)),
 	}
 	if req.GetVerbose() {
 		if answer.Info, err = verbose(found.State, map[string]any{"pid": found.State.Holder.PID}); err != nil {
@@ -32,6 +30,17 @@ func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandbox
 		}
 	}
 	return answer, nil
+}
+
+// containerStatuses are the statuses of those containers of a pod that are shown, newest
+// first.
+func containerStatuses(containers []*projections.Container) (all []*runtimeapi.ContainerStatus) {
+	for _, c := range newestFirst(containers) {
+		if containerShown(c) {
+			all = append(all, containerStatus(c))
+		}
+	}
+	return all
 }
 
 // newestFirst sorts containers as the kubelet expects them: the first of a name is the
@@ -65,7 +74,7 @@ func sandboxStatus(x *projections.Sandbox) *runtimeapi.PodSandboxStatus {
 }
 
 func sandboxState(x *projections.Sandbox) runtimeapi.PodSandboxState {
-	if x.State.Phase == sandbox.Ready && x.Damage == "" {
+	if x.Stage() == projections.Active {
 		return runtimeapi.PodSandboxState_SANDBOX_READY
 	}
 	return runtimeapi.PodSandboxState_SANDBOX_NOTREADY

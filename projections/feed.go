@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/stele-runtime/stele/eventlog"
 )
@@ -13,8 +14,9 @@ import (
 type Feed struct {
 	Live    *Live
 	History *History
-	// Changes are published by Run.
-	Changes *Changes
+	// Changes and PodEvents are published by Run.
+	Changes   *Changes
+	PodEvents *PodEvents
 
 	folds  folds
 	log    eventlog.Log
@@ -26,23 +28,34 @@ type Feed struct {
 	saver   *saver
 }
 
-func newFeed(log eventlog.Log, logger *slog.Logger) *Feed {
+// Options are what a feed is opened with.
+type Options struct {
+	Logger *slog.Logger
+	// Bookmark may be nil: then what happened before this daemon's start is not in
+	// PodEvents.
+	Bookmark Bookmark
+}
+
+func newFeed(log eventlog.Log, o Options) *Feed {
+	if o.Bookmark == nil {
+		o.Bookmark = noBookmark{}
+	}
 	return &Feed{
-		Live: newLive(logger), History: &History{}, Changes: newChanges(),
-		folds: newFolds(), log: log, logger: logger,
-		draft: newDraft(), saver: newSaver(log, logger),
+		Live: newLive(o.Logger), History: &History{}, Changes: newChanges(), PodEvents: newPodEvents(o.Bookmark, o.Logger, time.Now),
+		folds: newFolds(), log: log, logger: o.Logger,
+		draft: newDraft(), saver: newSaver(log, o.Logger),
 	}
 }
 
 // Open loads the newest checkpoint and reads the log behind it, bases first. The models are complete
 // when it returns.
-func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, error) {
-	f := newFeed(log, logger)
+func Open(ctx context.Context, log eventlog.Log, o Options) (*Feed, error) {
+	f := newFeed(log, o)
 	found, err := f.load(ctx)
 	if err != nil {
 		// A checkpoint saves time and nothing else.
-		logger.Warn("checkpoint not used, reading the whole log", "error", err)
-		f = newFeed(log, logger)
+		o.Logger.Warn("checkpoint not used, reading the whole log", "error", err)
+		f = newFeed(log, o)
 	}
 	f.drafted, f.saver.saved = f.Live.Sequence(), f.Live.Sequence()
 	f.saver.begin.Store(!found)
@@ -50,6 +63,7 @@ func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, er
 	if err != nil {
 		return nil, err
 	}
+	f.PodEvents.resume(f.Live.Sequence())
 	last := log.Last()
 	for record, err := range log.Read(ctx, f.Live.Sequence()+1) {
 		if err != nil {
@@ -63,6 +77,7 @@ func Open(ctx context.Context, log eventlog.Log, logger *slog.Logger) (*Feed, er
 	f.putAside(lost)
 	f.Live.reached(max(f.Live.Sequence(), last)) // the last record may have been trimmed
 	f.Changes.begin(f.Live.Sequence())
+	f.PodEvents.begin(f.Live.Sequence())
 	return f, nil
 }
 
@@ -71,9 +86,12 @@ func (f *Feed) take(record eventlog.Record) *Change {
 	change, changes := f.folds.change(f.Live, record)
 	if !changes {
 		f.Live.reached(record.Sequence)
+		f.PodEvents.publish(record.Sequence, nil)
 		return nil
 	}
+	turning := turningOf(f.Live, &change)
 	f.apply(&change)
+	f.PodEvents.publish(record.Sequence, turning.events(f.Live, &change.Record))
 	return &change
 }
 
@@ -108,7 +126,9 @@ func (f *Feed) Run(ctx context.Context) error {
 		f.saver.run(ctx)
 	}()
 	err := f.follow(ctx)
-	f.Changes.end(fmt.Errorf("the projections no longer follow the log: %w", err))
+	why := fmt.Errorf("the projections no longer follow the log: %w", err)
+	f.Changes.end(why)
+	f.PodEvents.end(why)
 	close(f.saver.drafts)
 	<-saved
 	return err

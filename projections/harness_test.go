@@ -238,7 +238,7 @@ func stateOf[S, E any](t fatal, log eventlog.Reader, stream eventlog.Stream, dec
 
 // opened returns a feed that is complete and not running.
 func opened(t fatal, log eventlog.Log) *Feed {
-	f, err := Open(context.Background(), log, quiet)
+	f, err := Open(context.Background(), log, Options{Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}

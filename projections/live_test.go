@@ -34,7 +34,7 @@ func TestModelIsFold(t *testing.T) {
 			n.walk(t, 60)
 			f := opened(t, log) // from the last checkpoint
 			samePast(t, fold(t, log), f.Live.Past())
-			whole := newFeed(log, quiet)
+			whole := newFeed(log, Options{Logger: quiet})
 			for r := range log.Read(context.Background(), 1) {
 				whole.take(r)
 			}
@@ -111,7 +111,7 @@ func TestPanicInFold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := newFeed(log, quiet)
+	f := newFeed(log, Options{Logger: quiet})
 	fold := f.folds["sandbox"]
 	f.folds["sandbox"] = func(l *Live, name string, r eventlog.Record) (What, error) {
 		if name == "sick" {

@@ -84,7 +84,12 @@ func serve(ctx context.Context, c config.Config) error {
 // run opens the daemon's parts, boots, and serves until ctx is done. Each part needs those
 // opened before it; they are closed in reverse order.
 func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Logger) error {
-	feed, err := projections.Open(ctx, log, logger)
+	bookmark, err := daemon.OpenBookmark(c.State)
+	if err != nil {
+		return err
+	}
+	defer bookmark.Close()
+	feed, err := projections.Open(ctx, log, projections.Options{Logger: logger, Bookmark: bookmark})
 	if err != nil {
 		return fmt.Errorf("rebuild the projections: %w", err)
 	}
@@ -204,7 +209,7 @@ func (p *parts) register(server *daemon.Server) {
 	info := daemon.Info{Config: p.config, Version: version, Views: p.feed.Live, Log: p.log}
 	byDefault := p.config.Runtime.Default
 	service := cri.New(cri.Parts{
-		Actors: p.actors, Views: p.feed.Live, Images: daemon.Images{Drivers: &p.drivers.Drivers},
+		Actors: p.actors, Views: p.feed.Live, PodEvents: p.feed.PodEvents, Images: daemon.Images{Drivers: &p.drivers.Drivers},
 		Stats: daemon.NewStats(daemon.StatsParts{
 			Cgroups: p.drivers.Cgroups, Pin: p.executor.NetworkPin, Views: p.feed.Live, Usage: p.drivers.Store.Usage,
 			Metrics: p.config.Stats.IncludedPodMetrics,

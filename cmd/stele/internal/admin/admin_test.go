@@ -208,7 +208,7 @@ func TestInspectRemembered(t *testing.T) {
 	if err != nil || !d.sought {
 		t.Fatal(before, err)
 	}
-	feed, err := projections.Open(t.Context(), d.log, slog.New(slog.DiscardHandler))
+	feed, err := projections.Open(t.Context(), d.log, projections.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,9 +79,9 @@ func (s *Server) Await(ctx context.Context) error {
 
 // stream also cancels a stream's context when Drain begins.
 func (s *Server) stream(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	defer context.AfterFunc(s.streaming, cancel)()
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(s.streaming, func() { cancel(cri.Ending) })()
 	return handler(service, &endingStream{stream, ctx})
 }
 
