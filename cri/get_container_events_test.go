@@ -173,7 +173,9 @@ func eventually(t *testing.T, what string, so func() bool) {
 
 // Pods whose statuses do not fit into a message are told of, without their containers.
 func TestContainerEventTooLarge(t *testing.T) {
-	large := containerConfig(func(c *runtimeapi.ContainerConfig) { c.Annotations = map[string]string{"large": strings.Repeat("x", 6<<20)} })
+	large := containerConfig(func(c *runtimeapi.ContainerConfig) {
+		c.Annotations = map[string]string{"large": strings.Repeat("x", 6<<20)}
+	})
 	d := newDesk(t, func(d *desk) {
 		d.sandboxEvents("pod", ready("pod", podConfig(nil))...)
 		for i := range 3 {

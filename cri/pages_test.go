@@ -85,6 +85,19 @@ func TestLargeLists(t *testing.T) {
 		t.Errorf("got %d containers", len(got))
 	}
 
+	_, err = runtime.ListPodSandboxStats(t.Context(), &runtimeapi.ListPodSandboxStatsRequest{})
+	refusedWith(t, err, codes.ResourceExhausted, "StreamPodSandboxStats", "16777216")
+	stats, err := runtime.StreamPodSandboxStats(t.Context(), &runtimeapi.StreamPodSandboxStatsRequest{})
+	if got := received(t, stats, err, (*runtimeapi.StreamPodSandboxStatsResponse).GetPodSandboxStats); len(got) != 500 {
+		t.Errorf("got the stats of %d pods", len(got))
+	}
+	_, err = runtime.ListContainerStats(t.Context(), &runtimeapi.ListContainerStatsRequest{})
+	refusedWith(t, err, codes.ResourceExhausted, "StreamContainerStats", "16777216")
+	boxStats, err := runtime.StreamContainerStats(t.Context(), &runtimeapi.StreamContainerStatsRequest{})
+	if got := received(t, boxStats, err, (*runtimeapi.StreamContainerStatsResponse).GetContainerStats); len(got) != 500 {
+		t.Errorf("got the stats of %d containers", len(got))
+	}
+
 	// What fits is answered to a client with the kubelet's limit.
 	most := map[string]string{"most": "true"}
 	limit := grpc.MaxCallRecvMsgSize(16 << 20)
@@ -140,11 +153,47 @@ func TestStreamsAreLists(t *testing.T) {
 			t.Errorf("%q: streamed %v\nlisted %v", name, got, listed.GetImages())
 		}
 	}
+	streamedStats(t, runtime)
 	stream, err := images.StreamImages(t.Context(), &runtimeapi.StreamImagesRequest{Filter: &runtimeapi.ImageFilter{Image: &runtimeapi.ImageSpec{Image: "broken"}}})
 	if err == nil {
 		_, err = stream.Recv()
 	}
 	refusedWith(t, err, codes.Internal, "the store is broken")
+}
+
+// streamedStats compares the statistics, which are those of fakes.
+func streamedStats(t *testing.T, runtime runtimeapi.RuntimeServiceClient) {
+	t.Helper()
+	for _, id := range []string{"", "run", "nobody", "\x00"} {
+		filter := &runtimeapi.ContainerStatsFilter{Id: id}
+		listed, err := runtime.ListContainerStats(t.Context(), &runtimeapi.ListContainerStatsRequest{Filter: filter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := runtime.StreamContainerStats(t.Context(), &runtimeapi.StreamContainerStatsRequest{Filter: filter})
+		if got := received(t, stream, err, (*runtimeapi.StreamContainerStatsResponse).GetContainerStats); !slices.EqualFunc(got, listed.GetStats(), equal) || id == "" && len(got) == 0 {
+			t.Errorf("%q: streamed %v\nlisted %v", id, got, listed.GetStats())
+		}
+	}
+	for _, id := range []string{"", "ready", "nobody", "\x00"} {
+		filter := &runtimeapi.PodSandboxStatsFilter{Id: id}
+		listed, err := runtime.ListPodSandboxStats(t.Context(), &runtimeapi.ListPodSandboxStatsRequest{Filter: filter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := runtime.StreamPodSandboxStats(t.Context(), &runtimeapi.StreamPodSandboxStatsRequest{Filter: filter})
+		if got := received(t, stream, err, (*runtimeapi.StreamPodSandboxStatsResponse).GetPodSandboxStats); !slices.EqualFunc(got, listed.GetStats(), equal) || id == "" && len(got) == 0 {
+			t.Errorf("%q: streamed %v\nlisted %v", id, got, listed.GetStats())
+		}
+	}
+	listed, err := runtime.ListPodSandboxMetrics(t.Context(), &runtimeapi.ListPodSandboxMetricsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := runtime.StreamPodSandboxMetrics(t.Context(), &runtimeapi.StreamPodSandboxMetricsRequest{})
+	if got := received(t, stream, err, (*runtimeapi.StreamPodSandboxMetricsResponse).GetPodSandboxMetrics); !slices.EqualFunc(got, listed.GetPodMetrics(), equal) || len(got) == 0 {
+		t.Errorf("streamed %v\nlisted %v", got, listed.GetPodMetrics())
+	}
 }
 
 // What happens while pages are sent is not in them.

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"errors"
+	"io"
 	"slices"
 	"testing"
 
@@ -70,7 +72,8 @@ func TestListFilters(t *testing.T) {
 	}
 }
 
-// containersBy lists the ids of the containers that match a filter.
+// containersBy lists the ids of the containers that match a filter. StreamContainers must
+// say the same.
 func (c *Client) containersBy(filter *runtimeapi.ContainerFilter) []string {
 	c.t.Helper()
 	answer, err := c.Runtime.ListContainers(c.Context(), &runtimeapi.ListContainersRequest{Filter: filter})
@@ -81,10 +84,24 @@ func (c *Client) containersBy(filter *runtimeapi.ContainerFilter) []string {
 	for _, listed := range answer.Containers {
 		ids = append(ids, listed.Id)
 	}
+	var streamed []string
+	stream, err := c.Runtime.StreamContainers(c.Context(), &runtimeapi.StreamContainersRequest{Filter: filter})
+	for err == nil {
+		var page *runtimeapi.StreamContainersResponse
+		if page, err = stream.Recv(); err == nil {
+			for _, x := range page.Containers {
+				streamed = append(streamed, x.Id)
+			}
+		}
+	}
+	if !errors.Is(err, io.EOF) || !slices.Equal(ids, streamed) {
+		c.t.Errorf("listed %v, streamed %v, %v", ids, streamed, err)
+	}
 	return ids
 }
 
-// podsBy lists the ids of the pods that match a filter.
+// podsBy lists the ids of the pods that match a filter. StreamPodSandboxes must say the
+// same.
 func (c *Client) podsBy(filter *runtimeapi.PodSandboxFilter) []string {
 	c.t.Helper()
 	answer, err := c.Runtime.ListPodSandbox(c.Context(), &runtimeapi.ListPodSandboxRequest{Filter: filter})
@@ -94,6 +111,19 @@ func (c *Client) podsBy(filter *runtimeapi.PodSandboxFilter) []string {
 	var ids []string
 	for _, listed := range answer.Items {
 		ids = append(ids, listed.Id)
+	}
+	var streamed []string
+	stream, err := c.Runtime.StreamPodSandboxes(c.Context(), &runtimeapi.StreamPodSandboxesRequest{Filter: filter})
+	for err == nil {
+		var page *runtimeapi.StreamPodSandboxesResponse
+		if page, err = stream.Recv(); err == nil {
+			for _, x := range page.PodSandboxes {
+				streamed = append(streamed, x.Id)
+			}
+		}
+	}
+	if !errors.Is(err, io.EOF) || !slices.Equal(ids, streamed) {
+		c.t.Errorf("listed %v, streamed %v, %v", ids, streamed, err)
 	}
 	return ids
 }
