@@ -36,6 +36,9 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 	case config.GetImage().GetImage() == "":
 		return nil, invalid("config.image.image", "is empty")
 	}
+	if err := s.checkContainerImages(config); err != nil {
+		return nil, err
+	}
 	pod, err := s.sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
@@ -119,6 +122,7 @@ func withImageRef(config *runtimeapi.ContainerConfig, found Image) *runtimeapi.C
 	spec := config.GetImage()
 	spec.UserSpecifiedImage = cmp.Or(spec.GetUserSpecifiedImage(), spec.GetImage())
 	spec.Image = imageRef(found, spec.GetUserSpecifiedImage())
+	spec.RuntimeHandler = "" // see checkImageSpec
 	return config
 }
 
@@ -137,9 +141,10 @@ func imageRef(found Image, written string) string {
 	return found.ID
 }
 
-// mountIDs replaces the name of each image to be mounted with its id. The kubelet's
-// image collection needs the id in the status, and a tag that moves has no effect. A
-// missing image is left to the mount, whose error the kubelet knows.
+// mountIDs replaces the name of each image to be mounted with its id, and adds its digest.
+// The kubelet's image collection needs the id in the status, its pod's status the digest,
+// and a tag that moves has no effect. A missing image is left to the mount, whose error the
+// kubelet knows.
 func (s *Service) mountIDs(ctx context.Context, config *runtimeapi.ContainerConfig) error {
 	for i, m := range config.GetMounts() {
 		name := m.GetImage().GetImage()
@@ -151,13 +156,16 @@ func (s *Service) mountIDs(ctx context.Context, config *runtimeapi.ContainerConf
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("config.mounts[%d].image: %w", i, err)
+			return fmt.Errorf("%s: %w", mountField(i), err)
 		}
 		m.Image.UserSpecifiedImage = cmp.Or(m.Image.UserSpecifiedImage, name)
-		m.Image.Image = found.ID
+		m.Image.Image, m.Image.ImageRef = found.ID, imageRef(found, m.Image.UserSpecifiedImage)
+		m.Image.RuntimeHandler = "" // see checkImageSpec
 	}
 	return nil
 }
+
+func mountField(index int) string { return fmt.Sprintf("config.mounts[%d].image", index) }
 
 // logPath joins the sandbox's log directory and the container's log path, which must
 // stay below it. Without either, output is dropped.

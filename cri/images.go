@@ -25,7 +25,10 @@ func (s *Service) ListImages(ctx context.Context, req *runtimeapi.ListImagesRequ
 // images are the images of the store as of one moment, or the one that the filter names.
 func (s *Service) images(ctx context.Context, filter *runtimeapi.ImageFilter) (iter.Seq[*runtimeapi.Image], error) {
 	var all []Image
-	var err error
+	err := s.checkImageFilter(filter.GetImage())
+	if err != nil {
+		return nil, err
+	}
 	if ref := filter.GetImage().GetImage(); ref != "" {
 		var found Image
 		if found, err = s.Images.Resolve(ctx, ref); err == nil {
@@ -51,6 +54,9 @@ func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRe
 	if ref == "" {
 		return nil, invalid("image.image", "is empty")
 	}
+	if err := s.checkImageSpec("image", req.GetImage()); err != nil {
+		return nil, err
+	}
 	found, err := s.Images.Resolve(ctx, ref)
 	if err != nil {
 		if fault.KindOf(err) == fault.NotFound {
@@ -60,7 +66,11 @@ func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRe
 	}
 	answer := &runtimeapi.ImageStatusResponse{Image: shown(found)}
 	if req.GetVerbose() {
-		info, err := json.Marshal(map[string]any{"labels": found.Labels, "stopSignal": found.StopSignal})
+		fields := map[string]any{"labels": found.Labels, "stopSignal": found.StopSignal}
+		if found.Config != nil {
+			fields["imageSpec"] = found.Config
+		}
+		info, err := json.Marshal(fields)
 		if err != nil {
 			return nil, fmt.Errorf("encode the info of image %s: %w", found.ID, err)
 		}
@@ -72,7 +82,7 @@ func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRe
 // RemoveImage removes an image, or one of its names. It succeeds if the image is gone.
 func (s *Service) RemoveImage(ctx context.Context, req *runtimeapi.RemoveImageRequest) (*runtimeapi.RemoveImageResponse, error) {
 	ref := req.GetImage().GetImage()
-	if err := checkRef(ref); err != nil {
+	if err := s.checkImage(req.GetImage()); err != nil {
 		return nil, err
 	}
 	if _, err := s.Actors.Image(ctx, ref, image.Remove{Ref: ref}, image.RemoveAnswer); unlessGone(err) != nil {

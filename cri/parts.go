@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/container"
@@ -64,6 +65,8 @@ type Image struct {
 	// StopSignal is the image configuration's, empty if it has none.
 	StopSignal string
 	Pinned     bool
+	// Config is the image's configuration, nil for an artifact. It is only shown.
+	Config *imagespec.Image
 	// Labels are the image configuration's, Annotations the manifest's. They are
 	// shown and have no effect.
 	Labels, Annotations map[string]string

@@ -10,16 +10,16 @@ import (
 	"github.com/stele-runtime/stele/actors/redact"
 )
 
-// checkRef refuses what must not become an event: nothing, and a reference with a
+// checkImage refuses what must not become an event: nothing, and a reference with a
 // password or a token in it.
-func checkRef(ref string) error {
-	switch {
+func (s *Service) checkImage(spec *runtimeapi.ImageSpec) error {
+	switch ref := spec.GetImage(); {
 	case ref == "":
 		return invalid("image.image", "is empty")
 	case redact.Text(ref) != ref:
 		return invalid("image.image", "%q has a user or a query, which no image's name has", redact.Text(ref))
 	}
-	return nil
+	return s.checkImageSpec("image", spec)
 }
 
 // PullImage pulls an image and returns its id. Calls with the same reference, namespace
@@ -27,7 +27,7 @@ func checkRef(ref string) error {
 // that timed out finds the image next time.
 func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest) (*runtimeapi.PullImageResponse, error) {
 	ref := req.GetImage().GetImage()
-	if err := checkRef(ref); err != nil {
+	if err := s.checkImage(req.GetImage()); err != nil {
 		return nil, err
 	}
 	var pod []byte

@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -65,10 +66,12 @@ func (s *Service) handler(name string) (string, error) {
 	if name == "" {
 		return s.DefaultHandler, nil
 	}
-	for _, h := range s.Handlers {
-		if h.GetName() == name {
-			return name, nil
-		}
+	if s.hasHandler(name) {
+		return name, nil
 	}
 	return "", invalid("runtime_handler", "%q is not configured on this node", name)
+}
+
+func (s *Service) hasHandler(name string) bool {
+	return slices.ContainsFunc(s.Handlers, func(h *runtimeapi.RuntimeHandler) bool { return h.GetName() == name })
 }

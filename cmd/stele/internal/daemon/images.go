@@ -51,7 +51,7 @@ func (s Images) Usage(ctx context.Context) (cri.Usage, error) {
 }
 
 func criImage(i *storage.Image) cri.Image {
-	image := cri.Image{ID: i.ID, Tags: i.Names, Digests: i.Digests, Size: i.Size, Annotations: i.Annotations, Pinned: i.Pinned}
+	image := cri.Image{ID: i.ID, Tags: i.Names, Digests: i.Digests, Size: i.Size, Annotations: i.Annotations, Config: i.Config, Pinned: i.Pinned}
 	image.UID, image.Username = i.RunsAs()
 	if i.Config != nil {
 		image.StopSignal, image.Labels = i.Config.Config.StopSignal, i.Config.Config.Labels
