@@ -96,6 +96,7 @@ func (n *node) inRootfs(t *testing.T, imageID string, look func(root string)) {
 }
 
 func TestCompressionsAndManifests(t *testing.T) {
+	t.Parallel()
 	server := images.Registry(t)
 	texts := []string{strings.Repeat("one", 50_000), "two"}
 	plain := server.Push(t, "schema:oci", small(t, images.Here(), texts...))
@@ -150,6 +151,7 @@ func (s partialStore) Removals() uint64 { return 0 }
 func (s partialStore) RemovedSince(uint64) bool { return false }
 
 func TestPartialPull(t *testing.T) {
+	t.Parallel()
 	server := images.Registry(t)
 	big, changed := incompressible(3<<20), incompressible(10<<10)
 	build := func(version string) v1.Image {
@@ -304,6 +306,7 @@ func TestConfigurationsAreKept(t *testing.T) {
 }
 
 func TestManyAndLargeLayers(t *testing.T) {
+	t.Parallel()
 	server := images.Registry(t)
 	var texts []string
 	files := map[string]string{}

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		pullForEver(text)
 		return
 	}
+	// Layers are unpacked by copies of the test program, which under the race detector
+	// would each sleep for a second when they end.
+	_ = os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	os.Exit(m.Run())
 }
 
@@ -59,6 +62,14 @@ func newNode(t testing.TB, server *images.Server, change ...func(*nodeOptions)) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The store syncs a lot, which these tests, unlike benchmarks, need not wait for.
+	_, bench := t.(*testing.B)
+	onTmpfs := !bench
+	if onTmpfs {
+		if err := unix.Mount("stele-registry", root, "tmpfs", 0, "mode=0700"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Cleanup(func() {
 		mounts, err := os.ReadFile("/proc/self/mountinfo")
 		if err != nil {
@@ -68,6 +79,11 @@ func newNode(t testing.TB, server *images.Server, change ...func(*nodeOptions)) 
 			if at := strings.Fields(line)[4]; strings.HasPrefix(at, root+"/") {
 				t.Errorf("%s is still mounted", at)
 				_ = unix.Unmount(at, unix.MNT_DETACH)
+			}
+		}
+		if onTmpfs {
+			if err := unix.Unmount(root, unix.MNT_DETACH); err != nil {
+				t.Errorf("unmount %s: %v", root, err)
 			}
 		}
 		if err := os.RemoveAll(root); err != nil {
