@@ -12,6 +12,8 @@ require (
 	github.com/fsnotify/fsnotify v1.10.1
 	github.com/google/go-cmp v0.7.0
 	github.com/google/go-containerregistry v0.22.1
+	github.com/google/nftables v0.3.0
+	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42
 	github.com/moby/profiles/seccomp v0.2.3
 	github.com/moby/sys/capability v0.5.0
 	github.com/moby/sys/mountinfo v0.7.3
@@ -33,6 +35,8 @@ require (
 	k8s.io/cri-api v0.37.2
 	pgregory.net/rapid v1.3.0
 )
+
+require github.com/mdlayher/socket v0.5.0 // indirect
 
 require (
 	cyphar.com/go-pathrs v0.2.5 // indirect

@@ -132,6 +132,8 @@ var confinements = []confinement{
 	{[]string{"go.podman.io"}, []string{"executors/registry", "executors/storage", "cmd/stele"},
 		"images and layers are the business of two drivers; cmd/stele needs the library's re-exec hook"},
 	{[]string{"github.com/containernetworking"}, []string{"executors/cni"}, "the network is the business of one driver"},
+	{[]string{"github.com/google/nftables", "github.com/mdlayher/netlink"}, []string{"executors/hostport"},
+		"the kernel's packet filter is changed in one place, in one table of ours"},
 	{[]string{"testing"}, []string{"actors/machinetest", "eventlog/logtest"},
 		"the product doesn't link the testing package; conformance suites do"},
 }
