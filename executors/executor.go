@@ -15,6 +15,7 @@ import (
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/handover"
+	"github.com/stele-runtime/stele/executors/hostport"
 	"github.com/stele-runtime/stele/executors/images"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
@@ -27,6 +28,7 @@ import (
 type Drivers struct {
 	Cgroups  *cgroups.Manager
 	Network  *cni.Driver
+	HostPort *hostport.Driver
 	Store    *storage.Store
 	Registry *registry.Puller
 	Monitor  *monitor.Client
@@ -45,6 +47,8 @@ type Config struct {
 	RootDir, StateDir string
 	// MonitorBinary also is the program that holds shared PID namespaces.
 	MonitorBinary string
+	// DisableHostPorts leaves host ports that no CNI plugin maps unmapped.
+	DisableHostPorts bool
 	// MaxLogSize is the size in bytes at which a log starts anew, 0 for none.
 	MaxLogSize  int64
 	Credentials *handover.Credentials

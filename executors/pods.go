@@ -2,6 +2,7 @@ package executors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,19 +80,27 @@ func (x pods) attach(ctx context.Context, pod sandbox.Pod) sandbox.AttachNetwork
 	if err != nil {
 		return sandbox.AttachNetworkDone{Err: err}
 	}
-	done := sandbox.AttachNetworkDone{Result: attached.Result}
+	done := sandbox.AttachNetworkDone{Result: attached.Result, Unserved: unservedRates(attachment, attached)}
+	var unmapped []string
+	if done.MappedPorts, unmapped, err = x.mapPorts(ctx, attachment, attached); err != nil {
+		return sandbox.AttachNetworkDone{Err: err}
+	}
+	done.Unserved = append(done.Unserved, unmapped...)
 	for _, ip := range attached.IPs {
 		done.IPs = append(done.IPs, ip.String())
 	}
 	return done
 }
 
+// detach unmaps ports first, since another pod may want them while a plugin hangs; neither
+// step waits for the other's success.
 func (x pods) detach(ctx context.Context, pod sandbox.Pod) error {
+	unmapped := x.unmapPorts(ctx, pod)
 	attachment, err := x.network(pod)
-	if err != nil {
-		return err
+	if err == nil {
+		err = x.Network.Detach(ctx, attachment)
 	}
-	return x.Network.Detach(ctx, attachment)
+	return errors.Join(unmapped, err)
 }
 
 // network returns what CNI plugins get to know of a pod.

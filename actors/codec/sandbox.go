@@ -32,6 +32,18 @@ var sandboxTable = sync.OnceValue(func() table[sandbox.Event] {
 			func(m *pb.NetworkAttached) sandbox.NetworkAttached {
 				return sandbox.NetworkAttached{IPs: m.GetIps(), Result: m.GetResult()}
 			}),
+		message[sandbox.Event]("sandbox.HostPortsMapped.v1.skippable",
+			func(e sandbox.HostPortsMapped) *pb.HostPortsMapped { return &pb.HostPortsMapped{Ports: e.Ports} },
+			func(m *pb.HostPortsMapped) sandbox.HostPortsMapped {
+				return sandbox.HostPortsMapped{Ports: m.GetPorts()}
+			}),
+		message[sandbox.Event]("sandbox.NetworkRequestsUnserved.v1.skippable",
+			func(e sandbox.NetworkRequestsUnserved) *pb.NetworkRequestsUnserved {
+				return &pb.NetworkRequestsUnserved{Requests: e.Requests}
+			},
+			func(m *pb.NetworkRequestsUnserved) sandbox.NetworkRequestsUnserved {
+				return sandbox.NetworkRequestsUnserved{Requests: m.GetRequests()}
+			}),
 		failed[sandbox.Event, sandbox.NetworkAttachFailed]("sandbox.NetworkAttachFailed.v1",
 			func(f *pb.Fault) *pb.NetworkAttachFailed { return &pb.NetworkAttachFailed{Fault: f} }),
 		message[sandbox.Event]("sandbox.HolderStarted.v1",

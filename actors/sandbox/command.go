@@ -60,7 +60,10 @@ type AttachNetworkDone struct {
 	IPs []string
 	// Result is the plugins' CNI result, for post-mortems.
 	Result []byte
-	Err    error
+	// MappedPorts are those of the node that Stele mapped, and Unserved is what the pod asks
+	// for in vain; both in words.
+	MappedPorts, Unserved []string
+	Err                   error
 }
 
 // StartHolderDone is the outcome of StartHolder.

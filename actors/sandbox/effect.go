@@ -61,7 +61,7 @@ func (PrepareSandbox) Failed(err error, _ time.Time) Command {
 	return PrepareSandboxDone{Err: err}
 }
 
-// AttachNetwork executes CNI ADD.
+// AttachNetwork executes CNI ADD, and then maps ports of the node if no plugin can.
 type AttachNetwork struct {
 	Pod Pod
 	due
@@ -122,7 +122,7 @@ func (StopHolder) Failed(err error, at time.Time) Command {
 	return StopHolderDone{Err: err, At: at}
 }
 
-// DetachNetwork executes CNI DEL.
+// DetachNetwork undoes AttachNetwork: it unmaps ports of the node and executes CNI DEL.
 type DetachNetwork struct {
 	Pod Pod
 	due

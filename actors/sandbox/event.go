@@ -38,7 +38,22 @@ type NetworkAttached struct {
 	Result []byte
 }
 
-// NetworkAttachFailed: a CNI plugin failed. What was begun is owed undoing.
+// HostPortsMapped: the executor mapped the pod's host ports itself, as no plugin of its network
+// can. Detaching the network undoes that, too.
+type HostPortsMapped struct {
+	// Ports are in words: "8080/tcp on 10.0.0.1 to port 80".
+	Ports []string
+}
+
+// NetworkRequestsUnserved: the executor found that neither the pod's network nor Stele can do
+// what the pod asks for. It runs without.
+type NetworkRequestsUnserved struct {
+	// Requests are in words, each with the field or annotation and the reason.
+	Requests []string
+}
+
+// NetworkAttachFailed: a CNI plugin failed, or a port of the node could not be mapped. What was
+// begun is owed undoing.
 type NetworkAttachFailed struct{ Fault fault.Fault }
 
 // HolderStarted: the runtime started the process that holds the shared PID namespace.
@@ -107,7 +122,7 @@ type HolderStopFailed struct {
 }
 
 // NetworkDetached: every CNI plugin confirmed that nothing of the pod's network is
-// left; its addresses are free.
+// left; its addresses are free, and the node's ports, too.
 type NetworkDetached struct{}
 
 // NetworkDetachFailed: a CNI plugin could not undo its work. It is owed again at
@@ -143,7 +158,7 @@ func Volatile(e Event) bool {
 	switch e.(type) {
 	case SandboxRequested:
 		return false
-	case SandboxPrepared, SandboxPrepareFailed, NetworkAttached, NetworkAttachFailed,
+	case SandboxPrepared, SandboxPrepareFailed, NetworkAttached, HostPortsMapped, NetworkRequestsUnserved, NetworkAttachFailed,
 		HolderStarted, HolderStartFailed, HolderEnded, SandboxReady, SandboxFailed, SandboxLost,
 		ContainerAdded, ContainerForgotten, ContainerStopped, ContainerStopFailed, ContainerRemoveFailed,
 		StopRequested, HolderStopped, HolderStopFailed, NetworkDetached, NetworkDetachFailed, SandboxStopped,
@@ -153,29 +168,31 @@ func Volatile(e Event) bool {
 	return false
 }
 
-func (SandboxRequested) event()      {}
-func (SandboxPrepared) event()       {}
-func (SandboxPrepareFailed) event()  {}
-func (NetworkAttached) event()       {}
-func (NetworkAttachFailed) event()   {}
-func (HolderStarted) event()         {}
-func (HolderStartFailed) event()     {}
-func (SandboxReady) event()          {}
-func (SandboxFailed) event()         {}
-func (ContainerAdded) event()        {}
-func (ContainerForgotten) event()    {}
-func (StopRequested) event()         {}
-func (RemoveRequested) event()       {}
-func (SandboxLost) event()           {}
-func (HolderEnded) event()           {}
-func (ContainerStopped) event()      {}
-func (ContainerStopFailed) event()   {}
-func (ContainerRemoveFailed) event() {}
-func (HolderStopped) event()         {}
-func (HolderStopFailed) event()      {}
-func (NetworkDetached) event()       {}
-func (NetworkDetachFailed) event()   {}
-func (SandboxStopped) event()        {}
-func (SandboxReleased) event()       {}
-func (SandboxReleaseFailed) event()  {}
-func (SandboxRemoved) event()        {}
+func (SandboxRequested) event()        {}
+func (SandboxPrepared) event()         {}
+func (SandboxPrepareFailed) event()    {}
+func (NetworkAttached) event()         {}
+func (HostPortsMapped) event()         {}
+func (NetworkRequestsUnserved) event() {}
+func (NetworkAttachFailed) event()     {}
+func (HolderStarted) event()           {}
+func (HolderStartFailed) event()       {}
+func (SandboxReady) event()            {}
+func (SandboxFailed) event()           {}
+func (ContainerAdded) event()          {}
+func (ContainerForgotten) event()      {}
+func (StopRequested) event()           {}
+func (RemoveRequested) event()         {}
+func (SandboxLost) event()             {}
+func (HolderEnded) event()             {}
+func (ContainerStopped) event()        {}
+func (ContainerStopFailed) event()     {}
+func (ContainerRemoveFailed) event()   {}
+func (HolderStopped) event()           {}
+func (HolderStopFailed) event()        {}
+func (NetworkDetached) event()         {}
+func (NetworkDetachFailed) event()     {}
+func (SandboxStopped) event()          {}
+func (SandboxReleased) event()         {}
+func (SandboxReleaseFailed) event()    {}
+func (SandboxRemoved) event()          {}

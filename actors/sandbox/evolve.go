@@ -18,6 +18,7 @@ func Evolve(s State, e Event) State {
 
 	case NetworkAttached:
 		s.Network.Attached, s.Network.IPs = true, e.IPs
+	case HostPortsMapped, NetworkRequestsUnserved: // for people
 	case NetworkAttachFailed:
 		s.createFailed(e.Fault)
 	case NetworkDetached:

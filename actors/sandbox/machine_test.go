@@ -23,7 +23,7 @@ var underTest = machinetest.Machine[sandbox.State, sandbox.Command, sandbox.Even
 	},
 	Events: []sandbox.Event{
 		sandbox.SandboxRequested{}, sandbox.SandboxPrepared{}, sandbox.SandboxPrepareFailed{},
-		sandbox.NetworkAttached{}, sandbox.NetworkAttachFailed{}, sandbox.HolderStarted{}, sandbox.HolderStartFailed{},
+		sandbox.NetworkAttached{}, sandbox.HostPortsMapped{}, sandbox.NetworkRequestsUnserved{}, sandbox.NetworkAttachFailed{}, sandbox.HolderStarted{}, sandbox.HolderStartFailed{},
 		sandbox.SandboxReady{}, sandbox.SandboxFailed{}, sandbox.ContainerAdded{}, sandbox.ContainerForgotten{},
 		sandbox.StopRequested{}, sandbox.RemoveRequested{}, sandbox.SandboxLost{}, sandbox.HolderEnded{},
 		sandbox.ContainerStopped{}, sandbox.ContainerStopFailed{}, sandbox.ContainerRemoveFailed{},

@@ -17,7 +17,14 @@ func decideAttached(s State, c AttachNetworkDone) []Event {
 	if c.Err != nil {
 		return []Event{NetworkAttachFailed{failure(s, "attach network", c.Err)}}
 	}
-	return []Event{NetworkAttached{IPs: c.IPs, Result: c.Result}}
+	events := []Event{NetworkAttached{IPs: c.IPs, Result: c.Result}}
+	if len(c.MappedPorts) > 0 {
+		events = append(events, HostPortsMapped{Ports: c.MappedPorts})
+	}
+	if len(c.Unserved) > 0 {
+		events = append(events, NetworkRequestsUnserved{Requests: c.Unserved})
+	}
+	return events
 }
 
 func decideDetached(s State, c DetachNetworkDone) []Event {

@@ -54,7 +54,9 @@ func call(t *rapid.T, w *walk) sandbox.Command {
 func outcome(f sandbox.Effect, now time.Time) sandbox.Command {
 	switch f.(type) {
 	case sandbox.AttachNetwork:
-		return sandbox.AttachNetworkDone{IPs: []string{"10.1.0.2"}, Result: []byte("result")}
+		return sandbox.AttachNetworkDone{
+			IPs: []string{"10.1.0.2"}, Result: []byte("result"), MappedPorts: []string{"8080/tcp to port 80"}, Unserved: []string{"bandwidth"},
+		}
 	case sandbox.StartHolder:
 		return sandbox.StartHolderDone{PID: 4711}
 	}

@@ -162,7 +162,8 @@ func (p *parts) makeActors() (err error) {
 	p.executor = executors.New(executors.Config{
 		Drivers: p.drivers.Drivers, RootDir: p.config.Root, StateDir: p.config.State,
 		MonitorBinary: p.config.Monitor, MaxLogSize: p.config.Runtime.MaxLogSize,
-		Credentials: p.credentials, Execs: p.execs, Pulls: handover.NewPulls(), Logger: p.logger,
+		DisableHostPorts: p.config.Network.DisableHostPortMapping,
+		Credentials:      p.credentials, Execs: p.execs, Pulls: handover.NewPulls(), Logger: p.logger,
 	})
 	p.actors, err = node.New(node.Config{Log: p.log, Executor: p.executor, Await: p.feed.Await, RecallImage: p.feed.Image, Logger: p.logger})
 	p.executor.ImageNews = func(ctx context.Context, ref string, c image.Command) error {

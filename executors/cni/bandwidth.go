@@ -6,9 +6,10 @@ import (
 	"strconv"
 )
 
+// The annotations that limit a pod's rates.
 const (
-	ingressAnnotation = "kubernetes.io/ingress-bandwidth"
-	egressAnnotation  = "kubernetes.io/egress-bandwidth"
+	IngressAnnotation = "kubernetes.io/ingress-bandwidth"
+	EgressAnnotation  = "kubernetes.io/egress-bandwidth"
 )
 
 // quantity is Kubernetes' notation of a number: digits, a fraction, and a decimal
@@ -26,10 +27,10 @@ var (
 // second; 0 where there is none. Errors are *fault.Fault of kind Invalid that name
 // the annotation.
 func ParseBandwidth(annotations map[string]string) (ingress, egress int64, err error) {
-	if ingress, err = bandwidth(annotations, ingressAnnotation); err != nil {
+	if ingress, err = bandwidth(annotations, IngressAnnotation); err != nil {
 		return 0, 0, err
 	}
-	egress, err = bandwidth(annotations, egressAnnotation)
+	egress, err = bandwidth(annotations, EgressAnnotation)
 	return ingress, egress, err
 }
 

@@ -344,7 +344,7 @@ func (r record) attachment() (Attachment, error) {
 	if err != nil {
 		return Attachment{}, fmt.Errorf("network %s: read the result of CNI ADD: %w", network.Name, err)
 	}
-	a := Attachment{Network: network.Name, Result: r.Result}
+	a := Attachment{Network: network.Name, Result: r.Result, Capabilities: capabilities(network)}
 	for _, ip := range now.IPs {
 		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {
 			a.IPs = append(a.IPs, addr.Unmap())
@@ -354,4 +354,15 @@ func (r record) attachment() (Attachment, error) {
 		return a, fmt.Errorf("network %s: CNI ADD gave the pod no address", network.Name)
 	}
 	return a, nil
+}
+
+// capabilities are those that any plugin of the network declares.
+func capabilities(network *libcni.NetworkConfigList) map[string]bool {
+	all := map[string]bool{}
+	for _, plugin := range network.Plugins {
+		for name, has := range plugin.Network.Capabilities {
+			all[name] = all[name] || has
+		}
+	}
+	return all
 }

@@ -1,6 +1,10 @@
 package cni
 
-import runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+import (
+	"strings"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
 
 // PodOf returns what plugins get to know of a pod of the CRI. Its errors name the
 // field or the annotation that is to blame.
@@ -17,26 +21,19 @@ func PodOf(config *runtimeapi.PodSandboxConfig, sandboxID, netns string) (Pod, e
 	if dns := config.GetDnsConfig(); dns != nil {
 		pod.DNS = DNS{Servers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
 	}
-	for _, m := range config.GetPortMappings() {
+	for i, m := range config.GetPortMappings() {
 		// A mapping without a port on the node maps nothing.
 		if m.GetHostPort() == 0 {
 			continue
 		}
-		pod.PortMappings = append(pod.PortMappings, PortMapping{
+		mapping := PortMapping{
 			HostPort: m.GetHostPort(), ContainerPort: m.GetContainerPort(),
-			Protocol: protocol(m.GetProtocol()), HostIP: m.GetHostIp(),
-		})
+			Protocol: strings.ToLower(m.GetProtocol().String()), HostIP: m.GetHostIp(),
+		}
+		if err := mapping.validate(i); err != nil {
+			return Pod{}, err
+		}
+		pod.PortMappings = append(pod.PortMappings, mapping)
 	}
 	return pod, nil
-}
-
-func protocol(p runtimeapi.Protocol) string {
-	switch p {
-	case runtimeapi.Protocol_UDP:
-		return "udp"
-	case runtimeapi.Protocol_SCTP:
-		return "sctp"
-	case runtimeapi.Protocol_TCP:
-	}
-	return "tcp"
 }

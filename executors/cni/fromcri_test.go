@@ -2,10 +2,12 @@ package cni_test
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/cni"
 )
 
@@ -37,5 +39,25 @@ func TestPodOf(t *testing.T) {
 	}
 	if _, err := cni.PodOf(&runtimeapi.PodSandboxConfig{Annotations: map[string]string{"kubernetes.io/ingress-bandwidth": "much"}}, "id", ""); err == nil {
 		t.Error("a bandwidth that is none is accepted")
+	}
+}
+
+// Mappings that cannot be are refused with their index in the request, before anything is made.
+func TestPodOfRefusesPorts(t *testing.T) {
+	for want, m := range map[string]*runtimeapi.PortMapping{
+		"port_mappings[1].host_port: 70000 is not a port":                 {HostPort: 70000, ContainerPort: 80},
+		"port_mappings[1].host_port: -1 is not a port":                    {HostPort: -1, ContainerPort: 80},
+		"port_mappings[1].container_port: 0 is not a port":                {HostPort: 80},
+		"port_mappings[1].container_port: 65536 is not a port":            {HostPort: 80, ContainerPort: 65536},
+		`port_mappings[1].protocol: "7" is not tcp, udp or sctp`:          {HostPort: 80, ContainerPort: 80, Protocol: 7},
+		`port_mappings[1].host_ip: "localhost" is not an address`:         {HostPort: 80, ContainerPort: 80, HostIp: "localhost"},
+		`port_mappings[1].host_ip: "10.0.0.0/8" is not an address`:        {HostPort: 80, ContainerPort: 80, HostIp: "10.0.0.0/8"},
+		`port_mappings[1].host_ip: "fe80::1%eth0" is not an address`:      {HostPort: 80, ContainerPort: 80, HostIp: "fe80::1%eth0"},
+		`port_mappings[1].host_ip: "127.0.0.1\n; drop" is not an address`: {HostPort: 80, ContainerPort: 80, HostIp: "127.0.0.1\n; drop"},
+	} {
+		config := &runtimeapi.PodSandboxConfig{PortMappings: []*runtimeapi.PortMapping{{ContainerPort: 1}, m}}
+		if _, err := cni.PodOf(config, "id", ""); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v is refused with %v, want %s", m, err, want)
+		}
 	}
 }

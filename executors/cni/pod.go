@@ -47,7 +47,15 @@ type Attachment struct {
 	IPs []netip.Addr
 	// Result is the CNI result, as JSON.
 	Result []byte
+	// Capabilities are those of the network's plugins.
+	Capabilities map[string]bool
 }
+
+// Capabilities without which a pod's port mappings and rates are ignored.
+const (
+	PortMappings = "portMappings"
+	Bandwidth    = "bandwidth"
+)
 
 // Attached names an attachment that GC keeps.
 type Attached struct{ ID string }
@@ -64,17 +72,25 @@ func (p Pod) validate() error {
 		}
 	}
 	for i, m := range p.PortMappings {
-		switch {
-		case m.HostPort < 1 || m.HostPort > 65535:
-			return invalid("port_mappings[%d].host_port: %d is not a port", i, m.HostPort)
-		case m.ContainerPort < 1 || m.ContainerPort > 65535:
-			return invalid("port_mappings[%d].container_port: %d is not a port", i, m.ContainerPort)
-		case m.Protocol != "tcp" && m.Protocol != "udp" && m.Protocol != "sctp":
-			return invalid("port_mappings[%d].protocol: %.100q is not tcp, udp or sctp", i, m.Protocol)
-		case m.HostIP != "":
-			if addr, err := netip.ParseAddr(m.HostIP); err != nil || addr.Zone() != "" {
-				return invalid("port_mappings[%d].host_ip: %.100q is not an address", i, m.HostIP)
-			}
+		if err := m.validate(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validate names the mapping by its index in the request.
+func (m PortMapping) validate(i int) error {
+	switch {
+	case m.HostPort < 1 || m.HostPort > 65535:
+		return invalid("port_mappings[%d].host_port: %d is not a port", i, m.HostPort)
+	case m.ContainerPort < 1 || m.ContainerPort > 65535:
+		return invalid("port_mappings[%d].container_port: %d is not a port", i, m.ContainerPort)
+	case m.Protocol != "tcp" && m.Protocol != "udp" && m.Protocol != "sctp":
+		return invalid("port_mappings[%d].protocol: %.100q is not tcp, udp or sctp", i, m.Protocol)
+	case m.HostIP != "":
+		if addr, err := netip.ParseAddr(m.HostIP); err != nil || addr.Zone() != "" {
+			return invalid("port_mappings[%d].host_ip: %.100q is not an address", i, m.HostIP)
 		}
 	}
 	return nil
@@ -93,7 +109,7 @@ func (p Pod) runtimeConf() *libcni.RuntimeConf {
 			}
 			mappings = append(mappings, mapping)
 		}
-		capabilities["portMappings"] = mappings
+		capabilities[PortMappings] = mappings
 	}
 	if p.IngressRate > 0 || p.EgressRate > 0 {
 		limits := map[string]any{}
@@ -103,7 +119,7 @@ func (p Pod) runtimeConf() *libcni.RuntimeConf {
 		if p.EgressRate > 0 {
 			limits["egressRate"], limits["egressBurst"] = p.EgressRate, burst(p.EgressRate)
 		}
-		capabilities["bandwidth"] = limits
+		capabilities[Bandwidth] = limits
 	}
 	if len(p.DNS.Servers)+len(p.DNS.Searches)+len(p.DNS.Options) > 0 {
 		capabilities["dns"] = map[string]any{"servers": p.DNS.Servers, "searches": p.DNS.Searches, "options": p.DNS.Options}

@@ -40,6 +40,7 @@ const (
 	Veth      Kind = "veth"
 	Address   Kind = "address"
 	Firewall  Kind = "firewall rule"
+	HostPort  Kind = "host port"
 	File      Kind = "file"
 	Container Kind = "storage container"
 	Layer     Kind = "storage layer"
@@ -75,7 +76,7 @@ func Take(scope Scope) (Snapshot, error) {
 	snapshot := Snapshot{}
 	var errs []error
 	for _, look := range []func(Scope, Snapshot) error{
-		mounts, processes, cgroups, veths, addresses, firewall, files, storage,
+		mounts, processes, cgroups, veths, addresses, firewall, hostPorts, files, storage,
 	} {
 		errs = append(errs, look(scope, snapshot))
 	}

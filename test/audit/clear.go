@@ -13,11 +13,11 @@ import (
 )
 
 // Clear ends and removes everything of a scope from the kernel: processes, mounts, bridges
-// with their links, cgroups, firewall rules. It is for daemons that are gone; the
+// with their links, cgroups, firewall rules, host ports. It is for daemons that are gone; the
 // directories themselves stay. It never touches what Take would not report.
 func Clear(scope Scope) error {
 	err := killAll(scope)
-	return errors.Join(err, unmountAll(scope), removeBridges(scope), removeCgroups(scope), removeFirewall(scope))
+	return errors.Join(err, unmountAll(scope), removeBridges(scope), removeCgroups(scope), removeFirewall(scope), clearHostPorts(scope))
 }
 
 // killAll kills until nothing is left: a victim may just have forked.

@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/google/nftables"
+
+	"github.com/stele-runtime/stele/executors/hostport"
 )
 
 // veths finds the host's ends of pods' links: the ports of the bridges.
@@ -49,6 +53,53 @@ func addresses(scope Scope, snapshot Snapshot) error {
 // cniChain matches the chains that the bridge and portmap plugins make for one container;
 // those of the whole node have words for names.
 var cniChain = regexp.MustCompile(`\bCNI-(?:DN-|SN-)?[0-9a-f]{16,}\b`)
+
+// hostPorts finds the mappings in the daemon's own table.
+func hostPorts(scope Scope, snapshot Snapshot) error {
+	if scope.Root == "" {
+		return nil
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	table := &nftables.Table{Name: hostport.TableName(scope.Root), Family: nftables.TableFamilyINet}
+	if _, err := conn.ListTableOfFamily(table.Name, table.Family); err != nil {
+		return nil // there is none
+	}
+	sets, err := conn.GetSets(table)
+	if err != nil {
+		return fmt.Errorf("nftables: list the sets of %s: %w", table.Name, err)
+	}
+	for _, set := range sets {
+		elements, err := conn.GetSetElements(set)
+		if err != nil {
+			return fmt.Errorf("nftables: list %s of %s: %w", set.Name, table.Name, err)
+		}
+		for _, e := range elements {
+			snapshot.add(HostPort, fmt.Sprintf("%s, % x of pod %s", set.Name, e.Key, e.Comment), table.Name)
+		}
+	}
+	return nil
+}
+
+// clearHostPorts removes the daemon's own table.
+func clearHostPorts(scope Scope) error {
+	if scope.Root == "" {
+		return nil
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	table := &nftables.Table{Name: hostport.TableName(scope.Root), Family: nftables.TableFamilyINet}
+	conn.AddTable(table) // then there is one to delete
+	conn.DelTable(table)
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: delete %s: %w", table.Name, err)
+	}
+	return nil
+}
 
 // firewall finds the plugins' rules that name one of the networks or ids, and
 // the chains that these jump to.

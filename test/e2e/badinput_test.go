@@ -66,6 +66,26 @@ var badPods = map[string]struct {
 			r.Config.Linux.Sysctls = map[string]string{"vm.overcommit_memory": "1"}
 		}, codes.InvalidArgument, []string{"sysctl"},
 	},
+	"host address that is none": {
+		func(r *runtimeapi.RunPodSandboxRequest) {
+			r.Config.PortMappings = []*runtimeapi.PortMapping{{HostPort: 80, ContainerPort: 80}, {HostPort: 81, ContainerPort: 80, HostIp: "10.0.0.0/8; flush"}}
+		}, codes.InvalidArgument, []string{"port_mappings[1].host_ip", "10.0.0.0/8; flush"},
+	},
+	"container port of zero": {
+		func(r *runtimeapi.RunPodSandboxRequest) {
+			r.Config.PortMappings = []*runtimeapi.PortMapping{{HostPort: 80}}
+		}, codes.InvalidArgument, []string{"port_mappings[0].container_port", "0 is not a port"},
+	},
+	"protocol that is none": {
+		func(r *runtimeapi.RunPodSandboxRequest) {
+			r.Config.PortMappings = []*runtimeapi.PortMapping{{HostPort: 80, ContainerPort: 80, Protocol: 17}}
+		}, codes.InvalidArgument, []string{"port_mappings[0].protocol", `"17"`},
+	},
+	"one host port to two container ports": {
+		func(r *runtimeapi.RunPodSandboxRequest) {
+			r.Config.PortMappings = []*runtimeapi.PortMapping{{HostPort: 31999, ContainerPort: 80}, {HostPort: 31999, ContainerPort: 81}}
+		}, codes.InvalidArgument, []string{"31999/tcp", "twice"},
+	},
 	"port out of range": {
 		func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.PortMappings = []*runtimeapi.PortMapping{{HostPort: 70000, ContainerPort: 80}}

@@ -296,7 +296,99 @@ func (x *NetworkAttached) GetResult() []byte {
 	return nil
 }
 
-// NetworkAttachFailed: a plugin failed.
+// HostPortsMapped: Stele mapped the pod's host ports itself.
+type HostPortsMapped struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In words, each with the node's side and the pod's.
+	Ports         []string `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostPortsMapped) Reset() {
+	*x = HostPortsMapped{}
+	mi := &file_event_v1_sandbox_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostPortsMapped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostPortsMapped) ProtoMessage() {}
+
+func (x *HostPortsMapped) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_sandbox_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostPortsMapped.ProtoReflect.Descriptor instead.
+func (*HostPortsMapped) Descriptor() ([]byte, []int) {
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HostPortsMapped) GetPorts() []string {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// NetworkRequestsUnserved: the pod runs without something that it asks of its network.
+type NetworkRequestsUnserved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In words, each with the field or annotation and the reason.
+	Requests      []string `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkRequestsUnserved) Reset() {
+	*x = NetworkRequestsUnserved{}
+	mi := &file_event_v1_sandbox_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkRequestsUnserved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkRequestsUnserved) ProtoMessage() {}
+
+func (x *NetworkRequestsUnserved) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_sandbox_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkRequestsUnserved.ProtoReflect.Descriptor instead.
+func (*NetworkRequestsUnserved) Descriptor() ([]byte, []int) {
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *NetworkRequestsUnserved) GetRequests() []string {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+// NetworkAttachFailed: a plugin failed, or a host port could not be mapped.
 type NetworkAttachFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fault         *Fault                 `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
@@ -306,7 +398,7 @@ type NetworkAttachFailed struct {
 
 func (x *NetworkAttachFailed) Reset() {
 	*x = NetworkAttachFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[4]
+	mi := &file_event_v1_sandbox_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -318,7 +410,7 @@ func (x *NetworkAttachFailed) String() string {
 func (*NetworkAttachFailed) ProtoMessage() {}
 
 func (x *NetworkAttachFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[4]
+	mi := &file_event_v1_sandbox_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -331,7 +423,7 @@ func (x *NetworkAttachFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAttachFailed.ProtoReflect.Descriptor instead.
 func (*NetworkAttachFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{4}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NetworkAttachFailed) GetFault() *Fault {
@@ -352,7 +444,7 @@ type HolderStarted struct {
 
 func (x *HolderStarted) Reset() {
 	*x = HolderStarted{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[5]
+	mi := &file_event_v1_sandbox_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +456,7 @@ func (x *HolderStarted) String() string {
 func (*HolderStarted) ProtoMessage() {}
 
 func (x *HolderStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[5]
+	mi := &file_event_v1_sandbox_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +469,7 @@ func (x *HolderStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HolderStarted.ProtoReflect.Descriptor instead.
 func (*HolderStarted) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{5}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HolderStarted) GetPid() int64 {
@@ -397,7 +489,7 @@ type HolderStartFailed struct {
 
 func (x *HolderStartFailed) Reset() {
 	*x = HolderStartFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[6]
+	mi := &file_event_v1_sandbox_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +501,7 @@ func (x *HolderStartFailed) String() string {
 func (*HolderStartFailed) ProtoMessage() {}
 
 func (x *HolderStartFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[6]
+	mi := &file_event_v1_sandbox_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +514,7 @@ func (x *HolderStartFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HolderStartFailed.ProtoReflect.Descriptor instead.
 func (*HolderStartFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{6}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HolderStartFailed) GetFault() *Fault {
@@ -441,7 +533,7 @@ type SandboxReady struct {
 
 func (x *SandboxReady) Reset() {
 	*x = SandboxReady{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[7]
+	mi := &file_event_v1_sandbox_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +545,7 @@ func (x *SandboxReady) String() string {
 func (*SandboxReady) ProtoMessage() {}
 
 func (x *SandboxReady) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[7]
+	mi := &file_event_v1_sandbox_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +558,7 @@ func (x *SandboxReady) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxReady.ProtoReflect.Descriptor instead.
 func (*SandboxReady) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{7}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{9}
 }
 
 // SandboxFailed: the creation failed and was undone.
@@ -478,7 +570,7 @@ type SandboxFailed struct {
 
 func (x *SandboxFailed) Reset() {
 	*x = SandboxFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[8]
+	mi := &file_event_v1_sandbox_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +582,7 @@ func (x *SandboxFailed) String() string {
 func (*SandboxFailed) ProtoMessage() {}
 
 func (x *SandboxFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[8]
+	mi := &file_event_v1_sandbox_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +595,7 @@ func (x *SandboxFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxFailed.ProtoReflect.Descriptor instead.
 func (*SandboxFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{8}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{10}
 }
 
 // ContainerAdded: a container was admitted to the pod.
@@ -517,7 +609,7 @@ type ContainerAdded struct {
 
 func (x *ContainerAdded) Reset() {
 	*x = ContainerAdded{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[9]
+	mi := &file_event_v1_sandbox_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +621,7 @@ func (x *ContainerAdded) String() string {
 func (*ContainerAdded) ProtoMessage() {}
 
 func (x *ContainerAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[9]
+	mi := &file_event_v1_sandbox_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +634,7 @@ func (x *ContainerAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerAdded.ProtoReflect.Descriptor instead.
 func (*ContainerAdded) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{9}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ContainerAdded) GetContainer() string {
@@ -563,7 +655,7 @@ type ContainerForgotten struct {
 
 func (x *ContainerForgotten) Reset() {
 	*x = ContainerForgotten{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[10]
+	mi := &file_event_v1_sandbox_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +667,7 @@ func (x *ContainerForgotten) String() string {
 func (*ContainerForgotten) ProtoMessage() {}
 
 func (x *ContainerForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[10]
+	mi := &file_event_v1_sandbox_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +680,7 @@ func (x *ContainerForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerForgotten.ProtoReflect.Descriptor instead.
 func (*ContainerForgotten) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{10}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ContainerForgotten) GetContainer() string {
@@ -607,7 +699,7 @@ type SandboxStopRequested struct {
 
 func (x *SandboxStopRequested) Reset() {
 	*x = SandboxStopRequested{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[11]
+	mi := &file_event_v1_sandbox_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +711,7 @@ func (x *SandboxStopRequested) String() string {
 func (*SandboxStopRequested) ProtoMessage() {}
 
 func (x *SandboxStopRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[11]
+	mi := &file_event_v1_sandbox_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +724,7 @@ func (x *SandboxStopRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxStopRequested.ProtoReflect.Descriptor instead.
 func (*SandboxStopRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{11}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{13}
 }
 
 // SandboxRemoveRequested: the kubelet wants the sandbox removed.
@@ -644,7 +736,7 @@ type SandboxRemoveRequested struct {
 
 func (x *SandboxRemoveRequested) Reset() {
 	*x = SandboxRemoveRequested{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[12]
+	mi := &file_event_v1_sandbox_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +748,7 @@ func (x *SandboxRemoveRequested) String() string {
 func (*SandboxRemoveRequested) ProtoMessage() {}
 
 func (x *SandboxRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[12]
+	mi := &file_event_v1_sandbox_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +761,7 @@ func (x *SandboxRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxRemoveRequested.ProtoReflect.Descriptor instead.
 func (*SandboxRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{12}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{14}
 }
 
 // SandboxLost: the pod's kernel resources are gone.
@@ -683,7 +775,7 @@ type SandboxLost struct {
 
 func (x *SandboxLost) Reset() {
 	*x = SandboxLost{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[13]
+	mi := &file_event_v1_sandbox_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +787,7 @@ func (x *SandboxLost) String() string {
 func (*SandboxLost) ProtoMessage() {}
 
 func (x *SandboxLost) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[13]
+	mi := &file_event_v1_sandbox_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +800,7 @@ func (x *SandboxLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxLost.ProtoReflect.Descriptor instead.
 func (*SandboxLost) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{13}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SandboxLost) GetFault() *Fault {
@@ -731,7 +823,7 @@ type HolderEnded struct {
 
 func (x *HolderEnded) Reset() {
 	*x = HolderEnded{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[14]
+	mi := &file_event_v1_sandbox_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +835,7 @@ func (x *HolderEnded) String() string {
 func (*HolderEnded) ProtoMessage() {}
 
 func (x *HolderEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[14]
+	mi := &file_event_v1_sandbox_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +848,7 @@ func (x *HolderEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HolderEnded.ProtoReflect.Descriptor instead.
 func (*HolderEnded) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{14}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HolderEnded) GetCode() int64 {
@@ -784,7 +876,7 @@ type ContainerStopped struct {
 
 func (x *ContainerStopped) Reset() {
 	*x = ContainerStopped{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[15]
+	mi := &file_event_v1_sandbox_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +888,7 @@ func (x *ContainerStopped) String() string {
 func (*ContainerStopped) ProtoMessage() {}
 
 func (x *ContainerStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[15]
+	mi := &file_event_v1_sandbox_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +901,7 @@ func (x *ContainerStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStopped.ProtoReflect.Descriptor instead.
 func (*ContainerStopped) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{15}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ContainerStopped) GetContainer() string {
@@ -833,7 +925,7 @@ type ContainerStopFailed struct {
 
 func (x *ContainerStopFailed) Reset() {
 	*x = ContainerStopFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[16]
+	mi := &file_event_v1_sandbox_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +937,7 @@ func (x *ContainerStopFailed) String() string {
 func (*ContainerStopFailed) ProtoMessage() {}
 
 func (x *ContainerStopFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[16]
+	mi := &file_event_v1_sandbox_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +950,7 @@ func (x *ContainerStopFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStopFailed.ProtoReflect.Descriptor instead.
 func (*ContainerStopFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{16}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ContainerStopFailed) GetContainer() string {
@@ -896,7 +988,7 @@ type ContainerRemoveFailed struct {
 
 func (x *ContainerRemoveFailed) Reset() {
 	*x = ContainerRemoveFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[17]
+	mi := &file_event_v1_sandbox_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1000,7 @@ func (x *ContainerRemoveFailed) String() string {
 func (*ContainerRemoveFailed) ProtoMessage() {}
 
 func (x *ContainerRemoveFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[17]
+	mi := &file_event_v1_sandbox_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1013,7 @@ func (x *ContainerRemoveFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveFailed.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{17}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ContainerRemoveFailed) GetContainer() string {
@@ -954,7 +1046,7 @@ type HolderStopped struct {
 
 func (x *HolderStopped) Reset() {
 	*x = HolderStopped{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[18]
+	mi := &file_event_v1_sandbox_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1058,7 @@ func (x *HolderStopped) String() string {
 func (*HolderStopped) ProtoMessage() {}
 
 func (x *HolderStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[18]
+	mi := &file_event_v1_sandbox_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1071,7 @@ func (x *HolderStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HolderStopped.ProtoReflect.Descriptor instead.
 func (*HolderStopped) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{18}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{20}
 }
 
 // HolderStopFailed: stopping the holder failed.
@@ -994,7 +1086,7 @@ type HolderStopFailed struct {
 
 func (x *HolderStopFailed) Reset() {
 	*x = HolderStopFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[19]
+	mi := &file_event_v1_sandbox_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1098,7 @@ func (x *HolderStopFailed) String() string {
 func (*HolderStopFailed) ProtoMessage() {}
 
 func (x *HolderStopFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[19]
+	mi := &file_event_v1_sandbox_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1111,7 @@ func (x *HolderStopFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HolderStopFailed.ProtoReflect.Descriptor instead.
 func (*HolderStopFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{19}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HolderStopFailed) GetFault() *Fault {
@@ -1045,7 +1137,7 @@ type NetworkDetached struct {
 
 func (x *NetworkDetached) Reset() {
 	*x = NetworkDetached{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[20]
+	mi := &file_event_v1_sandbox_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1149,7 @@ func (x *NetworkDetached) String() string {
 func (*NetworkDetached) ProtoMessage() {}
 
 func (x *NetworkDetached) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[20]
+	mi := &file_event_v1_sandbox_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1162,7 @@ func (x *NetworkDetached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkDetached.ProtoReflect.Descriptor instead.
 func (*NetworkDetached) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{20}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{22}
 }
 
 // NetworkDetachFailed: a plugin failed to undo its work.
@@ -1085,7 +1177,7 @@ type NetworkDetachFailed struct {
 
 func (x *NetworkDetachFailed) Reset() {
 	*x = NetworkDetachFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[21]
+	mi := &file_event_v1_sandbox_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1189,7 @@ func (x *NetworkDetachFailed) String() string {
 func (*NetworkDetachFailed) ProtoMessage() {}
 
 func (x *NetworkDetachFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[21]
+	mi := &file_event_v1_sandbox_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1202,7 @@ func (x *NetworkDetachFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkDetachFailed.ProtoReflect.Descriptor instead.
 func (*NetworkDetachFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{21}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NetworkDetachFailed) GetFault() *Fault {
@@ -1136,7 +1228,7 @@ type SandboxStopped struct {
 
 func (x *SandboxStopped) Reset() {
 	*x = SandboxStopped{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[22]
+	mi := &file_event_v1_sandbox_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1240,7 @@ func (x *SandboxStopped) String() string {
 func (*SandboxStopped) ProtoMessage() {}
 
 func (x *SandboxStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[22]
+	mi := &file_event_v1_sandbox_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1253,7 @@ func (x *SandboxStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxStopped.ProtoReflect.Descriptor instead.
 func (*SandboxStopped) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{22}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{24}
 }
 
 // SandboxReleased: directories, files and namespaces are gone.
@@ -1173,7 +1265,7 @@ type SandboxReleased struct {
 
 func (x *SandboxReleased) Reset() {
 	*x = SandboxReleased{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[23]
+	mi := &file_event_v1_sandbox_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1277,7 @@ func (x *SandboxReleased) String() string {
 func (*SandboxReleased) ProtoMessage() {}
 
 func (x *SandboxReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[23]
+	mi := &file_event_v1_sandbox_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1290,7 @@ func (x *SandboxReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxReleased.ProtoReflect.Descriptor instead.
 func (*SandboxReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{23}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{25}
 }
 
 // SandboxReleaseFailed: releasing them failed.
@@ -1213,7 +1305,7 @@ type SandboxReleaseFailed struct {
 
 func (x *SandboxReleaseFailed) Reset() {
 	*x = SandboxReleaseFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[24]
+	mi := &file_event_v1_sandbox_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1317,7 @@ func (x *SandboxReleaseFailed) String() string {
 func (*SandboxReleaseFailed) ProtoMessage() {}
 
 func (x *SandboxReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[24]
+	mi := &file_event_v1_sandbox_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1330,7 @@ func (x *SandboxReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxReleaseFailed.ProtoReflect.Descriptor instead.
 func (*SandboxReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SandboxReleaseFailed) GetFault() *Fault {
@@ -1264,7 +1356,7 @@ type SandboxRemoved struct {
 
 func (x *SandboxRemoved) Reset() {
 	*x = SandboxRemoved{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[25]
+	mi := &file_event_v1_sandbox_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1368,7 @@ func (x *SandboxRemoved) String() string {
 func (*SandboxRemoved) ProtoMessage() {}
 
 func (x *SandboxRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[25]
+	mi := &file_event_v1_sandbox_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1381,7 @@ func (x *SandboxRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxRemoved.ProtoReflect.Descriptor instead.
 func (*SandboxRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{27}
 }
 
 var File_event_v1_sandbox_proto protoreflect.FileDescriptor
@@ -1316,7 +1408,11 @@ const file_event_v1_sandbox_proto_rawDesc = "" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\";\n" +
 	"\x0fNetworkAttached\x12\x10\n" +
 	"\x03ips\x18\x01 \x03(\tR\x03ips\x12\x16\n" +
-	"\x06result\x18\x02 \x01(\fR\x06result\"B\n" +
+	"\x06result\x18\x02 \x01(\fR\x06result\"'\n" +
+	"\x0fHostPortsMapped\x12\x14\n" +
+	"\x05ports\x18\x01 \x03(\tR\x05ports\"5\n" +
+	"\x17NetworkRequestsUnserved\x12\x1a\n" +
+	"\brequests\x18\x01 \x03(\tR\brequests\"B\n" +
 	"\x13NetworkAttachFailed\x12+\n" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"!\n" +
 	"\rHolderStarted\x12\x10\n" +
@@ -1373,54 +1469,56 @@ func file_event_v1_sandbox_proto_rawDescGZIP() []byte {
 	return file_event_v1_sandbox_proto_rawDescData
 }
 
-var file_event_v1_sandbox_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_event_v1_sandbox_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_event_v1_sandbox_proto_goTypes = []any{
-	(*SandboxRequested)(nil),       // 0: stele.event.v1.SandboxRequested
-	(*SandboxPrepared)(nil),        // 1: stele.event.v1.SandboxPrepared
-	(*SandboxPrepareFailed)(nil),   // 2: stele.event.v1.SandboxPrepareFailed
-	(*NetworkAttached)(nil),        // 3: stele.event.v1.NetworkAttached
-	(*NetworkAttachFailed)(nil),    // 4: stele.event.v1.NetworkAttachFailed
-	(*HolderStarted)(nil),          // 5: stele.event.v1.HolderStarted
-	(*HolderStartFailed)(nil),      // 6: stele.event.v1.HolderStartFailed
-	(*SandboxReady)(nil),           // 7: stele.event.v1.SandboxReady
-	(*SandboxFailed)(nil),          // 8: stele.event.v1.SandboxFailed
-	(*ContainerAdded)(nil),         // 9: stele.event.v1.ContainerAdded
-	(*ContainerForgotten)(nil),     // 10: stele.event.v1.ContainerForgotten
-	(*SandboxStopRequested)(nil),   // 11: stele.event.v1.SandboxStopRequested
-	(*SandboxRemoveRequested)(nil), // 12: stele.event.v1.SandboxRemoveRequested
-	(*SandboxLost)(nil),            // 13: stele.event.v1.SandboxLost
-	(*HolderEnded)(nil),            // 14: stele.event.v1.HolderEnded
-	(*ContainerStopped)(nil),       // 15: stele.event.v1.ContainerStopped
-	(*ContainerStopFailed)(nil),    // 16: stele.event.v1.ContainerStopFailed
-	(*ContainerRemoveFailed)(nil),  // 17: stele.event.v1.ContainerRemoveFailed
-	(*HolderStopped)(nil),          // 18: stele.event.v1.HolderStopped
-	(*HolderStopFailed)(nil),       // 19: stele.event.v1.HolderStopFailed
-	(*NetworkDetached)(nil),        // 20: stele.event.v1.NetworkDetached
-	(*NetworkDetachFailed)(nil),    // 21: stele.event.v1.NetworkDetachFailed
-	(*SandboxStopped)(nil),         // 22: stele.event.v1.SandboxStopped
-	(*SandboxReleased)(nil),        // 23: stele.event.v1.SandboxReleased
-	(*SandboxReleaseFailed)(nil),   // 24: stele.event.v1.SandboxReleaseFailed
-	(*SandboxRemoved)(nil),         // 25: stele.event.v1.SandboxRemoved
-	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
-	(*Fault)(nil),                  // 27: stele.event.v1.Fault
+	(*SandboxRequested)(nil),        // 0: stele.event.v1.SandboxRequested
+	(*SandboxPrepared)(nil),         // 1: stele.event.v1.SandboxPrepared
+	(*SandboxPrepareFailed)(nil),    // 2: stele.event.v1.SandboxPrepareFailed
+	(*NetworkAttached)(nil),         // 3: stele.event.v1.NetworkAttached
+	(*HostPortsMapped)(nil),         // 4: stele.event.v1.HostPortsMapped
+	(*NetworkRequestsUnserved)(nil), // 5: stele.event.v1.NetworkRequestsUnserved
+	(*NetworkAttachFailed)(nil),     // 6: stele.event.v1.NetworkAttachFailed
+	(*HolderStarted)(nil),           // 7: stele.event.v1.HolderStarted
+	(*HolderStartFailed)(nil),       // 8: stele.event.v1.HolderStartFailed
+	(*SandboxReady)(nil),            // 9: stele.event.v1.SandboxReady
+	(*SandboxFailed)(nil),           // 10: stele.event.v1.SandboxFailed
+	(*ContainerAdded)(nil),          // 11: stele.event.v1.ContainerAdded
+	(*ContainerForgotten)(nil),      // 12: stele.event.v1.ContainerForgotten
+	(*SandboxStopRequested)(nil),    // 13: stele.event.v1.SandboxStopRequested
+	(*SandboxRemoveRequested)(nil),  // 14: stele.event.v1.SandboxRemoveRequested
+	(*SandboxLost)(nil),             // 15: stele.event.v1.SandboxLost
+	(*HolderEnded)(nil),             // 16: stele.event.v1.HolderEnded
+	(*ContainerStopped)(nil),        // 17: stele.event.v1.ContainerStopped
+	(*ContainerStopFailed)(nil),     // 18: stele.event.v1.ContainerStopFailed
+	(*ContainerRemoveFailed)(nil),   // 19: stele.event.v1.ContainerRemoveFailed
+	(*HolderStopped)(nil),           // 20: stele.event.v1.HolderStopped
+	(*HolderStopFailed)(nil),        // 21: stele.event.v1.HolderStopFailed
+	(*NetworkDetached)(nil),         // 22: stele.event.v1.NetworkDetached
+	(*NetworkDetachFailed)(nil),     // 23: stele.event.v1.NetworkDetachFailed
+	(*SandboxStopped)(nil),          // 24: stele.event.v1.SandboxStopped
+	(*SandboxReleased)(nil),         // 25: stele.event.v1.SandboxReleased
+	(*SandboxReleaseFailed)(nil),    // 26: stele.event.v1.SandboxReleaseFailed
+	(*SandboxRemoved)(nil),          // 27: stele.event.v1.SandboxRemoved
+	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
+	(*Fault)(nil),                   // 29: stele.event.v1.Fault
 }
 var file_event_v1_sandbox_proto_depIdxs = []int32{
-	26, // 0: stele.event.v1.SandboxRequested.at:type_name -> google.protobuf.Timestamp
-	27, // 1: stele.event.v1.SandboxPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	27, // 2: stele.event.v1.NetworkAttachFailed.fault:type_name -> stele.event.v1.Fault
-	27, // 3: stele.event.v1.HolderStartFailed.fault:type_name -> stele.event.v1.Fault
-	27, // 4: stele.event.v1.SandboxLost.fault:type_name -> stele.event.v1.Fault
-	26, // 5: stele.event.v1.HolderEnded.at:type_name -> google.protobuf.Timestamp
-	27, // 6: stele.event.v1.ContainerStopFailed.fault:type_name -> stele.event.v1.Fault
-	26, // 7: stele.event.v1.ContainerStopFailed.retry_at:type_name -> google.protobuf.Timestamp
-	27, // 8: stele.event.v1.ContainerRemoveFailed.fault:type_name -> stele.event.v1.Fault
-	26, // 9: stele.event.v1.ContainerRemoveFailed.retry_at:type_name -> google.protobuf.Timestamp
-	27, // 10: stele.event.v1.HolderStopFailed.fault:type_name -> stele.event.v1.Fault
-	26, // 11: stele.event.v1.HolderStopFailed.retry_at:type_name -> google.protobuf.Timestamp
-	27, // 12: stele.event.v1.NetworkDetachFailed.fault:type_name -> stele.event.v1.Fault
-	26, // 13: stele.event.v1.NetworkDetachFailed.retry_at:type_name -> google.protobuf.Timestamp
-	27, // 14: stele.event.v1.SandboxReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	26, // 15: stele.event.v1.SandboxReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	28, // 0: stele.event.v1.SandboxRequested.at:type_name -> google.protobuf.Timestamp
+	29, // 1: stele.event.v1.SandboxPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	29, // 2: stele.event.v1.NetworkAttachFailed.fault:type_name -> stele.event.v1.Fault
+	29, // 3: stele.event.v1.HolderStartFailed.fault:type_name -> stele.event.v1.Fault
+	29, // 4: stele.event.v1.SandboxLost.fault:type_name -> stele.event.v1.Fault
+	28, // 5: stele.event.v1.HolderEnded.at:type_name -> google.protobuf.Timestamp
+	29, // 6: stele.event.v1.ContainerStopFailed.fault:type_name -> stele.event.v1.Fault
+	28, // 7: stele.event.v1.ContainerStopFailed.retry_at:type_name -> google.protobuf.Timestamp
+	29, // 8: stele.event.v1.ContainerRemoveFailed.fault:type_name -> stele.event.v1.Fault
+	28, // 9: stele.event.v1.ContainerRemoveFailed.retry_at:type_name -> google.protobuf.Timestamp
+	29, // 10: stele.event.v1.HolderStopFailed.fault:type_name -> stele.event.v1.Fault
+	28, // 11: stele.event.v1.HolderStopFailed.retry_at:type_name -> google.protobuf.Timestamp
+	29, // 12: stele.event.v1.NetworkDetachFailed.fault:type_name -> stele.event.v1.Fault
+	28, // 13: stele.event.v1.NetworkDetachFailed.retry_at:type_name -> google.protobuf.Timestamp
+	29, // 14: stele.event.v1.SandboxReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	28, // 15: stele.event.v1.SandboxReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
 	16, // [16:16] is the sub-list for method output_type
 	16, // [16:16] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
@@ -1440,7 +1538,7 @@ func file_event_v1_sandbox_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_sandbox_proto_rawDesc), len(file_event_v1_sandbox_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,6 +12,8 @@ type Network struct {
 	ConfDir string `toml:"conf_dir"`
 	// PluginDirs are searched in order for plugins.
 	PluginDirs []string `toml:"plugin_dirs"`
+	// DisableHostPortMapping leaves host ports alone that no plugin maps.
+	DisableHostPortMapping bool `toml:"disable_hostport_mapping"`
 }
 
 func defaultNetwork() Network {

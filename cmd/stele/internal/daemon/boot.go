@@ -128,25 +128,42 @@ func (b *Boot) FollowLost(ctx context.Context) {
 	}
 }
 
-// collectNetworks makes CNI remove every attachment that the log does not know. Sandboxes
-// that are about to be attached are kept, and so are damaged ones: their containers may
-// run.
+// collectNetworks makes CNI remove every attachment that the log does not know, and unmaps
+// host ports.
 func (b *Boot) collectNetworks(ctx context.Context) {
-	var keep []cni.Attached
-	for _, s := range b.Views.Sandboxes() {
-		if !s.State.HostNetwork && !s.State.Network.Detached {
-			keep = append(keep, cni.Attached{ID: string(s.State.ID)})
-		}
-	}
-	for _, name := range b.damaged("sandbox/") {
-		keep = append(keep, cni.Attached{ID: name})
-	}
+	keep := b.attached()
+	b.collectHostPorts(ctx, keep)
 	ctx, cancel := context.WithTimeout(ctx, gcWithin)
 	defer cancel()
 	// Leaked addresses are a nuisance; pods that cannot start are worse.
 	if err := b.Network.GC(ctx, keep); err != nil {
 		b.Logger.Warn("networks not garbage-collected", "error", err)
 	}
+}
+
+// collectHostPorts needs no plugins, so that it does not wait for them.
+func (b *Boot) collectHostPorts(ctx context.Context, keep []cni.Attached) {
+	removed, err := b.Executor.CollectHostPorts(ctx, func(id string) bool { return slices.Contains(keep, cni.Attached{ID: id}) })
+	if len(removed) > 0 {
+		b.Logger.Warn("host ports of unknown pods unmapped", "pods", removed)
+	}
+	if err != nil {
+		b.Logger.Warn("host ports of unknown pods not unmapped", "error", err)
+	}
+}
+
+// attached returns the sandboxes that may have an attachment. Those that are about to be
+// attached are among them, and so are damaged ones: their containers may run.
+func (b *Boot) attached() (all []cni.Attached) {
+	for _, s := range b.Views.Sandboxes() {
+		if !s.State.HostNetwork && !s.State.Network.Detached {
+			all = append(all, cni.Attached{ID: string(s.State.ID)})
+		}
+	}
+	for _, name := range b.damaged("sandbox/") {
+		all = append(all, cni.Attached{ID: name})
+	}
+	return all
 }
 
 // collectContainers removes files of removed containers that a power failure brought

@@ -40,10 +40,11 @@ func booting(bootID string) (*Boot, *trace, *doer, *watcher) {
 }
 
 const (
-	networksKept = "collect networks but [pod torn], bounded true"
-	booted       = " with 2 containers"
-	quarantined  = "record host.ReportQuarantine"
-	unknownExit  = ", pid 0: -1 the daemon and the monitor were both gone"
+	portsCollected = "collect host ports: removed [stray]"
+	networksKept   = "collect networks but [pod torn], bounded true"
+	booted         = " with 2 containers"
+	quarantined    = "record host.ReportQuarantine"
+	unknownExit    = ", pid 0: -1 the daemon and the monitor were both gone"
 )
 
 // What should run but is not watched is killed, and its exit recorded.
@@ -52,7 +53,7 @@ func TestBootEndsWhatIsLost(t *testing.T) {
 	if err := b.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	asked.expect(t, "list", networksKept, "boot before"+booted, quarantined,
+	asked.expect(t, "list", portsCollected, networksKept, "boot before"+booted, quarantined,
 		"kill container alive", "exited alive"+unknownExit, "kill holder of pod", "exited pod"+unknownExit)
 }
 
@@ -77,12 +78,12 @@ func TestLostProcessIsKilledBeforeItsExitIsRecorded(t *testing.T) {
 		time.Sleep(lostRetry + time.Second)
 		synctest.Wait()
 		const kill = "kill container alive"
-		asked.expect(t, "list", networksKept, "boot before"+booted, quarantined, kill, kill)
+		asked.expect(t, "list", portsCollected, networksKept, "boot before"+booted, quarantined, kill, kill)
 		do.setKill(nil)
 		time.Sleep(time.Hour)
 		background.End()
 		exited := "exited alive" + unknownExit
-		asked.expect(t, "list", networksKept, "boot before"+booted, quarantined, kill, kill, kill, exited, kill, exited)
+		asked.expect(t, "list", portsCollected, networksKept, "boot before"+booted, quarantined, kill, kill, kill, exited, kill, exited)
 	})
 }
 
@@ -93,7 +94,7 @@ func TestBootLeavesWhatIsWatched(t *testing.T) {
 	if err := b.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	asked.expect(t, "list", networksKept, "boot before"+booted, quarantined)
+	asked.expect(t, "list", portsCollected, networksKept, "boot before"+booted, quarantined)
 }
 
 // After a reboot no process can be lost, but files may have come back. Those of a
@@ -105,7 +106,7 @@ func TestBootAfterReboot(t *testing.T) {
 	if err := b.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	asked.expect(t, "list", "collect networks but [pod], bounded true", "collect containers: removed [stray]", "boot now"+booted, quarantined)
+	asked.expect(t, "list", portsCollected, "collect networks but [pod], bounded true", "collect containers: removed [stray]", "boot now"+booted, quarantined)
 }
 
 // Without an answer from the monitor nothing is taken for lost.

@@ -17,6 +17,7 @@ import (
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/facts"
+	"github.com/stele-runtime/stele/executors/hostport"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/registry"
@@ -69,6 +70,7 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	if d.Network, err = cni.New(o.network()); err != nil {
 		return nil, err
 	}
+	d.HostPort = hostport.New(hostport.Config{Owner: o.Config.Root, Logger: o.Logger})
 	if d.Monitor, err = monitor.Start(ctx, o.monitor()); err != nil {
 		return nil, fmt.Errorf("connect to the monitor: %w", err)
 	}

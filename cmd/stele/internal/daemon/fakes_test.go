@@ -171,6 +171,16 @@ func (d *doer) CollectContainers(_ context.Context, known func(string) bool) (re
 	return removed, d.collect
 }
 
+func (d *doer) CollectHostPorts(_ context.Context, known func(string) bool) (removed []string, err error) {
+	for _, name := range []string{"pod", "stray"} {
+		if !known(name) {
+			removed = append(removed, name)
+		}
+	}
+	d.add("collect host ports: removed %v", removed)
+	return removed, d.collect
+}
+
 func (d *doer) GC(ctx context.Context, keep []cni.Attached) error {
 	_, bounded := ctx.Deadline()
 	names := []string{}

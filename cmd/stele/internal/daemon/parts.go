@@ -60,6 +60,8 @@ type Monitor interface {
 type Executor interface {
 	KillContainer(context.Context, container.State) error
 	KillHolder(context.Context, sandbox.State) error
+	// CollectHostPorts unmaps the node's ports that are mapped to unknown pods.
+	CollectHostPorts(ctx context.Context, known func(id string) bool) (removed []string, err error)
 	// CollectContainers removes the files of unknown containers.
 	CollectContainers(ctx context.Context, known func(id string) bool) (removed []string, err error)
 }
