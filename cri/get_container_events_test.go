@@ -114,7 +114,7 @@ func TestContainerEventsOfShortLives(t *testing.T) {
 	d.containerEvents("short", append(created("short", "pod", containerConfig(nil)), container.StartRequested{At: epoch},
 		container.ContainerExited{Exit: container.Exit{Code: 1, At: epoch}}, container.ContainerStarted{At: epoch})...)
 	d.containerEvents("never", append(created("never", "pod", containerConfig(nil)), container.StartRequested{At: epoch},
-		container.ContainerStartFailed{At: epoch}, container.ContainerExited{Exit: container.Exit{Code: 137, At: epoch}}, container.RemoveRequested{})...)
+		container.ContainerStartFailed{At: epoch}, container.RemoveRequested{}, container.ContainerExited{Exit: container.Exit{Code: 137, At: epoch}})...)
 	d.containerEvents("unmade", append(created("unmade", "pod", containerConfig(nil))[:1], container.RemoveRequested{}, container.ContainerRemoved{})...)
 	d.sandboxEvents("pod", sandbox.StopRequested{})
 	expectEvents(t, stream,

@@ -179,6 +179,11 @@ func (r *checks) checkEnd() {
 			r.violation("%s has not ended: it is %q", c, at.State.Phase)
 		}
 	}
+	for _, stream := range r.view.lives.unfinished() {
+		if !r.view.closed[stream] {
+			r.violation("%s has ended, and a subscriber knows no more than %v", stream, r.view.lives[stream])
+		}
+	}
 	for _, left := range r.world.left() {
 		r.violation("left on the node: %s", left)
 	}

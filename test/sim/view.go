@@ -26,6 +26,8 @@ type view struct {
 	states
 	// exits counts the recorded exits of each container.
 	exits map[id.Container]int
+	// lives is what a subscriber is told of.
+	lives lives
 	// closed are the damaged streams of which nothing is left.
 	closed map[eventlog.Stream]bool
 }
@@ -48,12 +50,15 @@ func newStates() states {
 }
 
 func newView(r *run) *view {
-	return &view{run: r, states: newStates(), exits: map[id.Container]int{}, closed: map[eventlog.Stream]bool{}}
+	return &view{run: r, states: newStates(), exits: map[id.Container]int{}, lives: lives{}, closed: map[eventlog.Stream]bool{}}
 }
 
 // take follows the log by one record, and checks what it claims.
 func (v *view) take(record eventlog.Record) {
-	event := v.fold(record)
+	event, wrong := v.lives.follow(&v.states, record)
+	if wrong != "" {
+		v.run.violation("%s: %s: %v", record.Stream, wrong, v.lives[record.Stream])
+	}
 	if v.run.tell {
 		v.run.note("        %s: %s", record.Stream, machinetest.Describe([]any{event}))
 	}
@@ -89,6 +94,7 @@ func follow[K comparable, S, E any](all map[K]entity.Restored[S], name K, record
 // rebuild reads the log anew, after it has lost its end.
 func (v *view) rebuild(snapshot []byte) {
 	v.states = v.restored(snapshot)
+	v.lives.reread(v.run.log)
 	clear(v.exits)
 	for record, err := range v.run.log.Read(context.Background(), 1) {
 		must(err)
