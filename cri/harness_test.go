@@ -172,6 +172,20 @@ func (*figures) Descriptors() []*runtimeapi.MetricDescriptor {
 	return []*runtimeapi.MetricDescriptor{{Name: "container_last_seen"}}
 }
 
+// places are where things would be.
+type places struct{}
+
+func (places) Namespaces(s sandbox.State) map[string]string {
+	if s.Released || !s.Prepared {
+		return nil
+	}
+	return map[string]string{"network": "/ns/" + string(s.ID) + "/net", "ipc": "/ns/" + string(s.ID) + "/ipc"}
+}
+func (places) SandboxCgroup(s sandbox.State) string { return "/pods/" + string(s.ID) }
+func (places) ContainerCgroup(s container.State) string {
+	return "/pods/" + string(s.Sandbox) + "/" + string(s.ID)
+}
+
 // validator refuses what is called bad.
 type validator struct{}
 
@@ -224,7 +238,7 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 	d.Service = New(Parts{
 		Actors: d.actors, Views: feed.Live, PodEvents: feed.PodEvents,
 		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
-		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Stats: d.figures, Validator: validator{},
+		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{},
 		Health:         Health{Log: well, Monitor: well, Network: well, Confinement: well},
 		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
 		DefaultHandler: "runc", Version: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,

@@ -2,8 +2,6 @@ package cri
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"iter"
 	"slices"
 
@@ -66,15 +64,9 @@ func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRe
 	}
 	answer := &runtimeapi.ImageStatusResponse{Image: shown(found)}
 	if req.GetVerbose() {
-		fields := map[string]any{"labels": found.Labels, "stopSignal": found.StopSignal}
-		if found.Config != nil {
-			fields["imageSpec"] = found.Config
+		if answer.Info, err = infoOfImage(&found); err != nil {
+			return nil, err
 		}
-		info, err := json.Marshal(fields)
-		if err != nil {
-			return nil, fmt.Errorf("encode the info of image %s: %w", found.ID, err)
-		}
-		answer.Info = map[string]string{"info": string(info)}
 	}
 	return answer, nil
 }

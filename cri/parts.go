@@ -121,6 +121,17 @@ type Members struct {
 	Containers []*projections.Container
 }
 
+// Places says where things are on the node.
+type Places interface {
+	// Namespaces are where a sandbox's own namespaces are pinned, by their names in the
+	// OCI spec.
+	Namespaces(sandbox.State) map[string]string
+	// SandboxCgroup and ContainerCgroup are below the mountpoints of the hierarchies, and
+	// empty if there is none.
+	SandboxCgroup(sandbox.State) string
+	ContainerCgroup(container.State) string
+}
+
 // Validator rejects configurations that can never work, before anything is done. Its
 // errors are Invalid faults that name the field and the value.
 type Validator interface {
@@ -143,6 +154,7 @@ type Parts struct {
 	Credentials Credentials
 	Execs       Execs
 	Specs       Specs
+	Places      Places
 	Stats       Stats
 	Validator   Validator
 	Health      Health

@@ -25,7 +25,7 @@ func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandbox
 		Status: sandboxStatus(found), ContainersStatuses: containerStatuses(s.Views.ContainersOf(found.State.ID)),
 	}
 	if req.GetVerbose() {
-		if answer.Info, err = verbose(found.State, map[string]any{"pid": found.State.Holder.PID}); err != nil {
+		if answer.Info, err = s.sandboxInfo(found); err != nil {
 			return nil, err
 		}
 	}

@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stele-runtime/stele/eventlog"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/eventlog"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
@@ -108,12 +110,12 @@ func TestSandboxStates(t *testing.T) {
 // which holds what users put into environments.
 func verboseWithoutConfig(t *testing.T, info map[string]string) {
 	t.Helper()
-	fields := map[string]any{}
+	var fields struct{ State map[string]any }
 	if err := json.Unmarshal([]byte(info["info"]), &fields); err != nil {
 		t.Fatalf("info %v: %v", info, err)
 	}
 	// A configuration would be in base64, wherever it stood in the state.
-	if fields["Phase"] == nil || strings.Contains(info["info"], `Config":`) {
+	if fields.State["Phase"] == nil || strings.Contains(info["info"], `Config":`) {
 		t.Errorf("info: %v", fields)
 	}
 }
@@ -398,38 +400,82 @@ func TestSemanticVersion(t *testing.T) {
 	}
 }
 
-// Scripts read info.pid and info.runtimeSpec in verbose statuses, whatever the runtime.
+// Scripts read these fields in verbose statuses, whatever the runtime. No value of an
+// environment variable is shown.
 func TestInfoForScripts(t *testing.T) {
 	d := street(t)
 	d.specs["running"] = `{"ociVersion":"1.2.0","process":{"env":["TOKEN=secret"]}}`
-	type info struct {
-		PID         int `json:"pid"`
-		RuntimeSpec *struct {
-			Version string `json:"ociVersion"`
-		} `json:"runtimeSpec"`
-	}
-	read := func(shown map[string]string) (i info) {
+	read := func(name string) (i containerInfo) {
 		t.Helper()
-		if err := json.Unmarshal([]byte(shown["info"]), &i); err != nil || strings.Contains(shown["info"], "secret") {
-			t.Errorf("%v in %s", err, shown["info"])
-		}
-		return i
-	}
-	for name, spec := range map[string]bool{"running": true, "exited-well": false} {
 		answer, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: name, Verbose: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i := read(answer.GetInfo()); i.PID != 42 || (i.RuntimeSpec != nil) != spec || spec && i.RuntimeSpec.Version != "1.2.0" {
+		info := answer.GetInfo()["info"]
+		if err := json.Unmarshal([]byte(info), &i); err != nil || strings.Contains(info, "secret") || strings.Contains(info, "c2VjcmV0") {
+			t.Errorf("%v in %s", err, info)
+		}
+		return i
+	}
+	for name, spec := range map[string]bool{"running": true, "exited-well": false} {
+		i := read(name)
+		if i.PID != 42 || (i.RuntimeSpec != nil) != spec || spec && !strings.Contains(string(i.RuntimeSpec), `"ociVersion":"1.2.0"`) ||
+			i.SandboxID != "ready" || i.Removing || i.Privileged || i.Image != "web" || i.ImageID != "sha256:1" || i.LogPath != "/logs/"+name ||
+			i.CgroupPath != "/pods/ready/"+name || i.NetNS != "/ns/ready/net" || (i.Exit == nil) != spec || len(i.Owed) != 0 {
 			t.Errorf("%s: %+v", name, i)
 		}
+		if envs := i.Config.GetEnvs(); i.Config.GetMetadata().GetName() != "web" || len(envs) != 1 || envs[0].GetKey() != "PASSWORD" || len(envs[0].GetValue()) > 0 {
+			t.Errorf("%s: the configuration is %v", name, i.Config)
+		}
+	}
+	if i := read("exited-oom"); i.Exit.Code != 137 || i.Exit.Signal != 9 || !i.Exit.OOMKilled || !i.Exit.At.Equal(epoch.Add(time.Minute)) {
+		t.Errorf("it ended with %+v", i.Exit)
+	}
+	if i := read("removing-alive"); !i.Removing || len(i.Owed) != 1 || i.Owed[0].Effect != "delete" || i.Owed[0].NotBefore != nil {
+		t.Errorf("what is being removed is %+v", i)
 	}
 	d.specs["running"] = "unreadable"
 	_, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: "running", Verbose: true})
 	refused(t, err, fault.Internal, "runtime spec of container running")
+}
+
+func TestSandboxInfoForScripts(t *testing.T) {
+	d := street(t)
 	answer, err := d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: "ready", Verbose: true})
-	if err != nil || !strings.Contains(answer.GetInfo()["info"], `"pid":0`) {
+	if err != nil {
+		t.Fatal(err)
+	}
+	var i sandboxInfo
+	if err := json.Unmarshal([]byte(answer.GetInfo()["info"]), &i); err != nil {
+		t.Fatal(err)
+	}
+	namespaces := []namespaceInfo{{"ipc", "/ns/ready/ipc"}, {"network", "/ns/ready/net"}}
+	if i.PID != 0 || i.RuntimeHandler != "runc" || i.NetNS != "/ns/ready/net" || i.CgroupPath != "/pods/ready" || len(i.Owed) != 0 ||
+		i.Config.GetMetadata().GetUid() != "u" || !slices.Equal(i.RuntimeSpec.Linux.Namespaces, namespaces) || i.RuntimeSpec.Linux.CgroupsPath != "/pods/ready" {
+		t.Errorf("got %+v", i)
+	}
+	answer, err = d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: "stopping", Verbose: true})
+	if err != nil || !strings.Contains(answer.GetInfo()["info"], `"owed":[{"effect":"detach network"}`) {
 		t.Errorf("%v, %v", answer.GetInfo(), err)
+	}
+}
+
+func TestImageInfoForScripts(t *testing.T) {
+	d := newDesk(t, nil)
+	config := &imagespec.Image{
+		Platform: imagespec.Platform{Architecture: "amd64"},
+		Config:   imagespec.ImageConfig{Env: []string{"PATH=/bin", "TOKEN=secret"}, Entrypoint: []string{"/web"}},
+		History:  []imagespec.History{{CreatedBy: "ENV TOKEN=secret"}},
+	}
+	d.Images = images{{ID: "web", Labels: map[string]string{"a": "b"}, StopSignal: "SIGQUIT", Config: config}, {ID: "artifact"}}
+	for id, want := range map[string]string{
+		"web":      `{"labels":{"a":"b"},"stopSignal":"SIGQUIT","imageSpec":{"architecture":"amd64","config":{"Entrypoint":["/web"],"Env":["PATH=[redacted]","TOKEN=[redacted]"]},"os":"","rootfs":{"diff_ids":null,"type":""}}}`,
+		"artifact": `{}`,
+	} {
+		answer, err := d.ImageStatus(t.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: id}, Verbose: true})
+		if err != nil || answer.GetInfo()["info"] != want {
+			t.Errorf("%s: %s, %v", id, answer.GetInfo()["info"], err)
+		}
 	}
 }
 
@@ -438,7 +484,7 @@ func TestInfoForScripts(t *testing.T) {
 func TestContainerUser(t *testing.T) {
 	d := street(t)
 	status, err := d.Status(t.Context(), &runtimeapi.StatusRequest{})
-	if err != nil || !status.GetFeatures().GetSupplementalGroupsPolicy() {
+	if f := status.GetFeatures(); err != nil || !f.GetSupplementalGroupsPolicy() || !f.GetMountOptions() || f.GetUserNamespacesHostNetwork() {
 		t.Errorf("features %v, %v", status.GetFeatures(), err)
 	}
 	for _, name := range []string{"created", "running", "exited-well"} {

@@ -32,9 +32,10 @@ func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*run
 			condition(runtimeapi.NetworkReady, check{"NetworkPluginNotReady", s.Health.Network}),
 		}},
 		RuntimeHandlers: s.Handlers,
-		// The kubelet refuses pods with a strict policy on nodes without it. It implies
-		// ContainerStatus.user.
-		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true},
+		// The kubelet refuses pods on nodes without the features that they need.
+		// SupplementalGroupsPolicy implies ContainerStatus.user. There are no user
+		// namespaces yet.
+		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, MountOptions: true},
 	}
 	if req.GetVerbose() {
 		answer.Info = map[string]string{}

@@ -153,3 +153,18 @@ func TestRuntimeSpec(t *testing.T) {
 		t.Error("half a spec is shown")
 	}
 }
+
+func TestImageSpec(t *testing.T) {
+	for spec, want := range map[string]string{
+		`{"os":"linux","config":{"Env":["A=secret","B"],"Cmd":["x"]},"history":[{"created_by":"ENV A=secret"}],"size":4294967297}`: `{"config":{"Cmd":["x"],"Env":["A=[redacted]","B=[redacted]"]},"os":"linux","size":4294967297}`,
+		`{"config":{"Env":"secret"}}`: `{"config":{}}`,
+		`{}`:                          `{}`,
+	} {
+		if got, err := ImageSpec([]byte(spec)); err != nil || string(got) != want {
+			t.Errorf("%s\nis shown as\n%s, %v\nwant\n%s", spec, got, err, want)
+		}
+	}
+	if _, err := ImageSpec([]byte("[")); err == nil {
+		t.Error("half a configuration is shown")
+	}
+}

@@ -54,20 +54,49 @@ func Environment(config *runtimeapi.ContainerConfig) {
 
 // RuntimeSpec returns an OCI spec as JSON, without the values of environment variables.
 func RuntimeSpec(spec []byte) ([]byte, error) {
-	decoder := json.NewDecoder(bytes.NewReader(spec))
-	decoder.UseNumber()
-	var whole map[string]any
-	if err := decoder.Decode(&whole); err != nil {
+	whole, err := object(spec)
+	if err != nil {
 		return nil, fmt.Errorf("read the runtime spec: %w", err)
 	}
 	if process, is := whole["process"].(map[string]any); is {
-		variables, _ := process["env"].([]any)
-		for i, variable := range variables {
-			text, _ := variable.(string)
-			name, _, _ := strings.Cut(text, "=")
-			variables[i] = name + "=" + Mark
-		}
+		hideValues(process, "env")
 	}
 	delete(whole, "hooks") // their environments are the operator's
 	return json.Marshal(whole)
+}
+
+// ImageSpec returns an image's configuration as JSON, without the values of environment
+// variables, and without the history, which has the commands that set them.
+func ImageSpec(spec []byte) ([]byte, error) {
+	whole, err := object(spec)
+	if err != nil {
+		return nil, fmt.Errorf("read the image's configuration: %w", err)
+	}
+	if config, is := whole["config"].(map[string]any); is {
+		hideValues(config, "Env")
+	}
+	delete(whole, "history")
+	return json.Marshal(whole)
+}
+
+// object reads a JSON object. Its numbers stay as they are.
+func object(text []byte) (fields map[string]any, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	return fields, decoder.Decode(&fields)
+}
+
+// hideValues replaces the values in a field that is a list of NAME=VALUE. One of another
+// form is removed.
+func hideValues(of map[string]any, field string) {
+	variables, is := of[field].([]any)
+	if !is {
+		delete(of, field)
+		return
+	}
+	for i, variable := range variables {
+		text, _ := variable.(string)
+		name, _, _ := strings.Cut(text, "=")
+		variables[i] = name + "=" + Mark
+	}
 }

@@ -207,7 +207,7 @@ func (p *parts) follow(background *daemon.Background, reports *daemon.Reports, b
 
 // register adds the services: the CRI's two, and the tools'.
 func (p *parts) register(server *daemon.Server) {
-	info := daemon.Info{Config: p.config, Version: version, Views: p.feed.Live, Log: p.log}
+	info := daemon.Info{Config: p.config, Version: version, Views: p.feed.Live, Log: p.log, Network: p.health.Network}
 	byDefault := p.config.Runtime.Default
 	service := cri.New(cri.Parts{
 		Actors: p.actors, Views: p.feed.Live, PodEvents: p.feed.PodEvents, Images: daemon.Images{Drivers: &p.drivers.Drivers},
@@ -215,7 +215,7 @@ func (p *parts) register(server *daemon.Server) {
 			Cgroups: p.drivers.Cgroups, Pin: p.executor.NetworkPin, Views: p.feed.Live, Usage: p.drivers.Store.Usage,
 			Metrics: p.config.Stats.IncludedPodMetrics,
 		}),
-		Credentials: p.credentials, Execs: p.execs, Specs: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
+		Credentials: p.credentials, Execs: p.execs, Specs: p.executor, Places: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,

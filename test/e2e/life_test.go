@@ -2,10 +2,16 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -133,8 +139,98 @@ func TestVerboseStatus(t *testing.T) {
 			t.Errorf("the verbose information tells a secret: %q", info)
 		}
 	}
+	scriptsFind(t, status.Info, container.Info)
 	quiet, err := h.Runtime.PodSandboxStatus(h.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: pod.ID})
 	if err != nil || len(quiet.Info) != 0 {
 		t.Errorf("information that nobody asked for: %v, %v", quiet, err)
+	}
+}
+
+// scriptsFind looks for what scripts look up in the verbose information of a pod with a
+// network of its own and its container, and checks that it leads to them.
+func scriptsFind(t *testing.T, pod, container map[string]string) {
+	t.Helper()
+	type spec struct {
+		Linux struct {
+			Namespaces  []struct{ Type, Path string }
+			CgroupsPath string
+		}
+	}
+	var p struct {
+		NetNS       string
+		CgroupPath  string
+		Config      struct{ Metadata struct{ Name string } }
+		RuntimeSpec spec
+	}
+	var c struct {
+		SandboxID, NetNS, CgroupPath, ImageID, LogPath string
+		PID                                            int
+		Config                                         struct{ Metadata struct{ Name string } }
+		RuntimeSpec                                    spec
+	}
+	if err := errors.Join(json.Unmarshal([]byte(pod["info"]), &p), json.Unmarshal([]byte(container["info"]), &c)); err != nil {
+		t.Fatal(err)
+	}
+	if p.Config.Metadata.Name != "talk" || c.Config.Metadata.Name != "c" || c.SandboxID == "" || c.ImageID == "" || c.LogPath == "" {
+		t.Errorf("scripts find\n%+v\n%+v", p, c)
+	}
+	network := ""
+	for _, n := range p.RuntimeSpec.Linux.Namespaces {
+		if n.Type == "network" {
+			network = n.Path
+		}
+	}
+	inode := func(path string) uint64 {
+		var stat unix.Stat_t
+		if err := unix.Stat(path, &stat); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		return stat.Ino
+	}
+	if of := inode(fmt.Sprintf("/proc/%d/ns/net", c.PID)); network != p.NetNS || network != c.NetNS || inode(network) != of {
+		t.Errorf("the network namespaces are %q, %q and %q, and the container's is %d", network, p.NetNS, c.NetNS, of)
+	}
+	cgroups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.PID))
+	if err != nil || !strings.Contains(string(cgroups), c.CgroupPath+"\n") || !strings.HasPrefix(c.CgroupPath, p.CgroupPath+"/") {
+		t.Errorf("the container is in\n%s, %v, and is said to be in %q of %q", cgroups, err, c.CgroupPath, p.CgroupPath)
+	}
+}
+
+// Status says that mounts take options, and they do.
+func TestMountOptions(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	if status, err := h.Runtime.Status(h.Context(), &runtimeapi.StatusRequest{}); err != nil || !status.Features.GetMountOptions() {
+		t.Errorf("the features are %v, %v", status.GetFeatures(), err)
+	}
+	program := filepath.Join(h.Share, "program")
+	h.write(program, "#!/bin/sh\necho ran\n")
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pod := h.RunPod(h.PodConfig("options"))
+	config := h.ContainerConfig("c")
+	config.Mounts = []*runtimeapi.Mount{
+		{HostPath: h.Share, ContainerPath: "/plain"},
+		{HostPath: h.Share, ContainerPath: "/bound", MountOptions: []string{"noexec", "nosuid", "nodev"}},
+	}
+	id := pod.Run(config)
+	if got := h.Exec(id, "/plain/program"); got != "ran" {
+		t.Errorf("got %q", got)
+	}
+	if answer := h.ExecSync(id, "sh", "-c", "/bound/program"); answer.ExitCode != 126 {
+		t.Errorf("a program on a mount with noexec: %v", answer)
+	}
+	bound := h.Exec(id, "grep", " /bound ", "/proc/mounts")
+	for _, option := range []string{"noexec", "nosuid", "nodev"} {
+		if !strings.Contains(bound, option) {
+			t.Errorf("the mount is %q, without %s", bound, option)
+		}
+	}
+	for _, option := range []string{"exec", "rw", "noexec,dev", "", "bind\x00"} {
+		config := h.ContainerConfig("bad")
+		config.Mounts = []*runtimeapi.Mount{{HostPath: h.Share, ContainerPath: "/bad", MountOptions: []string{option}}}
+		_, err := pod.TryCreate(config)
+		h.Refused(err, codes.InvalidArgument, "mounts[0].mount_options")
 	}
 }

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"runtime"
+
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 )
 
@@ -11,6 +13,8 @@ type Info struct {
 	Version string
 	Views   Views
 	Log     Log
+	// Network is why pods get no network; nil if they do.
+	Network func() error
 }
 
 // Show returns the keys and their values, which become JSON.
@@ -20,8 +24,14 @@ func (i *Info) Show() map[string]any {
 	for name, h := range c.Runtime.Handlers {
 		handlers[name] = h.Path
 	}
+	network := "OK"
+	if err := i.Network(); err != nil {
+		network = err.Error()
+	}
 	return map[string]any{
-		"version": i.Version,
+		"version": i.Version, "golang": runtime.Version(),
+		// The name is containerd's; scripts look there.
+		"lastCNILoadStatus": network,
 		"config": map[string]any{
 			"root": c.Root, "state": c.State, "listen": c.Listen, "monitor": c.Monitor,
 			"cniConfDir": c.Network.ConfDir, "cniPluginDirs": c.Network.PluginDirs, "runtimes": handlers, "defaultRuntime": c.Runtime.Default,
