@@ -88,13 +88,16 @@ func (c *Core) restoreDamaged(past entity.Past, stream eventlog.Stream) bool {
 		m := c.sandboxMaking(id.Sandbox(name), &at)
 		m.damage = reason
 		c.restore(stream, made(c, m))
-		if at.State.Phase == sandbox.Unwinding || at.State.Phase == sandbox.Failed {
-			// No caller knows its id, so none will remove it.
+		switch at.State.Phase {
+		case sandbox.Unwinding, sandbox.Failed, sandbox.Removed:
+			// No caller knows its id, or they know that it is removed: none will remove it. A
+			// network that could not be detached is still owed.
 			c.Sandbox(id.Sandbox(name), sandbox.Remove{}, Caller[sandbox.State, sandbox.Event]{Reply: func(r entity.Reply[sandbox.State]) {
 				if r.Err != nil {
-					c.logger.Error("a failed pod that cannot be read is not undone", "sandbox", name, "error", r.Err)
+					c.logger.Error("a pod that cannot be read is not undone", "sandbox", name, "error", r.Err)
 				}
 			}})
+		case sandbox.Absent, sandbox.Creating, sandbox.Ready, sandbox.Stopping, sandbox.Stopped, sandbox.Removing:
 		}
 	case c.containers.Kind:
 		at, known := past.Containers[id.Container(name)]

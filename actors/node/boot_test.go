@@ -382,25 +382,29 @@ func TestSkippableRecord(t *testing.T) {
 	})
 }
 
-// A pod whose creation failed has no id that anybody knows: if its stream cannot be read, it
-// is undone without being asked to.
+// A pod whose creation failed has no id that anybody knows, and of a removed one nobody
+// asks again: if its stream cannot be read, it is undone without being asked to.
 func TestDamagedFailureIsUndone(t *testing.T) {
-	n, d := fresh(t)
-	s := run(t, n, runOf("pod"))
-	n.Close(t.Context())
-	past := restore(t, d.log)
-	damage := eventlog.Stream("sandbox/" + string(s.ID))
-	at := past.Sandboxes[s.ID]
-	_, err := d.log.Append(t.Context(), eventlog.Append{
-		Stream: damage, Expected: at.Version, Entries: []eventlog.Entry{{Type: "sandbox.OfTheFuture.v7", Schema: 1}},
-	})
-	must(t, 0, err)
-	at.State.Phase = sandbox.Unwinding
-	past.Sandboxes[s.ID] = at
-	past.Damaged = map[eventlog.Stream]string{damage: "of the future"}
+	for _, phase := range []sandbox.Phase{sandbox.Unwinding, sandbox.Failed, sandbox.Removed} {
+		t.Run(string(phase), func(t *testing.T) {
+			n, d := fresh(t)
+			s := run(t, n, runOf("pod"))
+			n.Close(t.Context())
+			past := restore(t, d.log)
+			damage := eventlog.Stream("sandbox/" + string(s.ID))
+			at := past.Sandboxes[s.ID]
+			_, err := d.log.Append(t.Context(), eventlog.Append{
+				Stream: damage, Expected: at.Version, Entries: []eventlog.Entry{{Type: "sandbox.OfTheFuture.v7", Schema: 1}},
+			})
+			must(t, 0, err)
+			at.State.Phase = phase
+			past.Sandboxes[s.ID] = at
+			past.Damaged = map[eventlog.Stream]string{damage: "of the future"}
 
-	d = reopened(t, d, thisBoot)
-	n = newNode(t, d, nil)
-	must(t, 0, n.Boot(t.Context(), past, startOf(thisBoot)))
-	eventually(t, func() bool { return slices.Contains(types(t, d.log, "node"), "node.StreamClosed.v1.skippable") })
+			d = reopened(t, d, thisBoot)
+			n = newNode(t, d, nil)
+			must(t, 0, n.Boot(t.Context(), past, startOf(thisBoot)))
+			eventually(t, func() bool { return slices.Contains(types(t, d.log, "node"), "node.StreamClosed.v1.skippable") })
+		})
+	}
 }

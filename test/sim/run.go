@@ -415,7 +415,9 @@ func (r *run) askAll(what string, c sandbox.Command, until entity.Answer[sandbox
 		if r.failed() {
 			return
 		}
-		if sandbox.NameFree(r.view.Sandboxes[s].State) || r.view.closed["sandbox/"+eventlog.Stream(s)] {
+		// A pod that was removed is listed again if the log cannot be read that far.
+		gone := sandbox.NameFree(r.view.Sandboxes[s].State) && !r.checks.damaged("sandbox/"+string(s))
+		if gone || r.view.closed["sandbox/"+eventlog.Stream(s)] {
 			continue
 		}
 		name := fmt.Sprintf("%s %s", what, s)
