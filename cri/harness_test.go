@@ -203,6 +203,13 @@ func (validator) Container(c *runtimeapi.ContainerConfig, _ *runtimeapi.PodSandb
 	return nil
 }
 
+func (validator) Update(_ *runtimeapi.ContainerConfig, change *runtimeapi.UpdateContainerResourcesRequest) error {
+	if change.GetLinux() == nil {
+		return invalid("linux", "is missing")
+	}
+	return nil
+}
+
 var (
 	epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	quiet = slog.New(slog.NewTextHandler(io.Discard, nil))

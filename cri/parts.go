@@ -137,6 +137,8 @@ type Places interface {
 type Validator interface {
 	Sandbox(*runtimeapi.PodSandboxConfig) error
 	Container(*runtimeapi.ContainerConfig, *runtimeapi.PodSandboxConfig) error
+	// Update takes the configuration in force.
+	Update(*runtimeapi.ContainerConfig, *runtimeapi.UpdateContainerResourcesRequest) error
 }
 
 // Health reports, from memory, why the node cannot do its work; nil means that it can.

@@ -268,6 +268,9 @@ func TestGone(t *testing.T) {
 		_, answers["remove container"] = d.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: box})
 		_, answers["start"] = d.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: box})
 		_, answers["exec"] = d.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: box, Cmd: []string{"true"}})
+		_, answers["update"] = d.UpdateContainerResources(ctx, &runtimeapi.UpdateContainerResourcesRequest{
+			ContainerId: box, Linux: &runtimeapi.LinuxContainerResources{CpuShares: 2},
+		})
 		_, answers["reopen"] = d.ReopenContainerLog(ctx, &runtimeapi.ReopenContainerLogRequest{ContainerId: box})
 		return answers
 	}

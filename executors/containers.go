@@ -12,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
@@ -34,7 +35,7 @@ type containers struct{ *Config }
 // prepareRootfs first asks the signature policy of the pod's namespace, which need not be
 // the namespace for which the image was pulled.
 func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
-	config, pod, err := spec.Effective(c.Config, c.SandboxConfig)
+	config, pod, err := effective(c)
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,7 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 // create writes the bundle and has the runtime create the container. The root file
 // system is prepared again: after a crash it may have to be mounted again.
 func (x containers) create(ctx context.Context, c container.Spec) container.CreateRuntimeDone {
-	config, pod, err := spec.Effective(c.Config, c.SandboxConfig)
+	config, pod, err := effective(c)
 	if err != nil {
 		return container.CreateRuntimeDone{Err: err}
 	}
@@ -216,6 +217,39 @@ func (c *Config) cgroupsPath(pod []byte, sandbox, id string) string {
 		return ""
 	}
 	return path
+}
+
+// effective returns the configurations that are in force.
+func effective(c container.Spec) (*runtimeapi.ContainerConfig, *runtimeapi.PodSandboxConfig, error) {
+	return spec.Effective(spec.Configuration{Container: c.Config, Resources: c.Resources, Sandbox: c.SandboxConfig})
+}
+
+// update changes a container's limits, and returns all that are in force then.
+func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]byte, error) {
+	config, _, err := effective(f.Spec)
+	if err != nil {
+		return nil, err
+	}
+	change := &runtimeapi.UpdateContainerResourcesRequest{}
+	if err := decode(f.Change, change); err != nil {
+		return nil, err
+	}
+	runtime, err := x.runtime(f.Spec.Handler)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := spec.Update(config, change, x.Host)
+	if err != nil {
+		return nil, err
+	}
+	err = runtime.Update(ctx, x.doomed(f.Spec), oci.Update{
+		Set: plan.Set, OOMScoreAdj: plan.OOMScoreAdj, MemoryLimit: plan.MemoryLimit, Fields: plan.Fields,
+		Record: func(s *specs.Spec) { spec.SetLimits(s.Linux.Resources, plan.All) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(plan.InForce)
 }
 
 // start returns when the program ran, or when the start failed. For a start that an

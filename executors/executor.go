@@ -115,6 +115,9 @@ func (x *Executor) Container(ctx context.Context, f container.Effect) container.
 		return container.KillDone{Err: x.containers.kill(ctx, f.Spec), At: now()}
 	case container.Execute:
 		return x.containers.execute(ctx, f)
+	case container.UpdateRuntime:
+		resources, err := x.containers.update(ctx, f)
+		return container.UpdateRuntimeDone{Update: f.Update, Resources: resources, Err: err}
 	case container.RotateLog:
 		err := x.Monitor.ReopenLog(ctx, string(f.Spec.ID))
 		return container.RotateLogDone{Reopen: f.Reopen, Err: err}

@@ -96,7 +96,7 @@ func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
 		return nil, fmt.Errorf("it is about container %q", after.State.ID)
 	case before != nil && (before.rank() != after.rank() || before.State.Sandbox != after.State.Sandbox):
 		return nil, errBeginsAgain
-	case after.Config == nil:
+	case after.Config == nil || resourcesChanged(event):
 		if after.Config, err = containerConfig(after.State); err != nil {
 			return nil, err
 		}
@@ -153,8 +153,25 @@ func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {
 
 func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
 	config := &runtimeapi.ContainerConfig{}
-	if err := proto.Unmarshal(container.Config(s), config); err != nil {
+	asked, resources := container.Config(s)
+	if err := proto.Unmarshal(asked, config); err != nil {
 		return nil, fmt.Errorf("decode the configuration of container %s: %w", s.ID, err)
 	}
+	if len(resources) == 0 {
+		return config, nil
+	}
+	if config.GetLinux() == nil {
+		config.Linux = &runtimeapi.LinuxContainerConfig{}
+	}
+	config.Linux.Resources = &runtimeapi.LinuxContainerResources{}
+	if err := proto.Unmarshal(resources, config.GetLinux().GetResources()); err != nil {
+		return nil, fmt.Errorf("decode the resources of container %s: %w", s.ID, err)
+	}
 	return config, nil
+}
+
+// resourcesChanged reports whether an event changes a container's configuration.
+func resourcesChanged(e container.Event) bool {
+	_, is := e.(container.ResourcesUpdated)
+	return is
 }

@@ -164,12 +164,14 @@ func sandboxCommands(i int, now time.Time, err error) []sandbox.Command {
 }
 
 func containerCommands(i int, now time.Time, err error) []container.Command {
+	resources, _ := proto.Marshal(&runtimeapi.LinuxContainerResources{CpuShares: int64(i) + 2})
 	return []container.Command{
 		createOf(fmt.Sprint("c", i), fmt.Sprint("s", i), now), container.PrepareRootfsDone{Err: err},
 		container.CreateRuntimeDone{Process: container.Process{PID: 42}, Err: err}, container.Start{},
 		container.StartRuntimeDone{Err: err, At: now}, container.Stop{Request: "r", Grace: time.Second, At: now}, container.WithdrawStop{Request: "r"},
 		container.RecordExit{Exit: container.Exit{Code: i, At: now}}, container.RunExec{Exec: "x", Command: []string{"true"}},
 		container.ExecuteDone{Exec: "x", Err: err}, container.ReopenLog{}, container.RotateLogDone{Reopen: 1, Err: err},
+		container.UpdateResources{Change: []byte{1}}, container.UpdateRuntimeDone{Update: 1, Resources: resources, Err: err},
 		container.KillDone{Err: err, At: now}, container.Remove{}, container.DeleteRuntimeDone{Err: err, At: now}, container.ReleaseRootfsDone{Err: err, At: now},
 	}
 }
@@ -272,7 +274,7 @@ func answers(f *Feed) map[string]any {
 		all["sandbox "+string(s.State.ID)] = fmt.Sprint(s.State.Phase, s.Version, s.Config.GetHostname())
 	}
 	for _, c := range l.Containers() {
-		all["container "+string(c.State.ID)] = fmt.Sprint(c.State.Phase, c.Version, c.Config.GetWorkingDir())
+		all["container "+string(c.State.ID)] = fmt.Sprint(c.State.Phase, c.Version, c.Config.GetWorkingDir(), c.Config.GetLinux().GetResources().GetCpuShares())
 	}
 	for _, p := range l.Pulls() {
 		all["pull "+p.Ref] = len(p.Pulls)

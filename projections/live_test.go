@@ -12,9 +12,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"pgregory.net/rapid"
 
 	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/id"
@@ -100,6 +103,45 @@ func TestOrder(t *testing.T) {
 	}
 	if live.Sandbox("a") == nil || live.Sandbox("c") != nil || live.Container("b") == nil || live.Container("c") != nil {
 		t.Error("not found by id, or found what is not there")
+	}
+}
+
+// What an update set replaces what was asked for, whole, in the model and in the next
+// daemon's.
+func TestResourcesInForce(t *testing.T) {
+	log := newMemlog(t)
+	c := newContainer("c")
+	create := createOf("c", "s", epoch)
+	config, err := proto.Marshal(&runtimeapi.ContainerConfig{WorkingDir: "/srv", Linux: &runtimeapi.LinuxContainerConfig{
+		Resources: &runtimeapi.LinuxContainerResources{CpuShares: 2, Unified: map[string]string{"memory.max": "1"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	create.Config = config
+	now, err := proto.Marshal(&runtimeapi.LinuxContainerResources{CpuShares: 2, MemoryLimitInBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := opened(t, log)
+	for _, command := range []container.Command{
+		create, container.PrepareRootfsDone{}, container.CreateRuntimeDone{Process: container.Process{PID: 42}},
+		container.UpdateResources{Change: []byte{1}}, container.UpdateRuntimeDone{Update: 1, Resources: now},
+	} {
+		if err := c.do(log, command); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for r := range log.Read(context.Background(), 1) {
+		f.take(r)
+	}
+	first := f.Live.Container("c").Config
+	save(t, f)
+	for _, got := range []*runtimeapi.ContainerConfig{first, opened(t, log).Live.Container("c").Config} {
+		r := got.GetLinux().GetResources()
+		if got.GetWorkingDir() != "/srv" || r.GetMemoryLimitInBytes() != 1<<20 || r.GetCpuShares() != 2 || len(r.GetUnified()) > 0 {
+			t.Errorf("the configuration is %v", got)
+		}
 	}
 }
 

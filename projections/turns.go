@@ -49,7 +49,8 @@ func (e *PodEvent) bytes() int {
 		n += each + len(e.Pod.State.Config)
 	}
 	for _, c := range e.Containers {
-		n += each + len(container.Config(c.State))
+		config, resources := container.Config(c.State)
+		n += each + len(config) + len(resources)
 	}
 	return n
 }

@@ -76,6 +76,10 @@ func configOf(field protoreflect.FullName) proto.Message {
 		return &cri.PodSandboxConfig{}
 	case "stele.event.v1.ContainerRequested.config":
 		return &cri.ContainerConfig{}
+	case "stele.event.v1.ResourcesUpdateRequested.change":
+		return &cri.UpdateContainerResourcesRequest{}
+	case "stele.event.v1.ResourcesUpdated.resources":
+		return &cri.LinuxContainerResources{}
 	}
 	return nil
 }

@@ -126,6 +126,27 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 			func(m *pb.ExecFailed) container.ExecFailed {
 				return container.ExecFailed{Exec: id.Exec(m.GetExec()), Fault: faultFrom(m.GetFault())}
 			}),
+		message[container.Event]("container.ResourcesUpdateRequested.v1",
+			func(e container.ResourcesUpdateRequested) *pb.ResourcesUpdateRequested {
+				return &pb.ResourcesUpdateRequested{Update: e.Update, Change: e.Change}
+			},
+			func(m *pb.ResourcesUpdateRequested) container.ResourcesUpdateRequested {
+				return container.ResourcesUpdateRequested{Update: m.GetUpdate(), Change: m.GetChange()}
+			}),
+		message[container.Event]("container.ResourcesUpdated.v1",
+			func(e container.ResourcesUpdated) *pb.ResourcesUpdated {
+				return &pb.ResourcesUpdated{Update: e.Update, Resources: e.Resources}
+			},
+			func(m *pb.ResourcesUpdated) container.ResourcesUpdated {
+				return container.ResourcesUpdated{Update: m.GetUpdate(), Resources: m.GetResources()}
+			}),
+		message[container.Event]("container.ResourcesUpdateFailed.v1",
+			func(e container.ResourcesUpdateFailed) *pb.ResourcesUpdateFailed {
+				return &pb.ResourcesUpdateFailed{Update: e.Update, Fault: faultTo(e.Fault)}
+			},
+			func(m *pb.ResourcesUpdateFailed) container.ResourcesUpdateFailed {
+				return container.ResourcesUpdateFailed{Update: m.GetUpdate(), Fault: faultFrom(m.GetFault())}
+			}),
 		message[container.Event]("container.LogReopenRequested.v1",
 			func(e container.LogReopenRequested) *pb.LogReopenRequested {
 				return &pb.LogReopenRequested{Reopen: e.Reopen}

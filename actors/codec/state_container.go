@@ -38,9 +38,10 @@ func EncodeContainerState(s container.State) ([]byte, error) {
 		Execs: listOf(s.Execs, func(x id.Exec, e container.Exec) *statepb.ContainerExec {
 			return &statepb.ContainerExec{Id: string(x), Command: e.Command, Timeout: span(e.Timeout)}
 		}),
-		Logs:    &statepb.ContainerLogs{ReopensAsked: s.Logs.ReopensAsked, ReopensDone: s.Logs.ReopensDone, Lost: s.Logs.Lost},
-		Removal: &statepb.ContainerRemoval{RuntimeDeleted: s.Removal.RuntimeDeleted, RootfsReleased: s.Removal.RootfsReleased},
-		Failure: faultTo(s.Failure), Retries: retriesTo(s.Retries),
+		Logs:      &statepb.ContainerLogs{ReopensAsked: s.Logs.ReopensAsked, ReopensDone: s.Logs.ReopensDone, Lost: s.Logs.Lost},
+		Removal:   &statepb.ContainerRemoval{RuntimeDeleted: s.Removal.RuntimeDeleted, RootfsReleased: s.Removal.RootfsReleased},
+		Resources: resourcesTo(s.Resources),
+		Failure:   faultTo(s.Failure), Retries: retriesTo(s.Retries),
 	})
 }
 
@@ -82,8 +83,25 @@ func DecodeContainerState(b []byte) (container.State, error) {
 		Execs: mapOf(m.GetExecs(), func(e *statepb.ContainerExec) (id.Exec, container.Exec) {
 			return id.Exec(e.GetId()), container.Exec{Command: e.GetCommand(), Timeout: e.GetTimeout().AsDuration()}
 		}),
-		Logs:    container.Logs{ReopensAsked: logs.GetReopensAsked(), ReopensDone: logs.GetReopensDone(), Lost: logs.GetLost()},
-		Removal: container.Removal{RuntimeDeleted: removal.GetRuntimeDeleted(), RootfsReleased: removal.GetRootfsReleased()},
-		Failure: faultFrom(m.GetFailure()), Retries: retriesFrom(m.GetRetries()),
+		Logs:      container.Logs{ReopensAsked: logs.GetReopensAsked(), ReopensDone: logs.GetReopensDone(), Lost: logs.GetLost()},
+		Removal:   container.Removal{RuntimeDeleted: removal.GetRuntimeDeleted(), RootfsReleased: removal.GetRootfsReleased()},
+		Resources: resourcesFrom(m.GetResources()),
+		Failure:   faultFrom(m.GetFailure()), Retries: retriesFrom(m.GetRetries()),
 	}, nil
+}
+
+func resourcesTo(x container.Resources) *statepb.ContainerResources {
+	m := &statepb.ContainerResources{Asked: x.Asked, InForce: x.InForce}
+	for _, u := range x.Pending {
+		m.Pending = append(m.Pending, &statepb.ContainerUpdate{Number: u.Number, Change: u.Change})
+	}
+	return m
+}
+
+func resourcesFrom(m *statepb.ContainerResources) container.Resources {
+	x := container.Resources{Asked: m.GetAsked(), InForce: m.GetInForce()}
+	for _, u := range m.GetPending() {
+		x.Pending = append(x.Pending, container.Update{Number: u.GetNumber(), Change: u.GetChange()})
+	}
+	return x
 }

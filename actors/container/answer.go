@@ -100,6 +100,24 @@ func ExecAnswer(x id.Exec) func(State, Event) (bool, error) {
 	}
 }
 
+// UpdateAnswer returns the answer to an UpdateResources: success once its update is in
+// force.
+func UpdateAnswer() func(State, Event) (done bool, err error) {
+	var update uint64
+	return func(s State, e Event) (bool, error) {
+		switch e := e.(type) {
+		case nil: // The last update is this one, or the one that it joins.
+			update = s.Resources.Asked
+		case ResourcesUpdateFailed:
+			if e.Update == update {
+				return true, e.Fault.Err()
+			}
+		default: // Other events are no answer; the state may be.
+		}
+		return !s.Resources.pending(update), nil
+	}
+}
+
 // ReopenAnswer answers ReopenLog: success once every requested reopening is done.
 func ReopenAnswer(s State, e Event) (done bool, err error) {
 	if f, failed := e.(LogReopenFailed); failed {

@@ -53,6 +53,12 @@ type RunExec struct {
 	Timeout time.Duration
 }
 
+// UpdateResources asks for other limits (UpdateContainerResources).
+type UpdateResources struct {
+	// Change is Update's.
+	Change []byte
+}
+
 // ReopenLog asks for the log file to be opened again (ReopenContainerLog).
 type ReopenLog struct{}
 
@@ -116,6 +122,14 @@ type ExecuteDone struct {
 	Err      error
 }
 
+// UpdateRuntimeDone is the outcome of UpdateRuntime.
+type UpdateRuntimeDone struct {
+	Update uint64
+	// Resources are all limits that are in force now, as Resources.InForce has them.
+	Resources []byte
+	Err       error
+}
+
 // RotateLogDone is the outcome of RotateLog.
 type RotateLogDone struct {
 	Reopen uint64
@@ -143,6 +157,7 @@ func (Stop) command()              {}
 func (WithdrawStop) command()      {}
 func (Remove) command()            {}
 func (RunExec) command()           {}
+func (UpdateResources) command()   {}
 func (ReopenLog) command()         {}
 func (RecordExit) command()        {}
 func (ReportLoss) command()        {}
@@ -154,6 +169,7 @@ func (SignalStopDone) command()    {}
 func (AwaitGraceDone) command()    {}
 func (KillDone) command()          {}
 func (ExecuteDone) command()       {}
+func (UpdateRuntimeDone) command() {}
 func (RotateLogDone) command()     {}
 func (DeleteRuntimeDone) command() {}
 func (ReleaseRootfsDone) command() {}

@@ -21,12 +21,10 @@ type Request struct {
 	StopSignal string
 }
 
-// Config returns the configuration in force, a protobuf-encoded ContainerConfig.
-// Effects and projections read it only here.
+// Config returns the configuration in force: a ContainerConfig, and the
+// LinuxContainerResources that replace its own unless they are empty, both
+// protobuf-encoded. Effects and projections read it only here.
 //
-// Nothing changes a configuration yet, so this is the requested one. An update
-// (UpdateContainerResources, NRI) would keep a ContainerConfig with only the changed
-// fields in the State, and Config would return the request followed by it: protobuf
-// merges concatenated messages, so that later fields win and repeated fields append.
-// The machine need not decode either, and a repeated CreateRuntime uses the update.
-func Config(s State) []byte { return s.Request.Config }
+// The resources replace the others whole, because protobuf could only merge them: limits
+// of huge pages would be listed twice, and keys of cgroup v2 could not be taken away.
+func Config(s State) (config, resources []byte) { return s.Request.Config, s.Resources.InForce }

@@ -51,6 +51,11 @@ func decide(s State, c Command) ([]Event, error) {
 	case ExecuteDone:
 		return decideExecuted(s, c), nil
 
+	case UpdateResources:
+		return decideUpdate(s, c)
+	case UpdateRuntimeDone:
+		return decideUpdated(s, c), nil
+
 	case ReopenLog:
 		return decideReopen(s)
 	case RotateLogDone:

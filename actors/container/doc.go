@@ -6,5 +6,5 @@
 //
 // Read state.go first, for the diagram. command.go, event.go and effect.go are the
 // vocabulary; decide.go, evolve.go and owed.go dispatch to one file for each concept:
-// configuration, creation, run, stopping, execs, logs, removal and reboot.
+// configuration, creation, run, stopping, execs, resources, logs, removal and reboot.
 package container

@@ -42,12 +42,12 @@ type Spec struct {
 	Sandbox id.Sandbox
 	Name    Name
 	Handler string
-	// Config is the configuration in force (see the function Config), SandboxConfig
-	// the CRI's PodSandboxConfig, protobuf-encoded.
-	Config, SandboxConfig []byte
-	Image                 string
-	LogPath               string
-	CreatedAt             time.Time
+	// Config and Resources are the configuration in force (see the function Config),
+	// SandboxConfig is the CRI's PodSandboxConfig, protobuf-encoded.
+	Config, Resources, SandboxConfig []byte
+	Image                            string
+	LogPath                          string
+	CreatedAt                        time.Time
 	// Init is the container's first process, zero if there is none or it has ended.
 	Init Process
 }
@@ -58,9 +58,10 @@ func SpecOf(s State) Spec { return s.spec() }
 func (s State) spec() Spec {
 	spec := Spec{
 		ID: s.ID, Sandbox: s.Sandbox, Name: s.Name, Handler: s.Request.Handler,
-		Config: Config(s), SandboxConfig: s.Request.SandboxConfig,
-		Image: s.Request.Image, LogPath: s.Request.LogPath, CreatedAt: s.Request.At,
+		SandboxConfig: s.Request.SandboxConfig,
+		Image:         s.Request.Image, LogPath: s.Request.LogPath, CreatedAt: s.Request.At,
 	}
+	spec.Config, spec.Resources = Config(s)
 	if Alive(s) {
 		spec.Init = s.Creation.Process
 	}
@@ -151,6 +152,22 @@ func (e Execute) Key() string      { return "exec " + string(e.Exec) }
 func (e Execute) Resource() string { return e.Key() }
 func (e Execute) Failed(err error, _ time.Time) Command {
 	return ExecuteDone{Exec: e.Exec, Err: err}
+}
+
+// UpdateRuntime has the runtime set other limits. Either all that Change asks for are in
+// force afterwards, or those before.
+type UpdateRuntime struct {
+	Spec   Spec
+	Update uint64
+	// Change is Update's.
+	Change []byte
+	due
+}
+
+func (UpdateRuntime) Key() string      { return "update" }
+func (UpdateRuntime) Resource() string { return onRuntime }
+func (e UpdateRuntime) Failed(err error, _ time.Time) Command {
+	return UpdateRuntimeDone{Update: e.Update, Err: err}
 }
 
 // RotateLog has the monitor open the log file again.

@@ -124,6 +124,28 @@ type ExecFailed struct {
 	Fault fault.Fault
 }
 
+// ResourcesUpdateRequested: the machine accepted the kubelet's UpdateContainerResources.
+// The runtime's update is owed.
+type ResourcesUpdateRequested struct {
+	Update uint64
+	// Change is Update's.
+	Change []byte
+}
+
+// ResourcesUpdated: the runtime set the limits. Resources are all that are in force from
+// now on.
+type ResourcesUpdated struct {
+	Update    uint64
+	Resources []byte
+}
+
+// ResourcesUpdateFailed: the runtime, or the kernel, refused the limits, or the container
+// was removed first. Those before are in force. It is not tried again.
+type ResourcesUpdateFailed struct {
+	Update uint64
+	Fault  fault.Fault
+}
+
 // LogReopenRequested: the machine accepted the kubelet's ReopenContainerLog. Opening
 // the file again is owed.
 type LogReopenRequested struct{ Reopen uint64 }
@@ -193,6 +215,7 @@ func Volatile(e Event) bool {
 		ContainerStarted,
 		StopRequested, StopWithdrawn, StopSignalled, StopSignalFailed, KillRequested, Killed, KillFailed,
 		ExecRequested, ExecEnded, ExecFailed,
+		ResourcesUpdateRequested, ResourcesUpdated, ResourcesUpdateFailed,
 		LogReopenRequested, LogReopened, LogReopenFailed, OutputLost,
 		ContainerSuperseded, RemoveRequested, RuntimeDeleted, RuntimeDeleteFailed, RootfsReleased, RootfsReleaseFailed, ContainerRemoved:
 		return true
@@ -200,34 +223,37 @@ func Volatile(e Event) bool {
 	return false
 }
 
-func (ContainerRequested) event()    {}
-func (RootfsPrepared) event()        {}
-func (RootfsPrepareFailed) event()   {}
-func (ContainerCreated) event()      {}
-func (ContainerCreateFailed) event() {}
-func (ContainerFailed) event()       {}
-func (StartRequested) event()        {}
-func (ContainerStarted) event()      {}
-func (ContainerStartFailed) event()  {}
-func (StopRequested) event()         {}
-func (StopWithdrawn) event()         {}
-func (StopSignalled) event()         {}
-func (StopSignalFailed) event()      {}
-func (KillRequested) event()         {}
-func (Killed) event()                {}
-func (KillFailed) event()            {}
-func (ContainerExited) event()       {}
-func (ExecRequested) event()         {}
-func (ExecEnded) event()             {}
-func (ExecFailed) event()            {}
-func (LogReopenRequested) event()    {}
-func (LogReopened) event()           {}
-func (OutputLost) event()            {}
-func (LogReopenFailed) event()       {}
-func (ContainerSuperseded) event()   {}
-func (RemoveRequested) event()       {}
-func (RuntimeDeleted) event()        {}
-func (RuntimeDeleteFailed) event()   {}
-func (RootfsReleased) event()        {}
-func (RootfsReleaseFailed) event()   {}
-func (ContainerRemoved) event()      {}
+func (ContainerRequested) event()       {}
+func (RootfsPrepared) event()           {}
+func (RootfsPrepareFailed) event()      {}
+func (ContainerCreated) event()         {}
+func (ContainerCreateFailed) event()    {}
+func (ContainerFailed) event()          {}
+func (StartRequested) event()           {}
+func (ContainerStarted) event()         {}
+func (ContainerStartFailed) event()     {}
+func (StopRequested) event()            {}
+func (StopWithdrawn) event()            {}
+func (StopSignalled) event()            {}
+func (StopSignalFailed) event()         {}
+func (KillRequested) event()            {}
+func (Killed) event()                   {}
+func (KillFailed) event()               {}
+func (ContainerExited) event()          {}
+func (ExecRequested) event()            {}
+func (ExecEnded) event()                {}
+func (ExecFailed) event()               {}
+func (ResourcesUpdateRequested) event() {}
+func (ResourcesUpdated) event()         {}
+func (ResourcesUpdateFailed) event()    {}
+func (LogReopenRequested) event()       {}
+func (LogReopened) event()              {}
+func (OutputLost) event()               {}
+func (LogReopenFailed) event()          {}
+func (ContainerSuperseded) event()      {}
+func (RemoveRequested) event()          {}
+func (RuntimeDeleted) event()           {}
+func (RuntimeDeleteFailed) event()      {}
+func (RootfsReleased) event()           {}
+func (RootfsReleaseFailed) event()      {}
+func (ContainerRemoved) event()         {}

@@ -48,6 +48,14 @@ func Evolve(s State, e Event) State {
 	case ExecFailed:
 		delete(s.Execs, e.Exec)
 
+	case ResourcesUpdateRequested:
+		s.Resources.requested(e)
+	case ResourcesUpdated:
+		s.Resources.ended(e.Update)
+		s.Resources.InForce = e.Resources
+	case ResourcesUpdateFailed:
+		s.Resources.ended(e.Update)
+
 	case LogReopenRequested:
 		s.Logs.ReopensAsked = e.Reopen
 	case LogReopened:

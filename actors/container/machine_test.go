@@ -16,10 +16,10 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 	Answer:   answer,
 	Commands: []container.Command{
 		container.Create{}, container.Start{}, container.Stop{}, container.WithdrawStop{}, container.Remove{},
-		container.RunExec{}, container.ReopenLog{}, container.RecordExit{}, container.ReportLoss{}, container.NodeRebooted{},
+		container.RunExec{}, container.UpdateResources{}, container.ReopenLog{}, container.RecordExit{}, container.ReportLoss{}, container.NodeRebooted{},
 		container.PrepareRootfsDone{}, container.CreateRuntimeDone{}, container.StartRuntimeDone{},
 		container.SignalStopDone{}, container.AwaitGraceDone{}, container.KillDone{}, container.ExecuteDone{},
-		container.RotateLogDone{}, container.DeleteRuntimeDone{}, container.ReleaseRootfsDone{},
+		container.UpdateRuntimeDone{}, container.RotateLogDone{}, container.DeleteRuntimeDone{}, container.ReleaseRootfsDone{},
 	},
 	Events: []container.Event{
 		container.ContainerRequested{}, container.RootfsPrepared{}, container.RootfsPrepareFailed{},
@@ -28,6 +28,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 		container.StopRequested{}, container.StopWithdrawn{}, container.StopSignalled{}, container.StopSignalFailed{},
 		container.KillRequested{}, container.Killed{}, container.KillFailed{}, container.ContainerExited{},
 		container.ExecRequested{}, container.ExecEnded{}, container.ExecFailed{},
+		container.ResourcesUpdateRequested{}, container.ResourcesUpdated{}, container.ResourcesUpdateFailed{},
 		container.LogReopenRequested{}, container.LogReopened{}, container.LogReopenFailed{}, container.OutputLost{},
 		container.ContainerSuperseded{}, container.RemoveRequested{}, container.RuntimeDeleted{}, container.RuntimeDeleteFailed{},
 		container.RootfsReleased{}, container.RootfsReleaseFailed{}, container.ContainerRemoved{},
@@ -35,7 +36,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 	Effects: []container.Effect{
 		container.PrepareRootfs{}, container.CreateRuntime{}, container.StartRuntime{},
 		container.SignalStop{}, container.AwaitGrace{}, container.Kill{}, container.Execute{},
-		container.RotateLog{}, container.DeleteRuntime{}, container.ReleaseRootfs{},
+		container.UpdateRuntime{}, container.RotateLog{}, container.DeleteRuntime{}, container.ReleaseRootfs{},
 	},
 }
 
@@ -62,6 +63,8 @@ func answer(c container.Command) machinetest.Answer[container.State, container.E
 		return container.RemoveAnswer
 	case container.RunExec:
 		return container.ExecAnswer(c.Exec)
+	case container.UpdateResources:
+		return container.UpdateAnswer()
 	case container.ReopenLog:
 		return container.ReopenAnswer
 	}

@@ -1,5 +1,7 @@
 package container
 
+import "slices"
+
 // Owed returns the effects that the state still calls for, in a fixed order.
 func Owed(s State) []Effect {
 	var owed []Effect
@@ -7,11 +9,12 @@ func Owed(s State) []Effect {
 	case Creating:
 		owed = owedCreation(s)
 	case Starting:
-		owed = append(owedStart(s), owedStopping(s)...)
+		owed = slices.Concat(owedStart(s), owedStopping(s), owedUpdates(s))
 	case Created, Running:
-		owed = owedStopping(s)
+		// An update comes last: the end of a container does not wait for its limits.
+		owed = append(owedStopping(s), owedUpdates(s)...)
 	case Exited:
-		owed = owedKill(s)
+		owed = append(owedKill(s), owedUpdates(s)...)
 	case Unwinding, Removing:
 		owed = owedRemoval(s)
 	case Absent, Failed, Removed:

@@ -58,6 +58,7 @@ func call(t *rapid.T, w *walk) container.Command {
 		container.WithdrawStop{Request: request}, container.Remove{},
 		container.RunExec{Exec: id.Exec(rapid.SampledFrom([]string{"x1", "x2", "x3"}).Draw(t, "exec")), Command: []string{"true"}},
 		container.ReopenLog{},
+		container.UpdateResources{Change: []byte{byte(rapid.IntRange(1, 3).Draw(t, "change"))}},
 		container.ReportLoss{Bytes: uint64(rapid.IntRange(0, 3).Draw(t, "lost")), Reason: "no space left on device"},
 	}
 	// The init can end as soon as the runtime is asked to make it.
@@ -68,8 +69,11 @@ func call(t *rapid.T, w *walk) container.Command {
 }
 
 func outcome(f container.Effect, now time.Time) container.Command {
-	if _, create := f.(container.CreateRuntime); create {
+	switch f := f.(type) {
+	case container.CreateRuntime:
 		return container.CreateRuntimeDone{Process: container.Process{PID: 4711, StartTime: 99}, SharedPIDs: now.Second()%2 == 0}
+	case container.UpdateRuntime:
+		return container.UpdateRuntimeDone{Update: f.Update, Resources: append(bytes.Clone(f.Spec.Resources), f.Change...)}
 	}
 	return f.Failed(nil, now)
 }
@@ -116,7 +120,7 @@ func hold(t machinetest.TB, w *walk) {
 			t.Fatalf("exited without an exit\n%s", w.Life.History())
 		}
 	case container.Failed, container.Removed:
-		if !s.Removal.RootfsReleased || !s.Removal.RuntimeDeleted || len(s.Execs) > 0 {
+		if !s.Removal.RootfsReleased || !s.Removal.RuntimeDeleted || len(s.Execs) > 0 || len(s.Resources.Pending) > 0 {
 			t.Fatalf("%s, but something is left\n%s", s.Phase, w.Life.History())
 		}
 	}
@@ -132,8 +136,12 @@ func holdOwed(t machinetest.TB, w *walk) {
 	s := w.Life.State
 	for _, f := range container.Owed(s) {
 		// Every effect gets the configuration in force.
-		if spec := reflect.ValueOf(f).FieldByName("Spec"); spec.IsValid() && !bytes.Equal(spec.Interface().(container.Spec).Config, container.Config(s)) {
-			t.Fatalf("%s has another configuration\n%s", machinetest.Describe(f), w.Life.History())
+		if spec := reflect.ValueOf(f).FieldByName("Spec"); spec.IsValid() {
+			config, resources := container.Config(s)
+			has := spec.Interface().(container.Spec)
+			if !bytes.Equal(has.Config, config) || !bytes.Equal(has.Resources, resources) {
+				t.Fatalf("%s has another configuration\n%s", machinetest.Describe(f), w.Life.History())
+			}
 		}
 		switch f.(type) {
 		case container.Kill, container.SignalStop:
@@ -146,6 +154,10 @@ func holdOwed(t machinetest.TB, w *walk) {
 		case container.ReleaseRootfs:
 			if !s.Removal.RuntimeDeleted {
 				t.Fatalf("the root file system is owed its release under a container\n%s", w.Life.History())
+			}
+		case container.UpdateRuntime:
+			if s.Removal.RuntimeDeleted || s.Creation.Process.PID == 0 {
+				t.Fatalf("an update is owed to a container that is not there\n%s", w.Life.History())
 			}
 		case container.Execute:
 			if s.Removal.RuntimeDeleted {

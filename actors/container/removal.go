@@ -1,5 +1,7 @@
 package container
 
+import "slices"
+
 // Removal is what was undone so far. Once the container is removed, or its creation
 // fails, both steps are owed, whatever the creation had reached.
 type Removal struct {
@@ -31,7 +33,7 @@ func decideDeleted(s State, c DeleteRuntimeDone) []Event {
 	if c.Exited && !s.Run.ExitSeen {
 		events = append(events, ContainerExited{c.Exit})
 	}
-	return append(append(events, RuntimeDeleted{}), execsLost(s)...)
+	return slices.Concat(events, []Event{RuntimeDeleted{}}, execsLost(s), updatesLost(s))
 }
 
 func decideReleased(s State, c ReleaseRootfsDone) []Event {

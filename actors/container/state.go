@@ -2,6 +2,7 @@ package container
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/stele-runtime/stele/actors/backoff"
 	"github.com/stele-runtime/stele/actors/fault"
@@ -67,9 +68,10 @@ type State struct {
 	Run      Run      `json:",omitzero"`
 	Stopping Stopping `json:",omitzero"`
 	// Execs are the commands that run beside the container, by id.
-	Execs   map[id.Exec]Exec `json:",omitempty"`
-	Logs    Logs             `json:",omitzero"`
-	Removal Removal          `json:",omitzero"`
+	Execs     map[id.Exec]Exec `json:",omitempty"`
+	Resources Resources        `json:",omitzero"`
+	Logs      Logs             `json:",omitzero"`
+	Removal   Removal          `json:",omitzero"`
 	// Failure is why the creation or the start failed.
 	Failure fault.Fault `json:",omitzero"`
 	// Retries holds the effects that failed and are owed again.
@@ -97,6 +99,7 @@ func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
 func (s State) copied() State {
 	s.Stopping.Requests = maps.Clone(s.Stopping.Requests)
 	s.Execs = maps.Clone(s.Execs)
+	s.Resources.Pending = slices.Clone(s.Resources.Pending)
 	s.Retries = maps.Clone(s.Retries)
 	return s
 }

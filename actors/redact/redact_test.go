@@ -110,8 +110,8 @@ func TestState(t *testing.T) {
 			}
 		}
 	}
-	if found := byteFields(reflect.TypeFor[container.State]()); len(found) != 2 {
-		t.Errorf("a container's state has the bytes %v, want two configurations", found)
+	if found := byteFields(reflect.TypeFor[container.State]()); len(found) != 4 {
+		t.Errorf("a container's state has the bytes %v, want two configurations and two parts of one", found)
 	}
 }
 

@@ -9,8 +9,9 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// configurations are the fields, at any depth, that hold a configuration of the CRI.
-var configurations = []string{"Config", "SandboxConfig"}
+// configurations are the fields, at any depth, that hold a configuration of the CRI, or a
+// part of one.
+var configurations = []string{"Config", "SandboxConfig", "Change", "InForce"}
 
 // State returns a machine's state as JSON without the CRI's configurations, which can hold
 // secrets in environments and annotations.

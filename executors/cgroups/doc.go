@@ -4,6 +4,7 @@
 // where (Manager.ContainerPath), refuses parents that lead elsewhere
 // (ValidateParent), and removes what a killed runtime may leave, and the cgroup of
 // a pod that was given no parent (Manager.RemoveContainer, Manager.RemoveSandbox).
+// Of a container that runs it changes what no runtime's update does (limits.go).
 //
 // It handles the three layouts a node can have: v1 (one hierarchy for each
 // controller), hybrid (v1 plus a v2 hierarchy without controllers) and v2. It

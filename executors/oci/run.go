@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -28,13 +29,18 @@ const (
 
 // run executes a command of the runtime and returns its standard output.
 func (d *Driver) run(ctx context.Context, op, subject string, args ...string) ([]byte, error) {
+	return d.runWith(ctx, nil, op, subject, args...)
+}
+
+// runWith is run with standard input.
+func (d *Driver) runWith(ctx context.Context, stdin io.Reader, op, subject string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
 	stdout, stderr := bounded{left: maxOutput}, bounded{left: maxOutput}
 	cmd := exec.CommandContext(ctx, d.runtime.Path, args...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	// A signal to the daemon must not kill a runtime half-way.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = pipeWait

@@ -37,42 +37,40 @@ func TestFollowPod(t *testing.T) {
 	}
 }
 
-// A change of a configuration is laid over it by writing it behind: see
-// container.Config. Effects and answers read the two as one message.
-func TestConfigurationsAreLaidOver(t *testing.T) {
+// The resources in force replace the configuration's whole.
+func TestResourcesInForce(t *testing.T) {
 	asked, err := proto.Marshal(&cri.ContainerConfig{
 		WorkingDir: "/srv",
 		Linux: &cri.LinuxContainerConfig{
-			Resources:       &cri.LinuxContainerResources{CpuShares: 512, MemoryLimitInBytes: 1 << 20, Unified: map[string]string{"io.weight": "7"}},
+			Resources:       &cri.LinuxContainerResources{CpuShares: 512, Unified: map[string]string{"io.weight": "7"}},
 			SecurityContext: &cri.LinuxContainerSecurityContext{ReadonlyRootfs: true},
 		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	change, err := proto.Marshal(&cri.ContainerConfig{Linux: &cri.LinuxContainerConfig{
-		Resources: &cri.LinuxContainerResources{MemoryLimitInBytes: 1 << 30, Unified: map[string]string{"memory.high": "9"}},
-	}})
+	now, err := proto.Marshal(&cri.LinuxContainerResources{MemoryLimitInBytes: 1 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := Effective(append(asked, change...), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resources := got.GetLinux().GetResources()
-	if resources.GetMemoryLimitInBytes() != 1<<30 || resources.GetUnified()["memory.high"] != "9" {
-		t.Errorf("the change is not in force: %v", resources)
-	}
-	if resources.GetCpuShares() != 512 || resources.GetUnified()["io.weight"] != "7" || got.GetWorkingDir() != "/srv" || !got.GetLinux().GetSecurityContext().GetReadonlyRootfs() {
-		t.Errorf("the change took more with it than it says: %v", got)
+	for _, c := range []Configuration{{Container: asked, Resources: now}, {Resources: now}} {
+		got, _, err := Effective(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := (&cri.LinuxContainerResources{MemoryLimitInBytes: 1 << 30}); !proto.Equal(got.GetLinux().GetResources(), want) {
+			t.Errorf("in force is %v, want %v", got.GetLinux().GetResources(), want)
+		}
+		if c.Container != nil && (got.GetWorkingDir() != "/srv" || !got.GetLinux().GetSecurityContext().GetReadonlyRootfs()) {
+			t.Errorf("more than the resources was replaced: %v", got)
+		}
 	}
 }
 
 // The configurations come out of a log that may be damaged.
 func TestEffectiveOfNoMessages(t *testing.T) {
-	for _, c := range [][2][]byte{{{0xff}, nil}, {nil, {0xff}}} {
-		if _, _, err := Effective(c[0], c[1]); err == nil {
+	for _, c := range []Configuration{{Container: []byte{0xff}}, {Resources: []byte{0xff}}, {Sandbox: []byte{0xff}}} {
+		if _, _, err := Effective(c); err == nil {
 			t.Errorf("%v are taken for messages", c)
 		}
 	}

@@ -39,7 +39,7 @@ func FuzzContainer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, container, sandbox []byte, user, dir, volume, leadsTo string, passwd, group []byte) {
 		in := fixture()
 		var err error
-		if in.Container, in.Sandbox, err = Effective(container, sandbox); err != nil {
+		if in.Container, in.Sandbox, err = Effective(Configuration{Container: container, Sandbox: sandbox}); err != nil {
 			return
 		}
 		in.Image = &imagespec.Image{Config: imagespec.ImageConfig{

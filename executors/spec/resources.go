@@ -10,31 +10,44 @@ func planResources(r *request, plan *Plan) error {
 	if limit := r.res.MemoryLimitInBytes; limit > 0 && limit < r.Options.MinMemory {
 		return invalid("linux.resources.memory_limit_in_bytes", limit, "is too low to start a container with this runtime, which takes %d bytes", r.Options.MinMemory)
 	}
-	out := plan.Spec.Linux.Resources
-	out.CPU, out.Memory = cpu(r.res), memory(r.res, r.Host.SwapLimit)
-	// Without the controller there are no huge pages to be had beyond what the
-	// node's administrator reserved, and nothing to limit them with; the kubelet
-	// sends a limit for each page size all the same.
-	if r.Host.Hugetlb {
-		for _, h := range r.res.HugepageLimits {
-			out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: h.PageSize, Limit: h.Limit})
-		}
+	if len(r.res.Unified) > 0 && !r.Host.CgroupV2 {
+		return unsupported("linux.resources.unified", nil, "needs cgroup v2")
 	}
-	if len(r.res.Unified) > 0 {
-		if !r.Host.CgroupV2 {
-			return unsupported("linux.resources.unified", nil, "needs cgroup v2")
-		}
-		out.Unified = r.res.Unified
-	}
+	SetLimits(plan.Spec.Linux.Resources, limits(r.res, r.Host))
 	// Always said, or else the container would have the monitor's, which is as
-	// low as can be. Without the capability to lower it, the node's own value is
-	// the least.
-	adj := max(int(r.res.OomScoreAdj), r.Host.MinOOMScoreAdj)
-	plan.Spec.Process.OOMScoreAdj = &adj
+	// low as can be.
+	plan.Spec.Process.OOMScoreAdj = oomScoreAdj(r.res, r.Host)
 	for _, limit := range r.Options.Rlimits {
 		plan.Spec.Process.Rlimits = append(plan.Spec.Process.Rlimits, r.Host.clamp(limit))
 	}
 	return nil
+}
+
+// SetLimits replaces the limits of cgroups in the runtime spec's resources, and leaves the
+// device rules alone.
+func SetLimits(of *specs.LinuxResources, limits specs.LinuxResources) {
+	of.CPU, of.Memory, of.HugepageLimits, of.Unified = limits.CPU, limits.Memory, limits.HugepageLimits, limits.Unified
+}
+
+// limits returns the runtime spec's form of all limits of cgroups.
+func limits(r *cri.LinuxContainerResources, host *HostFacts) specs.LinuxResources {
+	out := specs.LinuxResources{CPU: cpu(r), Memory: memory(r, host.SwapLimit), Unified: r.GetUnified()}
+	// Without the controller there are no huge pages to be had beyond what the
+	// node's administrator reserved, and nothing to limit them with; the kubelet
+	// sends a limit for each page size all the same.
+	if host.Hugetlb {
+		for _, h := range r.GetHugepageLimits() {
+			out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: h.GetPageSize(), Limit: h.GetLimit()})
+		}
+	}
+	return out
+}
+
+// oomScoreAdj is the adjustment that this process can make: without the capability to
+// lower it, the node's own value is the least.
+func oomScoreAdj(r *cri.LinuxContainerResources, host *HostFacts) *int {
+	adj := max(int(r.GetOomScoreAdj()), host.MinOOMScoreAdj)
+	return &adj
 }
 
 // cpu returns the limits of CPU time and the CPUs to run on; nil if there are none.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -35,7 +36,7 @@ func checkResources(field string, r *cri.LinuxContainerResources) error {
 		return invalid(field+".oom_score_adj", r.OomScoreAdj, "is out of range (-1000 to 1000)")
 	}
 	for _, set := range []struct{ name, value string }{{"cpuset_cpus", r.CpusetCpus}, {"cpuset_mems", r.CpusetMems}} {
-		if strings.Trim(set.value, "0123456789,-") != "" {
+		if set.value != "" && !isList(set.value) {
 			return invalid(field+"."+set.name, set.value, "is not a list of numbers and ranges")
 		}
 	}
@@ -71,6 +72,22 @@ func checkCPU(field string, r *cri.LinuxContainerResources) error {
 		}
 	}
 	return nil
+}
+
+// isList accepts numbers and ranges as the kernel's lists have them: 0-3,7.
+func isList(s string) bool {
+	for part := range strings.SplitSeq(s, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		from, err := strconv.ParseUint(first, 10, 16)
+		if err != nil {
+			return false
+		}
+		to, err := strconv.ParseUint(last, 10, 16)
+		if isRange && (err != nil || to < from) {
+			return false
+		}
+	}
+	return true
 }
 
 // isPageSize accepts a number and KB, MB or GB.

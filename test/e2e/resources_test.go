@@ -91,7 +91,7 @@ func TestNoCgroupParent(t *testing.T) {
 }
 
 // cgroupOf returns the directory of a process's cgroup for a controller.
-func cgroupOf(t *testing.T, pid int, controller string) (dir string, v2 bool) {
+func cgroupOf(t testing.TB, pid int, controller string) (dir string, v2 bool) {
 	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {

@@ -39,6 +39,8 @@ func (r *checks) observe(record eventlog.Record, event any) {
 		}
 	case host.StreamClosed:
 		r.view.closed[eventlog.Stream(e.Stream)] = true
+	case container.ResourcesUpdated:
+		r.world.box(id.Container(name)).unknown = false
 	case container.KillRequested:
 		if c := id.Container(name); !r.mayBeKilled(c) {
 			r.violation("%s is killed, and nobody wants that any more", c)
@@ -120,6 +122,9 @@ func (r *checks) checkContainer(c id.Container, state container.State) {
 	}
 	if b.started && (state.Phase == container.Unwinding || state.Phase == container.Failed) {
 		r.violation("the program of %s has run, and is said to be none: it is %s", c, state.Phase)
+	}
+	if set := string(state.Resources.InForce); len(state.Resources.Pending) == 0 && b.init != nil && !b.unknown && set != b.limits {
+		r.violation("%s has the limits %q, and is said to have %q", c, b.limits, set)
 	}
 	switch state.Phase {
 	case container.Running:

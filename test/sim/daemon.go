@@ -185,6 +185,11 @@ func (x executor) Container(_ context.Context, f container.Effect) container.Com
 			delete(x.execs, f.Exec)
 			err = try(f.Spec, func() error { return w.exec(f.Spec.ID, f.Exec) })
 		}
+	case container.UpdateRuntime:
+		err = try(f.Spec, func() error { return w.update(f.Spec.ID, f.Update, string(f.Change)) })
+		if err == nil {
+			return container.UpdateRuntimeDone{Update: f.Update, Resources: f.Change}
+		}
 	case container.RotateLog:
 		err = x.try("container/"+string(f.Spec.ID), reopening(f), func() error { return w.attempt(func() {}) })
 	case container.DeleteRuntime:
@@ -236,7 +241,7 @@ func unsteady[S, C, E any, F entity.Effect[C]](r *run, m *entity.Machine[S, C, E
 func outlives(name string) bool {
 	key, of, _ := strings.Cut(name, " of ")
 	switch key {
-	case "create", "start", "signal", "kill", "delete":
+	case "create", "start", "update", "signal", "kill", "delete":
 		return strings.HasPrefix(of, "container/")
 	}
 	return false

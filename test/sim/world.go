@@ -50,6 +50,12 @@ type box struct {
 	// program starts, live on when it ends.
 	shared, others bool
 	execs          map[id.Exec]bool
+	// update is the last one that was carried out; limits are what it left.
+	update uint64
+	limits string
+	// unknown: it is not recorded yet that the update was carried out. It never will be if
+	// the daemon dies, and the next one's try fails.
+	unknown bool
 }
 
 type process struct {
@@ -245,6 +251,22 @@ func (w *world) exec(c id.Container, x id.Exec) error {
 	}
 	b.execs[x] = true
 	return w.attempt(func() {})
+}
+
+// update sets limits. Unlike other effects it fails without having done anything: the
+// runtime takes back what it did.
+func (w *world) update(c id.Container, update uint64, limits string) error {
+	b := w.box(c)
+	switch {
+	case b.init == nil || !b.init.alive:
+		return errors.New("the container has ended")
+	case update < b.update:
+		w.violation("update %d of %s carried out after update %d", update, c, b.update)
+	case w.rand.IntN(100) < w.broken:
+		return errBroken
+	}
+	b.update, b.limits, b.unknown = update, limits, true
+	return nil
 }
 
 func (w *world) deleteRuntime(c id.Container) error {

@@ -1312,6 +1312,170 @@ func (x *ExecFailed) GetFault() *Fault {
 	return nil
 }
 
+// ResourcesUpdateRequested: the kubelet's UpdateContainerResources was accepted.
+type ResourcesUpdateRequested struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of this update of the container, from 1.
+	Update uint64 `protobuf:"varint,1,opt,name=update,proto3" json:"update,omitempty"`
+	// The CRI's UpdateContainerResourcesRequest.
+	Change        []byte `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourcesUpdateRequested) Reset() {
+	*x = ResourcesUpdateRequested{}
+	mi := &file_event_v1_container_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourcesUpdateRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourcesUpdateRequested) ProtoMessage() {}
+
+func (x *ResourcesUpdateRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourcesUpdateRequested.ProtoReflect.Descriptor instead.
+func (*ResourcesUpdateRequested) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ResourcesUpdateRequested) GetUpdate() uint64 {
+	if x != nil {
+		return x.Update
+	}
+	return 0
+}
+
+func (x *ResourcesUpdateRequested) GetChange() []byte {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+// ResourcesUpdated: the runtime set the limits.
+type ResourcesUpdated struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The update of its ResourcesUpdateRequested.
+	Update uint64 `protobuf:"varint,1,opt,name=update,proto3" json:"update,omitempty"`
+	// All that are in force now, the CRI's LinuxContainerResources.
+	Resources     []byte `protobuf:"bytes,2,opt,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourcesUpdated) Reset() {
+	*x = ResourcesUpdated{}
+	mi := &file_event_v1_container_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourcesUpdated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourcesUpdated) ProtoMessage() {}
+
+func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourcesUpdated.ProtoReflect.Descriptor instead.
+func (*ResourcesUpdated) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ResourcesUpdated) GetUpdate() uint64 {
+	if x != nil {
+		return x.Update
+	}
+	return 0
+}
+
+func (x *ResourcesUpdated) GetResources() []byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+// ResourcesUpdateFailed: the limits are as they were.
+type ResourcesUpdateFailed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The update of its ResourcesUpdateRequested.
+	Update        uint64 `protobuf:"varint,1,opt,name=update,proto3" json:"update,omitempty"`
+	Fault         *Fault `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourcesUpdateFailed) Reset() {
+	*x = ResourcesUpdateFailed{}
+	mi := &file_event_v1_container_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourcesUpdateFailed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourcesUpdateFailed) ProtoMessage() {}
+
+func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourcesUpdateFailed.ProtoReflect.Descriptor instead.
+func (*ResourcesUpdateFailed) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ResourcesUpdateFailed) GetUpdate() uint64 {
+	if x != nil {
+		return x.Update
+	}
+	return 0
+}
+
+func (x *ResourcesUpdateFailed) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
 // LogReopenRequested: the kubelet's ReopenContainerLog was accepted.
 type LogReopenRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1323,7 +1487,7 @@ type LogReopenRequested struct {
 
 func (x *LogReopenRequested) Reset() {
 	*x = LogReopenRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1499,7 @@ func (x *LogReopenRequested) String() string {
 func (*LogReopenRequested) ProtoMessage() {}
 
 func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1512,7 @@ func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenRequested.ProtoReflect.Descriptor instead.
 func (*LogReopenRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogReopenRequested) GetReopen() uint64 {
@@ -1369,7 +1533,7 @@ type LogReopened struct {
 
 func (x *LogReopened) Reset() {
 	*x = LogReopened{}
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1545,7 @@ func (x *LogReopened) String() string {
 func (*LogReopened) ProtoMessage() {}
 
 func (x *LogReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1558,7 @@ func (x *LogReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopened.ProtoReflect.Descriptor instead.
 func (*LogReopened) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogReopened) GetReopen() uint64 {
@@ -1416,7 +1580,7 @@ type LogReopenFailed struct {
 
 func (x *LogReopenFailed) Reset() {
 	*x = LogReopenFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1592,7 @@ func (x *LogReopenFailed) String() string {
 func (*LogReopenFailed) ProtoMessage() {}
 
 func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1605,7 @@ func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenFailed.ProtoReflect.Descriptor instead.
 func (*LogReopenFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogReopenFailed) GetReopen() uint64 {
@@ -1470,7 +1634,7 @@ type OutputLost struct {
 
 func (x *OutputLost) Reset() {
 	*x = OutputLost{}
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1646,7 @@ func (x *OutputLost) String() string {
 func (*OutputLost) ProtoMessage() {}
 
 func (x *OutputLost) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1659,7 @@ func (x *OutputLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputLost.ProtoReflect.Descriptor instead.
 func (*OutputLost) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *OutputLost) GetBytes() uint64 {
@@ -1521,7 +1685,7 @@ type ContainerRemoveRequested struct {
 
 func (x *ContainerRemoveRequested) Reset() {
 	*x = ContainerRemoveRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1697,7 @@ func (x *ContainerRemoveRequested) String() string {
 func (*ContainerRemoveRequested) ProtoMessage() {}
 
 func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1710,7 @@ func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 // ContainerSuperseded: a caller asked for the container's name again, with another
@@ -1559,7 +1723,7 @@ type ContainerSuperseded struct {
 
 func (x *ContainerSuperseded) Reset() {
 	*x = ContainerSuperseded{}
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1735,7 @@ func (x *ContainerSuperseded) String() string {
 func (*ContainerSuperseded) ProtoMessage() {}
 
 func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1748,7 @@ func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSuperseded.ProtoReflect.Descriptor instead.
 func (*ContainerSuperseded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 // RuntimeDeleted: nothing of the runtime's container is left.
@@ -1596,7 +1760,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1772,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1785,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -1636,7 +1800,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1648,7 +1812,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1661,7 +1825,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -1687,7 +1851,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1863,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1876,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -1727,7 +1891,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1903,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1916,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -1778,7 +1942,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1954,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1967,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -1895,6 +2059,15 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\n" +
 	"ExecFailed\x12\x12\n" +
 	"\x04exec\x18\x01 \x01(\tR\x04exec\x12+\n" +
+	"\x05fault\x18\x02 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"J\n" +
+	"\x18ResourcesUpdateRequested\x12\x16\n" +
+	"\x06update\x18\x01 \x01(\x04R\x06update\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\fR\x06change\"H\n" +
+	"\x10ResourcesUpdated\x12\x16\n" +
+	"\x06update\x18\x01 \x01(\x04R\x06update\x12\x1c\n" +
+	"\tresources\x18\x02 \x01(\fR\tresources\"\\\n" +
+	"\x15ResourcesUpdateFailed\x12\x16\n" +
+	"\x06update\x18\x01 \x01(\x04R\x06update\x12+\n" +
 	"\x05fault\x18\x02 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\",\n" +
 	"\x12LogReopenRequested\x12\x16\n" +
 	"\x06reopen\x18\x01 \x01(\x04R\x06reopen\"%\n" +
@@ -1931,7 +2104,7 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerRequested)(nil),       // 0: stele.event.v1.ContainerRequested
 	(*RootfsPrepared)(nil),           // 1: stele.event.v1.RootfsPrepared
@@ -1955,46 +2128,50 @@ var file_event_v1_container_proto_goTypes = []any{
 	(*ExecRequested)(nil),            // 19: stele.event.v1.ExecRequested
 	(*ExecEnded)(nil),                // 20: stele.event.v1.ExecEnded
 	(*ExecFailed)(nil),               // 21: stele.event.v1.ExecFailed
-	(*LogReopenRequested)(nil),       // 22: stele.event.v1.LogReopenRequested
-	(*LogReopened)(nil),              // 23: stele.event.v1.LogReopened
-	(*LogReopenFailed)(nil),          // 24: stele.event.v1.LogReopenFailed
-	(*OutputLost)(nil),               // 25: stele.event.v1.OutputLost
-	(*ContainerRemoveRequested)(nil), // 26: stele.event.v1.ContainerRemoveRequested
-	(*ContainerSuperseded)(nil),      // 27: stele.event.v1.ContainerSuperseded
-	(*RuntimeDeleted)(nil),           // 28: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),      // 29: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),           // 30: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),      // 31: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),         // 32: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),    // 33: google.protobuf.Timestamp
-	(*Fault)(nil),                    // 34: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),      // 35: google.protobuf.Duration
+	(*ResourcesUpdateRequested)(nil), // 22: stele.event.v1.ResourcesUpdateRequested
+	(*ResourcesUpdated)(nil),         // 23: stele.event.v1.ResourcesUpdated
+	(*ResourcesUpdateFailed)(nil),    // 24: stele.event.v1.ResourcesUpdateFailed
+	(*LogReopenRequested)(nil),       // 25: stele.event.v1.LogReopenRequested
+	(*LogReopened)(nil),              // 26: stele.event.v1.LogReopened
+	(*LogReopenFailed)(nil),          // 27: stele.event.v1.LogReopenFailed
+	(*OutputLost)(nil),               // 28: stele.event.v1.OutputLost
+	(*ContainerRemoveRequested)(nil), // 29: stele.event.v1.ContainerRemoveRequested
+	(*ContainerSuperseded)(nil),      // 30: stele.event.v1.ContainerSuperseded
+	(*RuntimeDeleted)(nil),           // 31: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),      // 32: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),           // 33: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),      // 34: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),         // 35: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),    // 36: google.protobuf.Timestamp
+	(*Fault)(nil),                    // 37: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),      // 38: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	33, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	34, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	34, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
-	33, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	34, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	33, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	34, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	34, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	33, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	35, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	34, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	34, // 14: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	34, // 15: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 16: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	34, // 17: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 18: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	36, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	37, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	36, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	36, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	37, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	36, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	36, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	37, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	36, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	36, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	38, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	37, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 14: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 15: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 16: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	36, // 17: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	37, // 18: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	36, // 19: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_event_v1_container_proto_init() }
@@ -2009,7 +2186,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -41,6 +41,7 @@ type ContainerState struct {
 	Removal       *ContainerRemoval      `protobuf:"bytes,12,opt,name=removal,proto3" json:"removal,omitempty"`
 	Failure       *v1.Fault              `protobuf:"bytes,13,opt,name=failure,proto3" json:"failure,omitempty"`
 	Retries       []*Retry               `protobuf:"bytes,14,rep,name=retries,proto3" json:"retries,omitempty"`
+	Resources     *ContainerResources    `protobuf:"bytes,15,opt,name=resources,proto3" json:"resources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +170,13 @@ func (x *ContainerState) GetFailure() *v1.Fault {
 func (x *ContainerState) GetRetries() []*Retry {
 	if x != nil {
 		return x.Retries
+	}
+	return nil
+}
+
+func (x *ContainerState) GetResources() *ContainerResources {
+	if x != nil {
+		return x.Resources
 	}
 	return nil
 }
@@ -724,6 +732,120 @@ func (x *ContainerExec) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+// ContainerResources is actors/container.Resources.
+type ContainerResources struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Asked         uint64                 `protobuf:"varint,1,opt,name=asked,proto3" json:"asked,omitempty"`
+	Pending       []*ContainerUpdate     `protobuf:"bytes,2,rep,name=pending,proto3" json:"pending,omitempty"`
+	InForce       []byte                 `protobuf:"bytes,3,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerResources) Reset() {
+	*x = ContainerResources{}
+	mi := &file_state_v1_container_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerResources) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerResources) ProtoMessage() {}
+
+func (x *ContainerResources) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_container_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerResources.ProtoReflect.Descriptor instead.
+func (*ContainerResources) Descriptor() ([]byte, []int) {
+	return file_state_v1_container_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ContainerResources) GetAsked() uint64 {
+	if x != nil {
+		return x.Asked
+	}
+	return 0
+}
+
+func (x *ContainerResources) GetPending() []*ContainerUpdate {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *ContainerResources) GetInForce() []byte {
+	if x != nil {
+		return x.InForce
+	}
+	return nil
+}
+
+// ContainerUpdate is actors/container.Update.
+type ContainerUpdate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Change        []byte                 `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerUpdate) Reset() {
+	*x = ContainerUpdate{}
+	mi := &file_state_v1_container_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerUpdate) ProtoMessage() {}
+
+func (x *ContainerUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_container_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerUpdate.ProtoReflect.Descriptor instead.
+func (*ContainerUpdate) Descriptor() ([]byte, []int) {
+	return file_state_v1_container_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ContainerUpdate) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ContainerUpdate) GetChange() []byte {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
 // ContainerLogs is actors/container.Logs.
 type ContainerLogs struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -736,7 +858,7 @@ type ContainerLogs struct {
 
 func (x *ContainerLogs) Reset() {
 	*x = ContainerLogs{}
-	mi := &file_state_v1_container_proto_msgTypes[8]
+	mi := &file_state_v1_container_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +870,7 @@ func (x *ContainerLogs) String() string {
 func (*ContainerLogs) ProtoMessage() {}
 
 func (x *ContainerLogs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_container_proto_msgTypes[8]
+	mi := &file_state_v1_container_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +883,7 @@ func (x *ContainerLogs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerLogs.ProtoReflect.Descriptor instead.
 func (*ContainerLogs) Descriptor() ([]byte, []int) {
-	return file_state_v1_container_proto_rawDescGZIP(), []int{8}
+	return file_state_v1_container_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ContainerLogs) GetReopensAsked() uint64 {
@@ -796,7 +918,7 @@ type ContainerRemoval struct {
 
 func (x *ContainerRemoval) Reset() {
 	*x = ContainerRemoval{}
-	mi := &file_state_v1_container_proto_msgTypes[9]
+	mi := &file_state_v1_container_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +930,7 @@ func (x *ContainerRemoval) String() string {
 func (*ContainerRemoval) ProtoMessage() {}
 
 func (x *ContainerRemoval) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_container_proto_msgTypes[9]
+	mi := &file_state_v1_container_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +943,7 @@ func (x *ContainerRemoval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoval.ProtoReflect.Descriptor instead.
 func (*ContainerRemoval) Descriptor() ([]byte, []int) {
-	return file_state_v1_container_proto_rawDescGZIP(), []int{9}
+	return file_state_v1_container_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ContainerRemoval) GetRuntimeDeleted() bool {
@@ -842,7 +964,7 @@ var File_state_v1_container_proto protoreflect.FileDescriptor
 
 const file_state_v1_container_proto_rawDesc = "" +
 	"\n" +
-	"\x18state/v1/container.proto\x12\x0estele.state.v1\x1a\x15event/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15state/v1/common.proto\"\xee\x04\n" +
+	"\x18state/v1/container.proto\x12\x0estele.state.v1\x1a\x15event/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15state/v1/common.proto\"\xb0\x05\n" +
 	"\x0eContainerState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\asandbox\x18\x02 \x01(\tR\asandbox\x12\x12\n" +
@@ -858,7 +980,8 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\x04logs\x18\v \x01(\v2\x1d.stele.state.v1.ContainerLogsR\x04logs\x12:\n" +
 	"\aremoval\x18\f \x01(\v2 .stele.state.v1.ContainerRemovalR\aremoval\x12/\n" +
 	"\afailure\x18\r \x01(\v2\x15.stele.event.v1.FaultR\afailure\x12/\n" +
-	"\aretries\x18\x0e \x03(\v2\x15.stele.state.v1.RetryR\aretries\"\x8e\x02\n" +
+	"\aretries\x18\x0e \x03(\v2\x15.stele.state.v1.RetryR\aretries\x12@\n" +
+	"\tresources\x18\x0f \x01(\v2\".stele.state.v1.ContainerResourcesR\tresources\"\x8e\x02\n" +
 	"\x10ContainerRequest\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x16\n" +
@@ -907,7 +1030,14 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\rContainerExec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x123\n" +
-	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"k\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x80\x01\n" +
+	"\x12ContainerResources\x12\x14\n" +
+	"\x05asked\x18\x01 \x01(\x04R\x05asked\x129\n" +
+	"\apending\x18\x02 \x03(\v2\x1f.stele.state.v1.ContainerUpdateR\apending\x12\x19\n" +
+	"\bin_force\x18\x03 \x01(\fR\ainForce\"A\n" +
+	"\x0fContainerUpdate\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\fR\x06change\"k\n" +
 	"\rContainerLogs\x12#\n" +
 	"\rreopens_asked\x18\x01 \x01(\x04R\freopensAsked\x12!\n" +
 	"\freopens_done\x18\x02 \x01(\x04R\vreopensDone\x12\x12\n" +
@@ -928,7 +1058,7 @@ func file_state_v1_container_proto_rawDescGZIP() []byte {
 	return file_state_v1_container_proto_rawDescData
 }
 
-var file_state_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_state_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_state_v1_container_proto_goTypes = []any{
 	(*ContainerState)(nil),        // 0: stele.state.v1.ContainerState
 	(*ContainerRequest)(nil),      // 1: stele.state.v1.ContainerRequest
@@ -938,12 +1068,14 @@ var file_state_v1_container_proto_goTypes = []any{
 	(*ContainerStopping)(nil),     // 5: stele.state.v1.ContainerStopping
 	(*ContainerStopRequest)(nil),  // 6: stele.state.v1.ContainerStopRequest
 	(*ContainerExec)(nil),         // 7: stele.state.v1.ContainerExec
-	(*ContainerLogs)(nil),         // 8: stele.state.v1.ContainerLogs
-	(*ContainerRemoval)(nil),      // 9: stele.state.v1.ContainerRemoval
-	(*v1.Fault)(nil),              // 10: stele.event.v1.Fault
-	(*Retry)(nil),                 // 11: stele.state.v1.Retry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*ContainerResources)(nil),    // 8: stele.state.v1.ContainerResources
+	(*ContainerUpdate)(nil),       // 9: stele.state.v1.ContainerUpdate
+	(*ContainerLogs)(nil),         // 10: stele.state.v1.ContainerLogs
+	(*ContainerRemoval)(nil),      // 11: stele.state.v1.ContainerRemoval
+	(*v1.Fault)(nil),              // 12: stele.event.v1.Fault
+	(*Retry)(nil),                 // 13: stele.state.v1.Retry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
 }
 var file_state_v1_container_proto_depIdxs = []int32{
 	1,  // 0: stele.state.v1.ContainerState.request:type_name -> stele.state.v1.ContainerRequest
@@ -951,23 +1083,25 @@ var file_state_v1_container_proto_depIdxs = []int32{
 	3,  // 2: stele.state.v1.ContainerState.run:type_name -> stele.state.v1.ContainerRun
 	5,  // 3: stele.state.v1.ContainerState.stopping:type_name -> stele.state.v1.ContainerStopping
 	7,  // 4: stele.state.v1.ContainerState.execs:type_name -> stele.state.v1.ContainerExec
-	8,  // 5: stele.state.v1.ContainerState.logs:type_name -> stele.state.v1.ContainerLogs
-	9,  // 6: stele.state.v1.ContainerState.removal:type_name -> stele.state.v1.ContainerRemoval
-	10, // 7: stele.state.v1.ContainerState.failure:type_name -> stele.event.v1.Fault
-	11, // 8: stele.state.v1.ContainerState.retries:type_name -> stele.state.v1.Retry
-	12, // 9: stele.state.v1.ContainerRequest.at:type_name -> google.protobuf.Timestamp
-	12, // 10: stele.state.v1.ContainerRun.requested_at:type_name -> google.protobuf.Timestamp
-	12, // 11: stele.state.v1.ContainerRun.started_at:type_name -> google.protobuf.Timestamp
-	4,  // 12: stele.state.v1.ContainerRun.exit:type_name -> stele.state.v1.ContainerExit
-	12, // 13: stele.state.v1.ContainerExit.at:type_name -> google.protobuf.Timestamp
-	6,  // 14: stele.state.v1.ContainerStopping.requests:type_name -> stele.state.v1.ContainerStopRequest
-	12, // 15: stele.state.v1.ContainerStopRequest.deadline:type_name -> google.protobuf.Timestamp
-	13, // 16: stele.state.v1.ContainerExec.timeout:type_name -> google.protobuf.Duration
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	10, // 5: stele.state.v1.ContainerState.logs:type_name -> stele.state.v1.ContainerLogs
+	11, // 6: stele.state.v1.ContainerState.removal:type_name -> stele.state.v1.ContainerRemoval
+	12, // 7: stele.state.v1.ContainerState.failure:type_name -> stele.event.v1.Fault
+	13, // 8: stele.state.v1.ContainerState.retries:type_name -> stele.state.v1.Retry
+	8,  // 9: stele.state.v1.ContainerState.resources:type_name -> stele.state.v1.ContainerResources
+	14, // 10: stele.state.v1.ContainerRequest.at:type_name -> google.protobuf.Timestamp
+	14, // 11: stele.state.v1.ContainerRun.requested_at:type_name -> google.protobuf.Timestamp
+	14, // 12: stele.state.v1.ContainerRun.started_at:type_name -> google.protobuf.Timestamp
+	4,  // 13: stele.state.v1.ContainerRun.exit:type_name -> stele.state.v1.ContainerExit
+	14, // 14: stele.state.v1.ContainerExit.at:type_name -> google.protobuf.Timestamp
+	6,  // 15: stele.state.v1.ContainerStopping.requests:type_name -> stele.state.v1.ContainerStopRequest
+	14, // 16: stele.state.v1.ContainerStopRequest.deadline:type_name -> google.protobuf.Timestamp
+	15, // 17: stele.state.v1.ContainerExec.timeout:type_name -> google.protobuf.Duration
+	9,  // 18: stele.state.v1.ContainerResources.pending:type_name -> stele.state.v1.ContainerUpdate
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_container_proto_init() }
@@ -982,7 +1116,7 @@ func file_state_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_container_proto_rawDesc), len(file_state_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -43,6 +43,14 @@ func (v Validator) Container(config *runtimeapi.ContainerConfig, pod *runtimeapi
 	return nil
 }
 
+// Update is part of cri.Validator.
+func (v Validator) Update(config *runtimeapi.ContainerConfig, change *runtimeapi.UpdateContainerResourcesRequest) error {
+	if err := spec.ValidateUpdate(config, change); err != nil {
+		return refused("update container", err)
+	}
+	return nil
+}
+
 // refused keeps the kind of a driver's fault; any other error is an invalid argument,
 // because only the request was checked.
 func refused(op string, err error) error {
