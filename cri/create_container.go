@@ -14,6 +14,8 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/projections"
 )
 
 // defaultStopSignal ends a container whose configuration and image name none.
@@ -74,13 +76,17 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 	if err != nil {
 		return nil, err
 	}
+	sandboxConfig, err := sandboxInForce(pod)
+	if err != nil {
+		return nil, err
+	}
 	made, err := s.Actors.CreateContainer(ctx, container.Create{
 		ID:            id.Container(newID()),
 		Sandbox:       pod.State.ID,
 		Name:          container.Name{Name: config.GetMetadata().GetName(), Attempt: config.GetMetadata().GetAttempt()},
 		Handler:       pod.State.Handler,
 		Config:        encoded,
-		SandboxConfig: pod.State.Config,
+		SandboxConfig: sandboxConfig,
 		ConfigDigest:  digest(asked, pod.State.Config),
 		Image:         found.ID,
 		LogPath:       logPath,
@@ -91,6 +97,15 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		return nil, createError(err)
 	}
 	return &runtimeapi.CreateContainerResponse{ContainerId: string(made.ID)}, nil
+}
+
+// sandboxInForce is a pod's configuration for a new container. A repeated request is told by
+// what the pod was asked for with: the kubelet repeats that.
+func sandboxInForce(pod *projections.Sandbox) ([]byte, error) {
+	if _, updated := sandbox.Config(pod.State); len(updated) == 0 {
+		return pod.State.Config, nil
+	}
+	return encode(pod.Config)
 }
 
 // terminationPath is the kubelet's annotation that names the path in the container to

@@ -203,6 +203,8 @@ func (validator) Container(c *runtimeapi.ContainerConfig, _ *runtimeapi.PodSandb
 	return nil
 }
 
+func (validator) UpdateSandbox(*runtimeapi.UpdatePodSandboxResourcesRequest) error { return nil }
+
 func (validator) Update(_ *runtimeapi.ContainerConfig, change *runtimeapi.UpdateContainerResourcesRequest) error {
 	if change.GetLinux() == nil {
 		return invalid("linux", "is missing")

@@ -137,6 +137,7 @@ type Places interface {
 type Validator interface {
 	Sandbox(*runtimeapi.PodSandboxConfig) error
 	Container(*runtimeapi.ContainerConfig, *runtimeapi.PodSandboxConfig) error
+	UpdateSandbox(*runtimeapi.UpdatePodSandboxResourcesRequest) error
 	// Update takes the configuration in force.
 	Update(*runtimeapi.ContainerConfig, *runtimeapi.UpdateContainerResourcesRequest) error
 }

@@ -74,7 +74,7 @@ func foldSandbox(l *Live, name string, record eventlog.Record) (What, error) {
 		return nil, fmt.Errorf("it is about sandbox %q", after.State.ID)
 	case before != nil && before.rank() != after.rank():
 		return nil, errBeginsAgain
-	case after.Config == nil:
+	case after.Config == nil || podResourcesChanged(event):
 		if after.Config, err = sandboxConfig(after.State); err != nil {
 			return nil, err
 		}
@@ -145,9 +145,21 @@ func follow[S, E any](at *entity.Restored[S], record eventlog.Record, decode fun
 
 func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {
 	config := &runtimeapi.PodSandboxConfig{}
-	if err := proto.Unmarshal(s.Config, config); err != nil {
+	asked, resources := sandbox.Config(s)
+	if err := proto.Unmarshal(asked, config); err != nil {
 		return nil, fmt.Errorf("decode the configuration of sandbox %s: %w", s.ID, err)
 	}
+	if len(resources) == 0 {
+		return config, nil
+	}
+	now := &runtimeapi.LinuxPodSandboxConfig{}
+	if err := proto.Unmarshal(resources, now); err != nil {
+		return nil, fmt.Errorf("decode the resources of sandbox %s: %w", s.ID, err)
+	}
+	if config.GetLinux() == nil {
+		config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
+	}
+	config.Linux.Overhead, config.Linux.Resources = now.GetOverhead(), now.GetResources()
 	return config, nil
 }
 
@@ -173,5 +185,11 @@ func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
 // resourcesChanged reports whether an event changes a container's configuration.
 func resourcesChanged(e container.Event) bool {
 	_, is := e.(container.ResourcesUpdated)
+	return is
+}
+
+// podResourcesChanged is resourcesChanged for sandboxes.
+func podResourcesChanged(e sandbox.Event) bool {
+	_, is := e.(sandbox.ResourcesUpdated)
 	return is
 }

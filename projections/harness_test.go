@@ -154,9 +154,11 @@ func (n *town) walk(t *rapid.T, steps int) {
 // before it exists.
 func sandboxCommands(i int, now time.Time, err error) []sandbox.Command {
 	c := id.Container(fmt.Sprint("c", i))
+	resources, _ := proto.Marshal(&runtimeapi.LinuxPodSandboxConfig{Resources: &runtimeapi.LinuxContainerResources{CpuShares: now.Unix()}})
 	return []sandbox.Command{
 		runOf(fmt.Sprint("s", i), now), sandbox.PrepareSandboxDone{Err: err}, sandbox.AttachNetworkDone{IPs: []string{"10.0.0.2"}, Err: err},
 		sandbox.StartHolderDone{PID: 7, Err: err}, sandbox.AddContainer{Container: c}, sandbox.ForgetContainer{Container: c},
+		sandbox.UpdateResources{Resources: resources},
 		sandbox.Stop{}, sandbox.Remove{}, sandbox.NodeRebooted{}, sandbox.StopContainerDone{Container: c, Err: err, At: now},
 		sandbox.RemoveContainerDone{Container: c, Err: err, At: now}, sandbox.StopHolderDone{Err: err, At: now},
 		sandbox.DetachNetworkDone{Err: err, At: now}, sandbox.ReleaseSandboxDone{Err: err, At: now},
@@ -271,7 +273,7 @@ func answers(f *Feed) map[string]any {
 	l := f.Live
 	all := map[string]any{"sequence": l.Sequence(), "damaged": l.Damaged()}
 	for _, s := range l.Sandboxes() {
-		all["sandbox "+string(s.State.ID)] = fmt.Sprint(s.State.Phase, s.Version, s.Config.GetHostname())
+		all["sandbox "+string(s.State.ID)] = fmt.Sprint(s.State.Phase, s.Version, s.Config.GetHostname(), s.Config.GetLinux().GetResources().GetCpuShares())
 	}
 	for _, c := range l.Containers() {
 		all["container "+string(c.State.ID)] = fmt.Sprint(c.State.Phase, c.Version, c.Config.GetWorkingDir(), c.Config.GetLinux().GetResources().GetCpuShares())

@@ -74,6 +74,8 @@ func configOf(field protoreflect.FullName) proto.Message {
 		"stele.event.v1.ContainerRequested.sandbox_config",
 		"stele.event.v1.PullRequested.sandbox_config":
 		return &cri.PodSandboxConfig{}
+	case "stele.event.v1.SandboxResourcesUpdated.resources":
+		return &cri.LinuxPodSandboxConfig{}
 	case "stele.event.v1.ContainerRequested.config":
 		return &cri.ContainerConfig{}
 	case "stele.event.v1.ResourcesUpdateRequested.change":

@@ -55,6 +55,13 @@ var sandboxTable = sync.OnceValue(func() table[sandbox.Event] {
 			func(f *pb.Fault) *pb.HolderStartFailed { return &pb.HolderStartFailed{Fault: f} }),
 		plain[sandbox.Event, sandbox.SandboxReady, pb.SandboxReady]("sandbox.SandboxReady.v1"),
 		plain[sandbox.Event, sandbox.SandboxFailed, pb.SandboxFailed]("sandbox.SandboxFailed.v1"),
+		message[sandbox.Event]("sandbox.ResourcesUpdated.v1",
+			func(e sandbox.ResourcesUpdated) *pb.SandboxResourcesUpdated {
+				return &pb.SandboxResourcesUpdated{Resources: e.Resources}
+			},
+			func(m *pb.SandboxResourcesUpdated) sandbox.ResourcesUpdated {
+				return sandbox.ResourcesUpdated{Resources: m.GetResources()}
+			}),
 		message[sandbox.Event]("sandbox.ContainerAdded.v1",
 			func(e sandbox.ContainerAdded) *pb.ContainerAdded {
 				return &pb.ContainerAdded{Container: string(e.Container)}

@@ -12,7 +12,7 @@ func EncodeSandboxState(s sandbox.State) ([]byte, error) {
 	return encodeState("sandbox", &statepb.SandboxState{
 		Id: string(s.ID), Phase: string(s.Phase),
 		Name: s.Name.Name, Namespace: s.Name.Namespace, Uid: s.Name.UID, Attempt: s.Name.Attempt,
-		Handler: s.Handler, Config: s.Config, ConfigDigest: s.ConfigDigest, CreatedAt: stamp(s.CreatedAt),
+		Handler: s.Handler, Config: s.Config, UpdatedResources: s.UpdatedResources, ConfigDigest: s.ConfigDigest, CreatedAt: stamp(s.CreatedAt),
 		HostNetwork: s.HostNetwork, SharedPid: s.SharedPID, Prepared: s.Prepared, Released: s.Released,
 		Network: &statepb.SandboxNetwork{Begun: s.Network.Begun, Attached: s.Network.Attached, Detached: s.Network.Detached, Ips: s.Network.IPs},
 		Holder:  &statepb.SandboxHolder{Begun: s.Holder.Begun, Pid: int64(s.Holder.PID), Exited: s.Holder.Exited, Stopped: s.Holder.Stopped},
@@ -33,7 +33,7 @@ func DecodeSandboxState(b []byte) (sandbox.State, error) {
 	return sandbox.State{
 		ID: id.Sandbox(m.GetId()), Phase: sandbox.Phase(m.GetPhase()),
 		Name:    sandbox.Name{Name: m.GetName(), Namespace: m.GetNamespace(), UID: m.GetUid(), Attempt: m.GetAttempt()},
-		Handler: m.GetHandler(), Config: m.GetConfig(), ConfigDigest: m.GetConfigDigest(), CreatedAt: at(m.GetCreatedAt()),
+		Handler: m.GetHandler(), Config: m.GetConfig(), UpdatedResources: m.GetUpdatedResources(), ConfigDigest: m.GetConfigDigest(), CreatedAt: at(m.GetCreatedAt()),
 		HostNetwork: m.GetHostNetwork(), SharedPID: m.GetSharedPid(), Prepared: m.GetPrepared(), Released: m.GetReleased(),
 		Network: sandbox.Network{Begun: network.GetBegun(), Attached: network.GetAttached(), Detached: network.GetDetached(), IPs: network.GetIps()},
 		Holder:  sandbox.Holder{Begun: holder.GetBegun(), PID: int(holder.GetPid()), Exited: holder.GetExited(), Stopped: holder.GetStopped()},

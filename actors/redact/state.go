@@ -11,7 +11,7 @@ import (
 
 // configurations are the fields, at any depth, that hold a configuration of the CRI, or a
 // part of one.
-var configurations = []string{"Config", "SandboxConfig", "Change", "InForce"}
+var configurations = []string{"Config", "SandboxConfig", "Change", "InForce", "UpdatedResources"}
 
 // State returns a machine's state as JSON without the CRI's configurations, which can hold
 // secrets in environments and annotations.

@@ -38,6 +38,9 @@ func StopAnswer(s State, e Event) (done bool, err error) {
 	return undoFailed(e)
 }
 
+// UpdateAnswer answers UpdateResources: at once.
+func UpdateAnswer(State, Event) (done bool, err error) { return true, nil }
+
 // RemoveAnswer answers Remove: success once the sandbox is gone.
 func RemoveAnswer(s State, e Event) (done bool, err error) {
 	switch s.Phase {

@@ -34,6 +34,14 @@ type AdoptContainer struct{ Container id.Container }
 // ForgetContainer reports that a container of the pod is gone.
 type ForgetContainer struct{ Container id.Container }
 
+// UpdateResources reports what the pod may use as a whole from now on
+// (UpdatePodSandboxResources).
+type UpdateResources struct {
+	// Resources is the CRI's LinuxPodSandboxConfig, protobuf-encoded, with overhead and
+	// resources alone.
+	Resources []byte
+}
+
 // Stop asks for everything in the pod to be stopped (StopPodSandbox).
 type Stop struct{}
 
@@ -108,6 +116,7 @@ func (Run) command()                 {}
 func (AddContainer) command()        {}
 func (AdoptContainer) command()      {}
 func (ForgetContainer) command()     {}
+func (UpdateResources) command()     {}
 func (Stop) command()                {}
 func (Remove) command()              {}
 func (HolderExited) command()        {}

@@ -55,6 +55,8 @@ func decide(s State, c Command) ([]Event, error) {
 	case RemoveContainerDone:
 		return decideContainerRemoved(s, c), nil
 
+	case UpdateResources:
+		return decideUpdate(s, c)
 	case Stop:
 		return decideStop(s), nil
 	case Remove:

@@ -11,5 +11,5 @@
 //
 // Read state.go first, for the diagram. command.go, event.go and effect.go are the
 // vocabulary; decide.go, evolve.go and owed.go dispatch to one file for each concept:
-// creation, network, holder, containers and stopping.
+// creation, network, holder, containers, resources and stopping.
 package sandbox

@@ -149,6 +149,14 @@ type SandboxReleaseFailed struct {
 // Final.
 type SandboxRemoved struct{}
 
+// ResourcesUpdated: the kubelet said what the pod may use as a whole from now on. New
+// containers of the pod, and who asks for its status, learn it. Nothing is owed: the kubelet
+// changes the pod's cgroup itself.
+type ResourcesUpdated struct {
+	// Resources is UpdateResources's.
+	Resources []byte
+}
+
 // Volatile reports whether a power failure may take an event away, although it was
 // acted upon and its caller was answered. That a sandbox exists must survive, for it has
 // an address, which plugins keep on the disk. How far it had come may go: its namespaces
@@ -160,7 +168,7 @@ func Volatile(e Event) bool {
 		return false
 	case SandboxPrepared, SandboxPrepareFailed, NetworkAttached, HostPortsMapped, NetworkRequestsUnserved, NetworkAttachFailed,
 		HolderStarted, HolderStartFailed, HolderEnded, SandboxReady, SandboxFailed, SandboxLost,
-		ContainerAdded, ContainerForgotten, ContainerStopped, ContainerStopFailed, ContainerRemoveFailed,
+		ResourcesUpdated, ContainerAdded, ContainerForgotten, ContainerStopped, ContainerStopFailed, ContainerRemoveFailed,
 		StopRequested, HolderStopped, HolderStopFailed, NetworkDetached, NetworkDetachFailed, SandboxStopped,
 		RemoveRequested, SandboxReleased, SandboxReleaseFailed, SandboxRemoved:
 		return true
@@ -177,6 +185,7 @@ func (NetworkRequestsUnserved) event() {}
 func (NetworkAttachFailed) event()     {}
 func (HolderStarted) event()           {}
 func (HolderStartFailed) event()       {}
+func (ResourcesUpdated) event()        {}
 func (SandboxReady) event()            {}
 func (SandboxFailed) event()           {}
 func (ContainerAdded) event()          {}

@@ -50,6 +50,9 @@ func Evolve(s State, e Event) State {
 	case ContainerRemoveFailed:
 		s.Retries.Failed(RemoveContainer{Container: e.Container}.Key(), e.RetryAt)
 
+	case ResourcesUpdated:
+		s.UpdatedResources = e.Resources
+
 	case StopRequested:
 		s.Phase = Stopping
 		s.Retries.Now()

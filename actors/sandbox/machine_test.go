@@ -16,7 +16,7 @@ var underTest = machinetest.Machine[sandbox.State, sandbox.Command, sandbox.Even
 	Answer:   answer,
 	Commands: []sandbox.Command{
 		sandbox.Run{}, sandbox.AddContainer{}, sandbox.AdoptContainer{}, sandbox.ForgetContainer{}, sandbox.Stop{}, sandbox.Remove{},
-		sandbox.HolderExited{}, sandbox.NodeRebooted{},
+		sandbox.UpdateResources{}, sandbox.HolderExited{}, sandbox.NodeRebooted{},
 		sandbox.PrepareSandboxDone{}, sandbox.AttachNetworkDone{}, sandbox.StartHolderDone{},
 		sandbox.StopContainerDone{}, sandbox.RemoveContainerDone{}, sandbox.StopHolderDone{},
 		sandbox.DetachNetworkDone{}, sandbox.ReleaseSandboxDone{},
@@ -24,7 +24,7 @@ var underTest = machinetest.Machine[sandbox.State, sandbox.Command, sandbox.Even
 	Events: []sandbox.Event{
 		sandbox.SandboxRequested{}, sandbox.SandboxPrepared{}, sandbox.SandboxPrepareFailed{},
 		sandbox.NetworkAttached{}, sandbox.HostPortsMapped{}, sandbox.NetworkRequestsUnserved{}, sandbox.NetworkAttachFailed{}, sandbox.HolderStarted{}, sandbox.HolderStartFailed{},
-		sandbox.SandboxReady{}, sandbox.SandboxFailed{}, sandbox.ContainerAdded{}, sandbox.ContainerForgotten{},
+		sandbox.SandboxReady{}, sandbox.SandboxFailed{}, sandbox.ResourcesUpdated{}, sandbox.ContainerAdded{}, sandbox.ContainerForgotten{},
 		sandbox.StopRequested{}, sandbox.RemoveRequested{}, sandbox.SandboxLost{}, sandbox.HolderEnded{},
 		sandbox.ContainerStopped{}, sandbox.ContainerStopFailed{}, sandbox.ContainerRemoveFailed{},
 		sandbox.HolderStopped{}, sandbox.HolderStopFailed{}, sandbox.NetworkDetached{}, sandbox.NetworkDetachFailed{},
@@ -52,6 +52,8 @@ func answer(c sandbox.Command) machinetest.Answer[sandbox.State, sandbox.Event] 
 		return sandbox.StopAnswer
 	case sandbox.Remove:
 		return sandbox.RemoveAnswer
+	case sandbox.UpdateResources:
+		return sandbox.UpdateAnswer
 	}
 	return nil
 }

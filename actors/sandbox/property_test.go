@@ -46,6 +46,7 @@ func call(t *rapid.T, w *walk) sandbox.Command {
 		sandbox.Run{ID: "p2", Name: sandbox.Name{Name: "web", UID: "u1"}, ConfigDigest: "d2", At: w.Now},
 		sandbox.AddContainer{Container: c}, sandbox.AddContainer{Container: c}, sandbox.AddContainer{Container: c},
 		sandbox.AdoptContainer{Container: c}, sandbox.ForgetContainer{Container: c},
+		sandbox.UpdateResources{Resources: []byte(rapid.SampledFrom([]string{"r1", "r2"}).Draw(t, "resources"))},
 		sandbox.Stop{}, sandbox.Remove{},
 		sandbox.HolderExited{Code: 137, At: w.Now},
 	}).Draw(t, "call")

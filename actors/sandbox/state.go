@@ -66,6 +66,9 @@ type State struct {
 	// Config is the requested PodSandboxConfig of the CRI, protobuf-encoded. The
 	// machine passes it to the effects without reading it.
 	Config []byte
+	// UpdatedResources replace a part of Config unless they are empty; see the function
+	// Config.
+	UpdatedResources []byte `json:",omitempty"`
 	// ConfigDigest tells a repeated request from a different one.
 	ConfigDigest string
 	CreatedAt    time.Time

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -16,6 +18,11 @@ const (
 	AnnotationPodUID        = "io.github.stele-runtime.pod.uid"
 	AnnotationContainerName = "io.github.stele-runtime.container.name"
 	AnnotationImageName     = "io.github.stele-runtime.image.name"
+	// What the pod's sandbox takes beside its containers, and what the pod may use as a
+	// whole: the CRI's LinuxContainerResources in JSON, under the keys that CRI-O has for
+	// them. Runtimes that run a pod in a virtual machine size it by them.
+	AnnotationPodOverhead  = "pod-linux-overhead.crio.io"
+	AnnotationPodResources = "pod-linux-resources.crio.io"
 	// AnnotationHolder is set, to "true", on the holder of a PID namespace.
 	AnnotationHolder = "io.github.stele-runtime.holder"
 )
@@ -25,7 +32,10 @@ const (
 // Runtimes take orders from annotations (CVE-2024-3154), so all others stay
 // behind; labels of the image always do (CVE-2026-53488).
 func planAnnotations(r *request, plan *Plan) error {
-	out := podAnnotations(r.SandboxID, r.Sandbox)
+	out, err := podAnnotations(r.SandboxID, r.Sandbox)
+	if err != nil {
+		return err
+	}
 	allowed := r.Options.Annotations
 	for _, from := range []map[string]string{r.Sandbox.GetAnnotations(), r.Container.GetAnnotations()} {
 		for key, value := range from {
@@ -43,11 +53,24 @@ func planAnnotations(r *request, plan *Plan) error {
 	return nil
 }
 
-func podAnnotations(sandboxID string, config *cri.PodSandboxConfig) map[string]string {
-	return map[string]string{
+func podAnnotations(sandboxID string, config *cri.PodSandboxConfig) (map[string]string, error) {
+	out := map[string]string{
 		AnnotationSandboxID:    sandboxID,
 		AnnotationPodName:      config.GetMetadata().GetName(),
 		AnnotationPodNamespace: config.GetMetadata().GetNamespace(),
 		AnnotationPodUID:       config.GetMetadata().GetUid(),
 	}
+	for key, resources := range map[string]*cri.LinuxContainerResources{
+		AnnotationPodOverhead: config.GetLinux().GetOverhead(), AnnotationPodResources: config.GetLinux().GetResources(),
+	} {
+		if resources == nil {
+			continue
+		}
+		text, err := json.Marshal(resources)
+		if err != nil {
+			return nil, fmt.Errorf("encode the pod's resources: %w", err)
+		}
+		out[key] = string(text)
+	}
+	return out, nil
 }

@@ -48,6 +48,11 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 			list = append(list, ns)
 		}
 	}
+	annotations, err := podAnnotations(in.SandboxID, in.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	annotations[AnnotationHolder] = "true"
 	memory, pids := int64(holderMemory), int64(holderPids)
 	// The OOM killer should look elsewhere: the pod dies with the holder.
 	adj := max(-998, in.Host.MinOOMScoreAdj)
@@ -67,7 +72,7 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "mode=755", "size=64k"}},
 			bind(in.Binary, holderBinary, "ro", "rprivate", "nosuid", "nodev"),
 		},
-		Annotations: podAnnotations(in.SandboxID, in.Sandbox),
+		Annotations: annotations,
 		Linux: &specs.Linux{
 			CgroupsPath: in.CgroupsPath,
 			Namespaces:  list,
@@ -80,7 +85,6 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 			ReadonlyPaths: defaultReadonlyPaths(),
 		},
 	}
-	s.Annotations[AnnotationHolder] = "true"
 	if in.Host.Seccomp {
 		profile, err := seccomp.GetDefaultProfile(s)
 		if err != nil {

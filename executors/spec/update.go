@@ -35,6 +35,15 @@ func ValidateUpdate(config *cri.ContainerConfig, change *cri.UpdateContainerReso
 	return err
 }
 
+// ValidateSandboxUpdate refuses what is wrong in a change of what a pod may use as a whole.
+// The error is a FieldError.
+func ValidateSandboxUpdate(change *cri.UpdatePodSandboxResourcesRequest) error {
+	return firstError(
+		func() error { return checkResources("overhead", change.GetOverhead()) },
+		func() error { return checkResources("resources", change.GetResources()) },
+	)
+}
+
 // Update plans a change of the limits of a container with the configuration that is in
 // force. As the CRI says, zero means "not specified", and so unchanged.
 func Update(config *cri.ContainerConfig, change *cri.UpdateContainerResourcesRequest, host *HostFacts) (UpdatePlan, error) {

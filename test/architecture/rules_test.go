@@ -67,7 +67,7 @@ var rules = []rule{
 		"effects are carried out without knowing who asked: neither the log, nor the actors' shell, nor the CRI's services"},
 	{"executors/oci", with(nouns, "executors/monitor", "executors/cgroups"), drivers, nil,
 		"a runtime's parent is the monitor, always, and what a runtime leaves in the cgroups is cleared with it; of other drivers it knows nothing"},
-	{"executors/spec", nouns, drivers, with(values, "path", "net/netip",
+	{"executors/spec", nouns, drivers, with(values, "path", "net/netip", "encoding/json",
 		"github.com/moby/profiles/seccomp", "github.com/moby/sys/capability", "github.com/opencontainers/image-spec/specs-go/v1",
 		"github.com/opencontainers/runtime-spec/specs-go", "github.com/opencontainers/runtime-spec/specs-go/features",
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),

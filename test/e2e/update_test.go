@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 )
 
 // update calls UpdateContainerResources.
-func (c *Client) update(id string, change *runtimeapi.LinuxContainerResources) error {
+func update(c *Client, id string, change *runtimeapi.LinuxContainerResources) error {
 	_, err := c.Runtime.UpdateContainerResources(c.Context(), &runtimeapi.UpdateContainerResourcesRequest{ContainerId: id, Linux: change})
 	return err
 }
@@ -33,15 +34,15 @@ func TestUpdateResources(t *testing.T) {
 	want := proto.CloneOf(config.Linux.Resources)
 	set := func(change *runtimeapi.LinuxContainerResources) {
 		t.Helper()
-		if err := h.update(id, change); err != nil {
+		if err := update(h.Client, id, change); err != nil {
 			t.Fatalf("update %v: %v", change, err)
 		}
 		proto.Merge(want, change)
-		h.expectResources(id, want)
+		expectResources(h, id, want)
 	}
 	set(&runtimeapi.LinuxContainerResources{CpuQuota: 30_000})
 	h.StartContainer(id)
-	h.expectResources(id, want)
+	expectResources(h, id, want)
 	// A child has its parent's oom_score_adj; one that made another choice keeps it.
 	h.Exec(id, "sh", "-c", "sleep 3600 & (echo 900 > /proc/self/oom_score_adj; exec sleep 3601) & true")
 
@@ -57,25 +58,25 @@ func TestUpdateResources(t *testing.T) {
 
 	h.Daemon.Kill9()
 	h.Daemon.Start()
-	h.expectResources(id, want)
+	expectResources(h, id, want)
 	set(&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: -1, CpuQuota: -1})
-	if err := h.update(id, &runtimeapi.LinuxContainerResources{}); err != nil {
+	if err := update(h.Client, id, &runtimeapi.LinuxContainerResources{}); err != nil {
 		t.Errorf("an update of nothing: %v", err)
 	}
-	h.expectResources(id, want)
+	expectResources(h, id, want)
 	if got := h.Stele("events", id, "--configs"); !strings.Contains(got, "ResourcesUpdateRequested") || !strings.Contains(got, `"cpusetCpus":"0-1"`) {
 		t.Errorf("the history does not tell of the updates:\n%s", got)
 	}
 
 	h.StopContainer(id, 0)
-	h.Refused(h.update(id, &runtimeapi.LinuxContainerResources{CpuShares: 2}), codes.FailedPrecondition, id, "exited")
+	h.Refused(update(h.Client, id, &runtimeapi.LinuxContainerResources{CpuShares: 2}), codes.FailedPrecondition, id, "exited")
 	if got := h.ContainerStatus(id).GetResources().GetLinux(); !proto.Equal(got, want) {
 		t.Errorf("after its end the container has %v, want %v", got, want)
 	}
 }
 
 // expectResources checks what the kernel has and what the status tells.
-func (h *Harness) expectResources(id string, want *runtimeapi.LinuxContainerResources) {
+func expectResources(h *Harness, id string, want *runtimeapi.LinuxContainerResources) {
 	h.t.Helper()
 	if got := h.ContainerStatus(id).GetResources().GetLinux(); !proto.Equal(got, want) {
 		h.t.Errorf("the status has %v, want %v", got, want)
@@ -119,7 +120,7 @@ func TestUpdateBelowUsage(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
 	pod := h.RunPod(h.PodConfig("hog"))
-	config := h.ContainerConfig("hog", "sh", "-c", "x=x; i=0; while [ $i -lt 24 ]; do x=$x$x; i=$((i+1)); done; touch /ready; sleep 3600")
+	config := h.ContainerConfig("hog", "sh", "-c", "x=x; i=0; while [ $i -lt 24 ]; do x=$x$x; i=$((i+1)); done; touch /ready; sleep 3600; true")
 	config.Linux.Resources = &runtimeapi.LinuxContainerResources{
 		CpuPeriod: 100_000, CpuQuota: 50_000, CpuShares: 512, MemoryLimitInBytes: 256 << 20, OomScoreAdj: 500, CpusetCpus: "0",
 	}
@@ -127,16 +128,16 @@ func TestUpdateBelowUsage(t *testing.T) {
 	h.Eventually("the container uses memory", func() bool {
 		return h.ExecSync(id, "test", "-e", "/ready").ExitCode == 0
 	})
-	err := h.update(id, &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 8 << 20, CpuShares: 2, OomScoreAdj: 501, CpuQuota: 10_000})
+	err := update(h.Client, id, &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 8 << 20, CpuShares: 2, OomScoreAdj: 501, CpuQuota: 10_000})
 	h.Refused(err, codes.FailedPrecondition, id, "linux.memory_limit_in_bytes", "8388608", "uses")
-	h.expectResources(id, config.Linux.Resources)
+	expectResources(h, id, config.Linux.Resources)
 	// The kernel has the last word on what this node has, and the rest is not changed either.
-	err = h.update(id, &runtimeapi.LinuxContainerResources{CpusetCpus: "60000", CpuShares: 2, OomScoreAdj: 501})
+	err = update(h.Client, id, &runtimeapi.LinuxContainerResources{CpusetCpus: "60000", CpuShares: 2, OomScoreAdj: 501})
 	h.Refused(err, codes.FailedPrecondition, id, "linux.cpuset_cpus", "60000")
-	h.expectResources(id, config.Linux.Resources)
+	expectResources(h, id, config.Linux.Resources)
 	h.Daemon.Kill9()
 	h.Daemon.Start()
-	h.expectResources(id, config.Linux.Resources)
+	expectResources(h, id, config.Linux.Resources)
 	if got := h.ContainerStatus(id); got.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("the container is %s", got.State)
 	}
@@ -194,12 +195,12 @@ func TestBadUpdates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := h.In(t)
-			h.Refused(h.update(id, c.change), codes.InvalidArgument, c.words...)
+			h.Refused(update(h.Client, id, c.change), codes.InvalidArgument, c.words...)
 		})
 	}
 	// A file that the kernel does not have.
 	code := map[bool]codes.Code{true: codes.FailedPrecondition, false: codes.Unimplemented}[v2]
-	h.Refused(h.update(id, &runtimeapi.LinuxContainerResources{Unified: map[string]string{"memory.nonsense": "1"}}), code, "memory.nonsense")
+	h.Refused(update(h.Client, id, &runtimeapi.LinuxContainerResources{Unified: map[string]string{"memory.nonsense": "1"}}), code, "memory.nonsense")
 
 	request := &runtimeapi.UpdateContainerResourcesRequest{
 		ContainerId: id, Linux: &runtimeapi.LinuxContainerResources{CpuShares: 2}, Windows: &runtimeapi.WindowsContainerResources{},
@@ -212,5 +213,87 @@ func TestBadUpdates(t *testing.T) {
 	request.ContainerId = unknownID
 	_, err = h.Runtime.UpdateContainerResources(h.Context(), request)
 	h.Refused(err, codes.NotFound, "container_id", unknownID)
-	h.expectResources(id, config.Linux.Resources)
+	expectResources(h, id, config.Linux.Resources)
+}
+
+// TestUpdatePod reports what a pod may use as a whole: it is told by the verbose status, to
+// the runtimes of its later containers, and by the next daemon. A container that is asked
+// for again is still the same.
+func TestUpdatePod(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	config := h.PodConfig("resize")
+	config.Linux.Overhead = &runtimeapi.LinuxContainerResources{CpuShares: 10, MemoryLimitInBytes: 1 << 20}
+	config.Linux.Resources = &runtimeapi.LinuxContainerResources{CpuShares: 512, MemoryLimitInBytes: 64 << 20}
+	pod := h.RunPod(config)
+	expect := func(overhead, resources string) {
+		t.Helper()
+		info := pod.Status().Info["info"]
+		for _, want := range []string{`"overhead":` + overhead, `"resources":` + resources} {
+			if !strings.Contains(info, want) {
+				t.Errorf("the verbose status lacks %s:\n%s", want, info)
+			}
+		}
+	}
+	told := func(id, overhead, resources string) {
+		t.Helper()
+		answer, err := h.Runtime.ContainerStatus(h.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id, Verbose: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var info struct {
+			RuntimeSpec struct{ Annotations map[string]string }
+		}
+		if err := json.Unmarshal([]byte(answer.Info["info"]), &info); err != nil {
+			t.Fatal(err)
+		}
+		annotations := info.RuntimeSpec.Annotations
+		if got := annotations["pod-linux-overhead.crio.io"]; got != overhead {
+			t.Errorf("the runtime is told of the overhead %s, want %s", got, overhead)
+		}
+		if got := annotations["pod-linux-resources.crio.io"]; got != resources {
+			t.Errorf("the runtime is told of the resources %s, want %s", got, resources)
+		}
+	}
+	const overhead, before = `{"cpu_shares":10,"memory_limit_in_bytes":1048576}`, `{"cpu_shares":512,"memory_limit_in_bytes":67108864}`
+	expect(overhead, before)
+	first := pod.Run(h.ContainerConfig("first"))
+	told(first, overhead, before)
+
+	for range 2 {
+		if err := updatePod(h.Client, pod.ID, nil, &runtimeapi.LinuxContainerResources{CpuShares: 1024}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const after = `{"cpu_shares":1024}`
+	expect(overhead, after)
+	told(pod.Run(h.ContainerConfig("second")), overhead, after)
+	if again := pod.Create(h.ContainerConfig("first")); again != first {
+		t.Errorf("asked for again, the container is %s, want %s", again, first)
+	}
+	h.Daemon.Kill9()
+	h.Daemon.Start()
+	expect(overhead, after)
+	told(pod.Run(h.ContainerConfig("third")), overhead, after)
+	if got := strings.Count(h.Stele("events", pod.ID), "ResourcesUpdated"); got != 1 {
+		t.Errorf("the history tells of %d updates, want 1", got)
+	}
+
+	type res = runtimeapi.LinuxContainerResources
+	h.Refused(updatePod(h.Client, pod.ID, &res{CpuQuota: -7}, nil), codes.InvalidArgument, "overhead.cpu_quota", "-7")
+	h.Refused(updatePod(h.Client, pod.ID, nil, &res{CpusetCpus: "a"}), codes.InvalidArgument, "resources.cpuset_cpus", "a")
+	h.Refused(updatePod(h.Client, pod.ID, nil, &res{Unified: map[string]string{"../x": "1"}}), codes.InvalidArgument, "resources.unified", "../x")
+	expect(overhead, after)
+	pod.Stop()
+	h.Refused(updatePod(h.Client, pod.ID, nil, &res{CpuShares: 7}), codes.FailedPrecondition, pod.ID, "stopped")
+	h.Refused(updatePod(h.Client, "", nil, nil), codes.InvalidArgument, "pod_sandbox_id")
+	h.Refused(updatePod(h.Client, unknownID, nil, nil), codes.NotFound, "pod_sandbox_id", unknownID)
+}
+
+// updatePod calls UpdatePodSandboxResources.
+func updatePod(c *Client, id string, overhead, resources *runtimeapi.LinuxContainerResources) error {
+	_, err := c.Runtime.UpdatePodSandboxResources(c.Context(), &runtimeapi.UpdatePodSandboxResourcesRequest{
+		PodSandboxId: id, Overhead: overhead, Resources: resources,
+	})
+	return err
 }

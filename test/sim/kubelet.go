@@ -117,7 +117,7 @@ func (r *kubelet) withdraw(s *stopCall) {
 // call draws what the kubelet, or a user of crictl, asks for next: mostly what
 // makes sense now, sometimes what does not.
 func (r *kubelet) call() move {
-	n := r.rand.IntN(49)
+	n := r.rand.IntN(50)
 	switch {
 	case len(r.view.Sandboxes) == 0 || n < 4:
 		return r.runPod(pick(r.run, workloads), uint32(r.rand.IntN(2)))
@@ -146,6 +146,9 @@ func (r *kubelet) call() move {
 		change := container.UpdateResources{Change: fmt.Append(nil, "limits ", r.rand.IntN(3))}
 		return r.askContainer("UpdateContainerResources", r.container(container.Running), change, container.UpdateAnswer())
 	case n < 48:
+		change := sandbox.UpdateResources{Resources: fmt.Append(nil, "limits ", r.rand.IntN(3))}
+		return r.askSandbox("UpdatePodSandboxResources", r.sandbox(sandbox.Ready), change, sandbox.UpdateAnswer)
+	case n < 49:
 		return r.askImage("RemoveImage", pick(r.run, images), func(ref string) image.Command { return image.Remove{Ref: ref} }, image.RemoveAnswer)
 	default:
 		return r.askImage("load", pick(r.run, images), func(ref string) image.Command { return image.RequestLoad{Ref: ref, Load: id.Load(r.newID("l"))} }, nil)

@@ -598,6 +598,52 @@ func (*SandboxFailed) Descriptor() ([]byte, []int) {
 	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{10}
 }
 
+// SandboxResourcesUpdated: the kubelet's UpdatePodSandboxResources was accepted.
+type SandboxResourcesUpdated struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The CRI's LinuxPodSandboxConfig, with overhead and resources alone.
+	Resources     []byte `protobuf:"bytes,1,opt,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SandboxResourcesUpdated) Reset() {
+	*x = SandboxResourcesUpdated{}
+	mi := &file_event_v1_sandbox_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SandboxResourcesUpdated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SandboxResourcesUpdated) ProtoMessage() {}
+
+func (x *SandboxResourcesUpdated) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_sandbox_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SandboxResourcesUpdated.ProtoReflect.Descriptor instead.
+func (*SandboxResourcesUpdated) Descriptor() ([]byte, []int) {
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SandboxResourcesUpdated) GetResources() []byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
 // ContainerAdded: a container was admitted to the pod.
 type ContainerAdded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -609,7 +655,7 @@ type ContainerAdded struct {
 
 func (x *ContainerAdded) Reset() {
 	*x = ContainerAdded{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[11]
+	mi := &file_event_v1_sandbox_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +667,7 @@ func (x *ContainerAdded) String() string {
 func (*ContainerAdded) ProtoMessage() {}
 
 func (x *ContainerAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[11]
+	mi := &file_event_v1_sandbox_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +680,7 @@ func (x *ContainerAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerAdded.ProtoReflect.Descriptor instead.
 func (*ContainerAdded) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{11}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ContainerAdded) GetContainer() string {
@@ -655,7 +701,7 @@ type ContainerForgotten struct {
 
 func (x *ContainerForgotten) Reset() {
 	*x = ContainerForgotten{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[12]
+	mi := &file_event_v1_sandbox_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +713,7 @@ func (x *ContainerForgotten) String() string {
 func (*ContainerForgotten) ProtoMessage() {}
 
 func (x *ContainerForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[12]
+	mi := &file_event_v1_sandbox_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +726,7 @@ func (x *ContainerForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerForgotten.ProtoReflect.Descriptor instead.
 func (*ContainerForgotten) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{12}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ContainerForgotten) GetContainer() string {
@@ -699,7 +745,7 @@ type SandboxStopRequested struct {
 
 func (x *SandboxStopRequested) Reset() {
 	*x = SandboxStopRequested{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[13]
+	mi := &file_event_v1_sandbox_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +757,7 @@ func (x *SandboxStopRequested) String() string {
 func (*SandboxStopRequested) ProtoMessage() {}
 
 func (x *SandboxStopRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[13]
+	mi := &file_event_v1_sandbox_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +770,7 @@ func (x *SandboxStopRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxStopRequested.ProtoReflect.Descriptor instead.
 func (*SandboxStopRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{13}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{14}
 }
 
 // SandboxRemoveRequested: the kubelet wants the sandbox removed.
@@ -736,7 +782,7 @@ type SandboxRemoveRequested struct {
 
 func (x *SandboxRemoveRequested) Reset() {
 	*x = SandboxRemoveRequested{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[14]
+	mi := &file_event_v1_sandbox_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +794,7 @@ func (x *SandboxRemoveRequested) String() string {
 func (*SandboxRemoveRequested) ProtoMessage() {}
 
 func (x *SandboxRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[14]
+	mi := &file_event_v1_sandbox_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +807,7 @@ func (x *SandboxRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxRemoveRequested.ProtoReflect.Descriptor instead.
 func (*SandboxRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{14}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{15}
 }
 
 // SandboxLost: the pod's kernel resources are gone.
@@ -775,7 +821,7 @@ type SandboxLost struct {
 
 func (x *SandboxLost) Reset() {
 	*x = SandboxLost{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[15]
+	mi := &file_event_v1_sandbox_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +833,7 @@ func (x *SandboxLost) String() string {
 func (*SandboxLost) ProtoMessage() {}
 
 func (x *SandboxLost) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[15]
+	mi := &file_event_v1_sandbox_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +846,7 @@ func (x *SandboxLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxLost.ProtoReflect.Descriptor instead.
 func (*SandboxLost) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{15}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SandboxLost) GetFault() *Fault {
@@ -823,7 +869,7 @@ type HolderEnded struct {
 
 func (x *HolderEnded) Reset() {
 	*x = HolderEnded{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[16]
+	mi := &file_event_v1_sandbox_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +881,7 @@ func (x *HolderEnded) String() string {
 func (*HolderEnded) ProtoMessage() {}
 
 func (x *HolderEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[16]
+	mi := &file_event_v1_sandbox_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +894,7 @@ func (x *HolderEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HolderEnded.ProtoReflect.Descriptor instead.
 func (*HolderEnded) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{16}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HolderEnded) GetCode() int64 {
@@ -876,7 +922,7 @@ type ContainerStopped struct {
 
 func (x *ContainerStopped) Reset() {
 	*x = ContainerStopped{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[17]
+	mi := &file_event_v1_sandbox_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +934,7 @@ func (x *ContainerStopped) String() string {
 func (*ContainerStopped) ProtoMessage() {}
 
 func (x *ContainerStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[17]
+	mi := &file_event_v1_sandbox_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +947,7 @@ func (x *ContainerStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStopped.ProtoReflect.Descriptor instead.
 func (*ContainerStopped) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{17}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ContainerStopped) GetContainer() string {
@@ -925,7 +971,7 @@ type ContainerStopFailed struct {
 
 func (x *ContainerStopFailed) Reset() {
 	*x = ContainerStopFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[18]
+	mi := &file_event_v1_sandbox_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +983,7 @@ func (x *ContainerStopFailed) String() string {
 func (*ContainerStopFailed) ProtoMessage() {}
 
 func (x *ContainerStopFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[18]
+	mi := &file_event_v1_sandbox_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +996,7 @@ func (x *ContainerStopFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStopFailed.ProtoReflect.Descriptor instead.
 func (*ContainerStopFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{18}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ContainerStopFailed) GetContainer() string {
@@ -988,7 +1034,7 @@ type ContainerRemoveFailed struct {
 
 func (x *ContainerRemoveFailed) Reset() {
 	*x = ContainerRemoveFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[19]
+	mi := &file_event_v1_sandbox_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1046,7 @@ func (x *ContainerRemoveFailed) String() string {
 func (*ContainerRemoveFailed) ProtoMessage() {}
 
 func (x *ContainerRemoveFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[19]
+	mi := &file_event_v1_sandbox_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1059,7 @@ func (x *ContainerRemoveFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveFailed.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{19}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ContainerRemoveFailed) GetContainer() string {
@@ -1046,7 +1092,7 @@ type HolderStopped struct {
 
 func (x *HolderStopped) Reset() {
 	*x = HolderStopped{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[20]
+	mi := &file_event_v1_sandbox_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1104,7 @@ func (x *HolderStopped) String() string {
 func (*HolderStopped) ProtoMessage() {}
 
 func (x *HolderStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[20]
+	mi := &file_event_v1_sandbox_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1117,7 @@ func (x *HolderStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HolderStopped.ProtoReflect.Descriptor instead.
 func (*HolderStopped) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{20}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{21}
 }
 
 // HolderStopFailed: stopping the holder failed.
@@ -1086,7 +1132,7 @@ type HolderStopFailed struct {
 
 func (x *HolderStopFailed) Reset() {
 	*x = HolderStopFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[21]
+	mi := &file_event_v1_sandbox_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1144,7 @@ func (x *HolderStopFailed) String() string {
 func (*HolderStopFailed) ProtoMessage() {}
 
 func (x *HolderStopFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[21]
+	mi := &file_event_v1_sandbox_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1157,7 @@ func (x *HolderStopFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HolderStopFailed.ProtoReflect.Descriptor instead.
 func (*HolderStopFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{21}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HolderStopFailed) GetFault() *Fault {
@@ -1137,7 +1183,7 @@ type NetworkDetached struct {
 
 func (x *NetworkDetached) Reset() {
 	*x = NetworkDetached{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[22]
+	mi := &file_event_v1_sandbox_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1195,7 @@ func (x *NetworkDetached) String() string {
 func (*NetworkDetached) ProtoMessage() {}
 
 func (x *NetworkDetached) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[22]
+	mi := &file_event_v1_sandbox_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1208,7 @@ func (x *NetworkDetached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkDetached.ProtoReflect.Descriptor instead.
 func (*NetworkDetached) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{22}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{23}
 }
 
 // NetworkDetachFailed: a plugin failed to undo its work.
@@ -1177,7 +1223,7 @@ type NetworkDetachFailed struct {
 
 func (x *NetworkDetachFailed) Reset() {
 	*x = NetworkDetachFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[23]
+	mi := &file_event_v1_sandbox_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1235,7 @@ func (x *NetworkDetachFailed) String() string {
 func (*NetworkDetachFailed) ProtoMessage() {}
 
 func (x *NetworkDetachFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[23]
+	mi := &file_event_v1_sandbox_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1248,7 @@ func (x *NetworkDetachFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkDetachFailed.ProtoReflect.Descriptor instead.
 func (*NetworkDetachFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{23}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NetworkDetachFailed) GetFault() *Fault {
@@ -1228,7 +1274,7 @@ type SandboxStopped struct {
 
 func (x *SandboxStopped) Reset() {
 	*x = SandboxStopped{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[24]
+	mi := &file_event_v1_sandbox_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1286,7 @@ func (x *SandboxStopped) String() string {
 func (*SandboxStopped) ProtoMessage() {}
 
 func (x *SandboxStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[24]
+	mi := &file_event_v1_sandbox_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1299,7 @@ func (x *SandboxStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxStopped.ProtoReflect.Descriptor instead.
 func (*SandboxStopped) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{25}
 }
 
 // SandboxReleased: directories, files and namespaces are gone.
@@ -1265,7 +1311,7 @@ type SandboxReleased struct {
 
 func (x *SandboxReleased) Reset() {
 	*x = SandboxReleased{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[25]
+	mi := &file_event_v1_sandbox_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1323,7 @@ func (x *SandboxReleased) String() string {
 func (*SandboxReleased) ProtoMessage() {}
 
 func (x *SandboxReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[25]
+	mi := &file_event_v1_sandbox_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1336,7 @@ func (x *SandboxReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxReleased.ProtoReflect.Descriptor instead.
 func (*SandboxReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{26}
 }
 
 // SandboxReleaseFailed: releasing them failed.
@@ -1305,7 +1351,7 @@ type SandboxReleaseFailed struct {
 
 func (x *SandboxReleaseFailed) Reset() {
 	*x = SandboxReleaseFailed{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[26]
+	mi := &file_event_v1_sandbox_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1363,7 @@ func (x *SandboxReleaseFailed) String() string {
 func (*SandboxReleaseFailed) ProtoMessage() {}
 
 func (x *SandboxReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[26]
+	mi := &file_event_v1_sandbox_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1376,7 @@ func (x *SandboxReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxReleaseFailed.ProtoReflect.Descriptor instead.
 func (*SandboxReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SandboxReleaseFailed) GetFault() *Fault {
@@ -1356,7 +1402,7 @@ type SandboxRemoved struct {
 
 func (x *SandboxRemoved) Reset() {
 	*x = SandboxRemoved{}
-	mi := &file_event_v1_sandbox_proto_msgTypes[27]
+	mi := &file_event_v1_sandbox_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1414,7 @@ func (x *SandboxRemoved) String() string {
 func (*SandboxRemoved) ProtoMessage() {}
 
 func (x *SandboxRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_sandbox_proto_msgTypes[27]
+	mi := &file_event_v1_sandbox_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1427,7 @@ func (x *SandboxRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxRemoved.ProtoReflect.Descriptor instead.
 func (*SandboxRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_sandbox_proto_rawDescGZIP(), []int{28}
 }
 
 var File_event_v1_sandbox_proto protoreflect.FileDescriptor
@@ -1420,7 +1466,9 @@ const file_event_v1_sandbox_proto_rawDesc = "" +
 	"\x11HolderStartFailed\x12+\n" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"\x0e\n" +
 	"\fSandboxReady\"\x0f\n" +
-	"\rSandboxFailed\".\n" +
+	"\rSandboxFailed\"7\n" +
+	"\x17SandboxResourcesUpdated\x12\x1c\n" +
+	"\tresources\x18\x01 \x01(\fR\tresources\".\n" +
 	"\x0eContainerAdded\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"2\n" +
 	"\x12ContainerForgotten\x12\x1c\n" +
@@ -1469,7 +1517,7 @@ func file_event_v1_sandbox_proto_rawDescGZIP() []byte {
 	return file_event_v1_sandbox_proto_rawDescData
 }
 
-var file_event_v1_sandbox_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_event_v1_sandbox_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_event_v1_sandbox_proto_goTypes = []any{
 	(*SandboxRequested)(nil),        // 0: stele.event.v1.SandboxRequested
 	(*SandboxPrepared)(nil),         // 1: stele.event.v1.SandboxPrepared
@@ -1482,43 +1530,44 @@ var file_event_v1_sandbox_proto_goTypes = []any{
 	(*HolderStartFailed)(nil),       // 8: stele.event.v1.HolderStartFailed
 	(*SandboxReady)(nil),            // 9: stele.event.v1.SandboxReady
 	(*SandboxFailed)(nil),           // 10: stele.event.v1.SandboxFailed
-	(*ContainerAdded)(nil),          // 11: stele.event.v1.ContainerAdded
-	(*ContainerForgotten)(nil),      // 12: stele.event.v1.ContainerForgotten
-	(*SandboxStopRequested)(nil),    // 13: stele.event.v1.SandboxStopRequested
-	(*SandboxRemoveRequested)(nil),  // 14: stele.event.v1.SandboxRemoveRequested
-	(*SandboxLost)(nil),             // 15: stele.event.v1.SandboxLost
-	(*HolderEnded)(nil),             // 16: stele.event.v1.HolderEnded
-	(*ContainerStopped)(nil),        // 17: stele.event.v1.ContainerStopped
-	(*ContainerStopFailed)(nil),     // 18: stele.event.v1.ContainerStopFailed
-	(*ContainerRemoveFailed)(nil),   // 19: stele.event.v1.ContainerRemoveFailed
-	(*HolderStopped)(nil),           // 20: stele.event.v1.HolderStopped
-	(*HolderStopFailed)(nil),        // 21: stele.event.v1.HolderStopFailed
-	(*NetworkDetached)(nil),         // 22: stele.event.v1.NetworkDetached
-	(*NetworkDetachFailed)(nil),     // 23: stele.event.v1.NetworkDetachFailed
-	(*SandboxStopped)(nil),          // 24: stele.event.v1.SandboxStopped
-	(*SandboxReleased)(nil),         // 25: stele.event.v1.SandboxReleased
-	(*SandboxReleaseFailed)(nil),    // 26: stele.event.v1.SandboxReleaseFailed
-	(*SandboxRemoved)(nil),          // 27: stele.event.v1.SandboxRemoved
-	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
-	(*Fault)(nil),                   // 29: stele.event.v1.Fault
+	(*SandboxResourcesUpdated)(nil), // 11: stele.event.v1.SandboxResourcesUpdated
+	(*ContainerAdded)(nil),          // 12: stele.event.v1.ContainerAdded
+	(*ContainerForgotten)(nil),      // 13: stele.event.v1.ContainerForgotten
+	(*SandboxStopRequested)(nil),    // 14: stele.event.v1.SandboxStopRequested
+	(*SandboxRemoveRequested)(nil),  // 15: stele.event.v1.SandboxRemoveRequested
+	(*SandboxLost)(nil),             // 16: stele.event.v1.SandboxLost
+	(*HolderEnded)(nil),             // 17: stele.event.v1.HolderEnded
+	(*ContainerStopped)(nil),        // 18: stele.event.v1.ContainerStopped
+	(*ContainerStopFailed)(nil),     // 19: stele.event.v1.ContainerStopFailed
+	(*ContainerRemoveFailed)(nil),   // 20: stele.event.v1.ContainerRemoveFailed
+	(*HolderStopped)(nil),           // 21: stele.event.v1.HolderStopped
+	(*HolderStopFailed)(nil),        // 22: stele.event.v1.HolderStopFailed
+	(*NetworkDetached)(nil),         // 23: stele.event.v1.NetworkDetached
+	(*NetworkDetachFailed)(nil),     // 24: stele.event.v1.NetworkDetachFailed
+	(*SandboxStopped)(nil),          // 25: stele.event.v1.SandboxStopped
+	(*SandboxReleased)(nil),         // 26: stele.event.v1.SandboxReleased
+	(*SandboxReleaseFailed)(nil),    // 27: stele.event.v1.SandboxReleaseFailed
+	(*SandboxRemoved)(nil),          // 28: stele.event.v1.SandboxRemoved
+	(*timestamppb.Timestamp)(nil),   // 29: google.protobuf.Timestamp
+	(*Fault)(nil),                   // 30: stele.event.v1.Fault
 }
 var file_event_v1_sandbox_proto_depIdxs = []int32{
-	28, // 0: stele.event.v1.SandboxRequested.at:type_name -> google.protobuf.Timestamp
-	29, // 1: stele.event.v1.SandboxPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	29, // 2: stele.event.v1.NetworkAttachFailed.fault:type_name -> stele.event.v1.Fault
-	29, // 3: stele.event.v1.HolderStartFailed.fault:type_name -> stele.event.v1.Fault
-	29, // 4: stele.event.v1.SandboxLost.fault:type_name -> stele.event.v1.Fault
-	28, // 5: stele.event.v1.HolderEnded.at:type_name -> google.protobuf.Timestamp
-	29, // 6: stele.event.v1.ContainerStopFailed.fault:type_name -> stele.event.v1.Fault
-	28, // 7: stele.event.v1.ContainerStopFailed.retry_at:type_name -> google.protobuf.Timestamp
-	29, // 8: stele.event.v1.ContainerRemoveFailed.fault:type_name -> stele.event.v1.Fault
-	28, // 9: stele.event.v1.ContainerRemoveFailed.retry_at:type_name -> google.protobuf.Timestamp
-	29, // 10: stele.event.v1.HolderStopFailed.fault:type_name -> stele.event.v1.Fault
-	28, // 11: stele.event.v1.HolderStopFailed.retry_at:type_name -> google.protobuf.Timestamp
-	29, // 12: stele.event.v1.NetworkDetachFailed.fault:type_name -> stele.event.v1.Fault
-	28, // 13: stele.event.v1.NetworkDetachFailed.retry_at:type_name -> google.protobuf.Timestamp
-	29, // 14: stele.event.v1.SandboxReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	28, // 15: stele.event.v1.SandboxReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	29, // 0: stele.event.v1.SandboxRequested.at:type_name -> google.protobuf.Timestamp
+	30, // 1: stele.event.v1.SandboxPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 2: stele.event.v1.NetworkAttachFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 3: stele.event.v1.HolderStartFailed.fault:type_name -> stele.event.v1.Fault
+	30, // 4: stele.event.v1.SandboxLost.fault:type_name -> stele.event.v1.Fault
+	29, // 5: stele.event.v1.HolderEnded.at:type_name -> google.protobuf.Timestamp
+	30, // 6: stele.event.v1.ContainerStopFailed.fault:type_name -> stele.event.v1.Fault
+	29, // 7: stele.event.v1.ContainerStopFailed.retry_at:type_name -> google.protobuf.Timestamp
+	30, // 8: stele.event.v1.ContainerRemoveFailed.fault:type_name -> stele.event.v1.Fault
+	29, // 9: stele.event.v1.ContainerRemoveFailed.retry_at:type_name -> google.protobuf.Timestamp
+	30, // 10: stele.event.v1.HolderStopFailed.fault:type_name -> stele.event.v1.Fault
+	29, // 11: stele.event.v1.HolderStopFailed.retry_at:type_name -> google.protobuf.Timestamp
+	30, // 12: stele.event.v1.NetworkDetachFailed.fault:type_name -> stele.event.v1.Fault
+	29, // 13: stele.event.v1.NetworkDetachFailed.retry_at:type_name -> google.protobuf.Timestamp
+	30, // 14: stele.event.v1.SandboxReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	29, // 15: stele.event.v1.SandboxReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
 	16, // [16:16] is the sub-list for method output_type
 	16, // [16:16] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
@@ -1538,7 +1587,7 @@ func file_event_v1_sandbox_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_sandbox_proto_rawDesc), len(file_event_v1_sandbox_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

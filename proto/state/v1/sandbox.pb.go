@@ -29,27 +29,28 @@ type SandboxState struct {
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Phase string                 `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
 	// The CRI's PodSandboxMetadata.
-	Name            string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	Namespace       string                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Uid             string                 `protobuf:"bytes,5,opt,name=uid,proto3" json:"uid,omitempty"`
-	Attempt         uint32                 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Handler         string                 `protobuf:"bytes,7,opt,name=handler,proto3" json:"handler,omitempty"`
-	Config          []byte                 `protobuf:"bytes,8,opt,name=config,proto3" json:"config,omitempty"`
-	ConfigDigest    string                 `protobuf:"bytes,9,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"`
-	CreatedAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	HostNetwork     bool                   `protobuf:"varint,11,opt,name=host_network,json=hostNetwork,proto3" json:"host_network,omitempty"`
-	SharedPid       bool                   `protobuf:"varint,12,opt,name=shared_pid,json=sharedPid,proto3" json:"shared_pid,omitempty"`
-	Prepared        bool                   `protobuf:"varint,13,opt,name=prepared,proto3" json:"prepared,omitempty"`
-	Released        bool                   `protobuf:"varint,14,opt,name=released,proto3" json:"released,omitempty"`
-	Network         *SandboxNetwork        `protobuf:"bytes,15,opt,name=network,proto3" json:"network,omitempty"`
-	Holder          *SandboxHolder         `protobuf:"bytes,16,opt,name=holder,proto3" json:"holder,omitempty"`
-	Containers      []*SandboxMember       `protobuf:"bytes,17,rep,name=containers,proto3" json:"containers,omitempty"`
-	RemoveRequested bool                   `protobuf:"varint,18,opt,name=remove_requested,json=removeRequested,proto3" json:"remove_requested,omitempty"`
-	Failure         *v1.Fault              `protobuf:"bytes,19,opt,name=failure,proto3" json:"failure,omitempty"`
-	Retries         []*Retry               `protobuf:"bytes,20,rep,name=retries,proto3" json:"retries,omitempty"`
-	UndoFailed      bool                   `protobuf:"varint,21,opt,name=undo_failed,json=undoFailed,proto3" json:"undo_failed,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	Name             string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Namespace        string                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Uid              string                 `protobuf:"bytes,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Attempt          uint32                 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Handler          string                 `protobuf:"bytes,7,opt,name=handler,proto3" json:"handler,omitempty"`
+	Config           []byte                 `protobuf:"bytes,8,opt,name=config,proto3" json:"config,omitempty"`
+	ConfigDigest     string                 `protobuf:"bytes,9,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"`
+	CreatedAt        *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	HostNetwork      bool                   `protobuf:"varint,11,opt,name=host_network,json=hostNetwork,proto3" json:"host_network,omitempty"`
+	SharedPid        bool                   `protobuf:"varint,12,opt,name=shared_pid,json=sharedPid,proto3" json:"shared_pid,omitempty"`
+	Prepared         bool                   `protobuf:"varint,13,opt,name=prepared,proto3" json:"prepared,omitempty"`
+	Released         bool                   `protobuf:"varint,14,opt,name=released,proto3" json:"released,omitempty"`
+	Network          *SandboxNetwork        `protobuf:"bytes,15,opt,name=network,proto3" json:"network,omitempty"`
+	Holder           *SandboxHolder         `protobuf:"bytes,16,opt,name=holder,proto3" json:"holder,omitempty"`
+	Containers       []*SandboxMember       `protobuf:"bytes,17,rep,name=containers,proto3" json:"containers,omitempty"`
+	RemoveRequested  bool                   `protobuf:"varint,18,opt,name=remove_requested,json=removeRequested,proto3" json:"remove_requested,omitempty"`
+	Failure          *v1.Fault              `protobuf:"bytes,19,opt,name=failure,proto3" json:"failure,omitempty"`
+	Retries          []*Retry               `protobuf:"bytes,20,rep,name=retries,proto3" json:"retries,omitempty"`
+	UndoFailed       bool                   `protobuf:"varint,21,opt,name=undo_failed,json=undoFailed,proto3" json:"undo_failed,omitempty"`
+	UpdatedResources []byte                 `protobuf:"bytes,22,opt,name=updated_resources,json=updatedResources,proto3" json:"updated_resources,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *SandboxState) Reset() {
@@ -227,6 +228,13 @@ func (x *SandboxState) GetUndoFailed() bool {
 		return x.UndoFailed
 	}
 	return false
+}
+
+func (x *SandboxState) GetUpdatedResources() []byte {
+	if x != nil {
+		return x.UpdatedResources
+	}
+	return nil
 }
 
 // SandboxNetwork is actors/sandbox.Network.
@@ -425,7 +433,7 @@ var File_state_v1_sandbox_proto protoreflect.FileDescriptor
 
 const file_state_v1_sandbox_proto_rawDesc = "" +
 	"\n" +
-	"\x16state/v1/sandbox.proto\x12\x0estele.state.v1\x1a\x15event/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15state/v1/common.proto\"\xfc\x05\n" +
+	"\x16state/v1/sandbox.proto\x12\x0estele.state.v1\x1a\x15event/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15state/v1/common.proto\"\xa9\x06\n" +
 	"\fSandboxState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x12\n" +
@@ -453,7 +461,8 @@ const file_state_v1_sandbox_proto_rawDesc = "" +
 	"\afailure\x18\x13 \x01(\v2\x15.stele.event.v1.FaultR\afailure\x12/\n" +
 	"\aretries\x18\x14 \x03(\v2\x15.stele.state.v1.RetryR\aretries\x12\x1f\n" +
 	"\vundo_failed\x18\x15 \x01(\bR\n" +
-	"undoFailed\"p\n" +
+	"undoFailed\x12+\n" +
+	"\x11updated_resources\x18\x16 \x01(\fR\x10updatedResources\"p\n" +
 	"\x0eSandboxNetwork\x12\x14\n" +
 	"\x05begun\x18\x01 \x01(\bR\x05begun\x12\x1a\n" +
 	"\battached\x18\x02 \x01(\bR\battached\x12\x1a\n" +

@@ -43,6 +43,14 @@ func (v Validator) Container(config *runtimeapi.ContainerConfig, pod *runtimeapi
 	return nil
 }
 
+// UpdateSandbox is part of cri.Validator.
+func (v Validator) UpdateSandbox(change *runtimeapi.UpdatePodSandboxResourcesRequest) error {
+	if err := spec.ValidateSandboxUpdate(change); err != nil {
+		return refused("update pod sandbox", err)
+	}
+	return nil
+}
+
 // Update is part of cri.Validator.
 func (v Validator) Update(config *runtimeapi.ContainerConfig, change *runtimeapi.UpdateContainerResourcesRequest) error {
 	if err := spec.ValidateUpdate(config, change); err != nil {
