@@ -9,7 +9,10 @@ import (
 )
 
 // ReopenContainerLog reopens the log file of a running container after the kubelet
-// renamed it. The CRI requires an error if the container is not running.
+// renamed it. If the container is not running, the CRI leaves the choice between a new file
+// and an error without one. It is the error: there is no more output, and the kubelet then
+// gives the renamed file its name back, so that the log of a container that ended in between
+// stays where its readers look.
 func (s *Service) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,6 +111,20 @@ func logReopen(t *testing.T, h *Harness, pod *Pod) {
 			t.Fatalf("record %d over all files is %q: lost or doubled", i, l.Text)
 		}
 	}
-	_, err := h.Runtime.ReopenContainerLog(h.Context(), &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
-	h.Refused(err, codes.FailedPrecondition)
+	// One that does not run, yet or any more, gets an error and no new file.
+	fresh := h.TesterConfig("reopen-created", "count")
+	created := pod.Create(fresh)
+	for id, path := range map[string]string{id: path, created: filepath.Join(pod.Config.LogDirectory, fresh.LogPath)} {
+		if err := os.Rename(path, path+".rotated"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := h.Runtime.ReopenContainerLog(h.Context(), &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
+		h.Refused(err, codes.FailedPrecondition, id, "not running")
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("there is a new file after the error: %v", err)
+		}
+		if err := os.Rename(path+".rotated", path); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
