@@ -28,15 +28,8 @@ const signalPrefix = "SIGNAL_"
 // runtime holds it.
 func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
 	config := req.GetConfig()
-	switch {
-	case config == nil:
-		return nil, invalid("config", "is missing")
-	case config.GetMetadata() == nil:
-		return nil, invalid("config.metadata", "is missing")
-	case config.GetMetadata().GetName() == "":
-		return nil, invalid("config.metadata.name", "is empty")
-	case config.GetImage().GetImage() == "":
-		return nil, invalid("config.image.image", "is empty")
+	if err := checkIdentity(config); err != nil {
+		return nil, err
 	}
 	if err := s.checkContainerImages(config); err != nil {
 		return nil, err
@@ -97,6 +90,21 @@ func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateCon
 		return nil, createError(err)
 	}
 	return &runtimeapi.CreateContainerResponse{ContainerId: string(made.ID)}, nil
+}
+
+// checkIdentity refuses a container without a name or an image.
+func checkIdentity(config *runtimeapi.ContainerConfig) error {
+	switch {
+	case config == nil:
+		return invalid("config", "is missing")
+	case config.GetMetadata() == nil:
+		return invalid("config.metadata", "is missing")
+	case config.GetMetadata().GetName() == "":
+		return invalid("config.metadata.name", "is empty")
+	case config.GetImage().GetImage() == "":
+		return invalid("config.image.image", "is empty")
+	}
+	return nil
 }
 
 // sandboxInForce is a pod's configuration for a new container. A repeated request is told by
