@@ -73,6 +73,14 @@ func TestHostIP(t *testing.T) {
 	wantAnswer(t, n.world, "tcp", netip.AddrPortFrom(worldIP6, 8080), "on6")
 	wantAnswer(t, space{}, "tcp", netip.AddrPortFrom(loopback, 8080), "loopback")
 	wantAnswer(t, n.world, "tcp", netip.AddrPortFrom(worldIP, 8082), "mapped")
+	// Kubernetes' conformance test dials 127.0.0.1 from another address of the node.
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: worldIP.AsSlice()}, Timeout: patience}
+	conn, err := from.DialContext(t.Context(), "tcp", "127.0.0.1:8080")
+	must(t, err)
+	defer conn.Close()
+	if got, _, err := answer(conn); err != nil || got != "loopback" {
+		t.Errorf("127.0.0.1 from %s answers %q, %v", worldIP, got, err)
+	}
 	wantRefused(t, n.world, netip.AddrPortFrom(bridgeIP, 8080))
 	wantRefused(t, space{}, netip.AddrPortFrom(loopback.Next(), 8080))
 	// All of IPv4 is not all.
