@@ -80,7 +80,7 @@ func configOf(field protoreflect.FullName) proto.Message {
 		return &cri.ContainerConfig{}
 	case "stele.event.v1.ResourcesUpdateRequested.change":
 		return &cri.UpdateContainerResourcesRequest{}
-	case "stele.event.v1.ResourcesUpdated.resources":
+	case "stele.event.v1.ResourcesUpdated.resources", "stele.event.v1.ContainerCreated4.resources":
 		return &cri.LinuxContainerResources{}
 	}
 	return nil

@@ -61,6 +61,23 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 					SharedPIDs: m.GetSharedPids(),
 				}
 			}),
+		// The third did not say what NRI plug-ins changed.
+		message[container.Event]("container.ContainerCreated.v4",
+			func(e container.ContainerCreated) *pb.ContainerCreated4 {
+				return &pb.ContainerCreated4{
+					Pid: int64(e.Process.PID), StartTime: e.Process.StartTime, Inode: e.Process.Inode,
+					Uid: e.User.UID, Gid: e.User.GID, Groups: e.User.Groups, SharedPids: e.SharedPIDs,
+					NriPlugins: e.Adjustment.Plugins, NriAdjustment: e.Adjustment.JSON, Resources: e.Adjustment.Resources,
+				}
+			},
+			func(m *pb.ContainerCreated4) container.ContainerCreated {
+				return container.ContainerCreated{
+					Process:    container.Process{PID: int(m.GetPid()), StartTime: m.GetStartTime(), Inode: m.GetInode()},
+					User:       container.User{UID: m.GetUid(), GID: m.GetGid(), Groups: m.GetGroups()},
+					SharedPIDs: m.GetSharedPids(),
+					Adjustment: container.Adjustment{Plugins: m.GetNriPlugins(), JSON: m.GetNriAdjustment(), Resources: m.GetResources()},
+				}
+			}),
 		failed[container.Event, container.ContainerCreateFailed]("container.ContainerCreateFailed.v1",
 			func(f *pb.Fault) *pb.ContainerCreateFailed { return &pb.ContainerCreateFailed{Fault: f} }),
 		plain[container.Event, container.ContainerFailed, pb.ContainerFailed]("container.ContainerFailed.v1"),

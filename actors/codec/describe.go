@@ -126,8 +126,18 @@ func (d *describer) value(f protoreflect.FieldDescriptor, v protoreflect.Value) 
 		}
 		return size(v.Bytes())
 	}
+	if f.FullName() == adjustment {
+		shown := v.String()
+		if !d.environment {
+			shown = redact.Adjustment(shown)
+		}
+		return bounded(printable(shown))
+	}
 	return bounded(printable(redact.Text(v.String())))
 }
+
+// adjustment is the field that has what NRI plug-ins changed.
+const adjustment = "stele.event.v1.ContainerCreated4.nri_adjustment"
 
 // moment is a time or a duration as people read it.
 func moment(m proto.Message) string {

@@ -46,6 +46,22 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+func TestDescribeAdjustment(t *testing.T) {
+	encoded, err := EncodeContainer(container.ContainerCreated{Adjustment: container.Adjustment{
+		Plugins: []string{"10-a", "20-b"}, JSON: `{"env":[{"key":"TOKEN","value":"hunter2"}]}`,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for value, more := range map[string][]Detail{"[redacted]": nil, "hunter2": {Environment}} {
+		d, err := Describe(encoded.Type, encoded.Schema, encoded.Payload, more...)
+		want := []Field{{"nri_plugins", `["10-a" "20-b"]`}, {"nri_adjustment", `{"env":[{"key":"TOKEN","value":"` + value + `"}]}`}}
+		if err != nil || !slices.Equal(d.Fields, want) {
+			t.Errorf("with %v shown as %q, %v, want %q", more, d.Fields, err, want)
+		}
+	}
+}
+
 func TestDescribeRefuses(t *testing.T) {
 	var unknown *UnknownTypeError
 	for _, name := range []string{"", "sandbox", "sandbox.", "node.SandboxReady.v1", "volume.Mounted.v1"} {

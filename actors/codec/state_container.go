@@ -21,6 +21,7 @@ func EncodeContainerState(s container.State) ([]byte, error) {
 			RootfsPrepared: s.Creation.RootfsPrepared, Pid: int64(process.PID), StartTime: process.StartTime, Inode: process.Inode,
 			Uid: s.Creation.User.UID, Gid: s.Creation.User.GID, Groups: s.Creation.User.Groups,
 			UndoFailed: s.Creation.UndoFailed, SharedPids: s.Creation.SharedPIDs,
+			NriPlugins: s.Creation.Adjusted.Plugins, NriAdjustment: s.Creation.Adjusted.JSON,
 		},
 		Run: &statepb.ContainerRun{
 			RequestedAt: stamp(s.Run.RequestedAt), StartedAt: stamp(s.Run.StartedAt), ExitSeen: s.Run.ExitSeen,
@@ -66,6 +67,7 @@ func DecodeContainerState(b []byte) (container.State, error) {
 			User:           container.User{UID: creation.GetUid(), GID: creation.GetGid(), Groups: creation.GetGroups()},
 			UndoFailed:     creation.GetUndoFailed(),
 			SharedPIDs:     creation.GetSharedPids(),
+			Adjusted:       container.Adjusted{Plugins: creation.GetNriPlugins(), JSON: creation.GetNriAdjustment()},
 		},
 		Run: container.Run{
 			RequestedAt: at(run.GetRequestedAt()), StartedAt: at(run.GetStartedAt()), ExitSeen: run.GetExitSeen(),

@@ -90,6 +90,8 @@ type CreateRuntimeDone struct {
 	User    User
 	// SharedPIDs is Creation's.
 	SharedPIDs bool
+	// Adjustment is what NRI plug-ins changed.
+	Adjustment Adjustment
 	Err        error
 }
 

@@ -17,9 +17,28 @@ type Creation struct {
 	// SharedPIDs: the init's PID namespace is not its own. The kernel then leaves the
 	// container's other processes alone when the init ends.
 	SharedPIDs bool `json:",omitempty"`
+	// Adjusted is what NRI plug-ins changed.
+	Adjusted Adjusted `json:",omitzero"`
 	// UndoFailed: the undoing of the failed creation failed at least once. It goes on, but
 	// the caller has been told, and the name is free.
 	UndoFailed bool `json:",omitempty"`
+}
+
+// Adjusted is what NRI plug-ins changed in the container's OCI spec when it was made.
+type Adjusted struct {
+	// Plugins are those that asked for changes, in their order.
+	Plugins []string `json:",omitempty"`
+	// JSON is all that they asked for, NRI's ContainerAdjustment.
+	JSON string `json:",omitempty"`
+}
+
+// Adjustment is what NRI plug-ins changed, and what became of the limits.
+type Adjustment struct {
+	Plugins []string
+	JSON    string
+	// Resources are all limits in force, a protobuf-encoded LinuxContainerResources; empty
+	// if they are the request's.
+	Resources []byte
 }
 
 // User is whom a container's init runs as, as the request and the image's /etc/passwd
@@ -73,7 +92,7 @@ func decideCreated(s State, c CreateRuntimeDone) []Event {
 	if c.Err != nil {
 		return []Event{ContainerCreateFailed{failure(s, "create container", c.Err)}}
 	}
-	return []Event{ContainerCreated{Process: c.Process, User: c.User, SharedPIDs: c.SharedPIDs}}
+	return []Event{ContainerCreated{Process: c.Process, User: c.User, SharedPIDs: c.SharedPIDs, Adjustment: c.Adjustment}}
 }
 
 func requested(e ContainerRequested) State {
@@ -88,6 +107,8 @@ func requested(e ContainerRequested) State {
 
 func (s *State) created(e ContainerCreated) {
 	s.Creation.Process, s.Creation.User = e.Process, e.User
+	s.Creation.Adjusted = Adjusted{Plugins: e.Adjustment.Plugins, JSON: e.Adjustment.JSON}
+	s.Resources.InForce = e.Adjustment.Resources
 	// An init that ended this early has left no others.
 	s.Creation.SharedPIDs = e.SharedPIDs && !s.Run.ExitSeen
 	if s.Phase == Creating {

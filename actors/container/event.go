@@ -43,6 +43,8 @@ type ContainerCreated struct {
 	User    User
 	// SharedPIDs is Creation's.
 	SharedPIDs bool
+	// Adjustment is what NRI plug-ins changed.
+	Adjustment Adjustment
 }
 
 // ContainerCreateFailed: the runtime, or a step before it, refused; or the node

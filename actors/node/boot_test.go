@@ -233,8 +233,8 @@ func TestBootAdoptsStrays(t *testing.T) {
 	n = booted(t, d, thisBoot)
 	eventually(t, func() bool {
 		return slices.Contains(types(t, d.log, "sandbox/s-pod"), "sandbox.ContainerAdded.v1") &&
-			slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerCreated.v3") &&
-			slices.Contains(types(t, d.log, "container/c-other"), "container.ContainerCreated.v3")
+			slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerCreated.v4") &&
+			slices.Contains(types(t, d.log, "container/c-other"), "container.ContainerCreated.v4")
 	})
 	remove(t, n, s.ID)
 	if !slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerRemoved.v1") {

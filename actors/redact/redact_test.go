@@ -132,6 +132,21 @@ func byteFields(of reflect.Type) (names []string) {
 	return names
 }
 
+func TestAdjustment(t *testing.T) {
+	const whole = `{"env":[{"key":"TOKEN","value":"secret"},{"key":"-OLD"}],"hooks":{"poststop":[{"path":"/bin/x","env":["A=secret"]}]},"mounts":[{"destination":"/x"}]}`
+	const want = `{"env":[{"key":"TOKEN","value":"[redacted]"},{"key":"-OLD","value":"[redacted]"}],"hooks":{"poststop":[{"env":["A=[redacted]"],"path":"/bin/x"}]},"mounts":[{"destination":"/x"}]}`
+	if got := Adjustment(whole); got != want {
+		t.Errorf("%s\nis shown as\n%s\nwant\n%s", whole, got, want)
+	}
+	if got := Adjustment("secret"); got != `"[redacted]"` {
+		t.Errorf("what is no adjustment is shown as %s", got)
+	}
+	shown, err := State(container.State{Creation: container.Creation{Adjusted: container.Adjusted{Plugins: []string{"10-a"}, JSON: whole}}})
+	if err != nil || strings.Contains(string(shown), "secret") || !strings.Contains(string(shown), `"JSON":`+want) {
+		t.Errorf("a state is shown as %s, %v", shown, err)
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	c := &runtimeapi.ContainerConfig{Envs: []*runtimeapi.KeyValue{{Key: "PASSWORD", Value: []byte("secret")}}}
 	Environment(c)

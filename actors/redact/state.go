@@ -36,6 +36,9 @@ func strip(value any) {
 		for _, name := range configurations {
 			delete(value, name)
 		}
+		if change, is := value[adjustment].(string); is {
+			value[adjustment] = json.RawMessage(Adjustment(change))
+		}
 		for _, inner := range value {
 			strip(inner)
 		}
@@ -44,6 +47,41 @@ func strip(value any) {
 			strip(inner)
 		}
 	}
+}
+
+// adjustment is the field, at any depth, that holds what NRI plug-ins changed, as JSON.
+const adjustment = "JSON"
+
+// Adjustment returns NRI's ContainerAdjustment as JSON without the values of environment
+// variables.
+func Adjustment(whole string) string {
+	fields, err := object([]byte(whole))
+	if err != nil {
+		return `"` + Mark + `"`
+	}
+	for _, variable := range list(fields["env"]) {
+		if variable, is := variable.(map[string]any); is {
+			variable["value"] = Mark
+		}
+	}
+	hooks, _ := fields["hooks"].(map[string]any)
+	for _, stage := range hooks {
+		for _, hook := range list(stage) {
+			if hook, is := hook.(map[string]any); is {
+				hideValues(hook, "env")
+			}
+		}
+	}
+	shown, err := json.Marshal(fields)
+	if err != nil {
+		return `"` + Mark + `"`
+	}
+	return string(shown)
+}
+
+func list(value any) []any {
+	all, _ := value.([]any)
+	return all
 }
 
 // Environment removes the values of environment variables from a configuration.

@@ -45,6 +45,9 @@ type Pod struct {
 	HostNetwork, SharedPID bool
 }
 
+// PodOf returns what effects need to know of a sandbox.
+func PodOf(s State) Pod { return s.pod() }
+
 func (s State) pod() Pod {
 	return Pod{ID: s.ID, Handler: s.Handler, Config: s.Config, HostNetwork: s.HostNetwork, SharedPID: s.SharedPID}
 }

@@ -499,6 +499,128 @@ func (x *ContainerCreated3) GetSharedPids() bool {
 	return false
 }
 
+// ContainerCreated4 is ContainerCreated3 with what NRI plug-ins changed.
+type ContainerCreated4 struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Pid       int64                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	StartTime uint64                 `protobuf:"varint,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	Inode     uint64                 `protobuf:"varint,3,opt,name=inode,proto3" json:"inode,omitempty"`
+	Uid       uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid       uint32                 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	// The supplementary groups.
+	Groups     []uint32 `protobuf:"varint,6,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	SharedPids bool     `protobuf:"varint,7,opt,name=shared_pids,json=sharedPids,proto3" json:"shared_pids,omitempty"`
+	// The plug-ins that asked for changes, as INDEX-NAME, in their order.
+	NriPlugins []string `protobuf:"bytes,8,rep,name=nri_plugins,json=nriPlugins,proto3" json:"nri_plugins,omitempty"`
+	// What they asked for together, NRI's ContainerAdjustment as JSON. It holds what plug-ins
+	// put into environments.
+	NriAdjustment string `protobuf:"bytes,9,opt,name=nri_adjustment,json=nriAdjustment,proto3" json:"nri_adjustment,omitempty"`
+	// All limits in force, the CRI's LinuxContainerResources; empty if they are the request's.
+	Resources     []byte `protobuf:"bytes,10,opt,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerCreated4) Reset() {
+	*x = ContainerCreated4{}
+	mi := &file_event_v1_container_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerCreated4) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerCreated4) ProtoMessage() {}
+
+func (x *ContainerCreated4) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerCreated4.ProtoReflect.Descriptor instead.
+func (*ContainerCreated4) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ContainerCreated4) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *ContainerCreated4) GetStartTime() uint64 {
+	if x != nil {
+		return x.StartTime
+	}
+	return 0
+}
+
+func (x *ContainerCreated4) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *ContainerCreated4) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *ContainerCreated4) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *ContainerCreated4) GetGroups() []uint32 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ContainerCreated4) GetSharedPids() bool {
+	if x != nil {
+		return x.SharedPids
+	}
+	return false
+}
+
+func (x *ContainerCreated4) GetNriPlugins() []string {
+	if x != nil {
+		return x.NriPlugins
+	}
+	return nil
+}
+
+func (x *ContainerCreated4) GetNriAdjustment() string {
+	if x != nil {
+		return x.NriAdjustment
+	}
+	return ""
+}
+
+func (x *ContainerCreated4) GetResources() []byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
 // ContainerCreateFailed: the container could not be created.
 type ContainerCreateFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -509,7 +631,7 @@ type ContainerCreateFailed struct {
 
 func (x *ContainerCreateFailed) Reset() {
 	*x = ContainerCreateFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[6]
+	mi := &file_event_v1_container_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +643,7 @@ func (x *ContainerCreateFailed) String() string {
 func (*ContainerCreateFailed) ProtoMessage() {}
 
 func (x *ContainerCreateFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[6]
+	mi := &file_event_v1_container_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +656,7 @@ func (x *ContainerCreateFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerCreateFailed.ProtoReflect.Descriptor instead.
 func (*ContainerCreateFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{6}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ContainerCreateFailed) GetFault() *Fault {
@@ -553,7 +675,7 @@ type ContainerFailed struct {
 
 func (x *ContainerFailed) Reset() {
 	*x = ContainerFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[7]
+	mi := &file_event_v1_container_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +687,7 @@ func (x *ContainerFailed) String() string {
 func (*ContainerFailed) ProtoMessage() {}
 
 func (x *ContainerFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[7]
+	mi := &file_event_v1_container_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +700,7 @@ func (x *ContainerFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerFailed.ProtoReflect.Descriptor instead.
 func (*ContainerFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{7}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{8}
 }
 
 // StartRequested: the kubelet's StartContainer was accepted.
@@ -592,7 +714,7 @@ type StartRequested struct {
 
 func (x *StartRequested) Reset() {
 	*x = StartRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[8]
+	mi := &file_event_v1_container_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +726,7 @@ func (x *StartRequested) String() string {
 func (*StartRequested) ProtoMessage() {}
 
 func (x *StartRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[8]
+	mi := &file_event_v1_container_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +739,7 @@ func (x *StartRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequested.ProtoReflect.Descriptor instead.
 func (*StartRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{8}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StartRequested) GetAt() *timestamppb.Timestamp {
@@ -639,7 +761,7 @@ type ContainerStarted struct {
 
 func (x *ContainerStarted) Reset() {
 	*x = ContainerStarted{}
-	mi := &file_event_v1_container_proto_msgTypes[9]
+	mi := &file_event_v1_container_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +773,7 @@ func (x *ContainerStarted) String() string {
 func (*ContainerStarted) ProtoMessage() {}
 
 func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[9]
+	mi := &file_event_v1_container_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +786,7 @@ func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStarted.ProtoReflect.Descriptor instead.
 func (*ContainerStarted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{9}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ContainerStarted) GetAt() *timestamppb.Timestamp {
@@ -686,7 +808,7 @@ type ContainerStartFailed struct {
 
 func (x *ContainerStartFailed) Reset() {
 	*x = ContainerStartFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[10]
+	mi := &file_event_v1_container_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +820,7 @@ func (x *ContainerStartFailed) String() string {
 func (*ContainerStartFailed) ProtoMessage() {}
 
 func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[10]
+	mi := &file_event_v1_container_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +833,7 @@ func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStartFailed.ProtoReflect.Descriptor instead.
 func (*ContainerStartFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{10}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ContainerStartFailed) GetFault() *Fault {
@@ -741,7 +863,7 @@ type ContainerStopRequested struct {
 
 func (x *ContainerStopRequested) Reset() {
 	*x = ContainerStopRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[11]
+	mi := &file_event_v1_container_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +875,7 @@ func (x *ContainerStopRequested) String() string {
 func (*ContainerStopRequested) ProtoMessage() {}
 
 func (x *ContainerStopRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[11]
+	mi := &file_event_v1_container_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +888,7 @@ func (x *ContainerStopRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStopRequested.ProtoReflect.Descriptor instead.
 func (*ContainerStopRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{11}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ContainerStopRequested) GetRequest() string {
@@ -794,7 +916,7 @@ type StopWithdrawn struct {
 
 func (x *StopWithdrawn) Reset() {
 	*x = StopWithdrawn{}
-	mi := &file_event_v1_container_proto_msgTypes[12]
+	mi := &file_event_v1_container_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +928,7 @@ func (x *StopWithdrawn) String() string {
 func (*StopWithdrawn) ProtoMessage() {}
 
 func (x *StopWithdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[12]
+	mi := &file_event_v1_container_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +941,7 @@ func (x *StopWithdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopWithdrawn.ProtoReflect.Descriptor instead.
 func (*StopWithdrawn) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{12}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StopWithdrawn) GetRequest() string {
@@ -838,7 +960,7 @@ type StopSignalled struct {
 
 func (x *StopSignalled) Reset() {
 	*x = StopSignalled{}
-	mi := &file_event_v1_container_proto_msgTypes[13]
+	mi := &file_event_v1_container_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +972,7 @@ func (x *StopSignalled) String() string {
 func (*StopSignalled) ProtoMessage() {}
 
 func (x *StopSignalled) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[13]
+	mi := &file_event_v1_container_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +985,7 @@ func (x *StopSignalled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopSignalled.ProtoReflect.Descriptor instead.
 func (*StopSignalled) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{13}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{14}
 }
 
 // StopSignalFailed: the stop signal could not be delivered.
@@ -876,7 +998,7 @@ type StopSignalFailed struct {
 
 func (x *StopSignalFailed) Reset() {
 	*x = StopSignalFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[14]
+	mi := &file_event_v1_container_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1010,7 @@ func (x *StopSignalFailed) String() string {
 func (*StopSignalFailed) ProtoMessage() {}
 
 func (x *StopSignalFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[14]
+	mi := &file_event_v1_container_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1023,7 @@ func (x *StopSignalFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopSignalFailed.ProtoReflect.Descriptor instead.
 func (*StopSignalFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{14}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StopSignalFailed) GetFault() *Fault {
@@ -920,7 +1042,7 @@ type KillRequested struct {
 
 func (x *KillRequested) Reset() {
 	*x = KillRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[15]
+	mi := &file_event_v1_container_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1054,7 @@ func (x *KillRequested) String() string {
 func (*KillRequested) ProtoMessage() {}
 
 func (x *KillRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[15]
+	mi := &file_event_v1_container_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1067,7 @@ func (x *KillRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequested.ProtoReflect.Descriptor instead.
 func (*KillRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{15}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{16}
 }
 
 // Killed: SIGKILL was delivered to every process of the container.
@@ -957,7 +1079,7 @@ type Killed struct {
 
 func (x *Killed) Reset() {
 	*x = Killed{}
-	mi := &file_event_v1_container_proto_msgTypes[16]
+	mi := &file_event_v1_container_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1091,7 @@ func (x *Killed) String() string {
 func (*Killed) ProtoMessage() {}
 
 func (x *Killed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[16]
+	mi := &file_event_v1_container_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1104,7 @@ func (x *Killed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Killed.ProtoReflect.Descriptor instead.
 func (*Killed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{16}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{17}
 }
 
 // KillFailed: SIGKILL could not be delivered.
@@ -997,7 +1119,7 @@ type KillFailed struct {
 
 func (x *KillFailed) Reset() {
 	*x = KillFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[17]
+	mi := &file_event_v1_container_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1131,7 @@ func (x *KillFailed) String() string {
 func (*KillFailed) ProtoMessage() {}
 
 func (x *KillFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[17]
+	mi := &file_event_v1_container_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1144,7 @@ func (x *KillFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFailed.ProtoReflect.Descriptor instead.
 func (*KillFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{17}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *KillFailed) GetFault() *Fault {
@@ -1060,7 +1182,7 @@ type ContainerExited struct {
 
 func (x *ContainerExited) Reset() {
 	*x = ContainerExited{}
-	mi := &file_event_v1_container_proto_msgTypes[18]
+	mi := &file_event_v1_container_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1194,7 @@ func (x *ContainerExited) String() string {
 func (*ContainerExited) ProtoMessage() {}
 
 func (x *ContainerExited) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[18]
+	mi := &file_event_v1_container_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1207,7 @@ func (x *ContainerExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerExited.ProtoReflect.Descriptor instead.
 func (*ContainerExited) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{18}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ContainerExited) GetCode() int64 {
@@ -1145,7 +1267,7 @@ type ExecRequested struct {
 
 func (x *ExecRequested) Reset() {
 	*x = ExecRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[19]
+	mi := &file_event_v1_container_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1279,7 @@ func (x *ExecRequested) String() string {
 func (*ExecRequested) ProtoMessage() {}
 
 func (x *ExecRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[19]
+	mi := &file_event_v1_container_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1292,7 @@ func (x *ExecRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequested.ProtoReflect.Descriptor instead.
 func (*ExecRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{19}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExecRequested) GetExec() string {
@@ -1209,7 +1331,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_event_v1_container_proto_msgTypes[20]
+	mi := &file_event_v1_container_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1343,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[20]
+	mi := &file_event_v1_container_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1356,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{20}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExecEnded) GetExec() string {
@@ -1270,7 +1392,7 @@ type ExecFailed struct {
 
 func (x *ExecFailed) Reset() {
 	*x = ExecFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[21]
+	mi := &file_event_v1_container_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1404,7 @@ func (x *ExecFailed) String() string {
 func (*ExecFailed) ProtoMessage() {}
 
 func (x *ExecFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[21]
+	mi := &file_event_v1_container_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1417,7 @@ func (x *ExecFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecFailed.ProtoReflect.Descriptor instead.
 func (*ExecFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{21}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExecFailed) GetExec() string {
@@ -1325,7 +1447,7 @@ type ResourcesUpdateRequested struct {
 
 func (x *ResourcesUpdateRequested) Reset() {
 	*x = ResourcesUpdateRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1459,7 @@ func (x *ResourcesUpdateRequested) String() string {
 func (*ResourcesUpdateRequested) ProtoMessage() {}
 
 func (x *ResourcesUpdateRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1472,7 @@ func (x *ResourcesUpdateRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateRequested.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResourcesUpdateRequested) GetUpdate() uint64 {
@@ -1380,7 +1502,7 @@ type ResourcesUpdated struct {
 
 func (x *ResourcesUpdated) Reset() {
 	*x = ResourcesUpdated{}
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1514,7 @@ func (x *ResourcesUpdated) String() string {
 func (*ResourcesUpdated) ProtoMessage() {}
 
 func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1527,7 @@ func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdated.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdated) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResourcesUpdated) GetUpdate() uint64 {
@@ -1434,7 +1556,7 @@ type ResourcesUpdateFailed struct {
 
 func (x *ResourcesUpdateFailed) Reset() {
 	*x = ResourcesUpdateFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1568,7 @@ func (x *ResourcesUpdateFailed) String() string {
 func (*ResourcesUpdateFailed) ProtoMessage() {}
 
 func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1581,7 @@ func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateFailed.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResourcesUpdateFailed) GetUpdate() uint64 {
@@ -1487,7 +1609,7 @@ type LogReopenRequested struct {
 
 func (x *LogReopenRequested) Reset() {
 	*x = LogReopenRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1621,7 @@ func (x *LogReopenRequested) String() string {
 func (*LogReopenRequested) ProtoMessage() {}
 
 func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1634,7 @@ func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenRequested.ProtoReflect.Descriptor instead.
 func (*LogReopenRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogReopenRequested) GetReopen() uint64 {
@@ -1533,7 +1655,7 @@ type LogReopened struct {
 
 func (x *LogReopened) Reset() {
 	*x = LogReopened{}
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1667,7 @@ func (x *LogReopened) String() string {
 func (*LogReopened) ProtoMessage() {}
 
 func (x *LogReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1680,7 @@ func (x *LogReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopened.ProtoReflect.Descriptor instead.
 func (*LogReopened) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogReopened) GetReopen() uint64 {
@@ -1580,7 +1702,7 @@ type LogReopenFailed struct {
 
 func (x *LogReopenFailed) Reset() {
 	*x = LogReopenFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1714,7 @@ func (x *LogReopenFailed) String() string {
 func (*LogReopenFailed) ProtoMessage() {}
 
 func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1727,7 @@ func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenFailed.ProtoReflect.Descriptor instead.
 func (*LogReopenFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogReopenFailed) GetReopen() uint64 {
@@ -1634,7 +1756,7 @@ type OutputLost struct {
 
 func (x *OutputLost) Reset() {
 	*x = OutputLost{}
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1768,7 @@ func (x *OutputLost) String() string {
 func (*OutputLost) ProtoMessage() {}
 
 func (x *OutputLost) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1781,7 @@ func (x *OutputLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputLost.ProtoReflect.Descriptor instead.
 func (*OutputLost) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *OutputLost) GetBytes() uint64 {
@@ -1685,7 +1807,7 @@ type ContainerRemoveRequested struct {
 
 func (x *ContainerRemoveRequested) Reset() {
 	*x = ContainerRemoveRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1819,7 @@ func (x *ContainerRemoveRequested) String() string {
 func (*ContainerRemoveRequested) ProtoMessage() {}
 
 func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1832,7 @@ func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 // ContainerSuperseded: a caller asked for the container's name again, with another
@@ -1723,7 +1845,7 @@ type ContainerSuperseded struct {
 
 func (x *ContainerSuperseded) Reset() {
 	*x = ContainerSuperseded{}
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1857,7 @@ func (x *ContainerSuperseded) String() string {
 func (*ContainerSuperseded) ProtoMessage() {}
 
 func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1870,7 @@ func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSuperseded.ProtoReflect.Descriptor instead.
 func (*ContainerSuperseded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 // RuntimeDeleted: nothing of the runtime's container is left.
@@ -1760,7 +1882,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1894,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1907,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -1800,7 +1922,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +1934,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +1947,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -1851,7 +1973,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1985,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1998,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -1891,7 +2013,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2025,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2038,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -1942,7 +2064,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2076,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2089,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -2015,7 +2137,22 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
 	"\x06groups\x18\x06 \x03(\rR\x06groups\x12\x1f\n" +
 	"\vshared_pids\x18\a \x01(\bR\n" +
-	"sharedPids\"D\n" +
+	"sharedPids\"\x9d\x02\n" +
+	"\x11ContainerCreated4\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x03R\x03pid\x12\x1d\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\x04R\tstartTime\x12\x14\n" +
+	"\x05inode\x18\x03 \x01(\x04R\x05inode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
+	"\x06groups\x18\x06 \x03(\rR\x06groups\x12\x1f\n" +
+	"\vshared_pids\x18\a \x01(\bR\n" +
+	"sharedPids\x12\x1f\n" +
+	"\vnri_plugins\x18\b \x03(\tR\n" +
+	"nriPlugins\x12%\n" +
+	"\x0enri_adjustment\x18\t \x01(\tR\rnriAdjustment\x12\x1c\n" +
+	"\tresources\x18\n" +
+	" \x01(\fR\tresources\"D\n" +
 	"\x15ContainerCreateFailed\x12+\n" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"\x11\n" +
 	"\x0fContainerFailed\"<\n" +
@@ -2104,7 +2241,7 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerRequested)(nil),       // 0: stele.event.v1.ContainerRequested
 	(*RootfsPrepared)(nil),           // 1: stele.event.v1.RootfsPrepared
@@ -2112,61 +2249,62 @@ var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerCreated)(nil),         // 3: stele.event.v1.ContainerCreated
 	(*ContainerCreated2)(nil),        // 4: stele.event.v1.ContainerCreated2
 	(*ContainerCreated3)(nil),        // 5: stele.event.v1.ContainerCreated3
-	(*ContainerCreateFailed)(nil),    // 6: stele.event.v1.ContainerCreateFailed
-	(*ContainerFailed)(nil),          // 7: stele.event.v1.ContainerFailed
-	(*StartRequested)(nil),           // 8: stele.event.v1.StartRequested
-	(*ContainerStarted)(nil),         // 9: stele.event.v1.ContainerStarted
-	(*ContainerStartFailed)(nil),     // 10: stele.event.v1.ContainerStartFailed
-	(*ContainerStopRequested)(nil),   // 11: stele.event.v1.ContainerStopRequested
-	(*StopWithdrawn)(nil),            // 12: stele.event.v1.StopWithdrawn
-	(*StopSignalled)(nil),            // 13: stele.event.v1.StopSignalled
-	(*StopSignalFailed)(nil),         // 14: stele.event.v1.StopSignalFailed
-	(*KillRequested)(nil),            // 15: stele.event.v1.KillRequested
-	(*Killed)(nil),                   // 16: stele.event.v1.Killed
-	(*KillFailed)(nil),               // 17: stele.event.v1.KillFailed
-	(*ContainerExited)(nil),          // 18: stele.event.v1.ContainerExited
-	(*ExecRequested)(nil),            // 19: stele.event.v1.ExecRequested
-	(*ExecEnded)(nil),                // 20: stele.event.v1.ExecEnded
-	(*ExecFailed)(nil),               // 21: stele.event.v1.ExecFailed
-	(*ResourcesUpdateRequested)(nil), // 22: stele.event.v1.ResourcesUpdateRequested
-	(*ResourcesUpdated)(nil),         // 23: stele.event.v1.ResourcesUpdated
-	(*ResourcesUpdateFailed)(nil),    // 24: stele.event.v1.ResourcesUpdateFailed
-	(*LogReopenRequested)(nil),       // 25: stele.event.v1.LogReopenRequested
-	(*LogReopened)(nil),              // 26: stele.event.v1.LogReopened
-	(*LogReopenFailed)(nil),          // 27: stele.event.v1.LogReopenFailed
-	(*OutputLost)(nil),               // 28: stele.event.v1.OutputLost
-	(*ContainerRemoveRequested)(nil), // 29: stele.event.v1.ContainerRemoveRequested
-	(*ContainerSuperseded)(nil),      // 30: stele.event.v1.ContainerSuperseded
-	(*RuntimeDeleted)(nil),           // 31: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),      // 32: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),           // 33: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),      // 34: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),         // 35: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),    // 36: google.protobuf.Timestamp
-	(*Fault)(nil),                    // 37: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),      // 38: google.protobuf.Duration
+	(*ContainerCreated4)(nil),        // 6: stele.event.v1.ContainerCreated4
+	(*ContainerCreateFailed)(nil),    // 7: stele.event.v1.ContainerCreateFailed
+	(*ContainerFailed)(nil),          // 8: stele.event.v1.ContainerFailed
+	(*StartRequested)(nil),           // 9: stele.event.v1.StartRequested
+	(*ContainerStarted)(nil),         // 10: stele.event.v1.ContainerStarted
+	(*ContainerStartFailed)(nil),     // 11: stele.event.v1.ContainerStartFailed
+	(*ContainerStopRequested)(nil),   // 12: stele.event.v1.ContainerStopRequested
+	(*StopWithdrawn)(nil),            // 13: stele.event.v1.StopWithdrawn
+	(*StopSignalled)(nil),            // 14: stele.event.v1.StopSignalled
+	(*StopSignalFailed)(nil),         // 15: stele.event.v1.StopSignalFailed
+	(*KillRequested)(nil),            // 16: stele.event.v1.KillRequested
+	(*Killed)(nil),                   // 17: stele.event.v1.Killed
+	(*KillFailed)(nil),               // 18: stele.event.v1.KillFailed
+	(*ContainerExited)(nil),          // 19: stele.event.v1.ContainerExited
+	(*ExecRequested)(nil),            // 20: stele.event.v1.ExecRequested
+	(*ExecEnded)(nil),                // 21: stele.event.v1.ExecEnded
+	(*ExecFailed)(nil),               // 22: stele.event.v1.ExecFailed
+	(*ResourcesUpdateRequested)(nil), // 23: stele.event.v1.ResourcesUpdateRequested
+	(*ResourcesUpdated)(nil),         // 24: stele.event.v1.ResourcesUpdated
+	(*ResourcesUpdateFailed)(nil),    // 25: stele.event.v1.ResourcesUpdateFailed
+	(*LogReopenRequested)(nil),       // 26: stele.event.v1.LogReopenRequested
+	(*LogReopened)(nil),              // 27: stele.event.v1.LogReopened
+	(*LogReopenFailed)(nil),          // 28: stele.event.v1.LogReopenFailed
+	(*OutputLost)(nil),               // 29: stele.event.v1.OutputLost
+	(*ContainerRemoveRequested)(nil), // 30: stele.event.v1.ContainerRemoveRequested
+	(*ContainerSuperseded)(nil),      // 31: stele.event.v1.ContainerSuperseded
+	(*RuntimeDeleted)(nil),           // 32: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),      // 33: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),           // 34: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),      // 35: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),         // 36: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
+	(*Fault)(nil),                    // 38: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),      // 39: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	36, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	37, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	36, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
-	36, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	37, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	36, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	36, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	37, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	36, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	36, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	38, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	37, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 14: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 15: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 16: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	36, // 17: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	37, // 18: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	36, // 19: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	37, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	38, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	37, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	38, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	37, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	38, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	37, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	39, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	38, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 14: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 15: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 16: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 17: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	38, // 18: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	37, // 19: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
 	20, // [20:20] is the sub-list for method output_type
 	20, // [20:20] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
@@ -2186,7 +2324,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

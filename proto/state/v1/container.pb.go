@@ -296,7 +296,10 @@ type ContainerCreation struct {
 	Groups     []uint32 `protobuf:"varint,7,rep,packed,name=groups,proto3" json:"groups,omitempty"`
 	UndoFailed bool     `protobuf:"varint,8,opt,name=undo_failed,json=undoFailed,proto3" json:"undo_failed,omitempty"`
 	// The init's PID namespace is not its own.
-	SharedPids    bool `protobuf:"varint,9,opt,name=shared_pids,json=sharedPids,proto3" json:"shared_pids,omitempty"`
+	SharedPids bool `protobuf:"varint,9,opt,name=shared_pids,json=sharedPids,proto3" json:"shared_pids,omitempty"`
+	// actors/container.Adjusted.
+	NriPlugins    []string `protobuf:"bytes,10,rep,name=nri_plugins,json=nriPlugins,proto3" json:"nri_plugins,omitempty"`
+	NriAdjustment string   `protobuf:"bytes,11,opt,name=nri_adjustment,json=nriAdjustment,proto3" json:"nri_adjustment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -392,6 +395,20 @@ func (x *ContainerCreation) GetSharedPids() bool {
 		return x.SharedPids
 	}
 	return false
+}
+
+func (x *ContainerCreation) GetNriPlugins() []string {
+	if x != nil {
+		return x.NriPlugins
+	}
+	return nil
+}
+
+func (x *ContainerCreation) GetNriAdjustment() string {
+	if x != nil {
+		return x.NriAdjustment
+	}
+	return ""
 }
 
 // ContainerRun is actors/container.Run.
@@ -991,7 +1008,7 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\x05image\x18\x06 \x01(\tR\x05image\x12\x19\n" +
 	"\blog_path\x18\a \x01(\tR\alogPath\x12\x1f\n" +
 	"\vstop_signal\x18\b \x01(\tR\n" +
-	"stopSignal\"\x81\x02\n" +
+	"stopSignal\"\xc9\x02\n" +
 	"\x11ContainerCreation\x12'\n" +
 	"\x0frootfs_prepared\x18\x01 \x01(\bR\x0erootfsPrepared\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x1d\n" +
@@ -1004,7 +1021,11 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\vundo_failed\x18\b \x01(\bR\n" +
 	"undoFailed\x12\x1f\n" +
 	"\vshared_pids\x18\t \x01(\bR\n" +
-	"sharedPids\"\xd8\x01\n" +
+	"sharedPids\x12\x1f\n" +
+	"\vnri_plugins\x18\n" +
+	" \x03(\tR\n" +
+	"nriPlugins\x12%\n" +
+	"\x0enri_adjustment\x18\v \x01(\tR\rnriAdjustment\"\xd8\x01\n" +
 	"\fContainerRun\x12=\n" +
 	"\frequested_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x129\n" +
 	"\n" +
