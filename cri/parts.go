@@ -145,7 +145,7 @@ type Validator interface {
 // Health reports, from memory, why the node cannot do its work; nil means that it can.
 // An error with a method Degraded() bool means that it works, but not as it should.
 type Health struct {
-	Log, Monitor, Network, Confinement func() error
+	Log, Monitor, Network, Confinement, Plugins func() error
 }
 
 // Parts are the services' dependencies.

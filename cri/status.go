@@ -28,7 +28,9 @@ func (s *Service) Version(context.Context, *runtimeapi.VersionRequest) (*runtime
 func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
 	answer := &runtimeapi.StatusResponse{
 		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
-			condition(runtimeapi.RuntimeReady, check{"EventLogUnavailable", s.Health.Log}, check{"MonitorUnavailable", s.Health.Monitor}, check{"Unconfined", s.Health.Confinement}),
+			condition(runtimeapi.RuntimeReady,
+				check{"EventLogUnavailable", s.Health.Log}, check{"MonitorUnavailable", s.Health.Monitor},
+				check{"Unconfined", s.Health.Confinement}, check{"PluginsMissing", s.Health.Plugins}),
 			condition(runtimeapi.NetworkReady, check{"NetworkPluginNotReady", s.Health.Network}),
 		}},
 		RuntimeHandlers: s.Handlers,

@@ -22,6 +22,7 @@ import (
 	"github.com/stele-runtime/stele/executors/images"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/namespaces"
+	"github.com/stele-runtime/stele/executors/nri"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
@@ -63,8 +64,13 @@ func (x containers) create(ctx context.Context, c container.Spec) container.Crea
 	if err != nil {
 		return container.CreateRuntimeDone{Err: err}
 	}
+	resources, err := encodeResources(made.adjustment.Resources)
+	if err != nil {
+		return container.CreateRuntimeDone{Err: err}
+	}
 	as := made.spec.Process.User
 	return container.CreateRuntimeDone{
+		Adjustment: container.Adjustment{Plugins: made.adjustment.Plugins, JSON: made.adjustment.JSON, Resources: resources},
 		Process:    container.Process{PID: made.process.PID, StartTime: made.process.StartTime, Inode: made.process.Inode},
 		User:       container.User{UID: as.UID, GID: as.GID, Groups: as.AdditionalGids},
 		SharedPIDs: !ownPIDs(made.spec),
@@ -73,8 +79,9 @@ func (x containers) create(ctx context.Context, c container.Spec) container.Crea
 
 // created is what create made: a process, as a specification says.
 type created struct {
-	process monitor.Process
-	spec    *specs.Spec
+	process    monitor.Process
+	spec       *specs.Spec
+	adjustment nri.Adjustment
 }
 
 // ownPIDs reports whether a container gets a PID namespace of its own.
@@ -127,6 +134,10 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	if err != nil {
 		return made, err
 	}
+	adjustment, err := x.adjust(ctx, c, runtime, plan.Spec)
+	if err != nil {
+		return made, err
+	}
 	if err := volumes.Make(plan.Steps); err != nil {
 		return made, err
 	}
@@ -135,7 +146,11 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 		LogPath: logPath, MaxLogSize: x.MaxLogSize,
 		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})
-	return created{process, plan.Spec}, err
+	if err != nil {
+		return made, blamed(err, c, adjustment)
+	}
+	x.NRI.PostCreateContainer(ctx, string(c.ID), x.nriFacts(c, func(facts *nri.Container) { facts.Spec, facts.PID = plan.Spec, process.PID }))
+	return created{process, plan.Spec, adjustment}, nil
 }
 
 // namespaces names the namespaces that a container joins: its pod's, and
@@ -259,16 +274,21 @@ func (x containers) start(ctx context.Context, f container.StartRuntime) (time.T
 	if err != nil {
 		return now(), err
 	}
+	if err := x.NRI.StartContainer(ctx, string(f.Spec.ID), x.nriFacts(f.Spec, nil)); err != nil {
+		return now(), err
+	}
 	started, err := runtime.Start(ctx, x.named(f.Spec))
+	at := now()
 	switch {
 	case err != nil:
-		return now(), err
+		return at, err
 	case !started.Before:
-		return started.At.UTC(), nil
+		at = started.At.UTC()
 	case !f.Asked.IsZero():
-		return f.Asked, nil
+		at = f.Asked
 	}
-	return now(), nil
+	x.NRI.PostStartContainer(ctx, string(f.Spec.ID), x.nriFacts(f.Spec, startedAt(at)))
+	return at, nil
 }
 
 func (x containers) signal(ctx context.Context, c container.Spec, name string) error {
@@ -310,7 +330,11 @@ func (x containers) deleteAndForget(ctx context.Context, c container.Spec) (*mon
 	if err := runtime.Delete(ctx, x.doomed(c)); err != nil {
 		return nil, err
 	}
-	return x.Monitor.ForgetEnded(ctx, string(c.ID))
+	ended, err := x.Monitor.ForgetEnded(ctx, string(c.ID))
+	if err == nil {
+		x.NRI.RemoveContainer(ctx, string(c.ID), x.nriFacts(c, endedAs(ended)))
+	}
+	return ended, err
 }
 
 // ExitOf translates the monitor's exit to the container's machine.

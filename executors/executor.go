@@ -18,6 +18,7 @@ import (
 	"github.com/stele-runtime/stele/executors/hostport"
 	"github.com/stele-runtime/stele/executors/images"
 	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/nri"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/executors/spec"
@@ -35,6 +36,8 @@ type Drivers struct {
 	// Runtimes maps the name of each runtime handler to its driver.
 	Runtimes map[string]*oci.Driver
 	Host     *spec.HostFacts
+	// NRI calls plug-ins; nil has none.
+	NRI *nri.Driver
 }
 
 // Images are the images of the node, as the store and the registry driver have them.

@@ -46,10 +46,15 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	if err := podfiles.Write(x.sandboxDir(pod.ID), config); err != nil {
 		return err
 	}
-	if ipcOfNode {
-		return nil
+	if !ipcOfNode {
+		if err := podfiles.MountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm, spec.DefaultShmSize); err != nil {
+			return err
+		}
 	}
-	return podfiles.MountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm, spec.DefaultShmSize)
+	if !pod.HostNetwork {
+		return nil // NRI plug-ins are told once its network is there
+	}
+	return x.NRI.RunPod(ctx, string(pod.ID), nil, x.nriPod(pod))
 }
 
 func ipcOfNode(config *runtimeapi.PodSandboxConfig) bool {
@@ -89,6 +94,9 @@ func (x pods) attach(ctx context.Context, pod sandbox.Pod) sandbox.AttachNetwork
 	for _, ip := range attached.IPs {
 		done.IPs = append(done.IPs, ip.String())
 	}
+	if err := x.NRI.RunPod(ctx, string(pod.ID), done.IPs, x.nriPod(pod)); err != nil {
+		return sandbox.AttachNetworkDone{Err: err}
+	}
 	return done
 }
 
@@ -96,6 +104,8 @@ func (x pods) attach(ctx context.Context, pod sandbox.Pod) sandbox.AttachNetwork
 // step waits for the other's success.
 func (x pods) detach(ctx context.Context, pod sandbox.Pod) error {
 	unmapped := x.unmapPorts(ctx, pod)
+	// NRI plug-ins may still want to look at the network.
+	x.NRI.StopPod(ctx, string(pod.ID), x.nriPod(pod))
 	attachment, err := x.network(pod)
 	if err == nil {
 		err = x.Network.Detach(ctx, attachment)
@@ -186,5 +196,6 @@ func (x pods) release(ctx context.Context, pod sandbox.Pod) error {
 	if err := os.RemoveAll(x.sandboxDir(pod.ID)); err != nil {
 		return fmt.Errorf("remove the sandbox's directory: %w", err)
 	}
+	x.NRI.RemovePod(ctx, string(pod.ID), x.nriPod(pod))
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 
 // RuntimeSpec returns the OCI spec that a container was made with; fs.ErrNotExist if it
 // is gone, or not made yet.
-func (x *Executor) RuntimeSpec(c id.Container) ([]byte, error) {
-	return os.ReadFile(filepath.Join(x.bundleDir(c), "config.json"))
+func (x *Executor) RuntimeSpec(c id.Container) ([]byte, error) { return x.runtimeSpec(c) }
+
+func (c *Config) runtimeSpec(of id.Container) ([]byte, error) {
+	return os.ReadFile(filepath.Join(c.bundleDir(of), "config.json"))
 }

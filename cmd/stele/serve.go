@@ -201,6 +201,13 @@ func (p *parts) follow(background *daemon.Background, reports *daemon.Reports, b
 	exits := daemon.Exits{Monitor: p.drivers.Monitor, Actors: p.actors, Logger: p.logger}
 	background.Go("exits", exits.Follow)
 	background.Go("losses of output", exits.FollowLosses)
+	if p.drivers.NRI != nil {
+		plugins := daemon.Plugins{
+			Driver: p.drivers.NRI, Views: p.feed.Live, Executor: p.executor, Actors: p.actors,
+			Changes: p.feed.Changes, Await: p.feed.Await, Last: p.log.Last, Logger: p.logger,
+		}
+		background.Go("NRI plug-ins", plugins.Run)
+	}
 	background.Go("reports", func(ctx context.Context) { reports.Record(ctx, p.actors, p.logger) })
 	background.Go("network", func(ctx context.Context) { p.health.FollowNetwork(ctx, p.drivers.Network.Status) })
 }
@@ -220,6 +227,7 @@ func (p *parts) register(server *daemon.Server) {
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,
 			Confinement: func() error { return daemon.Confinement(p.drivers.Host) },
+			Plugins:     p.drivers.NRI.Problem,
 		},
 		Handlers: p.drivers.Handlers(byDefault), DefaultHandler: byDefault,
 		CgroupDriver: p.drivers.CgroupDriver(), Version: version, Info: info.Show, Logger: p.logger,

@@ -96,7 +96,7 @@ var rules = []rule{
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
 	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "projections", "proto"}, nil, nil,
 		"the command is the parts list of the product, and the tests are no part of it"},
-	{"cmd/stele/internal/config", []string{"executors/registry", "executors/stats", "executors/storage"}, nil, nil,
+	{"cmd/stele/internal/config", []string{"executors/nri", "executors/registry", "executors/stats", "executors/storage"}, nil, nil,
 		"a configuration is read and checked before there is anything that it could be applied to; of the drivers it needs their limits and defaults"},
 	{"cmd/stele/internal/daemon", []string{"cmd/stele/internal/config", "actors", "cri", "eventlog", "executors", "projections"}, nil, nil,
 		"the daemon's running is tested with fakes; which parts it runs, cmd/stele says"},
@@ -134,6 +134,7 @@ var confinements = []confinement{
 	{[]string{"github.com/containernetworking"}, []string{"executors/cni"}, "the network is the business of one driver"},
 	{[]string{"github.com/google/nftables", "github.com/mdlayher/netlink"}, []string{"executors/hostport"},
 		"the kernel's packet filter is changed in one place, in one table of ours"},
+	{[]string{"github.com/containerd/nri"}, []string{"executors/nri"}, "plug-ins are strangers, and one driver deals with them"},
 	{[]string{"testing"}, []string{"actors/machinetest", "eventlog/logtest"},
 		"the product doesn't link the testing package; conformance suites do"},
 }

@@ -103,6 +103,16 @@ func (d *Daemon) Stop() {
 	}
 }
 
+// Log is all that the daemon's starts have logged.
+func (d *Daemon) Log() string {
+	d.t.Helper()
+	content, err := os.ReadFile(d.process.log)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return string(content)
+}
+
 // PID is the daemon's.
 func (d *Daemon) PID() int {
 	d.process.mu.Lock()

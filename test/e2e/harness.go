@@ -35,6 +35,8 @@ type Options struct {
 	// Configure, if not nil, writes any files and returns the whole configuration, instead
 	// of all the above.
 	Configure func(h *Harness) string
+	// NRI is appended to the table [nri] of the configuration file.
+	NRI string
 	// StorageSize, if not empty, is the size of the images' file system, as for tmpfs
 	// ("64m").
 	StorageSize string
@@ -60,8 +62,8 @@ type Harness struct {
 	Root, State, Logs, Share string
 	// ConfDir is the CNI configuration directory.
 	ConfDir string
-	// Socket is the path of the CRI socket.
-	Socket string
+	// Socket is the path of the CRI socket, NRISocket where NRI plug-ins connect.
+	Socket, NRISocket string
 	// Bridge has the address 10.85.N.1.
 	Bridge string
 	// CgroupParent is the pods' parent.
@@ -89,7 +91,7 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 	h.Number = number
 	h.Root, h.State = filepath.Join(base, "root"), filepath.Join("/run", filepath.Base(base))
 	h.Logs, h.Share, h.ConfDir = filepath.Join(base, "logs"), filepath.Join(base, "share"), filepath.Join(base, "cni")
-	h.Socket = filepath.Join(h.State, "stele.sock")
+	h.Socket, h.NRISocket = filepath.Join(h.State, "stele.sock"), filepath.Join(h.State, "nri.sock")
 	h.Client = connect(t, h.Socket)
 	h.Daemon = &Daemon{t: t, client: h.Client, program: programs.Stele, process: &process{log: filepath.Join(base, "daemon.log")}}
 	h.Bridge = fmt.Sprintf("stlt%d", h.Number)
@@ -182,7 +184,8 @@ func (h *Harness) writeConfig(base string) {
 	h.write(policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
 	config := fmt.Sprintf("[image]\nregistries_conf = %q\nregistries_conf_dir = %q\nsignature_policy = %q\n",
 		h.Registry.RegistriesConf, h.Registry.RegistriesConfDir, policy)
-	h.write(path, config+h.options.Image+h.options.Config)
+	plugins := fmt.Sprintf("\n[nri]\nnri_listen = %q\n", h.NRISocket)
+	h.write(path, config+h.options.Image+h.options.Config+plugins+h.options.NRI)
 }
 
 // limitStorage mounts the file system of Options.StorageSize.

@@ -24,6 +24,8 @@ type Programs struct {
 	Stele, Monitor string
 	// Tester runs in containers; as "flaky" in PluginDir it is a CNI plugin.
 	Tester, PluginDir string
+	// NRIPlugin is an NRI plug-in.
+	NRIPlugin string
 	// Runc is the OCI runtime, PluginDirs are where CNI plugins are.
 	Runc       string
 	PluginDirs []string
@@ -38,7 +40,7 @@ func BuildPrograms(dir string, race bool) (*Programs, error) {
 	const module = "github.com/stele-runtime/stele"
 	p := &Programs{
 		Stele: filepath.Join(dir, "stele"), Monitor: filepath.Join(dir, "stele-monitor"),
-		Tester: filepath.Join(dir, "tester"), PluginDir: filepath.Join(dir, "plugins"),
+		Tester: filepath.Join(dir, "tester"), PluginDir: filepath.Join(dir, "plugins"), NRIPlugin: filepath.Join(dir, "nriplugin"),
 	}
 	daemon := []string{"build", "-tags", buildTags, "-o", p.Stele}
 	if race {
@@ -51,6 +53,7 @@ func BuildPrograms(dir string, race bool) (*Programs, error) {
 		{race, append(daemon, module+"/cmd/stele")},
 		{false, []string{"build", "-o", p.Monitor, module + "/cmd/stele-monitor"}},
 		{false, []string{"build", "-o", p.Tester, module + "/test/e2e/tester"}},
+		{false, []string{"build", "-o", p.NRIPlugin, module + "/test/e2e/nriplugin"}},
 	} {
 		cmd := exec.Command("go", build.args...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

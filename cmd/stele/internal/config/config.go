@@ -40,6 +40,7 @@ type Config struct {
 	Runtime Runtime `toml:"runtime"`
 	Image   Image   `toml:"image"`
 	Storage Storage `toml:"storage"`
+	NRI     NRI     `toml:"nri"`
 	Metrics Metrics `toml:"metrics"`
 	Stats   Stats   `toml:"stats"`
 }
@@ -53,6 +54,7 @@ func Default() Config {
 		LogLevel: "info",
 		Network:  defaultNetwork(),
 		Image:    defaultImage(),
+		NRI:      defaultNRI(),
 		Stats:    defaultStats(),
 	}
 }
@@ -71,7 +73,7 @@ func (c *Config) Level() slog.Level {
 func (c *Config) complete() error {
 	return errors.Join(
 		c.checkDirs(), c.checkListen(), c.completeMonitor(), c.checkLevel(),
-		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.Metrics.check(), c.Stats.check(),
+		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.NRI.check(), c.Metrics.check(), c.Stats.check(),
 	)
 }
 

@@ -113,6 +113,22 @@ var refusals = []struct{ key, content, want string }{
 	{"storage.storage_driver", "[storage]\nstorage_driver = 'btrfs'", `storage.storage_driver: "btrfs" is neither overlay nor vfs`},
 	{"storage.storage_option", "[storage]\nstorage_option = ['a=b', 'nodev']", `storage.storage_option[1]: "nodev" is not KEY=VALUE`},
 
+	{"nri.nri_listen", "[nri]\nnri_listen = 'nri.sock'", `nri.nri_listen: "nri.sock" is not an absolute path`},
+	{"nri.nri_listen", "[nri]\nnri_listen = ''", `nri.nri_listen: "" is not a path, and nri.nri_disable_connections is not set`},
+	{"nri.nri_listen", "[nri]\nnri_listen = '/" + strings.Repeat("x", 107) + "'",
+		`nri.nri_listen: "/` + strings.Repeat("x", 107) + `" has 108 bytes; a socket's path has at most 107`},
+	{"nri.nri_plugin_dir", "[nri]\nnri_plugin_dir = 'DIR/plain'", `nri.nri_plugin_dir: "DIR/plain" is not a directory`},
+	{"nri.nri_plugin_config_dir", "[nri]\nnri_plugin_config_dir = 'here'", `nri.nri_plugin_config_dir: "here" is not an absolute path`},
+	{"nri.nri_plugin_registration_timeout", "[nri]\nnri_plugin_registration_timeout = 5",
+		`nri.nri_plugin_registration_timeout: 5ns is too short for any plug-in; write a unit, as in "2s"`},
+	{"nri.nri_plugin_request_timeout", "[nri]\nnri_plugin_request_timeout = '0s'",
+		`nri.nri_plugin_request_timeout: 0s is too short for any plug-in; write a unit, as in "2s"`},
+	{"nri.default_validator.nri_validator_required_plugins", "[nri.default_validator]\nnri_validator_required_plugins = ['a/b']",
+		`nri.default_validator.nri_validator_required_plugins: "a/b" is not a plug-in's name`},
+	{"nri.default_validator.nri_validator_tolerate_missing_plugins_annotation",
+		"[nri.default_validator]\nnri_validator_tolerate_missing_plugins_annotation = 'a=b'",
+		`nri.default_validator.nri_validator_tolerate_missing_plugins_annotation: "a=b" is not the key of an annotation`},
+
 	{"metrics.listen", "[metrics]\nlisten = '9090'", `metrics.listen: "9090" is not HOST:PORT`},
 	{"metrics.listen", "[metrics]\nlisten = 'localhost:99999'", `metrics.listen: "localhost:99999" is not HOST:PORT`},
 

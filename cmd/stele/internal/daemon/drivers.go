@@ -19,8 +19,10 @@ import (
 	"github.com/stele-runtime/stele/executors/facts"
 	"github.com/stele-runtime/stele/executors/hostport"
 	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/nri"
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/registry"
+	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
@@ -64,6 +66,7 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 		o.Reports.Put(host.ReportUnconfined{Module: module})
 	}
 	storage.RouteLibraryLogs(o.Logger)
+	nri.RouteLibraryLogs(o.Logger)
 	if err := d.openImages(o.Config, o.Logger); err != nil {
 		return nil, err
 	}
@@ -73,6 +76,11 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	d.HostPort = hostport.New(hostport.Config{Owner: o.Config.Root, Logger: o.Logger})
 	if d.Monitor, err = monitor.Start(ctx, o.monitor()); err != nil {
 		return nil, fmt.Errorf("connect to the monitor: %w", err)
+	}
+	if o.Config.NRI.Enabled {
+		if d.NRI, err = nri.New(o.nri(d.Host)); err != nil {
+			return nil, err
+		}
 	}
 	return d, d.openRuntimes(ctx, o.Config)
 }
@@ -89,6 +97,16 @@ func (o *Opening) network() cni.Config {
 			o.Reports.Put(report)
 			o.Health.RecheckNetwork()
 		},
+	}
+}
+
+func (o *Opening) nri(node *spec.HostFacts) nri.Config {
+	c := o.Config.NRI
+	return nri.Config{
+		Socket: c.Listen, PluginDir: c.PluginDir, PluginConfigDir: c.PluginConfigDir, DisableConnections: c.DisableConnections,
+		RegistrationTimeout: c.RegistrationTimeout, RequestTimeout: c.RequestTimeout, Validator: c.Validator.Options(),
+		Limits:  nri.Limits{Swap: node.SwapLimit, Hugetlb: node.Hugetlb, CgroupV2: node.CgroupV2},
+		Version: o.Version, Logger: o.Logger,
 	}
 }
 
@@ -156,6 +174,7 @@ func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 
 // Close ends what the drivers run in this process. The monitor continues.
 func (d *Drivers) Close() {
+	d.NRI.Close()
 	if d.Monitor != nil {
 		if err := d.Monitor.Close(); err != nil {
 			d.logger.Warn("monitor's connection not closed", "error", err)
