@@ -7,6 +7,6 @@
 // namespace.
 //
 // It must not know the CRI, the event log or how namespaces are made. Read
-// driver.go first, then record.go, config.go and folder.go, and plugin.go and
+// driver.go first, then record.go, config.go and folder.go, and turns.go, plugin.go and
 // orphans.go about the processes.
 package cni

@@ -17,7 +17,6 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/actors/fault"
@@ -26,8 +25,16 @@ import (
 const (
 	// verbWithin bounds one verb over all plugins of a network.
 	verbWithin = 2 * time.Minute
-	// delsMost is how many pods are detached at the same time.
+	// addIdle and delIdle are how long the plugins of an ADD or a DEL must not have used
+	// the CPU to count as waiting. A DEL waits much longer without being stuck: for the
+	// kernel to take down interfaces.
+	addIdle, delIdle = 50 * time.Millisecond, 500 * time.Millisecond
+	// delsMost is how many pods are detached at the same time, as long as none is stuck.
 	delsMost = 16
+	// runMost is how many ADDs, and how many DELs, run at the same time, waiting or not:
+	// more than the 110 pods that a kubelet has by default, so that on such a node no
+	// pod is kept waiting even if the plugins of all others hang.
+	runMost = 128
 )
 
 // Config is what a Driver is made of.
@@ -51,14 +58,13 @@ type Network struct{ Name string }
 // use, but calls for one pod must not overlap.
 type Driver struct {
 	config Config
-	cni    *libcni.CNIConfig
 	folder *folder
 	// adds bounds concurrent ADDs: plugins are processes, and more of them than
 	// cores only slow each other down.
-	adds *semaphore.Weighted
+	adds turns
 	// dels bounds concurrent DELs. They mostly wait for the kernel, but each keeps
 	// some processes in memory.
-	dels *semaphore.Weighted
+	dels turns
 
 	mu      sync.Mutex
 	network *libcni.NetworkConfigList
@@ -66,13 +72,16 @@ type Driver struct {
 	missing error
 }
 
+// addsMost is how many ADDs use the CPU at the same time.
+func addsMost() int { return max(2, runtime.GOMAXPROCS(0)) }
+
 // New returns a Driver that follows its configuration folder, which need not
 // exist yet. It must be closed.
 func New(c Config) (*Driver, error) {
 	d := &Driver{
-		config: c, cni: libcni.NewCNIConfigWithCacheDir(c.PluginDirs, c.CacheDir, executor{}),
-		adds: semaphore.NewWeighted(int64(max(2, runtime.GOMAXPROCS(0)))),
-		dels: semaphore.NewWeighted(delsMost),
+		config: c,
+		adds:   newTurns(addsMost(), runMost, addIdle),
+		dels:   newTurns(delsMost, runMost, delIdle),
 	}
 	var err error
 	if d.folder, err = watch(c.ConfDir); err != nil {
@@ -116,6 +125,11 @@ func sameReason(a, b error) bool {
 	return a.Error() == b.Error()
 }
 
+// cni runs plugins; in a turn, if there is one.
+func (d *Driver) cni(t *turn) *libcni.CNIConfig {
+	return libcni.NewCNIConfigWithCacheDir(d.config.PluginDirs, d.config.CacheDir, executor{turn: t})
+}
+
 func (d *Driver) current() (*libcni.NetworkConfigList, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,7 +151,7 @@ func (d *Driver) Status(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, verbWithin)
 	defer cancel()
 	// libcni asks only networks whose CNI version has the verb.
-	if err := d.cni.GetStatusNetworkList(ctx, network); err != nil {
+	if err := d.cni(nil).GetStatusNetworkList(ctx, network); err != nil {
 		return fmt.Errorf("network %s: CNI STATUS: %w", network.Name, err)
 	}
 	return nil
@@ -177,17 +191,18 @@ func (d *Driver) Attach(ctx context.Context, p Pod) (Attachment, error) {
 }
 
 func (d *Driver) add(ctx context.Context, network *libcni.NetworkConfigList, p Pod) (Attachment, error) {
-	if err := d.adds.Acquire(ctx, 1); err != nil {
-		return Attachment{}, fmt.Errorf("wait for other pods' plugins: %w", err)
+	turn, err := d.adds.take(ctx)
+	if err != nil {
+		return Attachment{}, err
 	}
-	defer d.adds.Release(1)
+	defer turn.done()
 	now := record{Config: network.Bytes, Pod: p}
 	if err := d.store(now); err != nil {
 		return Attachment{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, verbWithin)
 	defer cancel()
-	result, err := d.cni.AddNetworkList(ctx, network, p.runtimeConf())
+	result, err := d.cni(turn).AddNetworkList(ctx, network, p.runtimeConf())
 	if err != nil {
 		return Attachment{}, fmt.Errorf("network %s: CNI ADD: %w", network.Name, err)
 	}
@@ -220,7 +235,7 @@ func (d *Driver) check(ctx context.Context, r record) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, verbWithin)
 	defer cancel()
-	err = d.cni.CheckNetworkList(ctx, network, r.Pod.runtimeConf())
+	err = d.cni(nil).CheckNetworkList(ctx, network, r.Pod.runtimeConf())
 	if err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
 		return fmt.Errorf("network %s: CNI CHECK: %w", network.Name, err)
 	}
@@ -251,10 +266,11 @@ func (d *Driver) Detach(ctx context.Context, p Pod) error {
 	if conf.NetNS, err = namespaceIfThere(conf.NetNS); err != nil {
 		return err
 	}
-	if err := d.dels.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("wait for other pods' plugins: %w", err)
+	turn, err := d.dels.take(ctx)
+	if err != nil {
+		return err
 	}
-	defer d.dels.Release(1)
+	defer turn.done()
 	ctx, cancel := context.WithTimeout(ctx, verbWithin)
 	defer cancel()
 	if len(r.Result) == 0 {
@@ -262,7 +278,7 @@ func (d *Driver) Detach(ctx context.Context, p Pod) error {
 			return err
 		}
 	}
-	if err := d.cni.DelNetworkList(ctx, network, conf); err != nil {
+	if err := d.cni(turn).DelNetworkList(ctx, network, conf); err != nil {
 		return fmt.Errorf("network %s: CNI DEL: %w", network.Name, err)
 	}
 	return d.forget(p.ID)
@@ -308,12 +324,7 @@ func (d *Driver) GC(ctx context.Context, keep []Attached) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
-	for _, id := range ids {
-		if !slices.Contains(keep, Attached{ID: id}) {
-			failed = append(failed, d.Detach(ctx, Pod{ID: id}))
-		}
-	}
+	failed := d.detachAllBut(ctx, keep, ids)
 	network, err := d.current()
 	if err != nil {
 		return errors.Join(failed...) // without a network there are no plugins to ask
@@ -324,10 +335,26 @@ func (d *Driver) GC(ctx context.Context, keep []Attached) error {
 	for _, k := range keep {
 		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: k.ID, IfName: interfaceName})
 	}
-	if err := d.cni.GCNetworkList(ctx, network, args); err != nil {
+	if err := d.cni(nil).GCNetworkList(ctx, network, args); err != nil {
 		failed = append(failed, fmt.Errorf("network %s: CNI GC: %w", network.Name, err))
 	}
 	return errors.Join(failed...)
+}
+
+// detachAllBut detaches pods side by side, so that a plugin that hangs for one of them
+// holds up no other.
+func (d *Driver) detachAllBut(ctx context.Context, keep []Attached, ids []string) []error {
+	slices.Sort(ids)
+	ids = slices.Compact(ids) // calls for one pod must not overlap
+	failed := make([]error, len(ids))
+	var all sync.WaitGroup
+	for i, id := range ids {
+		if !slices.Contains(keep, Attached{ID: id}) {
+			all.Go(func() { failed[i] = d.Detach(ctx, Pod{ID: id}) })
+		}
+	}
+	all.Wait()
+	return failed
 }
 
 func (r record) attachment() (Attachment, error) {

@@ -26,7 +26,11 @@ const (
 
 // executor runs plugins. At its deadline, a plugin is killed with all its
 // descendants: libcni's own executor would leave an IPAM plugin behind.
-type executor struct{ *version.PluginDecoder }
+type executor struct {
+	*version.PluginDecoder
+	// turn learns which process runs; it may be nil.
+	turn *turn
+}
 
 var _ invoke.Exec = executor{}
 
@@ -36,7 +40,7 @@ func (executor) FindInPath(plugin string, paths []string) (string, error) {
 }
 
 // ExecPlugin runs a plugin and returns what it printed.
-func (executor) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+func (e executor) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	stdout, stderr := &bounded{}, &bounded{}
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, bytes.NewReader(stdin), stdout, stderr
@@ -49,7 +53,12 @@ func (executor) ExecPlugin(ctx context.Context, path string, stdin []byte, envir
 		return err
 	}
 	cmd.WaitDelay = pipesWithin
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		e.turn.runs(cmd.Process.Pid)
+		err = cmd.Wait()
+		e.turn.runs(0)
+	}
 	switch {
 	case stdout.cut:
 		return nil, fmt.Errorf("plugin %s printed more than %d bytes", path, outputMost)
