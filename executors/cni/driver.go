@@ -373,12 +373,9 @@ func (r record) attachment() (Attachment, error) {
 	}
 	a := Attachment{Network: network.Name, Result: r.Result, Capabilities: capabilities(network)}
 	for _, ip := range now.IPs {
-		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok && r.isPods(addr.Unmap(), ip.Interface, now.Interfaces) {
 			a.IPs = append(a.IPs, addr.Unmap())
 		}
-	}
-	if len(a.IPs) == 0 {
-		return a, fmt.Errorf("network %s: CNI ADD gave the pod no address", network.Name)
 	}
 	return a, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -216,7 +217,6 @@ func TestPluginsThatTalkNonsense(t *testing.T) {
 	for script, says := range map[string]string{
 		`output=nonsense`:                          "unmarshal",
 		`output=; echo out of order >&2; status=3`: "out of order",
-		`output='{"cniVersion":"1.0.0"}'`:          "no address",
 		`head -c 2000000 /dev/zero; exit 0`:        "more than",
 	} {
 		w.do("after", "ADD", script)
@@ -226,6 +226,69 @@ func TestPluginsThatTalkNonsense(t *testing.T) {
 		n.detach(p)
 	}
 	n.wantTaken(map[string]string{})
+}
+
+// Only addresses by which others reach the pod are the pod's. To have none is no failure.
+func TestAddressesOfOthers(t *testing.T) {
+	n, w := newWrapped(t, setup{})
+	p, other := n.pod("web"), n.pod("other")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(p.NetNS, link); err != nil {
+		t.Fatal(err)
+	}
+	interfaces, err := json.Marshal([]map[string]string{
+		{"name": "br0"}, {"name": "eth0", "sandbox": p.NetNS}, {"name": "lo", "sandbox": p.NetNS}, {"name": "eth0"},
+		{"name": "eth0", "sandbox": other.NetNS}, {"name": "eth0", "sandbox": link}, {"name": "eth0", "sandbox": "vm-1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ ips, want string }{
+		"of a bridge of the node": {`{"address":"10.9.9.1/24","interface":0},{"address":"10.9.9.2/24","interface":1}`, "[10.9.9.2]"},
+		"of the node's eth0":      {`{"address":"10.9.9.1/24","interface":3},{"address":"10.9.9.2/24","interface":1}`, "[10.9.9.2]"},
+		"of another namespace":    {`{"address":"10.9.9.1/24","interface":4},{"address":"10.9.9.2/24","interface":1}`, "[10.9.9.2]"},
+		"of another path":         {`{"address":"10.9.9.2/24","interface":5}`, "[10.9.9.2]"},
+		"of a virtual machine":    {`{"address":"10.9.9.2/24","interface":6}`, "[10.9.9.2]"},
+		"of the loopback device":  {`{"address":"127.0.0.1/8","interface":2},{"address":"::1/128"},{"address":"fd00::2/64","interface":1}`, "[fd00::2]"},
+		"of no host":              {`{"address":"0.0.0.0/0","interface":1},{"address":"ff02::1/128","interface":1}`, "[]"},
+		"of no interface":         {`{"address":"10.9.9.2/24"},{"address":"10.9.9.3/24","interface":7}`, "[10.9.9.2 10.9.9.3]"},
+		"none":                    {``, "[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.do("after", "ADD", `output='{"cniVersion":"1.0.0","interfaces":`+string(interfaces)+`,"ips":[`+c.ips+`]}'`)
+			if a := n.attach(p); fmt.Sprint(a.IPs) != c.want {
+				t.Errorf("the pod's addresses are %v, want %s", a.IPs, c.want)
+			}
+			n.detach(p)
+		})
+	}
+}
+
+// A real plugin that gives no addresses: bridge without IPAM, for a network of layer 2
+// alone.
+func TestNetworkWithoutAddresses(t *testing.T) {
+	n := newNet(t, setup{})
+	n.configure("10-test.conflist", map[string]any{"cniVersion": "1.0.0", "name": n.name, "plugins": []map[string]any{
+		{"type": "bridge", "bridge": n.bridge},
+	}})
+	n.wantReload(n.name)
+	p := n.pod("bare")
+	for range 2 { // the second time it is checked
+		if a := n.attach(p); len(a.IPs) > 0 || !strings.Contains(string(a.Result), "eth0") {
+			t.Errorf("addresses %v of %s, want none, and eth0", a.IPs, a.Result)
+		}
+	}
+	n.detach(p)
+}
+
+// Results of CNI 0.2 tie no address to an interface.
+func TestAddressesOfOldVersions(t *testing.T) {
+	n := newNet(t, setup{version: "0.2.0"})
+	p := n.pod("old")
+	if a := n.attach(p); len(a.IPs) != 1 || !n.v4.Contains(a.IPs[0]) {
+		t.Errorf("addresses %v, want one of %s", a.IPs, n.v4)
+	}
+	n.detach(p)
 }
 
 func TestStatus(t *testing.T) {
