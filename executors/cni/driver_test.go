@@ -218,7 +218,7 @@ func tokenBucket(t *testing.T, device string) *netlink.Tbf {
 func TestCapabilitiesAndArguments(t *testing.T) {
 	n, w := newWrapped(t, setup{})
 	list := n.list(setup{first: wrapperPlugin})
-	list["plugins"].([]map[string]any)[0]["capabilities"] = map[string]bool{"portMappings": true, "bandwidth": true, "dns": true, "cgroupPath": true}
+	list["plugins"].([]map[string]any)[0]["capabilities"] = map[string]bool{"portMappings": true, "bandwidth": true, "dns": true, "cgroupPath": true, annotationsCapability: true}
 	list["name"], list["disableCheck"] = n.name, true
 	n.configure("10-test.conflist", list)
 	n.wantReload(n.name)
@@ -226,8 +226,10 @@ func TestCapabilitiesAndArguments(t *testing.T) {
 	p.PortMappings = []PortMapping{{HostPort: 1, ContainerPort: 2, Protocol: "sctp", HostIP: "10.0.0.1"}}
 	p.IngressRate, p.EgressRate, p.CgroupParent = 1000, 2000, "/kubepods/pod1"
 	p.DNS = DNS{Servers: []string{"10.0.0.2"}, Searches: []string{"svc.local"}, Options: []string{"ndots:5"}}
+	p.Annotations = map[string]string{"k8s.v1.cni.cncf.io/networks": `[{"name":"second"}]`}
 	n.attach(p)
-	n.detach(p)
+	n.restart()
+	n.detach(Pod{ID: p.ID})
 	var told struct{ RuntimeConfig json.RawMessage }
 	if err := json.Unmarshal([]byte(w.read("stdin-ADD")), &told); err != nil {
 		t.Fatal(err)
@@ -235,13 +237,43 @@ func TestCapabilitiesAndArguments(t *testing.T) {
 	const want = `{"bandwidth":{"egressBurst":120000,"egressRate":2000,"ingressBurst":60000,"ingressRate":1000},` +
 		`"cgroupPath":"/kubepods/pod1",` +
 		`"dns":{"options":["ndots:5"],"searches":["svc.local"],"servers":["10.0.0.2"]},` +
+		`"io.kubernetes.cri.pod-annotations":{"k8s.v1.cni.cncf.io/networks":"[{\"name\":\"second\"}]"},` +
 		`"portMappings":[{"containerPort":2,"hostIP":"10.0.0.1","hostPort":1,"protocol":"sctp"}]}`
 	if string(told.RuntimeConfig) != want {
 		t.Errorf("runtimeConfig is %s\nwant %s", told.RuntimeConfig, want)
 	}
+	// DEL is given the same, after a restart as well: it undoes what they led to.
+	var undone struct{ RuntimeConfig json.RawMessage }
+	if err := json.Unmarshal([]byte(w.read("stdin-DEL")), &undone); err != nil || string(undone.RuntimeConfig) != want {
+		t.Errorf("runtimeConfig of DEL is %s, %v\nwant %s", undone.RuntimeConfig, err, want)
+	}
 	args := "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=" + p.ID + ";K8S_POD_UID=uid-web"
 	if calls := w.read("calls"); !strings.Contains(calls, "ADD "+p.ID+" "+p.NetNS+" "+args+"\n") {
 		t.Errorf("calls are %s\nwant an ADD with %s", calls, args)
+	}
+}
+
+// A plugin that asks for annotations gets a map, also of a pod without any; one that does
+// not ask gets none.
+func TestAnnotationsAreForPluginsThatAsk(t *testing.T) {
+	for asks, want := range map[bool]string{true: `{"io.kubernetes.cri.pod-annotations":{}}`, false: ""} {
+		t.Run(fmt.Sprint(asks), func(t *testing.T) {
+			n, w := newWrapped(t, setup{})
+			list := n.list(setup{first: wrapperPlugin})
+			list["plugins"].([]map[string]any)[0]["capabilities"] = map[string]bool{annotationsCapability: asks}
+			n.configure("10-test.conflist", list)
+			n.wantReload(n.name)
+			p := n.pod("web")
+			if !asks {
+				p.Annotations = map[string]string{"secret": "x"}
+			}
+			n.attach(p)
+			n.detach(p)
+			var told struct{ RuntimeConfig json.RawMessage }
+			if err := json.Unmarshal([]byte(w.read("stdin-ADD")), &told); err != nil || string(told.RuntimeConfig) != want {
+				t.Errorf("runtimeConfig is %s, %v, want %s", told.RuntimeConfig, err, want)
+			}
+		})
 	}
 }
 

@@ -17,6 +17,7 @@ func PodOf(config *runtimeapi.PodSandboxConfig, sandboxID, netns string) (Pod, e
 	pod := Pod{
 		ID: sandboxID, Name: meta.GetName(), Namespace: meta.GetNamespace(), UID: meta.GetUid(), NetNS: netns,
 		IngressRate: ingress, EgressRate: egress, CgroupParent: config.GetLinux().GetCgroupParent(),
+		Annotations: config.GetAnnotations(),
 	}
 	if dns := config.GetDnsConfig(); dns != nil {
 		pod.DNS = DNS{Servers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}

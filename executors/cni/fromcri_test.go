@@ -21,14 +21,16 @@ func TestPodOf(t *testing.T) {
 			{ContainerPort: 53, HostPort: 53, Protocol: runtimeapi.Protocol_UDP},
 			{ContainerPort: 7, HostPort: 7, Protocol: runtimeapi.Protocol_SCTP},
 		},
-		Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: "/pods"},
+		Linux:       &runtimeapi.LinuxPodSandboxConfig{CgroupParent: "/pods"},
+		Annotations: map[string]string{"a": "b"},
 	}, "id", "/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := cni.Pod{
 		ID: "id", Name: "web", Namespace: "default", UID: "u", NetNS: "/ns/net", CgroupParent: "/pods",
-		DNS: cni.DNS{Servers: []string{"10.0.0.10"}, Searches: []string{"svc"}, Options: []string{"ndots:5"}},
+		Annotations: map[string]string{"a": "b"},
+		DNS:         cni.DNS{Servers: []string{"10.0.0.10"}, Searches: []string{"svc"}, Options: []string{"ndots:5"}},
 		PortMappings: []cni.PortMapping{
 			{HostPort: 8080, ContainerPort: 80, Protocol: "tcp", HostIP: "127.0.0.1"},
 			{HostPort: 53, ContainerPort: 53, Protocol: "udp"}, {HostPort: 7, ContainerPort: 7, Protocol: "sctp"},

@@ -14,6 +14,9 @@ import (
 // interfaceName is the pod's interface, as Kubernetes expects it.
 const interfaceName = "eth0"
 
+// annotationsCapability has the pod's annotations, in CRI-O and containerd, too.
+const annotationsCapability = "io.kubernetes.cri.pod-annotations"
+
 // Pod is what plugins get to know of a pod.
 type Pod struct {
 	// ID is the CNI container id, the sandbox's.
@@ -26,6 +29,8 @@ type Pod struct {
 	IngressRate, EgressRate int64
 	CgroupParent            string
 	DNS                     DNS
+	// Annotations are the pod's.
+	Annotations map[string]string
 }
 
 // PortMapping maps a port of the node to one of the pod.
@@ -43,7 +48,8 @@ type DNS struct{ Servers, Searches, Options []string }
 // Attachment is the result of attaching a pod.
 type Attachment struct {
 	Network string
-	// IPs are the pod's addresses in the order of the result: the primary first.
+	// IPs are the pod's addresses in the order of the result, the primary first. A
+	// network may give none.
 	IPs []netip.Addr
 	// Result is the CNI result, as JSON.
 	Result []byte
@@ -99,7 +105,10 @@ func (m PortMapping) validate(i int) error {
 // runtimeConf is what libcni tells every plugin. It hands each capability only
 // to the plugins that declare it.
 func (p Pod) runtimeConf() *libcni.RuntimeConf {
-	capabilities := map[string]any{}
+	capabilities := map[string]any{annotationsCapability: p.Annotations}
+	if p.Annotations == nil {
+		capabilities[annotationsCapability] = map[string]string{} // and not null
+	}
 	if len(p.PortMappings) > 0 {
 		var mappings []map[string]any
 		for _, m := range p.PortMappings {
