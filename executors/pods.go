@@ -77,12 +77,19 @@ func (c *Config) namespacePaths(pod sandbox.Pod, config *runtimeapi.PodSandboxCo
 }
 
 func (x pods) attach(ctx context.Context, pod sandbox.Pod) sandbox.AttachNetworkDone {
+	config := &runtimeapi.PodSandboxConfig{}
+	if err := decode(pod.Config, config); err != nil {
+		return sandbox.AttachNetworkDone{Err: err}
+	}
 	attachment, err := x.network(pod)
 	if err != nil {
 		return sandbox.AttachNetworkDone{Err: err}
 	}
 	attached, err := x.Network.Attach(ctx, attachment)
 	if err != nil {
+		return sandbox.AttachNetworkDone{Err: err}
+	}
+	if err := namespaces.WriteInterfaceSysctls(ctx, x.namespacesDir(pod.ID), config.GetLinux().GetSysctls()); err != nil {
 		return sandbox.AttachNetworkDone{Err: err}
 	}
 	done := sandbox.AttachNetworkDone{Result: attached.Result, Unserved: unservedRates(attachment, attached)}

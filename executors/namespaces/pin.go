@@ -21,7 +21,8 @@ type Request struct {
 	Network, IPC, UTS bool
 	// Hostname is set in the UTS namespace; empty leaves the node's.
 	Hostname string
-	// Sysctls are written in the namespace that each belongs to.
+	// Sysctls are written in the namespace that each belongs to, but for those of single
+	// interfaces (WriteInterfaceSysctls).
 	Sysctls map[string]string
 }
 
@@ -188,7 +189,7 @@ func setUp(k Kind, r Request) error {
 		}
 	case IPC:
 	}
-	return writeSysctls(r.Sysctls, k)
+	return writeSysctls(earlySysctls(r.Sysctls), k)
 }
 
 func raiseLoopback() error {

@@ -239,7 +239,7 @@ func TestPinRefusesBeforeItActs(t *testing.T) {
 
 func TestPinSaysWhichSysctlTheKernelRefuses(t *testing.T) {
 	for key, value := range map[string]string{
-		"net.ipv4.ip_forward": "many", "net.no.such": "1", "net.ipv4": "1", "net.ipv4.conf.eth7.forwarding": "1",
+		"net.ipv4.ip_forward": "many", "net.no.such": "1", "net.ipv4": "1", "net.ipv4.conf.default.no_such": "1",
 	} {
 		r := request(t)
 		r.Sysctls = map[string]string{key: value}
@@ -352,3 +352,103 @@ func TestPinDoesNotFollowLinks(t *testing.T) {
 
 // errWrong says that something is not as expected.
 var errWrong = errors.New("that is wrong")
+
+// A sysctl of one interface is written once there is that interface; those that
+// interfaces inherit are there before.
+func TestSysctlsOfInterfaces(t *testing.T) {
+	r := request(t)
+	r.Sysctls = map[string]string{
+		"net.ipv4.conf.eth0.rp_filter": "2", "net/ipv4/neigh/eth0/gc_stale_time": "77", "net.ipv6.conf.eth0/1.forwarding": "1",
+		"net.ipv4.conf.default.rp_filter": "1", "net.ipv4.conf.lo.rp_filter": "2",
+	}
+	mustPin(t, r)
+	write := func() error { return WriteInterfaceSysctls(t.Context(), r.Dir, r.Sysctls) }
+	if err := write(); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "eth0") {
+		t.Errorf("without the interface: %v, want an error that names the sysctl", err)
+	}
+	inside(t, r.Dir, func() error {
+		for _, name := range []string{"eth0", "eth0.1"} { // bridges: not every kernel has dummies
+			if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for range 2 {
+		if err := write(); err != nil {
+			t.Fatal(err)
+		}
+		mustPin(t, r) // again, after a crash: it finds the interface
+	}
+	inside(t, r.Dir, func() error {
+		for path, want := range map[string]string{
+			"net/ipv4/conf/eth0/rp_filter": "2", "net/ipv4/neigh/eth0/gc_stale_time": "77", "net/ipv6/conf/eth0.1/forwarding": "1",
+			"net/ipv4/conf/default/rp_filter": "1", "net/ipv4/conf/eth0.1/rp_filter": "1", "net/ipv4/conf/lo/rp_filter": "2",
+		} {
+			if got := read(filepath.Join(procSys, path)); got != want {
+				t.Errorf("%s is %s, want %s", path, got, want)
+			}
+		}
+		return nil
+	})
+}
+
+// Sysctls depend on each other: a map of them has no order.
+func TestSysctlsThatDependOnOthers(t *testing.T) {
+	for name, sysctls := range map[string]map[string]string{
+		"ports for all users": {"net.ipv4.ip_local_port_range": "512 65000", "net.ipv4.ip_unprivileged_port_start": "512"},
+		"ports for root":      {"net.ipv4.ip_local_port_range": "50000 65000", "net.ipv4.ip_unprivileged_port_start": "50000"},
+		// Whatever the node has, and a new namespace with it.
+		"one interface does not forward": {"net.ipv4.ip_forward": "1", "net.ipv4.conf.default.forwarding": "0", "net.ipv4.conf.lo.forwarding": "0"},
+		"one interface forwards":         {"net.ipv4.ip_forward": "0", "net.ipv4.conf.default.forwarding": "1", "net.ipv4.conf.lo.forwarding": "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := request(t)
+			r.Sysctls = sysctls
+			mustPin(t, r)
+			inside(t, r.Dir, func() error {
+				for key, want := range sysctls {
+					got := read(filepath.Join(procSys, strings.ReplaceAll(key, ".", "/")))
+					if strings.Join(strings.Fields(got), " ") != want {
+						t.Errorf("%s is %q, want %q", key, got, want)
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// The node's own sysctls are as they were, whatever a pod asks for.
+func TestCVE20220811AndCVE20220532LeaveTheNodeAlone(t *testing.T) {
+	watched := []string{"kernel/core_pattern", "net/ipv4/ip_local_port_range", "kernel/shm_rmid_forced"}
+	before := map[string]string{}
+	for _, path := range watched {
+		before[path] = read(filepath.Join(procSys, path))
+	}
+	for name, change := range map[string]func(*Request){
+		"CVE-2022-0811": func(r *Request) {
+			r.Sysctls = map[string]string{"kernel.shm_rmid_forced": "1+kernel.core_pattern=|/evil"}
+		},
+		"CVE-2022-0811, a line end": func(r *Request) {
+			r.Sysctls = map[string]string{"kernel.shm_rmid_forced": "1\nkernel.core_pattern=|/evil"}
+		},
+		"CVE-2022-0532, network": func(r *Request) {
+			r.Network, r.Sysctls = false, map[string]string{"net.ipv4.ip_local_port_range": "1024 65000"}
+		},
+		"CVE-2022-0532, IPC": func(r *Request) { r.IPC, r.Sysctls = false, map[string]string{"kernel.shm_rmid_forced": "1"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := request(t)
+			change(&r)
+			if err := Pin(t.Context(), r); fault.KindOf(err) != fault.Invalid {
+				t.Errorf("%v, want one of kind Invalid", err)
+			}
+		})
+	}
+	for path, want := range before {
+		if got := read(filepath.Join(procSys, path)); got != want {
+			t.Errorf("the node's %s is %q, it was %q", path, got, want)
+		}
+	}
+}

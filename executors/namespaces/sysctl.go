@@ -1,6 +1,9 @@
 package namespaces
 
 import (
+	"cmp"
+	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -106,21 +109,88 @@ func elements(key string) []string {
 	return all
 }
 
+// ofInterface reports whether a sysctl is an interface's own (net.ipv4.conf.eth0.…). It
+// exists once the interface does. The loopback device is there from the beginning, and
+// what holds for all interfaces, or is inherited by new ones, must be there before them.
+func ofInterface(key string) bool {
+	parts := elements(key)
+	return len(parts) > 4 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") &&
+		!slices.Contains([]string{"all", "default", "lo"}, parts[3])
+}
+
+// WriteInterfaceSysctls writes, in the network namespace that is pinned in the directory,
+// the sysctls that belong to single interfaces. Pin leaves them out: they can be written
+// once the pod is attached to its network. It is idempotent. Errors about a sysctl are
+// *fault.Fault of kind Invalid that name key and value.
+func WriteInterfaceSysctls(ctx context.Context, dir string, sysctls map[string]string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("write sysctls of interfaces: %w", err)
+	}
+	late := maps.Clone(sysctls)
+	maps.DeleteFunc(late, func(key, _ string) bool { return !ofInterface(key) })
+	if len(late) == 0 {
+		return nil
+	}
+	if err := ValidateSysctls(late, false, false); err != nil {
+		return err
+	}
+	return onThreadOfItsOwn(func() error {
+		if err := enter(filepath.Join(dir, string(Network)), Network); err != nil {
+			return fmt.Errorf("enter the network namespace in %s: %w", dir, err)
+		}
+		return writeSysctls(late, Network)
+	})
+}
+
+// earlySysctls are those that can be written before the pod has interfaces.
+func earlySysctls(sysctls map[string]string) map[string]string {
+	early := maps.Clone(sysctls)
+	maps.DeleteFunc(early, func(key, _ string) bool { return ofInterface(key) })
+	return early
+}
+
 // writeSysctls writes those that belong to a kind of namespace. The calling thread
 // must be in one of its own: /proc/sys shows each thread its own namespaces, for
 // fs.mqueue as well, which needs no mount of a message queue file system.
+//
+// The kernel checks some values against others: no local port may be privileged, for
+// example. A map has no order, so what is refused is tried again after the rest.
 func writeSysctls(sysctls map[string]string, k Kind) error {
-	for _, key := range slices.Sorted(maps.Keys(sysctls)) {
-		if of, ok := kindOf(key); !ok || of != k {
-			continue
-		}
-		// The key was checked: no element is "..".
-		path := filepath.Join(append([]string{procSys}, elements(key)...)...)
-		if err := os.WriteFile(path, []byte(sysctls[key]), 0); err != nil {
-			return invalidSysctl(key, sysctls[key], err.Error())
+	var left []string
+	for _, key := range slices.SortedFunc(maps.Keys(sysctls), generalFirst) {
+		if of, ok := kindOf(key); ok && of == k {
+			left = append(left, key)
 		}
 	}
-	return nil
+	for {
+		var failed []string
+		var first error
+		for _, key := range left {
+			// The key was checked: no element is "..".
+			path := filepath.Join(append([]string{procSys}, elements(key)...)...)
+			if err := os.WriteFile(path, []byte(sysctls[key]), 0); err != nil {
+				failed = append(failed, key)
+				first = cmp.Or(first, invalidSysctl(key, sysctls[key], err.Error()))
+			}
+		}
+		if len(failed) == 0 || len(failed) == len(left) {
+			return first
+		}
+		left = failed
+	}
+}
+
+// generalFirst orders sysctls: net.ipv4.ip_forward sets the forwarding of all interfaces,
+// and must not undo what is asked for one of them.
+func generalFirst(a, b string) int {
+	const general = "net.ipv4.ip_forward"
+	key := func(s string) string {
+		if s = strings.Join(elements(s), "."); s == general {
+			return ""
+		}
+		return s
+	}
+	return cmp.Compare(key(a), key(b))
 }
 
 // validateHostname bounds what goes into sethostname.

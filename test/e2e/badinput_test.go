@@ -49,13 +49,13 @@ var badPods = map[string]struct {
 		func(r *runtimeapi.RunPodSandboxRequest) { r.Config.Linux.CgroupParent = "/../../etc" }, codes.InvalidArgument, []string{"cgroup"},
 	},
 	// CVE-2022-0811: one value that smuggles another.
-	"sysctl that smuggles another": {
+	"CVE-2022-0811: sysctl that smuggles another": {
 		func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Linux.Sysctls = map[string]string{"kernel.shm_rmid_forced": "1+kernel.core_pattern=|/evil"}
 		}, codes.InvalidArgument, []string{"sysctl"},
 	},
 	// CVE-2022-0532: in the node's namespace it would change the node.
-	"sysctl of the node's network": {
+	"CVE-2022-0532: sysctl of the node's network": {
 		func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
 			r.Config.Linux.Sysctls = map[string]string{"net.ipv4.ip_forward": "0"}
