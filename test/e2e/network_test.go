@@ -9,10 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/test/audit"
@@ -163,6 +167,124 @@ func TestNetworkTeardownFails(t *testing.T) {
 		_, err := os.Stat(filepath.Join(h.Scope.IPAM[0], h.Bridge, ip))
 		return os.IsNotExist(err)
 	})
+}
+
+// annotated is a plugin that does what pods' annotations say.
+var annotated = map[string]any{"type": "flaky", "capabilities": map[string]bool{"io.kubernetes.cri.pod-annotations": true}}
+
+// Plugins that wait for something in some pods hold up no other.
+func TestPluginsThatWaitHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{Plugins: []map[string]any{annotated}})
+	file := filepath.Join(h.Share, "go-on")
+	var all sync.WaitGroup
+	defer func() {
+		h.write(file, "")
+		all.Wait()
+	}()
+	waiting := runtime.GOMAXPROCS(0) + 2
+	for i := range waiting {
+		config := h.PodConfig(fmt.Sprint("waits-", i))
+		config.Annotations = map[string]string{"flaky/waits-for": file}
+		all.Go(func() {
+			if _, err := h.TryRunPod(config); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	h.Eventually("all plugins wait", func() bool { return flakyPlugins(t, h) == waiting })
+	h.RunPod(h.PodConfig("other")).Remove()
+	if left := flakyPlugins(t, h); left != waiting {
+		t.Errorf("%d plugins wait after the other pod's life, want %d: it may have waited for them", left, waiting)
+	}
+}
+
+// flakyPlugins counts the processes of the test's plugin.
+func flakyPlugins(t *testing.T, h *Harness) int {
+	t.Helper()
+	programs, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := 0
+	for _, program := range programs {
+		if path, err := os.Readlink(program); err == nil && path == filepath.Join(h.Programs.PluginDir, "flaky") {
+			running++
+		}
+	}
+	return running
+}
+
+// Only addresses of the pod's own interfaces are the pod's.
+func TestAddressOfTheNodesSide(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{Plugins: []map[string]any{annotated}})
+	config := h.PodConfig("web")
+	config.Annotations = map[string]string{"flaky/address": "192.0.2.1/24"}
+	pod := h.RunPod(config)
+	if network := pod.Status().Status.Network; !strings.HasPrefix(network.Ip, fmt.Sprintf("10.85.%d.", h.Number)) || len(network.AdditionalIps) != 0 {
+		t.Errorf("the pod's network is %v", network)
+	}
+	record, err := os.ReadFile(filepath.Join(h.Root, "cni", "attachments", pod.ID+".json"))
+	if err != nil || !strings.Contains(string(record), "192.0.2.1/24") {
+		t.Errorf("the plugin's result does not have the address, so that this test finds nothing: %v", err)
+	}
+}
+
+// A network of layer 2 gives a pod no address. The pod is ready; its status has none.
+func TestPodWithoutAddresses(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	h.write(filepath.Join(h.ConfDir, "10-e2e.conflist"), fmt.Sprintf(
+		`{"cniVersion":"1.0.0","name":%q,"plugins":[{"type":"bridge","bridge":%q}]}`, h.Bridge, h.Bridge))
+	h.Daemon.Stop()
+	h.Daemon.Start() // it reads its configuration at the latest then
+	pod := h.RunPod(h.PodConfig("bare"))
+	check := func() {
+		t.Helper()
+		got := pod.Status().Status
+		if got.State != runtimeapi.PodSandboxState_SANDBOX_READY || got.Network == nil || got.Network.Ip != "" || len(got.Network.AdditionalIps) != 0 {
+			t.Errorf("the pod is %v, its network %v", got.State, got.Network)
+		}
+	}
+	check()
+	if got := h.Exec(pod.Run(h.ContainerConfig("c")), "cat", "/proc/net/dev"); !strings.Contains(got, "eth0") {
+		t.Errorf("the pod has the interfaces %q", got)
+	}
+	h.Daemon.Kill9()
+	h.Daemon.Start()
+	check()
+	pod.Remove()
+}
+
+// A sysctl of the pod's interface is there once the interface is.
+func TestSysctlOfAnInterface(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	config := h.PodConfig("sysctl")
+	config.Linux.Sysctls = map[string]string{"net.ipv4.conf.eth0.rp_filter": "2", "net.ipv4.conf.all.rp_filter": "0"}
+	id := h.RunPod(config).Run(h.ContainerConfig("c"))
+	if got := h.Exec(id, "cat", "/proc/sys/net/ipv4/conf/eth0/rp_filter"); got != "2" {
+		t.Errorf("the sysctl is %q, want 2", got)
+	}
+}
+
+// A sysctl that is refused after the network is attached fails the pod, and the network is
+// detached again.
+func TestSysctlOfAnInterfaceFails(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	for key, value := range map[string]string{"net.ipv4.conf.eth0.rp_filter": "many", "net.ipv4.conf.eth7.rp_filter": "1"} {
+		config := h.PodConfig("unlucky")
+		config.Linux.Sysctls = map[string]string{key: value}
+		_, err := h.TryRunPod(config)
+		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), value) {
+			t.Errorf("%s=%s: %v, want InvalidArgument with both", key, value, err)
+		}
+		h.Audit() // nothing is attached
+		config.Linux.Sysctls = nil
+		h.RunPod(config).Remove() // the name is free
+	}
 }
 
 // At its start the daemon has the plugins collect unknown attachments: it gives them

@@ -203,14 +203,26 @@ func read(path string) string {
 	return string(content)
 }
 
+// Annotations by which a pod makes a chained plugin with that capability misbehave: the ADD
+// waits until there is a file, or the result has an address of the node's side in front of
+// the pod's.
+const (
+	annotationWaits   = "flaky/waits-for"
+	annotationAddress = "flaky/address"
+)
+
 // plugin is a chained CNI plugin that does nothing, fails for the commands in the file
 // "failures" of its configuration, and copies its input for GC to the file "collected".
+// It does what the pod's annotations say.
 func plugin(command string) {
 	var config struct {
 		CNIVersion string          `json:"cniVersion"`
 		Failures   string          `json:"failures"`
 		Collected  string          `json:"collected"`
 		PrevResult json.RawMessage `json:"prevResult"`
+		Runtime    struct {
+			Annotations map[string]string `json:"io.kubernetes.cri.pod-annotations"`
+		} `json:"runtimeConfig"`
 	}
 	input, err := io.ReadAll(os.Stdin)
 	if err == nil {
@@ -234,7 +246,40 @@ func plugin(command string) {
 		json.NewEncoder(os.Stdout).Encode(map[string]any{"cniVersion": config.CNIVersion, "code": 100, "msg": err.Error()})
 		os.Exit(1)
 	}
-	if command == "ADD" {
-		os.Stdout.Write(config.PrevResult)
+	if command != "ADD" {
+		return
 	}
+	if file := config.Runtime.Annotations[annotationWaits]; file != "" {
+		await(file)
+	}
+	if address := config.Runtime.Annotations[annotationAddress]; address != "" {
+		config.PrevResult = withAddress(config.PrevResult, address)
+	}
+	os.Stdout.Write(config.PrevResult)
+}
+
+// await waits for a file, but not for ever if the test is gone.
+func await(file string) {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(file); err == nil {
+			return
+		}
+	}
+}
+
+// withAddress puts an address in front, of an interface that has no sandbox.
+func withAddress(result []byte, address string) []byte {
+	var all map[string]any
+	if err := json.Unmarshal(result, &all); err != nil {
+		return result
+	}
+	interfaces, _ := all["interfaces"].([]any)
+	ips, _ := all["ips"].([]any)
+	all["interfaces"] = append(interfaces, map[string]any{"name": "of-the-node"})
+	all["ips"] = append([]any{map[string]any{"address": address, "interface": len(interfaces)}}, ips...)
+	changed, err := json.Marshal(all)
+	if err != nil {
+		return result
+	}
+	return changed
 }
