@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"math"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -41,6 +40,24 @@ func (n number) message() *runtimeapi.UInt64Value {
 	return &runtimeapi.UInt64Value{Value: n.value}
 }
 
+// slab holds the numbers of a message. They are allocated together: an answer has
+// thousands.
+type slab struct {
+	values [8]runtimeapi.UInt64Value
+	used   int
+}
+
+// put returns a number in the CRI's form; nil if it is not known.
+func (s *slab) put(n number) *runtimeapi.UInt64Value {
+	if !n.known || s.used == len(s.values) {
+		return n.message()
+	}
+	at := &s.values[s.used]
+	at.Value = n.value
+	s.used++
+	return at
+}
+
 // scaled is the number times factor, at most the largest number.
 func (n number) scaled(factor uint64) number {
 	if n.known && n.value > math.MaxUint64/factor {
@@ -67,32 +84,78 @@ func parse(text []byte) number {
 	if string(text) == "max" {
 		return known(math.MaxUint64)
 	}
-	value, err := strconv.ParseUint(string(text), 10, 64)
-	if err != nil {
+	if len(text) == 0 {
 		return number{}
+	}
+	value := uint64(0)
+	for _, c := range text {
+		digit := uint64(c - '0')
+		if digit > 9 || value > (math.MaxUint64-digit)/10 {
+			return number{}
+		}
+		value = 10*value + digit
 	}
 	return known(value)
 }
 
-var buffers = sync.Pool{New: func() any { return new([maxFile]byte) }}
+// scratch is a buffer for the files of one cgroup, one after the other.
+type scratch [maxFile]byte
 
-// inFile calls use with what a file has, at most maxFile bytes, and reports whether the
-// file could be read. What use gets is valid until it returns.
-func inFile(path string, use func(content []byte)) bool {
-	buffer := buffers.Get().(*[maxFile]byte)
-	defer buffers.Put(buffer)
-	n, err := readInto(path, buffer[:])
-	if err != nil {
-		return false
-	}
-	use(buffer[:n])
-	return true
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// directory is an open directory of files that are read. The kernel then looks each file's
+// name up alone, and not the path of the cgroup each time.
+type directory struct {
+	fd     int
+	buffer *scratch
 }
+
+// missing is the descriptor of a directory that is not there.
+const missing = -1
+
+// open opens a directory. One that is not there has no files.
+func open(path string, buffer *scratch) directory {
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		fd = missing
+	}
+	return directory{fd, buffer}
+}
+
+func (d directory) close() {
+	if d.fd != missing {
+		_ = unix.Close(d.fd)
+	}
+}
+
+// read returns what a cgroup file has, at most maxFile bytes; nil if it cannot be read. It
+// is valid until the next file is read.
+func (d directory) read(name string) []byte {
+	if d.fd == missing {
+		return nil
+	}
+	n, err := readInto(d.fd, name, d.buffer[:], whole)
+	if err != nil {
+		return nil
+	}
+	return d.buffer[:n]
+}
+
+// number reads a file that has one number.
+func (d directory) number(name string) number { return parse(d.read(name)) }
+
+const (
+	// whole: one read has all of the file, if the buffer is large enough. The kernel makes
+	// the contents of files of one record so, which all cgroup files are but cgroup.procs.
+	whole = true
+	// parted: the file has many records, and is read until its end.
+	parted = false
+)
 
 // readInto reads a file without the runtime's poller, which cgroup files do not support:
 // it would cost two more calls for each file.
-func readInto(path string, buffer []byte) (int, error) {
-	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+func readInto(dir int, name string, buffer []byte, how bool) (int, error) {
+	fd, err := retry(func() (int, error) { return unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return 0, err
 	}
@@ -103,10 +166,10 @@ func readInto(path string, buffer []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if n == 0 {
+		filled += n
+		if n == 0 || how == whole {
 			break
 		}
-		filled += n
 	}
 	return filled, nil
 }
@@ -119,25 +182,34 @@ func retry(call func() (int, error)) (n int, err error) {
 	}
 }
 
-// readNumber reads a file that has one number.
-func readNumber(path string) (n number) {
-	inFile(path, func(content []byte) { n = parse(content) })
-	return n
+// inFile calls use with what a file has, at most maxFile bytes, and reports whether the
+// file could be read. What use gets is valid until it returns.
+func inFile(path string, use func(content []byte)) bool {
+	buffer := scratches.Get().(*scratch)
+	defer scratches.Put(buffer)
+	n, err := readInto(unix.AT_FDCWD, path, buffer[:], parted)
+	if err != nil {
+		return false
+	}
+	use(buffer[:n])
+	return true
 }
 
-// wanted are numbers by the keys of their lines.
-type wanted map[string]*number
+// keys say where the numbers of lines of key and number belong in a T.
+type keys[T any] map[string]func(*T) *number
 
-// readKeyed reads a file with lines of key and number.
-func readKeyed(path string, want wanted) bool {
-	return inFile(path, func(content []byte) { keyed(content, want) })
-}
-
-func keyed(content []byte, want wanted) {
-	for line := range bytes.Lines(content) {
-		if key, value, found := bytes.Cut(line, []byte{' '}); found {
-			if at := want[string(key)]; at != nil {
-				*at = parse(value)
+// take takes the numbers of all lines whose key is known.
+func (k keys[T]) take(content []byte, to *T) {
+	for len(content) > 0 {
+		line := content
+		if end := bytes.IndexByte(content, '\n'); end >= 0 {
+			line, content = content[:end], content[end+1:]
+		} else {
+			content = nil
+		}
+		if gap := bytes.IndexByte(line, ' '); gap >= 0 {
+			if at := k[string(line[:gap])]; at != nil {
+				*at(to) = parse(line[gap:])
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package stats
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -147,7 +146,7 @@ func (r *Reader) reading(cgroup string, want parts) (*reading, bool) {
 	}
 	of := &reading{usage: u, seen: known(uint64(max(u.at.Unix(), 0))), devices: &r.devices}
 	if want&tasks != 0 {
-		of.pids, _ = processes(filepath.Join(r.tree.procs(), cgroup))
+		of.pids, _ = processes(r.tree.procs()+cgroup, nil)
 		of.processes = known(uint64(len(of.pids)))
 	}
 	return of, true

@@ -3,50 +3,50 @@ package stats
 import (
 	"bytes"
 	"math"
-	"path/filepath"
 	"strconv"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // readPressures reads the pressure files of a v2 cgroup. A hybrid node has them in the
-// hierarchy without controllers.
-func readPressures(dir string) pressures {
+// hierarchy without controllers. Where the kernel has no such file, or does not account for
+// it, there is none.
+func readPressures(dir directory) pressures {
 	return pressures{
-		cpu:    readPressure(filepath.Join(dir, "cpu.pressure")),
-		memory: readPressure(filepath.Join(dir, "memory.pressure")),
-		io:     readPressure(filepath.Join(dir, "io.pressure")),
+		cpu:    parsePressure(dir.read("cpu.pressure")),
+		memory: parsePressure(dir.read("memory.pressure")),
+		io:     parsePressure(dir.read("io.pressure")),
 	}
-}
-
-// readPressure returns nil if the kernel has no such file, or does not account for it.
-func readPressure(path string) (stats *runtimeapi.PsiStats) {
-	inFile(path, func(content []byte) { stats = parsePressure(content) })
-	return stats
 }
 
 // parsePressure reads lines like "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", with
 // microseconds, which the CRI wants as nanoseconds.
 func parsePressure(content []byte) *runtimeapi.PsiStats {
-	stats := &runtimeapi.PsiStats{}
+	parsed := &struct { // allocated together
+		stats      runtimeapi.PsiStats
+		some, full runtimeapi.PsiData
+	}{}
 	for line := range bytes.Lines(content) {
 		kind, rest, _ := bytes.Cut(line, []byte{' '})
 		switch string(kind) {
 		case "some":
-			stats.Some = pressureData(rest)
+			parsed.stats.Some = &parsed.some
+			pressureData(rest, &parsed.some)
 		case "full":
-			stats.Full = pressureData(rest)
+			parsed.stats.Full = &parsed.full
+			pressureData(rest, &parsed.full)
 		}
 	}
-	if stats.Some == nil && stats.Full == nil {
+	if parsed.stats.Some == nil && parsed.stats.Full == nil {
 		return nil
 	}
-	return stats
+	return &parsed.stats
 }
 
-func pressureData(fields []byte) *runtimeapi.PsiData {
-	data := &runtimeapi.PsiData{}
-	for field := range bytes.FieldsSeq(fields) {
+func pressureData(fields []byte, data *runtimeapi.PsiData) {
+	for len(fields) > 0 {
+		var field []byte
+		field, fields, _ = bytes.Cut(fields, []byte{' '})
 		key, value, _ := bytes.Cut(field, []byte{'='})
 		switch string(key) {
 		case "avg10":
@@ -59,10 +59,12 @@ func pressureData(fields []byte) *runtimeapi.PsiData {
 			data.Total = parse(value).scaled(1000).value
 		}
 	}
-	return data
 }
 
 func percent(value []byte) float64 {
+	if string(value) == "0.00" { // the usual one
+		return 0
+	}
 	f, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 		return 0

@@ -19,32 +19,38 @@ const (
 )
 
 // processes returns the ids of the processes in a cgroup and those below it, as they are
-// seen here. It is not complete if there are more cgroups or processes than the bounds.
-func processes(dir string) (pids []int, there bool) {
+// seen here; not all, if there are more cgroups or processes than the bounds. below are
+// cgroups directly below it that are known.
+func processes(dir string, below []string) (pids []int, there bool) {
 	visited := 0
-	var visit func(dir string)
-	visit = func(dir string) {
+	var visit func(dir string, below []string)
+	visit = func(dir string, below []string) {
 		visited++
 		var stat unix.Stat_t
 		if unix.Stat(dir, &stat) != nil || visited > maxBelow {
 			return
 		}
 		there = true
-		pids = append(pids, members(filepath.Join(dir, "cgroup.procs"))...)
-		if stat.Nlink <= 2 {
-			return // nothing below
-		}
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return // it vanished
-		}
-		for _, e := range entries {
-			if e.IsDir() {
-				visit(filepath.Join(dir, e.Name()))
+		pids = append(pids, members(dir+"/cgroup.procs")...)
+		switch uint64(stat.Nlink) - 2 {
+		case 0: // nothing below
+		case uint64(len(below)): // those that are known, which saves reading the directory
+			for _, child := range below {
+				visit(child, nil)
+			}
+		default:
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				return // it vanished
+			}
+			for _, e := range entries {
+				if e.IsDir() {
+					visit(filepath.Join(dir, e.Name()), nil)
+				}
 			}
 		}
 	}
-	visit(dir)
+	visit(dir, below)
 	return pids, there
 }
 
@@ -65,7 +71,7 @@ func members(file string) (pids []int) {
 	})
 	if full {
 		content := make([]byte, maxProcs)
-		if n, err := readInto(file, content); err == nil {
+		if n, err := readInto(unix.AT_FDCWD, file, content, parted); err == nil {
 			take(content[:bytes.LastIndexByte(content[:n], '\n')+1])
 		}
 	}

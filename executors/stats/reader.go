@@ -2,7 +2,7 @@ package stats
 
 import (
 	"context"
-	"path/filepath"
+	"strings"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -146,10 +146,20 @@ func (r *Reader) pod(p Pod) *runtimeapi.LinuxPodSandboxStats {
 	}
 	stats.Cpu = cpuMessage(u, r.rates.of(p.Cgroup, u.at, u.cpu.total, time.Time{}))
 	stats.Memory, stats.Io = memoryMessage(u), ioMessage(u)
-	if pids, there := processes(filepath.Join(r.tree.procs(), p.Cgroup)); there {
+	if pids, there := processes(r.tree.procs()+p.Cgroup, r.below(p)); there {
 		stats.Process = &runtimeapi.ProcessUsage{Timestamp: u.at.UnixNano(), ProcessCount: known(uint64(len(pids))).message()}
 	}
 	return stats
+}
+
+// below are the containers' cgroups that are directly below a pod's.
+func (r *Reader) below(p Pod) (dirs []string) {
+	for _, c := range p.Containers {
+		if name, is := strings.CutPrefix(c.Cgroup, p.Cgroup+"/"); is && !strings.Contains(name, "/") {
+			dirs = append(dirs, r.tree.procs()+c.Cgroup)
+		}
+	}
+	return dirs
 }
 
 // network reads a pod's interfaces. One whose namespace is gone has none.

@@ -161,7 +161,7 @@ func v1Tree(t *testing.T) string {
 	files(t, root+"/memory/c", map[string]string{
 		"memory.usage_in_bytes": "1000\n", "memory.limit_in_bytes": "4000\n", "memory.memsw.limit_in_bytes": "6000\n",
 		"memory.max_usage_in_bytes": "2000\n", "memory.failcnt": "4\n", "memory.kmem.usage_in_bytes": "50\n",
-		"memory.stat":        "cache 1\nrss 2\npgfault 7\ninactive_file 5\nhierarchical_memory_limit 4000\ntotal_cache 500\ntotal_rss 300\ntotal_mapped_file 20\ntotal_pgfault 70\ntotal_pgmajfault 8\ntotal_inactive_file 400\ntotal_active_file 100\ntotal_swap 30\n",
+		"memory.stat":        "cache 1\nrss 2\npgfault 7\ninactive_file 5\nhierarchical_memory_limit 3500\ntotal_cache 500\ntotal_rss 300\ntotal_mapped_file 20\ntotal_pgfault 70\ntotal_pgmajfault 8\ntotal_inactive_file 400\ntotal_active_file 100\ntotal_swap 30\n",
 		"memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
 	})
 	files(t, root+"/pids/c", map[string]string{"pids.current": "3\n", "pids.max": "100\n", "cgroup.procs": ""})
@@ -192,6 +192,16 @@ func TestV1(t *testing.T) {
 	}
 	if !proto.Equal(got, want) {
 		t.Errorf("got  %s\nwant %s", protojson.Format(got), protojson.Format(want))
+	}
+}
+
+// A limit above the container is not the container's.
+func TestV1LimitAbove(t *testing.T) {
+	root := v1Tree(t)
+	files(t, root+"/memory/c", map[string]string{"memory.limit_in_bytes": "9223372036854771712\n"})
+	all, err := onV1(root).Containers(t.Context(), []Container{{Cgroup: "/c"}})
+	if err != nil || all[0].GetMemory().GetAvailableBytes() != nil || all[0].GetSwap().GetSwapAvailableBytes() != nil {
+		t.Errorf("%v, %v", all, err)
 	}
 }
 
@@ -296,6 +306,11 @@ func TestMissing(t *testing.T) {
 		if (all[i].GetCpu() != nil) != want || (all[i].GetMemory() != nil) != want {
 			t.Errorf("%d: %v", i, all[i])
 		}
+	}
+	// A cgroup that is not known is not the root.
+	root, err := onV2("testdata/v2/pod/c", false).Containers(t.Context(), []Container{{Cgroup: ""}})
+	if err != nil || root[0].GetCpu() != nil {
+		t.Errorf("%v, %v", root, err)
 	}
 	pods, err := r.Pods(t.Context(), []Pod{{}, {Cgroup: "/none", Network: "/none"}, {Cgroup: "/pod/c", Network: "testdata"}})
 	if err != nil {

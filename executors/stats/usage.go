@@ -49,6 +49,7 @@ type cpuUsage struct {
 // memoryUsage has bytes and counts.
 type memoryUsage struct {
 	usage, limit, peak, failures     number
+	treeLimit                        number // the lowest of those above and the own
 	kernel                           number
 	rss, cache, mapped               number
 	activeFile, inactiveFile         number
@@ -95,26 +96,28 @@ type pageUsage struct {
 }
 
 func cpuMessage(u usage, nanoCores number) *runtimeapi.CpuUsage {
+	numbers := &slab{}
 	return &runtimeapi.CpuUsage{
 		Timestamp:            u.at.UnixNano(),
-		UsageCoreNanoSeconds: u.cpu.total.message(),
-		UsageNanoCores:       nanoCores.message(),
+		UsageCoreNanoSeconds: numbers.put(u.cpu.total),
+		UsageNanoCores:       numbers.put(nanoCores),
 		Psi:                  u.psi.cpu,
 	}
 }
 
 func memoryMessage(u usage) *runtimeapi.MemoryUsage {
+	numbers := &slab{}
 	message := &runtimeapi.MemoryUsage{
 		Timestamp:       u.at.UnixNano(),
-		WorkingSetBytes: u.memory.workingSet().message(),
-		UsageBytes:      u.memory.usage.message(),
-		RssBytes:        u.memory.rss.message(),
-		PageFaults:      u.memory.faults.message(),
-		MajorPageFaults: u.memory.majorFaults.message(),
+		WorkingSetBytes: numbers.put(u.memory.workingSet()),
+		UsageBytes:      numbers.put(u.memory.usage),
+		RssBytes:        numbers.put(u.memory.rss),
+		PageFaults:      numbers.put(u.memory.faults),
+		MajorPageFaults: numbers.put(u.memory.majorFaults),
 		Psi:             u.psi.memory,
 	}
 	if u.memory.usage.known && u.memory.limit.known && !u.memory.limit.unlimited() {
-		message.AvailableBytes = u.memory.limit.minus(u.memory.workingSet()).message()
+		message.AvailableBytes = numbers.put(u.memory.limit.minus(u.memory.workingSet()))
 	}
 	return message
 }

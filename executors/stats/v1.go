@@ -3,8 +3,9 @@ package stats
 import (
 	"bytes"
 	"fmt"
-	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/cgroups"
 )
@@ -44,89 +45,106 @@ func (t *v1) procs() string {
 }
 
 func (t *v1) read(cgroup string, want parts) (u usage, there bool) {
-	u.at = time.Now()
-	if t.cpuacct != "" {
-		t.readCPU(&u, filepath.Join(t.cpuacct, cgroup), want)
-	}
-	if t.cpu != "" && want&throttling != 0 {
-		readKeyed(filepath.Join(t.cpu, cgroup, "cpu.stat"), wanted{
-			"nr_periods": &u.cpu.periods, "nr_throttled": &u.cpu.throttled, "throttled_time": &u.cpu.throttledFor,
-			"nr_bursts": &u.cpu.burstPeriods, "burst_time": &u.cpu.burstFor,
-		})
-	}
-	if t.memory != "" {
-		t.readMemory(&u, filepath.Join(t.memory, cgroup), want)
-	}
-	if t.unified != "" && want&pressure != 0 {
-		u.psi = readPressures(filepath.Join(t.unified, cgroup))
-	}
-	if t.pids != "" && want&tasks != 0 {
-		u.threads = readNumber(filepath.Join(t.pids, cgroup, "pids.current"))
-		u.maxThreads = readNumber(filepath.Join(t.pids, cgroup, "pids.max"))
-	}
-	if t.blkio != "" && want&diskIO != 0 {
-		u.disks = readBlkio(filepath.Join(t.blkio, cgroup))
-	}
-	if t.hugetlb != "" && want&hugePages != 0 {
-		for _, size := range t.pageSizes {
-			file := filepath.Join(t.hugetlb, cgroup, "hugetlb."+size)
-			u.pages = append(u.pages, pageUsage{size, readNumber(file + ".usage_in_bytes"), readNumber(file + ".max_usage_in_bytes")})
+	buffer := scratches.Get().(*scratch)
+	defer scratches.Put(buffer)
+	in := func(mountpoint string, needed bool, read func(directory)) {
+		if mountpoint != "" && needed {
+			dir := open(mountpoint+cgroup, buffer)
+			read(dir)
+			dir.close()
 		}
 	}
+	u.at = time.Now()
+	if t.cpuacct != "" && want&(cpuAndMemory|cpuTimes) != 0 {
+		readCPUAcct(&u.cpu, directory{unix.AT_FDCWD, buffer}, t.cpuacct+cgroup, want)
+	}
+	in(t.cpu, want&throttling != 0, func(dir directory) { cpuStatV1.take(dir.read("cpu.stat"), &u.cpu) })
+	in(t.memory, want&(cpuAndMemory|memoryDetails|oomKills) != 0, func(dir directory) { readMemoryV1(&u.memory, dir, want) })
+	in(t.unified, want&pressure != 0, func(dir directory) { u.psi = readPressures(dir) })
+	in(t.pids, want&tasks != 0, func(dir directory) {
+		u.threads, u.maxThreads = dir.number("pids.current"), dir.number("pids.max")
+	})
+	in(t.blkio, want&diskIO != 0, func(dir directory) { u.disks = readBlkio(dir) })
+	in(t.hugetlb, want&hugePages != 0, func(dir directory) {
+		for _, size := range t.pageSizes {
+			u.pages = append(u.pages, pageUsage{size, dir.number("hugetlb." + size + ".usage_in_bytes"), dir.number("hugetlb." + size + ".max_usage_in_bytes")})
+		}
+	})
 	return u, u.cpu.total.known || u.memory.usage.known
 }
 
-func (t *v1) readCPU(u *usage, dir string, want parts) {
-	if want&(cpuAndMemory|cpuTimes) != 0 {
-		u.cpu.total = readNumber(filepath.Join(dir, "cpuacct.usage"))
-	}
+// readCPUAcct does not open the cgroup: mostly one file is read.
+func readCPUAcct(c *cpuUsage, from directory, cgroup string, want parts) {
+	c.total = from.number(cgroup + "/cpuacct.usage")
 	if want&cpuTimes != 0 {
-		u.cpu.user = readNumber(filepath.Join(dir, "cpuacct.usage_user"))
-		u.cpu.system = readNumber(filepath.Join(dir, "cpuacct.usage_sys"))
+		c.user, c.system = from.number(cgroup+"/cpuacct.usage_user"), from.number(cgroup+"/cpuacct.usage_sys")
 	}
 }
 
-func (t *v1) readMemory(u *usage, dir string, want parts) {
-	m := &u.memory
+var cpuStatV1 = keys[cpuUsage]{
+	"nr_periods":     func(c *cpuUsage) *number { return &c.periods },
+	"nr_throttled":   func(c *cpuUsage) *number { return &c.throttled },
+	"throttled_time": func(c *cpuUsage) *number { return &c.throttledFor },
+	"nr_bursts":      func(c *cpuUsage) *number { return &c.burstPeriods },
+	"burst_time":     func(c *cpuUsage) *number { return &c.burstFor },
+}
+
+func readMemoryV1(m *memoryUsage, dir directory, want parts) {
 	if want&(cpuAndMemory|memoryDetails) != 0 {
-		m.usage = readNumber(filepath.Join(dir, "memory.usage_in_bytes"))
+		m.usage = dir.number("memory.usage_in_bytes")
 		if !m.usage.known {
 			return // gone
 		}
-		m.limit = readNumber(filepath.Join(dir, "memory.limit_in_bytes"))
-		readKeyed(filepath.Join(dir, "memory.stat"), wanted{
-			"total_rss": &m.rss, "total_cache": &m.cache, "total_mapped_file": &m.mapped,
-			"total_active_file": &m.activeFile, "total_inactive_file": &m.inactiveFile,
-			"total_dirty": &m.dirty, "total_writeback": &m.writeback,
-			"total_pgfault": &m.faults, "total_pgmajfault": &m.majorFaults,
-			"pgfault": &m.ownFaults, "pgmajfault": &m.ownMajorFaults, "total_swap": &m.swap,
-			"total_workingset_refault_file": &m.refaultedFile, "total_workingset_refault_anon": &m.refaultedAnon,
-		})
+		memoryStatV1.take(dir.read("memory.stat"), m)
+		if m.limit = m.treeLimit; !m.treeLimit.unlimited() {
+			m.limit = dir.number("memory.limit_in_bytes")
+		}
 		// Without accounting for swap there is neither the line nor the file.
-		if m.swap.known {
-			m.swapLimit = swapOnly(readNumber(filepath.Join(dir, "memory.memsw.limit_in_bytes")), m.limit)
+		if m.swap.known && !m.limit.unlimited() {
+			m.swapLimit = swapOnly(dir.number("memory.memsw.limit_in_bytes"), m.limit)
 		}
 	}
 	if want&memoryDetails != 0 {
-		m.peak = readNumber(filepath.Join(dir, "memory.max_usage_in_bytes"))
-		m.failures = readNumber(filepath.Join(dir, "memory.failcnt"))
-		m.kernel = readNumber(filepath.Join(dir, "memory.kmem.usage_in_bytes"))
+		m.peak = dir.number("memory.max_usage_in_bytes")
+		m.failures = dir.number("memory.failcnt")
+		m.kernel = dir.number("memory.kmem.usage_in_bytes")
 	}
 	if want&oomKills != 0 {
-		readKeyed(filepath.Join(dir, "memory.oom_control"), wanted{"oom_kill": &m.oomEvents})
+		oomControlV1.take(dir.read("memory.oom_control"), m)
 	}
 }
 
+// memoryStatV1 has the sums over a cgroup and those below it, and its own page faults.
+var memoryStatV1 = keys[memoryUsage]{
+	"hierarchical_memory_limit":     func(m *memoryUsage) *number { return &m.treeLimit },
+	"total_rss":                     func(m *memoryUsage) *number { return &m.rss },
+	"total_cache":                   func(m *memoryUsage) *number { return &m.cache },
+	"total_mapped_file":             func(m *memoryUsage) *number { return &m.mapped },
+	"total_active_file":             func(m *memoryUsage) *number { return &m.activeFile },
+	"total_inactive_file":           func(m *memoryUsage) *number { return &m.inactiveFile },
+	"total_dirty":                   func(m *memoryUsage) *number { return &m.dirty },
+	"total_writeback":               func(m *memoryUsage) *number { return &m.writeback },
+	"total_pgfault":                 func(m *memoryUsage) *number { return &m.faults },
+	"total_pgmajfault":              func(m *memoryUsage) *number { return &m.majorFaults },
+	"pgfault":                       func(m *memoryUsage) *number { return &m.ownFaults },
+	"pgmajfault":                    func(m *memoryUsage) *number { return &m.ownMajorFaults },
+	"total_swap":                    func(m *memoryUsage) *number { return &m.swap },
+	"total_workingset_refault_file": func(m *memoryUsage) *number { return &m.refaultedFile },
+	"total_workingset_refault_anon": func(m *memoryUsage) *number { return &m.refaultedAnon },
+}
+
+var oomControlV1 = keys[memoryUsage]{"oom_kill": func(m *memoryUsage) *number { return &m.oomEvents }}
+
 // readBlkio reads what a cgroup transferred. The throttling layer counts for every
 // scheduler; on kernels where it does not, BFQ counts for itself.
-func readBlkio(dir string) []diskUsage {
+func readBlkio(dir directory) []diskUsage {
 	for _, layer := range []string{"throttle", "bfq"} {
 		var disks disks
 		for suffix, number := range map[string]func(*operationUsage) *number{
 			"io_service_bytes_recursive": func(o *operationUsage) *number { return &o.bytes },
 			"io_serviced_recursive":      func(o *operationUsage) *number { return &o.count },
 		} {
-			inFile(filepath.Join(dir, "blkio."+layer+"."+suffix), func(content []byte) { disks.parseBlkio(content, number) })
+			disks.parseBlkio(dir.read("blkio."+layer+"."+suffix), number)
 		}
 		if len(disks.all) > 0 {
 			return disks.all

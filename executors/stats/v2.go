@@ -2,7 +2,6 @@ package stats
 
 import (
 	"bytes"
-	"path/filepath"
 	"time"
 
 	"github.com/stele-runtime/stele/executors/cgroups"
@@ -34,76 +33,102 @@ func newV2(node *cgroups.Node, systemd bool, pageSizes []string) *v2 {
 func (t *v2) procs() string { return t.root }
 
 func (t *v2) read(cgroup string, want parts) (u usage, there bool) {
+	buffer := scratches.Get().(*scratch)
+	defer scratches.Put(buffer)
+	dir := open(t.root+cgroup, buffer)
+	defer dir.close()
 	u.at = time.Now()
-	dir := filepath.Join(t.root, cgroup)
 	if want&(cpuAndMemory|cpuTimes|throttling) != 0 {
-		t.readCPU(&u.cpu, dir)
+		readCPUV2(&u.cpu, dir)
 	}
 	t.readMemory(&u.memory, dir, want)
 	if want&pressure != 0 {
 		u.psi = readPressures(dir)
 	}
 	if want&tasks != 0 {
-		u.threads = readNumber(filepath.Join(dir, "pids.current"))
-		u.maxThreads = readNumber(filepath.Join(dir, "pids.max"))
+		u.threads, u.maxThreads = dir.number("pids.current"), dir.number("pids.max")
 	}
 	if want&diskIO != 0 {
-		inFile(filepath.Join(dir, "io.stat"), func(content []byte) { u.disks = parseIOStat(content) })
+		u.disks = parseIOStat(dir.read("io.stat"))
 	}
 	if want&hugePages != 0 {
 		for _, size := range t.pageSizes {
-			u.pages = append(u.pages, pageUsage{size: size, usage: readNumber(filepath.Join(dir, "hugetlb."+size+".current"))})
+			u.pages = append(u.pages, pageUsage{size: size, usage: dir.number("hugetlb." + size + ".current")})
 		}
 	}
 	return u, u.cpu.total.known || u.memory.usage.known
 }
 
-func (t *v2) readCPU(c *cpuUsage, dir string) {
-	readKeyed(filepath.Join(dir, "cpu.stat"), wanted{
-		"usage_usec": &c.total, "user_usec": &c.user, "system_usec": &c.system,
-		"nr_periods": &c.periods, "nr_throttled": &c.throttled, "throttled_usec": &c.throttledFor,
-		"nr_bursts": &c.burstPeriods, "burst_usec": &c.burstFor,
-	})
+func readCPUV2(c *cpuUsage, dir directory) {
+	cpuStatV2.take(dir.read("cpu.stat"), c)
 	for _, microseconds := range []*number{&c.total, &c.user, &c.system, &c.throttledFor, &c.burstFor} {
 		*microseconds = microseconds.scaled(1000)
 	}
 }
 
-func (t *v2) readMemory(m *memoryUsage, dir string, want parts) {
+var cpuStatV2 = keys[cpuUsage]{
+	"usage_usec":     func(c *cpuUsage) *number { return &c.total },
+	"user_usec":      func(c *cpuUsage) *number { return &c.user },
+	"system_usec":    func(c *cpuUsage) *number { return &c.system },
+	"nr_periods":     func(c *cpuUsage) *number { return &c.periods },
+	"nr_throttled":   func(c *cpuUsage) *number { return &c.throttled },
+	"throttled_usec": func(c *cpuUsage) *number { return &c.throttledFor },
+	"nr_bursts":      func(c *cpuUsage) *number { return &c.burstPeriods },
+	"burst_usec":     func(c *cpuUsage) *number { return &c.burstFor },
+}
+
+func (t *v2) readMemory(m *memoryUsage, dir directory, want parts) {
 	if want&(cpuAndMemory|memoryDetails) != 0 {
-		m.usage = readNumber(filepath.Join(dir, "memory.current"))
+		m.usage = dir.number("memory.current")
 		if !m.usage.known {
 			return // gone, or the controller is not enabled here
 		}
 		m.limit = t.limit(dir, "memory.max")
-		readKeyed(filepath.Join(dir, "memory.stat"), wanted{
-			"anon": &m.rss, "file": &m.cache, "file_mapped": &m.mapped, "kernel": &m.kernel,
-			"active_file": &m.activeFile, "inactive_file": &m.inactiveFile,
-			"file_dirty": &m.dirty, "file_writeback": &m.writeback,
-			"pgfault": &m.faults, "pgmajfault": &m.majorFaults, "pgscan": &m.scanned, "pgsteal": &m.stolen,
-			"workingset_refault_file": &m.refaultedFile, "workingset_refault_anon": &m.refaultedAnon,
-		})
+		memoryStatV2.take(dir.read("memory.stat"), m)
 		m.ownFaults, m.ownMajorFaults = m.faults, m.majorFaults // v2 has only the sums
-		if m.swap = readNumber(filepath.Join(dir, "memory.swap.current")); m.swap.known {
+		if m.swap = dir.number("memory.swap.current"); m.swap.known {
 			m.swapLimit = t.limit(dir, "memory.swap.max")
 		}
 	}
 	if want&memoryDetails != 0 {
-		m.peak = readNumber(filepath.Join(dir, "memory.peak"))
+		m.peak = dir.number("memory.peak")
 	}
 	if want&(memoryDetails|oomKills) != 0 {
-		readKeyed(filepath.Join(dir, "memory.events"), wanted{"high": &m.highEvents, "max": &m.maxEvents, "oom_kill": &m.oomEvents})
+		memoryEventsV2.take(dir.read("memory.events"), m)
 		m.failures = m.maxEvents
 	}
 }
 
+var memoryStatV2 = keys[memoryUsage]{
+	"anon":                    func(m *memoryUsage) *number { return &m.rss },
+	"file":                    func(m *memoryUsage) *number { return &m.cache },
+	"file_mapped":             func(m *memoryUsage) *number { return &m.mapped },
+	"kernel":                  func(m *memoryUsage) *number { return &m.kernel },
+	"active_file":             func(m *memoryUsage) *number { return &m.activeFile },
+	"inactive_file":           func(m *memoryUsage) *number { return &m.inactiveFile },
+	"file_dirty":              func(m *memoryUsage) *number { return &m.dirty },
+	"file_writeback":          func(m *memoryUsage) *number { return &m.writeback },
+	"pgfault":                 func(m *memoryUsage) *number { return &m.faults },
+	"pgmajfault":              func(m *memoryUsage) *number { return &m.majorFaults },
+	"pgscan":                  func(m *memoryUsage) *number { return &m.scanned },
+	"pgsteal":                 func(m *memoryUsage) *number { return &m.stolen },
+	"workingset_refault_file": func(m *memoryUsage) *number { return &m.refaultedFile },
+	"workingset_refault_anon": func(m *memoryUsage) *number { return &m.refaultedAnon },
+}
+
+var memoryEventsV2 = keys[memoryUsage]{
+	"high":     func(m *memoryUsage) *number { return &m.highEvents },
+	"max":      func(m *memoryUsage) *number { return &m.maxEvents },
+	"oom_kill": func(m *memoryUsage) *number { return &m.oomEvents },
+}
+
 // limit is the lower of a cgroup's limit and the one that a runtime put below the scope.
-func (t *v2) limit(dir, file string) number {
-	limit := readNumber(filepath.Join(dir, file))
+func (t *v2) limit(dir directory, file string) number {
+	limit := dir.number(file)
 	if t.nested == "" {
 		return limit
 	}
-	if below := readNumber(filepath.Join(dir, t.nested, file)); below.known && (!limit.known || below.value < limit.value) {
+	if below := dir.number(t.nested + "/" + file); below.known && (!limit.known || below.value < limit.value) {
 		return below
 	}
 	return limit
