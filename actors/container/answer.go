@@ -68,8 +68,7 @@ func StopAnswer(s State, e Event) (done bool, err error) {
 	// What is being undone may still be in the making: its outcome comes later.
 	undoing := s.Phase == Unwinding || s.Phase == Removing
 	beingMade := undoing && !s.Removal.RuntimeDeleted && !s.Run.ExitSeen
-	othersLeft := s.Phase == Exited && len(owedKill(s)) > 0
-	return !s.stoppable() && !Alive(s) && !beingMade && !othersLeft || s.final(), nil
+	return !s.stoppable() && !Alive(s) && !beingMade && !s.othersLeft() || s.final(), nil
 }
 
 // RemoveAnswer answers Remove: success once the container is gone.

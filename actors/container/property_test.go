@@ -63,7 +63,12 @@ func call(t *rapid.T, w *walk) container.Command {
 	}
 	// The init can end as soon as the runtime is asked to make it.
 	if w.Life.State.Creation.RootfsPrepared {
-		calls = append(calls, container.RecordExit{Exit: container.Exit{Code: 3, At: w.Now}})
+		late := time.Duration(rapid.IntRange(0, 2).Draw(t, "seconds since the exit")) * time.Second
+		calls = append(calls, container.RecordExit{Exit: container.Exit{Code: 3, At: w.Now.Add(-late)}})
+	}
+	// Most lives should get as far as a program that runs.
+	if s := w.Life.State; (s.Phase == container.Creating || s.Phase == container.Created) && rapid.Bool().Draw(t, "start") {
+		return container.Start{}
 	}
 	return rapid.SampledFrom(calls).Draw(t, "call")
 }
@@ -103,6 +108,9 @@ func hold(t machinetest.TB, w *walk) {
 		if start && a.Err == nil && s.Run.StartedAt.IsZero() {
 			t.Fatalf("Start was answered, but nothing was started\n%s", w.Life.History())
 		}
+	}
+	if s.Run.ExitSeen && s.Run.Exit.At.Before(s.Run.StartedAt) {
+		t.Fatalf("it ended before it was started\n%s", w.Life.History())
 	}
 	switch s.Phase {
 	case container.Created, container.Starting, container.Running:

@@ -16,15 +16,15 @@ func decideRebooted(s State, c NodeRebooted) []Event {
 		// The exit comes first, so that it is the one that counts: the program may
 		// have run.
 		return []Event{
-			ContainerExited{Unknown(reason, c.At)},
+			s.exitOf(Unknown(reason, c.At)),
 			ContainerStartFailed{*fault.New(fault.Interrupted, "start container", string(s.ID), reason), c.At},
 		}
 	case Created, Running:
-		return []Event{ContainerExited{Unknown(reason, c.At)}}
+		return []Event{s.exitOf(Unknown(reason, c.At))}
 	case Exited:
 		// A failed start left an init waiting.
 		if !s.Run.ExitSeen {
-			return []Event{ContainerExited{Unknown(reason, c.At)}}
+			return []Event{s.exitOf(Unknown(reason, c.At))}
 		}
 	case Absent, Unwinding, Failed, Removing, Removed:
 	}

@@ -31,7 +31,7 @@ func decideDeleted(s State, c DeleteRuntimeDone) []Event {
 	}
 	var events []Event
 	if c.Exited && !s.Run.ExitSeen {
-		events = append(events, ContainerExited{c.Exit})
+		events = append(events, s.exitOf(c.Exit))
 	}
 	return slices.Concat(events, []Event{RuntimeDeleted{}}, execsLost(s), updatesLost(s))
 }

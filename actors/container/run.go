@@ -71,14 +71,28 @@ func decideStarted(s State, c StartRuntimeDone) []Event {
 	if c.Err != nil {
 		return []Event{ContainerStartFailed{failure(s, "start container", c.Err), c.At}}
 	}
-	return []Event{ContainerStarted{c.At}}
+	at := c.At
+	// The exit can be reported first, and its time was read by another process.
+	if s.Run.ExitSeen && s.Run.Exit.At.Before(at) {
+		at = s.Run.Exit.At
+	}
+	return []Event{ContainerStarted{at}}
 }
 
 func decideExit(s State, c RecordExit) []Event {
 	if s.Run.ExitSeen || s.final() || s.Phase == Absent || s.isOther(c.Process) {
 		return nil
 	}
-	return []Event{ContainerExited{c.Exit}}
+	return []Event{s.exitOf(c.Exit)}
+}
+
+// exitOf returns the event of an exit. It is never before the start, which the daemon
+// notices a moment after it.
+func (s State) exitOf(e Exit) ContainerExited {
+	if e.At.Before(s.Run.StartedAt) {
+		e.At = s.Run.StartedAt
+	}
+	return ContainerExited{e}
 }
 
 // isOther reports whether p is known not to be the container's init.

@@ -32,11 +32,10 @@ func (x Stopping) patience() time.Time {
 }
 
 func decideStop(s State, c Stop) []Event {
-	othersLeft := s.Phase == Exited && len(owedKill(s)) > 0
-	if !s.stoppable() && !othersLeft {
+	if !s.stoppable() && !s.othersLeft() {
 		return nil
 	}
-	if s.Stopping.Killing || othersLeft {
+	if s.Stopping.Killing || s.othersLeft() {
 		// A caller who repeats the request wants a failed kill retried now.
 		if len(s.Retries) > 0 {
 			return []Event{KillRequested{}}
@@ -112,6 +111,16 @@ func owedStopping(s State) []Effect {
 		owed = append(owed, SignalStop{Spec: s.spec(), Signal: s.Request.StopSignal})
 	}
 	return owed
+}
+
+// othersLeft reports whether a process may be left although the container's init has ended,
+// or counts as ended. Whoever stops the container waits for it. While the start is under way
+// the kill is not owed yet.
+func (s State) othersLeft() bool {
+	if s.Phase == Starting {
+		return s.Run.ExitSeen && s.Creation.SharedPIDs && !s.Stopping.KillSent
+	}
+	return s.Phase == Exited && len(owedKill(s)) > 0
 }
 
 // owedKill is for a container that counts as exited although a process of it may be

@@ -70,7 +70,8 @@ func NewWalk[S, C, E any, F Effect](rules Rules[S, C, E, F]) *Walk[S, C, E, F] {
 func (w *Walk[S, C, E, F]) Ramble(t *rapid.T, steps int) {
 	for range rapid.IntRange(0, steps).Draw(t, "steps") {
 		switch rapid.SampledFrom([]string{
-			"call", "call", "call", "begin", "begin", "begin", "end", "end", "end", "fail", "wait", "crash", "reboot",
+			"call", "call", "call", "call", "begin", "begin", "begin", "begin", "begin", "begin", "begin", "begin",
+			"end", "end", "end", "end", "end", "end", "end", "end", "fail", "fail", "wait", "wait", "crash", "reboot",
 		}).Draw(t, "step") {
 		case "call":
 			w.Ask(t, w.Call(t, w))
@@ -167,7 +168,8 @@ func (w *Walk[S, C, E, F]) end(t TB, i int, err error) {
 // to five minutes.
 func (w *Walk[S, C, E, F]) progress(t TB, f F, err error) {
 	t.Helper()
-	if err == nil {
+	before := w.failures[f.Key()]
+	if w.failures[f.Key()]++; err == nil {
 		delete(w.failures, f.Key())
 	}
 	owed := w.Machine.owed(w.Life.State)
@@ -177,8 +179,7 @@ func (w *Walk[S, C, E, F]) progress(t TB, f F, err error) {
 	case Describe(owed[i]) == Describe(f):
 		t.Fatalf("%s ended (%v) and is owed again at once\n%s", Describe(f), err, w.Life.History())
 	case err != nil && !owed[i].NotBefore().IsZero():
-		wait, want := owed[i].NotBefore().Sub(w.Now), min(time.Second<<min(w.failures[f.Key()], 20), 5*time.Minute)
-		w.failures[f.Key()]++
+		wait, want := owed[i].NotBefore().Sub(w.Now), min(time.Second<<min(before, 20), 5*time.Minute)
 		if wait != want {
 			t.Fatalf("%s failed %d times in a row and is owed again in %v, want %v\n%s",
 				Describe(f), w.failures[f.Key()], wait, want, w.Life.History())
