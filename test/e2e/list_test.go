@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"errors"
-	"io"
 	"slices"
 	"testing"
 
@@ -84,18 +82,14 @@ func (c *Client) containersBy(filter *runtimeapi.ContainerFilter) []string {
 	for _, listed := range answer.Containers {
 		ids = append(ids, listed.Id)
 	}
-	var streamed []string
 	stream, err := c.Runtime.StreamContainers(c.Context(), &runtimeapi.StreamContainersRequest{Filter: filter})
-	for err == nil {
-		var page *runtimeapi.StreamContainersResponse
-		if page, err = stream.Recv(); err == nil {
-			for _, x := range page.Containers {
-				streamed = append(streamed, x.Id)
-			}
+	if got := streamed(c.t, stream, err, func(p *runtimeapi.StreamContainersResponse) (ids []string) {
+		for _, x := range p.Containers {
+			ids = append(ids, x.Id)
 		}
-	}
-	if !errors.Is(err, io.EOF) || !slices.Equal(ids, streamed) {
-		c.t.Errorf("listed %v, streamed %v, %v", ids, streamed, err)
+		return ids
+	}); !slices.Equal(ids, got) {
+		c.t.Errorf("listed %v, streamed %v", ids, got)
 	}
 	return ids
 }
@@ -112,18 +106,14 @@ func (c *Client) podsBy(filter *runtimeapi.PodSandboxFilter) []string {
 	for _, listed := range answer.Items {
 		ids = append(ids, listed.Id)
 	}
-	var streamed []string
 	stream, err := c.Runtime.StreamPodSandboxes(c.Context(), &runtimeapi.StreamPodSandboxesRequest{Filter: filter})
-	for err == nil {
-		var page *runtimeapi.StreamPodSandboxesResponse
-		if page, err = stream.Recv(); err == nil {
-			for _, x := range page.PodSandboxes {
-				streamed = append(streamed, x.Id)
-			}
+	if got := streamed(c.t, stream, err, func(p *runtimeapi.StreamPodSandboxesResponse) (ids []string) {
+		for _, x := range p.PodSandboxes {
+			ids = append(ids, x.Id)
 		}
-	}
-	if !errors.Is(err, io.EOF) || !slices.Equal(ids, streamed) {
-		c.t.Errorf("listed %v, streamed %v, %v", ids, streamed, err)
+		return ids
+	}); !slices.Equal(ids, got) {
+		c.t.Errorf("listed %v, streamed %v", ids, got)
 	}
 	return ids
 }
