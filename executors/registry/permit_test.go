@@ -300,8 +300,9 @@ func TestPermitArtifactWithoutSignatures(t *testing.T) {
 	}
 	n.require(t, "ours", n.server.Host, signedByKey(ourKey))
 	n.require(t, "named", n.server.Host, map[string]any{"type": "insecureAcceptAnything"})
-	n.expectPermitted(t, "named", ref)
 	n.expectPermitted(t, "ours", ref)
+	n.down.Store(true)
+	n.expectAsked(t, false, func() { n.expectPermitted(t, "named", ref) })
 }
 
 func TestVerdictsAreBounded(t *testing.T) {
