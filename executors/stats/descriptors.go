@@ -46,11 +46,23 @@ func (m *metric) descriptor() *runtimeapi.MetricDescriptor {
 }
 
 func gauge(group, name, help string, value func(*reading) number) metric {
-	return metric{group, name, help, runtimeapi.MetricType_GAUGE, nil, func(r *reading, put put) { put(value(r)) }}
+	return metric{group, name, help, runtimeapi.MetricType_GAUGE, nil, single(group, value)}
 }
 
 func counter(group, name, help string, value func(*reading) number) metric {
-	return metric{group, name, help, runtimeapi.MetricType_COUNTER, nil, func(r *reading, put put) { put(value(r)) }}
+	return metric{group, name, help, runtimeapi.MetricType_COUNTER, nil, single(group, value)}
+}
+
+// single puts one value. What the kernel does not count of CPU and memory is 0, as in what
+// the kubelet publishes otherwise: whoever has the descriptor expects the metric.
+func single(group string, value func(*reading) number) func(*reading, put) {
+	return func(r *reading, put put) {
+		n := value(r)
+		if !n.known && (group == "cpu" && r.cpu.total.known || group == "memory" && r.memory.usage.known) {
+			n = known(0)
+		}
+		put(n)
+	}
 }
 
 // gauges and counters have labels of their own.
@@ -95,7 +107,7 @@ var allMetrics = []metric{
 	gauge("memory", "container_memory_rss", "Bytes of anonymous memory", func(r *reading) number { return r.memory.rss }),
 	gauge("memory", "container_memory_kernel_usage", "Bytes of the kernel's memory for the container", func(r *reading) number { return r.memory.kernel }),
 	gauge("memory", "container_memory_mapped_file", "Bytes of mapped files", func(r *reading) number { return r.memory.mapped }),
-	gauge("memory", "container_memory_swap", "Bytes in swap", func(r *reading) number { return r.swapOrNone() }),
+	gauge("memory", "container_memory_swap", "Bytes in swap", func(r *reading) number { return r.memory.swap }),
 	counter("memory", "container_memory_failcnt", "How often memory reached its limit", func(r *reading) number { return r.memory.failures }),
 	gauge("memory", "container_memory_usage_bytes", "Bytes of memory in use, page cache included", func(r *reading) number { return r.memory.usage }),
 	gauge("memory", "container_memory_max_usage_bytes", "Most bytes of memory that were in use", func(r *reading) number { return r.memory.peak }),
@@ -104,12 +116,12 @@ var allMetrics = []metric{
 	gauge("memory", "container_memory_total_inactive_file_bytes", "Bytes of page cache that were not used lately", func(r *reading) number { return r.memory.inactiveFile }),
 	gauge("memory", "container_memory_file_dirty_bytes", "Bytes of page cache that the disk does not have yet", func(r *reading) number { return r.memory.dirty }),
 	gauge("memory", "container_memory_file_writeback_bytes", "Bytes of page cache that are being written", func(r *reading) number { return r.memory.writeback }),
-	counter("memory", "container_memory_pgscan_total", "Pages that reclaim looked at", func(r *reading) number { return r.eventsOrNone(r.memory.scanned) }),
-	counter("memory", "container_memory_pgsteal_total", "Pages that were reclaimed", func(r *reading) number { return r.eventsOrNone(r.memory.stolen) }),
-	counter("memory", "container_memory_workingset_refault_file_total", "Pages of files that were needed again after their reclaim", func(r *reading) number { return r.eventsOrNone(r.memory.refaultedFile) }),
-	counter("memory", "container_memory_workingset_refault_anon_total", "Anonymous pages that were needed again after their reclaim", func(r *reading) number { return r.eventsOrNone(r.memory.refaultedAnon) }),
-	counter("memory", "container_memory_events_high_total", "How often tasks were slowed down because of memory.high", func(r *reading) number { return r.eventsOrNone(r.memory.highEvents) }),
-	counter("memory", "container_memory_events_max_total", "How often memory reached memory.max", func(r *reading) number { return r.eventsOrNone(r.memory.maxEvents) }),
+	counter("memory", "container_memory_pgscan_total", "Pages that reclaim looked at", func(r *reading) number { return r.memory.scanned }),
+	counter("memory", "container_memory_pgsteal_total", "Pages that were reclaimed", func(r *reading) number { return r.memory.stolen }),
+	counter("memory", "container_memory_workingset_refault_file_total", "Pages of files that were needed again after their reclaim", func(r *reading) number { return r.memory.refaultedFile }),
+	counter("memory", "container_memory_workingset_refault_anon_total", "Anonymous pages that were needed again after their reclaim", func(r *reading) number { return r.memory.refaultedAnon }),
+	counter("memory", "container_memory_events_high_total", "How often tasks were slowed down because of memory.high", func(r *reading) number { return r.memory.highEvents }),
+	counter("memory", "container_memory_events_max_total", "How often memory reached memory.max", func(r *reading) number { return r.memory.maxEvents }),
 	counters("memory", "container_memory_failures_total", "Page faults", "failure_type scope", func(r *reading, put put) {
 		put(r.memory.ownFaults, "pgfault", "container")
 		put(r.memory.faults, "pgfault", "hierarchy")

@@ -63,19 +63,6 @@ func specificationOf(c Container) (s specification) {
 // positive is a number that is 0 if there is no limit.
 func positive(value int64) number { return noneIfUnlimited(known(uint64(max(value, 0)))) }
 
-// swapOrNone is 0 where swap is not accounted for: the kubelet publishes it always.
-func (r *reading) swapOrNone() number { return r.orNone(r.memory.swap) }
-
-// eventsOrNone is 0 where the kernel does not count such events.
-func (r *reading) eventsOrNone(events number) number { return r.orNone(events) }
-
-func (r *reading) orNone(n number) number {
-	if r.memory.usage.known && !n.known {
-		return known(0)
-	}
-	return n
-}
-
 func (r *reading) nameOf(disk diskUsage) string { return r.devices.name(disk.major, disk.minor) }
 
 // transfers puts the bytes, or the number, of an operation by device.

@@ -116,6 +116,31 @@ func TestV2Metrics(t *testing.T) {
 	}
 }
 
+// critest expects a value of every descriptor, whatever the kernel counts.
+func TestOldKernelHasEveryMetricOfCPUAndMemory(t *testing.T) {
+	root := t.TempDir()
+	files(t, filepath.Join(root, "c"), map[string]string{"cpu.stat": "usage_usec 1\n", "memory.current": "1\n"})
+	r := onV2(root, false)
+	answer, err := r.PodMetrics(t.Context(), []Pod{{Containers: []Container{{Cgroup: "/c"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, m := range answer[0].GetContainerMetrics()[0].GetMetrics() {
+		got[m.GetName()] = true
+	}
+	for _, m := range ofGroups([]string{"cpu", "memory"}) {
+		if !got[m.name] && m.name != "container_memory_failures_total" {
+			t.Errorf("no value of %s", m.name)
+		}
+	}
+	// What is of no cgroup has none.
+	pod, err := r.PodMetrics(t.Context(), []Pod{{Network: "/none"}})
+	if err != nil || len(pod[0].GetMetrics()) != 0 {
+		t.Errorf("%v, %v", pod, err)
+	}
+}
+
 // crun puts a container and its limits into a cgroup below systemd's scope.
 func TestV2LimitsBelowTheScope(t *testing.T) {
 	root := t.TempDir()
