@@ -164,10 +164,10 @@ func imageRef(found Image, written string) string {
 	return found.ID
 }
 
-// mountIDs replaces the name of each image to be mounted with its id, and adds its digest.
-// The kubelet's image collection needs the id in the status, its pod's status the digest,
-// and a tag that moves has no effect. A missing image is left to the mount, whose error the
-// kubelet knows.
+// mountIDs replaces the name of each image to be mounted with its id. The kubelet's image
+// collection needs the id in the status, and a tag that moves has no effect. It is also the
+// image_ref: critest wants there what PullImage has answered. A missing image is left to the
+// mount, whose error the kubelet knows.
 func (s *Service) mountIDs(ctx context.Context, config *runtimeapi.ContainerConfig) error {
 	for i, m := range config.GetMounts() {
 		name := m.GetImage().GetImage()
@@ -182,7 +182,7 @@ func (s *Service) mountIDs(ctx context.Context, config *runtimeapi.ContainerConf
 			return fmt.Errorf("%s: %w", mountField(i), err)
 		}
 		m.Image.UserSpecifiedImage = cmp.Or(m.Image.UserSpecifiedImage, name)
-		m.Image.Image, m.Image.ImageRef = found.ID, imageRef(found, m.Image.UserSpecifiedImage)
+		m.Image.Image, m.Image.ImageRef = found.ID, found.ID
 		m.Image.RuntimeHandler = "" // see checkImageSpec
 	}
 	return nil

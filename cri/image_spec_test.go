@@ -102,7 +102,7 @@ func TestImageFilter(t *testing.T) {
 }
 
 // The kubelet compares handlers of images and containers, and images have none. It shows a
-// mounted image's digest to the user.
+// mounted image's image_ref to the user.
 func TestImagesOfAContainer(t *testing.T) {
 	d := newDesk(t, func(d *desk) { d.sandboxEvents("pod", ready("pod", podConfig(nil))...) })
 	d.Images = images{{ID: "sha256:1", Tags: []string{"lab.test/web:1"}, Digests: []string{"lab.test/web@sha256:bb"}}}
@@ -123,7 +123,7 @@ func TestImagesOfAContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	mounted := asked.GetMounts()[0].GetImage()
-	if mounted.GetImageRef() != "lab.test/web@sha256:bb" || mounted.GetImage() != "sha256:1" || mounted.GetRuntimeHandler() != "" {
+	if mounted.GetImageRef() != "sha256:1" || mounted.GetImage() != "sha256:1" || mounted.GetRuntimeHandler() != "" {
 		t.Errorf("mounted is %v", mounted)
 	}
 	if own := asked.GetImage(); own.GetRuntimeHandler() != "" || own.GetAnnotations()["a"] != "b" {
