@@ -20,7 +20,7 @@ import (
 type eventStream = grpc.ServerStreamingClient[runtimeapi.ContainerEventResponse]
 
 // subscribe returns once the subscription is in place.
-func subscribe(t *testing.T, client runtimeapi.RuntimeServiceClient) eventStream {
+func subscribe(t testing.TB, client runtimeapi.RuntimeServiceClient) eventStream {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)

@@ -461,7 +461,7 @@ func TestPodEventsOfClosedStreams(t *testing.T) {
 	}
 	want := []string{
 		"sandbox/s created", "sandbox/s started", "container/c created", "container/c started",
-		"container/c stopped", "container/c deleted", "sandbox/s deleted",
+		"sandbox/s stopped", "container/c stopped", "container/c deleted", "sandbox/s deleted",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)

@@ -119,7 +119,15 @@ func turningOf(l *Live, c *Change) (t turning) {
 				return turning{turns: ContainerTurns(gone, nil), sandbox: gone.State.Sandbox, container: gone.State.ID}
 			}
 		}
-	case ImageChanged, StreamPutAside:
+	case StreamPutAside:
+		// A sandbox whose stream cannot be followed is not ready any more.
+		kind, name, _ := strings.Cut(string(c.Record.Stream), "/")
+		if was := l.sandboxes.byID[id.Sandbox(name)]; kind == "sandbox" && was != nil {
+			now := *was
+			now.Damage = what.Reason
+			return turning{turns: SandboxTurns(was, &now), sandbox: was.State.ID}
+		}
+	case ImageChanged:
 	}
 	return turning{}
 }
