@@ -78,7 +78,7 @@ func configOf(field protoreflect.FullName) proto.Message {
 		return &cri.LinuxPodSandboxConfig{}
 	case "stele.event.v1.ContainerRequested.config":
 		return &cri.ContainerConfig{}
-	case "stele.event.v1.ResourcesUpdateRequested.change":
+	case "stele.event.v1.ResourcesUpdateRequested.change", "stele.event.v1.ResourcesUpdateRequested2.change":
 		return &cri.UpdateContainerResourcesRequest{}
 	case "stele.event.v1.ResourcesUpdated.resources", "stele.event.v1.ContainerCreated4.resources":
 		return &cri.LinuxContainerResources{}

@@ -150,6 +150,14 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 			func(m *pb.ResourcesUpdateRequested) container.ResourcesUpdateRequested {
 				return container.ResourcesUpdateRequested{Update: m.GetUpdate(), Change: m.GetChange()}
 			}),
+		// The first version did not say who wants it.
+		message[container.Event]("container.ResourcesUpdateRequested.v2",
+			func(e container.ResourcesUpdateRequested) *pb.ResourcesUpdateRequested2 {
+				return &pb.ResourcesUpdateRequested2{Update: e.Update, Change: e.Change, ByPlugin: e.ByPlugin}
+			},
+			func(m *pb.ResourcesUpdateRequested2) container.ResourcesUpdateRequested {
+				return container.ResourcesUpdateRequested{Update: m.GetUpdate(), Change: m.GetChange(), ByPlugin: m.GetByPlugin()}
+			}),
 		message[container.Event]("container.ResourcesUpdated.v1",
 			func(e container.ResourcesUpdated) *pb.ResourcesUpdated {
 				return &pb.ResourcesUpdated{Update: e.Update, Resources: e.Resources}

@@ -95,7 +95,7 @@ func DecodeContainerState(b []byte) (container.State, error) {
 func resourcesTo(x container.Resources) *statepb.ContainerResources {
 	m := &statepb.ContainerResources{Asked: x.Asked, InForce: x.InForce}
 	for _, u := range x.Pending {
-		m.Pending = append(m.Pending, &statepb.ContainerUpdate{Number: u.Number, Change: u.Change})
+		m.Pending = append(m.Pending, &statepb.ContainerUpdate{Number: u.Number, Change: u.Change, ByPlugin: u.ByPlugin})
 	}
 	return m
 }
@@ -103,7 +103,7 @@ func resourcesTo(x container.Resources) *statepb.ContainerResources {
 func resourcesFrom(m *statepb.ContainerResources) container.Resources {
 	x := container.Resources{Asked: m.GetAsked(), InForce: m.GetInForce()}
 	for _, u := range m.GetPending() {
-		x.Pending = append(x.Pending, container.Update{Number: u.GetNumber(), Change: u.GetChange()})
+		x.Pending = append(x.Pending, container.Update{Number: u.GetNumber(), Change: u.GetChange(), ByPlugin: u.GetByPlugin()})
 	}
 	return x
 }

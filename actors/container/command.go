@@ -55,8 +55,9 @@ type RunExec struct {
 
 // UpdateResources asks for other limits (UpdateContainerResources).
 type UpdateResources struct {
-	// Change is Update's.
-	Change []byte
+	// Change and ByPlugin are Update's.
+	Change   []byte
+	ByPlugin bool
 }
 
 // ReopenLog asks for the log file to be opened again (ReopenContainerLog).

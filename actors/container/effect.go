@@ -48,6 +48,8 @@ type Spec struct {
 	Image                            string
 	LogPath                          string
 	CreatedAt                        time.Time
+	// StartedAt is when its program was started, zero if it was not.
+	StartedAt time.Time
 	// Init is the container's first process, zero if there is none or it has ended.
 	Init Process
 }
@@ -60,6 +62,7 @@ func (s State) spec() Spec {
 		ID: s.ID, Sandbox: s.Sandbox, Name: s.Name, Handler: s.Request.Handler,
 		SandboxConfig: s.Request.SandboxConfig,
 		Image:         s.Request.Image, LogPath: s.Request.LogPath, CreatedAt: s.Request.At,
+		StartedAt: s.Run.StartedAt,
 	}
 	spec.Config, spec.Resources = Config(s)
 	if Alive(s) {
@@ -159,8 +162,9 @@ func (e Execute) Failed(err error, _ time.Time) Command {
 type UpdateRuntime struct {
 	Spec   Spec
 	Update uint64
-	// Change is Update's.
-	Change []byte
+	// Change and ByPlugin are Update's.
+	Change   []byte
+	ByPlugin bool
 	due
 }
 

@@ -126,12 +126,13 @@ type ExecFailed struct {
 	Fault fault.Fault
 }
 
-// ResourcesUpdateRequested: the machine accepted the kubelet's UpdateContainerResources.
-// The runtime's update is owed.
+// ResourcesUpdateRequested: the machine accepted the kubelet's UpdateContainerResources,
+// or an NRI plug-in's wish. The runtime's update is owed.
 type ResourcesUpdateRequested struct {
 	Update uint64
-	// Change is Update's.
-	Change []byte
+	// Change and ByPlugin are Update's.
+	Change   []byte
+	ByPlugin bool
 }
 
 // ResourcesUpdated: the runtime set the limits. Resources are all that are in force from

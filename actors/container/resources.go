@@ -24,6 +24,8 @@ type Update struct {
 	Number uint64
 	// Change is the CRI's UpdateContainerResourcesRequest, protobuf-encoded.
 	Change []byte
+	// ByPlugin: an NRI plug-in wants it, so that none is asked about it.
+	ByPlugin bool `json:",omitempty"`
 }
 
 // decideUpdate takes updates as long as the container's init lives, as CRI-O does: an
@@ -35,10 +37,10 @@ func decideUpdate(s State, c UpdateResources) ([]Event, error) {
 		if s.Run.ExitSeen {
 			break
 		}
-		if n := len(s.Resources.Pending); n > 0 && bytes.Equal(s.Resources.Pending[n-1].Change, c.Change) {
+		if n := len(s.Resources.Pending); n > 0 && s.Resources.Pending[n-1].same(c) {
 			return nil, nil
 		}
-		return []Event{ResourcesUpdateRequested{Update: s.Resources.Asked + 1, Change: c.Change}}, nil
+		return []Event{ResourcesUpdateRequested{Update: s.Resources.Asked + 1, Change: c.Change, ByPlugin: c.ByPlugin}}, nil
 	case Absent, Creating, Unwinding, Failed, Exited, Removing, Removed:
 	}
 	phase := s.Phase
@@ -46,6 +48,10 @@ func decideUpdate(s State, c UpdateResources) ([]Event, error) {
 		phase = Exited
 	}
 	return nil, fault.New(fault.Precondition, "update container", string(s.ID), "it is %s, neither created nor running", phase)
+}
+
+func (u Update) same(c UpdateResources) bool {
+	return bytes.Equal(u.Change, c.Change) && u.ByPlugin == c.ByPlugin
 }
 
 func decideUpdated(s State, c UpdateRuntimeDone) []Event {
@@ -73,7 +79,7 @@ func (x Resources) pending(update uint64) bool {
 
 func (x *Resources) requested(e ResourcesUpdateRequested) {
 	x.Asked = e.Update
-	x.Pending = append(x.Pending, Update{Number: e.Update, Change: e.Change})
+	x.Pending = append(x.Pending, Update{Number: e.Update, Change: e.Change, ByPlugin: e.ByPlugin})
 }
 
 func (x *Resources) ended(update uint64) {
@@ -89,5 +95,5 @@ func owedUpdates(s State) []Effect {
 		return nil
 	}
 	oldest := s.Resources.Pending[0]
-	return []Effect{UpdateRuntime{Spec: s.spec(), Update: oldest.Number, Change: oldest.Change}}
+	return []Effect{UpdateRuntime{Spec: s.spec(), Update: oldest.Number, Change: oldest.Change, ByPlugin: oldest.ByPlugin}}
 }

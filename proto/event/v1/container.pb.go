@@ -1489,6 +1489,69 @@ func (x *ResourcesUpdateRequested) GetChange() []byte {
 	return nil
 }
 
+// ResourcesUpdateRequested2 is ResourcesUpdateRequested with who wants it.
+type ResourcesUpdateRequested2 struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Update uint64                 `protobuf:"varint,1,opt,name=update,proto3" json:"update,omitempty"`
+	// The CRI's UpdateContainerResourcesRequest.
+	Change []byte `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	// An NRI plug-in wants it, and not the kubelet.
+	ByPlugin      bool `protobuf:"varint,3,opt,name=by_plugin,json=byPlugin,proto3" json:"by_plugin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourcesUpdateRequested2) Reset() {
+	*x = ResourcesUpdateRequested2{}
+	mi := &file_event_v1_container_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourcesUpdateRequested2) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourcesUpdateRequested2) ProtoMessage() {}
+
+func (x *ResourcesUpdateRequested2) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourcesUpdateRequested2.ProtoReflect.Descriptor instead.
+func (*ResourcesUpdateRequested2) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ResourcesUpdateRequested2) GetUpdate() uint64 {
+	if x != nil {
+		return x.Update
+	}
+	return 0
+}
+
+func (x *ResourcesUpdateRequested2) GetChange() []byte {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *ResourcesUpdateRequested2) GetByPlugin() bool {
+	if x != nil {
+		return x.ByPlugin
+	}
+	return false
+}
+
 // ResourcesUpdated: the runtime set the limits.
 type ResourcesUpdated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1502,7 +1565,7 @@ type ResourcesUpdated struct {
 
 func (x *ResourcesUpdated) Reset() {
 	*x = ResourcesUpdated{}
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1577,7 @@ func (x *ResourcesUpdated) String() string {
 func (*ResourcesUpdated) ProtoMessage() {}
 
 func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1590,7 @@ func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdated.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdated) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResourcesUpdated) GetUpdate() uint64 {
@@ -1556,7 +1619,7 @@ type ResourcesUpdateFailed struct {
 
 func (x *ResourcesUpdateFailed) Reset() {
 	*x = ResourcesUpdateFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1631,7 @@ func (x *ResourcesUpdateFailed) String() string {
 func (*ResourcesUpdateFailed) ProtoMessage() {}
 
 func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1644,7 @@ func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateFailed.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResourcesUpdateFailed) GetUpdate() uint64 {
@@ -1609,7 +1672,7 @@ type LogReopenRequested struct {
 
 func (x *LogReopenRequested) Reset() {
 	*x = LogReopenRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1684,7 @@ func (x *LogReopenRequested) String() string {
 func (*LogReopenRequested) ProtoMessage() {}
 
 func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1697,7 @@ func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenRequested.ProtoReflect.Descriptor instead.
 func (*LogReopenRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogReopenRequested) GetReopen() uint64 {
@@ -1655,7 +1718,7 @@ type LogReopened struct {
 
 func (x *LogReopened) Reset() {
 	*x = LogReopened{}
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1730,7 @@ func (x *LogReopened) String() string {
 func (*LogReopened) ProtoMessage() {}
 
 func (x *LogReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1743,7 @@ func (x *LogReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopened.ProtoReflect.Descriptor instead.
 func (*LogReopened) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogReopened) GetReopen() uint64 {
@@ -1702,7 +1765,7 @@ type LogReopenFailed struct {
 
 func (x *LogReopenFailed) Reset() {
 	*x = LogReopenFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1777,7 @@ func (x *LogReopenFailed) String() string {
 func (*LogReopenFailed) ProtoMessage() {}
 
 func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1790,7 @@ func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenFailed.ProtoReflect.Descriptor instead.
 func (*LogReopenFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogReopenFailed) GetReopen() uint64 {
@@ -1756,7 +1819,7 @@ type OutputLost struct {
 
 func (x *OutputLost) Reset() {
 	*x = OutputLost{}
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1831,7 @@ func (x *OutputLost) String() string {
 func (*OutputLost) ProtoMessage() {}
 
 func (x *OutputLost) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1844,7 @@ func (x *OutputLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputLost.ProtoReflect.Descriptor instead.
 func (*OutputLost) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *OutputLost) GetBytes() uint64 {
@@ -1807,7 +1870,7 @@ type ContainerRemoveRequested struct {
 
 func (x *ContainerRemoveRequested) Reset() {
 	*x = ContainerRemoveRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1882,7 @@ func (x *ContainerRemoveRequested) String() string {
 func (*ContainerRemoveRequested) ProtoMessage() {}
 
 func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1895,7 @@ func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 // ContainerSuperseded: a caller asked for the container's name again, with another
@@ -1845,7 +1908,7 @@ type ContainerSuperseded struct {
 
 func (x *ContainerSuperseded) Reset() {
 	*x = ContainerSuperseded{}
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +1920,7 @@ func (x *ContainerSuperseded) String() string {
 func (*ContainerSuperseded) ProtoMessage() {}
 
 func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +1933,7 @@ func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSuperseded.ProtoReflect.Descriptor instead.
 func (*ContainerSuperseded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 // RuntimeDeleted: nothing of the runtime's container is left.
@@ -1882,7 +1945,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +1957,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +1970,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -1922,7 +1985,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +1997,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2010,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -1973,7 +2036,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2048,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2061,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -2013,7 +2076,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2088,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2101,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -2064,7 +2127,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[36]
+	mi := &file_event_v1_container_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2139,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[36]
+	mi := &file_event_v1_container_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2152,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{37}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -2199,7 +2262,11 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\x05fault\x18\x02 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"J\n" +
 	"\x18ResourcesUpdateRequested\x12\x16\n" +
 	"\x06update\x18\x01 \x01(\x04R\x06update\x12\x16\n" +
-	"\x06change\x18\x02 \x01(\fR\x06change\"H\n" +
+	"\x06change\x18\x02 \x01(\fR\x06change\"h\n" +
+	"\x19ResourcesUpdateRequested2\x12\x16\n" +
+	"\x06update\x18\x01 \x01(\x04R\x06update\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\fR\x06change\x12\x1b\n" +
+	"\tby_plugin\x18\x03 \x01(\bR\bbyPlugin\"H\n" +
 	"\x10ResourcesUpdated\x12\x16\n" +
 	"\x06update\x18\x01 \x01(\x04R\x06update\x12\x1c\n" +
 	"\tresources\x18\x02 \x01(\fR\tresources\"\\\n" +
@@ -2241,70 +2308,71 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_event_v1_container_proto_goTypes = []any{
-	(*ContainerRequested)(nil),       // 0: stele.event.v1.ContainerRequested
-	(*RootfsPrepared)(nil),           // 1: stele.event.v1.RootfsPrepared
-	(*RootfsPrepareFailed)(nil),      // 2: stele.event.v1.RootfsPrepareFailed
-	(*ContainerCreated)(nil),         // 3: stele.event.v1.ContainerCreated
-	(*ContainerCreated2)(nil),        // 4: stele.event.v1.ContainerCreated2
-	(*ContainerCreated3)(nil),        // 5: stele.event.v1.ContainerCreated3
-	(*ContainerCreated4)(nil),        // 6: stele.event.v1.ContainerCreated4
-	(*ContainerCreateFailed)(nil),    // 7: stele.event.v1.ContainerCreateFailed
-	(*ContainerFailed)(nil),          // 8: stele.event.v1.ContainerFailed
-	(*StartRequested)(nil),           // 9: stele.event.v1.StartRequested
-	(*ContainerStarted)(nil),         // 10: stele.event.v1.ContainerStarted
-	(*ContainerStartFailed)(nil),     // 11: stele.event.v1.ContainerStartFailed
-	(*ContainerStopRequested)(nil),   // 12: stele.event.v1.ContainerStopRequested
-	(*StopWithdrawn)(nil),            // 13: stele.event.v1.StopWithdrawn
-	(*StopSignalled)(nil),            // 14: stele.event.v1.StopSignalled
-	(*StopSignalFailed)(nil),         // 15: stele.event.v1.StopSignalFailed
-	(*KillRequested)(nil),            // 16: stele.event.v1.KillRequested
-	(*Killed)(nil),                   // 17: stele.event.v1.Killed
-	(*KillFailed)(nil),               // 18: stele.event.v1.KillFailed
-	(*ContainerExited)(nil),          // 19: stele.event.v1.ContainerExited
-	(*ExecRequested)(nil),            // 20: stele.event.v1.ExecRequested
-	(*ExecEnded)(nil),                // 21: stele.event.v1.ExecEnded
-	(*ExecFailed)(nil),               // 22: stele.event.v1.ExecFailed
-	(*ResourcesUpdateRequested)(nil), // 23: stele.event.v1.ResourcesUpdateRequested
-	(*ResourcesUpdated)(nil),         // 24: stele.event.v1.ResourcesUpdated
-	(*ResourcesUpdateFailed)(nil),    // 25: stele.event.v1.ResourcesUpdateFailed
-	(*LogReopenRequested)(nil),       // 26: stele.event.v1.LogReopenRequested
-	(*LogReopened)(nil),              // 27: stele.event.v1.LogReopened
-	(*LogReopenFailed)(nil),          // 28: stele.event.v1.LogReopenFailed
-	(*OutputLost)(nil),               // 29: stele.event.v1.OutputLost
-	(*ContainerRemoveRequested)(nil), // 30: stele.event.v1.ContainerRemoveRequested
-	(*ContainerSuperseded)(nil),      // 31: stele.event.v1.ContainerSuperseded
-	(*RuntimeDeleted)(nil),           // 32: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),      // 33: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),           // 34: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),      // 35: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),         // 36: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
-	(*Fault)(nil),                    // 38: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),      // 39: google.protobuf.Duration
+	(*ContainerRequested)(nil),        // 0: stele.event.v1.ContainerRequested
+	(*RootfsPrepared)(nil),            // 1: stele.event.v1.RootfsPrepared
+	(*RootfsPrepareFailed)(nil),       // 2: stele.event.v1.RootfsPrepareFailed
+	(*ContainerCreated)(nil),          // 3: stele.event.v1.ContainerCreated
+	(*ContainerCreated2)(nil),         // 4: stele.event.v1.ContainerCreated2
+	(*ContainerCreated3)(nil),         // 5: stele.event.v1.ContainerCreated3
+	(*ContainerCreated4)(nil),         // 6: stele.event.v1.ContainerCreated4
+	(*ContainerCreateFailed)(nil),     // 7: stele.event.v1.ContainerCreateFailed
+	(*ContainerFailed)(nil),           // 8: stele.event.v1.ContainerFailed
+	(*StartRequested)(nil),            // 9: stele.event.v1.StartRequested
+	(*ContainerStarted)(nil),          // 10: stele.event.v1.ContainerStarted
+	(*ContainerStartFailed)(nil),      // 11: stele.event.v1.ContainerStartFailed
+	(*ContainerStopRequested)(nil),    // 12: stele.event.v1.ContainerStopRequested
+	(*StopWithdrawn)(nil),             // 13: stele.event.v1.StopWithdrawn
+	(*StopSignalled)(nil),             // 14: stele.event.v1.StopSignalled
+	(*StopSignalFailed)(nil),          // 15: stele.event.v1.StopSignalFailed
+	(*KillRequested)(nil),             // 16: stele.event.v1.KillRequested
+	(*Killed)(nil),                    // 17: stele.event.v1.Killed
+	(*KillFailed)(nil),                // 18: stele.event.v1.KillFailed
+	(*ContainerExited)(nil),           // 19: stele.event.v1.ContainerExited
+	(*ExecRequested)(nil),             // 20: stele.event.v1.ExecRequested
+	(*ExecEnded)(nil),                 // 21: stele.event.v1.ExecEnded
+	(*ExecFailed)(nil),                // 22: stele.event.v1.ExecFailed
+	(*ResourcesUpdateRequested)(nil),  // 23: stele.event.v1.ResourcesUpdateRequested
+	(*ResourcesUpdateRequested2)(nil), // 24: stele.event.v1.ResourcesUpdateRequested2
+	(*ResourcesUpdated)(nil),          // 25: stele.event.v1.ResourcesUpdated
+	(*ResourcesUpdateFailed)(nil),     // 26: stele.event.v1.ResourcesUpdateFailed
+	(*LogReopenRequested)(nil),        // 27: stele.event.v1.LogReopenRequested
+	(*LogReopened)(nil),               // 28: stele.event.v1.LogReopened
+	(*LogReopenFailed)(nil),           // 29: stele.event.v1.LogReopenFailed
+	(*OutputLost)(nil),                // 30: stele.event.v1.OutputLost
+	(*ContainerRemoveRequested)(nil),  // 31: stele.event.v1.ContainerRemoveRequested
+	(*ContainerSuperseded)(nil),       // 32: stele.event.v1.ContainerSuperseded
+	(*RuntimeDeleted)(nil),            // 33: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),       // 34: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),            // 35: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),       // 36: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),          // 37: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),     // 38: google.protobuf.Timestamp
+	(*Fault)(nil),                     // 39: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),       // 40: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	37, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	38, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
-	37, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	38, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	37, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	38, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	37, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	39, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	38, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 14: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 15: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 16: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 17: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	38, // 18: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	37, // 19: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	38, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	39, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	38, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	39, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	38, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	39, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	38, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	40, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	39, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 14: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 15: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 16: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 17: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	39, // 18: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	38, // 19: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
 	20, // [20:20] is the sub-list for method output_type
 	20, // [20:20] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
@@ -2324,7 +2392,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

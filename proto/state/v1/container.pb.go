@@ -815,6 +815,7 @@ type ContainerUpdate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	Change        []byte                 `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	ByPlugin      bool                   `protobuf:"varint,3,opt,name=by_plugin,json=byPlugin,proto3" json:"by_plugin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -861,6 +862,13 @@ func (x *ContainerUpdate) GetChange() []byte {
 		return x.Change
 	}
 	return nil
+}
+
+func (x *ContainerUpdate) GetByPlugin() bool {
+	if x != nil {
+		return x.ByPlugin
+	}
+	return false
 }
 
 // ContainerLogs is actors/container.Logs.
@@ -1055,10 +1063,11 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\x12ContainerResources\x12\x14\n" +
 	"\x05asked\x18\x01 \x01(\x04R\x05asked\x129\n" +
 	"\apending\x18\x02 \x03(\v2\x1f.stele.state.v1.ContainerUpdateR\apending\x12\x19\n" +
-	"\bin_force\x18\x03 \x01(\fR\ainForce\"A\n" +
+	"\bin_force\x18\x03 \x01(\fR\ainForce\"^\n" +
 	"\x0fContainerUpdate\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
-	"\x06change\x18\x02 \x01(\fR\x06change\"k\n" +
+	"\x06change\x18\x02 \x01(\fR\x06change\x12\x1b\n" +
+	"\tby_plugin\x18\x03 \x01(\bR\bbyPlugin\"k\n" +
 	"\rContainerLogs\x12#\n" +
 	"\rreopens_asked\x18\x01 \x01(\x04R\freopensAsked\x12!\n" +
 	"\freopens_done\x18\x02 \x01(\x04R\vreopensDone\x12\x12\n" +
