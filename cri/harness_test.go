@@ -247,7 +247,7 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 	d.Service = New(Parts{
 		Actors: d.actors, Views: feed.Live, PodEvents: feed.PodEvents,
 		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
-		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{},
+		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{}, Plugins: plugins{},
 		Health:         Health{Log: well, Monitor: well, Network: well, Confinement: well, Plugins: well},
 		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
 		DefaultHandler: "runc", Version: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,
@@ -358,4 +358,11 @@ func (d *desk) serve(options ...grpc.DialOption) (runtimeapi.RuntimeServiceClien
 	}
 	d.t.Cleanup(func() { _ = conn.Close() })
 	return runtimeapi.NewRuntimeServiceClient(conn), runtimeapi.NewImageServiceClient(conn)
+}
+
+// plugins refuse nothing.
+type plugins struct{}
+
+func (plugins) UpdatePod(context.Context, sandbox.State, *runtimeapi.LinuxContainerResources, *runtimeapi.LinuxContainerResources) error {
+	return nil
 }

@@ -142,6 +142,12 @@ type Validator interface {
 	Update(*runtimeapi.ContainerConfig, *runtimeapi.UpdateContainerResourcesRequest) error
 }
 
+// Plugins may refuse what no effect carries out.
+type Plugins interface {
+	// UpdatePod is asked before a pod's limits change.
+	UpdatePod(ctx context.Context, pod sandbox.State, overhead, resources *runtimeapi.LinuxContainerResources) error
+}
+
 // Health reports, from memory, why the node cannot do its work; nil means that it can.
 // An error with a method Degraded() bool means that it works, but not as it should.
 type Health struct {
@@ -160,6 +166,7 @@ type Parts struct {
 	Places      Places
 	Stats       Stats
 	Validator   Validator
+	Plugins     Plugins
 	Health      Health
 	// Handlers are the node's runtime handlers with their features; DefaultHandler
 	// is the one that an empty name means.

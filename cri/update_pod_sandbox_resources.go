@@ -12,13 +12,16 @@ import (
 // UpdatePodSandboxResources records what a pod may use as a whole from now on. The kubelet
 // calls it before it changes the pod's cgroup itself, and takes any error but Unimplemented
 // for a refusal. Runtimes learn the new values with the pod's next container. What the
-// request does not name stays.
+// request does not name stays. NRI plug-ins may refuse it.
 func (s *Service) UpdatePodSandboxResources(ctx context.Context, req *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
 	if err := s.Validator.UpdateSandbox(req); err != nil {
+		return nil, err
+	}
+	if err := s.Plugins.UpdatePod(ctx, found.State, req.GetOverhead(), req.GetResources()); err != nil {
 		return nil, err
 	}
 	resources, err := encode(&runtimeapi.LinuxPodSandboxConfig{

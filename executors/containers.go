@@ -253,6 +253,12 @@ func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]by
 	if err != nil {
 		return nil, err
 	}
+	if !f.ByPlugin {
+		change.Linux, err = x.NRI.UpdateContainer(ctx, string(f.Spec.ID), change.GetLinux(), x.nriFacts(f.Spec, nil))
+		if err != nil {
+			return nil, err
+		}
+	}
 	plan, err := spec.Update(config, change, x.Host)
 	if err != nil {
 		return nil, err
@@ -263,6 +269,9 @@ func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]by
 	})
 	if err != nil {
 		return nil, err
+	}
+	if !f.ByPlugin {
+		x.NRI.PostUpdateContainer(ctx, string(f.Spec.ID), x.nriFacts(f.Spec, nil))
 	}
 	return proto.Marshal(plan.InForce)
 }

@@ -27,8 +27,31 @@ import (
 // NRIPod returns what NRI plug-ins get to know of a pod.
 func (x *Executor) NRIPod(s sandbox.State) (nri.Pod, error) {
 	pod, err := x.nriPod(sandbox.PodOf(s))()
+	if err != nil {
+		return pod, err
+	}
 	pod.IPs, pod.PID = s.Network.IPs, s.Holder.PID
-	return pod, err
+	if _, resources := sandbox.Config(s); len(resources) > 0 {
+		now := &runtimeapi.LinuxPodSandboxConfig{}
+		if err := decode(resources, now); err != nil {
+			return pod, err
+		}
+		if pod.Config.GetLinux() == nil {
+			pod.Config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
+		}
+		pod.Config.Linux.Overhead, pod.Config.Linux.Resources = now.GetOverhead(), now.GetResources()
+	}
+	return pod, nil
+}
+
+// UpdatePod asks NRI plug-ins about new limits of a pod. A plug-in can refuse them.
+func (x *Executor) UpdatePod(ctx context.Context, s sandbox.State, overhead, resources *runtimeapi.LinuxContainerResources) error {
+	return x.NRI.UpdatePod(ctx, string(s.ID), overhead, resources, func() (nri.Pod, error) { return x.NRIPod(s) })
+}
+
+// PodUpdated tells NRI plug-ins that a pod's limits are new.
+func (x *Executor) PodUpdated(ctx context.Context, s sandbox.State) {
+	x.NRI.PostUpdatePod(ctx, string(s.ID), func() (nri.Pod, error) { return x.NRIPod(s) })
 }
 
 // NRIContainer returns what NRI plug-ins get to know of a container.
@@ -40,7 +63,7 @@ func (x *Executor) NRIContainer(s container.State) (nri.Container, error) {
 // stateOf adds to a hook's facts where a container is in its life.
 func stateOf(s container.State) func(*nri.Container) {
 	return func(c *nri.Container) {
-		c.StartedAt, c.FinishedAt, c.ExitCode = s.Run.StartedAt, s.Run.Exit.At, s.Run.Exit.Code
+		c.FinishedAt, c.ExitCode = s.Run.Exit.At, s.Run.Exit.Code
 		switch s.Phase {
 		case container.Creating, container.Created, container.Starting:
 			c.State = nri.Created
@@ -98,7 +121,10 @@ func (c *Config) nriFacts(of container.Spec, more func(*nri.Container)) nri.Fact
 		hostNetwork := pod.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE
 		facts := nri.Container{
 			ID: string(of.ID), PodID: string(of.Sandbox), Config: config, ImageID: of.Image,
-			State: nri.Created, PID: of.Init.PID, CreatedAt: of.CreatedAt,
+			State: nri.Created, PID: of.Init.PID, CreatedAt: of.CreatedAt, StartedAt: of.StartedAt,
+		}
+		if !of.StartedAt.IsZero() {
+			facts.State = nri.Running
 		}
 		if more != nil {
 			more(&facts)

@@ -184,8 +184,14 @@ func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
 
 // resourcesChanged reports whether an event changes a container's configuration.
 func resourcesChanged(e container.Event) bool {
-	_, is := e.(container.ResourcesUpdated)
-	return is
+	switch e := e.(type) {
+	case container.ResourcesUpdated:
+		return true
+	case container.ContainerCreated:
+		return len(e.Adjustment.Resources) > 0
+	default: // Other events leave it as it is.
+	}
+	return false
 }
 
 // podResourcesChanged is resourcesChanged for sandboxes.

@@ -222,7 +222,7 @@ func (p *parts) register(server *daemon.Server) {
 			Cgroups: p.drivers.Cgroups, Pin: p.executor.NetworkPin, Views: p.feed.Live, Usage: p.drivers.Store.Usage,
 			Metrics: p.config.Stats.IncludedPodMetrics,
 		}),
-		Credentials: p.credentials, Execs: p.execs, Specs: p.executor, Places: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
+		Credentials: p.credentials, Execs: p.execs, Specs: p.executor, Places: p.executor, Plugins: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,

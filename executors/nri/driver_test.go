@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/nri/pkg/api"
 	"github.com/containerd/nri/pkg/stub"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
@@ -89,6 +90,11 @@ func (p *plugin) CreateContainer(_ context.Context, pod *api.PodSandbox, c *api.
 	p.ips = pod.GetIps()
 	p.mu.Unlock()
 	return p.adjust, p.update, nil
+}
+
+func (p *plugin) UpdateContainer(_ context.Context, _ *api.PodSandbox, c *api.Container, _ *api.LinuxResources) ([]*api.ContainerUpdate, error) {
+	p.note("update " + c.GetId())
+	return p.update, nil
 }
 
 func (p *plugin) StopContainer(_ context.Context, _ *api.PodSandbox, c *api.Container) ([]*api.ContainerUpdate, error) {
@@ -331,6 +337,32 @@ func TestUpdates(t *testing.T) {
 	p.update[0].SetIgnoreFailure()
 	if _, err := d.CreateContainer(t.Context(), "c", factsOf("c")); err != nil {
 		t.Errorf("a creation whose update may fail ends with %v", err)
+	}
+}
+
+// A plug-in changes a change, and others beside it; one that it leaves alone stays whole.
+func TestUpdateIsChanged(t *testing.T) {
+	n := &node{}
+	d, socket := started(t, n, nil)
+	p := &plugin{}
+	connect(t, socket, p)
+	synced(t, p)
+	asked := &cri.LinuxContainerResources{CpuShares: 7, MemoryLimitInBytes: 100, OomScoreAdj: 9, CpusetCpus: "0"}
+	if got, err := d.UpdateContainer(t.Context(), "c", asked, factsOf("c")); err != nil || !proto.Equal(got, asked) {
+		t.Errorf("unchanged it is %v, %v", got, err)
+	}
+	own, other := &api.ContainerUpdate{}, &api.ContainerUpdate{}
+	own.SetContainerId("c")
+	own.SetLinuxCPUShares(70)
+	other.SetContainerId("other")
+	other.SetLinuxCPUSetCPUs("1")
+	p.update = []*api.ContainerUpdate{own, other}
+	want := &cri.LinuxContainerResources{CpuShares: 70, MemoryLimitInBytes: 100, OomScoreAdj: 9, CpusetCpus: "0"}
+	if got, err := d.UpdateContainer(t.Context(), "c", asked, factsOf("c")); err != nil || !proto.Equal(got, want) {
+		t.Errorf("changed it is %v, %v, want %v", got, err, want)
+	}
+	if got := n.updated(); !slices.Equal(got, []string{`other cpuset_cpus:"1"`}) {
+		t.Errorf("beside it, %q were updated", got)
 	}
 }
 

@@ -21,7 +21,7 @@ type plugin struct {
 	Update      func(*api.Container, *api.LinuxResources) ([]*api.ContainerUpdate, error)
 	PostCreated func(*api.Container)
 	StopPod     func(*api.PodSandbox) error
-	Stopped     func(*api.Container) []*api.ContainerUpdate
+	UpdatePod   func(*api.LinuxResources) error
 
 	stub         stub.Stub
 	synchronized chan struct{}
@@ -155,8 +155,11 @@ func (p *plugin) RunPodSandbox(_ context.Context, pod *api.PodSandbox) error {
 	return nil
 }
 
-func (p *plugin) UpdatePodSandbox(_ context.Context, pod *api.PodSandbox, _, _ *api.LinuxResources) error {
+func (p *plugin) UpdatePodSandbox(_ context.Context, pod *api.PodSandbox, _, r *api.LinuxResources) error {
 	p.note("UpdatePodSandbox", pod, nil)
+	if p.UpdatePod != nil {
+		return p.UpdatePod(r)
+	}
 	return nil
 }
 
@@ -222,9 +225,6 @@ func (p *plugin) PostUpdateContainer(_ context.Context, pod *api.PodSandbox, c *
 
 func (p *plugin) StopContainer(_ context.Context, pod *api.PodSandbox, c *api.Container) ([]*api.ContainerUpdate, error) {
 	p.note("StopContainer", pod, c)
-	if p.Stopped != nil {
-		return p.Stopped(c), nil
-	}
 	return nil, nil
 }
 

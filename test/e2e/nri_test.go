@@ -151,7 +151,7 @@ func TestNRIAdjusts(t *testing.T) {
 }
 
 // memoryLimit is a process's limit of memory, as its cgroup has it.
-func memoryLimit(t *testing.T, pid int) string {
+func memoryLimit(t testing.TB, pid int) string {
 	t.Helper()
 	dir, v2 := cgroupOf(t, pid, "memory")
 	file := "memory.limit_in_bytes"
@@ -488,5 +488,150 @@ func TestNRISocketTaken(t *testing.T) {
 	first.RunPod(first.PodConfig("pod"))
 	if told := p.Told(); !slices.Equal(told, []string{"RunPodSandbox pod"}) {
 		t.Errorf("the first one's plug-in is told %q", told)
+	}
+}
+
+// limited is a running container that a plug-in may update.
+type limited struct {
+	*Harness
+	pod    *Pod
+	id     string
+	plugin *plugin
+}
+
+// newLimited runs a container with a limit of 64 MiB that the plug-in makes 80 MiB.
+func newLimited(t *testing.T) limited {
+	t.Helper()
+	h := New(t, programs, Options{})
+	c := limited{Harness: h, plugin: addPlugin(h, "10", "limiter", &plugin{}), pod: h.RunPod(h.PodConfig("updates"))}
+	config := h.ContainerConfig("c")
+	config.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 64 << 20}
+	c.plugin.Create = func(*api.PodSandbox, *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error) {
+		a := &api.ContainerAdjustment{}
+		a.SetLinuxMemoryLimit(80 << 20)
+		return a, nil, nil
+	}
+	c.id = c.pod.Run(config)
+	c.plugin.Create = nil
+	c.plugin.Forget()
+	c.has("created", 80<<20)
+	return c
+}
+
+// has checks the limit of memory, in the status and in the cgroup.
+func (c limited) has(when string, bytes int64) {
+	c.t.Helper()
+	if got := c.ContainerStatus(c.id).GetResources().GetLinux().GetMemoryLimitInBytes(); got != bytes {
+		c.t.Errorf("%s, the status has a limit of %d, want %d", when, got, bytes)
+	}
+	if got := memoryLimit(c.t, c.ContainerPID(c.id)); got != fmt.Sprint(bytes) {
+		c.t.Errorf("%s, the cgroup has a limit of %s, want %d", when, got, bytes)
+	}
+}
+
+// limit is a plug-in's wish for another limit of memory.
+func (c limited) limit(bytes int64) *api.ContainerUpdate {
+	u := &api.ContainerUpdate{}
+	u.SetContainerId(c.id)
+	u.SetLinuxMemoryLimit(bytes)
+	return u
+}
+
+// update is the kubelet's.
+func (c limited) update(bytes int64) error {
+	_, err := c.Runtime.UpdateContainerResources(c.Context(), &runtimeapi.UpdateContainerResourcesRequest{
+		ContainerId: c.id, Linux: &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: bytes},
+	})
+	return err
+}
+
+// Plug-ins change an update, or refuse it. The status shows what is in force.
+func TestNRIUpdates(t *testing.T) {
+	t.Parallel()
+	c := newLimited(t)
+	p := c.plugin
+	p.Update = func(_ *api.Container, r *api.LinuxResources) ([]*api.ContainerUpdate, error) {
+		if got := r.GetMemory().GetLimit().GetValue(); got != 96<<20 {
+			return nil, fmt.Errorf("asked about a limit of %d", got)
+		}
+		return []*api.ContainerUpdate{c.limit(112 << 20)}, nil
+	}
+	if err := c.update(96 << 20); err != nil {
+		t.Fatal(err)
+	}
+	c.has("updated and changed", 112<<20)
+	if told, want := p.Told(), []string{"UpdateContainer c", "PostUpdateContainer c"}; !slices.Equal(told, want) {
+		t.Errorf("the plug-in is told %q, want %q", told, want)
+	}
+	if told := p.Last("PostUpdateContainer"); told.GetState() != api.ContainerState_CONTAINER_RUNNING || told.GetLinux().GetResources().GetMemory().GetLimit().GetValue() != 112<<20 {
+		t.Errorf("after the update it is told %v", told)
+	}
+	p.Update = func(*api.Container, *api.LinuxResources) ([]*api.ContainerUpdate, error) {
+		return nil, errors.New("no more")
+	}
+	c.Refused(c.update(96<<20), codes.FailedPrecondition, "10-limiter", "no more")
+	c.has("refused", 112<<20)
+}
+
+// Plug-ins want updates by themselves, or with another container's creation. They are part of
+// the history, and another daemon knows of them.
+func TestNRIPluginUpdates(t *testing.T) {
+	t.Parallel()
+	c := newLimited(t)
+	p := c.plugin
+	if failed, err := p.stub.UpdateContainers([]*api.ContainerUpdate{c.limit(128 << 20)}); err != nil || len(failed) > 0 {
+		t.Errorf("the plug-in's own update: %v, %v", failed, err)
+	}
+	c.has("updated by the plug-in", 128<<20)
+	if told := p.Told(); len(told) > 0 {
+		t.Errorf("about its own update it is told %q", told)
+	}
+	if history := c.Stele("events", c.id); !strings.Contains(history, "by_plugin=true") {
+		t.Errorf("the history does not say who wanted it:\n%s", history)
+	}
+	for name, bad := range map[string]*api.ContainerUpdate{"too low": c.limit(4096), "unknown": {ContainerId: "nobody", Linux: c.limit(1 << 30).Linux}} {
+		if _, err := p.stub.UpdateContainers([]*api.ContainerUpdate{bad}); err == nil || !strings.Contains(err.Error(), bad.ContainerId) {
+			t.Errorf("%s: the update ends with %v", name, err)
+		}
+	}
+	c.has("updated in vain", 128<<20)
+
+	p.Create = func(*api.PodSandbox, *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error) {
+		return nil, []*api.ContainerUpdate{c.limit(144 << 20)}, nil
+	}
+	c.pod.Create(c.ContainerConfig("beside"))
+	c.has("updated with another's creation", 144<<20)
+	c.Daemon.Kill9()
+	c.Daemon.Start()
+	c.has("with the next daemon", 144<<20)
+}
+
+// Plug-ins are told of a pod's new limits, and can refuse them.
+func TestNRIPodUpdate(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	p := addPlugin(h, "10", "limiter", &plugin{})
+	pod := h.RunPod(h.PodConfig("resized"))
+	p.Forget()
+	update := func() error {
+		_, err := h.Runtime.UpdatePodSandboxResources(h.Context(), &runtimeapi.UpdatePodSandboxResourcesRequest{
+			PodSandboxId: pod.ID, Resources: &runtimeapi.LinuxContainerResources{CpuShares: 77},
+		})
+		return err
+	}
+	p.UpdatePod = func(r *api.LinuxResources) error {
+		return fmt.Errorf("%d shares are too many", r.GetCpu().GetShares().GetValue())
+	}
+	h.Refused(update(), codes.FailedPrecondition, "10-limiter", "77 shares are too many")
+	p.UpdatePod = nil
+	if err := update(); err != nil {
+		t.Fatal(err)
+	}
+	h.Eventually("the plug-in is told afterwards", func() bool { return slices.Contains(p.Told(), "PostUpdatePodSandbox resized") })
+	if told, want := p.Told(), []string{"UpdatePodSandbox resized", "UpdatePodSandbox resized", "PostUpdatePodSandbox resized"}; !slices.Equal(told, want) {
+		t.Errorf("the plug-in is told %q, want %q", told, want)
+	}
+	if got := p.LastPod("PostUpdatePodSandbox").GetLinux().GetPodResources().GetCpu().GetShares().GetValue(); got != 77 {
+		t.Errorf("it is told of %d shares", got)
 	}
 }

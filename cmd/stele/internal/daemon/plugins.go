@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/executors/nri"
@@ -50,12 +52,14 @@ type PluginViews interface {
 	Sequence() eventlog.Sequence
 }
 
-// PluginFacts are what plug-ins get to know, and how they get to know of ends.
+// PluginFacts are what plug-ins get to know, and how they get to know of what no effect
+// tells them.
 type PluginFacts interface {
 	NRIPod(sandbox.State) (nri.Pod, error)
 	NRIContainer(container.State) (nri.Container, error)
 	ContainerEnded(context.Context, container.State)
 	PodStopped(context.Context, sandbox.State)
+	PodUpdated(context.Context, sandbox.State)
 }
 
 // Run starts the plug-ins of the folder, and follows the log until ctx is done.
@@ -82,6 +86,9 @@ func (p *Plugins) Run(ctx context.Context) {
 				p.Executor.ContainerEnded(ctx, what.After.State)
 			}
 		case projections.SandboxChanged:
+			if _, is := what.Event.(sandbox.ResourcesUpdated); is {
+				p.Executor.PodUpdated(ctx, what.After.State)
+			}
 			if what.Before != nil && what.Before.State.Phase != sandbox.Stopped && what.After.State.Phase == sandbox.Stopped {
 				p.Executor.PodStopped(ctx, what.After.State)
 			}
@@ -161,6 +168,14 @@ func (p *Plugins) containers(told func(id string) bool) (containers []nri.Contai
 }
 
 // Update is part of nri.Source.
-func (p *Plugins) Update(_ context.Context, name string, _ *runtimeapi.LinuxContainerResources) error {
-	return fault.New(fault.Unsupported, "update container", name, "this version cannot change the limits of a container")
+func (p *Plugins) Update(ctx context.Context, name string, change *runtimeapi.LinuxContainerResources) error {
+	if proto.Size(change) == 0 {
+		return nil
+	}
+	request, err := proto.Marshal(&runtimeapi.UpdateContainerResourcesRequest{ContainerId: name, Linux: change})
+	if err != nil {
+		return fault.New(fault.Invalid, "update container", name, "%v", err)
+	}
+	_, err = p.Actors.Container(ctx, id.Container(name), container.UpdateResources{Change: request, ByPlugin: true}, container.UpdateAnswer())
+	return err
 }
