@@ -11,6 +11,7 @@ import (
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/redact"
+	"github.com/stele-runtime/stele/cri/streaming"
 )
 
 // Status returns err as a gRPC status error, nil for nil. It is the one place that knows
@@ -111,4 +112,12 @@ func createError(err error) error {
 		return err
 	}
 	return status.Errorf(codeOf(err), "%v: %s", word, redact.Text(err.Error()))
+}
+
+// streamsRefused is the error of the streaming server for a new URL.
+func streamsRefused(err error) error {
+	if errors.Is(err, streaming.ErrTooMany) {
+		return fault.New(fault.RateLimited, "offer streams", "", "%v", err)
+	}
+	return fault.New(fault.Unavailable, "offer streams", "", "%v", err)
 }

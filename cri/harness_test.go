@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -23,8 +24,10 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/cri/streaming"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/memlog"
+	"github.com/stele-runtime/stele/executors/streams"
 	"github.com/stele-runtime/stele/projections"
 )
 
@@ -108,15 +111,54 @@ func (c *credentials) Keep(ref, _ string, auth *runtimeapi.AuthConfig) (id.Pull,
 	return id.Pull(ref + " for " + auth.GetUsername()), func() { c.kept-- }
 }
 
-// execs hand out a fixed output.
-type execs struct{ open int }
+// execs have every command write the same.
+type execs struct {
+	open  int
+	stdio streams.Stdio
+}
 
-func (x *execs) Begin(context.Context, id.Exec) func() ([]byte, []byte) {
+func (x *execs) Begin(_ context.Context, _ id.Exec, stdio streams.Stdio) func() {
 	x.open++
-	return func() ([]byte, []byte) {
-		x.open--
-		return []byte("out"), []byte("err")
+	x.stdio = stdio
+	for text, to := range map[string]io.Writer{"out": stdio.Stdout, "err": stdio.Stderr} {
+		if to != nil {
+			_, _ = io.WriteString(to, text)
+		}
 	}
+	return func() { x.open-- }
+}
+
+// streamsFake keep what a URL leads to.
+type streamsFake struct {
+	command streaming.Command
+	forward streaming.Forward
+	err     error
+}
+
+func (s *streamsFake) Exec(c streaming.Command) (string, error) {
+	s.command = c
+	return "exec", s.err
+}
+
+func (s *streamsFake) Attach(c streaming.Command) (string, error) {
+	s.command = c
+	return "attach", s.err
+}
+
+func (s *streamsFake) PortForward(f streaming.Forward) (string, error) {
+	s.forward = f
+	return "portforward", s.err
+}
+
+// processes say what they are asked.
+type processes struct{}
+
+func (processes) Attach(_ context.Context, c id.Container, _ streams.Stdio) error {
+	return fmt.Errorf("attached to %s", c)
+}
+
+func (processes) Dial(_ context.Context, pod id.Sandbox, hostNetwork bool, port uint16) (*net.TCPConn, error) {
+	return nil, fmt.Errorf("dialed %d in %s, host network %v", port, pod, hostNetwork)
 }
 
 // specs are the OCI specs of containers.
@@ -223,6 +265,7 @@ type desk struct {
 	actors      *actors
 	credentials *credentials
 	execs       *execs
+	streams     *streamsFake
 	specs       specs
 	figures     *figures
 	log         *memlog.Log
@@ -233,7 +276,7 @@ type desk struct {
 // newDesk returns a service over what the records hold that write appends.
 func newDesk(t testing.TB, write func(*desk)) *desk {
 	t.Helper()
-	d := &desk{actors: &actors{}, credentials: &credentials{}, execs: &execs{}, specs: specs{}, figures: &figures{}, log: memlog.New(memlog.Options{}), t: t}
+	d := &desk{actors: &actors{}, credentials: &credentials{}, execs: &execs{}, streams: &streamsFake{}, specs: specs{}, figures: &figures{}, log: memlog.New(memlog.Options{}), t: t}
 	t.Cleanup(func() { _ = d.log.Close() })
 	if write != nil {
 		write(d)
@@ -247,7 +290,7 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 	d.Service = New(Parts{
 		Actors: d.actors, Views: feed.Live, PodEvents: feed.PodEvents,
 		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
-		Credentials: d.credentials, Execs: d.execs, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{}, Plugins: plugins{},
+		Credentials: d.credentials, Execs: d.execs, Streams: d.streams, Processes: processes{}, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{}, Plugins: plugins{},
 		Health:         Health{Log: well, Monitor: well, Network: well, Confinement: well, Plugins: well},
 		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
 		DefaultHandler: "runc", Version: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -12,6 +13,8 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/cri/streaming"
+	"github.com/stele-runtime/stele/executors/streams"
 	"github.com/stele-runtime/stele/projections"
 )
 
@@ -88,12 +91,27 @@ type Credentials interface {
 	Keep(ref, namespace string, auth *runtimeapi.AuthConfig) (pull id.Pull, drop func())
 }
 
-// Execs collects the output of commands. It never goes into an event.
+// Execs connects commands with the streams of those who wait for them. What goes through
+// them never goes into an event.
 type Execs interface {
-	// Begin makes room for a command's output. The command is stopped when ctx
-	// ends. Collect must always be called, after the command ended; it returns
-	// the output.
-	Begin(ctx context.Context, x id.Exec) (collect func() (stdout, stderr []byte))
+	// Begin announces the streams of a command, which is stopped when ctx ends. End must
+	// always be called.
+	Begin(ctx context.Context, x id.Exec, stdio streams.Stdio) (end func())
+}
+
+// Streams serves the streams of clients. Its errors are those of the package streaming.
+type Streams interface {
+	Exec(streaming.Command) (url string, err error)
+	Attach(streaming.Command) (url string, err error)
+	PortForward(streaming.Forward) (url string, err error)
+}
+
+// Processes connects clients with what runs in pods.
+type Processes interface {
+	// Attach connects a client with a container's streams until either ends.
+	Attach(context.Context, id.Container, streams.Stdio) error
+	// Dial connects to a port on a pod's loopback.
+	Dial(ctx context.Context, pod id.Sandbox, hostNetwork bool, port uint16) (*net.TCPConn, error)
 }
 
 // Specs returns the OCI spec of a container, or fs.ErrNotExist.
@@ -162,6 +180,8 @@ type Parts struct {
 	Images      Images
 	Credentials Credentials
 	Execs       Execs
+	Streams     Streams
+	Processes   Processes
 	Specs       Specs
 	Places      Places
 	Stats       Stats
@@ -185,6 +205,8 @@ type Service struct {
 	runtimeapi.UnimplementedRuntimeServiceServer
 	runtimeapi.UnimplementedImageServiceServer
 	Parts
+	// outputs bounds what ExecSync collects.
+	outputs outputs
 }
 
 // New returns the services.

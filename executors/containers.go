@@ -387,15 +387,10 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(caller, cancel)()
-	result, err := runtime.ExecSync(ctx, x.named(f.Spec), oci.Exec{
-		ID: string(f.Exec), Cmd: f.Command, Timeout: f.Timeout,
+	defer context.AfterFunc(caller.Context, cancel)()
+	result, err := runtime.Exec(ctx, x.named(f.Spec), oci.Exec{
+		ID: string(f.Exec), Cmd: f.Command, Timeout: f.Timeout, Stdio: caller.Stdio,
 	})
-	if err != nil {
-		done.Err = err
-		return done
-	}
-	x.Execs.Deliver(f.Exec, result.Stdout, result.Stderr)
-	done.Code, done.TimedOut = result.ExitCode, result.TimedOut
+	done.Code, done.TimedOut, done.Err = result.ExitCode, result.TimedOut, err
 	return done
 }

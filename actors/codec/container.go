@@ -122,12 +122,26 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 				return &pb.KillFailed{Fault: f, RetryAt: at}
 			}),
 		message[container.Event]("container.ContainerExited.v1", containerExitedTo, containerExitedFrom),
+		// The first version did not say how the client takes part.
 		message[container.Event]("container.ExecRequested.v1",
 			func(e container.ExecRequested) *pb.ExecRequested {
 				return &pb.ExecRequested{Exec: string(e.Exec), Command: e.Command, Timeout: span(e.Timeout)}
 			},
 			func(m *pb.ExecRequested) container.ExecRequested {
 				return container.ExecRequested{Exec: id.Exec(m.GetExec()), Command: m.GetCommand(), Timeout: m.GetTimeout().AsDuration()}
+			}),
+		message[container.Event]("container.ExecRequested.v2",
+			func(e container.ExecRequested) *pb.ExecRequested2 {
+				return &pb.ExecRequested2{
+					Exec: string(e.Exec), Command: e.Command, Timeout: span(e.Timeout),
+					Attended: e.Attended, Stdin: e.Stdin, Tty: e.TTY,
+				}
+			},
+			func(m *pb.ExecRequested2) container.ExecRequested {
+				return container.ExecRequested{
+					Exec: id.Exec(m.GetExec()), Command: m.GetCommand(), Timeout: m.GetTimeout().AsDuration(),
+					Attended: m.GetAttended(), Stdin: m.GetStdin(), TTY: m.GetTty(),
+				}
 			}),
 		message[container.Event]("container.ExecEnded.v1",
 			func(e container.ExecEnded) *pb.ExecEnded {

@@ -46,11 +46,15 @@ type WithdrawStop struct{ Request string }
 // killed first.
 type Remove struct{}
 
-// RunExec asks for a command to be run in the container (ExecSync).
+// RunExec asks for a command to be run in the container (ExecSync, Exec).
 type RunExec struct {
 	Exec    id.Exec
 	Command []string
 	Timeout time.Duration
+	// Attended: a client is connected to its streams (Exec).
+	Attended bool
+	// Stdin: the client has input for it. TTY: it gets a terminal of its own.
+	Stdin, TTY bool
 }
 
 // UpdateResources asks for other limits (UpdateContainerResources).

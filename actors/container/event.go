@@ -104,12 +104,16 @@ type KillFailed struct {
 // deletion, reported it; after a reboot the daemon records an unknown exit.
 type ContainerExited struct{ Exit Exit }
 
-// ExecRequested: the machine accepted the kubelet's ExecSync. The command's run is
-// owed.
+// ExecRequested: the machine accepted the kubelet's ExecSync, or the client of an Exec.
+// The command's run is owed.
 type ExecRequested struct {
 	Exec    id.Exec
 	Command []string
 	Timeout time.Duration
+	// Attended: a client is connected to its streams (Exec).
+	Attended bool
+	// Stdin: the client has input for it. TTY: it has a terminal of its own.
+	Stdin, TTY bool
 }
 
 // ExecEnded: the runtime saw the command end, by itself or at its timeout.

@@ -10,7 +10,7 @@ type Sandbox string
 // Container identifies a container, in the form of a Sandbox id.
 type Container string
 
-// Exec identifies one command that runs beside a container's own process (ExecSync).
+// Exec identifies one command that runs beside a container's own process (ExecSync, Exec).
 type Exec string
 
 // Pull identifies one pull of an image reference and the credentials that it uses; it

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/cmd/stele/internal/daemon"
 	"github.com/stele-runtime/stele/cri"
+	"github.com/stele-runtime/stele/cri/streaming"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
 	"github.com/stele-runtime/stele/executors/handover"
@@ -121,7 +123,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 	if err != nil {
 		return err
 	}
-	metrics, err := daemon.ListenMetrics(c.Metrics.Listen)
+	metrics, err := n.listen()
 	if err != nil {
 		return err
 	}
@@ -135,7 +137,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 	n.register(server)
 	logger.Info("serving", "address", listener.Addr().String(), "version", version, "pid", os.Getpid())
 	err = server.Run(ctx)
-	ending := daemon.Ending{Server: server, Actors: n.actors, Within: stopWithin, Logger: logger}
+	ending := daemon.Ending{Server: server, Streams: n.streams, Actors: n.actors, Within: stopWithin, Logger: logger}
 	err = errors.Join(err, ending.Run())
 	logger.Info("stopped", "pid", os.Getpid())
 	return err
@@ -147,6 +149,7 @@ type parts struct {
 	log     *boltlog.Log
 	feed    *projections.Feed
 	drivers *daemon.Drivers
+	streams *streaming.Server
 	health  *daemon.Health
 	logger  *slog.Logger
 
@@ -187,6 +190,14 @@ func (p *parts) boot(ctx context.Context) (*daemon.Boot, error) {
 	return boot, boot.Run(ctx)
 }
 
+// listen opens the addresses beside the socket.
+func (p *parts) listen() (metrics net.Listener, err error) {
+	if p.streams, err = daemon.ListenStreams(p.config.Streaming, p.logger); err != nil {
+		return nil, err
+	}
+	return daemon.ListenMetrics(p.config.Metrics.Listen)
+}
+
 // closeActors is for an end before the daemon serves: effects under way must not use
 // closed drivers. After an orderly end it does nothing.
 func (p *parts) closeActors() {
@@ -197,6 +208,7 @@ func (p *parts) closeActors() {
 
 // follow starts the background tasks.
 func (p *parts) follow(background *daemon.Background, reports *daemon.Reports, boot *daemon.Boot) {
+	background.Go("streams", p.streams.Serve)
 	background.Go("lost processes", boot.FollowLost)
 	exits := daemon.Exits{Monitor: p.drivers.Monitor, Actors: p.actors, Logger: p.logger}
 	background.Go("exits", exits.Follow)
@@ -222,7 +234,7 @@ func (p *parts) register(server *daemon.Server) {
 			Cgroups: p.drivers.Cgroups, Pin: p.executor.NetworkPin, Views: p.feed.Live, Usage: p.drivers.Store.Usage,
 			Metrics: p.config.Stats.IncludedPodMetrics,
 		}),
-		Credentials: p.credentials, Execs: p.execs, Specs: p.executor, Places: p.executor, Plugins: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
+		Credentials: p.credentials, Execs: p.execs, Streams: p.streams, Processes: p.executor, Specs: p.executor, Places: p.executor, Plugins: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,

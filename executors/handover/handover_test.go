@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/streams"
 )
 
 func TestCredentials(t *testing.T) {
@@ -72,19 +74,19 @@ func TestCredentialsConcurrently(t *testing.T) {
 func TestExecs(t *testing.T) {
 	x := NewExecs()
 	ctx := context.WithValue(t.Context(), ctxKey{}, "caller")
-	collect := x.Begin(ctx, "x")
-	if caller, waits := x.Caller("x"); !waits || caller.Value(ctxKey{}) != "caller" {
-		t.Error("the caller is not known")
+	var stdout strings.Builder
+	end := x.Begin(ctx, "x", streams.Stdio{Stdout: &stdout, Terminal: streams.Always})
+	caller, waits := x.Caller("x")
+	if !waits || caller.Context.Value(ctxKey{}) != "caller" || caller.Stdio.Stdout != &stdout || caller.Stdio.Terminal != streams.Always {
+		t.Errorf("the caller is %+v", caller)
 	}
-	x.Deliver("x", []byte("out"), []byte("err"))
-	x.Deliver("nobody", []byte("lost"), nil)
-	if out, errs := collect(); string(out) != "out" || string(errs) != "err" {
-		t.Errorf("collected %q and %q", out, errs)
+	if _, waits := x.Caller("nobody"); waits {
+		t.Error("somebody waits for an unknown command")
 	}
+	end()
 	if _, waits := x.Caller("x"); waits || len(x.calls) > 0 {
 		t.Error("something is left behind")
 	}
-	x.Deliver("x", []byte("late"), nil)
 }
 
 type ctxKey struct{}

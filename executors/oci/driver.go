@@ -21,7 +21,6 @@ import (
 type Monitor interface {
 	// Create is idempotent for a container that the monitor has.
 	Create(context.Context, monitor.CreateRequest) (monitor.Process, error)
-	Exec(context.Context, monitor.ExecRequest) (monitor.ExecResult, error)
 	StartExec(context.Context, monitor.ExecRequest) (*monitor.Exec, error)
 	// Signal signals the container's first process; one that has ended is no
 	// error, an unknown container is monitor.ErrNotFound.
@@ -54,7 +53,7 @@ type Config struct {
 }
 
 // Driver drives one runtime. Its methods are safe for concurrent use, but calls for
-// one container must not overlap, except ExecSync.
+// one container must not overlap, except Exec.
 type Driver struct {
 	runtime  Runtime
 	monitor  Monitor

@@ -8,10 +8,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/streams"
 )
 
 // Exec is a command to execute in a running container.
@@ -21,67 +26,60 @@ type Exec struct {
 	Cmd []string
 	// Timeout for the command; 0 for none.
 	Timeout time.Duration
+	Stdio   streams.Stdio
 }
 
-// ExecResult is a command's output and how it ended.
+// ExecResult is how a command ended.
 type ExecResult struct {
-	Stdout, Stderr []byte
-	// Truncated: there was more output than MaxExecOutput; the rest was dropped.
-	Truncated bool
 	// ExitCode is 128 + n if signal n ended it.
 	ExitCode int
 	// TimedOut: it was killed because Timeout had passed.
 	TimedOut bool
 }
 
-// ExecSync executes a command with the user, environment and confinement of the
-// container's own process, and waits until it has ended. It returns what was
-// written until the command ended, even if processes that the command left behind
-// hold its output open. Where the container has a terminal, the command has one of its
-// own, all of whose output is Stdout.
-func (d *Driver) ExecSync(ctx context.Context, c Container, e Exec) (ExecResult, error) {
+// Exec executes a command with the user, environment and confinement of the container's
+// own process, and waits until it has ended and the client has taken all that it wrote
+// until then. Processes that the command leaves behind may hold its output open; what
+// they write later is lost. The error tells that the command was not executed, was
+// canceled, or that its output did not reach the client.
+func (d *Driver) Exec(ctx context.Context, c Container, e Exec) (ExecResult, error) {
 	files := execFiles(c.Bundle, e.ID)
 	defer files.remove()
-	terminal, err := files.write(c.Bundle, e.Cmd)
+	terminal, err := files.write(c.Bundle, e)
 	if err != nil {
 		return ExecResult{}, err
 	}
-	args := append(d.globalArgs(files.log), "exec", "--detach", "--process", files.process, "--pid-file", files.pid, c.ID)
 	request := monitor.ExecRequest{
 		ContainerID: c.ID,
 		ExecID:      e.ID,
 		Runtime:     d.runtime.Path,
-		Args:        args,
+		Args:        append(d.globalArgs(files.log), "exec", "--detach", "--process", files.process, "--pid-file", files.pid, c.ID),
 		PidFile:     files.pid,
 		Terminal:    terminal,
 		Timeout:     e.Timeout,
 	}
-	output := newOutput()
-	ended, err := d.collect(ctx, request, output)
-	stdout, stderr, truncated, readErr := output.finish()
+	ended, err := d.execute(ctx, request, e.Stdio)
 	if err != nil {
 		return ExecResult{}, runtimeFault("exec in container", c.ID, err)
 	}
-	if readErr != nil {
-		return ExecResult{}, fmt.Errorf("exec in container %s: read its output: %w", c.ID, readErr)
-	}
-	return ExecResult{Stdout: stdout, Stderr: stderr, Truncated: truncated, ExitCode: ended.Code, TimedOut: ended.TimedOut}, nil
+	return ExecResult{ExitCode: ended.Code, TimedOut: ended.TimedOut}, nil
 }
 
-// collect executes a command and collects what it writes until its end.
-func (d *Driver) collect(ctx context.Context, r monitor.ExecRequest, into *output) (_ monitor.ExecResult, err error) {
-	if !r.Terminal {
-		if r.Stdout, r.Stderr, err = into.pipes(); err != nil {
-			return monitor.ExecResult{}, err
-		}
-		return d.monitor.Exec(ctx, r)
+// execute runs the command between the client's streams.
+func (d *Driver) execute(ctx context.Context, r monitor.ExecRequest, client streams.Stdio) (monitor.ExecResult, error) {
+	pipes, err := newPipes(&r, client)
+	if err != nil {
+		return monitor.ExecResult{}, err
 	}
+	defer pipes.close()
 	exec, err := d.monitor.StartExec(ctx, r)
 	if err != nil {
 		return monitor.ExecResult{}, err
 	}
-	into.terminal(exec.Terminal)
-	return exec.Wait()
+	// Only now: what the runtime itself says of a failed start is in its log.
+	pipes.copy(exec)
+	ended, err := exec.Wait()
+	return ended, errors.Join(err, pipes.finish())
 }
 
 // execPaths are the files of one exec, in the container's bundle.
@@ -94,11 +92,11 @@ func execFiles(bundle, id string) execPaths {
 
 // write makes the description of the process from that of the container's own, and reports
 // whether it has a terminal.
-func (f execPaths) write(bundle string, cmd []string) (terminal bool, err error) {
+func (f execPaths) write(bundle string, e Exec) (terminal bool, err error) {
 	if filepath.Dir(f.process) != filepath.Clean(bundle) {
 		return false, fault.New(fault.Invalid, "exec", "", "the id has path elements")
 	}
-	if len(cmd) == 0 || cmd[0] == "" {
+	if len(e.Cmd) == 0 || e.Cmd[0] == "" {
 		return false, fault.New(fault.Invalid, "exec", "cmd", "is empty")
 	}
 	spec, err := readConfig(bundle)
@@ -109,7 +107,8 @@ func (f execPaths) write(bundle string, cmd []string) (terminal bool, err error)
 		return false, err
 	}
 	process := *spec.Process
-	process.Args, process.ConsoleSize = cmd, nil
+	process.Args = e.Cmd
+	setTerminal(&process, e.Stdio)
 	data, err := json.Marshal(process)
 	if err != nil {
 		return false, fmt.Errorf("exec: %w", err)
@@ -118,6 +117,32 @@ func (f execPaths) write(bundle string, cmd []string) (terminal bool, err error)
 		return false, fmt.Errorf("exec: %w", err)
 	}
 	return process.Terminal, nil
+}
+
+// setTerminal gives the command a terminal or takes it away. A new one has the size that
+// the client's has by now, so that programs need not begin on one of 0 by 0 characters.
+func setTerminal(process *specs.Process, client streams.Stdio) {
+	process.ConsoleSize = nil
+	switch client.Terminal {
+	case streams.AsContainer:
+		return
+	case streams.Never:
+		process.Terminal = false
+		return
+	case streams.Always:
+	}
+	process.Terminal = true
+	select {
+	case size, ok := <-client.Sizes:
+		if ok {
+			process.ConsoleSize = &specs.Box{Width: uint(size.Width), Height: uint(size.Height)}
+		}
+	default:
+	}
+	named := func(variable string) bool { return strings.HasPrefix(variable, "TERM=") }
+	if !slices.ContainsFunc(process.Env, named) {
+		process.Env = append(slices.Clip(process.Env), "TERM=xterm")
+	}
 }
 
 func (f execPaths) remove() {

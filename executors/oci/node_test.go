@@ -336,7 +336,7 @@ func (n *node) said(id string) string {
 // exec executes a shell script in a container, which must succeed.
 func (n *node) exec(id, script string) string {
 	n.t.Helper()
-	r, err := n.driver.ExecSync(n.t.Context(), n.container(id), oci.Exec{ID: "x1", Cmd: []string{"sh", "-c", script}})
+	r, err := n.execSync(n.t.Context(), n.container(id), oci.Exec{ID: "x1", Cmd: []string{"sh", "-c", script}})
 	n.must(err)
 	if r.ExitCode != 0 {
 		n.t.Fatalf("%q in %s ended with %d: %s%s", script, id, r.ExitCode, r.Stdout, r.Stderr)

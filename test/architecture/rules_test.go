@@ -65,7 +65,7 @@ var rules = []rule{
 
 	{"executors", with(machines, "actors/redact", "proto"), nil, nil,
 		"effects are carried out without knowing who asked: neither the log, nor the actors' shell, nor the CRI's services"},
-	{"executors/oci", with(nouns, "executors/monitor", "executors/cgroups"), drivers, nil,
+	{"executors/oci", with(nouns, "executors/monitor", "executors/cgroups", "executors/streams"), drivers, nil,
 		"a runtime's parent is the monitor, always, and what a runtime leaves in the cgroups is cleared with it; of other drivers it knows nothing"},
 	{"executors/spec", nouns, drivers, with(values, "path", "net/netip", "encoding/json",
 		"github.com/moby/profiles/seccomp", "github.com/moby/sys/capability", "github.com/opencontainers/image-spec/specs-go/v1",
@@ -75,7 +75,8 @@ var rules = []rule{
 			"So every plan is a line in a test, and a fuzzer can play a hostile node and image without root"},
 	{"executors/facts", with(nouns, "executors/spec", "executors/cgroups"), drivers, nil,
 		"it answers a plan's questions, and what a node can do is in part told by its cgroups; it changes nothing"},
-	{"executors/handover", nouns, drivers, nil, "it passes things between callers and effects, and knows neither"},
+	{"executors/streams", nil, nil, []string{"io"}, "what passes between a client and a process is named once, for those who serve the one and drive the other"},
+	{"executors/handover", with(nouns, "executors/streams"), drivers, nil, "it passes things between callers and effects, and knows neither"},
 	{"executors/images", with(nouns, "executors/storage", "executors/registry"), drivers, nil,
 		"to a caller, images and artifacts are one; the two drivers that hold them stay apart"},
 	{"executors/stats", with(nouns, "executors/cgroups"), drivers, nil,
@@ -89,8 +90,10 @@ var rules = []rule{
 	{"projections", with(machines, "actors/codec", "actors/entity", "eventlog", "proto"), suites, nil,
 		"a read model is a fold over events: it must be possible to drop it and to build it anew from the log alone"},
 	// Its tests show what stands in a log.
-	{"cri", with(machines, "actors/redact", "projections", "proto"), with(suites, "actors/codec"), nil,
+	{"cri", with(machines, "actors/redact", "executors/streams", "projections", "proto"), with(suites, "actors/codec"), nil,
 		"an RPC becomes a command or a question to a projection; it must not be able to act on the node by itself"},
+	{"cri/streaming", []string{"executors/streams"}, nil, nil,
+		"clients' streams are connected to functions, whatever these do: the server is tested without a container"},
 
 	{"cmd/stele-monitor", []string{"executors/monitor", "proto/monitor"}, nil, nil,
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},

@@ -1316,6 +1316,97 @@ func (x *ExecRequested) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+// ExecRequested2 is ExecRequested with how the client takes part.
+type ExecRequested2 struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tells this run from the container's others.
+	Exec string `protobuf:"bytes,1,opt,name=exec,proto3" json:"exec,omitempty"`
+	// The program and its arguments.
+	Command []string `protobuf:"bytes,2,rep,name=command,proto3" json:"command,omitempty"`
+	// How long it may take; 0 for no limit.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// A client is connected to its streams (Exec, not ExecSync).
+	Attended bool `protobuf:"varint,4,opt,name=attended,proto3" json:"attended,omitempty"`
+	// The client has input for it.
+	Stdin bool `protobuf:"varint,5,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// It has a terminal of its own.
+	Tty           bool `protobuf:"varint,6,opt,name=tty,proto3" json:"tty,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecRequested2) Reset() {
+	*x = ExecRequested2{}
+	mi := &file_event_v1_container_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecRequested2) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecRequested2) ProtoMessage() {}
+
+func (x *ExecRequested2) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecRequested2.ProtoReflect.Descriptor instead.
+func (*ExecRequested2) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ExecRequested2) GetExec() string {
+	if x != nil {
+		return x.Exec
+	}
+	return ""
+}
+
+func (x *ExecRequested2) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *ExecRequested2) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *ExecRequested2) GetAttended() bool {
+	if x != nil {
+		return x.Attended
+	}
+	return false
+}
+
+func (x *ExecRequested2) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *ExecRequested2) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
+}
+
 // ExecEnded: the command ended, by itself or at its timeout.
 type ExecEnded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1331,7 +1422,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_event_v1_container_proto_msgTypes[21]
+	mi := &file_event_v1_container_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1434,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[21]
+	mi := &file_event_v1_container_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1447,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{21}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExecEnded) GetExec() string {
@@ -1392,7 +1483,7 @@ type ExecFailed struct {
 
 func (x *ExecFailed) Reset() {
 	*x = ExecFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1495,7 @@ func (x *ExecFailed) String() string {
 func (*ExecFailed) ProtoMessage() {}
 
 func (x *ExecFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1508,7 @@ func (x *ExecFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecFailed.ProtoReflect.Descriptor instead.
 func (*ExecFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExecFailed) GetExec() string {
@@ -1447,7 +1538,7 @@ type ResourcesUpdateRequested struct {
 
 func (x *ResourcesUpdateRequested) Reset() {
 	*x = ResourcesUpdateRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1550,7 @@ func (x *ResourcesUpdateRequested) String() string {
 func (*ResourcesUpdateRequested) ProtoMessage() {}
 
 func (x *ResourcesUpdateRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1563,7 @@ func (x *ResourcesUpdateRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateRequested.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResourcesUpdateRequested) GetUpdate() uint64 {
@@ -1503,7 +1594,7 @@ type ResourcesUpdateRequested2 struct {
 
 func (x *ResourcesUpdateRequested2) Reset() {
 	*x = ResourcesUpdateRequested2{}
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1606,7 @@ func (x *ResourcesUpdateRequested2) String() string {
 func (*ResourcesUpdateRequested2) ProtoMessage() {}
 
 func (x *ResourcesUpdateRequested2) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1619,7 @@ func (x *ResourcesUpdateRequested2) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateRequested2.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateRequested2) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResourcesUpdateRequested2) GetUpdate() uint64 {
@@ -1565,7 +1656,7 @@ type ResourcesUpdated struct {
 
 func (x *ResourcesUpdated) Reset() {
 	*x = ResourcesUpdated{}
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1668,7 @@ func (x *ResourcesUpdated) String() string {
 func (*ResourcesUpdated) ProtoMessage() {}
 
 func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1681,7 @@ func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdated.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdated) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResourcesUpdated) GetUpdate() uint64 {
@@ -1619,7 +1710,7 @@ type ResourcesUpdateFailed struct {
 
 func (x *ResourcesUpdateFailed) Reset() {
 	*x = ResourcesUpdateFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1722,7 @@ func (x *ResourcesUpdateFailed) String() string {
 func (*ResourcesUpdateFailed) ProtoMessage() {}
 
 func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1735,7 @@ func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateFailed.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResourcesUpdateFailed) GetUpdate() uint64 {
@@ -1672,7 +1763,7 @@ type LogReopenRequested struct {
 
 func (x *LogReopenRequested) Reset() {
 	*x = LogReopenRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1775,7 @@ func (x *LogReopenRequested) String() string {
 func (*LogReopenRequested) ProtoMessage() {}
 
 func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1788,7 @@ func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenRequested.ProtoReflect.Descriptor instead.
 func (*LogReopenRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogReopenRequested) GetReopen() uint64 {
@@ -1718,7 +1809,7 @@ type LogReopened struct {
 
 func (x *LogReopened) Reset() {
 	*x = LogReopened{}
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1821,7 @@ func (x *LogReopened) String() string {
 func (*LogReopened) ProtoMessage() {}
 
 func (x *LogReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1834,7 @@ func (x *LogReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopened.ProtoReflect.Descriptor instead.
 func (*LogReopened) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogReopened) GetReopen() uint64 {
@@ -1765,7 +1856,7 @@ type LogReopenFailed struct {
 
 func (x *LogReopenFailed) Reset() {
 	*x = LogReopenFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1868,7 @@ func (x *LogReopenFailed) String() string {
 func (*LogReopenFailed) ProtoMessage() {}
 
 func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1881,7 @@ func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenFailed.ProtoReflect.Descriptor instead.
 func (*LogReopenFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogReopenFailed) GetReopen() uint64 {
@@ -1819,7 +1910,7 @@ type OutputLost struct {
 
 func (x *OutputLost) Reset() {
 	*x = OutputLost{}
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +1922,7 @@ func (x *OutputLost) String() string {
 func (*OutputLost) ProtoMessage() {}
 
 func (x *OutputLost) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +1935,7 @@ func (x *OutputLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputLost.ProtoReflect.Descriptor instead.
 func (*OutputLost) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *OutputLost) GetBytes() uint64 {
@@ -1870,7 +1961,7 @@ type ContainerRemoveRequested struct {
 
 func (x *ContainerRemoveRequested) Reset() {
 	*x = ContainerRemoveRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +1973,7 @@ func (x *ContainerRemoveRequested) String() string {
 func (*ContainerRemoveRequested) ProtoMessage() {}
 
 func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +1986,7 @@ func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 // ContainerSuperseded: a caller asked for the container's name again, with another
@@ -1908,7 +1999,7 @@ type ContainerSuperseded struct {
 
 func (x *ContainerSuperseded) Reset() {
 	*x = ContainerSuperseded{}
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2011,7 @@ func (x *ContainerSuperseded) String() string {
 func (*ContainerSuperseded) ProtoMessage() {}
 
 func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2024,7 @@ func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSuperseded.ProtoReflect.Descriptor instead.
 func (*ContainerSuperseded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 // RuntimeDeleted: nothing of the runtime's container is left.
@@ -1945,7 +2036,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2048,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2061,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -1985,7 +2076,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2088,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2101,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -2036,7 +2127,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2139,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2152,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -2076,7 +2167,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[36]
+	mi := &file_event_v1_container_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2179,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[36]
+	mi := &file_event_v1_container_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2192,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -2127,7 +2218,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[37]
+	mi := &file_event_v1_container_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2230,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[37]
+	mi := &file_event_v1_container_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2243,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{37}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{38}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -2251,7 +2342,14 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\rExecRequested\x12\x12\n" +
 	"\x04exec\x18\x01 \x01(\tR\x04exec\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x123\n" +
-	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"P\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\xb7\x01\n" +
+	"\x0eExecRequested2\x12\x12\n" +
+	"\x04exec\x18\x01 \x01(\tR\x04exec\x12\x18\n" +
+	"\acommand\x18\x02 \x03(\tR\acommand\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1a\n" +
+	"\battended\x18\x04 \x01(\bR\battended\x12\x14\n" +
+	"\x05stdin\x18\x05 \x01(\bR\x05stdin\x12\x10\n" +
+	"\x03tty\x18\x06 \x01(\bR\x03tty\"P\n" +
 	"\tExecEnded\x12\x12\n" +
 	"\x04exec\x18\x01 \x01(\tR\x04exec\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\x03R\x04code\x12\x1b\n" +
@@ -2308,7 +2406,7 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerRequested)(nil),        // 0: stele.event.v1.ContainerRequested
 	(*RootfsPrepared)(nil),            // 1: stele.event.v1.RootfsPrepared
@@ -2331,53 +2429,55 @@ var file_event_v1_container_proto_goTypes = []any{
 	(*KillFailed)(nil),                // 18: stele.event.v1.KillFailed
 	(*ContainerExited)(nil),           // 19: stele.event.v1.ContainerExited
 	(*ExecRequested)(nil),             // 20: stele.event.v1.ExecRequested
-	(*ExecEnded)(nil),                 // 21: stele.event.v1.ExecEnded
-	(*ExecFailed)(nil),                // 22: stele.event.v1.ExecFailed
-	(*ResourcesUpdateRequested)(nil),  // 23: stele.event.v1.ResourcesUpdateRequested
-	(*ResourcesUpdateRequested2)(nil), // 24: stele.event.v1.ResourcesUpdateRequested2
-	(*ResourcesUpdated)(nil),          // 25: stele.event.v1.ResourcesUpdated
-	(*ResourcesUpdateFailed)(nil),     // 26: stele.event.v1.ResourcesUpdateFailed
-	(*LogReopenRequested)(nil),        // 27: stele.event.v1.LogReopenRequested
-	(*LogReopened)(nil),               // 28: stele.event.v1.LogReopened
-	(*LogReopenFailed)(nil),           // 29: stele.event.v1.LogReopenFailed
-	(*OutputLost)(nil),                // 30: stele.event.v1.OutputLost
-	(*ContainerRemoveRequested)(nil),  // 31: stele.event.v1.ContainerRemoveRequested
-	(*ContainerSuperseded)(nil),       // 32: stele.event.v1.ContainerSuperseded
-	(*RuntimeDeleted)(nil),            // 33: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),       // 34: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),            // 35: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),       // 36: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),          // 37: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),     // 38: google.protobuf.Timestamp
-	(*Fault)(nil),                     // 39: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),       // 40: google.protobuf.Duration
+	(*ExecRequested2)(nil),            // 21: stele.event.v1.ExecRequested2
+	(*ExecEnded)(nil),                 // 22: stele.event.v1.ExecEnded
+	(*ExecFailed)(nil),                // 23: stele.event.v1.ExecFailed
+	(*ResourcesUpdateRequested)(nil),  // 24: stele.event.v1.ResourcesUpdateRequested
+	(*ResourcesUpdateRequested2)(nil), // 25: stele.event.v1.ResourcesUpdateRequested2
+	(*ResourcesUpdated)(nil),          // 26: stele.event.v1.ResourcesUpdated
+	(*ResourcesUpdateFailed)(nil),     // 27: stele.event.v1.ResourcesUpdateFailed
+	(*LogReopenRequested)(nil),        // 28: stele.event.v1.LogReopenRequested
+	(*LogReopened)(nil),               // 29: stele.event.v1.LogReopened
+	(*LogReopenFailed)(nil),           // 30: stele.event.v1.LogReopenFailed
+	(*OutputLost)(nil),                // 31: stele.event.v1.OutputLost
+	(*ContainerRemoveRequested)(nil),  // 32: stele.event.v1.ContainerRemoveRequested
+	(*ContainerSuperseded)(nil),       // 33: stele.event.v1.ContainerSuperseded
+	(*RuntimeDeleted)(nil),            // 34: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),       // 35: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),            // 36: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),       // 37: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),          // 38: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),     // 39: google.protobuf.Timestamp
+	(*Fault)(nil),                     // 40: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),       // 41: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	38, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	39, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
-	38, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	39, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	38, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	39, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	38, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	40, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	39, // 13: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 14: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 15: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 16: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 17: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	39, // 18: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	38, // 19: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	39, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	40, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	40, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	39, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	40, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	39, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	40, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	40, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	39, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	41, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	41, // 13: stele.event.v1.ExecRequested2.timeout:type_name -> google.protobuf.Duration
+	40, // 14: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	40, // 15: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
+	40, // 16: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	40, // 17: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 18: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	40, // 19: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	39, // 20: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_event_v1_container_proto_init() }
@@ -2392,7 +2492,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

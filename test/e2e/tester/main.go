@@ -8,6 +8,8 @@
 //	tester term CODE       end with CODE at SIGTERM; -1 ignores it
 //	tester flood BYTES     print that many bytes, without a newline
 //	tester await FILE CODE end with CODE once FILE exists
+//	tester echo ADDRESS    answer TCP with what comes, until its end; a first byte of "r"
+//	                       is answered with a reset, one of "s" with zeros without end
 //	tester xattr FILE NAME print an extended attribute, in hexadecimal
 package main
 
@@ -17,6 +19,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -65,6 +68,8 @@ func run(args []string) error {
 		defer answer.Body.Close()
 		_, err = io.Copy(os.Stdout, answer.Body)
 		return err
+	case "echo":
+		return echo(arg(1))
 	case "count":
 		for n := 0; ; n++ {
 			fmt.Println(n)
@@ -282,4 +287,37 @@ func withAddress(result []byte, address string) []byte {
 		return result
 	}
 	return changed
+}
+
+// echo serves TCP connections.
+func echo(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			first := make([]byte, 1)
+			if _, err := io.ReadFull(conn, first); err != nil {
+				return
+			}
+			switch first[0] {
+			case 'r':
+				conn.(*net.TCPConn).SetLinger(0)
+			case 's':
+				for zeros := make([]byte, 64<<10); err == nil; {
+					_, err = conn.Write(zeros)
+				}
+			default:
+				if _, err := conn.Write(first); err == nil {
+					io.Copy(conn, conn)
+				}
+			}
+		}()
+	}
 }

@@ -36,26 +36,28 @@ type Config struct {
 	// LogLevel is the least level that is logged: debug, info, warn or error.
 	LogLevel string `toml:"log_level"`
 
-	Network Network `toml:"network"`
-	Runtime Runtime `toml:"runtime"`
-	Image   Image   `toml:"image"`
-	Storage Storage `toml:"storage"`
-	NRI     NRI     `toml:"nri"`
-	Metrics Metrics `toml:"metrics"`
-	Stats   Stats   `toml:"stats"`
+	Network   Network   `toml:"network"`
+	Runtime   Runtime   `toml:"runtime"`
+	Image     Image     `toml:"image"`
+	Storage   Storage   `toml:"storage"`
+	NRI       NRI       `toml:"nri"`
+	Metrics   Metrics   `toml:"metrics"`
+	Stats     Stats     `toml:"stats"`
+	Streaming Streaming `toml:"streaming"`
 }
 
 // Default is the configuration without a file and flags.
 func Default() Config {
 	return Config{
-		Root:     "/var/lib/stele",
-		State:    "/run/stele",
-		Listen:   "unix:///run/stele/stele.sock",
-		LogLevel: "info",
-		Network:  defaultNetwork(),
-		Image:    defaultImage(),
-		NRI:      defaultNRI(),
-		Stats:    defaultStats(),
+		Root:      "/var/lib/stele",
+		State:     "/run/stele",
+		Listen:    "unix:///run/stele/stele.sock",
+		LogLevel:  "info",
+		Network:   defaultNetwork(),
+		Image:     defaultImage(),
+		NRI:       defaultNRI(),
+		Stats:     defaultStats(),
+		Streaming: defaultStreaming(),
 	}
 }
 
@@ -73,7 +75,7 @@ func (c *Config) Level() slog.Level {
 func (c *Config) complete() error {
 	return errors.Join(
 		c.checkDirs(), c.checkListen(), c.completeMonitor(), c.checkLevel(),
-		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.NRI.check(), c.Metrics.check(), c.Stats.check(),
+		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.Streaming.check(), c.NRI.check(), c.Metrics.check(), c.Stats.check(),
 	)
 }
 

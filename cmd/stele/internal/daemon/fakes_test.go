@@ -225,3 +225,8 @@ func ends[T any](t *testing.T, what string, done <-chan T) (value T) {
 	}
 	return value
 }
+
+// streams are a traced streaming server.
+type streams struct{ *trace }
+
+func (s streams) End(context.Context) { s.add("end streams") }

@@ -176,7 +176,7 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 }
 
-// The order is calls, record, actors. A handler that waits for an actor ends with the
+// The order is streams, calls, record, actors. A handler that waits for an actor ends with the
 // actors.
 func TestEnding(t *testing.T) {
 	for _, failed := range []error{nil, errors.New("the log is full")} {
@@ -186,7 +186,7 @@ func TestEnding(t *testing.T) {
 		ends(t, "Run", o.ran)
 		asked := &trace{}
 		ending := Ending{
-			Server: o.Server, Logger: quiet, Within: 100 * time.Millisecond,
+			Server: o.Server, Streams: streams{asked}, Logger: quiet, Within: 100 * time.Millisecond,
 			Actors: &actors{trace: asked, host: failed, closed: func() { close(o.clerk.finish) }},
 		}
 		ended := make(chan error, 1)
@@ -197,7 +197,7 @@ func TestEnding(t *testing.T) {
 		if err := ends(t, "the call", version); err == nil {
 			t.Error("a call that was broken off has an answer")
 		}
-		asked.expect(t, "record host.StopDaemon", "close")
+		asked.expect(t, "end streams", "record host.StopDaemon", "close")
 		ends(t, "the handler", o.drained)
 	}
 }

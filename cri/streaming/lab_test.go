@@ -1,0 +1,185 @@
+package streaming_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/transport/spdy"
+
+	"github.com/stele-runtime/stele/cri/streaming"
+)
+
+// patience bounds how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func TestMain(m *testing.M) {
+	streaming.RouteLibraryLogs(quiet)
+	os.Exit(m.Run())
+}
+
+// lab is a running server.
+type lab struct {
+	*streaming.Server
+	t testing.TB
+	// log is what the server logs, at all levels.
+	log *syncBuffer
+}
+
+func newLab(t testing.TB, change func(*streaming.Config)) *lab {
+	t.Helper()
+	log := &syncBuffer{}
+	config := streaming.Config{
+		Address: "127.0.0.1:0", CreationTimeout: patience,
+		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	if change != nil {
+		change(&config)
+	}
+	server, err := streaming.Listen(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		server.Serve(context.Background())
+	}()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		server.End(ctx)
+		<-served
+		if strings.Contains(log.String(), "level=ERROR") {
+			t.Errorf("the server logged\n%s", log)
+		}
+	})
+	return &lab{server, t, log}
+}
+
+// must returns a URL.
+func (l *lab) must(url string, err error) string {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return url
+}
+
+// transports are how clients speak, by name. Without halfClose they cannot end their
+// input; without codes they learn only that something failed. Clients of the first version
+// of SPDY do neither, and may not even learn that: its flaws were why there is a second.
+var transports = []struct {
+	name             string
+	halfClose, codes bool
+	dial             func(config *rest.Config, url *url.URL) (remotecommand.Executor, error)
+}{
+	{"SPDY", true, true, func(c *rest.Config, u *url.URL) (remotecommand.Executor, error) {
+		return remotecommand.NewSPDYExecutor(c, "POST", u)
+	}},
+	{"SPDY v3", true, false, spdyOf("v3.channel.k8s.io")},
+	{"SPDY v2", true, false, spdyOf("v2.channel.k8s.io")},
+	{firstVersion, false, false, spdyOf("channel.k8s.io")},
+	{"WebSocket", true, true, func(c *rest.Config, u *url.URL) (remotecommand.Executor, error) {
+		return remotecommand.NewWebSocketExecutor(c, "GET", u.String())
+	}},
+	{"WebSocket v4", false, true, func(c *rest.Config, u *url.URL) (remotecommand.Executor, error) {
+		return remotecommand.NewWebSocketExecutorForProtocols(c, "GET", u.String(), "v4.channel.k8s.io")
+	}},
+}
+
+const firstVersion = "SPDY v1"
+
+func spdyOf(protocol string) func(*rest.Config, *url.URL) (remotecommand.Executor, error) {
+	return func(c *rest.Config, u *url.URL) (remotecommand.Executor, error) {
+		transport, upgrader, err := spdy.RoundTripperFor(c)
+		if err != nil {
+			return nil, err
+		}
+		return remotecommand.NewSPDYExecutorForProtocols(transport, upgrader, http.MethodPost, u, protocol)
+	}
+}
+
+// stream runs a client of a transport to its end.
+func (l *lab) stream(ctx context.Context, transport int, address string, options remotecommand.StreamOptions) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	executor, err := transports[transport].dial(&rest.Config{}, u)
+	if err != nil {
+		return err
+	}
+	return executor.StreamWithContext(ctx, options)
+}
+
+// eventually waits until a condition holds.
+func (l *lab) eventually(what string, holds func() bool) {
+	l.t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if holds() {
+			return
+		}
+	}
+	buffer := make([]byte, 1<<20)
+	l.t.Fatalf("not so after %v: %s\n%s", patience, what, buffer[:runtime.Stack(buffer, true)])
+}
+
+// goroutines counts those that are not the client library's, which leaves some behind.
+func goroutines() (count int) {
+	buffer := make([]byte, 4<<20)
+	for stack := range strings.SplitSeq(string(buffer[:runtime.Stack(buffer, true)]), "\n\n") {
+		if !strings.Contains(stack, "k8s.io/client-go") {
+			count++
+		}
+	}
+	return count
+}
+
+// noMoreGoroutines waits until there are no more than before.
+func (l *lab) noMoreGoroutines(before int) {
+	l.t.Helper()
+	l.eventually("no goroutine is left", func() bool { return goroutines() <= before })
+}
+
+// syncBuffer may be written and read by several goroutines.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// endless is input that never ends.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// never is input that never comes, until it is closed.
+func never(t testing.TB) io.Reader {
+	r, w := io.Pipe()
+	t.Cleanup(func() { w.Close() })
+	return r
+}
