@@ -36,7 +36,7 @@ var transports = map[string]func(address string) (remotecommand.Executor, error)
 }
 
 // stream runs a client to its end and returns its exit code.
-func (c *Client) stream(ctx context.Context, transport, address string, options remotecommand.StreamOptions) (code int, err error) {
+func stream(ctx context.Context, transport, address string, options remotecommand.StreamOptions) (code int, err error) {
 	executor, err := transports[transport](address)
 	if err != nil {
 		return 0, err
@@ -50,25 +50,25 @@ func (c *Client) stream(ctx context.Context, transport, address string, options 
 }
 
 // execURL asks for an exec with the streams that the options have.
-func (c *Client) execURL(id string, o remotecommand.StreamOptions, command ...string) string {
-	c.t.Helper()
-	answer, err := c.Runtime.Exec(c.Context(), &runtimeapi.ExecRequest{
+func execURL(h *Harness, id string, o remotecommand.StreamOptions, command ...string) string {
+	h.t.Helper()
+	answer, err := h.Runtime.Exec(h.Context(), &runtimeapi.ExecRequest{
 		ContainerId: id, Cmd: command, Tty: o.Tty, Stdin: o.Stdin != nil, Stdout: o.Stdout != nil, Stderr: o.Stderr != nil,
 	})
 	if err != nil {
-		c.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return answer.Url
 }
 
 // attachURL asks for an attachment with the streams that the options have.
-func (c *Client) attachURL(id string, o remotecommand.StreamOptions) string {
-	c.t.Helper()
-	answer, err := c.Runtime.Attach(c.Context(), &runtimeapi.AttachRequest{
+func attachURL(h *Harness, id string, o remotecommand.StreamOptions) string {
+	h.t.Helper()
+	answer, err := h.Runtime.Attach(h.Context(), &runtimeapi.AttachRequest{
 		ContainerId: id, Tty: o.Tty, Stdin: o.Stdin != nil, Stdout: o.Stdout != nil, Stderr: o.Stderr != nil,
 	})
 	if err != nil {
-		c.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return answer.Url
 }
@@ -144,14 +144,14 @@ func TestStreamingExec(t *testing.T) {
 func streamsAndCode(h *Harness, transport, id string) {
 	var stdout, stderr bytes.Buffer
 	o := remotecommand.StreamOptions{Stdout: &stdout, Stderr: &stderr}
-	code, err := h.stream(h.Context(), transport, h.execURL(id, o, "sh", "-c", "echo $COLOUR; echo bad >&2; test -t 1 || exit 7"), o)
+	code, err := stream(h.Context(), transport, execURL(h, id, o, "sh", "-c", "echo $COLOUR; echo bad >&2; test -t 1 || exit 7"), o)
 	if code != 7 || err != nil || stdout.String() != "red\n" || stderr.String() != "bad\n" {
 		h.t.Errorf("%d, %v, %q, %q", code, err, stdout.String(), stderr.String())
 	}
 	// One stream alone.
 	stdout.Reset()
 	o = remotecommand.StreamOptions{Stdout: &stdout}
-	if code, err := h.stream(h.Context(), transport, h.execURL(id, o, "sh", "-c", "echo out; echo lost >&2"), o); code != 0 || err != nil || stdout.String() != "out\n" {
+	if code, err := stream(h.Context(), transport, execURL(h, id, o, "sh", "-c", "echo out; echo lost >&2"), o); code != 0 || err != nil || stdout.String() != "out\n" {
 		h.t.Errorf("%d, %v, %q", code, err, stdout.String())
 	}
 }
@@ -160,7 +160,7 @@ func streamedInput(h *Harness, transport, id string) {
 	const size = 20 << 20
 	var stdout bytes.Buffer
 	o := remotecommand.StreamOptions{Stdin: io.LimitReader(zeros{}, size), Stdout: &stdout}
-	if code, err := h.stream(h.Context(), transport, h.execURL(id, o, "wc", "-c"), o); code != 0 || err != nil || strings.TrimSpace(stdout.String()) != fmt.Sprint(size) {
+	if code, err := stream(h.Context(), transport, execURL(h, id, o, "wc", "-c"), o); code != 0 || err != nil || strings.TrimSpace(stdout.String()) != fmt.Sprint(size) {
 		h.t.Errorf("%d, %v, %q", code, err, stdout.String())
 	}
 }
@@ -169,13 +169,13 @@ func unreadInput(h *Harness, transport, id string) {
 	var stdout bytes.Buffer
 	o := remotecommand.StreamOptions{Stdin: io.LimitReader(zeros{}, 20<<20), Stdout: &stdout}
 	// Some of it is read, then the command ends, with output.
-	if code, err := h.stream(h.Context(), transport, h.execURL(id, o, "sh", "-c", "head -c 5 >/dev/null; echo five; exit 5"), o); code != 5 || err != nil || stdout.String() != "five\n" {
+	if code, err := stream(h.Context(), transport, execURL(h, id, o, "sh", "-c", "head -c 5 >/dev/null; echo five; exit 5"), o); code != 5 || err != nil || stdout.String() != "five\n" {
 		h.t.Errorf("%d, %v, %q", code, err, stdout.String())
 	}
 	// It closes its input, and goes on.
 	stdout.Reset()
 	o.Stdin = io.LimitReader(zeros{}, 20<<20)
-	if code, err := h.stream(h.Context(), transport, h.execURL(id, o, "sh", "-c", "exec <&-; sleep 0.2; echo later"), o); code != 0 || err != nil || stdout.String() != "later\n" {
+	if code, err := stream(h.Context(), transport, execURL(h, id, o, "sh", "-c", "exec <&-; sleep 0.2; echo later"), o); code != 0 || err != nil || stdout.String() != "later\n" {
 		h.t.Errorf("%d, %v, %q", code, err, stdout.String())
 	}
 }
@@ -184,7 +184,7 @@ func muchOutput(h *Harness, transport, id string) {
 	const size = 8 << 20
 	stdout := &lazyWriter{}
 	o := remotecommand.StreamOptions{Stdout: stdout}
-	if code, err := h.stream(h.Context(), transport, h.execURL(id, o, "head", "-c", fmt.Sprint(size), "/dev/zero"), o); code != 0 || err != nil || stdout.size != size {
+	if code, err := stream(h.Context(), transport, execURL(h, id, o, "head", "-c", fmt.Sprint(size), "/dev/zero"), o); code != 0 || err != nil || stdout.size != size {
 		h.t.Errorf("%d, %v, %d bytes of %d", code, err, stdout.size, size)
 	}
 }
@@ -192,7 +192,7 @@ func muchOutput(h *Harness, transport, id string) {
 func childHoldsStreams(h *Harness, transport, id string) {
 	var stdout, stderr bytes.Buffer
 	o := remotecommand.StreamOptions{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr}
-	if code, err := h.stream(h.Context(), transport, h.execURL(id, o, "sh", "-c", "sleep 5432 & echo begun; exit 3"), o); code != 3 || err != nil || stdout.String() != "begun\n" {
+	if code, err := stream(h.Context(), transport, execURL(h, id, o, "sh", "-c", "sleep 5432 & echo begun; exit 3"), o); code != 3 || err != nil || stdout.String() != "begun\n" {
 		h.t.Errorf("%d, %v, %q", code, err, stdout.String())
 	}
 	h.Exec(id, "killall", "sleep")
@@ -208,7 +208,7 @@ func execTerminal(h *Harness, transport, id string) {
 	var code int
 	go func() {
 		var err error
-		code, err = h.stream(h.Context(), transport, h.execURL(id, o, "sh"), o)
+		code, err = stream(h.Context(), transport, execURL(h, id, o, "sh"), o)
 		ended <- err
 	}()
 	for _, step := range []struct{ types, shows string }{
@@ -232,11 +232,11 @@ func execClientGoes(h *Harness, transport, id string) {
 	for name, stdin := range map[string]io.Reader{"without input": blocked(h.t), "with input that is not read": zeros{}} {
 		stdout := &screen{}
 		o := remotecommand.StreamOptions{Stdin: stdin, Stdout: stdout}
-		address, cut := h.relay(h.execURL(id, o, "sh", "-c", "echo begun; sleep 6543 & sleep 6543"))
+		address, cut := relay(h, execURL(h, id, o, "sh", "-c", "echo begun; sleep 6543 & sleep 6543"))
 		left := make(chan struct{})
 		go func() {
 			defer close(left)
-			_, _ = h.stream(h.Context(), transport, address, o)
+			_, _ = stream(h.Context(), transport, address, o)
 		}()
 		stdout.shows(h, "begun")
 		cut()
@@ -247,7 +247,7 @@ func execClientGoes(h *Harness, transport, id string) {
 
 // relay returns a URL that leads to the same server by another connection, which cut
 // closes, as the kernel does for a client that was killed.
-func (h *Harness) relay(address string) (relayed string, cut func()) {
+func relay(h *Harness, address string) (relayed string, cut func()) {
 	h.t.Helper()
 	u, err := url.Parse(address)
 	if err != nil {
@@ -289,7 +289,7 @@ func (h *Harness) relay(address string) (relayed string, cut func()) {
 func noSuchProgram(h *Harness, transport, id string) {
 	var stdout, stderr bytes.Buffer
 	o := remotecommand.StreamOptions{Stdout: &stdout, Stderr: &stderr}
-	_, err := h.stream(h.Context(), transport, h.execURL(id, o, "/no/such/program"), o)
+	_, err := stream(h.Context(), transport, execURL(h, id, o, "/no/such/program"), o)
 	if err == nil || !strings.Contains(err.Error(), "no such file") || stdout.Len()+stderr.Len() > 0 {
 		h.t.Errorf("%v, %q, %q", err, stdout.String(), stderr.String())
 	}
@@ -299,10 +299,10 @@ func noSuchProgram(h *Harness, transport, id string) {
 func execDaemonDies(h *Harness, id string, killed bool) {
 	stdout := &screen{}
 	o := remotecommand.StreamOptions{Stdin: blocked(h.t), Stdout: stdout}
-	address := h.execURL(id, o, "sh", "-c", "echo begun; sleep 7654 & sleep 7654")
+	address := execURL(h, id, o, "sh", "-c", "echo begun; sleep 7654 & sleep 7654")
 	left := make(chan error, 1)
 	go func() {
-		_, err := h.stream(h.Context(), "SPDY", address, o)
+		_, err := stream(h.Context(), "SPDY", address, o)
 		left <- err
 	}()
 	stdout.shows(h, "begun")
@@ -386,9 +386,9 @@ func attachMany(h *Harness, pod *Pod, transport string) {
 		var ctx context.Context
 		ctx, a.leave = context.WithCancel(h.Context())
 		o := remotecommand.StreamOptions{Stdin: read, Stdout: a.stdout, Stderr: a.stderr}
-		address := h.attachURL(id, o)
+		address := attachURL(h, id, o)
 		go func() {
-			_, err := h.stream(ctx, transport, address, o)
+			_, err := stream(ctx, transport, address, o)
 			a.ended <- err
 		}()
 		clients = append(clients, a)
@@ -436,7 +436,7 @@ func attachTerminal(h *Harness, pod *Pod, transport string) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_, _ = h.stream(ctx, transport, h.attachURL(id, o), o)
+		_, _ = stream(ctx, transport, attachURL(h, id, o), o)
 	}()
 	for _, size := range []remotecommand.TerminalSize{{Width: 91, Height: 31}, {Width: 134, Height: 45}} {
 		sizes <- size
@@ -461,7 +461,7 @@ func attachOnce(h *Harness, pod *Pod, transport string) {
 	id := pod.Run(config)
 	var stdout bytes.Buffer
 	o := remotecommand.StreamOptions{Stdin: io.LimitReader(zeros{}, 1<<20), Stdout: &stdout}
-	if _, err := h.stream(h.Context(), transport, h.attachURL(id, o), o); err != nil || strings.TrimSpace(stdout.String()) != fmt.Sprint(1<<20) {
+	if _, err := stream(h.Context(), transport, attachURL(h, id, o), o); err != nil || strings.TrimSpace(stdout.String()) != fmt.Sprint(1<<20) {
 		h.t.Errorf("%v, %q", err, stdout.String())
 	}
 	if code := h.WaitExit(id).ExitCode; code != 6 {
