@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -152,6 +153,47 @@ func goroutines() (count int) {
 func (l *lab) noMoreGoroutines(before int) {
 	l.t.Helper()
 	l.eventually("no goroutine is left", func() bool { return goroutines() <= before })
+}
+
+// relay returns a URL that leads to the same server by another connection, which cut
+// closes, as the kernel does for a client that was killed.
+func (l *lab) relay(address string) (relayed string, cut func()) {
+	l.t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	server := u.Host
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	u.Host = listener.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	var relaying sync.WaitGroup
+	relaying.Go(func() {
+		client, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer client.Close()
+		onward, err := net.Dial("tcp", server)
+		if err != nil {
+			l.t.Error(err)
+			return
+		}
+		defer onward.Close()
+		relaying.Go(func() { _, _ = io.Copy(onward, client) })
+		relaying.Go(func() { _, _ = io.Copy(client, onward) })
+		<-ctx.Done()
+	})
+	cut = func() {
+		cancel()
+		listener.Close()
+		relaying.Wait()
+	}
+	l.t.Cleanup(cut)
+	return u.String(), cut
 }
 
 // syncBuffer may be written and read by several goroutines.
