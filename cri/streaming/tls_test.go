@@ -87,103 +87,126 @@ func writeFile(t *testing.T, path string, content []byte) {
 	}
 }
 
-// Certificates are read again when they change, and the last good ones stay until then.
-func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	files := streaming.TLSFiles{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), CA: filepath.Join(dir, "ca")}
-	first, second, clients := newAuthority(t, "first"), newAuthority(t, "second"), newAuthority(t, "clients")
-	install := func(a *authority) {
-		t.Helper()
-		cert, key := a.sign(t)
-		writeFile(t, files.Cert, cert)
-		writeFile(t, files.Key, key)
+// secret is a command whose output is a word.
+func (l *lab) secret() *url.URL {
+	l.t.Helper()
+	u, err := url.Parse(l.must(l.Exec(streaming.Command{Stdout: true, Run: func(_ context.Context, s streams.Stdio) (int, error) {
+		_, err := s.Stdout.Write([]byte("secret"))
+		return 0, err
+	}})))
+	if err != nil || u.Scheme != "https" {
+		l.t.Fatalf("%s, %v", u, err)
 	}
-	install(first)
-	if _, err := streaming.NewTLS(files, &tls.Config{}, quiet); err == nil || !strings.Contains(err.Error(), files.CA) {
+	return u
+}
+
+// speak reports whether clients of SPDY and WebSocket get the word by TLS.
+func (l *lab) speak(config rest.TLSClientConfig) error {
+	l.t.Helper()
+	for _, tr := range transports {
+		if tr.name != "SPDY" && tr.name != "WebSocket" {
+			continue
+		}
+		executor, err := tr.dial(&rest.Config{TLSClientConfig: config}, l.secret())
+		if err != nil {
+			return err
+		}
+		var stdout bytes.Buffer
+		if err := executor.StreamWithContext(l.t.Context(), remotecommand.StreamOptions{Stdout: &stdout}); err != nil {
+			return err
+		}
+		if stdout.String() != "secret" {
+			l.t.Errorf("%s: %q", tr.name, stdout.String())
+		}
+	}
+	return nil
+}
+
+// tlsLab has files and authorities.
+type tlsLab struct {
+	*lab
+	files                  streaming.TLSFiles
+	first, second, clients *authority
+	clientCert, clientKey  []byte
+}
+
+func newTLSLab(t *testing.T) *tlsLab {
+	t.Helper()
+	dir := t.TempDir()
+	x := &tlsLab{
+		files: streaming.TLSFiles{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), CA: filepath.Join(dir, "ca")},
+		first: newAuthority(t, "first"), second: newAuthority(t, "second"), clients: newAuthority(t, "clients"),
+	}
+	x.clientCert, x.clientKey = x.clients.sign(t)
+	x.install(t, x.first)
+	if _, err := streaming.NewTLS(x.files, &tls.Config{}, quiet); err == nil || !strings.Contains(err.Error(), x.files.CA) {
 		t.Errorf("without the CA: %v", err)
 	}
-	writeFile(t, files.CA, clients.pem)
-	secure, err := streaming.NewTLS(files, &tls.Config{MinVersion: tls.VersionTLS13}, quiet)
+	writeFile(t, x.files.CA, x.clients.pem)
+	secure, err := streaming.NewTLS(x.files, &tls.Config{MinVersion: tls.VersionTLS13}, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLab(t, func(c *streaming.Config) { c.TLS = secure })
-	clientCert, clientKey := clients.sign(t)
-	try := func(config rest.TLSClientConfig) error {
-		t.Helper()
-		address := l.must(l.Exec(streaming.Command{Stdout: true, Run: func(_ context.Context, s streams.Stdio) (int, error) {
-			_, err := s.Stdout.Write([]byte("secret"))
-			return 0, err
-		}}))
-		u, err := url.Parse(address)
-		if err != nil || u.Scheme != "https" {
-			t.Fatalf("%s, %v", address, err)
-		}
-		for i, tr := range transports {
-			if i > 0 && tr.name != "WebSocket" {
-				continue
-			}
-			if i > 0 {
-				if u, err = url.Parse(l.must(l.Exec(streaming.Command{Stdout: true, Run: func(_ context.Context, s streams.Stdio) (int, error) {
-					_, err := s.Stdout.Write([]byte("secret"))
-					return 0, err
-				}}))); err != nil {
-					t.Fatal(err)
-				}
-			}
-			executor, err := tr.dial(&rest.Config{TLSClientConfig: config}, u)
-			if err != nil {
-				return err
-			}
-			var stdout bytes.Buffer
-			if err := executor.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdout: &stdout}); err != nil {
-				return err
-			}
-			if stdout.String() != "secret" {
-				t.Errorf("%s: %q", tr.name, stdout.String())
-			}
-		}
-		return nil
-	}
-	trusting := func(a *authority) rest.TLSClientConfig {
-		return rest.TLSClientConfig{CAData: a.pem, CertData: clientCert, KeyData: clientKey}
-	}
-	if err := try(trusting(first)); err != nil {
+	x.lab = newLab(t, func(c *streaming.Config) { c.TLS = secure })
+	return x
+}
+
+// install writes a new certificate of an authority, and its key.
+func (x *tlsLab) install(t *testing.T, a *authority) {
+	t.Helper()
+	cert, key := a.sign(t)
+	writeFile(t, x.files.Cert, cert)
+	writeFile(t, x.files.Key, key)
+}
+
+// trusting is a client that knows one authority of servers.
+func (x *tlsLab) trusting(a *authority) rest.TLSClientConfig {
+	return rest.TLSClientConfig{CAData: a.pem, CertData: x.clientCert, KeyData: x.clientKey}
+}
+
+func TestTLSClients(t *testing.T) {
+	x := newTLSLab(t)
+	if err := x.speak(x.trusting(x.first)); err != nil {
 		t.Error(err)
 	}
-	if err := try(rest.TLSClientConfig{CAData: first.pem}); err == nil {
+	if err := x.speak(rest.TLSClientConfig{CAData: x.first.pem}); err == nil {
 		t.Error("a client without a certificate is served")
 	}
-	strangerCert, strangerKey := first.sign(t)
-	if err := try(rest.TLSClientConfig{CAData: first.pem, CertData: strangerCert, KeyData: strangerKey}); err == nil {
+	cert, key := x.first.sign(t)
+	if err := x.speak(rest.TLSClientConfig{CAData: x.first.pem, CertData: cert, KeyData: key}); err == nil {
 		t.Error("a client with another authority's certificate is served")
 	}
-	install(second)
-	if err := try(trusting(second)); err != nil {
-		t.Errorf("the certificate was not read again: %v", err)
-	}
-	if err := try(trusting(first)); err == nil {
-		t.Error("the old certificate is still shown")
-	}
-	// Half written.
-	cert, key := first.sign(t)
-	writeFile(t, files.Cert, cert)
-	if err := try(trusting(second)); err != nil {
-		t.Errorf("with a certificate without its key: %v", err)
-	}
-	writeFile(t, files.Key, key)
-	if err := try(trusting(first)); err != nil {
-		t.Errorf("after the key: %v", err)
-	}
-	// The clients' authority, too.
-	writeFile(t, files.CA, first.pem)
-	if err := try(trusting(first)); err == nil {
-		t.Error("a client of the old authority is served")
-	}
 	// Below the least version.
-	conn, err := tls.Dial("tcp", l.Address().String(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	conn, err := tls.Dial("tcp", x.Address().String(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
 	if err == nil {
 		conn.Close()
 		t.Error("TLS 1.2 is spoken")
+	}
+}
+
+// Certificates are read again when they change, and the last good ones stay until then.
+func TestTLSFilesChange(t *testing.T) {
+	x := newTLSLab(t)
+	x.install(t, x.second)
+	if err := x.speak(x.trusting(x.second)); err != nil {
+		t.Errorf("the certificate was not read again: %v", err)
+	}
+	if err := x.speak(x.trusting(x.first)); err == nil {
+		t.Error("the old certificate is still shown")
+	}
+	// Half written.
+	cert, key := x.first.sign(t)
+	writeFile(t, x.files.Cert, cert)
+	if err := x.speak(x.trusting(x.second)); err != nil {
+		t.Errorf("with a certificate without its key: %v", err)
+	}
+	writeFile(t, x.files.Key, key)
+	if err := x.speak(x.trusting(x.first)); err != nil {
+		t.Errorf("after the key: %v", err)
+	}
+	// The clients' authority, too.
+	writeFile(t, x.files.CA, x.first.pem)
+	if err := x.speak(x.trusting(x.first)); err == nil {
+		t.Error("a client of the old authority is served")
 	}
 }
