@@ -454,3 +454,25 @@ func TestHooksWaitForTheStart(t *testing.T) {
 	d.Start(&node{})
 	d.Close()
 }
+
+// BenchmarkNobodyListens is what the hooks of a container's life cost without a plug-in.
+func BenchmarkNobodyListens(b *testing.B) {
+	d, err := New(Config{Socket: filepath.Join(b.TempDir(), "s"), RegistrationTimeout: patience, RequestTimeout: patience, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	d.Start(&node{})
+	defer d.Close()
+	facts := factsOf("c")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := d.CreateContainer(b.Context(), "c", facts); err != nil {
+			b.Fatal(err)
+		}
+		d.PostCreateContainer(b.Context(), "c", facts)
+		_ = d.StartContainer(b.Context(), "c", facts)
+		d.PostStartContainer(b.Context(), "c", facts)
+		d.StopContainer(b.Context(), "c", facts)
+		d.RemoveContainer(b.Context(), "c", facts)
+	}
+}

@@ -88,8 +88,8 @@ func (n *node) prepare() error {
 		return err
 	}
 	for name, content := range map[string]string{
-		"config.toml": fmt.Sprintf("[image]\nregistries_conf = %q\nsignature_policy = %q\n",
-			filepath.Join(n.base, "registries.conf"), filepath.Join(n.base, "policy.json")),
+		"config.toml": fmt.Sprintf("[image]\nregistries_conf = %q\nsignature_policy = %q\n[nri]\nnri_listen = %q\n",
+			filepath.Join(n.base, "registries.conf"), filepath.Join(n.base, "policy.json"), filepath.Join(n.base, "nri.sock")),
 		"registries.conf": fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", host),
 		"policy.json":     `{"default": [{"type": "insecureAcceptAnything"}]}`,
 		"cni/10-demo.conflist": fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "plugins": [{

@@ -112,9 +112,12 @@ pull_retries = 0
 [storage]
 conf = %q
 
+[nri]
+nri_listen = %q
+
 [metrics]
 listen = %q
-`, n.path("registries.conf"), n.path("registries.conf.d"), n.path("registries.d"), n.path("policy.json"), n.path("policies"), n.path("auth.json"), n.path("storage.conf"), n.metrics)
+`, n.path("registries.conf"), n.path("registries.conf.d"), n.path("registries.d"), n.path("policy.json"), n.path("policies"), n.path("auth.json"), n.path("storage.conf"), h.NRISocket, n.metrics)
 }
 
 // registries is a registries.conf with mirrors, one of which is not there, and a block.
