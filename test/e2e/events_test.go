@@ -224,6 +224,7 @@ func TestEventsAcrossRestarts(t *testing.T) {
 	h := New(t, programs, Options{})
 	s := h.Subscribe()
 	pods := liveThrough(h, 8, 3, func() {
+		h.Daemon.WaitReady() // one that is starting ends with an error
 		h.Daemon.Stop()
 		h.Daemon.Launch()
 	})
