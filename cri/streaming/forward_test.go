@@ -97,7 +97,18 @@ func dialNode(ctx context.Context, port uint16) (streaming.Port, error) {
 func (l *lab) forward(dialer string, port uint16) (address string, ended <-chan error, stop func()) {
 	l.t.Helper()
 	relayed, cut := l.relay(l.must(l.PortForward(streaming.Forward{Dial: dialNode})))
-	u, err := url.Parse(relayed)
+	address, ended, stop = l.forwardFrom(dialer, relayed, port)
+	l.t.Cleanup(cut)
+	return address, ended, func() {
+		stop()
+		cut()
+	}
+}
+
+// forwardFrom forwards a port from the server at a URL.
+func (l *lab) forwardFrom(dialer, from string, port uint16) (address string, ended <-chan error, stop func()) {
+	l.t.Helper()
+	u, err := url.Parse(from)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -120,10 +131,7 @@ func (l *lab) forward(dialer string, port uint16) (address string, ended <-chan 
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	stop = sync.OnceFunc(func() {
-		close(stopped)
-		cut()
-	})
+	stop = sync.OnceFunc(func() { close(stopped) })
 	l.t.Cleanup(stop)
 	return fmt.Sprintf("127.0.0.1:%d", ports[0].Local), end, stop
 }
@@ -312,7 +320,7 @@ func BenchmarkForward(b *testing.B) {
 	for name := range dialers {
 		b.Run(name, func(b *testing.B) {
 			l := newLab(b, nil)
-			address, _, stop := l.forward(name, pod.port)
+			address, _, stop := l.forwardFrom(name, l.must(l.PortForward(streaming.Forward{Dial: dialNode})), pod.port)
 			defer stop()
 			measure(b, address)
 		})
