@@ -42,7 +42,7 @@ type Server struct {
 	mu sync.Mutex
 	// clients are those with a session. Nil: the server has ended.
 	clients map[*client]struct{}
-	// left receives a value for each session that ended after the server.
+	// sessions are those that have not ended.
 	sessions sync.WaitGroup
 }
 
