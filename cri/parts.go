@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -166,6 +167,13 @@ type Plugins interface {
 	UpdatePod(ctx context.Context, pod sandbox.State, overhead, resources *runtimeapi.LinuxContainerResources) error
 }
 
+// PodAddresses takes the ranges that the node's pods have addresses from.
+type PodAddresses interface {
+	// Set records them, and configures the network if it is this node's to configure. Doing
+	// it again costs nothing.
+	Set(ctx context.Context, ranges []netip.Prefix) error
+}
+
 // Health reports, from memory, why the node cannot do its work; nil means that it can.
 // An error with a method Degraded() bool means that it works, but not as it should.
 type Health struct {
@@ -187,6 +195,7 @@ type Parts struct {
 	Stats       Stats
 	Validator   Validator
 	Plugins     Plugins
+	Addresses   PodAddresses
 	Health      Health
 	// Handlers are the node's runtime handlers with their features; DefaultHandler
 	// is the one that an empty name means.

@@ -66,6 +66,9 @@ var hostTable = sync.OnceValue(func() table[host.Event] {
 			func(m *pb.StreamQuarantined) host.StreamQuarantined {
 				return host.StreamQuarantined{Stream: m.GetStream(), Reason: m.GetReason()}
 			}),
+		message[host.Event]("node.PodCIDRChanged.v1.skippable",
+			func(e host.PodCIDRChanged) *pb.PodCIDRChanged { return &pb.PodCIDRChanged{Cidr: e.CIDR} },
+			func(m *pb.PodCIDRChanged) host.PodCIDRChanged { return host.PodCIDRChanged{CIDR: m.GetCidr()} }),
 		message[host.Event]("node.ContainersUnconfined.v1.skippable",
 			func(e host.ContainersUnconfined) *pb.ContainersUnconfined {
 				return &pb.ContainersUnconfined{Module: e.Module}

@@ -46,7 +46,7 @@ func DecodeSandboxState(b []byte) (sandbox.State, error) {
 
 // EncodeHostState returns the node's own state as a checkpoint keeps it.
 func EncodeHostState(s host.State) ([]byte, error) {
-	return encodeState("node", &statepb.HostState{BootId: s.BootID, Running: s.Running})
+	return encodeState("node", &statepb.HostState{BootId: s.BootID, Running: s.Running, PodCidr: s.PodCIDR})
 }
 
 // DecodeHostState returns the node's own state from what a checkpoint kept.
@@ -55,5 +55,5 @@ func DecodeHostState(b []byte) (host.State, error) {
 	if err := decodeState("node", b, m); err != nil {
 		return host.State{}, err
 	}
-	return host.State{BootID: m.GetBootId(), Running: m.GetRunning()}, nil
+	return host.State{BootID: m.GetBootId(), Running: m.GetRunning(), PodCIDR: m.GetPodCidr()}, nil
 }

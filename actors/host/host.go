@@ -14,6 +14,9 @@ type State struct {
 	BootID string
 	// Running: the last daemon did not report that it stopped.
 	Running bool
+	// PodCIDR are the ranges of the pods' addresses, as the kubelet said last; empty if it
+	// did not say.
+	PodCIDR string
 }
 
 // Command is a report of the daemon.
@@ -49,6 +52,10 @@ type ReportNetwork struct {
 	Problem string
 }
 
+// ReportPodCIDR reports the ranges that pods have addresses from, separated by commas
+// (UpdateRuntimeConfig).
+type ReportPodCIDR struct{ CIDR string }
+
 // ReportQuarantine reports that a stream could not be replayed and is left alone.
 type ReportQuarantine struct{ Stream, Reason string }
 
@@ -60,6 +67,7 @@ type ReportUnconfined struct{ Module string }
 type ReportSalvage struct{ Stream string }
 
 func (ReportSalvage) command()     {}
+func (ReportPodCIDR) command()     {}
 func (ReportUnconfined) command()  {}
 func (StartDaemon) command()       {}
 func (StopDaemon) command()        {}
@@ -105,6 +113,10 @@ type NetworkConfigured struct{ Network string }
 // NetworkUnconfigured: the daemon found no usable CNI configuration.
 type NetworkUnconfigured struct{ Problem string }
 
+// PodCIDRChanged: the kubelet said that pods have addresses from other ranges than before. A
+// configured template of the CNI configuration is filled with them.
+type PodCIDRChanged struct{ CIDR string }
+
 // StreamQuarantined: the node could not replay a stream, or its machine kept
 // panicking; the stream is left alone.
 type StreamQuarantined struct{ Stream, Reason string }
@@ -118,6 +130,7 @@ type ContainersUnconfined struct{ Module string }
 type StreamClosed struct{ Stream string }
 
 func (StreamClosed) event()         {}
+func (PodCIDRChanged) event()       {}
 func (ContainersUnconfined) event() {}
 func (DaemonStarted) event()        {}
 func (DaemonStopped) event()        {}
@@ -150,6 +163,11 @@ func Decide(s State, c Command) ([]Event, error) {
 			return []Event{NetworkUnconfigured{c.Problem}}, nil
 		}
 		return []Event{NetworkConfigured{c.Network}}, nil
+	case ReportPodCIDR:
+		if c.CIDR == s.PodCIDR {
+			return nil, nil
+		}
+		return []Event{PodCIDRChanged(c)}, nil
 	case ReportQuarantine:
 		return []Event{StreamQuarantined(c)}, nil
 	case ReportUnconfined:
@@ -167,6 +185,8 @@ func Evolve(s State, e Event) State {
 		s.BootID, s.Running = e.BootID, true
 	case DaemonStopped:
 		s.Running = false
+	case PodCIDRChanged:
+		s.PodCIDR = e.CIDR
 	case NodeRebooted, MonitorStarted, MonitorLost, NetworkConfigured, NetworkUnconfigured, StreamQuarantined, StreamClosed, ContainersUnconfined:
 	}
 	return s

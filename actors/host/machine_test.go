@@ -20,11 +20,11 @@ var underTest = machinetest.Machine[state, command, event, machinetest.NoEffect]
 	Answer:   func(command) machinetest.Answer[state, event] { return nil },
 	Commands: []host.Command{
 		host.StartDaemon{}, host.StopDaemon{}, host.ReportMonitor{}, host.ReportMonitorLoss{},
-		host.ReportNetwork{}, host.ReportQuarantine{}, host.ReportSalvage{}, host.ReportUnconfined{},
+		host.ReportNetwork{}, host.ReportPodCIDR{}, host.ReportQuarantine{}, host.ReportSalvage{}, host.ReportUnconfined{},
 	},
 	Events: []host.Event{
 		host.DaemonStarted{}, host.DaemonStopped{}, host.NodeRebooted{}, host.MonitorStarted{}, host.MonitorLost{},
-		host.NetworkConfigured{}, host.NetworkUnconfigured{}, host.StreamQuarantined{}, host.StreamClosed{}, host.ContainersUnconfined{},
+		host.NetworkConfigured{}, host.NetworkUnconfigured{}, host.PodCIDRChanged{}, host.StreamQuarantined{}, host.StreamClosed{}, host.ContainersUnconfined{},
 	},
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/stele-runtime/stele/cri/streaming"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/handover"
 	"github.com/stele-runtime/stele/executors/monitor/proc"
 	"github.com/stele-runtime/stele/projections"
@@ -221,7 +222,16 @@ func (p *parts) follow(background *daemon.Background, reports *daemon.Reports, b
 		background.Go("NRI plug-ins", plugins.Run)
 	}
 	background.Go("reports", func(ctx context.Context) { reports.Record(ctx, p.actors, p.logger) })
+	background.Go("pod addresses", p.addresses().Refill)
 	background.Go("network", func(ctx context.Context) { p.health.FollowNetwork(ctx, p.drivers.Network.Status) })
+}
+
+// addresses configures the network, if that is this node's business.
+func (p *parts) addresses() *daemon.PodAddresses {
+	return &daemon.PodAddresses{
+		Actors: p.actors, Views: p.feed.Live, Logger: p.logger,
+		Template: cni.Template{Path: p.config.Network.ConfTemplate, ConfDir: p.config.Network.ConfDir},
+	}
 }
 
 // register adds the services: the CRI's two, and the tools'.
@@ -235,6 +245,7 @@ func (p *parts) register(server *daemon.Server) {
 			Metrics: p.config.Stats.IncludedPodMetrics,
 		}),
 		Credentials: p.credentials, Execs: p.execs, Streams: p.streams, Processes: p.executor, Specs: p.executor, Places: p.executor, Plugins: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
+		Addresses: p.addresses(),
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,

@@ -399,6 +399,52 @@ func (x *NetworkUnconfigured) GetProblem() string {
 	return ""
 }
 
+// PodCIDRChanged: pods have addresses from other ranges than before.
+type PodCIDRChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ranges, separated by commas.
+	Cidr          string `protobuf:"bytes,1,opt,name=cidr,proto3" json:"cidr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodCIDRChanged) Reset() {
+	*x = PodCIDRChanged{}
+	mi := &file_event_v1_host_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodCIDRChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodCIDRChanged) ProtoMessage() {}
+
+func (x *PodCIDRChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_host_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodCIDRChanged.ProtoReflect.Descriptor instead.
+func (*PodCIDRChanged) Descriptor() ([]byte, []int) {
+	return file_event_v1_host_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PodCIDRChanged) GetCidr() string {
+	if x != nil {
+		return x.Cidr
+	}
+	return ""
+}
+
 // StreamQuarantined: a stream could not be replayed and is left alone.
 type StreamQuarantined struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -412,7 +458,7 @@ type StreamQuarantined struct {
 
 func (x *StreamQuarantined) Reset() {
 	*x = StreamQuarantined{}
-	mi := &file_event_v1_host_proto_msgTypes[7]
+	mi := &file_event_v1_host_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +470,7 @@ func (x *StreamQuarantined) String() string {
 func (*StreamQuarantined) ProtoMessage() {}
 
 func (x *StreamQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_host_proto_msgTypes[7]
+	mi := &file_event_v1_host_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +483,7 @@ func (x *StreamQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamQuarantined.ProtoReflect.Descriptor instead.
 func (*StreamQuarantined) Descriptor() ([]byte, []int) {
-	return file_event_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_event_v1_host_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StreamQuarantined) GetStream() string {
@@ -465,7 +511,7 @@ type ContainersUnconfined struct {
 
 func (x *ContainersUnconfined) Reset() {
 	*x = ContainersUnconfined{}
-	mi := &file_event_v1_host_proto_msgTypes[8]
+	mi := &file_event_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +523,7 @@ func (x *ContainersUnconfined) String() string {
 func (*ContainersUnconfined) ProtoMessage() {}
 
 func (x *ContainersUnconfined) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_host_proto_msgTypes[8]
+	mi := &file_event_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +536,7 @@ func (x *ContainersUnconfined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainersUnconfined.ProtoReflect.Descriptor instead.
 func (*ContainersUnconfined) Descriptor() ([]byte, []int) {
-	return file_event_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_event_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ContainersUnconfined) GetModule() string {
@@ -511,7 +557,7 @@ type StreamClosed struct {
 
 func (x *StreamClosed) Reset() {
 	*x = StreamClosed{}
-	mi := &file_event_v1_host_proto_msgTypes[9]
+	mi := &file_event_v1_host_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +569,7 @@ func (x *StreamClosed) String() string {
 func (*StreamClosed) ProtoMessage() {}
 
 func (x *StreamClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_host_proto_msgTypes[9]
+	mi := &file_event_v1_host_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +582,7 @@ func (x *StreamClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamClosed.ProtoReflect.Descriptor instead.
 func (*StreamClosed) Descriptor() ([]byte, []int) {
-	return file_event_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_event_v1_host_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StreamClosed) GetStream() string {
@@ -570,7 +616,9 @@ const file_event_v1_host_proto_rawDesc = "" +
 	"\x11NetworkConfigured\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\"/\n" +
 	"\x13NetworkUnconfigured\x12\x18\n" +
-	"\aproblem\x18\x01 \x01(\tR\aproblem\"C\n" +
+	"\aproblem\x18\x01 \x01(\tR\aproblem\"$\n" +
+	"\x0ePodCIDRChanged\x12\x12\n" +
+	"\x04cidr\x18\x01 \x01(\tR\x04cidr\"C\n" +
 	"\x11StreamQuarantined\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\".\n" +
@@ -591,7 +639,7 @@ func file_event_v1_host_proto_rawDescGZIP() []byte {
 	return file_event_v1_host_proto_rawDescData
 }
 
-var file_event_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_event_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_event_v1_host_proto_goTypes = []any{
 	(*DaemonStarted)(nil),         // 0: stele.event.v1.DaemonStarted
 	(*DaemonStopped)(nil),         // 1: stele.event.v1.DaemonStopped
@@ -600,14 +648,15 @@ var file_event_v1_host_proto_goTypes = []any{
 	(*MonitorLost)(nil),           // 4: stele.event.v1.MonitorLost
 	(*NetworkConfigured)(nil),     // 5: stele.event.v1.NetworkConfigured
 	(*NetworkUnconfigured)(nil),   // 6: stele.event.v1.NetworkUnconfigured
-	(*StreamQuarantined)(nil),     // 7: stele.event.v1.StreamQuarantined
-	(*ContainersUnconfined)(nil),  // 8: stele.event.v1.ContainersUnconfined
-	(*StreamClosed)(nil),          // 9: stele.event.v1.StreamClosed
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*PodCIDRChanged)(nil),        // 7: stele.event.v1.PodCIDRChanged
+	(*StreamQuarantined)(nil),     // 8: stele.event.v1.StreamQuarantined
+	(*ContainersUnconfined)(nil),  // 9: stele.event.v1.ContainersUnconfined
+	(*StreamClosed)(nil),          // 10: stele.event.v1.StreamClosed
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_event_v1_host_proto_depIdxs = []int32{
-	10, // 0: stele.event.v1.DaemonStarted.at:type_name -> google.protobuf.Timestamp
-	10, // 1: stele.event.v1.DaemonStopped.at:type_name -> google.protobuf.Timestamp
+	11, // 0: stele.event.v1.DaemonStarted.at:type_name -> google.protobuf.Timestamp
+	11, // 1: stele.event.v1.DaemonStopped.at:type_name -> google.protobuf.Timestamp
 	2,  // [2:2] is the sub-list for method output_type
 	2,  // [2:2] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
@@ -626,7 +675,7 @@ func file_event_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_host_proto_rawDesc), len(file_event_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -26,6 +26,7 @@ type HostState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	BootId        string                 `protobuf:"bytes,1,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Running       bool                   `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"`
+	PodCidr       string                 `protobuf:"bytes,3,opt,name=pod_cidr,json=podCidr,proto3" json:"pod_cidr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -74,14 +75,22 @@ func (x *HostState) GetRunning() bool {
 	return false
 }
 
+func (x *HostState) GetPodCidr() string {
+	if x != nil {
+		return x.PodCidr
+	}
+	return ""
+}
+
 var File_state_v1_host_proto protoreflect.FileDescriptor
 
 const file_state_v1_host_proto_rawDesc = "" +
 	"\n" +
-	"\x13state/v1/host.proto\x12\x0estele.state.v1\">\n" +
+	"\x13state/v1/host.proto\x12\x0estele.state.v1\"Y\n" +
 	"\tHostState\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12\x18\n" +
-	"\arunning\x18\x02 \x01(\bR\arunningB7Z5github.com/stele-runtime/stele/proto/state/v1;statev1b\x06proto3"
+	"\arunning\x18\x02 \x01(\bR\arunning\x12\x19\n" +
+	"\bpod_cidr\x18\x03 \x01(\tR\apodCidrB7Z5github.com/stele-runtime/stele/proto/state/v1;statev1b\x06proto3"
 
 var (
 	file_state_v1_host_proto_rawDescOnce sync.Once

@@ -24,6 +24,7 @@ func newBench(t *testing.T) *bench {
 		b.write(program, "#!/bin/sh\n", 0o755)
 	}
 	b.write("plain", "", 0o644)
+	b.write("broken", "{{.PodCIDR", 0o644)
 	t.Setenv("PATH", b.dir)
 	return b
 }
@@ -76,6 +77,10 @@ var refusals = []struct{ key, content, want string }{
 	{"network.plugin_dirs", "[network]\nplugin_dirs = []", `network.plugin_dirs: "[]" is empty, so that no plugin can be found`},
 	{"network.plugin_dirs", "[network]\nplugin_dirs = ['/opt/cni/bin', '']", `network.plugin_dirs[1]: "" is not a path`},
 	{"network.plugin_dirs", "[network]\nplugin_dirs = ['/a:/b']", `network.plugin_dirs[0]: "/a:/b" has a colon, which CNI_PATH cannot carry`},
+	{"network.conf_template", "[network]\nconf_template = 'net.tmpl'", `network.conf_template: "net.tmpl" is not an absolute path`},
+	{"network.conf_template", "[network]\nconf_template = 'DIR/none'", `network.conf_template: "DIR/none" cannot be read: no such file or directory`},
+	{"network.conf_template", "[network]\nconf_template = 'DIR/broken'",
+		`network.conf_template: "DIR/broken" is no template: template: broken:1: unclosed action`},
 
 	{"runtime.default", "[runtime]\ndefault = 'kata'", `runtime.default: "kata" is not among the handlers`},
 	{"runtime.cgroup_driver", "[runtime]\ncgroup_driver = 'cgroupsv3'", `runtime.cgroup_driver: "cgroupsv3" is neither cgroupfs nor systemd`},

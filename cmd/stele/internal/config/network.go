@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"text/template"
 )
 
 // Network says where CNI is configured.
@@ -14,6 +15,10 @@ type Network struct {
 	PluginDirs []string `toml:"plugin_dirs"`
 	// DisableHostPortMapping leaves host ports alone that no plugin maps.
 	DisableHostPortMapping bool `toml:"disable_hostport_mapping"`
+	// ConfTemplate is a template of a network configuration, which is filled with the ranges
+	// that the kubelet reports and written to ConfDir; empty: somebody else configures the
+	// network.
+	ConfTemplate string `toml:"conf_template"`
 }
 
 func defaultNetwork() Network {
@@ -34,5 +39,16 @@ func (n *Network) complete() error {
 		}
 		err = errors.Join(err, absolute(key, &n.PluginDirs[i]))
 	}
-	return err
+	return errors.Join(err, templateFile("network.conf_template", n.ConfTemplate))
+}
+
+// templateFile checks a file with a Go template, unless its path is empty.
+func templateFile(key, path string) error {
+	if err := file(key, path); err != nil || path == "" {
+		return err
+	}
+	if _, err := template.ParseFiles(path); err != nil {
+		return refuse(key, path, "is no template: %w", err)
+	}
+	return nil
 }
