@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/facts"
+	"github.com/stele-runtime/stele/executors/hooks"
 	"github.com/stele-runtime/stele/executors/images"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/namespaces"
@@ -134,6 +136,9 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	if err != nil {
 		return made, err
 	}
+	if err := x.addHooks(plan.Spec, config, pod); err != nil {
+		return made, fault.New(fault.Precondition, "create container", string(c.ID), "%v", err)
+	}
 	adjustment, err := x.adjust(ctx, c, runtime, plan.Spec)
 	if err != nil {
 		return made, err
@@ -151,6 +156,15 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	}
 	x.NRI.PostCreateContainer(ctx, string(c.ID), x.nriFacts(c, func(facts *nri.Container) { facts.Spec, facts.PID = plan.Spec, process.PID }))
 	return created{process, plan.Spec, adjustment}, nil
+}
+
+// addHooks adds the hooks that match a container. Of an annotation that the pod has, too, the
+// pod's value counts, and any mount for a bind mount, as with CRI-O.
+func (x containers) addHooks(to *specs.Spec, config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) error {
+	annotations := map[string]string{}
+	maps.Copy(annotations, config.GetAnnotations())
+	maps.Copy(annotations, pod.GetAnnotations())
+	return x.Hooks.Add(to, hooks.Container{Annotations: annotations, HasBindMounts: len(config.GetMounts()) > 0})
 }
 
 // namespaces names the namespaces that a container joins: its pod's, and

@@ -15,6 +15,7 @@ import (
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/handover"
+	"github.com/stele-runtime/stele/executors/hooks"
 	"github.com/stele-runtime/stele/executors/hostport"
 	"github.com/stele-runtime/stele/executors/images"
 	"github.com/stele-runtime/stele/executors/monitor"
@@ -53,7 +54,9 @@ type Config struct {
 	// DisableHostPorts leaves host ports that no CNI plugin maps unmapped.
 	DisableHostPorts bool
 	// MaxLogSize is the size in bytes at which a log starts anew, 0 for none.
-	MaxLogSize  int64
+	MaxLogSize int64
+	// Hooks are the administrator's, for every container.
+	Hooks       hooks.Dirs
 	Credentials *handover.Credentials
 	Execs       *handover.Execs
 	Pulls       *handover.Pulls

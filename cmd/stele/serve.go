@@ -165,7 +165,7 @@ func (p *parts) makeActors() (err error) {
 	p.credentials, p.execs = handover.NewCredentials(), handover.NewExecs()
 	p.executor = executors.New(executors.Config{
 		Drivers: p.drivers.Drivers, RootDir: p.config.Root, StateDir: p.config.State,
-		MonitorBinary: p.config.Monitor, MaxLogSize: p.config.Runtime.MaxLogSize,
+		MonitorBinary: p.config.Monitor, MaxLogSize: p.config.Runtime.MaxLogSize, Hooks: p.config.Runtime.HooksDir,
 		DisableHostPorts: p.config.Network.DisableHostPortMapping,
 		Credentials:      p.credentials, Execs: p.execs, Pulls: handover.NewPulls(), Logger: p.logger,
 	})

@@ -46,6 +46,7 @@ func TestPodCIDR(t *testing.T) {
 	if err := os.Remove(filepath.Join(h.ConfDir, "10-e2e.conflist")); err != nil {
 		t.Fatal(err)
 	}
+	h.Eventually("the network is gone", func() bool { return !networkReady(h.Client) })
 	set()
 	before, err := os.Stat(made)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/stele-runtime/stele/executors/hooks"
 )
 
 // DefaultFile is read if no other file is named. It may be missing.
@@ -54,6 +56,7 @@ func Default() Config {
 		Listen:    "unix:///run/stele/stele.sock",
 		LogLevel:  "info",
 		Network:   defaultNetwork(),
+		Runtime:   Runtime{HooksDir: hooks.DefaultDirs()},
 		Image:     defaultImage(),
 		NRI:       defaultNRI(),
 		Stats:     defaultStats(),

@@ -85,6 +85,9 @@ var refusals = []struct{ key, content, want string }{
 	{"runtime.default", "[runtime]\ndefault = 'kata'", `runtime.default: "kata" is not among the handlers`},
 	{"runtime.cgroup_driver", "[runtime]\ncgroup_driver = 'cgroupsv3'", `runtime.cgroup_driver: "cgroupsv3" is neither cgroupfs nor systemd`},
 	{"runtime.max_log_size", "[runtime]\nmax_log_size = -1", `runtime.max_log_size: -1 is negative`},
+	{"runtime.hooks_dir", "[runtime]\nhooks_dir = ['']", `runtime.hooks_dir[0]: "" is not a path`},
+	{"runtime.hooks_dir", "[runtime]\nhooks_dir = ['/x', 'hooks.d']", `runtime.hooks_dir[1]: "hooks.d" is not an absolute path`},
+	{"runtime.hooks_dir", "[runtime]\nhooks_dir = ['DIR/plain']", `runtime.hooks_dir[0]: "DIR/plain" is not a directory`},
 	{"runtime.handlers", "[runtime.handlers.'../x']\npath = 'runc'",
 		`runtime.handlers: "../x" is not a handler's name: letters, digits, '_', '.' and '-', at most 63`},
 	{"runtime.handlers", "[runtime.handlers.'']\npath = 'runc'",
@@ -213,7 +216,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := Default()
 	want.Monitor = filepath.Join(b.dir, "stele-monitor")
-	want.Runtime = Runtime{Default: "runc", Handlers: map[string]Handler{"runc": {Path: filepath.Join(b.dir, "runc")}}}
+	want.Runtime.Default, want.Runtime.Handlers = "runc", map[string]Handler{"runc": {Path: filepath.Join(b.dir, "runc")}}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("without a word in it, a file means\n%+v\nwant\n%+v", c, want)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os/exec"
 	"regexp"
@@ -17,6 +18,8 @@ type Runtime struct {
 	// MaxLogSize is the size in bytes at which a container's log is truncated, 0 for no
 	// limit. The kubelet rotates logs by itself.
 	MaxLogSize int64 `toml:"max_log_size"`
+	// HooksDir are directories of OCI hooks. A file hides those of its name in earlier ones.
+	HooksDir []string `toml:"hooks_dir"`
 	// Handlers maps the name of each handler to its runtime; without any there is
 	// runc, from PATH.
 	Handlers map[string]Handler `toml:"handlers"`
@@ -47,6 +50,13 @@ func (r *Runtime) complete() error {
 	}
 	if r.MaxLogSize < 0 {
 		problems = append(problems, refuse("runtime.max_log_size", r.MaxLogSize, "is negative"))
+	}
+	for i, path := range r.HooksDir {
+		key := fmt.Sprintf("runtime.hooks_dir[%d]", i)
+		if path == "" {
+			problems = append(problems, refuse(key, path, "is not a path"))
+		}
+		problems = append(problems, dir(key, path))
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Handlers)) {
 		h := r.Handlers[name]

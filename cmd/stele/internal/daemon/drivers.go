@@ -17,6 +17,7 @@ import (
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/facts"
+	"github.com/stele-runtime/stele/executors/hooks"
 	"github.com/stele-runtime/stele/executors/hostport"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/nri"
@@ -54,6 +55,11 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	layout, err := cgroups.Detect()
 	if err != nil {
 		return nil, err
+	}
+	// Later, a file that is no hook keeps containers from being created. A daemon that starts
+	// says so at once.
+	if err := hooks.Dirs(o.Config.Runtime.HooksDir).Check(); err != nil {
+		return nil, fmt.Errorf("runtime.hooks_dir: %w", err)
 	}
 	driver := cmp.Or(cgroups.Driver(o.Config.Runtime.CgroupDriver), cgroups.Cgroupfs)
 	if d.Cgroups, err = cgroups.NewManager(layout, driver, ""); err != nil {
