@@ -279,7 +279,6 @@ func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]by
 	}
 	err = runtime.Update(ctx, x.doomed(f.Spec), oci.Update{
 		Set: plan.Set, OOMScoreAdj: plan.OOMScoreAdj, MemoryLimit: plan.MemoryLimit, Fields: plan.Fields,
-		Record: func(s *specs.Spec) { spec.SetLimits(s.Linux.Resources, plan.All) },
 	})
 	if err != nil {
 		return nil, err

@@ -2,11 +2,13 @@ package oci
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,8 +27,6 @@ type Update struct {
 	MemoryLimit int64
 	// Fields are the names of what is asked for, for messages.
 	Fields []string
-	// Record makes the change in the specification that the bundle keeps.
-	Record func(*specs.Spec)
 }
 
 // Update changes the limits of a container that has not ended: all of them, or none.
@@ -139,12 +139,46 @@ func record(bundle string, u Update) (undo func() error, err error) {
 	if spec.Linux == nil || spec.Linux.Resources == nil || spec.Process == nil {
 		return nil, fmt.Errorf("update the bundle %s: its config.json has no resources", bundle)
 	}
-	before, resources, process := *spec, *spec.Linux.Resources, *spec.Process
-	linux := *spec.Linux
-	linux.Resources, before.Linux, before.Process = &resources, &linux, &process
-	u.Record(spec)
+	before := *spec
+	linux, process := *spec.Linux, *spec.Process
+	resources := laidOver(*spec.Linux.Resources, u.Set)
+	linux.Resources, spec.Linux, spec.Process = &resources, &linux, &process
 	if u.OOMScoreAdj != nil {
-		spec.Process.OOMScoreAdj = u.OOMScoreAdj
+		process.OOMScoreAdj = u.OOMScoreAdj
 	}
 	return func() error { return writeConfig(bundle, &before) }, writeConfig(bundle, spec)
+}
+
+// laidOver returns limits with what a change sets. What the change does not name stays,
+// whoever has set it.
+func laidOver(before, set specs.LinuxResources) specs.LinuxResources {
+	now := before
+	if set.CPU != nil {
+		cpu := specs.LinuxCPU{}
+		if before.CPU != nil {
+			cpu = *before.CPU
+		}
+		cpu.Shares, cpu.Period, cpu.Quota = cmp.Or(set.CPU.Shares, cpu.Shares), cmp.Or(set.CPU.Period, cpu.Period), cmp.Or(set.CPU.Quota, cpu.Quota)
+		cpu.Cpus, cpu.Mems = cmp.Or(set.CPU.Cpus, cpu.Cpus), cmp.Or(set.CPU.Mems, cpu.Mems)
+		now.CPU = &cpu
+	}
+	if set.Memory != nil {
+		memory := specs.LinuxMemory{}
+		if before.Memory != nil {
+			memory = *before.Memory
+		}
+		memory.Limit, memory.Swap = cmp.Or(set.Memory.Limit, memory.Limit), cmp.Or(set.Memory.Swap, memory.Swap)
+		now.Memory = &memory
+	}
+	now.HugepageLimits = slices.Clone(before.HugepageLimits)
+	for _, h := range set.HugepageLimits {
+		now.HugepageLimits = slices.DeleteFunc(now.HugepageLimits, func(was specs.LinuxHugepageLimit) bool { return was.Pagesize == h.Pagesize })
+		now.HugepageLimits = append(now.HugepageLimits, h)
+	}
+	if len(set.Unified) > 0 {
+		now.Unified = map[string]string{}
+		maps.Copy(now.Unified, before.Unified)
+		maps.Copy(now.Unified, set.Unified)
+	}
+	return now
 }

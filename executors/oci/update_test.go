@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
@@ -22,7 +21,6 @@ func (n *node) update(in spec.Input, c oci.Container, change *cri.LinuxContainer
 	n.must(err)
 	return n.driver.Update(n.t.Context(), c, oci.Update{
 		Set: plan.Set, OOMScoreAdj: plan.OOMScoreAdj, MemoryLimit: plan.MemoryLimit, Fields: plan.Fields,
-		Record: func(s *specs.Spec) { spec.SetLimits(s.Linux.Resources, plan.All) },
 	})
 }
 

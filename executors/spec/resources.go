@@ -13,7 +13,8 @@ func planResources(r *request, plan *Plan) error {
 	if len(r.res.Unified) > 0 && !r.Host.CgroupV2 {
 		return unsupported("linux.resources.unified", nil, "needs cgroup v2")
 	}
-	SetLimits(plan.Spec.Linux.Resources, limits(r.res, r.Host))
+	of, all := plan.Spec.Linux.Resources, limits(r.res, r.Host)
+	of.CPU, of.Memory, of.HugepageLimits, of.Unified = all.CPU, all.Memory, all.HugepageLimits, all.Unified
 	// Always said, or else the container would have the monitor's, which is as
 	// low as can be.
 	plan.Spec.Process.OOMScoreAdj = oomScoreAdj(r.res, r.Host)
@@ -21,12 +22,6 @@ func planResources(r *request, plan *Plan) error {
 		plan.Spec.Process.Rlimits = append(plan.Spec.Process.Rlimits, r.Host.clamp(limit))
 	}
 	return nil
-}
-
-// SetLimits replaces the limits of cgroups in the runtime spec's resources, and leaves the
-// device rules alone.
-func SetLimits(of *specs.LinuxResources, limits specs.LinuxResources) {
-	of.CPU, of.Memory, of.HugepageLimits, of.Unified = limits.CPU, limits.Memory, limits.HugepageLimits, limits.Unified
 }
 
 // limits returns the runtime spec's form of all limits of cgroups.

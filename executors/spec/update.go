@@ -14,9 +14,8 @@ import (
 
 // UpdatePlan is all that a change of a container's limits takes.
 type UpdatePlan struct {
-	// InForce are the CRI's resources with the change, All the runtime spec's.
+	// InForce are the CRI's resources with the change.
 	InForce *cri.LinuxContainerResources
-	All     specs.LinuxResources
 	// Set is what is to be set; what is nil or empty there stays as it is.
 	Set specs.LinuxResources
 	// OOMScoreAdj is to be set for the container's processes, unless nil.
@@ -56,7 +55,7 @@ func Update(config *cri.ContainerConfig, change *cri.UpdateContainerResourcesReq
 		return UpdatePlan{}, unsupported("linux.unified", slices.Sorted(maps.Keys(asked.GetUnified()))[0], "needs cgroup v2")
 	}
 	plan := UpdatePlan{
-		InForce: now, All: limits(now, host), Set: changedLimits(asked, now, host),
+		InForce: now, Set: changedLimits(asked, now, host),
 		MemoryLimit: lowered(config.GetLinux().GetResources(), asked), Fields: fieldsOf(asked),
 	}
 	if asked.GetOomScoreAdj() != 0 {

@@ -21,20 +21,10 @@ func TestHooks(t *testing.T) {
 	if err := os.Mkdir(traces, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// hook writes the name of the stage and what the hook is told of the container. The
-	// program must be the node's and the container's: a hook of startContainer runs there.
-	hook := func(dir, file, when string, stages ...string) {
-		t.Helper()
-		for _, stage := range stages {
-			script := fmt.Sprintf(`read state; echo "%s $state" >> %s/trace`, stage, traces)
-			h.write(filepath.Join(dir, file+"-"+stage+".json"), fmt.Sprintf(
-				`{"version":"1.0.0","hook":{"path":"/bin/sh","args":["sh","-c",%q],"env":["PATH=/bin:/usr/bin"],"timeout":20},"when":%s,"stages":[%q]}`,
-				script, when, stage))
-		}
-	}
-	hook(first, "10-annotated", `{"annotations":{"^e2e/trace$":"^yes$"}}`, "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
-	hook(first, "20-hidden", `{"always":true}`, "poststop")
-	hook(second, "20-hidden", `{"always":false}`, "poststop")
+	writer := hookWriter{h, traces}
+	writer.hook(first, "10-annotated", `{"annotations":{"^e2e/trace$":"^yes$"}}`, "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+	writer.hook(first, "20-hidden", `{"always":true}`, "poststop")
+	writer.hook(second, "20-hidden", `{"always":false}`, "poststop")
 	trace := func() (stages []string) {
 		t.Helper()
 		content, err := os.ReadFile(filepath.Join(traces, "trace"))
@@ -85,4 +75,23 @@ func TestHooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	pod.Run(h.ContainerConfig("refused"))
+}
+
+// hookWriter writes hooks that leave traces in a directory.
+type hookWriter struct {
+	*Harness
+	traces string
+}
+
+// hook writes a file for each stage, of a hook that adds its stage, and what it is told of
+// the container, to the trace. The program must be the node's and the container's: a hook of
+// startContainer runs there.
+func (w hookWriter) hook(dir, file, when string, stages ...string) {
+	w.t.Helper()
+	for _, stage := range stages {
+		script := fmt.Sprintf(`read state; echo "%s $state" >> %s/trace`, stage, w.traces)
+		w.write(filepath.Join(dir, file+"-"+stage+".json"), fmt.Sprintf(
+			`{"version":"1.0.0","hook":{"path":"/bin/sh","args":["sh","-c",%q],"env":["PATH=/bin:/usr/bin"],"timeout":20},"when":%s,"stages":[%q]}`,
+			script, when, stage))
+	}
 }
