@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,7 +40,12 @@ func TestHooks(t *testing.T) {
 	}
 	expect := func(when string, want ...string) {
 		t.Helper()
-		if got := trace(); strings.Join(got, " ") != strings.Join(want, " ") {
+		got := trace()
+		// runc runs the hooks in the container and those after the start at the same time.
+		if i := slices.Index(got, "poststart"); i >= 0 && i+1 < len(got) && got[i+1] == "startContainer" {
+			got[i], got[i+1] = got[i+1], got[i]
+		}
+		if !slices.Equal(got, want) {
 			t.Errorf("%s, the hooks that ran are %q, want %q", when, got, want)
 		}
 	}
@@ -52,6 +58,7 @@ func TestHooks(t *testing.T) {
 	creation := []string{"createRuntime", "prestart", "createContainer"}
 	expect("after the creation", creation...)
 	h.StartContainer(id)
+	h.Eventually("the container's own hook has run", func() bool { return slices.Contains(trace(), "startContainer") })
 	start := append(creation, "startContainer", "poststart")
 	expect("after the start", start...)
 	content, err := os.ReadFile(filepath.Join(traces, "trace"))
