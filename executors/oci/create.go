@@ -40,11 +40,6 @@ func (d *Driver) Create(ctx context.Context, b Bundle) (monitor.Process, error) 
 	if err := writeConfig(b.Dir, b.Spec); err != nil {
 		return monitor.Process{}, err
 	}
-	if b.Spec.Hooks != nil && len(b.Spec.Hooks.Poststart) > 0 {
-		if err := os.WriteFile(poststartPath(b.Dir), nil, 0o600); err != nil {
-			return monitor.Process{}, err
-		}
-	}
 	before, err := d.known(b.ID)
 	if err != nil {
 		return monitor.Process{}, err

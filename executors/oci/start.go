@@ -37,14 +37,15 @@ type Started struct {
 //
 // A container that runc created waits until somebody opens the FIFO exec.fifo in
 // its state directory for reading. Doing that here takes a fiftieth of the time
-// that executing `runc start` does, which does nothing else, unless there are hooks for after the start.
+// that executing `runc start` does, which does nothing else: runc runs the hooks for
+// after the start when it creates a container.
 // The price: if this process is killed in the microseconds between the opening
 // and the container's answer, the container's first process ends, and the start
 // has failed.
 func (d *Driver) Start(ctx context.Context, c Container) (Started, error) {
 	ctx, cancel := context.WithTimeout(ctx, startDeadline)
 	defer cancel()
-	if d.version.Name != runc || hasPoststart(c.Bundle) {
+	if d.version.Name != runc {
 		return d.startByCommand(ctx, c)
 	}
 	init, err := findInit(c)
@@ -116,7 +117,7 @@ func fifoWritten(fd int) (bool, error) {
 // gVisor's, has to be believed.
 func (d *Driver) startByCommand(ctx context.Context, c Container) (Started, error) {
 	var init *firstProcess
-	if d.version.Name == crun || d.version.Name == runc {
+	if d.version.Name == crun {
 		var err error
 		if init, err = findInit(c); err != nil {
 			return Started{}, err
@@ -138,15 +139,6 @@ func (d *Driver) startByCommand(ctx context.Context, c Container) (Started, erro
 	}
 	return Started{}, errors.Join(err, stateErr)
 }
-
-// hasPoststart reports whether the runtime has hooks to run after the start. Create has
-// noted it: the specification is costly to read.
-func hasPoststart(bundle string) bool {
-	_, err := os.Stat(poststartPath(bundle))
-	return err == nil
-}
-
-func poststartPath(bundle string) string { return filepath.Join(bundle, "poststart") }
 
 // status asks the runtime for a container's state, after it refused a command that
 // may have been done before.
