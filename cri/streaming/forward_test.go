@@ -97,10 +97,9 @@ func dialNode(ctx context.Context, port uint16) (streaming.Port, error) {
 func (l *lab) forward(dialer string, port uint16) (address string, ended <-chan error, stop func()) {
 	l.t.Helper()
 	relayed, cut := l.relay(l.must(l.PortForward(streaming.Forward{Dial: dialNode})))
-	address, ended, stop = l.forwardFrom(dialer, relayed, port)
-	l.t.Cleanup(cut)
+	address, ended, leave := l.forwardFrom(dialer, relayed, port)
 	return address, ended, func() {
-		stop()
+		leave()
 		cut()
 	}
 }
