@@ -9,6 +9,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // vocabulary are the files in which a machine declares what it knows.
@@ -65,5 +68,38 @@ func TestTheTableOfCallsIsTrue(t *testing.T) {
 	}
 	if rows < 11 {
 		t.Errorf("the table has %d rows", rows)
+	}
+}
+
+// Every call of the CRI has its row: a reader who looks for one finds it, or that it is refused.
+func TestTheTableOfCallsIsComplete(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| RPC | command | events | effects |\n")
+	rows := map[string]bool{}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) < 6 {
+			break
+		}
+		for _, call := range regexp.MustCompile(`\w+`).FindAllString(cells[1], -1) {
+			rows[call] = true
+		}
+	}
+	for _, service := range []grpc.ServiceDesc{runtimeapi.RuntimeService_ServiceDesc, runtimeapi.ImageService_ServiceDesc} {
+		var calls []string
+		for _, m := range service.Methods {
+			calls = append(calls, m.MethodName)
+		}
+		for _, s := range service.Streams {
+			calls = append(calls, s.StreamName)
+		}
+		for _, call := range calls {
+			if !rows[call] {
+				t.Errorf("the table has no row for %s", call)
+			}
+		}
 	}
 }
