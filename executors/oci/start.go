@@ -24,7 +24,8 @@ const startDeadline = 30 * time.Second
 // Started is a start that succeeded.
 type Started struct {
 	// At is when the user's program was seen to run, to within a few hundredths of a
-	// millisecond, and never after its end. Zero if Before.
+	// millisecond, or when it was let run, if it ended unseen; never after its end. Zero if
+	// Before.
 	At time.Time
 	// Before: an earlier call had started the container.
 	Before bool
@@ -54,6 +55,8 @@ func (d *Driver) Start(ctx context.Context, c Container) (Started, error) {
 	}
 	defer init.close()
 	fifo := filepath.Join(d.stateDir(c.ID), "exec.fifo")
+	// The program may have ended before anybody looks again.
+	released := time.Now()
 	fd, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, unix.ENOENT) {
 		if _, err := os.Stat(d.stateDir(c.ID)); err != nil {
@@ -70,19 +73,18 @@ func (d *Driver) Start(ctx context.Context, c Container) (Started, error) {
 	if err != nil {
 		return Started{}, err
 	}
-	continued := time.Now()
 	if err := os.Remove(fifo); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Started{}, fmt.Errorf("start container %s: %w", c.ID, err)
 	}
 	if before {
 		return Started{Before: true}, init.awaitName(ctx, c)
 	}
-	return d.awaitProgram(ctx, c, init, continued)
+	return d.awaitProgram(ctx, c, init, released)
 }
 
-// awaitProgram returns once the first process, which has continued, executes the
-// program, or can't.
-func (d *Driver) awaitProgram(ctx context.Context, c Container, init *firstProcess, continued time.Time) (Started, error) {
+// awaitProgram returns once the first process, which was released, executes the program,
+// or can't.
+func (d *Driver) awaitProgram(ctx context.Context, c Container, init *firstProcess, released time.Time) (Started, error) {
 	at, seen, err := init.awaitExec(ctx)
 	switch {
 	case err != nil:
@@ -97,7 +99,7 @@ func (d *Driver) awaitProgram(ctx context.Context, c Container, init *firstProce
 	if reason != "" {
 		return Started{}, fault.New(fault.Precondition, "start container", c.ID, "its program can't be executed: %s", reason)
 	}
-	return Started{At: continued}, nil
+	return Started{At: released}, nil
 }
 
 // fifoWritten takes the byte that the process writes. End of file means nothing: a
