@@ -11,7 +11,7 @@ import (
 
 // Attach returns a URL at which a client is connected to the streams of a running
 // container: any number of clients at a time, each from the moment it comes.
-func (s *Service) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
+func (s streamService) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
 	if err := checkStreams(req); err != nil {
 		return nil, err
 	}

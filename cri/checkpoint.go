@@ -12,17 +12,17 @@ import (
 // runtime is too old for them.
 
 // CheckpointContainer is not supported yet.
-func (s *Service) CheckpointContainer(_ context.Context, req *runtimeapi.CheckpointContainerRequest) (*runtimeapi.CheckpointContainerResponse, error) {
+func (s nodeService) CheckpointContainer(_ context.Context, req *runtimeapi.CheckpointContainerRequest) (*runtimeapi.CheckpointContainerResponse, error) {
 	return nil, noCheckpoints("checkpoint container", req.GetContainerId())
 }
 
 // CheckpointPod is not supported yet.
-func (s *Service) CheckpointPod(_ context.Context, req *runtimeapi.CheckpointPodRequest) (*runtimeapi.CheckpointPodResponse, error) {
+func (s nodeService) CheckpointPod(_ context.Context, req *runtimeapi.CheckpointPodRequest) (*runtimeapi.CheckpointPodResponse, error) {
 	return nil, noCheckpoints("checkpoint pod", req.GetPodSandboxId())
 }
 
 // RestorePod is not supported yet.
-func (s *Service) RestorePod(_ context.Context, req *runtimeapi.RestorePodRequest) (*runtimeapi.RestorePodResponse, error) {
+func (s nodeService) RestorePod(_ context.Context, req *runtimeapi.RestorePodRequest) (*runtimeapi.RestorePodResponse, error) {
 	return nil, noCheckpoints("restore pod", req.GetConfig().GetMetadata().GetName())
 }
 

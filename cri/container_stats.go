@@ -12,7 +12,7 @@ import (
 
 // ContainerStats returns what a container uses. One that has ended has no figures but
 // those of its writable layer, and of its cgroup while that is there.
-func (s *Service) ContainerStats(ctx context.Context, req *runtimeapi.ContainerStatsRequest) (*runtimeapi.ContainerStatsResponse, error) {
+func (s statsService) ContainerStats(ctx context.Context, req *runtimeapi.ContainerStatsRequest) (*runtimeapi.ContainerStatsResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func (s *Service) ContainerStats(ctx context.Context, req *runtimeapi.ContainerS
 
 // containerStats are the stats of all running containers that match every part of the
 // filter. A container that ends meanwhile is left out.
-func (s *Service) containerStats(ctx context.Context, filter *runtimeapi.ContainerStatsFilter) ([]*runtimeapi.ContainerStats, error) {
+func (s statsService) containerStats(ctx context.Context, filter *runtimeapi.ContainerStatsFilter) ([]*runtimeapi.ContainerStats, error) {
 	var matching []*projections.Container
 	for _, x := range s.Views.Containers() {
 		if mayRun(x) &&

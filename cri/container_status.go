@@ -15,7 +15,7 @@ import (
 )
 
 // ContainerStatus returns the status of a container.
-func (s *Service) ContainerStatus(_ context.Context, req *runtimeapi.ContainerStatusRequest) (*runtimeapi.ContainerStatusResponse, error) {
+func (s containerService) ContainerStatus(_ context.Context, req *runtimeapi.ContainerStatusRequest) (*runtimeapi.ContainerStatusResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {
 		return nil, err

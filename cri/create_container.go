@@ -26,7 +26,7 @@ const signalPrefix = "SIGNAL_"
 
 // CreateContainer creates a container in a ready sandbox, and returns once the
 // runtime holds it.
-func (s *Service) CreateContainer(ctx context.Context, req *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
+func (s containerService) CreateContainer(ctx context.Context, req *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
 	config := req.GetConfig()
 	if err := checkIdentity(config); err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ func imageRef(found Image, written string) string {
 // collection needs the id in the status, and a tag that moves has no effect. It is also the
 // image_ref: critest wants there what PullImage has answered. A missing image is left to the
 // mount, whose error the kubelet knows.
-func (s *Service) mountIDs(ctx context.Context, config *runtimeapi.ContainerConfig) error {
+func (s containerService) mountIDs(ctx context.Context, config *runtimeapi.ContainerConfig) error {
 	for i, m := range config.GetMounts() {
 		name := m.GetImage().GetImage()
 		if name == "" {
@@ -216,7 +216,7 @@ func stopSignal(configured runtimeapi.Signal, image string) string {
 
 // checkTarget refuses to join the PID namespace of another pod's container, as the CRI
 // requires.
-func (s *Service) checkTarget(config *runtimeapi.ContainerConfig, pod id.Sandbox) error {
+func (s containerService) checkTarget(config *runtimeapi.ContainerConfig, pod id.Sandbox) error {
 	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	if options.GetPid() != runtimeapi.NamespaceMode_TARGET {
 		return nil

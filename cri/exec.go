@@ -14,7 +14,7 @@ import (
 
 // Exec returns a URL at which a client runs a command in a running container, connected to
 // its streams. The command begins when the client has come.
-func (s *Service) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
+func (s streamService) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
 	if err := checkCommand(req.GetCmd()); err != nil {
 		return nil, err
 	}

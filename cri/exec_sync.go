@@ -13,7 +13,7 @@ import (
 // ExecSync runs a command in a running container and returns its output and exit code.
 // After the timeout (in seconds, 0 for none) the command is killed and the call fails
 // with DeadlineExceeded, as the kubelet's probes expect.
-func (s *Service) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
+func (s streamService) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
 	if err := checkCommand(req.GetCmd()); err != nil {
 		return nil, err
 	}

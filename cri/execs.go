@@ -34,7 +34,7 @@ func checkCommand(cmd []string) error {
 
 // run runs a command in a container (ExecSync, Exec) and waits for its end. If ctx ends
 // first, the command is killed.
-func (s *Service) run(ctx context.Context, c id.Container, command container.RunExec, stdio streams.Stdio) (container.ExecEnded, error) {
+func (s streamService) run(ctx context.Context, c id.Container, command container.RunExec, stdio streams.Stdio) (container.ExecEnded, error) {
 	command.Exec = id.Exec(newID()[:16])
 	defer s.Execs.Begin(ctx, command.Exec, stdio)()
 	var ended container.ExecEnded

@@ -9,7 +9,7 @@ import (
 )
 
 // sandbox finds a sandbox by its id or a unique prefix of it.
-func (s *Service) sandbox(name string) (*projections.Sandbox, error) {
+func (s *Parts) sandbox(name string) (*projections.Sandbox, error) {
 	const field = "pod_sandbox_id"
 	if name == "" {
 		return nil, invalid(field, "is empty")
@@ -33,7 +33,7 @@ func (s *Service) sandbox(name string) (*projections.Sandbox, error) {
 }
 
 // container finds a container by its id or a unique prefix of it.
-func (s *Service) container(name string) (*projections.Container, error) {
+func (s *Parts) container(name string) (*projections.Container, error) {
 	const field = "container_id"
 	if name == "" {
 		return nil, invalid(field, "is empty")

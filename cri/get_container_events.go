@@ -25,7 +25,7 @@ const lastSend = time.Second
 //
 // The first subscriber after the daemon's start first gets what nobody could get before
 // it. One that does not read fast enough is ended.
-func (s *Service) GetContainerEvents(_ *runtimeapi.GetEventsRequest, stream grpc.ServerStreamingServer[runtimeapi.ContainerEventResponse]) error {
+func (s nodeService) GetContainerEvents(_ *runtimeapi.GetEventsRequest, stream grpc.ServerStreamingServer[runtimeapi.ContainerEventResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	subscription := s.PodEvents.Subscribe()

@@ -293,7 +293,7 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 		Credentials: d.credentials, Execs: d.execs, Streams: d.streams, Processes: processes{}, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{}, Plugins: plugins{},
 		Health:         Health{Log: well, Monitor: well, Network: well, Confinement: well, Plugins: well},
 		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
-		DefaultHandler: "runc", Version: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,
+		DefaultHandler: "runc", DaemonVersion: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,
 		Info: func() map[string]any { return map[string]any{"config": map[string]int{"x": 1}} }, Logger: quiet,
 	})
 	return d

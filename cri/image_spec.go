@@ -24,7 +24,7 @@ const maxWrittenName = 1024
 //     difference, and neither images nor containers show one: the kubelet compares them.
 //   - image_ref: the node's answer, for what a container has mounted. A request's is
 //     replaced.
-func (s *Service) checkImageSpec(field string, spec *runtimeapi.ImageSpec) error {
+func (s *Parts) checkImageSpec(field string, spec *runtimeapi.ImageSpec) error {
 	if name := spec.GetRuntimeHandler(); name != "" && !s.hasHandler(name) {
 		return invalid(field+".runtime_handler", "%q is not configured on this node", name)
 	}
@@ -41,7 +41,7 @@ func (s *Service) checkImageSpec(field string, spec *runtimeapi.ImageSpec) error
 }
 
 // checkContainerImages checks the images of a container: its own, and those to be mounted.
-func (s *Service) checkContainerImages(config *runtimeapi.ContainerConfig) error {
+func (s *Parts) checkContainerImages(config *runtimeapi.ContainerConfig) error {
 	if err := s.checkImageSpec("config.image", config.GetImage()); err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (s *Service) checkContainerImages(config *runtimeapi.ContainerConfig) error
 }
 
 // checkImageFilter refuses a filter by what images cannot be listed by.
-func (s *Service) checkImageFilter(spec *runtimeapi.ImageSpec) error {
+func (s *Parts) checkImageFilter(spec *runtimeapi.ImageSpec) error {
 	const field = "filter.image"
 	switch {
 	case len(spec.GetAnnotations()) > 0:

@@ -12,7 +12,7 @@ import (
 )
 
 // ListImages lists the images, or the one that the filter names.
-func (s *Service) ListImages(ctx context.Context, req *runtimeapi.ListImagesRequest) (*runtimeapi.ListImagesResponse, error) {
+func (s imageService) ListImages(ctx context.Context, req *runtimeapi.ListImagesRequest) (*runtimeapi.ListImagesResponse, error) {
 	all, err := s.images(ctx, req.GetFilter())
 	if err != nil {
 		return nil, err
@@ -21,7 +21,7 @@ func (s *Service) ListImages(ctx context.Context, req *runtimeapi.ListImagesRequ
 }
 
 // images are the images of the store as of one moment, or the one that the filter names.
-func (s *Service) images(ctx context.Context, filter *runtimeapi.ImageFilter) (iter.Seq[*runtimeapi.Image], error) {
+func (s imageService) images(ctx context.Context, filter *runtimeapi.ImageFilter) (iter.Seq[*runtimeapi.Image], error) {
 	var all []Image
 	err := s.checkImageFilter(filter.GetImage())
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *Service) images(ctx context.Context, filter *runtimeapi.ImageFilter) (i
 
 // ImageStatus returns the status of an image. A missing one is no error but an empty
 // answer, as the CRI requires.
-func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRequest) (*runtimeapi.ImageStatusResponse, error) {
+func (s imageService) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRequest) (*runtimeapi.ImageStatusResponse, error) {
 	ref := req.GetImage().GetImage()
 	if ref == "" {
 		return nil, invalid("image.image", "is empty")
@@ -72,7 +72,7 @@ func (s *Service) ImageStatus(ctx context.Context, req *runtimeapi.ImageStatusRe
 }
 
 // RemoveImage removes an image, or one of its names. It succeeds if the image is gone.
-func (s *Service) RemoveImage(ctx context.Context, req *runtimeapi.RemoveImageRequest) (*runtimeapi.RemoveImageResponse, error) {
+func (s imageService) RemoveImage(ctx context.Context, req *runtimeapi.RemoveImageRequest) (*runtimeapi.RemoveImageResponse, error) {
 	ref := req.GetImage().GetImage()
 	if err := s.checkImage(req.GetImage()); err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (s *Service) RemoveImage(ctx context.Context, req *runtimeapi.RemoveImageRe
 }
 
 // ImageFsInfo returns the disk usage of images and containers.
-func (s *Service) ImageFsInfo(ctx context.Context, _ *runtimeapi.ImageFsInfoRequest) (*runtimeapi.ImageFsInfoResponse, error) {
+func (s imageService) ImageFsInfo(ctx context.Context, _ *runtimeapi.ImageFsInfoRequest) (*runtimeapi.ImageFsInfoResponse, error) {
 	u, err := s.Images.Usage(ctx)
 	if err != nil {
 		return nil, err

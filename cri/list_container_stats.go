@@ -8,7 +8,7 @@ import (
 
 // ListContainerStats returns what all running containers use that match every part of the
 // filter.
-func (s *Service) ListContainerStats(ctx context.Context, req *runtimeapi.ListContainerStatsRequest) (*runtimeapi.ListContainerStatsResponse, error) {
+func (s statsService) ListContainerStats(ctx context.Context, req *runtimeapi.ListContainerStatsRequest) (*runtimeapi.ListContainerStatsResponse, error) {
 	stats, err := s.containerStats(ctx, req.GetFilter())
 	if err != nil {
 		return nil, err

@@ -10,13 +10,13 @@ import (
 )
 
 // ListContainers lists the containers that match every part of the filter.
-func (s *Service) ListContainers(_ context.Context, req *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
+func (s containerService) ListContainers(_ context.Context, req *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
 	return whole(&runtimeapi.ListContainersResponse{Containers: slices.Collect(s.containers(req.GetFilter()))}, "StreamContainers")
 }
 
 // containers are the containers that match every part of the filter, all as of one
 // moment.
-func (s *Service) containers(filter *runtimeapi.ContainerFilter) iter.Seq[*runtimeapi.Container] {
+func (s containerService) containers(filter *runtimeapi.ContainerFilter) iter.Seq[*runtimeapi.Container] {
 	all := s.Views.Containers()
 	return func(yield func(*runtimeapi.Container) bool) {
 		for _, x := range all {

@@ -8,6 +8,6 @@ import (
 
 // ListMetricDescriptors describes the metrics of ListPodSandboxMetrics. The kubelet asks
 // once, when it starts.
-func (s *Service) ListMetricDescriptors(context.Context, *runtimeapi.ListMetricDescriptorsRequest) (*runtimeapi.ListMetricDescriptorsResponse, error) {
+func (s statsService) ListMetricDescriptors(context.Context, *runtimeapi.ListMetricDescriptorsRequest) (*runtimeapi.ListMetricDescriptorsResponse, error) {
 	return &runtimeapi.ListMetricDescriptorsResponse{Descriptors: s.Stats.Descriptors()}, nil
 }

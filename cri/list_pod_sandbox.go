@@ -10,13 +10,13 @@ import (
 )
 
 // ListPodSandbox lists the sandboxes that match every part of the filter.
-func (s *Service) ListPodSandbox(_ context.Context, req *runtimeapi.ListPodSandboxRequest) (*runtimeapi.ListPodSandboxResponse, error) {
+func (s podService) ListPodSandbox(_ context.Context, req *runtimeapi.ListPodSandboxRequest) (*runtimeapi.ListPodSandboxResponse, error) {
 	return whole(&runtimeapi.ListPodSandboxResponse{Items: slices.Collect(s.podSandboxes(req.GetFilter()))}, "StreamPodSandboxes")
 }
 
 // podSandboxes are the sandboxes that match every part of the filter, all as of one
 // moment.
-func (s *Service) podSandboxes(filter *runtimeapi.PodSandboxFilter) iter.Seq[*runtimeapi.PodSandbox] {
+func (s podService) podSandboxes(filter *runtimeapi.PodSandboxFilter) iter.Seq[*runtimeapi.PodSandbox] {
 	all := s.Views.Sandboxes()
 	return func(yield func(*runtimeapi.PodSandbox) bool) {
 		for _, x := range all {

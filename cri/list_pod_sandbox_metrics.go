@@ -10,7 +10,7 @@ import (
 
 // ListPodSandboxMetrics returns the metrics of all pods in which something may run, and of
 // their running containers. The kubelet publishes them at /metrics/cadvisor.
-func (s *Service) ListPodSandboxMetrics(ctx context.Context, _ *runtimeapi.ListPodSandboxMetricsRequest) (*runtimeapi.ListPodSandboxMetricsResponse, error) {
+func (s statsService) ListPodSandboxMetrics(ctx context.Context, _ *runtimeapi.ListPodSandboxMetricsRequest) (*runtimeapi.ListPodSandboxMetricsResponse, error) {
 	metrics, err := s.podSandboxMetrics(ctx)
 	if err != nil {
 		return nil, err
@@ -19,7 +19,7 @@ func (s *Service) ListPodSandboxMetrics(ctx context.Context, _ *runtimeapi.ListP
 }
 
 // podSandboxMetrics are the metrics of all pods in which something may run.
-func (s *Service) podSandboxMetrics(ctx context.Context) ([]*runtimeapi.PodSandboxMetrics, error) {
+func (s statsService) podSandboxMetrics(ctx context.Context) ([]*runtimeapi.PodSandboxMetrics, error) {
 	var shown []*projections.Sandbox
 	for _, x := range s.Views.Sandboxes() {
 		if sandboxShown(x) {

@@ -7,7 +7,7 @@ import (
 )
 
 // ListPodSandboxStats returns what all sandboxes use that match every part of the filter.
-func (s *Service) ListPodSandboxStats(ctx context.Context, req *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
+func (s statsService) ListPodSandboxStats(ctx context.Context, req *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
 	stats, err := s.podSandboxStats(ctx, req.GetFilter())
 	if err != nil {
 		return nil, err

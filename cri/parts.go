@@ -202,21 +202,51 @@ type Parts struct {
 	Handlers       []*runtimeapi.RuntimeHandler
 	DefaultHandler string
 	CgroupDriver   runtimeapi.CgroupDriver
-	// Version is the daemon's.
-	Version string
+	// DaemonVersion is that of the build.
+	DaemonVersion string
 	// Info returns what a verbose Status shows.
 	Info   func() map[string]any
 	Logger *slog.Logger
 }
 
-// Service implements the CRI's runtime and image services.
+// Service implements the CRI's runtime and image services. All its fields have the same
+// parts.
 type Service struct {
-	runtimeapi.UnimplementedRuntimeServiceServer
-	runtimeapi.UnimplementedImageServiceServer
-	Parts
-	// outputs bounds what ExecSync collects.
-	outputs outputs
+	*Parts
+	podService
+	containerService
+	streamService
+	statsService
+	imageService
+	nodeService
+	unserved
 }
 
+type (
+	podService       struct{ *Parts }
+	containerService struct{ *Parts }
+	// streamService serves ExecSync as well: a session without a client.
+	streamService struct {
+		*Parts
+		// outputs bounds what ExecSync collects.
+		outputs *outputs
+	}
+	statsService struct{ *Parts }
+	imageService struct{ *Parts }
+	nodeService  struct{ *Parts }
+	// unserved has the calls that a newer API may add. It is a level deeper than the others,
+	// so that their methods come first.
+	unserved struct {
+		runtimeapi.UnimplementedRuntimeServiceServer
+		runtimeapi.UnimplementedImageServiceServer
+	}
+)
+
 // New returns the services.
-func New(p Parts) *Service { return &Service{Parts: p} }
+func New(p Parts) *Service {
+	return &Service{
+		Parts: &p, podService: podService{&p}, containerService: containerService{&p},
+		streamService: streamService{&p, &outputs{}}, statsService: statsService{&p},
+		imageService: imageService{&p}, nodeService: nodeService{&p},
+	}
+}

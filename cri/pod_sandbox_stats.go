@@ -11,7 +11,7 @@ import (
 )
 
 // PodSandboxStats returns what a pod uses, with each of its running containers.
-func (s *Service) PodSandboxStats(ctx context.Context, req *runtimeapi.PodSandboxStatsRequest) (*runtimeapi.PodSandboxStatsResponse, error) {
+func (s statsService) PodSandboxStats(ctx context.Context, req *runtimeapi.PodSandboxStatsRequest) (*runtimeapi.PodSandboxStatsResponse, error) {
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
@@ -24,7 +24,7 @@ func (s *Service) PodSandboxStats(ctx context.Context, req *runtimeapi.PodSandbo
 }
 
 // podSandboxStats are the stats of all sandboxes that match every part of the filter.
-func (s *Service) podSandboxStats(ctx context.Context, filter *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
+func (s statsService) podSandboxStats(ctx context.Context, filter *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
 	var matching []*projections.Sandbox
 	for _, x := range s.Views.Sandboxes() {
 		if sandboxShown(x) &&
@@ -38,7 +38,7 @@ func (s *Service) podSandboxStats(ctx context.Context, filter *runtimeapi.PodSan
 
 // statsOf returns the stats of sandboxes in their order. One in which nothing can run any
 // more has no figures: its cgroup may be the one of its successor.
-func (s *Service) statsOf(ctx context.Context, pods []*projections.Sandbox) ([]*runtimeapi.PodSandboxStats, error) {
+func (s statsService) statsOf(ctx context.Context, pods []*projections.Sandbox) ([]*runtimeapi.PodSandboxStats, error) {
 	live := s.live(pods)
 	read, err := s.Stats.Pods(ctx, live)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *Service) statsOf(ctx context.Context, pods []*projections.Sandbox) ([]*
 
 // live returns those of the sandboxes in which something may run, with their running
 // containers.
-func (s *Service) live(pods []*projections.Sandbox) (live []Members) {
+func (s statsService) live(pods []*projections.Sandbox) (live []Members) {
 	for _, x := range pods {
 		if x.State.Phase != sandbox.Ready && x.State.Phase != sandbox.Stopping {
 			continue

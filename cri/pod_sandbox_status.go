@@ -12,7 +12,7 @@ import (
 
 // PodSandboxStatus returns the status of a sandbox and of its containers, which the
 // kubelet's evented PLEG needs.
-func (s *Service) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
+func (s podService) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 const maxPorts = 100
 
 // PortForward returns a URL at which a client is connected to ports on a pod's loopback.
-func (s *Service) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
+func (s streamService) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
 	if len(req.GetPort()) > maxPorts {
 		return nil, invalid("port", "has %d values, and at most %d are possible", len(req.GetPort()), maxPorts)
 	}
@@ -49,7 +49,7 @@ func (s *Service) PortForward(_ context.Context, req *runtimeapi.PortForwardRequ
 }
 
 // dial connects to a pod's port, if the pod is still there: a port-forward may last.
-func (s *Service) dial(ctx context.Context, pod id.Sandbox, port uint16) (streaming.Port, error) {
+func (s streamService) dial(ctx context.Context, pod id.Sandbox, port uint16) (streaming.Port, error) {
 	found := s.Views.Sandbox(pod)
 	if found == nil || found.State.Phase != sandbox.Ready {
 		return nil, fault.New(fault.Precondition, "forward ports of pod sandbox", string(pod), "it is no longer ready")

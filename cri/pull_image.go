@@ -12,7 +12,7 @@ import (
 
 // checkImage refuses what must not become an event: nothing, and a reference with a
 // password or a token in it.
-func (s *Service) checkImage(spec *runtimeapi.ImageSpec) error {
+func (s imageService) checkImage(spec *runtimeapi.ImageSpec) error {
 	switch ref := spec.GetImage(); {
 	case ref == "":
 		return invalid("image.image", "is empty")
@@ -25,7 +25,7 @@ func (s *Service) checkImage(spec *runtimeapi.ImageSpec) error {
 // PullImage pulls an image and returns its id. Calls with the same reference, namespace
 // and credentials share a pull. The pull continues after its caller leaves: a kubelet
 // that timed out finds the image next time.
-func (s *Service) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest) (*runtimeapi.PullImageResponse, error) {
+func (s imageService) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest) (*runtimeapi.PullImageResponse, error) {
 	ref := req.GetImage().GetImage()
 	if err := s.checkImage(req.GetImage()); err != nil {
 		return nil, err

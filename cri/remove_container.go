@@ -10,7 +10,7 @@ import (
 
 // RemoveContainer removes the container and kills it first if it runs. It succeeds if
 // the container is gone.
-func (s *Service) RemoveContainer(ctx context.Context, req *runtimeapi.RemoveContainerRequest) (*runtimeapi.RemoveContainerResponse, error) {
+func (s containerService) RemoveContainer(ctx context.Context, req *runtimeapi.RemoveContainerRequest) (*runtimeapi.RemoveContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err == nil {
 		_, err = s.Actors.Container(ctx, found.State.ID, container.Remove{}, container.RemoveAnswer)

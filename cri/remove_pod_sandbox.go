@@ -11,7 +11,7 @@ import (
 
 // RemovePodSandbox removes the sandbox and its containers and kills what still runs. It
 // succeeds if the sandbox is gone.
-func (s *Service) RemovePodSandbox(ctx context.Context, req *runtimeapi.RemovePodSandboxRequest) (*runtimeapi.RemovePodSandboxResponse, error) {
+func (s podService) RemovePodSandbox(ctx context.Context, req *runtimeapi.RemovePodSandboxRequest) (*runtimeapi.RemovePodSandboxResponse, error) {
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err == nil {
 		_, err = s.Actors.Sandbox(ctx, found.State.ID, sandbox.Remove{}, sandbox.RemoveAnswer)

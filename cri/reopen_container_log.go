@@ -13,7 +13,7 @@ import (
 // and an error without one. It is the error: there is no more output, and the kubelet then
 // gives the renamed file its name back, so that the log of a container that ended in between
 // stays where its readers look.
-func (s *Service) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
+func (s containerService) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {
 		return nil, err

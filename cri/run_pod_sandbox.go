@@ -15,7 +15,7 @@ import (
 //
 // After its runtime request timeout the kubelet repeats the call with the same metadata,
 // which joins the first call.
-func (s *Service) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandboxRequest) (*runtimeapi.RunPodSandboxResponse, error) {
+func (s podService) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandboxRequest) (*runtimeapi.RunPodSandboxResponse, error) {
 	config := req.GetConfig()
 	if config == nil {
 		return nil, invalid("config", "is missing")
@@ -62,7 +62,7 @@ func (s *Service) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandb
 }
 
 // handler returns the name of the requested runtime handler.
-func (s *Service) handler(name string) (string, error) {
+func (s *Parts) handler(name string) (string, error) {
 	if name == "" {
 		return s.DefaultHandler, nil
 	}
@@ -72,6 +72,6 @@ func (s *Service) handler(name string) (string, error) {
 	return "", invalid("runtime_handler", "%q is not configured on this node", name)
 }
 
-func (s *Service) hasHandler(name string) bool {
+func (s *Parts) hasHandler(name string) bool {
 	return slices.ContainsFunc(s.Handlers, func(h *runtimeapi.RuntimeHandler) bool { return h.GetName() == name })
 }

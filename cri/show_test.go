@@ -392,7 +392,7 @@ func TestSemanticVersion(t *testing.T) {
 		"": "0.0.0", "v1.2": "0.0.0+v1-2", "1.02.3": "0.0.0+1-02-3", "1.2.3\n": "0.0.0+1-2-3", "é": "0.0.0",
 	} {
 		d := newDesk(t, nil)
-		d.Parts.Version = version
+		d.DaemonVersion = version
 		answer, err := d.Service.Version(t.Context(), &runtimeapi.VersionRequest{})
 		if err != nil || answer.GetRuntimeVersion() != want {
 			t.Errorf("%q is shown as %q, %v; want %q", version, answer.GetRuntimeVersion(), err, want)

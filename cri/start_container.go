@@ -11,7 +11,7 @@ import (
 
 // StartContainer starts the container's program. A container that was started before, and
 // may have ended since, gets the answer of that start again, which may be lost.
-func (s *Service) StartContainer(ctx context.Context, req *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
+func (s containerService) StartContainer(ctx context.Context, req *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {
 		return nil, err

@@ -13,19 +13,19 @@ import (
 const runtimeName = "stele"
 
 // Version returns the runtime's name and version.
-func (s *Service) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
+func (s nodeService) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
 	return &runtimeapi.VersionResponse{
 		// The version of the kubelet's API, as the CRI requires; it has always been
 		// this one.
 		Version:           "0.1.0",
 		RuntimeName:       runtimeName,
-		RuntimeVersion:    semanticVersion(s.Parts.Version),
+		RuntimeVersion:    semanticVersion(s.DaemonVersion),
 		RuntimeApiVersion: "v1",
 	}, nil
 }
 
 // Status reports whether the node can run pods, and if not, why.
-func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
+func (s nodeService) Status(_ context.Context, req *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
 	answer := &runtimeapi.StatusResponse{
 		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
 			condition(runtimeapi.RuntimeReady,
@@ -53,7 +53,7 @@ func (s *Service) Status(_ context.Context, req *runtimeapi.StatusRequest) (*run
 }
 
 // RuntimeConfig tells the kubelet which cgroup driver to use.
-func (s *Service) RuntimeConfig(context.Context, *runtimeapi.RuntimeConfigRequest) (*runtimeapi.RuntimeConfigResponse, error) {
+func (s nodeService) RuntimeConfig(context.Context, *runtimeapi.RuntimeConfigRequest) (*runtimeapi.RuntimeConfigResponse, error) {
 	return &runtimeapi.RuntimeConfigResponse{
 		Linux: &runtimeapi.LinuxRuntimeConfiguration{CgroupDriver: s.CgroupDriver},
 	}, nil

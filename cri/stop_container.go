@@ -16,7 +16,7 @@ const withdrawWithin = 10 * time.Second
 // StopContainer stops the container with its stop signal, and with SIGKILL after the
 // timeout; a timeout of 0 kills at once. It succeeds if the container is gone. If the
 // caller leaves before the timeout, the SIGKILL is withdrawn.
-func (s *Service) StopContainer(ctx context.Context, req *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
+func (s containerService) StopContainer(ctx context.Context, req *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err == nil {
 		err = s.stop(ctx, found.State.ID, seconds(req.GetTimeout()))
@@ -27,7 +27,7 @@ func (s *Service) StopContainer(ctx context.Context, req *runtimeapi.StopContain
 	return &runtimeapi.StopContainerResponse{}, nil
 }
 
-func (s *Service) stop(ctx context.Context, c id.Container, grace time.Duration) error {
+func (s containerService) stop(ctx context.Context, c id.Container, grace time.Duration) error {
 	request := newID()
 	_, err := s.Actors.Container(ctx, c, container.Stop{Request: request, Grace: grace, At: time.Now()}, container.StopAnswer)
 	if ctx.Err() == nil {

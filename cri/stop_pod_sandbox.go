@@ -10,7 +10,7 @@ import (
 
 // StopPodSandbox stops every process of the sandbox and releases its network. It
 // succeeds if the sandbox is gone.
-func (s *Service) StopPodSandbox(ctx context.Context, req *runtimeapi.StopPodSandboxRequest) (*runtimeapi.StopPodSandboxResponse, error) {
+func (s podService) StopPodSandbox(ctx context.Context, req *runtimeapi.StopPodSandboxRequest) (*runtimeapi.StopPodSandboxResponse, error) {
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err == nil {
 		_, err = s.Actors.Sandbox(ctx, found.State.ID, sandbox.Stop{}, sandbox.StopAnswer)

@@ -8,7 +8,7 @@ import (
 )
 
 // StreamContainerStats is ListContainerStats in pages.
-func (s *Service) StreamContainerStats(req *runtimeapi.StreamContainerStatsRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamContainerStatsResponse]) error {
+func (s statsService) StreamContainerStats(req *runtimeapi.StreamContainerStatsRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamContainerStatsResponse]) error {
 	all, err := s.containerStats(stream.Context(), req.GetFilter())
 	if err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 )
 
 // StreamContainers is ListContainers in pages.
-func (s *Service) StreamContainers(req *runtimeapi.StreamContainersRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamContainersResponse]) error {
+func (s containerService) StreamContainers(req *runtimeapi.StreamContainersRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamContainersResponse]) error {
 	all := s.containers(req.GetFilter())
 	return sendPages(all, func(page []*runtimeapi.Container) error {
 		return stream.Send(&runtimeapi.StreamContainersResponse{Containers: page})

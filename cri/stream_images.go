@@ -6,7 +6,7 @@ import (
 )
 
 // StreamImages is ListImages in pages.
-func (s *Service) StreamImages(req *runtimeapi.StreamImagesRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamImagesResponse]) error {
+func (s imageService) StreamImages(req *runtimeapi.StreamImagesRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamImagesResponse]) error {
 	all, err := s.images(stream.Context(), req.GetFilter())
 	if err != nil {
 		return err

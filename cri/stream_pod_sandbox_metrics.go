@@ -8,7 +8,7 @@ import (
 )
 
 // StreamPodSandboxMetrics is ListPodSandboxMetrics in pages.
-func (s *Service) StreamPodSandboxMetrics(_ *runtimeapi.StreamPodSandboxMetricsRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamPodSandboxMetricsResponse]) error {
+func (s statsService) StreamPodSandboxMetrics(_ *runtimeapi.StreamPodSandboxMetricsRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamPodSandboxMetricsResponse]) error {
 	all, err := s.podSandboxMetrics(stream.Context())
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 )
 
 // StreamPodSandboxStats is ListPodSandboxStats in pages.
-func (s *Service) StreamPodSandboxStats(req *runtimeapi.StreamPodSandboxStatsRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamPodSandboxStatsResponse]) error {
+func (s statsService) StreamPodSandboxStats(req *runtimeapi.StreamPodSandboxStatsRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamPodSandboxStatsResponse]) error {
 	all, err := s.podSandboxStats(stream.Context(), req.GetFilter())
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 //
 // Annotations are recorded with the request. The CRI leaves their meaning to the runtime,
 // and none has one here.
-func (s *Service) UpdateContainerResources(ctx context.Context, req *runtimeapi.UpdateContainerResourcesRequest) (*runtimeapi.UpdateContainerResourcesResponse, error) {
+func (s containerService) UpdateContainerResources(ctx context.Context, req *runtimeapi.UpdateContainerResourcesRequest) (*runtimeapi.UpdateContainerResourcesResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 // calls it before it changes the pod's cgroup itself, and takes any error but Unimplemented
 // for a refusal. Runtimes learn the new values with the pod's next container. What the
 // request does not name stays. NRI plug-ins may refuse it.
-func (s *Service) UpdatePodSandboxResources(ctx context.Context, req *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
+func (s podService) UpdatePodSandboxResources(ctx context.Context, req *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
 	found, err := s.sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 // UpdateRuntimeConfig takes the ranges that the node's pods have addresses from: one of IPv4
 // or IPv6, or one of each, separated by a comma. The kubelet calls it when it learns of
 // them, and every ten seconds while it fails.
-func (s *Service) UpdateRuntimeConfig(ctx context.Context, req *runtimeapi.UpdateRuntimeConfigRequest) (*runtimeapi.UpdateRuntimeConfigResponse, error) {
+func (s nodeService) UpdateRuntimeConfig(ctx context.Context, req *runtimeapi.UpdateRuntimeConfigRequest) (*runtimeapi.UpdateRuntimeConfigResponse, error) {
 	cidr := req.GetRuntimeConfig().GetNetworkConfig().GetPodCidr()
 	if cidr == "" {
 		return &runtimeapi.UpdateRuntimeConfigResponse{}, nil // as the CRI says

@@ -97,7 +97,7 @@ type imageInfo struct {
 
 // containerInfo returns the info of a container. The runtime spec is the only part of a
 // status that is read from the disk; it is omitted once it is deleted.
-func (s *Service) containerInfo(x *projections.Container) (map[string]string, error) {
+func (s *Parts) containerInfo(x *projections.Container) (map[string]string, error) {
 	state, err := redact.State(x.State)
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (s *Service) containerInfo(x *projections.Container) (map[string]string, er
 }
 
 // sandboxInfo returns the info of a sandbox.
-func (s *Service) sandboxInfo(x *projections.Sandbox) (map[string]string, error) {
+func (s *Parts) sandboxInfo(x *projections.Sandbox) (map[string]string, error) {
 	state, err := redact.State(x.State)
 	if err != nil {
 		return nil, err

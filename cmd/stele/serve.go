@@ -253,7 +253,7 @@ func (p *parts) register(server *daemon.Server) {
 			Plugins:     p.drivers.NRI.Problem,
 		},
 		Handlers: p.drivers.Handlers(byDefault), DefaultHandler: byDefault,
-		CgroupDriver: p.drivers.CgroupDriver(), Version: version, Info: info.Show, Logger: p.logger,
+		CgroupDriver: p.drivers.CgroupDriver(), DaemonVersion: version, Info: info.Show, Logger: p.logger,
 	})
 	runtimeapi.RegisterRuntimeServiceServer(server, service)
 	runtimeapi.RegisterImageServiceServer(server, service)

@@ -3,8 +3,6 @@ package architecture
 import (
 	"go/ast"
 	"go/token"
-	"slices"
-	"strings"
 	"testing"
 )
 
@@ -34,7 +32,7 @@ func TestSizes(t *testing.T) {
 			if n := f.lines(fn); n > mostLines && !f.flat(fn) {
 				t.Errorf("%s has %d lines, and may have %d unless it is one flat switch or table: find its parts", name, n, mostLines)
 			}
-			if fn.Recv != nil && !servesCall(fn) {
+			if fn.Recv != nil {
 				methods[f.folder+"."+receiver(fn)]++
 			}
 		}
@@ -44,19 +42,6 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s has %d methods, and may have %d: it is more than one thing", name, n, mostMethods)
 		}
 	}
-}
-
-// servesCall reports whether a method serves a call of a gRPC service: how many of those a
-// type has, the API decides.
-func servesCall(fn *ast.FuncDecl) bool {
-	return fn.Name.IsExported() && slices.ContainsFunc(fn.Type.Params.List, func(p *ast.Field) bool {
-		of, is := p.Type.(*ast.StarExpr)
-		if !is {
-			return false
-		}
-		name, is := of.X.(*ast.SelectorExpr)
-		return is && strings.HasSuffix(name.Sel.Name, "Request")
-	})
 }
 
 // receiver is the name of the type that a method belongs to.
