@@ -54,14 +54,16 @@ type Walk[S, C, E any, F Effect] struct {
 	Waiting, Answered []Asked[S, C, E]
 	// running holds the effects under way; no two work on one resource.
 	running []F
-	// failures counts, by key, how often an effect failed in a row.
+	// failures counts, by key, how often an effect failed in a row; gone are those of them
+	// that were not owed for a while: what they were about may have been forgotten.
 	failures map[string]int
+	gone     map[string]bool
 }
 
 // NewWalk returns a life that has not begun.
 func NewWalk[S, C, E any, F Effect](rules Rules[S, C, E, F]) *Walk[S, C, E, F] {
 	return &Walk[S, C, E, F]{
-		Rules: rules, Life: Life[S, C, E, F]{Machine: rules.Machine}, Now: Epoch, failures: map[string]int{},
+		Rules: rules, Life: Life[S, C, E, F]{Machine: rules.Machine}, Now: Epoch, failures: map[string]int{}, gone: map[string]bool{},
 	}
 }
 
@@ -131,6 +133,7 @@ func (w *Walk[S, C, E, F]) do(t TB, c C) error {
 	t.Helper()
 	wasFinal := w.Final(w.Life.State)
 	steps, refused := w.Life.Do(t, c)
+	w.noteGone()
 	for _, step := range steps {
 		w.Waiting = slices.DeleteFunc(w.Waiting, func(a Asked[S, C, E]) bool { return w.answered(a, step) })
 		if wasFinal && !w.Final(step.State) {
@@ -163,6 +166,16 @@ func (w *Walk[S, C, E, F]) end(t TB, i int, err error) {
 	w.hold(t)
 }
 
+// noteGone finds failed effects that are not owed any more.
+func (w *Walk[S, C, E, F]) noteGone() {
+	owed := w.Machine.owed(w.Life.State)
+	for key := range w.failures {
+		if !slices.ContainsFunc(owed, func(f F) bool { return f.Key() == key }) {
+			w.gone[key] = true
+		}
+	}
+}
+
 // progress checks that the outcome of an effect changes what is owed: an effect that is
 // owed again at once would loop for ever, and a failed one is owed later each time, up
 // to five minutes.
@@ -171,6 +184,7 @@ func (w *Walk[S, C, E, F]) progress(t TB, f F, err error) {
 	before := w.failures[f.Key()]
 	if w.failures[f.Key()]++; err == nil {
 		delete(w.failures, f.Key())
+		delete(w.gone, f.Key())
 	}
 	owed := w.Machine.owed(w.Life.State)
 	i := slices.IndexFunc(owed, func(again F) bool { return again.Key() == f.Key() })
@@ -180,6 +194,10 @@ func (w *Walk[S, C, E, F]) progress(t TB, f F, err error) {
 		t.Fatalf("%s ended (%v) and is owed again at once\n%s", Describe(f), err, w.Life.History())
 	case err != nil && !owed[i].NotBefore().IsZero():
 		wait, want := owed[i].NotBefore().Sub(w.Now), min(time.Second<<min(before, 20), 5*time.Minute)
+		if wait == time.Second && w.gone[f.Key()] {
+			w.failures[f.Key()], want = 1, wait
+		}
+		delete(w.gone, f.Key())
 		if wait != want {
 			t.Fatalf("%s failed %d times in a row and is owed again in %v, want %v\n%s",
 				Describe(f), w.failures[f.Key()], wait, want, w.Life.History())
