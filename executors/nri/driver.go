@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -130,9 +131,13 @@ func (d *Driver) Start(source Source) {
 	}
 	d.updater.source = source
 	defer close(d.started)
+	listens := !d.config.DisableConnections && d.problem == nil
 	err := guarded(d.library.Start)
 	if err != nil {
 		d.problem = errors.Join(d.problem, fmt.Errorf("NRI plug-ins cannot all take part: %w", err))
+	} else if listens {
+		// Whoever connects can change every container. The library leaves it to the umask.
+		d.problem = os.Chmod(d.config.Socket, 0o600)
 	}
 	if d.problem != nil {
 		d.config.Logger.Warn("NRI is not complete", "error", d.problem)
