@@ -54,7 +54,7 @@ generate: ## proto/'s Go code
 	go run $(BUF) lint
 	go run $(BUF) generate
 
-bench: build ## the event log, the monitor, pod lives, stats and pulls, beside conmon, skopeo and containerd (as root)
+bench: build ## the event log, the monitor, pod lives, stats, port-forwards and pulls, beside conmon, skopeo and containerd (as root)
 	@test/deps/install.sh bench
 	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
 

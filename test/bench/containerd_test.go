@@ -3,50 +3,99 @@ package bench
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/stele-runtime/stele/test/audit"
+	"github.com/stele-runtime/stele/test/e2e"
+	"github.com/stele-runtime/stele/test/images"
 )
 
 // containerdDir is where `test/deps/install.sh bench` puts containerd and ctr.
 const containerdDir = "/usr/lib/stele/containerd"
 
-// containerdConfig is what differs from containerd's defaults: where its files are,
-// that nothing is made or listened on elsewhere (its own programs' directory is
-// /opt/containerd, NRI's socket is in /run/nri, the shims' in /run/containerd), and that
-// it is quiet.
+// containerdConfig is what differs from containerd's defaults: where its files and those of
+// its runtime are, that nothing is made or listened on elsewhere (its own programs'
+// directory is /opt/containerd, NRI's socket is in /run/nri), that it is content where it
+// may not lower a pod's OOM score, and that it is quiet.
 const containerdConfig = `version = 4
 imports = []
-root = %[1]q
-state = %[2]q
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri", "io.containerd.server.v1.ttrpc"]
+root = "%[1]s/root"
+state = "%[1]s/state"
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 
 [debug]
 level = "warn"
 
 [plugins."io.containerd.server.v1.grpc"]
-address = %[3]q
+address = "%[1]s/containerd.sock"
+
+[plugins."io.containerd.server.v1.ttrpc"]
+address = "%[1]s/ttrpc.sock"
+
+[plugins."io.containerd.shim.v1.manager"]
+socket_dir = "%[1]s/s"
+
+[plugins."io.containerd.cri.v1.images"]
+pinned_images = {sandbox = %[2]q}
+registry = {config_path = "%[1]s/registries"}
+
+[plugins."io.containerd.cri.v1.runtime"]
+cdi_spec_dirs = []
+netns_mounts_under_state_dir = true
+restrict_oom_score_adj = true
+cni = {bin_dirs = %[3]s, conf_dir = "%[1]s/cni"}
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+runtime_path = "%[4]s/containerd-shim-runc-v2"
+options = {BinaryName = %[5]q, Root = "%[1]s/runc", SystemdCgroup = false}
+
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_address = "127.0.0.1"
+stream_server_port = "0"
 `
 
-// containerd is a daemon that pulls images, and nothing else.
-type containerd struct{ socket string }
+// containerdNetwork is that of Stele under test, with a bridge and a subnet of its own.
+const containerdNetwork = `{"cniVersion": "1.1.0", "name": %[1]q, "plugins": [{
+	"type": "bridge", "bridge": %[1]q, "isDefaultGateway": true, "hairpinMode": true,
+	"ipam": {"type": "host-local", "dataDir": %[2]q, "ranges": [[{"subnet": "10.86.%[3]d.0/24"}]]}
+}]}`
 
-// startContainerd starts a daemon that ends with the benchmark.
-func startContainerd(b *testing.B) *containerd {
+// containerd is a daemon beside Stele.
+type containerd struct {
+	socket string
+	// cgroupParent is for its pods.
+	cgroupParent string
+}
+
+// startContainerd starts a daemon that ends with the benchmark. It uses the registry,
+// the runtime and the CNI plugins of the harness.
+func startContainerd(b *testing.B, h *e2e.Harness) *containerd {
 	b.Helper()
 	// The disk is that of the product's store. The path is short, since a socket's is.
 	dir, err := os.MkdirTemp("/var/tmp", "stele-bench-")
 	if err != nil {
 		b.Fatal(err)
 	}
-	scope := audit.Scope{Dirs: []string{dir}}
+	c := &containerd{filepath.Join(dir, "containerd.sock"), "/" + filepath.Base(dir)}
+	bridge := fmt.Sprintf("stlb%d", h.Number)
+	scope := audit.Scope{
+		State: filepath.Join(dir, "state"), Dirs: []string{dir}, Bridges: []string{bridge}, Networks: []string{bridge},
+		IPAM: []string{filepath.Join(dir, "ipam")}, Cgroups: []string{c.cgroupParent},
+	}
 	b.Cleanup(func() {
 		if err := audit.Clear(scope); err != nil {
 			// What is still mounted must not be emptied.
@@ -57,16 +106,14 @@ func startContainerd(b *testing.B) *containerd {
 			b.Error(err)
 		}
 	})
-	c := &containerd{filepath.Join(dir, "containerd.sock")}
-	config := filepath.Join(dir, "config.toml")
-	content := fmt.Sprintf(containerdConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.socket)
-	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
-		b.Fatal(err)
-	}
+	keepAway(b, cniCache)
+	config := configureContainerd(b, dir, h, fmt.Sprintf(containerdNetwork, bridge, scope.IPAM[0], h.Number))
 
 	daemon := exec.Command(filepath.Join(containerdDir, "containerd"), "--config", config)
 	var said bytes.Buffer
 	daemon.Stdout, daemon.Stderr = &said, &said
+	// The shim asks the runtime that it finds there what it can do.
+	daemon.Env = append(os.Environ(), "PATH="+filepath.Dir(h.Programs.Runc)+":"+os.Getenv("PATH"))
 	if err := daemon.Start(); err != nil {
 		b.Fatalf("`test/deps/install.sh bench` installs containerd: %v", err)
 	}
@@ -80,10 +127,37 @@ func startContainerd(b *testing.B) *containerd {
 		}
 		audit.Check(b, scope, nil)
 	})
+	c.await(b, ended)
+	return c
+}
+
+// configureContainerd writes a daemon's configuration, and its network's.
+func configureContainerd(b *testing.B, dir string, h *e2e.Harness, network string) (path string) {
+	b.Helper()
+	pause := h.Registry.Push(b, "bench/pause:latest", images.Busybox(b, v1.Config{Entrypoint: []string{"sleep", "100000"}}))
+	plugins, err := json.Marshal(h.Programs.PluginDirs)
+	if err != nil {
+		b.Fatal(err)
+	}
+	path = filepath.Join(dir, "config.toml")
+	for path, content := range map[string]string{
+		path: fmt.Sprintf(containerdConfig, dir, pause, plugins, containerdDir, h.Programs.Runc),
+		filepath.Join(dir, "cni", "10-bench.conflist"): network,
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return path
+}
+
+// await waits until the daemon answers.
+func (c *containerd) await(b *testing.B, ended chan error) {
+	b.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		_, err := c.ctr(b, "version")
 		if err == nil {
-			return c
+			return
 		}
 		select {
 		case end := <-ended:
@@ -95,6 +169,41 @@ func startContainerd(b *testing.B) *containerd {
 			b.Fatalf("containerd does not answer: %v", err)
 		}
 	}
+}
+
+// cniCache is where containerd keeps what CNI plugins answered; it cannot be set.
+const cniCache = "/var/lib/cni"
+
+// keepAway removes at the end the directories of a path that are not there now.
+func keepAway(b *testing.B, path string) {
+	b.Helper()
+	if _, err := os.Lstat(path); err == nil {
+		return
+	}
+	b.Cleanup(func() {
+		for _, dir := range []string{filepath.Join(path, "results"), path} {
+			// Another's files are not removed.
+			if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+// asHarness returns the harness with containerd in place of Stele, so that both run the
+// same pods of the Busybox image.
+func (c *containerd) asHarness(b *testing.B, h *e2e.Harness) *e2e.Harness {
+	b.Helper()
+	peer := *h
+	peer.Client, peer.Daemon, peer.CgroupParent = e2e.Connect(b, c.socket), nil, c.cgroupParent
+	peer.Eventually("containerd is ready", func() bool {
+		answer, err := peer.Runtime.Status(peer.Context(), &runtimeapi.StatusRequest{})
+		return err == nil && !slices.ContainsFunc(answer.Status.Conditions, func(c *runtimeapi.RuntimeCondition) bool {
+			return !c.Status && (c.Type == runtimeapi.RuntimeReady || c.Type == runtimeapi.NetworkReady)
+		})
+	})
+	peer.Pull(peer.Busybox)
+	return &peer
 }
 
 // stop ends a daemon as systemd would.

@@ -9,11 +9,12 @@
 // containers under the monitor and under conmon, and BenchmarkMemory 500 of them at a
 // time under one monitor. BenchmarkPull pulls images over the
 // CRI, with skopeo and with containerd. BenchmarkStats asks for the stats of 50 and 500 pods,
-// which are real to the kernel and have no runtime.
+// which are real to the kernel and have no runtime. BenchmarkPeers asks Stele and containerd,
+// with 50 real pods on each, for stats and for bytes through a port-forward.
 //
 // What is measured is what callers wait for. The machine's own part (runtime, CNI
 // plugins, kernel, disk) is in it: compare only what ran on one machine.
 //
-// Read bench_test.go first, then monitor_test.go, memory_test.go, pull_test.go and stats_test.go;
-// containerd_test.go runs containerd, report.go does the arithmetic.
+// Read bench_test.go first, then monitor_test.go, memory_test.go, pull_test.go, stats_test.go and
+// peers_test.go; containerd_test.go runs containerd, report.go does the arithmetic.
 package bench

@@ -48,7 +48,7 @@ func BenchmarkPull(b *testing.B) {
 		{"skopeo", func(b *testing.B, image string, timed func(func() error)) func() {
 			return pullBySkopeo(b, skopeo, image, timed)
 		}},
-		{"containerd", startContainerd(b).pull},
+		{"containerd", startContainerd(b, h).pull},
 	}
 	var columns []string
 	reports := map[string]*report{}

@@ -66,8 +66,8 @@ missing_plugins() {
 # machines are about the same program.
 have_containerd() {
 	local program
-	for program in containerd ctr; do
-		grep -qwF "$containerd_version" <<<"$("$containerd_dir/$program" --version 2>/dev/null)" || return 1
+	for program in containerd ctr containerd-shim-runc-v2; do
+		grep -qwF "$containerd_version" <<<"$("$containerd_dir/$program" -v 2>/dev/null)" || return 1
 	done
 }
 
@@ -157,8 +157,10 @@ fi
 if $build_containerd; then
 	say "building containerd $containerd_version into $containerd_dir"
 	module=github.com/containerd/containerd/v2
-	# It is there to pull images into overlayfs, and to be asked by ctr.
-	CGO_ENABLED=0 build_into "$containerd_dir" -tags 'no_cri no_devmapper no_tracing no_zfs' \
+	# It is there to pull images into overlayfs and to serve the CRI, and to be asked by ctr.
+	commands=(containerd ctr containerd-shim-runc-v2)
+	commands=("${commands[@]/#/$module/cmd/}")
+	CGO_ENABLED=0 build_into "$containerd_dir" -tags 'no_devmapper no_tracing no_zfs' \
 		-ldflags "-s -w -X $module/version.Version=$containerd_version" \
-		"$module/cmd/containerd@$containerd_version" "$module/cmd/ctr@$containerd_version"
+		"${commands[@]/%/@$containerd_version}"
 fi

@@ -31,8 +31,9 @@ type Client struct {
 	t testing.TB
 }
 
-// connect makes a client. It reconnects by itself when the daemon is back.
-func connect(t testing.TB, socket string) *Client {
+// Connect makes a client for a socket, Stele's or another runtime's. It reconnects by itself
+// when the daemon is back.
+func Connect(t testing.TB, socket string) *Client {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -92,7 +92,7 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 	h.Root, h.State = filepath.Join(base, "root"), filepath.Join("/run", filepath.Base(base))
 	h.Logs, h.Share, h.ConfDir = filepath.Join(base, "logs"), filepath.Join(base, "share"), filepath.Join(base, "cni")
 	h.Socket, h.NRISocket = filepath.Join(h.State, "stele.sock"), filepath.Join(h.State, "nri.sock")
-	h.Client = connect(t, h.Socket)
+	h.Client = Connect(t, h.Socket)
 	h.Daemon = &Daemon{t: t, client: h.Client, program: programs.Stele, process: &process{log: filepath.Join(base, "daemon.log")}}
 	h.Bridge = fmt.Sprintf("stlt%d", h.Number)
 	h.CgroupParent = "/" + filepath.Base(base)
