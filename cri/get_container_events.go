@@ -47,7 +47,7 @@ func (s nodeService) GetContainerEvents(_ *runtimeapi.GetEventsRequest, stream g
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // it is why ctx ended
 		case <-time.After(lastSend):
 		}
 	}

@@ -50,7 +50,7 @@ func (x *Executor) Attach(ctx context.Context, c id.Container, client streams.St
 	output.Wait()
 	close(ended)
 	if client.Stdin != nil {
-		client.Stdin.Close()
+		_ = client.Stdin.Close() // its reader ends
 	}
 	input.Wait()
 	if err != nil {

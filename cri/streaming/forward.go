@@ -268,10 +268,10 @@ const copySize = 64 << 10
 // when one breaks, both end.
 func join(ctx context.Context, client tunnel, port Port) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer port.Close()
+	defer func() { _ = port.Close() }()
 	broken := context.AfterFunc(ctx, func() {
 		_ = client.Reset()
-		port.Close()
+		_ = port.Close()
 	})
 	defer cancel()
 	defer broken()

@@ -134,7 +134,7 @@ func (p *pipes) close() {
 		p.stdin.Close()
 	}
 	if p.client.Stdin != nil {
-		p.client.Stdin.Close()
+		_ = p.client.Stdin.Close() // its reader ends
 	}
 	p.copying.Wait()
 }

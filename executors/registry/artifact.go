@@ -162,7 +162,7 @@ func (j *job) fetchArtifact(ctx *watched, name reference.Named, system *imagetyp
 		return Artifact{}, err
 	}
 	from := download{name: name, source: source}
-	if _, err := j.p.artifacts.read(artifact.Digest); err == nil {
+	if _, missing := j.p.artifacts.read(artifact.Digest); missing == nil {
 		artifact, err = j.p.artifacts.put(ctx, "", artifact, name)
 	} else {
 		artifact, err = j.p.makeArtifact(ctx, artifact, from)

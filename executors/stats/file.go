@@ -154,7 +154,7 @@ const (
 
 // readInto reads a file without the runtime's poller, which cgroup files do not support:
 // it would cost two more calls for each file.
-func readInto(dir int, name string, buffer []byte, how bool) (int, error) {
+func readInto(dir int, name string, buffer []byte, oneRead bool) (int, error) {
 	fd, err := retry(func() (int, error) { return unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return 0, err
@@ -167,7 +167,7 @@ func readInto(dir int, name string, buffer []byte, how bool) (int, error) {
 			return 0, err
 		}
 		filled += n
-		if n == 0 || how == whole {
+		if n == 0 || oneRead {
 			break
 		}
 	}
