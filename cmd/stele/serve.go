@@ -222,7 +222,8 @@ func (p *parts) follow(background *daemon.Background, reports *daemon.Reports, b
 		background.Go("NRI plug-ins", plugins.Run)
 	}
 	background.Go("reports", func(ctx context.Context) { reports.Record(ctx, p.actors, p.logger) })
-	background.Go("pod addresses", p.addresses().Refill)
+	// Before a call can report other ranges.
+	p.addresses().Refill()
 	background.Go("network", func(ctx context.Context) { p.health.FollowNetwork(ctx, p.drivers.Network.Status) })
 }
 

@@ -35,8 +35,9 @@ func (p *PodAddresses) Set(ctx context.Context, ranges []netip.Prefix) error {
 }
 
 // Refill fills the template with the ranges of the kubelet's last report, which it does not
-// repeat to a new daemon: the template may be a new one, or its file may be gone.
-func (p *PodAddresses) Refill(context.Context) {
+// repeat to a new daemon: the template may be a new one, or its file may be gone. It must
+// end before Set can be called, whose ranges are newer.
+func (p *PodAddresses) Refill() {
 	var ranges []netip.Prefix
 	for text := range strings.SplitSeq(p.Views.Past().Host.State.PodCIDR, ",") {
 		r, err := netip.ParsePrefix(text)
