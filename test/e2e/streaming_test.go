@@ -373,6 +373,7 @@ func attachMany(h *Harness, pod *Pod, transport string) {
 	config.Metadata.Attempt = attempt(transport)
 	config.Stdin = true
 	id := pod.Run(config)
+	h.Eventually("the container has written", func() bool { return len(pod.Log(config)) > 0 })
 	type attached struct {
 		stdin          *io.PipeWriter
 		stdout, stderr *screen
