@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 const (
@@ -35,13 +37,13 @@ func planAppArmor(r *request, plan *Plan) error {
 		}
 	case cri.SecurityProfile_Localhost:
 		if !r.Host.AppArmor {
-			return unsupported(field, profile.LocalhostRef, "can't be applied: the node has no AppArmor")
+			return refusal.Unsupported(field, profile.LocalhostRef, "can't be applied: the node has no AppArmor")
 		}
 		if err := r.found.AppArmor.Err; err != nil {
 			return fmt.Errorf("look for the AppArmor profile %q: %w", profile.LocalhostRef, err)
 		}
 		if !r.found.AppArmor.Is {
-			return invalid(field, profile.LocalhostRef, "is not loaded on the node")
+			return refusal.Invalid(field, profile.LocalhostRef, "is not loaded on the node")
 		}
 		plan.Spec.Process.ApparmorProfile = profile.LocalhostRef
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // DefaultCapabilities returns what a container may do unless it asks otherwise.
@@ -80,7 +82,7 @@ func named(field string, names, has []string) ([]string, error) {
 			continue
 		}
 		if !slices.Contains(has, c) {
-			return nil, unsupported(field, name, "is a capability that the runtime doesn't have itself on this node")
+			return nil, refusal.Unsupported(field, name, "is a capability that the runtime doesn't have itself on this node")
 		}
 		out = append(out, c)
 	}

@@ -1,5 +1,7 @@
 package spec
 
+import "github.com/stele-runtime/stele/executors/spec/refusal"
+
 // planCommand combines what the pod says with what the image says: a command
 // replaces the image's entrypoint and its cmd, args replace only the cmd.
 func planCommand(r *request, plan *Plan) error {
@@ -14,10 +16,10 @@ func planCommand(r *request, plan *Plan) error {
 		args = append(append(args, r.image.Entrypoint...), r.image.Cmd...)
 	}
 	if len(args) == 0 || args[0] == "" {
-		return invalid("command", nil, "is empty, and the image has neither entrypoint nor cmd")
+		return refusal.Invalid("command", nil, "is empty, and the image has neither entrypoint nor cmd")
 	}
 	for _, arg := range args {
-		if err := checkText("command", arg); err != nil {
+		if err := refusal.CheckText("command", arg); err != nil {
 			return err
 		}
 	}

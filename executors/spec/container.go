@@ -6,6 +6,8 @@ import (
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // Container plans a container. The error is a FieldError if a field of the
@@ -95,7 +97,7 @@ func newRequest(in Input, found Answers) (*request, error) {
 
 func checkPrivileges(r *request, _ *Plan) error {
 	if r.sec.Privileged && r.Options.ForbidPrivileged {
-		return unsupported("linux.security_context.privileged", nil, "is not allowed on this node")
+		return refusal.Unsupported("linux.security_context.privileged", nil, "is not allowed on this node")
 	}
 	return nil
 }

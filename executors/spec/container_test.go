@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 func TestCommand(t *testing.T) {
@@ -33,7 +34,7 @@ func TestCommand(t *testing.T) {
 			in.Container.Command, in.Container.Args = tc.command, tc.args
 			got, err := in.container()
 			if tc.want == nil {
-				if fe, ok := errors.AsType[*FieldError](err); !ok || fe.Field != "command" {
+				if fe, ok := errors.AsType[*refusal.FieldError](err); !ok || fe.Field != "command" {
 					t.Fatalf("error %v", err)
 				}
 				return
@@ -81,7 +82,7 @@ func TestWorkingDir(t *testing.T) {
 			in.Image.Config.WorkingDir = c.dir
 			in.node.WorkingDir.Path = c.leadsTo
 			got, err := in.plan()
-			if _, ok := errors.AsType[*FieldError](err); !ok {
+			if _, ok := errors.AsType[*refusal.FieldError](err); !ok {
 				t.Errorf("planned %+v, error %v", got, err)
 			}
 		})
@@ -132,7 +133,7 @@ func TestMemoryLimitIsTooLow(t *testing.T) {
 			}
 			continue
 		}
-		fe, ok := errors.AsType[*FieldError](err)
+		fe, ok := errors.AsType[*refusal.FieldError](err)
 		if !ok || fe.Field != "linux.resources.memory_limit_in_bytes" || !strings.Contains(fe.Error(), "4194304 bytes") {
 			t.Errorf("%d: %v", limit, err)
 		}
@@ -181,7 +182,7 @@ func TestEnvironmentRefused(t *testing.T) {
 			in := fixture()
 			change(in)
 			_, err := in.container()
-			fe, ok := errors.AsType[*FieldError](err)
+			fe, ok := errors.AsType[*refusal.FieldError](err)
 			if !ok {
 				t.Fatalf("error %v", err)
 			}

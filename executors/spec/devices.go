@@ -5,6 +5,8 @@ import (
 	"path"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // seesAllDevices: a privileged container has the node's /dev.
@@ -26,10 +28,10 @@ func planDevices(r *request, plan *Plan) error {
 	for i, want := range r.Container.Devices {
 		found, asked := r.found.Devices[want.HostPath]
 		if found.Err != nil {
-			return invalid(fmt.Sprintf("devices[%d].host_path", i), want.HostPath, "can't be used: %v", found.Err)
+			return refusal.Invalid(fmt.Sprintf("devices[%d].host_path", i), want.HostPath, "can't be used: %v", found.Err)
 		}
 		if !asked {
-			return unanswered(fmt.Sprintf("devices[%d].host_path", i))
+			return refusal.Unanswered(fmt.Sprintf("devices[%d].host_path", i))
 		}
 		access := want.Permissions
 		if access == "" {

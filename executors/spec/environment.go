@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -46,7 +48,7 @@ func (r *request) hostname() (string, error) {
 	}
 	name := r.found.Hostname
 	if name.Err == nil && name.Value == "" {
-		return "", unanswered("hostname")
+		return "", refusal.Unanswered("hostname")
 	}
 	if name.Err != nil {
 		return "", fmt.Errorf("read the node's host name: %w", name.Err)
@@ -74,27 +76,15 @@ func (e *environment) set(key, value string) {
 func checkEnv(field, key, value string) error {
 	switch {
 	case key == "" || strings.ContainsAny(key, "=\x00"):
-		return invalid(field, key, "is not a name for a variable")
+		return refusal.Invalid(field, key, "is not a name for a variable")
 	case strings.Contains(value, "\x00"):
-		return invalid(field, key, "has a value with a NUL byte")
+		return refusal.Invalid(field, key, "has a value with a NUL byte")
 	case !utf8.ValidString(key) || !utf8.ValidString(value):
-		return invalid(field, key, "is not valid UTF-8, which the OCI runtime spec can't carry")
+		return refusal.Invalid(field, key, "is not valid UTF-8, which the OCI runtime spec can't carry")
 	case key == "HOME" && strings.ContainsAny(value, "\r\n"):
 		// Programs write HOME into /etc/passwd, a line for each user
 		// (CVE-2022-4318).
-		return invalid(field, key, "has a value with a line break")
-	}
-	return nil
-}
-
-// checkText refuses strings that would be changed or cut short on their way
-// through JSON and the kernel.
-func checkText(field, s string) error {
-	if strings.Contains(s, "\x00") {
-		return invalid(field, s, "has a NUL byte")
-	}
-	if !utf8.ValidString(s) {
-		return invalid(field, nil, "is not valid UTF-8, which the OCI runtime spec can't carry")
+		return refusal.Invalid(field, key, "has a value with a line break")
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // planMounts lists what the container sees beside its root file system: the
@@ -104,7 +106,7 @@ func planAskedMounts(r *request, plan *Plan) ([]specs.Mount, error) {
 		if m.Image.GetImage() != "" {
 			source := r.ImageMounts[i]
 			if source == "" {
-				return nil, unsupported(field+".image", m.Image.Image, "is not mounted on the node")
+				return nil, refusal.Unsupported(field+".image", m.Image.Image, "is not mounted on the node")
 			}
 			out = append(out, imageMount(source, m))
 			continue
@@ -144,7 +146,7 @@ func planMount(r *request, plan *Plan, field string, m *cri.Mount) (specs.Mount,
 	switch {
 	case m.RecursiveReadOnly:
 		if !r.hasMountOption("rro") || !r.Host.RecursiveReadOnly {
-			return specs.Mount{}, unsupported(field+".recursive_read_only", nil, "needs Linux 5.12 and a runtime that knows the mount option rro")
+			return specs.Mount{}, refusal.Unsupported(field+".recursive_read_only", nil, "needs Linux 5.12 and a runtime that knows the mount option rro")
 		}
 		mode = "rro"
 	case m.Readonly:
@@ -165,9 +167,9 @@ func planHostPath(r *request, plan *Plan, field, host string) (string, error) {
 	found, asked := r.found.HostPaths[host]
 	switch {
 	case found.Err != nil:
-		return "", invalid(field, host, "can't be resolved: %v", found.Err)
+		return "", refusal.Invalid(field, host, "can't be resolved: %v", found.Err)
 	case !asked || !path.IsAbs(found.Path):
-		return "", unanswered(field)
+		return "", refusal.Unanswered(field)
 	case found.Missing:
 		plan.Steps = append(plan.Steps, MakeHostDir{Field: field, Path: found.Path})
 	}
@@ -187,13 +189,13 @@ func planPropagation(r *request, plan *Plan, field string, m *cri.Mount) (string
 	}
 	if m.Propagation == cri.MountPropagation_PROPAGATION_BIDIRECTIONAL {
 		if !on.Shared {
-			return "", invalid(field, m.Propagation, "can't be had: %s is on the mount %s, which is not shared", host.Path, on.Mountpoint)
+			return "", refusal.Invalid(field, m.Propagation, "can't be had: %s is on the mount %s, which is not shared", host.Path, on.Mountpoint)
 		}
 		plan.Spec.Linux.RootfsPropagation = "rshared"
 		return "rshared", nil
 	}
 	if !on.Shared && !on.Slave {
-		return "", invalid(field, m.Propagation, "can't be had: %s is on the mount %s, which receives no mounts", host.Path, on.Mountpoint)
+		return "", refusal.Invalid(field, m.Propagation, "can't be had: %s is on the mount %s, which receives no mounts", host.Path, on.Mountpoint)
 	}
 	if plan.Spec.Linux.RootfsPropagation != "rshared" {
 		plan.Spec.Linux.RootfsPropagation = "rslave"

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // maxID is the kernel's highest user or group id: the one above it, (uid_t) -1, means
@@ -82,7 +84,7 @@ func (a accounts) groupsOf(user string) ([]uint32, error) {
 		}
 		id, err := parseID(g.gid)
 		if err != nil {
-			return nil, fmt.Errorf("group %q of user %q in /etc/group: %w", show(g.name), show(user), err)
+			return nil, fmt.Errorf("group %q of user %q in /etc/group: %w", refusal.Show(g.name), refusal.Show(user), err)
 		}
 		ids = append(ids, id)
 	}
@@ -126,11 +128,11 @@ func isNumber(s string) bool {
 // parseID reads a user or group id in decimal digits.
 func parseID(s string) (uint32, error) {
 	if !isNumber(s) {
-		return 0, fmt.Errorf("id %q is not a number", show(s))
+		return 0, fmt.Errorf("id %q is not a number", refusal.Show(s))
 	}
 	id, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || id > maxID {
-		return 0, fmt.Errorf("id %s is out of range (0 to %d)", show(s), maxID)
+		return 0, fmt.Errorf("id %s is out of range (0 to %d)", refusal.Show(s), maxID)
 	}
 	return uint32(id), nil
 }

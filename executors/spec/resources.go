@@ -3,15 +3,17 @@ package spec
 import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // planResources sets the limits. A zero means "not specified" throughout the CRI.
 func planResources(r *request, plan *Plan) error {
 	if limit := r.res.MemoryLimitInBytes; limit > 0 && limit < r.Options.MinMemory {
-		return invalid("linux.resources.memory_limit_in_bytes", limit, "is too low to start a container with this runtime, which takes %d bytes", r.Options.MinMemory)
+		return refusal.Invalid("linux.resources.memory_limit_in_bytes", limit, "is too low to start a container with this runtime, which takes %d bytes", r.Options.MinMemory)
 	}
 	if len(r.res.Unified) > 0 && !r.Host.CgroupV2 {
-		return unsupported("linux.resources.unified", nil, "needs cgroup v2")
+		return refusal.Unsupported("linux.resources.unified", nil, "needs cgroup v2")
 	}
 	of, all := plan.Spec.Linux.Resources, limits(r.res, r.Host)
 	of.CPU, of.Memory, of.HugepageLimits, of.Unified = all.CPU, all.Memory, all.HugepageLimits, all.Unified

@@ -8,6 +8,8 @@ import (
 	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 const (
@@ -32,7 +34,7 @@ func planSeccomp(r *request, plan *Plan) error {
 		return nil
 	}
 	if !r.canSeccomp() {
-		return unsupported(field, profile.ProfileType, "can't be applied: the kernel or the runtime has no seccomp")
+		return refusal.Unsupported(field, profile.ProfileType, "can't be applied: the kernel or the runtime has no seccomp")
 	}
 	var err error
 	switch profile.ProfileType {
@@ -42,7 +44,7 @@ func planSeccomp(r *request, plan *Plan) error {
 		plan.Spec.Linux.Seccomp, err = loadSeccomp(r.found.Seccomp, plan.Spec)
 	}
 	if err != nil {
-		return invalid(field, profile.LocalhostRef, "can't be used: %v", err)
+		return refusal.Invalid(field, profile.LocalhostRef, "can't be used: %v", err)
 	}
 	return nil
 }
@@ -87,7 +89,7 @@ func deprecatedProfile(s string) *cri.SecurityProfile {
 // checkProfilePath checks the path of a profile on the node.
 func checkProfilePath(field, file string) error {
 	if !path.IsAbs(file) || path.Clean(file) != file || strings.Contains(file, "\x00") {
-		return invalid(field, file, "is not an absolute, clean path")
+		return refusal.Invalid(field, file, "is not an absolute, clean path")
 	}
 	return nil
 }

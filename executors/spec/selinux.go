@@ -1,6 +1,10 @@
 package spec
 
-import "path"
+import (
+	"path"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
+)
 
 // labelOptions are the options of the SELinux labels that the container, or else
 // the pod, asks for. A privileged container has no labels, nor has one on a node
@@ -30,7 +34,7 @@ func planLabels(r *request, plan *Plan) error {
 		return nil
 	}
 	if err := r.found.SELinux.Err; err != nil {
-		return invalid("linux.security_context.selinux_options", nil, "can't be used: %v", err)
+		return refusal.Invalid("linux.security_context.selinux_options", nil, "can't be used: %v", err)
 	}
 	plan.Spec.Process.SelinuxLabel, plan.Spec.Linux.MountLabel = r.found.SELinux.Process, r.found.SELinux.Mount
 	return nil
@@ -43,7 +47,7 @@ func planRelabel(r *request, plan *Plan, field, source string) error {
 	for _, own := range r.Options.OwnDirs {
 		own = path.Clean(own)
 		if covers(own, source) || covers(source, own) {
-			return invalid(field+".selinux_relabel", source, "is refused: the path belongs to the runtime")
+			return refusal.Invalid(field+".selinux_relabel", source, "is refused: the path belongs to the runtime")
 		}
 	}
 	if label := plan.Spec.Linux.MountLabel; r.Host.SELinux && label != "" {

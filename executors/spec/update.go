@@ -10,6 +10,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // UpdatePlan is all that a change of a container's limits takes.
@@ -37,7 +39,7 @@ func ValidateUpdate(config *cri.ContainerConfig, change *cri.UpdateContainerReso
 // ValidateSandboxUpdate refuses what is wrong in a change of what a pod may use as a whole.
 // The error is a FieldError.
 func ValidateSandboxUpdate(change *cri.UpdatePodSandboxResourcesRequest) error {
-	return firstError(
+	return refusal.First(
 		func() error { return checkResources("overhead", change.GetOverhead()) },
 		func() error { return checkResources("resources", change.GetResources()) },
 	)
@@ -52,7 +54,7 @@ func Update(config *cri.ContainerConfig, change *cri.UpdateContainerResourcesReq
 	}
 	asked := change.GetLinux()
 	if len(asked.GetUnified()) > 0 && !host.CgroupV2 {
-		return UpdatePlan{}, unsupported("linux.unified", slices.Sorted(maps.Keys(asked.GetUnified()))[0], "needs cgroup v2")
+		return UpdatePlan{}, refusal.Unsupported("linux.unified", slices.Sorted(maps.Keys(asked.GetUnified()))[0], "needs cgroup v2")
 	}
 	plan := UpdatePlan{
 		InForce: now, Set: changedLimits(asked, now, host),
@@ -68,11 +70,11 @@ func Update(config *cri.ContainerConfig, change *cri.UpdateContainerResourcesReq
 func updated(config *cri.ContainerConfig, change *cri.UpdateContainerResourcesRequest) (*cri.LinuxContainerResources, error) {
 	switch {
 	case change.GetWindows() != nil:
-		return nil, unsupported("windows", nil, "is for another operating system")
+		return nil, refusal.Unsupported("windows", nil, "is for another operating system")
 	case change.GetLinux() == nil:
-		return nil, invalid("linux", nil, "is missing")
+		return nil, refusal.Invalid("linux", nil, "is missing")
 	}
-	err := firstError(
+	err := refusal.First(
 		func() error { return checkAnnotations(change.GetAnnotations()) },
 		func() error { return checkResources("linux", change.GetLinux()) },
 		func() error { return checkCPU("linux", change.GetLinux()) },
@@ -93,7 +95,7 @@ func checkAnnotations(annotations map[string]string) error {
 		size += len(key) + len(value)
 	}
 	if size > maxAnnotations {
-		return invalid("annotations", size, "bytes are more than %d", maxAnnotations)
+		return refusal.Invalid("annotations", size, "bytes are more than %d", maxAnnotations)
 	}
 	return nil
 }

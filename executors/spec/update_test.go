@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 type res = cri.LinuxContainerResources
@@ -130,7 +132,7 @@ func TestUpdateOnANodeWithoutIt(t *testing.T) {
 		return Update(&cri.ContainerConfig{}, &cri.UpdateContainerResourcesRequest{Linux: change}, &HostFacts{MinOOMScoreAdj: -5})
 	}
 	_, err := update(&cri.LinuxContainerResources{Unified: map[string]string{"memory.high": "1"}})
-	if fields, is := errors.AsType[*FieldError](err); !is || fields.Field != "linux.unified" || fields.Value != "memory.high" {
+	if fields, is := errors.AsType[*refusal.FieldError](err); !is || fields.Field != "linux.unified" || fields.Value != "memory.high" {
 		t.Errorf("files of cgroup v2 on v1: %v", err)
 	}
 	// The kubelet sends limits for every page size, with or without the controller.

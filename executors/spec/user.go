@@ -6,6 +6,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 const (
@@ -42,7 +44,7 @@ func planUser(r *request, plan *Plan) error {
 	if r.sec.SupplementalGroupsPolicy == cri.SupplementalGroupsPolicy_Merge && id.name != "" {
 		more, err := names.groupsOf(id.name)
 		if err != nil {
-			return invalid(fieldImageUser, user, "can't be given its groups: %v", err)
+			return refusal.Invalid(fieldImageUser, user, "can't be given its groups: %v", err)
 		}
 		groups = append(groups, more...)
 	}
@@ -50,7 +52,7 @@ func planUser(r *request, plan *Plan) error {
 		groups = append(groups, uint32(g))
 	}
 	if groups = unique(groups); len(groups) > maxGroups {
-		return invalid(field, user, "is in %d groups, more than the kernel's limit of %d", len(groups), maxGroups)
+		return refusal.Invalid(field, user, "is in %d groups, more than the kernel's limit of %d", len(groups), maxGroups)
 	}
 	plan.Spec.Process.User = specs.User{UID: id.uid, GID: gid, AdditionalGids: groups}
 	return nil
@@ -61,7 +63,7 @@ func planUser(r *request, plan *Plan) error {
 func (r *request) wantedUser() (field, user, groupName string) {
 	switch {
 	case r.sec.RunAsUser != nil:
-		return fieldRunAsUser, show(r.sec.RunAsUser.Value), ""
+		return fieldRunAsUser, refusal.Show(r.sec.RunAsUser.Value), ""
 	case r.sec.RunAsUsername != "":
 		return fieldRunAsUsername, r.sec.RunAsUsername, ""
 	case r.image.User != "":
@@ -86,18 +88,18 @@ func (a accounts) resolveUser(field, user string) (identity, error) {
 	if isNumber(user) {
 		uid, err := parseID(user)
 		if err != nil {
-			return identity{}, invalid(field, user, "%v", err)
+			return identity{}, refusal.Invalid(field, user, "%v", err)
 		}
 		entry, found, err := a.userByID(uid)
 		if err != nil {
-			return identity{}, invalid(field, user, "can't be looked up: %v", err)
+			return identity{}, refusal.Invalid(field, user, "can't be looked up: %v", err)
 		}
 		if !found {
 			return identity{uid: uid}, nil
 		}
 		gid, err := parseID(entry.gid)
 		if err != nil {
-			return identity{}, invalid(field, user, "has an unusable group in /etc/passwd: %v", err)
+			return identity{}, refusal.Invalid(field, user, "has an unusable group in /etc/passwd: %v", err)
 		}
 		return identity{name: entry.name, uid: uid, gid: gid}, nil
 	}
@@ -106,18 +108,18 @@ func (a accounts) resolveUser(field, user string) (identity, error) {
 	}
 	entry, found, err := a.userByName(user)
 	if err != nil {
-		return identity{}, invalid(field, user, "can't be looked up: %v", err)
+		return identity{}, refusal.Invalid(field, user, "can't be looked up: %v", err)
 	}
 	if !found {
-		return identity{}, invalid(field, user, "is not in the image's /etc/passwd")
+		return identity{}, refusal.Invalid(field, user, "is not in the image's /etc/passwd")
 	}
 	uid, err := parseID(entry.uid)
 	if err != nil {
-		return identity{}, invalid(field, user, "is unusable in /etc/passwd: %v", err)
+		return identity{}, refusal.Invalid(field, user, "is unusable in /etc/passwd: %v", err)
 	}
 	gid, err := parseID(entry.gid)
 	if err != nil {
-		return identity{}, invalid(field, user, "has an unusable group in /etc/passwd: %v", err)
+		return identity{}, refusal.Invalid(field, user, "has an unusable group in /etc/passwd: %v", err)
 	}
 	return identity{name: entry.name, uid: uid, gid: gid}, nil
 }
@@ -126,7 +128,7 @@ func (a accounts) resolveGroup(name string) (uint32, error) {
 	if isNumber(name) {
 		gid, err := parseID(name)
 		if err != nil {
-			return 0, invalid("the image's group", name, "%v", err)
+			return 0, refusal.Invalid("the image's group", name, "%v", err)
 		}
 		return gid, nil
 	}
@@ -135,14 +137,14 @@ func (a accounts) resolveGroup(name string) (uint32, error) {
 	}
 	entry, found, err := a.groupByName(name)
 	if err != nil {
-		return 0, invalid("the image's group", name, "can't be looked up: %v", err)
+		return 0, refusal.Invalid("the image's group", name, "can't be looked up: %v", err)
 	}
 	if !found {
-		return 0, invalid("the image's group", name, "is not in the image's /etc/group")
+		return 0, refusal.Invalid("the image's group", name, "is not in the image's /etc/group")
 	}
 	gid, err := parseID(entry.gid)
 	if err != nil {
-		return 0, invalid("the image's group", name, "is unusable in /etc/group: %v", err)
+		return 0, refusal.Invalid("the image's group", name, "is unusable in /etc/group: %v", err)
 	}
 	return gid, nil
 }
@@ -151,10 +153,10 @@ func (a accounts) resolveGroup(name string) (uint32, error) {
 // that can't be in an account file.
 func checkAccountName(field, name string) error {
 	if strings.HasPrefix(name, "+") || strings.HasPrefix(name, "-") {
-		return invalid(field, name, "begins with a sign, and is neither an id nor a name")
+		return refusal.Invalid(field, name, "begins with a sign, and is neither an id nor a name")
 	}
 	if strings.ContainsAny(name, ":\n\r\x00") {
-		return invalid(field, name, "has a character that no account's name has")
+		return refusal.Invalid(field, name, "has a character that no account's name has")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 func id(n int64) *cri.Int64Value { return &cri.Int64Value{Value: n} }
@@ -99,7 +100,7 @@ func TestUserRefused(t *testing.T) {
 			in.Image.Config.User = tc.image
 			in.Container.Linux.SecurityContext = tc.sec
 			got, err := in.container()
-			fe, ok := errors.AsType[*FieldError](err)
+			fe, ok := errors.AsType[*refusal.FieldError](err)
 			if !ok {
 				t.Fatalf("got %+v, error %v; want a FieldError", got, err)
 			}

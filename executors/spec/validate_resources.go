@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 func checkResources(field string, r *cri.LinuxContainerResources) error {
@@ -26,31 +28,31 @@ func checkResources(field string, r *cri.LinuxContainerResources) error {
 		{"memory_swap_limit_in_bytes", r.MemorySwapLimitInBytes, -1},
 	} {
 		if n.value < n.min {
-			return invalid(field+"."+n.name, n.value, "is negative")
+			return refusal.Invalid(field+"."+n.name, n.value, "is negative")
 		}
 	}
 	if r.MemorySwapLimitInBytes > 0 && r.MemorySwapLimitInBytes < r.MemoryLimitInBytes {
-		return invalid(field+".memory_swap_limit_in_bytes", r.MemorySwapLimitInBytes, "is below the memory limit, which it includes")
+		return refusal.Invalid(field+".memory_swap_limit_in_bytes", r.MemorySwapLimitInBytes, "is below the memory limit, which it includes")
 	}
 	if r.OomScoreAdj < -1000 || r.OomScoreAdj > 1000 {
-		return invalid(field+".oom_score_adj", r.OomScoreAdj, "is out of range (-1000 to 1000)")
+		return refusal.Invalid(field+".oom_score_adj", r.OomScoreAdj, "is out of range (-1000 to 1000)")
 	}
 	for _, set := range []struct{ name, value string }{{"cpuset_cpus", r.CpusetCpus}, {"cpuset_mems", r.CpusetMems}} {
 		if set.value != "" && !isList(set.value) {
-			return invalid(field+"."+set.name, set.value, "is not a list of numbers and ranges")
+			return refusal.Invalid(field+"."+set.name, set.value, "is not a list of numbers and ranges")
 		}
 	}
 	for _, h := range r.HugepageLimits {
 		if !isPageSize(h.GetPageSize()) {
-			return invalid(field+".hugepage_limits.page_size", h.GetPageSize(), "is not of the form 2MB")
+			return refusal.Invalid(field+".hugepage_limits.page_size", h.GetPageSize(), "is not of the form 2MB")
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(r.Unified)) {
 		if !isCgroupFile(key) {
-			return invalid(field+".unified", key, "is not a file of a controller")
+			return refusal.Invalid(field+".unified", key, "is not a file of a controller")
 		}
 		if strings.ContainsAny(r.Unified[key], "\x00\r\n") {
-			return invalid(field+".unified", key, "has a value with a line break")
+			return refusal.Invalid(field+".unified", key, "has a value with a line break")
 		}
 	}
 	return nil
@@ -68,7 +70,7 @@ func checkCPU(field string, r *cri.LinuxContainerResources) error {
 		{"cpu_shares", r.GetCpuShares(), 2, 262144},
 	} {
 		if n.value != 0 && (n.value < n.min || n.value > n.max) {
-			return invalid(field+"."+n.name, n.value, "is out of the kernel's range (%d to %d)", n.min, n.max)
+			return refusal.Invalid(field+"."+n.name, n.value, "is out of the kernel's range (%d to %d)", n.min, n.max)
 		}
 	}
 	return nil

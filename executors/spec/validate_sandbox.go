@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // ValidateSandbox refuses what is wrong in a pod's config whatever the node is. The
@@ -14,22 +16,22 @@ import (
 // them.
 func ValidateSandbox(s *cri.PodSandboxConfig) error {
 	if s == nil {
-		return invalid("config", nil, "is missing")
+		return refusal.Invalid("config", nil, "is missing")
 	}
-	return firstError(
+	return refusal.First(
 		func() error { return checkPodMetadata(s.Metadata) },
 		func() error { return checkHostname(s.Hostname) },
 		func() error {
 			if s.LogDirectory != "" && (!path.IsAbs(s.LogDirectory) || !isClean(s.LogDirectory)) {
-				return invalid("log_directory", s.LogDirectory, "is not an absolute, clean path")
+				return refusal.Invalid("log_directory", s.LogDirectory, "is not an absolute, clean path")
 			}
-			return checkPrintable("log_directory", s.LogDirectory)
+			return refusal.CheckPrintable("log_directory", s.LogDirectory)
 		},
 		func() error { return checkDNS(s.DnsConfig) },
 		func() error { return checkPorts(s.PortMappings) },
 		func() error {
 			if s.Windows != nil {
-				return unsupported("windows", nil, "is for another operating system")
+				return refusal.Unsupported("windows", nil, "is for another operating system")
 			}
 			return nil
 		},
@@ -48,16 +50,16 @@ func isClean(dir string) bool {
 // kubelet asks, but clients for debugging leave it out.
 func checkPodMetadata(m *cri.PodSandboxMetadata) error {
 	if m == nil {
-		return invalid("metadata", nil, "is missing")
+		return refusal.Invalid("metadata", nil, "is missing")
 	}
-	return firstError(
-		func() error { return checkName("metadata.name", m.Name) },
-		func() error { return checkName("metadata.namespace", m.Namespace) },
+	return refusal.First(
+		func() error { return refusal.CheckName("metadata.name", m.Name) },
+		func() error { return refusal.CheckName("metadata.namespace", m.Namespace) },
 		func() error {
 			if m.Uid == "" {
 				return nil
 			}
-			return checkName("metadata.uid", m.Uid)
+			return refusal.CheckName("metadata.uid", m.Uid)
 		},
 	)
 }
@@ -67,13 +69,13 @@ const maxHostname = 64
 
 func checkHostname(name string) error {
 	if len(name) > maxHostname {
-		return invalid("hostname", name, "is longer than the kernel's %d bytes", maxHostname)
+		return refusal.Invalid("hostname", name, "is longer than the kernel's %d bytes", maxHostname)
 	}
 	for _, c := range []byte(name) {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '.', c == '_':
 		default:
-			return invalid("hostname", name, "has a character that host names don't have")
+			return refusal.Invalid("hostname", name, "has a character that host names don't have")
 		}
 	}
 	return nil
@@ -83,7 +85,7 @@ func checkHostname(name string) error {
 func checkDNS(dns *cri.DNSConfig) error {
 	for i, server := range dns.GetServers() {
 		if _, err := netip.ParseAddr(server); err != nil {
-			return invalid(fmt.Sprintf("dns_config.servers[%d]", i), server, "is not an IP address")
+			return refusal.Invalid(fmt.Sprintf("dns_config.servers[%d]", i), server, "is not an IP address")
 		}
 	}
 	for _, list := range []struct {
@@ -95,7 +97,7 @@ func checkDNS(dns *cri.DNSConfig) error {
 	} {
 		for i, value := range list.values {
 			if value == "" || strings.ContainsAny(value, " \t\r\n\v\f\x00") {
-				return invalid(fmt.Sprintf("%s[%d]", list.field, i), value, "is empty or has a space")
+				return refusal.Invalid(fmt.Sprintf("%s[%d]", list.field, i), value, "is empty or has a space")
 			}
 		}
 	}
@@ -106,18 +108,18 @@ func checkPorts(ports []*cri.PortMapping) error {
 	for i, p := range ports {
 		field := fmt.Sprintf("port_mappings[%d]", i)
 		if _, ok := cri.Protocol_name[int32(p.GetProtocol())]; !ok {
-			return invalid(field+".protocol", int32(p.GetProtocol()), "is not a protocol of the CRI's")
+			return refusal.Invalid(field+".protocol", int32(p.GetProtocol()), "is not a protocol of the CRI's")
 		}
 		// 0 means that no port of the node is taken.
 		if p.GetHostPort() < 0 || p.GetHostPort() > 65535 {
-			return invalid(field+".host_port", p.GetHostPort(), "is out of range")
+			return refusal.Invalid(field+".host_port", p.GetHostPort(), "is out of range")
 		}
 		if p.GetContainerPort() < 0 || p.GetContainerPort() > 65535 {
-			return invalid(field+".container_port", p.GetContainerPort(), "is out of range")
+			return refusal.Invalid(field+".container_port", p.GetContainerPort(), "is out of range")
 		}
 		if p.GetHostIp() != "" {
 			if _, err := netip.ParseAddr(p.GetHostIp()); err != nil {
-				return invalid(field+".host_ip", p.GetHostIp(), "is not an IP address")
+				return refusal.Invalid(field+".host_ip", p.GetHostIp(), "is not an IP address")
 			}
 		}
 	}
@@ -126,11 +128,11 @@ func checkPorts(ports []*cri.PortMapping) error {
 
 func checkSandboxSecurity(sec *cri.LinuxSandboxSecurityContext) error {
 	const prefix = "linux.security_context."
-	return firstError(
+	return refusal.First(
 		func() error { return checkNamespaces(prefix+"namespace_options", sec.GetNamespaceOptions()) },
 		func() error {
 			if sec.GetRunAsGroup() != nil && sec.GetRunAsUser() == nil {
-				return invalid(prefix+"run_as_group", sec.RunAsGroup.Value, "is given without run_as_user")
+				return refusal.Invalid(prefix+"run_as_group", sec.RunAsGroup.Value, "is given without run_as_user")
 			}
 			return checkIDs(prefix, sec.GetRunAsUser(), sec.GetRunAsGroup(), sec.GetSupplementalGroups())
 		},

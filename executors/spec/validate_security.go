@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 func checkSecurity(sec *cri.LinuxContainerSecurityContext, s *cri.PodSandboxConfig) error {
@@ -13,17 +15,17 @@ func checkSecurity(sec *cri.LinuxContainerSecurityContext, s *cri.PodSandboxConf
 		return nil
 	}
 	const prefix = "linux.security_context."
-	return firstError(
+	return refusal.First(
 		func() error {
 			if sec.Privileged && !s.GetLinux().GetSecurityContext().GetPrivileged() {
-				return invalid(prefix+"privileged", nil, "is set, but the pod's sandbox was not announced as privileged")
+				return refusal.Invalid(prefix+"privileged", nil, "is set, but the pod's sandbox was not announced as privileged")
 			}
 			return nil
 		},
 		func() error { return checkUser(sec) },
 		func() error {
 			if _, ok := cri.SupplementalGroupsPolicy_name[int32(sec.SupplementalGroupsPolicy)]; !ok {
-				return invalid(prefix+"supplemental_groups_policy", int32(sec.SupplementalGroupsPolicy), "is not a policy of the CRI's")
+				return refusal.Invalid(prefix+"supplemental_groups_policy", int32(sec.SupplementalGroupsPolicy), "is not a policy of the CRI's")
 			}
 			return nil
 		},
@@ -40,14 +42,14 @@ func checkSecurity(sec *cri.LinuxContainerSecurityContext, s *cri.PodSandboxConf
 // checkUser follows the CRI's comments on the three fields.
 func checkUser(sec *cri.LinuxContainerSecurityContext) error {
 	if sec.RunAsUser != nil && sec.RunAsUsername != "" {
-		return invalid(fieldRunAsUsername, sec.RunAsUsername, "is given together with run_as_user")
+		return refusal.Invalid(fieldRunAsUsername, sec.RunAsUsername, "is given together with run_as_user")
 	}
 	if sec.RunAsGroup != nil && sec.RunAsUser == nil && sec.RunAsUsername == "" {
-		return invalid(fieldRunAsGroup, sec.RunAsGroup.Value, "is given without run_as_user or run_as_username")
+		return refusal.Invalid(fieldRunAsGroup, sec.RunAsGroup.Value, "is given without run_as_user or run_as_username")
 	}
 	if sec.RunAsUsername != "" {
 		if isNumber(sec.RunAsUsername) {
-			return invalid(fieldRunAsUsername, sec.RunAsUsername, "is a number, which belongs into run_as_user")
+			return refusal.Invalid(fieldRunAsUsername, sec.RunAsUsername, "is a number, which belongs into run_as_user")
 		}
 		if err := checkAccountName(fieldRunAsUsername, sec.RunAsUsername); err != nil {
 			return err
@@ -59,13 +61,13 @@ func checkUser(sec *cri.LinuxContainerSecurityContext) error {
 func checkIDs(prefix string, user, group *cri.Int64Value, supplemental []int64) error {
 	outside := func(id int64) bool { return id < 0 || id > maxID }
 	if user != nil && outside(user.Value) {
-		return invalid(prefix+"run_as_user", user.Value, "is out of range (0 to %d)", maxID)
+		return refusal.Invalid(prefix+"run_as_user", user.Value, "is out of range (0 to %d)", maxID)
 	}
 	if group != nil && outside(group.Value) {
-		return invalid(prefix+"run_as_group", group.Value, "is out of range (0 to %d)", maxID)
+		return refusal.Invalid(prefix+"run_as_group", group.Value, "is out of range (0 to %d)", maxID)
 	}
 	if i := slices.IndexFunc(supplemental, outside); i >= 0 {
-		return invalid(prefix+"supplemental_groups", supplemental[i], "is out of range (0 to %d)", maxID)
+		return refusal.Invalid(prefix+"supplemental_groups", supplemental[i], "is out of range (0 to %d)", maxID)
 	}
 	return nil
 }
@@ -82,7 +84,7 @@ func checkCapabilities(c *cri.Capability) error {
 	} {
 		for _, name := range list.names {
 			if full := CapabilityName(name); full != "ALL" && !slices.Contains(known, full) {
-				return invalid(fieldCapabilities+list.field, name, "is not a capability")
+				return refusal.Invalid(fieldCapabilities+list.field, name, "is not a capability")
 			}
 		}
 	}
@@ -98,24 +100,24 @@ func checkNamespaces(field string, o *cri.NamespaceOption) error {
 		mode cri.NamespaceMode
 	}{{"network", o.Network}, {"pid", o.Pid}, {"ipc", o.Ipc}} {
 		if _, ok := cri.NamespaceMode_name[int32(ns.mode)]; !ok {
-			return invalid(field+"."+ns.name, int32(ns.mode), "is not a mode of the CRI's")
+			return refusal.Invalid(field+"."+ns.name, int32(ns.mode), "is not a mode of the CRI's")
 		}
 		if ns.mode == cri.NamespaceMode_TARGET && ns.name != "pid" || ns.mode == cri.NamespaceMode_CONTAINER && ns.name == "network" {
-			return invalid(field+"."+ns.name, ns.mode, "is a mode that this namespace doesn't have")
+			return refusal.Invalid(field+"."+ns.name, ns.mode, "is a mode that this namespace doesn't have")
 		}
 	}
 	if o.Pid == cri.NamespaceMode_TARGET && o.TargetId == "" {
-		return invalid(field+".target_id", nil, "is empty, but the pid mode is TARGET")
+		return refusal.Invalid(field+".target_id", nil, "is empty, but the pid mode is TARGET")
 	}
 	users := o.UsernsOptions
 	switch {
 	case users == nil, users.Mode == cri.NamespaceMode_NODE:
 		return nil
 	case users.Mode != cri.NamespaceMode_POD:
-		return invalid(field+".userns_options.mode", users.Mode, "is a mode that user namespaces don't have")
+		return refusal.Invalid(field+".userns_options.mode", users.Mode, "is a mode that user namespaces don't have")
 	}
 	// Also without mappings: to run with the host's users instead would be a lie.
-	return unsupported(field+".userns_options", nil, "can't be had: this runtime has no user namespaces yet")
+	return refusal.Unsupported(field+".userns_options", nil, "can't be had: this runtime has no user namespaces yet")
 }
 
 func checkSeccomp(sec *cri.LinuxContainerSecurityContext) error {
@@ -128,7 +130,7 @@ func checkSeccomp(sec *cri.LinuxContainerSecurityContext) error {
 	default:
 		ref, ok := strings.CutPrefix(path, "localhost/")
 		if !ok {
-			return invalid(fieldSeccompDeprecated, path, "is neither runtime/default, unconfined nor localhost/PATH")
+			return refusal.Invalid(fieldSeccompDeprecated, path, "is neither runtime/default, unconfined nor localhost/PATH")
 		}
 		return checkProfilePath(fieldSeccompDeprecated, ref)
 	}
@@ -144,7 +146,7 @@ func checkAppArmor(sec *cri.LinuxContainerSecurityContext) error {
 	default:
 		ref, ok := strings.CutPrefix(profile, "localhost/")
 		if !ok {
-			return invalid(fieldAppArmorDeprecated, profile, "is neither runtime/default, unconfined nor localhost/NAME")
+			return refusal.Invalid(fieldAppArmorDeprecated, profile, "is neither runtime/default, unconfined nor localhost/NAME")
 		}
 		return checkAppArmorName(fieldAppArmorDeprecated, ref)
 	}
@@ -154,18 +156,18 @@ func checkProfile(field string, p *cri.SecurityProfile, checkRef func(field, ref
 	switch p.ProfileType {
 	case cri.SecurityProfile_RuntimeDefault, cri.SecurityProfile_Unconfined:
 		if p.LocalhostRef != "" {
-			return invalid(field+".localhost_ref", p.LocalhostRef, "is given, but the profile's type is %s", p.ProfileType)
+			return refusal.Invalid(field+".localhost_ref", p.LocalhostRef, "is given, but the profile's type is %s", p.ProfileType)
 		}
 		return nil
 	case cri.SecurityProfile_Localhost:
 		return checkRef(field+".localhost_ref", p.LocalhostRef)
 	}
-	return invalid(field+".profile_type", int32(p.ProfileType), "is not a type of the CRI's")
+	return refusal.Invalid(field+".profile_type", int32(p.ProfileType), "is not a type of the CRI's")
 }
 
 func checkAppArmorName(field, name string) error {
 	if name == "" || strings.ContainsAny(name, " \n\r\t\x00") {
-		return invalid(field, name, "is not a profile's name")
+		return refusal.Invalid(field, name, "is not a profile's name")
 	}
 	return nil
 }
@@ -178,7 +180,7 @@ func checkSELinux(field string, o *cri.SELinuxOption) error {
 		{"level", o.GetLevel(), " \n\x00"},
 	} {
 		if strings.ContainsAny(part.value, part.not) {
-			return invalid(field+"."+part.name, part.value, "has a character that labels don't have")
+			return refusal.Invalid(field+"."+part.name, part.value, "has a character that labels don't have")
 		}
 	}
 	return nil
@@ -187,9 +189,9 @@ func checkSELinux(field string, o *cri.SELinuxOption) error {
 func checkHidden(field string, paths []string) error {
 	for _, p := range paths {
 		if !path.IsAbs(p) {
-			return invalid(field, p, "is not an absolute path")
+			return refusal.Invalid(field, p, "is not an absolute path")
 		}
-		if err := checkText(field, p); err != nil {
+		if err := refusal.CheckText(field, p); err != nil {
 			return err
 		}
 	}

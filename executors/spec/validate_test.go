@@ -8,6 +8,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // refusedContainer is a change to an ordinary container, and the field for which
@@ -193,7 +194,7 @@ func TestValidateSandbox(t *testing.T) {
 
 func wantField(t *testing.T, err error, field string, kind fault.Kind) {
 	t.Helper()
-	fe, ok := errors.AsType[*FieldError](err)
+	fe, ok := errors.AsType[*refusal.FieldError](err)
 	if !ok {
 		t.Fatalf("error %v, want a FieldError", err)
 	}

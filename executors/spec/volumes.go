@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // FieldVolumes is the field of a FieldError about a volume that the image declares.
@@ -22,7 +24,7 @@ func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, er
 	// The order, and with it the number that names the directory, follows from
 	// the image alone, so that a second plan has the same.
 	for n, volume := range slices.Sorted(maps.Keys(r.image.Volumes)) {
-		if err := checkText(FieldVolumes, volume); err != nil {
+		if err := refusal.CheckText(FieldVolumes, volume); err != nil {
 			return nil, err
 		}
 		dest := path.Clean("/" + volume)

@@ -3,6 +3,8 @@ package spec
 import (
 	"path"
 	"strings"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // workingDir returns the container's working directory, or else the image's, as a
@@ -19,7 +21,7 @@ func (r *request) workingDir() (field, dir string) {
 // is in a volume: there, only the runtime can see what exists.
 func planWorkingDir(r *request, plan *Plan) error {
 	field, dir := r.workingDir()
-	if err := checkText(field, dir); err != nil {
+	if err := refusal.CheckText(field, dir); err != nil {
 		return err
 	}
 	plan.Spec.Process.Cwd = dir
@@ -33,15 +35,15 @@ func planWorkingDir(r *request, plan *Plan) error {
 	}
 	place := r.found.WorkingDir
 	if place.Err != nil {
-		return invalid(field, dir, "can't be resolved in the image: %v", place.Err)
+		return refusal.Invalid(field, dir, "can't be resolved in the image: %v", place.Err)
 	}
 	if !path.IsAbs(place.Path) {
-		return unanswered(field)
+		return refusal.Unanswered(field)
 	}
 	if covers("/proc", place.Path) || covers("/dev/fd", place.Path) {
 		// Descriptors that a runtime had open were a way to the node's file
 		// system (CVE-2024-21626).
-		return invalid(field, dir, "leads to %s, which is not a place to work in", place.Path)
+		return refusal.Invalid(field, dir, "leads to %s, which is not a place to work in", place.Path)
 	}
 	plan.Steps = append(plan.Steps, MakeWorkingDir{Field: field, Rootfs: r.Rootfs, Path: dir})
 	return nil

@@ -14,10 +14,11 @@ import (
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // Make carries out steps in their order, until one fails. The error is a
-// spec.FieldError if a field of the request, or something in the image, is to blame.
+// refusal.FieldError if a field of the request, or something in the image, is to blame.
 func Make(steps []spec.Step) error {
 	for _, s := range steps {
 		if err := carryOut(s); err != nil {
@@ -103,5 +104,5 @@ func makeWorkingDir(s spec.MakeWorkingDir) error {
 }
 
 func refused(field, path, reason string, args ...any) error {
-	return &spec.FieldError{Field: field, Value: path, Reason: fmt.Sprintf(reason, args...), Kind: fault.Invalid}
+	return &refusal.FieldError{Field: field, Value: path, Reason: fmt.Sprintf(reason, args...), Kind: fault.Invalid}
 }

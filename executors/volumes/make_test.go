@@ -12,6 +12,7 @@ import (
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // image returns a small root file system, and where a volume of it may be made.
@@ -223,7 +224,7 @@ func TestMakeWorkingDir(t *testing.T) {
 	}
 	for _, path := range []string{"/etc/motd", "/etc/motd/x"} {
 		err := Make(step(path))
-		if fe, ok := errors.AsType[*spec.FieldError](err); !ok || fe.Field != "working_dir" || fault.KindOf(err) != fault.Invalid {
+		if fe, ok := errors.AsType[*refusal.FieldError](err); !ok || fe.Field != "working_dir" || fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -249,7 +250,7 @@ func TestMakeHostDir(t *testing.T) {
 		spec.MakeHostDir{Field: "mounts[1].host_path", Path: filepath.Join(dir, "file/x")},
 		spec.MakeHostDir{Path: filepath.Join(dir, "later")},
 	})
-	if fe, ok := errors.AsType[*spec.FieldError](err); !ok || fe.Field != "mounts[1].host_path" {
+	if fe, ok := errors.AsType[*refusal.FieldError](err); !ok || fe.Field != "mounts[1].host_path" {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "later")); err == nil {

@@ -1,4 +1,4 @@
-package spec
+package refusal
 
 import (
 	"fmt"
@@ -37,20 +37,23 @@ func (e *FieldError) Unwrap() error {
 // maxShown bounds how much of a hostile value goes into an error, in bytes.
 const maxShown = 100
 
-func invalid(field string, value any, reason string, args ...any) *FieldError {
-	return &FieldError{Field: field, Value: show(value), Reason: fmt.Sprintf(reason, args...), Kind: fault.Invalid}
+// Invalid refuses a value that no node could satisfy.
+func Invalid(field string, value any, reason string, args ...any) *FieldError {
+	return &FieldError{Field: field, Value: Show(value), Reason: fmt.Sprintf(reason, args...), Kind: fault.Invalid}
 }
 
-// unanswered is returned if a plan needs an answer that it was not given.
-func unanswered(field string) error {
+// Unanswered is returned if a plan needs an answer that it was not given.
+func Unanswered(field string) error {
 	return fault.New(fault.Internal, "plan container", field, "what it is on the node was not answered")
 }
 
-func unsupported(field string, value any, reason string, args ...any) *FieldError {
-	return &FieldError{Field: field, Value: show(value), Reason: fmt.Sprintf(reason, args...), Kind: fault.Unsupported}
+// Unsupported refuses what is well-formed but not to be had on this node.
+func Unsupported(field string, value any, reason string, args ...any) *FieldError {
+	return &FieldError{Field: field, Value: Show(value), Reason: fmt.Sprintf(reason, args...), Kind: fault.Unsupported}
 }
 
-func show(value any) string {
+// Show prints a value, shortened: it may be hostile. Nil is nothing.
+func Show(value any) string {
 	if value == nil {
 		return ""
 	}
