@@ -55,7 +55,7 @@ func (s containerService) CreateContainer(ctx context.Context, req *runtimeapi.C
 		if fault.KindOf(err) == fault.NotFound {
 			return nil, fault.New(fault.NotFound, "create container", "", "config.image.image: %q is not in the image store; pull it first", config.GetImage().GetImage())
 		}
-		return nil, err
+		return nil, fmt.Errorf("config.image.image: %w", err)
 	}
 	asked, err := encode(withoutChance(config))
 	if err != nil {

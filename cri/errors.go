@@ -23,7 +23,19 @@ func Status(err error) error {
 	if _, is := status.FromError(err); is {
 		return err
 	}
-	return status.Error(codeOf(err), redact.Text(err.Error()))
+	return status.Error(codeOf(err), bounded(redact.Text(err.Error())))
+}
+
+// maxMessage bounds an error's message, in bytes: it may repeat what a hostile request says.
+const maxMessage = 4096
+
+// bounded cuts a message in the middle, because its end has the reason.
+func bounded(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	const half = maxMessage / 2
+	return strings.ToValidUTF8(message[:half], "") + " … " + strings.ToValidUTF8(message[len(message)-half:], "")
 }
 
 func codeOf(err error) codes.Code {
@@ -92,7 +104,7 @@ func pullError(err error) error {
 	default: // The kubelet has no word for the others.
 		return err
 	}
-	return status.Errorf(codeOf(err), "%v: %v", word, err)
+	return status.Errorf(codeOf(err), "%v: %s", word, bounded(err.Error()))
 }
 
 // createError makes the message of a failed creation begin with the word by which the
@@ -111,7 +123,7 @@ func createError(err error) error {
 	default:
 		return err
 	}
-	return status.Errorf(codeOf(err), "%v: %s", word, redact.Text(err.Error()))
+	return status.Errorf(codeOf(err), "%v: %s", word, bounded(redact.Text(err.Error())))
 }
 
 // streamsRefused is the error of the streaming server for a new URL.

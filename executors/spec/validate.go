@@ -62,9 +62,13 @@ func ValidateContainer(c *cri.ContainerConfig, s *cri.PodSandboxConfig) error {
 		},
 		func() error { return checkResources("linux.resources", c.Linux.GetResources()) },
 		func() error { return checkCPU("linux.resources", c.Linux.GetResources()) },
+		func() error { return checkSwap("linux.resources", c.Linux.GetResources()) },
 		func() error { return checkSecurity(c.Linux.GetSecurityContext(), s) },
 	)
 }
+
+// maxPath is the kernel's PATH_MAX, in bytes.
+const maxPath = 4096
 
 // checkLogPath keeps the log in the pod's log directory (CVE-2025-0750).
 func checkLogPath(c *cri.ContainerConfig, s *cri.PodSandboxConfig) error {
@@ -77,6 +81,9 @@ func checkLogPath(c *cri.ContainerConfig, s *cri.PodSandboxConfig) error {
 	}
 	if !isBelow(c.LogPath) || path.Clean(c.LogPath) != c.LogPath || c.LogPath == "." {
 		return refusal.Invalid("log_path", c.LogPath, "is not a path within the pod's log directory")
+	}
+	if len(c.LogPath) > maxPath {
+		return refusal.Invalid("log_path", c.LogPath, "is longer than the kernel's %d bytes", maxPath)
 	}
 	return refusal.CheckPrintable("log_path", c.LogPath)
 }
@@ -114,6 +121,9 @@ func checkMount(field string, m *cri.Mount) error {
 		return refusal.Invalid(field+".container_path", m.ContainerPath, "is not an absolute path below the root directory")
 	}
 	if err := refusal.CheckText(field+".container_path", m.ContainerPath); err != nil {
+		return err
+	}
+	if err := refusal.CheckNoProcess(field+".container_path", m.ContainerPath); err != nil {
 		return err
 	}
 	if m.Image.GetImage() != "" {
@@ -202,6 +212,9 @@ func checkDevices(devices []*cri.Device) error {
 			return refusal.Invalid(field+".container_path", d.GetContainerPath(), "is not an absolute path below the root directory")
 		}
 		if err := refusal.CheckText(field+".container_path", d.GetContainerPath()); err != nil {
+			return err
+		}
+		if err := refusal.CheckNoProcess(field+".container_path", d.GetContainerPath()); err != nil {
 			return err
 		}
 		if strings.Trim(d.GetPermissions(), "rwm") != "" {

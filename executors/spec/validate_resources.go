@@ -2,7 +2,6 @@ package spec
 
 import (
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,6 +57,18 @@ func checkResources(field string, r *cri.LinuxContainerResources) error {
 	return nil
 }
 
+// maxQuota is the kernel's bound of a CPU quota, in microseconds.
+const maxQuota = 1<<44 - 1
+
+// checkSwap refuses a limit of memory and swap together without one of memory, which runtimes
+// refuse, too.
+func checkSwap(field string, r *cri.LinuxContainerResources) error {
+	if r.GetMemorySwapLimitInBytes() > 0 && r.GetMemoryLimitInBytes() <= 0 {
+		return refusal.Invalid(field+".memory_swap_limit_in_bytes", r.MemorySwapLimitInBytes, "is given without memory_limit_in_bytes")
+	}
+	return nil
+}
+
 // checkCPU refuses what the kernel takes from no cgroup, in microseconds and shares. Zero
 // is not set.
 func checkCPU(field string, r *cri.LinuxContainerResources) error {
@@ -66,7 +77,7 @@ func checkCPU(field string, r *cri.LinuxContainerResources) error {
 		value, min, max int64
 	}{
 		{"cpu_period", r.GetCpuPeriod(), 1000, 1000000},
-		{"cpu_quota", max(r.GetCpuQuota(), 0), 1000, math.MaxInt64},
+		{"cpu_quota", max(r.GetCpuQuota(), 0), 1000, maxQuota},
 		{"cpu_shares", r.GetCpuShares(), 2, 262144},
 	} {
 		if n.value != 0 && (n.value < n.min || n.value > n.max) {

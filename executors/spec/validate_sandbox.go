@@ -25,6 +25,9 @@ func ValidateSandbox(s *cri.PodSandboxConfig) error {
 			if s.LogDirectory != "" && (!path.IsAbs(s.LogDirectory) || !isClean(s.LogDirectory)) {
 				return refusal.Invalid("log_directory", s.LogDirectory, "is not an absolute, clean path")
 			}
+			if len(s.LogDirectory) > maxPath {
+				return refusal.Invalid("log_directory", s.LogDirectory, "is longer than the kernel's %d bytes", maxPath)
+			}
 			return refusal.CheckPrintable("log_directory", s.LogDirectory)
 		},
 		func() error { return checkDNS(s.DnsConfig) },

@@ -194,6 +194,9 @@ func checkHidden(field string, paths []string) error {
 		if err := refusal.CheckText(field, p); err != nil {
 			return err
 		}
+		if err := refusal.CheckNoProcess(field, p); err != nil {
+			return err
+		}
 	}
 	return nil
 }

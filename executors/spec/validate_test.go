@@ -86,6 +86,7 @@ func TestValidateMountsAndDevices(t *testing.T) {
 		{"mount of an image that loosens", mount(&cri.Mount{Readonly: true, Image: &cri.ImageSpec{Image: "i"}, MountOptions: []string{"exec"}}), "mounts[0].mount_options", fault.Invalid},
 		{"mount of an image and a path", mount(&cri.Mount{Readonly: true, Image: &cri.ImageSpec{Image: "i"}, HostPath: "/h"}), "mounts[0].host_path", fault.Invalid},
 		{"sub path without image", mount(&cri.Mount{ImageSubPath: "x"}), "mounts[0].image_sub_path", fault.Invalid},
+		{"mount on a process", mount(&cri.Mount{ContainerPath: "/proc/1/fd"}), "mounts[0].container_path", fault.Invalid},
 		{"mapped mount", mount(&cri.Mount{UidMappings: []*cri.IDMapping{{}}}), "mounts[0].uidMappings", fault.Unsupported},
 		{"recursive alone", mount(&cri.Mount{RecursiveReadOnly: true}), "mounts[0].recursive_read_only", fault.Invalid},
 		{"recursive and shared", mount(&cri.Mount{RecursiveReadOnly: true, Readonly: true, Propagation: 1}), "mounts[0].recursive_read_only", fault.Invalid},
@@ -108,6 +109,8 @@ func TestValidateResources(t *testing.T) {
 		{"period below a millisecond", res(&cri.LinuxContainerResources{CpuPeriod: 999}), "linux.resources.cpu_period", fault.Invalid},
 		{"period above a second", res(&cri.LinuxContainerResources{CpuPeriod: 1000001}), "linux.resources.cpu_period", fault.Invalid},
 		{"quota below a millisecond", res(&cri.LinuxContainerResources{CpuQuota: 999}), "linux.resources.cpu_quota", fault.Invalid},
+		{"quota above the kernel's", res(&cri.LinuxContainerResources{CpuQuota: 1 << 44}), "linux.resources.cpu_quota", fault.Invalid},
+		{"swap without memory", res(&cri.LinuxContainerResources{MemorySwapLimitInBytes: 1 << 30}), "linux.resources.memory_swap_limit_in_bytes", fault.Invalid},
 		{"one share", res(&cri.LinuxContainerResources{CpuShares: 1}), "linux.resources.cpu_shares", fault.Invalid},
 		{"negative memory", res(&cri.LinuxContainerResources{MemoryLimitInBytes: -2}), "linux.resources.memory_limit_in_bytes", fault.Invalid},
 		{"swap below memory", res(&cri.LinuxContainerResources{MemoryLimitInBytes: 2, MemorySwapLimitInBytes: 1}), "linux.resources.memory_swap_limit_in_bytes", fault.Invalid},
@@ -140,6 +143,7 @@ func TestValidateSecurity(t *testing.T) {
 			sec(c).Apparmor = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "a\nb"}
 		}, fieldAppArmor + ".localhost_ref", fault.Invalid},
 		{"selinux", func(c c) { sec(c).SelinuxOptions = &cri.SELinuxOption{Type: "t:level"} }, "linux.security_context.selinux_options.type", fault.Invalid},
+		{"masked path of a process", func(c c) { sec(c).MaskedPaths = []string{"/proc/self/fd"} }, "linux.security_context.masked_paths", fault.Invalid},
 		{"masked path", func(c c) { sec(c).MaskedPaths = []string{"proc"} }, "linux.security_context.masked_paths", fault.Invalid},
 		{"groups policy", func(c c) { sec(c).SupplementalGroupsPolicy = 5 }, "linux.security_context.supplemental_groups_policy", fault.Invalid},
 	} {

@@ -1,6 +1,7 @@
 package refusal
 
 import (
+	"path"
 	"strings"
 	"unicode/utf8"
 )
@@ -49,6 +50,20 @@ func CheckText(field, s string) error {
 	}
 	if !utf8.ValidString(s) {
 		return Invalid(field, nil, "is not valid UTF-8, which the OCI runtime spec can't carry")
+	}
+	return nil
+}
+
+// CheckNoProcess refuses a path in the directory of a process in /proc: in a container that is
+// being made, it is the runtime's own.
+func CheckNoProcess(field, p string) error {
+	below, is := strings.CutPrefix(path.Clean(p), "/proc/")
+	if !is {
+		return nil
+	}
+	process, _, _ := strings.Cut(below, "/")
+	if process == "self" || process == "thread-self" || strings.Trim(process, "0123456789") == "" {
+		return Invalid(field, p, "is in the directory of a process")
 	}
 	return nil
 }

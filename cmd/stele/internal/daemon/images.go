@@ -32,6 +32,9 @@ func (s Images) Resolve(ctx context.Context, ref string) (cri.Image, error) {
 	if errors.Is(err, storage.ErrImageNotFound) {
 		return cri.Image{}, fault.New(fault.NotFound, "find image", ref, "%v", err)
 	}
+	if errors.Is(err, storage.ErrInvalidReference) {
+		return cri.Image{}, fault.New(fault.Invalid, "find image", "", "%v", err)
+	}
 	if err != nil {
 		return cri.Image{}, err
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -21,7 +22,7 @@ func (v Validator) Sandbox(config *runtimeapi.PodSandboxConfig) error {
 		return refused("run pod sandbox", err)
 	}
 	if err := cgroups.ValidateParent(v.Cgroups.Driver(), config.GetLinux().GetCgroupParent()); err != nil {
-		return refused("run pod sandbox", err)
+		return refused("run pod sandbox", fmt.Errorf("linux.cgroup_parent: %w", err))
 	}
 	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	hostNetwork := options.GetNetwork() == runtimeapi.NamespaceMode_NODE
