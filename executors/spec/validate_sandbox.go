@@ -134,6 +134,12 @@ func checkSandboxSecurity(sec *cri.LinuxSandboxSecurityContext) error {
 	return refusal.First(
 		func() error { return checkNamespaces(prefix+"namespace_options", sec.GetNamespaceOptions()) },
 		func() error {
+			if pid := sec.GetNamespaceOptions().GetPid(); pid == cri.NamespaceMode_TARGET {
+				return refusal.Invalid(prefix+"namespace_options.pid", pid, "is a mode that only containers have")
+			}
+			return nil
+		},
+		func() error {
 			if sec.GetRunAsGroup() != nil && sec.GetRunAsUser() == nil {
 				return refusal.Invalid(prefix+"run_as_group", sec.RunAsGroup.Value, "is given without run_as_user")
 			}

@@ -178,6 +178,9 @@ func TestValidateSandbox(t *testing.T) {
 		{"network CONTAINER", func(s s) {
 			s.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Network: cri.NamespaceMode_CONTAINER}
 		}, "linux.security_context.namespace_options.network"},
+		{"pid TARGET", func(s s) {
+			s.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_TARGET, TargetId: "c0"}
+		}, "linux.security_context.namespace_options.pid"},
 		{"overhead", func(s s) { s.Linux.Overhead = &cri.LinuxContainerResources{CpuPeriod: -1} }, "linux.overhead.cpu_period"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

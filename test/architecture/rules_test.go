@@ -153,7 +153,7 @@ var monitorLinks = []string{
 const whyMonitorLinks = "one monitor stays in memory on every node, whatever happens to the daemon: it is small because it can do little"
 
 // topLevel are the folders of the repository's root.
-var topLevel = []string{"actors", "cmd", "cri", "eventlog", "executors", "projections", "proto", "test"}
+var topLevel = []string{"actors", "cmd", "cri", "docs", "eventlog", "executors", "projections", "proto", "test"}
 
 func with(folders []string, more ...string) []string {
 	return append(append([]string(nil), folders...), more...)

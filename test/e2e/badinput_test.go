@@ -165,8 +165,8 @@ var badContainers = map[string]struct {
 			r.Config.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: -5}
 		}, codes.InvalidArgument, []string{"memory"},
 	},
-	// CVE-2024-40635: it would wrap to 0.
-	"user out of range": {
+	// It would wrap to 0.
+	"CVE-2024-40635: user out of range": {
 		func(r *runtimeapi.CreateContainerRequest) {
 			r.Config.Linux.SecurityContext.RunAsUser = &runtimeapi.Int64Value{Value: 1 << 32}
 		}, codes.InvalidArgument, []string{"run_as_user"},

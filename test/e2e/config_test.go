@@ -82,7 +82,7 @@ func TestContainerConfiguration(t *testing.T) {
 	pod := h.RunPod(podConfig)
 
 	t.Run("command, environment and directory", func(t *testing.T) { configCommandEnvironmentAndDirectory(t, h.In(t), pod) })
-	t.Run("user by number", func(t *testing.T) { configUserByNumber(t, h.In(t), pod) })
+	t.Run("user by number, CVE-2022-2995, CVE-2023-25173", func(t *testing.T) { configUserByNumber(t, h.In(t), pod) })
 	t.Run("user by name", func(t *testing.T) { configUserByName(t, h.In(t), pod) })
 	t.Run("capabilities", func(t *testing.T) { configCapabilities(t, h.In(t), pod) })
 	t.Run("mounts", func(t *testing.T) { configMounts(t, h.In(t), pod) })
