@@ -28,6 +28,7 @@ import (
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/userns"
 	"github.com/stele-runtime/stele/executors/storage"
 	"github.com/stele-runtime/stele/executors/volumes"
 )
@@ -48,11 +49,24 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 	if err != nil && !errors.Is(err, storage.ErrImageNotFound) {
 		return fault.New(fault.KindOf(err), "prepare root file system", string(c.ID), "config.image: %v", err)
 	}
-	_, err = x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	_, err = x.Store.Rootfses.Prepare(ctx, rootfsRequest(c, pod))
 	if errors.Is(err, storage.ErrImageNotFound) {
 		return fault.New(fault.NotFound, "prepare root file system", string(c.ID), "config.image: %v", err)
 	}
 	return err
+}
+
+// rootfsRequest asks for a container's root file system, with the ids of its pod's users.
+func rootfsRequest(c container.Spec, pod *runtimeapi.PodSandboxConfig) storage.RootfsRequest {
+	return storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image, Users: idMaps(pod)}
+}
+
+// idMaps are the mappings of a pod's user namespace in the image store's form.
+func idMaps(pod *runtimeapi.PodSandboxConfig) storage.IDMaps {
+	if users := userns.Of(pod); users != nil {
+		return storage.IDMaps(*users)
+	}
+	return storage.IDMaps{}
 }
 
 // create writes the bundle and has the runtime create the container. The root file
@@ -79,6 +93,17 @@ func (x containers) create(ctx context.Context, c container.Spec) container.Crea
 	}
 }
 
+// reachableRoot returns where the runtime reaches a root file system.
+func (x containers) reachableRoot(c id.Container, mountpoint string, pod *runtimeapi.PodSandboxConfig) (string, error) {
+	users := userns.Of(pod)
+	if users == nil {
+		return mountpoint, nil
+	}
+	uid, gid := users.Root()
+	place := x.place(string(c))
+	return place.Root(), place.Show(mountpoint, uid, gid)
+}
+
 // created is what create made: a process, as a specification says.
 type created struct {
 	process    monitor.Process
@@ -102,11 +127,14 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	if err != nil {
 		return made, err
 	}
-	rootfs, err := x.Store.Rootfses.Prepare(ctx, storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image})
+	rootfs, err := x.Store.Rootfses.Prepare(ctx, rootfsRequest(c, pod))
 	if err != nil {
 		return made, err
 	}
-	mounts, err := x.imageMounts(ctx, c, config.GetMounts(), pod.GetMetadata().GetNamespace())
+	if rootfs.Mountpoint, err = x.reachableRoot(c.ID, rootfs.Mountpoint, pod); err != nil {
+		return made, err
+	}
+	mounts, err := x.imageMounts(ctx, c, config.GetMounts(), pod)
 	if err != nil {
 		return made, err
 	}
@@ -370,6 +398,9 @@ func ExitOf(e monitor.Exit) container.Exit {
 }
 
 func (x containers) releaseRootfs(ctx context.Context, c container.Spec) error {
+	if err := x.place(string(c.ID)).Remove(); err != nil {
+		return err
+	}
 	if err := x.Store.Rootfses.Release(ctx, string(c.ID)); err != nil {
 		return err
 	}

@@ -17,18 +17,20 @@ import (
 // imageMounts mounts the images and artifacts that a container wants to see as
 // volumes (KEP-4639), by the index of the mount, if the signature policy of the pod's
 // namespace accepts them.
-func (x containers) imageMounts(ctx context.Context, c container.Spec, mounts []*runtimeapi.Mount, namespace string) (map[int]string, error) {
+func (x containers) imageMounts(ctx context.Context, c container.Spec, mounts []*runtimeapi.Mount, pod *runtimeapi.PodSandboxConfig) (map[int]string, error) {
 	paths := map[int]string{}
 	for i, m := range mounts {
 		ref := m.GetImage().GetImage()
 		if ref == "" {
 			continue
 		}
-		use := images.Use{Namespace: namespace, Image: ref, Written: m.GetImage().GetUserSpecifiedImage()}
+		use := images.Use{Namespace: pod.GetMetadata().GetNamespace(), Image: ref, Written: m.GetImage().GetUserSpecifiedImage()}
 		if err := x.Images().Permit(ctx, use); err != nil {
 			return nil, imageMountFault(c, i, err)
 		}
-		path, err := x.Images().Mount(ctx, storage.VolumeID(string(c.ID), i), ref, m.GetImageSubPath())
+		path, err := x.Images().Mount(ctx, storage.MountImageRequest{
+			ID: storage.VolumeID(string(c.ID), i), Image: ref, SubPath: m.GetImageSubPath(), Users: idMaps(pod),
+		})
 		if err != nil {
 			return nil, imageMountFault(c, i, err)
 		}

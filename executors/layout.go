@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/executors/reachable"
 )
 
 // sandboxDir holds everything of a sandbox that a reboot ends.
@@ -21,6 +22,12 @@ func (c *Config) NetworkPin(s id.Sandbox) string { return filepath.Join(c.namesp
 // bundleDir is the OCI bundle of a container.
 func (c *Config) bundleDir(of id.Container) string {
 	return filepath.Join(c.StateDir, "containers", string(of))
+}
+
+// place is where the root of a user namespace reaches a root file system: a container's, or a
+// holder's.
+func (c *Config) place(name string) reachable.Place {
+	return reachable.Place{Dir: filepath.Join(c.StateDir, "mapped"), Name: name}
 }
 
 // joinedPID is the PID namespace that a container joins, pinned in its bundle.

@@ -15,6 +15,7 @@ import (
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
 // pods carry out the effects on pods.
@@ -30,7 +31,7 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	if err := os.MkdirAll(x.sandboxDir(pod.ID), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
-	ipcOfNode := ipcOfNode(config)
+	ipcOfNode, users := ipcOfNode(config), userns.Of(config)
 	err := namespaces.Pin(ctx, namespaces.Request{
 		Dir:     x.namespacesDir(pod.ID),
 		Network: !pod.HostNetwork,
@@ -39,15 +40,19 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 		UTS:      !pod.HostNetwork,
 		Hostname: config.GetHostname(),
 		Sysctls:  config.GetLinux().GetSysctls(),
+		Users:    (*namespaces.Users)(users),
+		Pause:    []string{x.MonitorBinary, "pause"},
 	})
 	if err != nil {
 		return err
 	}
-	if err := podfiles.Write(x.sandboxDir(pod.ID), config); err != nil {
+	uid, gid := users.Root()
+	owner := podfiles.Owner{UID: uid, GID: gid}
+	if err := podfiles.Write(x.sandboxDir(pod.ID), config, owner); err != nil {
 		return err
 	}
 	if !ipcOfNode {
-		if err := podfiles.MountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm, spec.DefaultShmSize); err != nil {
+		if err := podfiles.MountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm, spec.DefaultShmSize, owner); err != nil {
 			return err
 		}
 	}
@@ -72,6 +77,9 @@ func (c *Config) namespacePaths(pod sandbox.Pod, config *runtimeapi.PodSandboxCo
 	}
 	if !ipcOfNode(config) {
 		paths.IPC = filepath.Join(dir, "ipc")
+	}
+	if userns.Of(config) != nil {
+		paths.User = filepath.Join(dir, "user")
 	}
 	return paths
 }
@@ -151,9 +159,9 @@ func (x pods) startHolder(ctx context.Context, pod sandbox.Pod) (pid int, err er
 	if err != nil {
 		return 0, err
 	}
-	rootfs := filepath.Join(x.holder(pod).Bundle, "rootfs")
-	if err := os.MkdirAll(rootfs, 0o755); err != nil {
-		return 0, fmt.Errorf("make the holder's root: %w", err)
+	rootfs, err := x.holderRoot(pod, userns.Of(config))
+	if err != nil {
+		return 0, err
 	}
 	holderSpec, err := spec.Holder(spec.HolderInput{
 		SandboxID: string(pod.ID), Sandbox: config, Rootfs: rootfs, Binary: x.MonitorBinary,
@@ -174,6 +182,34 @@ func (x pods) startHolder(ctx context.Context, pod sandbox.Pod) (pid int, err er
 	return process.PID, nil
 }
 
+// holderRoot makes the holder's root directory, which is empty.
+func (x pods) holderRoot(pod sandbox.Pod, users *userns.Mapping) (string, error) {
+	if users == nil {
+		rootfs := filepath.Join(x.holder(pod).Bundle, "rootfs")
+		if err := os.MkdirAll(rootfs, 0o755); err != nil {
+			return "", fmt.Errorf("make the holder's root: %w", err)
+		}
+		return rootfs, nil
+	}
+	place := x.place(string(pod.ID))
+	uid, gid := users.Root()
+	if err := place.Make(uid, gid); err != nil {
+		return "", err
+	}
+	if err := os.Chown(place.Root(), int(uid), int(gid)); err != nil {
+		return "", fmt.Errorf("make the holder's root: %w", err)
+	}
+	return place.Root(), nil
+}
+
+// removeHolderRoot also removes the mountpoints that the runtime has made in it.
+func (x pods) removeHolderRoot(pod sandbox.Pod) error {
+	if err := os.RemoveAll(x.place(string(pod.ID)).Root()); err != nil {
+		return fmt.Errorf("remove the holder's root: %w", err)
+	}
+	return x.place(string(pod.ID)).Remove()
+}
+
 func (x pods) stopHolder(ctx context.Context, pod sandbox.Pod) error {
 	runtime, err := x.runtime(pod.Handler)
 	if err != nil {
@@ -189,6 +225,9 @@ func (x pods) stopHolder(ctx context.Context, pod sandbox.Pod) error {
 func (x pods) release(ctx context.Context, pod sandbox.Pod) error {
 	config := &runtimeapi.PodSandboxConfig{}
 	if err := decode(pod.Config, config); err != nil {
+		return err
+	}
+	if err := x.removeHolderRoot(pod); err != nil {
 		return err
 	}
 	if err := podfiles.Unmount(x.sandboxDir(pod.ID)); err != nil {

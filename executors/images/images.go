@@ -66,19 +66,19 @@ func (i Images) artifactImage(a registry.Artifact) storage.Image {
 // Mount mounts an image or an artifact, or a directory of it, as a volume of a
 // container (see storage.VolumeID), and says where. It goes with the container's root
 // file system.
-func (i Images) Mount(ctx context.Context, volume, ref, subPath string) (string, error) {
-	path, err := i.Store.Volumes.MountImage(ctx, storage.MountImageRequest{ID: volume, Image: ref, SubPath: subPath})
+func (i Images) Mount(ctx context.Context, request storage.MountImageRequest) (string, error) {
+	path, err := i.Store.Volumes.MountImage(ctx, request)
 	if !errors.Is(err, storage.ErrImageNotFound) {
 		return path, err
 	}
-	artifact, artifactErr := i.Registry.ResolveArtifact(ref)
+	artifact, artifactErr := i.Registry.ResolveArtifact(request.Image)
 	if errors.Is(artifactErr, registry.ErrNotFound) || errors.Is(artifactErr, registry.ErrInvalidReference) {
 		return "", err
 	}
 	if artifactErr != nil {
 		return "", artifactErr
 	}
-	return i.Store.Volumes.MountDirectory(ctx, storage.MountDirectoryRequest{ID: volume, Dir: artifact.Path, SubPath: subPath})
+	return i.Store.Volumes.MountDirectory(ctx, storage.MountDirectoryRequest{ID: request.ID, Dir: artifact.Path, SubPath: request.SubPath, Users: request.Users})
 }
 
 // Use is what a pod wants to run or to mount.

@@ -45,6 +45,27 @@ type CreateRequest struct {
 	Env []string
 	// Deadline is how long the runtime may take; 0 for two minutes.
 	Deadline time.Duration
+	// Owner gets the container's pipes; nil leaves them root's.
+	Owner *Owner
+}
+
+// Owner is a user and a group of the node.
+type Owner struct{ UID, GID int }
+
+// own changes the owner of the pipes among a container's descriptors.
+func (o *Owner) own(f frame) error {
+	if o == nil {
+		return nil
+	}
+	for i, role := range f.reply.GetDescriptors() {
+		switch role {
+		case pb.Role_ROLE_STDIN, pb.Role_ROLE_STDOUT, pb.Role_ROLE_STDERR:
+			if err := unix.Fchown(f.fds[i], o.UID, o.GID); err != nil {
+				return fmt.Errorf("give a container its streams: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // Process identifies a process: pids are reused.
@@ -97,7 +118,7 @@ func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Proce
 	f, err := call.nextRuntime(ctx, "create", r.Args)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		// The creation continues, and its descriptors must be kept.
-		c.late.Go(func() { c.awaitCreate(call) })
+		c.late.Go(func() { c.awaitCreate(call, r.Owner) })
 		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)
 	}
 	call.close()
@@ -105,17 +126,21 @@ func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Proce
 		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)
 	}
 	process := toProcess(f.reply.GetContainer().GetProcess())
+	err = r.Owner.own(f)
 	c.held.hold(f)
-	return process, nil
+	return process, err
 }
 
 // awaitCreate keeps the descriptors of a container whose caller has gone.
-func (c *Client) awaitCreate(create *call) {
+func (c *Client) awaitCreate(create *call, owner *Owner) {
 	defer create.close()
 	f, err := create.next(c.link.ctx)
 	if err != nil {
 		c.config.Logger.Warn("a container whose caller had gone was not created", "error", err)
 		return
+	}
+	if err := owner.own(f); err != nil {
+		c.config.Logger.Warn("a container's streams are not its own", "error", err)
 	}
 	c.held.hold(f)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -19,12 +20,21 @@ type Request struct {
 	// pod alone.
 	Dir               string
 	Network, IPC, UTS bool
+	// Users are the mappings of the pod's user namespace; nil leaves it the node's. It owns
+	// the other namespaces, which the pod must all have.
+	Users *Users
+	// Pause is a program that waits, with its arguments. It is born in the namespaces if there
+	// are Users, and killed once they are pinned.
+	Pause []string
 	// Hostname is set in the UTS namespace; empty leaves the node's.
 	Hostname string
 	// Sysctls are written in the namespace that each belongs to, but for those of single
 	// interfaces (WriteInterfaceSysctls).
 	Sysctls map[string]string
 }
+
+// Users are the mappings of a user namespace.
+type Users struct{ UIDs, GIDs []specs.LinuxIDMapping }
 
 // Kind is a kind of namespace, and the name of the file that it is pinned on.
 type Kind string
@@ -33,10 +43,12 @@ const (
 	Network Kind = "net"
 	IPC     Kind = "ipc"
 	UTS     Kind = "uts"
+	User    Kind = "user"
 )
 
-// kinds are all that can be pinned.
-func kinds() []Kind { return []Kind{Network, IPC, UTS} }
+// kinds are all that can be pinned. The user namespace is pinned last: it is there only if
+// those that it owns are.
+func kinds() []Kind { return []Kind{Network, IPC, UTS, User} }
 
 // wants reports whether the pod gets a namespace of that kind.
 func (r Request) wants(k Kind) bool {
@@ -47,6 +59,8 @@ func (r Request) wants(k Kind) bool {
 		return r.IPC
 	case UTS:
 		return r.UTS
+	case User:
+		return r.Users != nil
 	}
 	return false
 }
@@ -70,7 +84,14 @@ func Pin(ctx context.Context, r Request) error {
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		return fmt.Errorf("pin namespaces: %w", err)
 	}
-	return onThreadOfItsOwn(func() error { return pinOnThread(r) })
+	return onThreadOfItsOwn(func() error {
+		if r.Users != nil {
+			if err := pinOwned(r); err != nil {
+				return fmt.Errorf("pin a user namespace and what it owns in %s: %w", r.Dir, err)
+			}
+		}
+		return pinOnThread(r)
+	})
 }
 
 // onThreadOfItsOwn runs f on a thread that ends with it, so that nothing else ever
@@ -92,7 +113,7 @@ func onThreadOfItsOwn(f func() error) error {
 
 func pinOnThread(r Request) error {
 	for _, k := range kinds() {
-		if !r.wants(k) {
+		if !r.wants(k) || k == User {
 			continue
 		}
 		path := filepath.Join(r.Dir, string(k))
@@ -124,17 +145,15 @@ func (k Kind) cloneFlag() int {
 		return unix.CLONE_NEWIPC
 	case UTS:
 		return unix.CLONE_NEWUTS
+	case User:
+		return unix.CLONE_NEWUSER
 	}
 	panic(fmt.Sprintf("no such kind of namespace: %q", string(k)))
 }
 
 // makePinned moves the thread to a new namespace and mounts that on the file.
 func makePinned(path string, k Kind) error {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY|unix.O_NOFOLLOW, 0o400)
-	if err != nil {
-		return err
-	}
-	if err := file.Close(); err != nil {
+	if err := makeFile(path); err != nil {
 		return err
 	}
 	if err := unix.Unshare(k.cloneFlag()); err != nil {
@@ -145,6 +164,14 @@ func makePinned(path string, k Kind) error {
 		return fmt.Errorf("bind mount: %w", err)
 	}
 	return nil
+}
+
+func makeFile(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY|unix.O_NOFOLLOW, 0o400)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 func enter(path string, k Kind) error {
@@ -189,7 +216,11 @@ func setUp(k Kind, r Request) error {
 		}
 	case IPC:
 	}
-	return writeSysctls(earlySysctls(r.Sysctls), k)
+	write := func() error { return writeSysctls(earlySysctls(r.Sysctls), k) }
+	if k == IPC {
+		return r.Users.asRoot(write)
+	}
+	return write()
 }
 
 func raiseLoopback() error {

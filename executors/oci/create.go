@@ -75,6 +75,7 @@ func (d *Driver) create(ctx context.Context, b Bundle) (monitor.Process, error) 
 		StdinOnce:   b.StdinOnce,
 		Terminal:    b.Terminal,
 		Deadline:    b.Deadline,
+		Owner:       ownerOf(b.Spec),
 	})
 }
 

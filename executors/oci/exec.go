@@ -45,7 +45,7 @@ type ExecResult struct {
 func (d *Driver) Exec(ctx context.Context, c Container, e Exec) (ExecResult, error) {
 	files := execFiles(c.Bundle, e.ID)
 	defer files.remove()
-	terminal, err := files.write(c.Bundle, e)
+	owner, terminal, err := files.write(c.Bundle, e)
 	if err != nil {
 		return ExecResult{}, err
 	}
@@ -58,7 +58,7 @@ func (d *Driver) Exec(ctx context.Context, c Container, e Exec) (ExecResult, err
 		Terminal:    terminal,
 		Timeout:     e.Timeout,
 	}
-	ended, err := d.execute(ctx, request, e.Stdio)
+	ended, err := d.execute(ctx, request, e.Stdio, owner)
 	if err != nil {
 		return ExecResult{}, runtimeFault("exec in container", c.ID, err)
 	}
@@ -66,12 +66,15 @@ func (d *Driver) Exec(ctx context.Context, c Container, e Exec) (ExecResult, err
 }
 
 // execute runs the command between the client's streams.
-func (d *Driver) execute(ctx context.Context, r monitor.ExecRequest, client streams.Stdio) (monitor.ExecResult, error) {
+func (d *Driver) execute(ctx context.Context, r monitor.ExecRequest, client streams.Stdio, owner *monitor.Owner) (monitor.ExecResult, error) {
 	pipes, err := newPipes(&r, client)
 	if err != nil {
 		return monitor.ExecResult{}, err
 	}
 	defer pipes.close()
+	if err := give(owner, pipes.theirs); err != nil {
+		return monitor.ExecResult{}, fmt.Errorf("give the command its streams: %w", err)
+	}
 	exec, err := d.monitor.StartExec(ctx, r)
 	if err != nil {
 		return monitor.ExecResult{}, err
@@ -91,32 +94,32 @@ func execFiles(bundle, id string) execPaths {
 }
 
 // write makes the description of the process from that of the container's own, and reports
-// whether it has a terminal.
-func (f execPaths) write(bundle string, e Exec) (terminal bool, err error) {
+// who owns its streams and whether it has a terminal.
+func (f execPaths) write(bundle string, e Exec) (owner *monitor.Owner, terminal bool, err error) {
 	if filepath.Dir(f.process) != filepath.Clean(bundle) {
-		return false, fault.New(fault.Invalid, "exec", "", "the id has path elements")
+		return nil, false, fault.New(fault.Invalid, "exec", "", "the id has path elements")
 	}
 	if len(e.Cmd) == 0 || e.Cmd[0] == "" {
-		return false, fault.New(fault.Invalid, "exec", "cmd", "is empty")
+		return nil, false, fault.New(fault.Invalid, "exec", "cmd", "is empty")
 	}
 	spec, err := readConfig(bundle)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, fault.New(fault.Precondition, "exec", "", "the container has no bundle: %v", err)
+		return nil, false, fault.New(fault.Precondition, "exec", "", "the container has no bundle: %v", err)
 	}
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	process := *spec.Process
 	process.Args = e.Cmd
 	setTerminal(&process, e.Stdio)
 	data, err := json.Marshal(process)
 	if err != nil {
-		return false, fmt.Errorf("exec: %w", err)
+		return nil, false, fmt.Errorf("exec: %w", err)
 	}
 	if err := replaceFile(f.process, data); err != nil {
-		return false, fmt.Errorf("exec: %w", err)
+		return nil, false, fmt.Errorf("exec: %w", err)
 	}
-	return process.Terminal, nil
+	return ownerOf(spec), process.Terminal, nil
 }
 
 // setTerminal gives the command a terminal or takes it away. A new one has the size that

@@ -85,8 +85,8 @@ func newNode(t testing.TB) *node {
 	n.must(err)
 	n.driver = n.newDriver(oci.Runtime{Name: "runc", Path: tools.runc, StateRoot: n.path("runc")})
 	n.files = spec.Files(podfiles.In(n.path("pod")))
-	n.must(podfiles.Write(n.path("pod"), n.pod))
-	n.must(podfiles.MountShm(n.files.Shm, spec.DefaultShmSize))
+	n.must(podfiles.Write(n.path("pod"), n.pod, podfiles.Owner{}))
+	n.must(podfiles.MountShm(n.files.Shm, spec.DefaultShmSize, podfiles.Owner{}))
 	return n
 }
 

@@ -22,6 +22,9 @@ type Files struct {
 	Shm string
 }
 
+// Owner is the pod's root on the node.
+type Owner struct{ UID, GID uint32 }
+
 // In names the files of the pod whose directory is dir.
 func In(dir string) Files {
 	etc := etcDir(dir)
@@ -53,7 +56,9 @@ const maxEtc = 5 * maxHostFile
 
 // Write makes the files of /etc on a tmpfs in a pod's directory, dir, and replaces those
 // that are there. Shm is left to MountShm.
-func Write(dir string, config *cri.PodSandboxConfig) error {
+//
+// They belong to the pod's root, whose ids on the node are given.
+func Write(dir string, config *cri.PodSandboxConfig, owner Owner) error {
 	if err := mountTmpfs(etcDir(dir), fmt.Sprintf("mode=0700,size=%d,nr_inodes=16", maxEtc)); err != nil {
 		return err
 	}
@@ -76,7 +81,7 @@ func Write(dir string, config *cri.PodSandboxConfig) error {
 		path string
 		data []byte
 	}{{files.ResolvConf, resolv}, {files.Hostname, []byte(hostname + "\n")}, {files.Hosts, hosts}} {
-		if err := replaceFile(f.path, f.data); err != nil {
+		if err := replaceFile(f.path, f.data, owner); err != nil {
 			return fmt.Errorf("write the pod's files: %w", err)
 		}
 	}
@@ -84,7 +89,7 @@ func Write(dir string, config *cri.PodSandboxConfig) error {
 }
 
 // replaceFile leaves the old or the new content, whatever happens.
-func replaceFile(path string, data []byte) error {
+func replaceFile(path string, data []byte, owner Owner) error {
 	unfinished := path + ".new"
 	// Whoever made the last one may have been killed.
 	if err := os.Remove(unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -94,6 +99,9 @@ func replaceFile(path string, data []byte) error {
 		return err
 	}
 	if err := os.Chmod(unfinished, 0o644); err != nil {
+		return err
+	}
+	if err := os.Chown(unfinished, int(owner.UID), int(owner.GID)); err != nil {
 		return err
 	}
 	return os.Rename(unfinished, path)

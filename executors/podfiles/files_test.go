@@ -34,13 +34,13 @@ func TestWrite(t *testing.T) {
 	dir := podDir(t)
 	files := In(dir)
 	// A try that was killed left this.
-	for _, err := range []error{Write(dir, config), os.WriteFile(files.Hostname+".new", []byte("half a li"), 0o600)} {
+	for _, err := range []error{Write(dir, config, Owner{}), os.WriteFile(files.Hostname+".new", []byte("half a li"), 0o600)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 2 {
-		if err := Write(dir, config); err != nil {
+		if err := Write(dir, config, Owner{}); err != nil {
 			t.Fatal(err)
 		}
 		for path, want := range map[string]string{
@@ -68,7 +68,7 @@ func TestFilesOfTheNode(t *testing.T) {
 	}}}
 	dir := podDir(t)
 	files := In(dir)
-	if err := Write(dir, config); err != nil {
+	if err := Write(dir, config, Owner{}); err != nil {
 		t.Fatal(err)
 	}
 	name, err := os.Hostname()
@@ -92,7 +92,7 @@ func TestFilesOfAnOlderPod(t *testing.T) {
 	if got := Find(dir); got.Hosts != filepath.Join(dir, "hosts") || got.Shm != In(dir).Shm {
 		t.Errorf("%+v", got)
 	}
-	if err := Write(dir, &cri.PodSandboxConfig{Hostname: "web-0"}); err != nil {
+	if err := Write(dir, &cri.PodSandboxConfig{Hostname: "web-0"}, Owner{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := Find(dir); got != In(dir) {
@@ -104,7 +104,7 @@ func TestFilesOfAnOlderPod(t *testing.T) {
 func TestFilesAreBounded(t *testing.T) {
 	dir := podDir(t)
 	for range 2 {
-		if err := Write(dir, &cri.PodSandboxConfig{Hostname: "web-0"}); err != nil {
+		if err := Write(dir, &cri.PodSandboxConfig{Hostname: "web-0"}, Owner{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +124,7 @@ func TestShm(t *testing.T) {
 	dir := podDir(t)
 	shm := In(dir).Shm
 	for range 2 {
-		if err := MountShm(shm, 1<<20); err != nil {
+		if err := MountShm(shm, 1<<20, Owner{}); err != nil {
 			t.Fatal(err)
 		}
 	}

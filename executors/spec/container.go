@@ -8,6 +8,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/executors/spec/refusal"
+	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
 // Container plans a container. The error is a FieldError if a field of the
@@ -73,6 +74,8 @@ type request struct {
 	// sec and res are never nil.
 	sec *cri.LinuxContainerSecurityContext
 	res *cri.LinuxContainerResources
+	// users are the pod's; nil if they are the node's.
+	users *userns.Mapping
 }
 
 func newRequest(in Input, found Answers) (*request, error) {
@@ -82,7 +85,7 @@ func newRequest(in Input, found Answers) (*request, error) {
 	if err := ValidateContainer(in.Container, in.Sandbox); err != nil {
 		return nil, err
 	}
-	r := &request{Input: in, found: found, sec: in.Container.GetLinux().GetSecurityContext(), res: in.Container.GetLinux().GetResources()}
+	r := &request{Input: in, found: found, sec: in.Container.GetLinux().GetSecurityContext(), res: in.Container.GetLinux().GetResources(), users: userns.Of(in.Sandbox)}
 	if r.sec == nil {
 		r.sec = &cri.LinuxContainerSecurityContext{}
 	}

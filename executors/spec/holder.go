@@ -7,6 +7,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
 // HolderInput is everything that a holder's spec is made from.
@@ -39,7 +40,9 @@ const (
 // nothing and sees nothing.
 func Holder(in HolderInput) (*specs.Spec, error) {
 	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}}
+	users := userns.Of(in.Sandbox)
 	for _, ns := range []specs.LinuxNamespace{
+		{Type: specs.UserNamespace, Path: in.Namespaces.User},
 		{Type: specs.NetworkNamespace, Path: in.Namespaces.Net},
 		{Type: specs.IPCNamespace, Path: in.Namespaces.IPC},
 		{Type: specs.UTSNamespace, Path: in.Namespaces.UTS},
@@ -84,6 +87,12 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 			MaskedPaths:   defaultMaskedPaths(),
 			ReadonlyPaths: defaultReadonlyPaths(),
 		},
+	}
+	if users != nil {
+		s.Linux.UIDMappings, s.Linux.GIDMappings = users.UIDs, users.GIDs
+		if _, mapped := users.UID(nobody); !mapped {
+			s.Process.User = specs.User{}
+		}
 	}
 	if in.Host.Seccomp {
 		profile, err := seccomp.GetDefaultProfile(s)

@@ -41,6 +41,8 @@ type Input struct {
 // error. UTS is joined if it is there.
 type Namespaces struct {
 	Net, IPC, UTS string
+	// User is the pod's own user namespace; empty if it has the node's.
+	User string
 	// PID is the namespace of the pod's holder, or for the mode TARGET that of
 	// the target's process.
 	PID string

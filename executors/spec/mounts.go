@@ -7,9 +7,11 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/executors/spec/refusal"
+	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
 // planMounts lists what the container sees beside its root file system: the
@@ -157,8 +159,14 @@ func planMount(r *request, plan *Plan, field string, m *cri.Mount) (specs.Mount,
 			return specs.Mount{}, err
 		}
 	}
-	dest := path.Clean(m.ContainerPath)
-	return bind(source, dest, append([]string{propagation, mode}, m.MountOptions...)...), nil
+	mount := bind(source, path.Clean(m.ContainerPath), append([]string{propagation, mode}, m.MountOptions...)...)
+	if len(m.UidMappings) > 0 {
+		if !r.mapsMounts() {
+			return specs.Mount{}, refusal.Unsupported(field+".uidMappings", nil, "needs a runtime that maps the ids of mounts (runc 1.2, crun 1.8)")
+		}
+		mount.UIDMappings, mount.GIDMappings = userns.Ranges(m.UidMappings), userns.Ranges(m.GidMappings)
+	}
+	return mount, nil
 }
 
 // planHostPath follows links, as the CRI says, and has a directory made where
@@ -205,6 +213,19 @@ func planPropagation(r *request, plan *Plan, field string, m *cri.Mount) (string
 
 func (r *request) hasMountOption(option string) bool {
 	return r.Features != nil && slices.Contains(r.Features.MountOptions, option)
+}
+
+// mapsMounts: the runtime says so, as OCI's features have it.
+func (r *request) mapsMounts() bool { return MapsMounts(r.Features) }
+
+// MapsMounts reports whether a runtime can map the ids of mounts, which volumes of pods with
+// user namespaces need. One that does not say so may ignore the mappings in silence.
+func MapsMounts(f *features.Features) bool {
+	if f == nil || f.Linux == nil || f.Linux.MountExtensions == nil || f.Linux.MountExtensions.IDMap == nil {
+		return false
+	}
+	enabled := f.Linux.MountExtensions.IDMap.Enabled
+	return enabled != nil && *enabled
 }
 
 // depth counts the elements of a clean, absolute path.

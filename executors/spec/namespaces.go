@@ -17,6 +17,13 @@ func planNamespaces(r *request, plan *Plan) error {
 	}
 	paths := r.Namespaces
 	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	if r.users != nil {
+		if paths.User == "" {
+			return fault.New(fault.Internal, "join namespace", "user", "the pod has a user namespace, but there is no path to join")
+		}
+		list = append(list, specs.LinuxNamespace{Type: specs.UserNamespace, Path: paths.User})
+		plan.Spec.Linux.UIDMappings, plan.Spec.Linux.GIDMappings = r.users.UIDs, r.users.GIDs
+	}
 	for _, ns := range []struct {
 		kind specs.LinuxNamespaceType
 		mode cri.NamespaceMode

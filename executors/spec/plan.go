@@ -56,6 +56,8 @@ type MakeWorkingDir struct {
 	Rootfs string
 	// Path is clean, absolute and inside Rootfs: links lead no further.
 	Path string
+	// UID and GID, the node's, own what is made: the container's root.
+	UID, GID uint32
 }
 
 func (MakeHostDir) step()    {}

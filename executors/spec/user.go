@@ -54,7 +54,23 @@ func planUser(r *request, plan *Plan) error {
 	if groups = unique(groups); len(groups) > maxGroups {
 		return refusal.Invalid(field, user, "is in %d groups, more than the kernel's limit of %d", len(groups), maxGroups)
 	}
+	if err := r.checkMapped(field, id.uid, groups); err != nil {
+		return err
+	}
 	plan.Spec.Process.User = specs.User{UID: id.uid, GID: gid, AdditionalGids: groups}
+	return nil
+}
+
+// checkMapped refuses who does not exist in the pod's user namespace.
+func (r *request) checkMapped(field string, uid uint32, gids []uint32) error {
+	if _, mapped := r.users.UID(uid); !mapped {
+		return refusal.Invalid(field, uid, "is not mapped in the pod's user namespace")
+	}
+	for _, gid := range gids {
+		if _, mapped := r.users.GID(gid); !mapped {
+			return refusal.Invalid(field, uid, "is in the group %d, which is not mapped in the pod's user namespace", gid)
+		}
+	}
 	return nil
 }
 

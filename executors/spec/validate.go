@@ -8,6 +8,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/executors/spec/refusal"
+	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
 // ValidateContainer refuses what is wrong in a container's config whatever the node
@@ -141,8 +142,8 @@ func checkMount(field string, m *cri.Mount) error {
 	if err := refusal.CheckText(field+".host_path", m.HostPath); err != nil {
 		return err
 	}
-	if len(m.UidMappings) > 0 || len(m.GidMappings) > 0 {
-		return refusal.Unsupported(field+".uidMappings", nil, "can't be applied: this runtime has no id-mapped mounts yet")
+	if err := checkMappings(field, m); err != nil {
+		return err
 	}
 	if _, ok := cri.MountPropagation_name[int32(m.Propagation)]; !ok {
 		return refusal.Invalid(field+".propagation", int32(m.Propagation), "is not a mode of the CRI's")
@@ -163,6 +164,17 @@ func checkMount(field string, m *cri.Mount) error {
 	return nil
 }
 
+// checkMappings checks those of a volume: both or none, and each as a pod's.
+func checkMappings(field string, m *cri.Mount) error {
+	if len(m.UidMappings) == 0 && len(m.GidMappings) == 0 {
+		return nil
+	}
+	return refusal.First(
+		func() error { return userns.CheckRanges(field+".uidMappings", m.UidMappings) },
+		func() error { return userns.CheckRanges(field+".gidMappings", m.GidMappings) },
+	)
+}
+
 // checkImageMount checks a mount of an image, which can be had read-only alone (KEP-4639).
 // Whether the sub path exists, only the image knows.
 func checkImageMount(field string, m *cri.Mount) error {
@@ -181,8 +193,8 @@ func checkImageMount(field string, m *cri.Mount) error {
 	if m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE {
 		return refusal.Invalid(field+".propagation", m.Propagation, "can't be had for an image")
 	}
-	if len(m.UidMappings) > 0 || len(m.GidMappings) > 0 {
-		return refusal.Unsupported(field+".uidMappings", nil, "can't be applied: this runtime has no id-mapped mounts yet")
+	if err := checkMappings(field, m); err != nil {
+		return err
 	}
 	for _, option := range m.MountOptions {
 		if !isMountOption(option) {

@@ -8,6 +8,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/executors/spec/refusal"
+	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
 func checkSecurity(sec *cri.LinuxContainerSecurityContext, s *cri.PodSandboxConfig) error {
@@ -31,6 +32,7 @@ func checkSecurity(sec *cri.LinuxContainerSecurityContext, s *cri.PodSandboxConf
 		},
 		func() error { return checkCapabilities(sec.Capabilities) },
 		func() error { return checkNamespaces(prefix+"namespace_options", sec.NamespaceOptions) },
+		func() error { return userns.CheckContainer(prefix+"namespace_options", sec.NamespaceOptions, s) },
 		func() error { return checkSeccomp(sec) },
 		func() error { return checkAppArmor(sec) },
 		func() error { return checkSELinux(prefix+"selinux_options", sec.SelinuxOptions) },
@@ -109,15 +111,7 @@ func checkNamespaces(field string, o *cri.NamespaceOption) error {
 	if o.Pid == cri.NamespaceMode_TARGET && o.TargetId == "" {
 		return refusal.Invalid(field+".target_id", nil, "is empty, but the pid mode is TARGET")
 	}
-	users := o.UsernsOptions
-	switch {
-	case users == nil, users.Mode == cri.NamespaceMode_NODE:
-		return nil
-	case users.Mode != cri.NamespaceMode_POD:
-		return refusal.Invalid(field+".userns_options.mode", users.Mode, "is a mode that user namespaces don't have")
-	}
-	// Also without mappings: to run with the host's users instead would be a lie.
-	return refusal.Unsupported(field+".userns_options", nil, "can't be had: this runtime has no user namespaces yet")
+	return userns.Check(field, o)
 }
 
 func checkSeccomp(sec *cri.LinuxContainerSecurityContext) error {

@@ -87,7 +87,8 @@ func TestValidateMountsAndDevices(t *testing.T) {
 		{"mount of an image and a path", mount(&cri.Mount{Readonly: true, Image: &cri.ImageSpec{Image: "i"}, HostPath: "/h"}), "mounts[0].host_path", fault.Invalid},
 		{"sub path without image", mount(&cri.Mount{ImageSubPath: "x"}), "mounts[0].image_sub_path", fault.Invalid},
 		{"mount on a process", mount(&cri.Mount{ContainerPath: "/proc/1/fd"}), "mounts[0].container_path", fault.Invalid},
-		{"mapped mount", mount(&cri.Mount{UidMappings: []*cri.IDMapping{{}}}), "mounts[0].uidMappings", fault.Unsupported},
+		{"mount with an empty mapping", mount(&cri.Mount{UidMappings: []*cri.IDMapping{{}}}), "mounts[0].uidMappings[0].length", fault.Invalid},
+		{"mount with users mapped alone", mount(&cri.Mount{UidMappings: []*cri.IDMapping{{HostId: 1, Length: 1}}}), "mounts[0].gidMappings", fault.Invalid},
 		{"recursive alone", mount(&cri.Mount{RecursiveReadOnly: true}), "mounts[0].recursive_read_only", fault.Invalid},
 		{"recursive and shared", mount(&cri.Mount{RecursiveReadOnly: true, Readonly: true, Propagation: 1}), "mounts[0].recursive_read_only", fault.Invalid},
 		{"unknown propagation", mount(&cri.Mount{Propagation: 9}), "mounts[0].propagation", fault.Invalid},
@@ -135,7 +136,7 @@ func TestValidateSecurity(t *testing.T) {
 		{"TARGET without a target", func(c c) { sec(c).NamespaceOptions.Pid = cri.NamespaceMode_TARGET }, "linux.security_context.namespace_options.target_id", fault.Invalid},
 		{"user namespace", func(c c) {
 			sec(c).NamespaceOptions.UsernsOptions = &cri.UserNamespace{Uids: []*cri.IDMapping{{Length: 1}}}
-		}, "linux.security_context.namespace_options.userns_options", fault.Unsupported},
+		}, "linux.security_context.namespace_options.userns_options.uids[0].host_id", fault.Invalid},
 		{"seccomp path", func(c c) { sec(c).SeccompProfilePath = "localhost/p" }, fieldSeccompDeprecated, fault.Invalid},
 		{"seccomp word", func(c c) { sec(c).SeccompProfilePath = "off" }, fieldSeccompDeprecated, fault.Invalid},
 		{"apparmor word", func(c c) { sec(c).ApparmorProfile = "mine" }, fieldAppArmorDeprecated, fault.Invalid},

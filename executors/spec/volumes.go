@@ -20,7 +20,8 @@ const FieldVolumes = "the image's volume"
 // one in the kernel's directories, or at the root, which builders let through.
 func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, error) {
 	var mounts []specs.Mount
-	user := plan.Spec.Process.User
+	uid, _ := r.users.UID(plan.Spec.Process.User.UID)
+	gid, _ := r.users.GID(plan.Spec.Process.User.GID)
 	// The order, and with it the number that names the directory, follows from
 	// the image alone, so that a second plan has the same.
 	for n, volume := range slices.Sorted(maps.Keys(r.image.Volumes)) {
@@ -34,7 +35,7 @@ func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, er
 			continue
 		}
 		dir := path.Join(r.VolumesDir, strconv.Itoa(n))
-		plan.Steps = append(plan.Steps, FillVolume{Rootfs: r.Rootfs, Path: dest, Dir: dir, UID: user.UID, GID: user.GID})
+		plan.Steps = append(plan.Steps, FillVolume{Rootfs: r.Rootfs, Path: dest, Dir: dir, UID: uid, GID: gid})
 		mounts = append(mounts, bind(dir, dest, "rprivate", "rw"))
 	}
 	return mounts, nil

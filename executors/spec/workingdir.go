@@ -45,7 +45,8 @@ func planWorkingDir(r *request, plan *Plan) error {
 		// system (CVE-2024-21626).
 		return refusal.Invalid(field, dir, "leads to %s, which is not a place to work in", place.Path)
 	}
-	plan.Steps = append(plan.Steps, MakeWorkingDir{Field: field, Rootfs: r.Rootfs, Path: dir})
+	uid, gid := r.users.Root()
+	plan.Steps = append(plan.Steps, MakeWorkingDir{Field: field, Rootfs: r.Rootfs, Path: dir, UID: uid, GID: gid})
 	return nil
 }
 

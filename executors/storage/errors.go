@@ -11,6 +11,9 @@ import (
 var (
 	// ErrImageNotFound means that no image in the store answers to the reference.
 	ErrImageNotFound = errors.New("image not found")
+	// ErrNoIDMaps means that the ids of files cannot be mapped, as pods with user namespaces
+	// need it.
+	ErrNoIDMaps = errors.New("the image store cannot map ids")
 	// ErrInvalidReference means that the reference is neither an id nor a name
 	// that any image could have.
 	ErrInvalidReference = errors.New("invalid image reference")

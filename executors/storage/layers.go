@@ -7,7 +7,6 @@ import (
 	"os"
 
 	library "go.podman.io/storage"
-	"go.podman.io/storage/types"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,11 +14,18 @@ import (
 // of volumes. A layer, its record and its mount have the same id.
 type layers struct{ *disk }
 
+// layerRequest says what a layer is made from.
+type layerRequest struct {
+	id, imageID, label, metadata string
+	users                        IDMaps
+}
+
 // create makes a record, and a writable layer on top of an image, both of the given id. It
 // replaces the leftovers of an interrupted creation, and removes its own when it fails.
-func (l *layers) create(id, imageID, label, metadata string) error {
+func (l *layers) create(request layerRequest) error {
+	id, imageID, label, metadata := request.id, request.imageID, request.label, request.metadata
 	options := &library.ContainerOptions{
-		IDMappingOptions: types.IDMappingOptions{HostUIDMapping: true, HostGIDMapping: true},
+		IDMappingOptions: request.users.options(),
 		LabelOpts:        []string{"disable"}, // the caller chooses labels, not the library
 		Flags:            map[string]any{},
 		Volatile:         true,

@@ -36,6 +36,9 @@ type RootfsRequest struct {
 	// MountLabel is the SELinux label of all files; it must be empty where SELinux
 	// is off.
 	MountLabel string
+	// Users are the mappings of the container's user namespace: files show the ids of the
+	// node that those of the image are mapped to.
+	Users IDMaps
 }
 
 // Rootfs is a mounted root filesystem.
@@ -67,6 +70,9 @@ func (r *Rootfses) Prepare(ctx context.Context, request RootfsRequest) (Rootfs, 
 	if image.Config == nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: image %s has no readable configuration",
 			request.ContainerID, image.ID)
+	}
+	if err := r.layers.canMap(request.Users); err != nil {
+		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
 	if err := r.ensure(request); err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
@@ -108,7 +114,7 @@ func (r *Rootfses) create(request RootfsRequest) error {
 	if err != nil {
 		return fmt.Errorf("encode its record: %w", err)
 	}
-	if err := r.layers.create(request.ContainerID, request.ImageID, request.MountLabel, string(metadata)); err != nil {
+	if err := r.layers.create(layerRequest{request.ContainerID, request.ImageID, request.MountLabel, string(metadata), request.Users}); err != nil {
 		return err
 	}
 	r.usage.measureNew(request.ContainerID)

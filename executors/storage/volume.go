@@ -48,6 +48,8 @@ type MountImageRequest struct {
 	// MountLabel is the SELinux label of all files; it must be empty where SELinux
 	// is off.
 	MountLabel string
+	// Users are the mappings of the container's user namespace.
+	Users IDMaps
 }
 
 // MountImage mounts an image's root filesystem, or a directory of it, read-only,
@@ -74,6 +76,9 @@ func (v *Volumes) MountImage(ctx context.Context, request MountImageRequest) (pa
 		return fail(errVolumeID)
 	}
 	if err := checkSubPath(request.SubPath); err != nil {
+		return fail(err)
+	}
+	if err := v.layers.canMap(request.Users); err != nil {
 		return fail(err)
 	}
 	// The directory comes first: it leads to the volume if a crash leaves a layer without a
@@ -110,7 +115,7 @@ func (v *Volumes) mount(request MountImageRequest, subPath, path string) error {
 	if err != nil {
 		return err
 	}
-	return mountDirectory(root, subPath, path)
+	return mountDirectory(root, subPath, path, IDMaps{}) // the layer is mapped
 }
 
 // ensure makes the volume's record and layer, unless they exist.
@@ -148,7 +153,7 @@ func (v *Volumes) ensure(ctx context.Context, request MountImageRequest, owner s
 	if err != nil {
 		return volumeRecord{}, fmt.Errorf("encode its record: %w", err)
 	}
-	return record, v.layers.create(id, record.ImageID, request.MountLabel, string(metadata))
+	return record, v.layers.create(layerRequest{id, record.ImageID, request.MountLabel, string(metadata), request.Users})
 }
 
 // Unmount removes a volume, of an image or of a directory. It can be repeated, and clears

@@ -20,6 +20,8 @@ type MountDirectoryRequest struct {
 	Dir string
 	// SubPath is a directory in Dir, as in MountImageRequest.
 	SubPath string
+	// Users are the mappings of the container's user namespace.
+	Users IDMaps
 }
 
 // directoryVolume is the record of such a volume, as JSON beside its mountpoint. Both are
@@ -73,7 +75,7 @@ func (v *Volumes) MountDirectory(ctx context.Context, request MountDirectoryRequ
 	if err := errors.Join(os.MkdirAll(path, 0o700), wanted.write(path+directoryRecord)); err != nil {
 		return fail(err)
 	}
-	if err := mountDirectory(request.Dir, request.SubPath, path); err != nil {
+	if err := mountDirectory(request.Dir, request.SubPath, path, request.Users); err != nil {
 		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
 	}
 	return path, nil

@@ -29,7 +29,7 @@ func checkSubPath(path string) error {
 // a chroot, so that no link leads out of it; the directory that was found is mounted,
 // whatever the path may have become since; and the mount has its attributes before anybody
 // can see it. A file is refused, as by CRI-O and containerd.
-func mountDirectory(root, subPath, target string) error {
+func mountDirectory(root, subPath, target string, users IDMaps) error {
 	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", root, err)
@@ -46,13 +46,22 @@ func mountDirectory(root, subPath, target string) error {
 		return fmt.Errorf("clone the mount of %s: %w", filepath.Join(root, subPath), err)
 	}
 	defer unix.Close(tree)
-	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+	attributes := unix.MountAttr{
 		Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
 		// What is mounted under it in a container doesn't appear on the host.
 		Propagation: unix.MS_PRIVATE,
-	})
-	if err != nil {
-		return fmt.Errorf("make the mount read-only: %w", err)
+	}
+	if !users.empty() {
+		namespace, err := users.namespace()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = namespace.Close() }() // read-only
+		attributes.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attributes.Userns_fd = uint64(namespace.Fd())
+	}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
+		return fmt.Errorf("make the mount read-only, and map its ids if there are mappings: %w", err)
 	}
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("mount on %s: %w", target, err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
@@ -99,6 +100,29 @@ func makeWorkingDir(s spec.MakeWorkingDir) error {
 		return refused(s.Field, s.Path, "is not a directory in the image")
 	case err != nil:
 		return refused(s.Field, s.Path, "can't be made in the image: %v", err)
+	}
+	if s.UID == 0 && s.GID == 0 {
+		return nil
+	}
+	return giveAway(s)
+}
+
+// giveAway makes the container's root the owner of what was made for it on the way to the path.
+// In a root file system whose ids are mapped, the node's root has nothing else.
+func giveAway(s spec.MakeWorkingDir) error {
+	for dir := s.Path; dir != "/" && dir != "."; dir = path.Dir(dir) {
+		handle, err := pathrs.OpenInRoot(s.Rootfs, dir)
+		if err != nil {
+			return fmt.Errorf("own %s in the image: %w", dir, err)
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(int(handle.Fd()), &st)
+		if err == nil && st.Uid == 0 {
+			err = unix.Fchownat(int(handle.Fd()), "", int(s.UID), int(s.GID), unix.AT_EMPTY_PATH)
+		}
+		if err := errors.Join(err, handle.Close()); err != nil {
+			return fmt.Errorf("own %s in the image: %w", dir, err)
+		}
 	}
 	return nil
 }

@@ -198,6 +198,7 @@ func (d *Drivers) Close() {
 // default.
 func (d *Drivers) Handlers(byDefault string) []*runtimeapi.RuntimeHandler {
 	var all []*runtimeapi.RuntimeHandler
+	mapsIDs := d.Store.MapsIDs()
 	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(d.Runtimes))...) {
 		runtime := d.Runtimes[name]
 		if name == "" {
@@ -205,6 +206,7 @@ func (d *Drivers) Handlers(byDefault string) []*runtimeapi.RuntimeHandler {
 		}
 		features := &runtimeapi.RuntimeHandlerFeatures{}
 		if f := runtime.Features(); f != nil {
+			features.UserNamespaces = mapsIDs && spec.MapsMounts(f)
 			features.RecursiveReadOnlyMounts = d.Host.RecursiveReadOnly && slices.Contains(f.MountOptions, "rro")
 		}
 		all = append(all, &runtimeapi.RuntimeHandler{Name: name, Features: features})

@@ -251,14 +251,14 @@ func TestMakeDirs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var modes []fs.FileMode
-	for _, dir := range []string{root, state} {
+	for _, dir := range []string{root, filepath.Join(state, "sandboxes"), filepath.Join(state, "storage"), state} {
 		info, err := os.Stat(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		modes = append(modes, info.Mode().Perm())
 	}
-	if !slices.Equal(modes, []fs.FileMode{0o700, 0o700}) {
+	if !slices.Equal(modes, []fs.FileMode{0o700, 0o700, 0o700, 0o711}) {
 		t.Errorf("modes are %o", modes)
 	}
 }
