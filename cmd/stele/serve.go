@@ -253,7 +253,7 @@ func (p *parts) register(server *daemon.Server) {
 			Confinement: func() error { return daemon.Confinement(p.drivers.Host) },
 			Plugins:     p.drivers.NRI.Problem,
 		},
-		Handlers: p.drivers.Handlers(byDefault), DefaultHandler: byDefault,
+		Handlers: p.drivers.Handlers(byDefault, p.config.State), DefaultHandler: byDefault,
 		CgroupDriver: p.drivers.CgroupDriver(), DaemonVersion: version, Info: info.Show, Logger: p.logger,
 	})
 	runtimeapi.RegisterRuntimeServiceServer(server, service)

@@ -9,10 +9,29 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/actors/fault"
 )
 
 // Place is a directory, of the given name in one for all places.
 type Place struct{ Dir, Name string }
+
+// Check says why nobody but root could reach places in the state directory; nil if they can.
+func Check(stateDir string) error {
+	for dir := filepath.Clean(stateDir); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return fmt.Errorf("look whether users may pass through the state directory: %w", err)
+		}
+		if info.Mode().Perm()&0o001 == 0 {
+			return fault.New(fault.Unsupported, "reach root file systems in user namespaces", "",
+				"nobody but root may pass through %s, where the state directory %s is: chmod o+x, or move the state directory", dir, stateDir)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
 
 func (p Place) path() string { return filepath.Join(p.Dir, p.Name) }
 
@@ -24,6 +43,9 @@ func (p Place) Root() string { return filepath.Join(p.path(), "root") }
 func (p Place) Make(uid, gid uint32) error {
 	if err := os.MkdirAll(p.Dir, 0o711); err != nil {
 		return fmt.Errorf("make a reachable place: %w", err)
+	}
+	if err := Check(p.Dir); err != nil {
+		return err
 	}
 	for _, dir := range []struct {
 		path string

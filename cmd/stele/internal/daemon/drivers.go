@@ -22,6 +22,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/nri"
 	"github.com/stele-runtime/stele/executors/oci"
+	"github.com/stele-runtime/stele/executors/reachable"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/storage"
@@ -196,9 +197,9 @@ func (d *Drivers) Close() {
 
 // Handlers describes the runtime handlers to the kubelet. The empty name stands for the
 // default.
-func (d *Drivers) Handlers(byDefault string) []*runtimeapi.RuntimeHandler {
+func (d *Drivers) Handlers(byDefault, stateDir string) []*runtimeapi.RuntimeHandler {
 	var all []*runtimeapi.RuntimeHandler
-	mapsIDs := d.Store.MapsIDs()
+	mapsIDs := d.Store.MapsIDs() && reachable.Check(stateDir) == nil
 	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(d.Runtimes))...) {
 		runtime := d.Runtimes[name]
 		if name == "" {
