@@ -38,6 +38,7 @@ func (s containerService) CreateContainer(ctx context.Context, req *runtimeapi.C
 	if err != nil {
 		return nil, err
 	}
+	config = s.UserModes.Container(config, pod.Config)
 	// The existing sandbox's configuration counts, not the request's copy. The kubelet
 	// sends the same.
 	if err := s.Validator.Container(config, pod.Config); err != nil {

@@ -254,6 +254,17 @@ func (validator) Update(_ *runtimeapi.ContainerConfig, change *runtimeapi.Update
 	return nil
 }
 
+// userModes gives no pod anything.
+type userModes struct{}
+
+func (userModes) Sandbox(_ id.Sandbox, _ string, c *runtimeapi.PodSandboxConfig) (*runtimeapi.PodSandboxConfig, func(bool), error) {
+	return c, func(bool) {}, nil
+}
+
+func (userModes) Container(c *runtimeapi.ContainerConfig, _ *runtimeapi.PodSandboxConfig) *runtimeapi.ContainerConfig {
+	return c
+}
+
 var (
 	epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -290,7 +301,7 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 	d.Service = New(Parts{
 		Actors: d.actors, Views: feed.Live, PodEvents: feed.PodEvents,
 		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
-		Credentials: d.credentials, Execs: d.execs, Streams: d.streams, Processes: processes{}, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{}, Plugins: plugins{},
+		Credentials: d.credentials, Execs: d.execs, Streams: d.streams, Processes: processes{}, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{}, UserModes: userModes{}, Plugins: plugins{},
 		Health:         Health{Log: well, Monitor: well, Network: well, Confinement: well, Plugins: well},
 		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
 		DefaultHandler: "runc", DaemonVersion: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,

@@ -161,6 +161,18 @@ type Validator interface {
 	Update(*runtimeapi.ContainerConfig, *runtimeapi.UpdateContainerResourcesRequest) error
 }
 
+// UserModes gives user namespaces to pods that ask for one by annotation.
+type UserModes interface {
+	// Sandbox returns the configuration with the mappings of a pod that is about to be made;
+	// without such an annotation, the same. If there is no error, settle must be called, and
+	// says whether the creation was answered. Errors are Invalid faults that name the
+	// annotation, or Precondition faults if the node has no ids for it.
+	Sandbox(pod id.Sandbox, handler string, config *runtimeapi.PodSandboxConfig) (filled *runtimeapi.PodSandboxConfig, settle func(answered bool), err error)
+	// Container returns the configuration of a container in such a pod, with the numbers that
+	// its users have inside.
+	Container(config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) *runtimeapi.ContainerConfig
+}
+
 // Plugins may refuse what no effect carries out.
 type Plugins interface {
 	// UpdatePod is asked before a pod's limits change.
@@ -194,6 +206,7 @@ type Parts struct {
 	Places      Places
 	Stats       Stats
 	Validator   Validator
+	UserModes   UserModes
 	Plugins     Plugins
 	Addresses   PodAddresses
 	Health      Health

@@ -35,6 +35,17 @@ func (s podService) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSan
 	if err != nil {
 		return nil, err
 	}
+	pod := id.Sandbox(newID())
+	// A repeated call asks for the same, but may get other ids.
+	asked, err := encode(config)
+	if err != nil {
+		return nil, err
+	}
+	config, settle, err := s.UserModes.Sandbox(pod, handler, config)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { settle(ctx.Err() == nil) }()
 	if err := s.Validator.Sandbox(config); err != nil {
 		return nil, err
 	}
@@ -44,11 +55,11 @@ func (s podService) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSan
 	}
 	namespaces := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	ran, err := s.Actors.RunSandbox(ctx, sandbox.Run{
-		ID:           id.Sandbox(newID()),
+		ID:           pod,
 		Name:         sandbox.Name{Name: meta.GetName(), Namespace: meta.GetNamespace(), UID: meta.GetUid(), Attempt: meta.GetAttempt()},
 		Handler:      handler,
 		Config:       encoded,
-		ConfigDigest: digest(encoded),
+		ConfigDigest: digest(asked),
 		HostNetwork:  namespaces.GetNetwork() == runtimeapi.NamespaceMode_NODE,
 		// The CRI's default is POD; the kubelet sends CONTAINER unless the user wants
 		// sharing.

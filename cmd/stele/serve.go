@@ -30,6 +30,8 @@ import (
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/handover"
 	"github.com/stele-runtime/stele/executors/monitor/proc"
+	"github.com/stele-runtime/stele/executors/spec/usermode"
+	"github.com/stele-runtime/stele/executors/subids"
 	"github.com/stele-runtime/stele/projections"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
@@ -235,6 +237,19 @@ func (p *parts) addresses() *daemon.PodAddresses {
 	}
 }
 
+// userModes gives user namespaces to pods that ask for one by annotation.
+func (p *parts) userModes() *daemon.UserModes {
+	c := p.config.Runtime
+	allowed := map[string][]string{}
+	for name, h := range c.Handlers {
+		allowed[name] = h.AllowedAnnotations
+	}
+	return &daemon.UserModes{
+		Allowed: allowed, Rules: usermode.Rules{MinUID: c.MinimumMappableUID, MinGID: c.MinimumMappableGID},
+		IDs: subids.OfNode("containers"), Sandboxes: p.feed.Live.Sandboxes,
+	}
+}
+
 // register adds the services: the CRI's two, and the tools'.
 func (p *parts) register(server *daemon.Server) {
 	info := daemon.Info{Config: p.config, Version: version, Views: p.feed.Live, Log: p.log, Network: p.health.Network}
@@ -245,7 +260,7 @@ func (p *parts) register(server *daemon.Server) {
 			Cgroups: p.drivers.Cgroups, Pin: p.executor.NetworkPin, Views: p.feed.Live, Usage: p.drivers.Store.Usage,
 			Metrics: p.config.Stats.IncludedPodMetrics,
 		}),
-		Credentials: p.credentials, Execs: p.execs, Streams: p.streams, Processes: p.executor, Specs: p.executor, Places: p.executor, Plugins: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
+		Credentials: p.credentials, Execs: p.execs, Streams: p.streams, Processes: p.executor, Specs: p.executor, Places: p.executor, Plugins: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups}, UserModes: p.userModes(),
 		Addresses: p.addresses(),
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },

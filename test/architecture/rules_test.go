@@ -75,6 +75,7 @@ var rules = []rule{
 			"So every plan is a line in a test, and a fuzzer can play a hostile node and image without root"},
 	{"executors/facts", with(nouns, "executors/spec", "executors/cgroups"), drivers, nil,
 		"it answers a plan's questions, and what a node can do is in part told by its cgroups; it changes nothing"},
+	{"executors/subids", nil, nil, nil, "it reads lists of ids, whoever they are for"},
 	{"executors/streams", nil, nil, []string{"io"}, "what passes between a client and a process is named once, for those who serve the one and drive the other"},
 	{"executors/handover", with(nouns, "executors/streams"), drivers, nil, "it passes things between callers and effects, and knows neither"},
 	{"executors/images", with(nouns, "executors/storage", "executors/registry"), drivers, nil,

@@ -56,7 +56,7 @@ func Default() Config {
 		Listen:    "unix:///run/stele/stele.sock",
 		LogLevel:  "info",
 		Network:   defaultNetwork(),
-		Runtime:   Runtime{HooksDir: hooks.DefaultDirs()},
+		Runtime:   Runtime{HooksDir: hooks.DefaultDirs(), MinimumMappableUID: -1, MinimumMappableGID: -1},
 		Image:     defaultImage(),
 		NRI:       defaultNRI(),
 		Stats:     defaultStats(),

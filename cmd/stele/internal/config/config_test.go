@@ -95,6 +95,11 @@ var refusals = []struct{ key, content, want string }{
 	{"runtime.handlers.NAME.path", "[runtime.handlers.kata]\npath = 'kata'",
 		`runtime.handlers.kata.path: "kata" cannot be run: executable file not found in $PATH`},
 
+	{"runtime.minimum_mappable_uid", "[runtime]\nminimum_mappable_uid = -2", `runtime.minimum_mappable_uid: -2 is neither an id nor -1`},
+	{"runtime.minimum_mappable_gid", "[runtime]\nminimum_mappable_gid = 4294967295", `runtime.minimum_mappable_gid: 4294967295 is neither an id nor -1`},
+	{"runtime.handlers.NAME.allowed_annotations", "[runtime.handlers.runc]\npath = 'runc'\nallowed_annotations = ['userns-mode.crio.io', 'io.kubernetes.cri-o.']",
+		`runtime.handlers.runc.allowed_annotations[1]: "io.kubernetes.cri-o." is not an annotation that can be allowed; there are userns-mode.crio.io, io.kubernetes.cri-o.userns-mode`},
+
 	{"image.pinned_images", "[image]\npinned_images = ['a*b']", `image.pinned_images: "a*b" has a * that is not at an end`},
 	{"image.registries_conf", "[image]\nregistries_conf = 'DIR/none'", `image.registries_conf: "DIR/none" cannot be read: no such file or directory`},
 	{"image.registries_conf", "[image]\nregistries_conf = 'DIR'", `image.registries_conf: "DIR" is a directory and not a file`},

@@ -20,6 +20,10 @@ type Runtime struct {
 	MaxLogSize int64 `toml:"max_log_size"`
 	// HooksDir are directories of OCI hooks. A file hides those of its name in earlier ones.
 	HooksDir []string `toml:"hooks_dir"`
+	// MinimumMappableUID and MinimumMappableGID are the lowest ids of the node that a pod may
+	// name in the annotation for its user namespace, as with CRI-O; -1: see package usermode.
+	MinimumMappableUID int64 `toml:"minimum_mappable_uid"`
+	MinimumMappableGID int64 `toml:"minimum_mappable_gid"`
 	// Handlers maps the name of each handler to its runtime; without any there is
 	// runc, from PATH.
 	Handlers map[string]Handler `toml:"handlers"`
@@ -29,6 +33,9 @@ type Runtime struct {
 type Handler struct {
 	// Path is the OCI runtime, absolute or to be found in PATH.
 	Path string `toml:"path"`
+	// AllowedAnnotations are the annotations by which a pod may ask the daemon for something;
+	// all others have no effect.
+	AllowedAnnotations []string `toml:"allowed_annotations"`
 }
 
 // handlerName matches names that are safe as a directory's.
@@ -51,6 +58,7 @@ func (r *Runtime) complete() error {
 	if r.MaxLogSize < 0 {
 		problems = append(problems, refuse("runtime.max_log_size", r.MaxLogSize, "is negative"))
 	}
+	problems = append(problems, r.checkMinimums())
 	for i, path := range r.HooksDir {
 		key := fmt.Sprintf("runtime.hooks_dir[%d]", i)
 		if path == "" {
@@ -69,6 +77,9 @@ func (r *Runtime) complete() error {
 func (h *Handler) complete(name string) error {
 	if !handlerName.MatchString(name) {
 		return refuse("runtime.handlers", name, "is not a handler's name: letters, digits, '_', '.' and '-', at most 63")
+	}
+	if err := h.checkAnnotations(name); err != nil {
+		return err
 	}
 	key := "runtime.handlers." + name + ".path"
 	path, err := exec.LookPath(h.Path)

@@ -1,0 +1,171 @@
+package daemon
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/executors/spec/usermode"
+	"github.com/stele-runtime/stele/executors/subids"
+	"github.com/stele-runtime/stele/projections"
+)
+
+// UserModes gives user namespaces to pods that ask for one by CRI-O's annotation. The mappings
+// become part of the pod's recorded configuration: who has which ids is known from the log, and
+// they are free again once the pod is removed.
+type UserModes struct {
+	// Allowed are the annotations that count, by the pod's handler.
+	Allowed map[string][]string
+	Rules   usermode.Rules
+	// IDs are those that may be given to pods.
+	IDs subids.Files
+	// Sandboxes are all that are not gone.
+	Sandboxes func() []*projections.Sandbox
+
+	mu sync.Mutex
+	// reserved are given to pods that are not recorded yet.
+	reserved map[id.Sandbox]reservation
+}
+
+type reservation struct {
+	users *runtimeapi.UserNamespace
+	// abandoned is when the pod's caller went away, before its creation was answered; zero
+	// while it waits. The pod may be recorded all the same.
+	abandoned time.Time
+}
+
+// reservedFor is how long ids stay reserved for a pod whose caller went away: the event that
+// records the pod is on its way to the log.
+const reservedFor = 15 * time.Minute
+
+// Sandbox is part of cri.UserModes.
+func (u *UserModes) Sandbox(pod id.Sandbox, handler string, config *runtimeapi.PodSandboxConfig) (*runtimeapi.PodSandboxConfig, func(answered bool), error) {
+	none := func(bool) {}
+	key, value, asked := usermode.Find(config.GetAnnotations(), u.Allowed[handler])
+	if !asked || hasUsers(config.GetLinux().GetSecurityContext().GetNamespaceOptions()) {
+		return config, none, nil
+	}
+	mode, err := usermode.Parse(key, value)
+	if err != nil {
+		return nil, none, refused("run pod sandbox", err)
+	}
+	var pool usermode.Pool
+	if mode.Auto {
+		uids, gids, err := u.IDs.Read()
+		if err != nil {
+			return nil, none, fault.New(fault.Precondition, "run pod sandbox", string(pod), "annotations[%s]: no ids can be chosen: %v", key, err)
+		}
+		pool.UIDs, pool.GIDs = ranges(uids), ranges(gids)
+	}
+	users, err := u.reserve(pod, mode, config.GetLinux().GetSecurityContext(), pool)
+	if err != nil {
+		return nil, none, refused("run pod sandbox", err)
+	}
+	return withUsers(config, users), func(answered bool) { u.settle(pod, answered) }, nil
+}
+
+// hasUsers reports whether the kubelet gives the pod a user namespace itself: then its mappings
+// count, since those of volumes go with them.
+func hasUsers(options *runtimeapi.NamespaceOption) bool {
+	users := options.GetUsernsOptions()
+	return users != nil && users.Mode != runtimeapi.NamespaceMode_NODE
+}
+
+func ranges(ids []subids.Range) (all []usermode.Range) {
+	for _, r := range ids {
+		all = append(all, usermode.Range(r))
+	}
+	return all
+}
+
+// reserve chooses ids that no other pod has, whoever gave them to it.
+func (u *UserModes) reserve(pod id.Sandbox, mode usermode.Mode, security *runtimeapi.LinuxSandboxSecurityContext, pool usermode.Pool) (*runtimeapi.UserNamespace, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	use := func(users *runtimeapi.UserNamespace) {
+		pool.UsedUIDs = append(pool.UsedUIDs, usermode.RangesOf(users.GetUids())...)
+		pool.UsedGIDs = append(pool.UsedGIDs, usermode.RangesOf(users.GetGids())...)
+	}
+	for _, s := range u.Sandboxes() {
+		use(s.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetUsernsOptions())
+		if r := u.reserved[s.State.ID]; !r.abandoned.IsZero() {
+			delete(u.reserved, s.State.ID) // it is recorded
+		}
+	}
+	for of, r := range u.reserved {
+		if !r.abandoned.IsZero() && time.Since(r.abandoned) > reservedFor {
+			delete(u.reserved, of)
+			continue
+		}
+		use(r.users)
+	}
+	users, err := mode.Fill(security, u.Rules, pool)
+	if err != nil {
+		return nil, err
+	}
+	if u.reserved == nil {
+		u.reserved = map[id.Sandbox]reservation{}
+	}
+	u.reserved[pod] = reservation{users: users}
+	return users, nil
+}
+
+// settle ends a reservation: a pod whose creation was answered is recorded, or will never be.
+func (u *UserModes) settle(pod id.Sandbox, answered bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if answered {
+		delete(u.reserved, pod)
+		return
+	}
+	r := u.reserved[pod]
+	r.abandoned = time.Now()
+	u.reserved[pod] = r
+}
+
+func withUsers(config *runtimeapi.PodSandboxConfig, users *runtimeapi.UserNamespace) *runtimeapi.PodSandboxConfig {
+	config = proto.CloneOf(config)
+	if config.Linux == nil {
+		config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
+	}
+	if config.Linux.SecurityContext == nil {
+		config.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{}
+	}
+	if config.Linux.SecurityContext.NamespaceOptions == nil {
+		config.Linux.SecurityContext.NamespaceOptions = &runtimeapi.NamespaceOption{}
+	}
+	config.Linux.SecurityContext.NamespaceOptions.UsernsOptions = users
+	return config
+}
+
+// Container is part of cri.UserModes. The kubelet does not know of the namespace: it sends the
+// mode NODE, and the node's numbers of the user and the groups. A container whose options are
+// the kubelet's own mappings is left as it is.
+func (u *UserModes) Container(config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) *runtimeapi.ContainerConfig {
+	options := pod.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	security := config.GetLinux().GetSecurityContext()
+	_, _, asked := usermode.Find(pod.GetAnnotations(), usermode.Keys())
+	if !asked || !hasUsers(options) || security == nil || hasUsers(security.GetNamespaceOptions()) {
+		return config
+	}
+	users := options.UsernsOptions
+	config = proto.CloneOf(config)
+	security = config.Linux.SecurityContext
+	if security.NamespaceOptions != nil {
+		security.NamespaceOptions.UsernsOptions = users
+	}
+	if security.RunAsUser != nil {
+		security.RunAsUser.Value = usermode.Inside(users.Uids, security.RunAsUser.Value)
+	}
+	if security.RunAsGroup != nil {
+		security.RunAsGroup.Value = usermode.Inside(users.Gids, security.RunAsGroup.Value)
+	}
+	for i, g := range security.SupplementalGroups {
+		security.SupplementalGroups[i] = usermode.Inside(users.Gids, g)
+	}
+	return config
+}
