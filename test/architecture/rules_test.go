@@ -100,7 +100,7 @@ var rules = []rule{
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
 	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "projections", "proto"}, nil, nil,
 		"the command is the parts list of the product, and the tests are no part of it"},
-	{"cmd/stele/internal/config", []string{"executors/hooks", "executors/nri", "executors/registry", "executors/stats", "executors/storage"}, nil, nil,
+	{"cmd/stele/internal/config", []string{"executors/hooks", "executors/nri", "executors/registry", "executors/spec/usermode", "executors/stats", "executors/storage"}, nil, nil,
 		"a configuration is read and checked before there is anything that it could be applied to; of the drivers it needs their limits and defaults"},
 	{"cmd/stele/internal/daemon", []string{"cmd/stele/internal/config", "actors", "cri", "eventlog", "executors", "projections"}, nil, nil,
 		"the daemon's running is tested with fakes; which parts it runs, cmd/stele says"},
