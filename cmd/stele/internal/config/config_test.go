@@ -257,6 +257,11 @@ path = "DIR/crun"
 	if err != nil || c.Runtime.Default != "z" || len(c.Runtime.Handlers) != 2 || c.Runtime.Handlers["a"].Path != filepath.Join(b.dir, "crun") {
 		t.Errorf("%+v, %v", c.Runtime, err)
 	}
+	// What else the file says of them stays.
+	c, err = b.load("[runtime.handlers.runc]\nallowed_annotations = ['userns-mode.crio.io']\n", "--runtime", "runc=runc")
+	if err != nil || !slices.Equal(c.Runtime.Handlers["runc"].AllowedAnnotations, []string{"userns-mode.crio.io"}) {
+		t.Errorf("%+v, %v", c.Runtime, err)
+	}
 	if _, err = b.load("", "--runtime", "runc"); err == nil || err.Error() != `--runtime "runc" is not NAME=PATH` {
 		t.Errorf("a handler without a path: %v", err)
 	}

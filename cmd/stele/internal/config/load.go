@@ -81,13 +81,16 @@ func (f *Flags) read(flags *pflag.FlagSet) (Config, error) {
 }
 
 func (f *Flags) layRuntimes(c *Config) error {
+	inFile := c.Runtime.Handlers
 	c.Runtime.Default, c.Runtime.Handlers = "", map[string]Handler{}
 	for _, r := range f.runtimes {
 		name, path, ok := strings.Cut(r, "=")
 		if !ok || name == "" || path == "" {
 			return fmt.Errorf("--runtime %q is not NAME=PATH", r)
 		}
-		c.Runtime.Handlers[name] = Handler{Path: path}
+		handler := inFile[name] // what else the file says of it
+		handler.Path = path
+		c.Runtime.Handlers[name] = handler
 		c.Runtime.Default = cmp.Or(c.Runtime.Default, name)
 	}
 	return nil
