@@ -14,6 +14,9 @@ func (r *request) seesAllDevices() bool { return r.sec.Privileged && !r.Options.
 
 // planDevices adds the device nodes that the container sees and the rules by which
 // it may use them. The runtime adds null, zero, random and their like by itself.
+//
+// Nobody makes devices in a user namespace. There runtimes mount the node's own on the same
+// path, so that one on another path is planned as a mount.
 func planDevices(r *request, plan *Plan) error {
 	linux := plan.Spec.Linux
 	linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: r.sec.Privileged, Access: "rwm"}}
@@ -39,7 +42,11 @@ func planDevices(r *request, plan *Plan) error {
 		}
 		for _, node := range found.Nodes {
 			d := node.at(path.Clean(want.ContainerPath))
-			linux.Devices = appendDevice(linux.Devices, d)
+			if source := node.at(want.HostPath).Path; r.users != nil && source != d.Path {
+				plan.Spec.Mounts = append(plan.Spec.Mounts, bind(source, d.Path, "rprivate", "nosuid", "noexec"))
+			} else {
+				linux.Devices = appendDevice(linux.Devices, d)
+			}
 			linux.Resources.Devices = append(linux.Resources.Devices, specs.LinuxDeviceCgroup{
 				Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: access,
 			})

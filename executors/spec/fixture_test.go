@@ -112,6 +112,19 @@ func (s *scene) answer(q Questions) Answers {
 	return found
 }
 
+// ownUsers gives the pod a user namespace, and a runtime that maps the ids of mounts.
+func ownUsers(s *scene) *cri.UserNamespace {
+	users := &cri.UserNamespace{
+		Mode: cri.NamespaceMode_POD,
+		Uids: []*cri.IDMapping{{HostId: 200000, Length: 65536}}, Gids: []*cri.IDMapping{{HostId: 300000, Length: 65536}},
+	}
+	s.Sandbox.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER, UsernsOptions: users}
+	s.Namespaces.User = "/run/ns/user"
+	yes := true
+	s.Features.Linux = &features.Linux{MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}}}
+	return users
+}
+
 func security(s *scene) *cri.LinuxContainerSecurityContext {
 	return s.Container.Linux.SecurityContext
 }

@@ -83,6 +83,25 @@ func goldenCases() map[string]func(*scene) {
 			}
 			in.Container.Mounts = []*cri.Mount{{ContainerPath: "/user", HostPath: in.Rootfs}}
 		},
+		"user_namespace": func(in *scene) {
+			users := ownUsers(in)
+			in.Container.WorkingDir = "/made"
+			in.Image.Config.Volumes = map[string]struct{}{"/data": {}}
+			security(in).RunAsUser = &cri.Int64Value{Value: 1000}
+			security(in).RunAsGroup = &cri.Int64Value{Value: 2000}
+			in.Container.Mounts = []*cri.Mount{
+				{ContainerPath: "/volume", HostPath: "/srv/volume", UidMappings: users.Uids, GidMappings: users.Gids},
+				{ContainerPath: "/not-mapped", HostPath: "/srv/other", Readonly: true},
+				{ContainerPath: "/image", Image: &cri.ImageSpec{Image: "sha256:5678"}, Readonly: true, UidMappings: users.Uids, GidMappings: users.Gids},
+			}
+			in.ImageMounts = map[int]string{2: tmp + "/images/2"}
+			in.Container.Devices = []*cri.Device{
+				{HostPath: "/dev/fuse", ContainerPath: "/dev/fuse", Permissions: "rw"}, {HostPath: "/dev/snd", ContainerPath: "/dev/sound"},
+			}
+			in.node.Devices = map[string]Devices{
+				"/dev/fuse": {Nodes: []Device{charDevice("", 10, 229)}}, "/dev/snd": {Nodes: []Device{charDevice("seq", 116, 1)}},
+			}
+		},
 		"mounts_of_images": func(in *scene) {
 			in.Container.Mounts = []*cri.Mount{
 				{ContainerPath: "/model/", Readonly: true, Image: &cri.ImageSpec{Image: "sha256:ab"}},
@@ -192,6 +211,27 @@ func TestGoldenSteps(t *testing.T) {
 		}
 	}
 	compareGolden(t, "steps.txt", b.Bytes())
+}
+
+// The holder of a pod with few users is not nobody, whom there is not.
+func TestHolderInAUserNamespace(t *testing.T) {
+	for length, want := range map[uint32]uint32{65536: nobody, 1000: 0} {
+		in := fixture()
+		users := ownUsers(in)
+		users.Uids[0].Length, users.Gids[0].Length = length, length
+		got, err := Holder(HolderInput{
+			SandboxID: in.SandboxID, Sandbox: in.Sandbox, Rootfs: "/run/pod/holder", Binary: "/usr/bin/stele-monitor",
+			Namespaces: in.Namespaces, CgroupsPath: "/stele/pod1/stele-pod1", Host: in.Host,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Process.User.UID != want || got.Linux.UIDMappings[0].Size != length || !slices.ContainsFunc(got.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+			return n.Type == specs.UserNamespace && n.Path == in.Namespaces.User
+		}) {
+			t.Errorf("%d ids: %+v in %+v", length, got.Process.User, got.Linux)
+		}
+	}
 }
 
 func TestGoldenHolder(t *testing.T) {

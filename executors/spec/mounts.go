@@ -110,6 +110,9 @@ func planAskedMounts(r *request, plan *Plan) ([]specs.Mount, error) {
 			if source == "" {
 				return nil, refusal.Unsupported(field+".image", m.Image.Image, "is not mounted on the node")
 			}
+			if !r.users.Same(m.UidMappings, m.GidMappings) {
+				return nil, refusal.Unsupported(field+".uidMappings", nil, "are not the pod's: an image is mounted with the ids of the pod's users")
+			}
 			out = append(out, imageMount(source, m))
 			continue
 		}

@@ -1,6 +1,8 @@
 package userns
 
 import (
+	"slices"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -55,6 +57,14 @@ func (m *Mapping) Root() (uid, gid uint32) {
 	uid, _ = m.UID(0)
 	gid, _ = m.GID(0)
 	return uid, gid
+}
+
+// Same reports whether mappings, if there are any, are these.
+func (m *Mapping) Same(uids, gids []*cri.IDMapping) bool {
+	if len(uids) == 0 && len(gids) == 0 {
+		return true
+	}
+	return m != nil && slices.Equal(m.UIDs, Ranges(uids)) && slices.Equal(m.GIDs, Ranges(gids))
 }
 
 func find(ranges []specs.LinuxIDMapping, inside uint32) (uint32, bool) {
