@@ -50,8 +50,11 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 		return fault.New(fault.KindOf(err), "prepare root file system", string(c.ID), "config.image: %v", err)
 	}
 	_, err = x.Store.Rootfses.Prepare(ctx, rootfsRequest(c, pod))
-	if errors.Is(err, storage.ErrImageNotFound) {
+	switch {
+	case errors.Is(err, storage.ErrImageNotFound):
 		return fault.New(fault.NotFound, "prepare root file system", string(c.ID), "config.image: %v", err)
+	case errors.Is(err, storage.ErrNoIDMaps):
+		return fault.New(fault.Unsupported, "prepare root file system", string(c.ID), "linux.security_context.namespace_options.userns_options: %v", err)
 	}
 	return err
 }

@@ -101,7 +101,7 @@ func (c *Config) nriPod(pod sandbox.Pod) func() (nri.Pod, error) {
 func (c *Config) pinned(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) (pinned []specs.LinuxNamespace) {
 	paths := c.namespacePaths(pod, config)
 	for _, n := range []specs.LinuxNamespace{
-		{Type: specs.NetworkNamespace, Path: paths.Net}, {Type: specs.IPCNamespace, Path: paths.IPC}, {Type: specs.UTSNamespace, Path: paths.UTS},
+		{Type: specs.UserNamespace, Path: paths.User}, {Type: specs.NetworkNamespace, Path: paths.Net}, {Type: specs.IPCNamespace, Path: paths.IPC}, {Type: specs.UTSNamespace, Path: paths.UTS},
 	} {
 		if n.Path != "" {
 			pinned = append(pinned, n)

@@ -48,6 +48,8 @@ func imageMountFault(c container.Spec, index int, err error) error {
 	switch {
 	case errors.Is(err, storage.ErrImageNotFound):
 		kind = fault.NotFound
+	case errors.Is(err, storage.ErrNoIDMaps):
+		kind = fault.Unsupported
 	case errors.Is(err, storage.ErrSubPath):
 		kind = fault.Invalid
 	}

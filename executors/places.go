@@ -18,7 +18,7 @@ func (x *Executor) Namespaces(s sandbox.State) map[string]string {
 	}
 	all := map[string]string{}
 	paths := x.namespacePaths(sandbox.Pod{ID: s.ID, HostNetwork: s.HostNetwork}, config)
-	for name, path := range map[string]string{"network": paths.Net, "ipc": paths.IPC, "uts": paths.UTS} {
+	for name, path := range map[string]string{"user": paths.User, "network": paths.Net, "ipc": paths.IPC, "uts": paths.UTS} {
 		if path != "" {
 			all[name] = path
 		}

@@ -68,6 +68,9 @@ func bornIn(r Request) (*exec.Cmd, error) {
 		Pdeathsig:                  unix.SIGKILL,
 	}
 	if err := child.Start(); err != nil {
+		if errors.Is(err, unix.ENOSPC) {
+			err = fmt.Errorf("%w: the node has as many as the sysctl user.max_user_namespaces, or one of its kind, allows", err)
+		}
 		return nil, fmt.Errorf("start a process in new namespaces: %w", err)
 	}
 	return child, nil
