@@ -150,7 +150,12 @@ func TestLives(t *testing.T) {
 	t.Logf("STELE_CRASH_SEED=%d", seed)
 	r := &run{t: t, h: e2e.New(t, programs, e2e.Options{})}
 	for i := range pods {
-		r.pods = append(r.pods, r.h.RunPod(r.h.PodConfig(fmt.Sprintf("crash%d", i))))
+		config := r.h.PodConfig(fmt.Sprintf("crash%d", i))
+		if i%2 == 1 {
+			ranges := []*runtimeapi.IDMapping{{HostId: uint32(200000 + i*65536), Length: 65536}}
+			config.Linux.SecurityContext.NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD, Uids: ranges, Gids: ranges}
+		}
+		r.pods = append(r.pods, r.h.RunPod(config))
 	}
 
 	work, done := make(chan int), make(chan struct{})

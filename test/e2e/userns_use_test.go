@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/nri/pkg/api"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -181,4 +182,34 @@ func TestUsersWithoutIDMaps(t *testing.T) {
 	pod := h.RunPod(usersPod(h, "users", 200000))
 	_, err = pod.TryCreate(h.ContainerConfig("c"))
 	h.Refused(err, codes.Unimplemented, "userns_options", "overlay", "5.19")
+}
+
+// TestUsersInterrupted kills the daemon at moments of a pod's and a container's making. What was
+// asked for again is whole, and what is removed leaves nothing.
+func TestUsersInterrupted(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	for round := range 12 {
+		config := usersPod(h, "interrupted", uint32(200000+round*65536))
+		asked := h.ContainerConfig("c")
+		made := make(chan struct{})
+		go func() {
+			defer close(made)
+			id, err := h.TryRunPod(config)
+			if err == nil {
+				_, _ = (&Pod{ID: id, Config: config, h: h}).TryCreate(asked)
+			}
+		}()
+		time.Sleep(time.Duration(round*6) * time.Millisecond)
+		h.Daemon.Kill9()
+		<-made
+		h.Daemon.Start()
+		pod := h.RunPod(config)
+		id := pod.Create(asked)
+		h.StartContainer(id)
+		if got := h.Exec(id, "stat", "-c", "%u", "/bin/sh"); got != "0" {
+			t.Errorf("round %d: a file of the image belongs to %q", round, got)
+		}
+		pod.Remove()
+	}
 }
