@@ -190,6 +190,8 @@ type PodAddresses interface {
 // An error with a method Degraded() bool means that it works, but not as it should.
 type Health struct {
 	Log, Monitor, Network, Confinement, Plugins func() error
+	// Handler says why the runtime of a handler cannot be used.
+	Handler func(name string) error
 }
 
 // Parts are the services' dependencies.

@@ -75,10 +75,10 @@ func (s podService) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSan
 // handler returns the name of the requested runtime handler.
 func (s *Parts) handler(name string) (string, error) {
 	if name == "" {
-		return s.DefaultHandler, nil
+		name = s.DefaultHandler
 	}
 	if s.hasHandler(name) {
-		return name, nil
+		return name, s.Health.Handler(name)
 	}
 	return "", invalid("runtime_handler", "%q is not configured on this node", name)
 }

@@ -30,13 +30,13 @@ func (s nodeService) Status(_ context.Context, req *runtimeapi.StatusRequest) (*
 		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
 			condition(runtimeapi.RuntimeReady,
 				check{"EventLogUnavailable", s.Health.Log}, check{"MonitorUnavailable", s.Health.Monitor},
+				check{"RuntimeUnavailable", func() error { return s.Health.Handler(s.DefaultHandler) }},
 				check{"Unconfined", s.Health.Confinement}, check{"PluginsMissing", s.Health.Plugins}),
 			condition(runtimeapi.NetworkReady, check{"NetworkPluginNotReady", s.Health.Network}),
 		}},
 		RuntimeHandlers: s.Handlers,
 		// The kubelet refuses pods on nodes without the features that they need.
-		// SupplementalGroupsPolicy implies ContainerStatus.user. There are no user
-		// namespaces yet.
+		// SupplementalGroupsPolicy implies ContainerStatus.user.
 		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, MountOptions: true},
 	}
 	if req.GetVerbose() {

@@ -19,6 +19,7 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/cdi"
 	"github.com/stele-runtime/stele/executors/facts"
 	"github.com/stele-runtime/stele/executors/hooks"
 	"github.com/stele-runtime/stele/executors/images"
@@ -107,6 +108,14 @@ func (x containers) reachableRoot(c id.Container, mountpoint string, pod *runtim
 	return place.Root(), place.Show(mountpoint, uid, gid)
 }
 
+// options are the administrator's for a handler, completed by what its runtime says.
+func (x containers) options(handler *Handler, runtime *oci.Driver) spec.Options {
+	options := handler.Options
+	options.MinMemory = max(options.MinMemory, runtime.MinMemory())
+	options.OwnDirs = []string{x.RootDir, x.StateDir}
+	return options
+}
+
 // created is what create made: a process, as a specification says.
 type created struct {
 	process    monitor.Process
@@ -122,7 +131,7 @@ func ownPIDs(s *specs.Spec) bool {
 }
 
 func (x containers) createFrom(ctx context.Context, c container.Spec, config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) (made created, err error) {
-	runtime, err := x.runtime(c.Handler)
+	handler, runtime, err := x.handler(c.Handler)
 	if err != nil {
 		return made, err
 	}
@@ -157,18 +166,11 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 		Rootfs:      rootfs.Mountpoint, VolumesDir: x.volumesOf(c.ID),
 		Namespaces: paths, Files: x.podFiles(c, pod),
 		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
-		Options: spec.Options{MinMemory: runtime.MinMemory(), OwnDirs: []string{x.RootDir, x.StateDir}},
+		Options: x.options(handler, runtime),
 	}
-	questions, err := spec.Ask(in)
+	plan, err := x.plan(in)
 	if err != nil {
 		return made, err
-	}
-	plan, err := spec.Container(in, facts.Answer(questions))
-	if err != nil {
-		return made, err
-	}
-	if err := x.addHooks(plan.Spec, config, pod); err != nil {
-		return made, fault.New(fault.Precondition, "create container", string(c.ID), "%v", err)
 	}
 	adjustment, err := x.adjust(ctx, c, runtime, plan.Spec)
 	if err != nil {
@@ -180,13 +182,42 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	process, err := runtime.Create(ctx, oci.Bundle{
 		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec,
 		LogPath: logPath, MaxLogSize: x.MaxLogSize,
-		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
+		Deadline: handler.CreateTimeout,
+		Stdin:    config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})
 	if err != nil {
 		return made, blamed(err, c, adjustment)
 	}
 	x.NRI.PostCreateContainer(ctx, string(c.ID), x.nriFacts(c, func(facts *nri.Container) { facts.Spec, facts.PID = plan.Spec, process.PID }))
 	return created{process, plan.Spec, adjustment}, nil
+}
+
+// plan plans a container, with the devices and the hooks that others describe.
+func (x containers) plan(in spec.Input) (spec.Plan, error) {
+	questions, err := spec.Ask(in)
+	if err != nil {
+		return spec.Plan{}, err
+	}
+	plan, err := spec.Container(in, facts.Answer(questions))
+	if err != nil {
+		return plan, err
+	}
+	var names []string
+	for _, device := range in.Container.GetCDIDevices() {
+		names = append(names, device.GetName())
+	}
+	// Only the request's own annotations: those of images, and of pods, reach nothing.
+	devices, err := cdi.Asked(names, in.Container.GetAnnotations())
+	if err != nil {
+		return plan, err
+	}
+	if err := x.CDI.Inject(plan.Spec, devices); err != nil {
+		return plan, err
+	}
+	if err := x.addHooks(plan.Spec, in.Container, in.Sandbox); err != nil {
+		return plan, fault.New(fault.Precondition, "create container", in.ContainerID, "%v", err)
+	}
+	return plan, nil
 }
 
 // addHooks adds the hooks that match a container. Of an annotation that the pod has, too, the

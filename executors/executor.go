@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stele-runtime/stele/actors/container"
-	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/cdi"
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/handover"
@@ -34,8 +34,7 @@ type Drivers struct {
 	Store    *storage.Store
 	Registry *registry.Puller
 	Monitor  *monitor.Client
-	// Runtimes maps the name of each runtime handler to its driver.
-	Runtimes map[string]*oci.Driver
+	Handlers Handlers
 	Host     *spec.HostFacts
 	// NRI calls plug-ins; nil has none.
 	NRI *nri.Driver
@@ -56,7 +55,9 @@ type Config struct {
 	// MaxLogSize is the size in bytes at which a log starts anew, 0 for none.
 	MaxLogSize int64
 	// Hooks are the administrator's, for every container.
-	Hooks       hooks.Dirs
+	Hooks hooks.Dirs
+	// CDI are the specifications of devices that containers ask for by name.
+	CDI         cdi.Dirs
 	Credentials *handover.Credentials
 	Execs       *handover.Execs
 	Pulls       *handover.Pulls
@@ -151,13 +152,17 @@ func (x *Executor) Image(ctx context.Context, f image.Effect) image.Command {
 // now is the wall time that outcomes carry to the machines, which have no clock.
 func now() time.Time { return time.Now().UTC() }
 
-// runtime returns the driver of a handler. A handler may have been removed from the
-// configuration since the pod was made.
-func (d *Drivers) runtime(handler string) (*oci.Driver, error) {
-	if r, ok := d.Runtimes[handler]; ok {
-		return r, nil
+// runtime returns the driver of a handler.
+func (d *Drivers) runtime(handler string) (*oci.Driver, error) { return d.Handlers.driver(handler) }
+
+// handler returns a handler and its driver.
+func (d *Drivers) handler(name string) (*Handler, *oci.Driver, error) {
+	h, err := d.Handlers.Find(name)
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil, fault.New(fault.Unavailable, "find the OCI runtime", handler, "runtime_handler: it is no longer configured on this node")
+	driver, err := d.runtime(name)
+	return h, driver, err
 }
 
 // decode reads a CRI message out of an effect.

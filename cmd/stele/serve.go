@@ -167,7 +167,7 @@ func (p *parts) makeActors() (err error) {
 	p.credentials, p.execs = handover.NewCredentials(), handover.NewExecs()
 	p.executor = executors.New(executors.Config{
 		Drivers: p.drivers.Drivers, RootDir: p.config.Root, StateDir: p.config.State,
-		MonitorBinary: p.config.Monitor, MaxLogSize: p.config.Runtime.MaxLogSize, Hooks: p.config.Runtime.HooksDir,
+		MonitorBinary: p.config.Monitor, MaxLogSize: p.config.Runtime.MaxLogSize, Hooks: p.config.Runtime.HooksDir, CDI: p.config.Runtime.CDISpecDirs,
 		DisableHostPorts: p.config.Network.DisableHostPortMapping,
 		Credentials:      p.credentials, Execs: p.execs, Pulls: handover.NewPulls(), Logger: p.logger,
 	})
@@ -265,10 +265,11 @@ func (p *parts) register(server *daemon.Server) {
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,
-			Confinement: func() error { return daemon.Confinement(p.drivers.Host) },
+			Confinement: func() error { return daemon.Confinement(p.drivers.Host, p.config.Runtime) },
 			Plugins:     p.drivers.NRI.Problem,
+			Handler:     p.drivers.Handlers.Usable,
 		},
-		Handlers: p.drivers.Handlers(byDefault, p.config.State), DefaultHandler: byDefault,
+		Handlers: p.drivers.Describe(byDefault, p.config.State), DefaultHandler: byDefault,
 		CgroupDriver: p.drivers.CgroupDriver(), DaemonVersion: version, Info: info.Show, Logger: p.logger,
 	})
 	runtimeapi.RegisterRuntimeServiceServer(server, service)

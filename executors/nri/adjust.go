@@ -157,9 +157,7 @@ func (d *Driver) apply(c *Container, a *api.ContainerAdjustment) (*cri.LinuxCont
 	generator := generate.SpecGenerator(newGenerator(spec),
 		generate.WithResourceChecker(func(r *specs.LinuxResources) error { return d.config.Limits.check(r, c.MinMemory) }),
 		generate.WithRdtResolver(func(class string) (*specs.LinuxIntelRdt, error) { return &specs.LinuxIntelRdt{ClosID: class}, nil }),
-		generate.WithCDIDeviceInjector(func(*specs.Spec, []string) error {
-			return errors.New("CDI_devices: this runtime injects no CDI devices")
-		}),
+		generate.WithCDIDeviceInjector(d.config.InjectDevices),
 	)
 	if err := generator.Adjust(a); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/nri/pkg/adaptation"
 	validator "github.com/containerd/nri/plugins/default-validator"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -47,6 +48,8 @@ type Config struct {
 	Validator Validator
 	// Limits are those that the node has.
 	Limits Limits
+	// InjectDevices adds CDI devices to a specification, by their names.
+	InjectDevices func(to *specs.Spec, names []string) error
 	// Version is the daemon's.
 	Version string
 	Logger  *slog.Logger

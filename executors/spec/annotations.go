@@ -36,6 +36,11 @@ func planAnnotations(r *request, plan *Plan) error {
 	if err != nil {
 		return err
 	}
+	for key, value := range r.Options.DefaultAnnotations {
+		if out[key] == "" {
+			out[key] = value
+		}
+	}
 	allowed := r.Options.Annotations
 	for _, from := range []map[string]string{r.Sandbox.GetAnnotations(), r.Container.GetAnnotations()} {
 		for key, value := range from {

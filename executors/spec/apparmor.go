@@ -14,6 +14,9 @@ const (
 	fieldAppArmorDeprecated = "linux.security_context.apparmor_profile"
 )
 
+// OwnAppArmorProfile is the profile that Stele brings.
+const OwnAppArmorProfile = "stele-default"
+
 // appArmorProfile is the profile that the container asks for, and the field that
 // it is from.
 func (r *request) appArmorProfile() (*cri.SecurityProfile, string) {
@@ -34,6 +37,9 @@ func planAppArmor(r *request, plan *Plan) error {
 	case cri.SecurityProfile_RuntimeDefault:
 		if r.Host.AppArmor {
 			plan.Spec.Process.ApparmorProfile = r.Options.AppArmorProfile
+			if r.Options.AppArmorProfile == OwnAppArmorProfile {
+				plan.Steps = append(plan.Steps, LoadAppArmor{Profile: OwnAppArmorProfile})
+			}
 		}
 	case cri.SecurityProfile_Localhost:
 		if !r.Host.AppArmor {

@@ -22,7 +22,7 @@ const fieldCapabilities = "linux.security_context.capabilities"
 
 // planCapabilities sets what the process may do. Its inheritable and ambient sets
 // are empty (CVE-2022-24769, CVE-2022-27652), but for what add_ambient_capabilities
-// names. A node can't grant what it lacks: defaults and ALL grant what it has, any
+// names, and unless the administrator wants them inheritable. A node can't grant what it lacks: defaults and ALL grant what it has, any
 // other name is refused.
 func planCapabilities(r *request, plan *Plan) error {
 	has := r.Host.Capabilities
@@ -59,6 +59,9 @@ func planCapabilities(r *request, plan *Plan) error {
 	granted = slices.DeleteFunc(slices.Concat(granted, add, ambient), dropped)
 	ambient = slices.DeleteFunc(ambient, dropped)
 	setCapabilities(plan.Spec.Process, granted, ambient)
+	if r.Options.InheritableCapabilities {
+		plan.Spec.Process.Capabilities.Inheritable = plan.Spec.Process.Capabilities.Permitted
+	}
 	return nil
 }
 

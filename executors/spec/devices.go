@@ -1,10 +1,14 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
@@ -28,31 +32,132 @@ func planDevices(r *request, plan *Plan) error {
 			linux.Devices = appendDevice(linux.Devices, d.at("/dev"))
 		}
 	}
-	for i, want := range r.Container.Devices {
-		found, asked := r.found.Devices[want.HostPath]
-		if found.Err != nil {
-			return refusal.Invalid(fmt.Sprintf("devices[%d].host_path", i), want.HostPath, "can't be used: %v", found.Err)
-		}
-		if !asked {
-			return refusal.Unanswered(fmt.Sprintf("devices[%d].host_path", i))
-		}
-		access := want.Permissions
-		if access == "" {
-			access = "rwm"
-		}
-		for _, node := range found.Nodes {
-			d := node.at(path.Clean(want.ContainerPath))
-			if source := node.at(want.HostPath).Path; r.users != nil && source != d.Path {
-				plan.Spec.Mounts = append(plan.Spec.Mounts, bind(source, d.Path, "rprivate", "nosuid", "noexec"))
-			} else {
-				linux.Devices = appendDevice(linux.Devices, d)
-			}
-			linux.Resources.Devices = append(linux.Resources.Devices, specs.LinuxDeviceCgroup{
-				Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: access,
-			})
+	wanted, err := r.wantedDevices()
+	if err != nil {
+		return err
+	}
+	for _, want := range wanted {
+		if err := r.planDevice(plan, want); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// wantedDevice is a device of the node that the container gets, and who says so.
+type wantedDevice struct {
+	field string
+	*cri.Device
+}
+
+// AnnotationDevices is CRI-O's, by which a pod asks for devices that the administrator allows
+// (Options.AllowedDevices): HOST:CONTAINER:PERMISSIONS, separated by commas.
+const AnnotationDevices = "io.kubernetes.cri-o.Devices"
+
+// wantedDevices are the administrator's, those of the annotation, and the request's: of two at
+// one place the last counts.
+func (r *request) wantedDevices() ([]wantedDevice, error) {
+	var all []wantedDevice
+	for _, d := range r.Options.Devices {
+		all = append(all, wantedDevice{"additional_devices", d})
+	}
+	asked, err := r.annotatedDevices()
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, asked...)
+	for i, d := range r.Container.Devices {
+		all = append(all, wantedDevice{fmt.Sprintf("devices[%d].host_path", i), d})
+	}
+	return all, nil
+}
+
+func (r *request) annotatedDevices() (all []wantedDevice, err error) {
+	text := r.Sandbox.GetAnnotations()[AnnotationDevices]
+	if text == "" || !slices.Contains(r.Options.Annotations, AnnotationDevices) {
+		return nil, nil
+	}
+	const field = "annotations[" + AnnotationDevices + "]"
+	for part := range strings.SplitSeq(text, ",") {
+		d, err := ParseDevice(part)
+		if err != nil {
+			return nil, refusal.Invalid(field, part, "%v", err)
+		}
+		if !slices.Contains(r.Options.AllowedDevices, d.HostPath) {
+			return nil, refusal.Invalid(field, part, "is not among the allowed devices of this node")
+		}
+		if err := refusal.CheckNoProcess(field, d.ContainerPath); err != nil {
+			return nil, err
+		}
+		all = append(all, wantedDevice{field, d})
+	}
+	return all, nil
+}
+
+// ParseDevice reads HOST, HOST:PERMISSIONS, HOST:CONTAINER or HOST:CONTAINER:PERMISSIONS, as CRI-O
+// and podman do. Without permissions all are given.
+func ParseDevice(text string) (*cri.Device, error) {
+	parts := strings.Split(text, ":")
+	d := &cri.Device{HostPath: parts[0], ContainerPath: parts[0], Permissions: "rwm"}
+	rest := parts[1:]
+	if len(rest) > 0 && path.IsAbs(rest[0]) {
+		d.ContainerPath, rest = rest[0], rest[1:]
+	}
+	if len(rest) > 0 {
+		d.Permissions, rest = rest[0], rest[1:]
+	}
+	switch {
+	case len(rest) > 0:
+		return nil, errors.New("is not HOST:CONTAINER:PERMISSIONS")
+	case !path.IsAbs(d.HostPath) || path.Clean(d.HostPath) != d.HostPath || path.Clean(d.ContainerPath) != d.ContainerPath || d.ContainerPath == "/":
+		return nil, errors.New("has a path that is not absolute and clean")
+	case d.Permissions == "" || strings.Trim(d.Permissions, "rwm") != "" || strings.ContainsAny(text, "\x00\n"):
+		return nil, errors.New("has other permissions than r, w and m")
+	}
+	return d, nil
+}
+
+func (r *request) planDevice(plan *Plan, want wantedDevice) error {
+	found, asked := r.found.Devices[want.HostPath]
+	if found.Err != nil {
+		return refusal.Invalid(want.field, want.HostPath, "can't be used: %v", found.Err)
+	}
+	if !asked {
+		return refusal.Unanswered(want.field)
+	}
+	access := want.Permissions
+	if access == "" {
+		access = "rwm"
+	}
+	linux := plan.Spec.Linux
+	for _, node := range found.Nodes {
+		d := node.at(path.Clean(want.ContainerPath))
+		if r.Options.DevicesFollowUser {
+			r.giveToUser(&d)
+		}
+		if source := node.at(want.HostPath).Path; r.users != nil && source != d.Path {
+			plan.Spec.Mounts = append(plan.Spec.Mounts, bind(source, d.Path, "rprivate", "nosuid", "noexec"))
+		} else {
+			linux.Devices = appendDevice(linux.Devices, d)
+		}
+		linux.Resources.Devices = append(linux.Resources.Devices, specs.LinuxDeviceCgroup{
+			Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: access,
+		})
+	}
+	return nil
+}
+
+// giveToUser makes a device the container's user's, if the request names one: for those who use
+// devices and are not root.
+func (r *request) giveToUser(d *specs.LinuxDevice) {
+	if user := r.sec.RunAsUser; user != nil {
+		uid := uint32(user.Value)
+		d.UID = &uid
+	}
+	if group := r.sec.RunAsGroup; group != nil {
+		gid := uint32(group.Value)
+		d.GID = &gid
+	}
 }
 
 // at returns the device as it is seen at or below a directory.

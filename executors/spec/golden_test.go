@@ -156,6 +156,22 @@ func goldenCases() map[string]func(*scene) {
 			in.Container.Annotations = map[string]string{"allowed.example/key": "container", "run.oci.handler": "no"}
 			in.Image.Config.Labels = map[string]string{"allowed.example/key": "image"}
 		},
+		"administrators_options": func(in *scene) {
+			in.Host.AppArmor = true
+			in.Options = Options{
+				Capabilities: []string{"CHOWN"}, InheritableCapabilities: true, PidsLimit: 77, Env: []string{"FROM=node"},
+				DefaultAnnotations: map[string]string{"example/default": "node"}, AppArmorProfile: OwnAppArmorProfile,
+				Seccomp:           []byte(`{"defaultAction": "SCMP_ACT_ALLOW"}`),
+				Devices:           []*cri.Device{{HostPath: "/dev/fuse", ContainerPath: "/dev/fuse", Permissions: "rw"}},
+				DevicesFollowUser: true, AllowedDevices: []string{"/dev/full"}, Annotations: []string{AnnotationDevices},
+			}
+			in.node.Devices = map[string]Devices{
+				"/dev/fuse": {Nodes: []Device{charDevice("", 10, 229)}}, "/dev/full": {Nodes: []Device{charDevice("", 1, 7)}},
+			}
+			in.Sandbox.Annotations = map[string]string{AnnotationDevices: "/dev/full:/dev/asked:r"}
+			security(in).RunAsUser = &cri.Int64Value{Value: 1000}
+			security(in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
+		},
 		"bare": func(in *scene) {
 			in.Image, in.Files, in.Namespaces.UTS, in.ImageName = nil, Files{}, "", ""
 			in.Container.Linux = nil

@@ -72,6 +72,22 @@ type Options struct {
 	MinMemory int64
 	// Rlimits of every container; without any, it has the daemon's.
 	Rlimits []specs.POSIXRlimit
+	// InheritableCapabilities makes what is granted inheritable, too.
+	InheritableCapabilities bool
+	// PidsLimit is how many processes and threads the container may have; 0 for no limit.
+	PidsLimit int64
+	// DefaultAnnotations reach the runtime; those of pods replace them.
+	DefaultAnnotations map[string]string
+	// Seccomp is what the CRI's RuntimeDefault means, as JSON; nil means Stele's own profile.
+	Seccomp []byte
+	// PrivilegedSeccomp is the profile of privileged containers, as JSON; nil means none.
+	PrivilegedSeccomp []byte
+	// Devices are in every container.
+	Devices []*cri.Device
+	// AllowedDevices are the paths that AnnotationDevices may name.
+	AllowedDevices []string
+	// DevicesFollowUser gives devices to the container's user and group.
+	DevicesFollowUser bool
 	// Annotations are the exact keys of pod and container annotations that reach
 	// the runtime. All others don't: a runtime takes orders from some.
 	Annotations []string

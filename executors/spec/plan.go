@@ -60,6 +60,10 @@ type MakeWorkingDir struct {
 	UID, GID uint32
 }
 
+// LoadAppArmor loads the profile that Stele brings into the kernel, under its name.
+type LoadAppArmor struct{ Profile string }
+
+func (LoadAppArmor) step()   {}
 func (MakeHostDir) step()    {}
 func (Relabel) step()        {}
 func (FillVolume) step()     {}

@@ -131,7 +131,11 @@ func Ask(in Input) (Questions, error) {
 			q.askHostPath(path.Clean(m.HostPath), m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE)
 		}
 	}
-	for _, d := range in.Container.Devices {
+	wanted, err := r.wantedDevices()
+	if err != nil {
+		return Questions{}, err
+	}
+	for _, d := range wanted {
 		if !slices.Contains(q.Devices, d.HostPath) {
 			q.Devices = append(q.Devices, d.HostPath)
 		}

@@ -20,6 +20,9 @@ func planResources(r *request, plan *Plan) error {
 	// Always said, or else the container would have the monitor's, which is as
 	// low as can be.
 	plan.Spec.Process.OOMScoreAdj = oomScoreAdj(r.res, r.Host)
+	if limit := r.Options.PidsLimit; limit > 0 {
+		of.Pids = &specs.LinuxPids{Limit: &limit}
+	}
 	for _, limit := range r.Options.Rlimits {
 		plan.Spec.Process.Rlimits = append(plan.Spec.Process.Rlimits, r.Host.clamp(limit))
 	}

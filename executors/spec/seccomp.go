@@ -30,7 +30,10 @@ func (r *request) seccompProfile() (*cri.SecurityProfile, string) {
 // planSeccomp restricts system calls.
 func planSeccomp(r *request, plan *Plan) error {
 	profile, field := r.seccompProfile()
-	if r.sec.Privileged || profile.ProfileType == cri.SecurityProfile_Unconfined {
+	if r.sec.Privileged {
+		return r.planPrivilegedSeccomp(plan)
+	}
+	if profile.ProfileType == cri.SecurityProfile_Unconfined {
 		return nil
 	}
 	if !r.canSeccomp() {
@@ -39,6 +42,10 @@ func planSeccomp(r *request, plan *Plan) error {
 	var err error
 	switch profile.ProfileType {
 	case cri.SecurityProfile_RuntimeDefault:
+		if r.Options.Seccomp != nil {
+			plan.Spec.Linux.Seccomp, err = loadSeccomp(File{Data: r.Options.Seccomp}, plan.Spec)
+			break
+		}
 		plan.Spec.Linux.Seccomp, err = seccomp.GetDefaultProfile(plan.Spec)
 	case cri.SecurityProfile_Localhost:
 		plan.Spec.Linux.Seccomp, err = loadSeccomp(r.found.Seccomp, plan.Spec)
@@ -47,6 +54,24 @@ func planSeccomp(r *request, plan *Plan) error {
 		return refusal.Invalid(field, profile.LocalhostRef, "can't be used: %v", err)
 	}
 	return nil
+}
+
+// planPrivilegedSeccomp restricts a privileged container only if the administrator wants that.
+func (r *request) planPrivilegedSeccomp(plan *Plan) (err error) {
+	if r.Options.PrivilegedSeccomp == nil {
+		return nil
+	}
+	if !r.canSeccomp() {
+		return refusal.Unsupported("linux.security_context.privileged", nil, "has a seccomp profile on this node, but the kernel or the runtime has no seccomp")
+	}
+	plan.Spec.Linux.Seccomp, err = loadSeccomp(File{Data: r.Options.PrivilegedSeccomp}, plan.Spec)
+	return err
+}
+
+// CheckSeccomp says why data, JSON, is not a seccomp profile.
+func CheckSeccomp(data []byte) error {
+	_, err := loadSeccomp(File{Data: data}, &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
+	return err
 }
 
 // loadSeccomp reads a profile. The spec's capabilities decide which of its rules

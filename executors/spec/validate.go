@@ -50,9 +50,6 @@ func ValidateContainer(c *cri.ContainerConfig, s *cri.PodSandboxConfig) error {
 		func() error { return checkMounts(c.Mounts) },
 		func() error { return checkDevices(c.Devices) },
 		func() error {
-			if len(c.CDIDevices) > 0 {
-				return refusal.Unsupported("CDI_devices", c.CDIDevices[0].GetName(), "can't be had: this runtime has no CDI yet")
-			}
 			if c.Windows != nil {
 				return refusal.Unsupported("windows", nil, "is for another operating system")
 			}

@@ -51,7 +51,6 @@ func TestValidateContainer(t *testing.T) {
 		{"relative working dir", func(c c) { c.WorkingDir = "app" }, "working_dir", fault.Invalid},
 		{"NUL in args", func(c c) { c.Args = []string{"a", "b\x00"} }, "args[1]", fault.Invalid},
 		{"bad variable", func(c c) { c.Envs = []*cri.KeyValue{{Key: "A"}, {Key: "B=C"}} }, "envs[1]", fault.Invalid},
-		{"CDI", func(c c) { c.CDIDevices = []*cri.CDIDevice{{Name: "v/c=d"}} }, "CDI_devices", fault.Unsupported},
 		{"Windows", func(c c) { c.Windows = &cri.WindowsContainerConfig{} }, "windows", fault.Unsupported},
 		{"signal", func(c c) { c.StopSignal = 99 }, "stop_signal", fault.Invalid},
 	} {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"github.com/moby/profiles/apparmor"
 	"github.com/opencontainers/selinux/go-selinux/label"
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,8 @@ func carryOut(step spec.Step) error {
 			return fmt.Errorf("relabel %s as %s: %w", s.Path, s.Label, err)
 		}
 		return nil
+	case spec.LoadAppArmor:
+		return loadAppArmor(s.Profile)
 	case spec.FillVolume:
 		return fill(s)
 	case spec.AppendLine:
@@ -49,6 +52,18 @@ func carryOut(step spec.Step) error {
 		return makeWorkingDir(s)
 	}
 	panic(fmt.Sprintf("no way to carry out %T", step)) // the set of steps is sealed
+}
+
+// loadAppArmor loads a profile unless the kernel has it. Somebody may have unloaded all.
+func loadAppArmor(profile string) error {
+	loaded, err := apparmor.IsLoaded(profile)
+	if err == nil && !loaded {
+		err = apparmor.InstallDefault(profile)
+	}
+	if err != nil {
+		return fmt.Errorf("load the AppArmor profile %s: %w", profile, err)
+	}
+	return nil
 }
 
 // appendLine adds a line in one write, so that a kill leaves all of it or nothing.

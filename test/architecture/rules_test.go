@@ -73,6 +73,8 @@ var rules = []rule{
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"a plan is a pure function over values: what it must know of the node is asked for, what must be made it lists. " +
 			"So every plan is a line in a test, and a fuzzer can play a hostile node and image without root"},
+	{"executors/cdi", with(nouns, "executors/spec/refusal"), drivers, nil,
+		"a vendor's specification says what a device takes; who asked for it does not matter"},
 	{"executors/facts", with(nouns, "executors/spec", "executors/cgroups"), drivers, nil,
 		"it answers a plan's questions, and what a node can do is in part told by its cgroups; it changes nothing"},
 	{"executors/subids", nil, nil, nil, "it reads lists of ids, whoever they are for"},
@@ -100,7 +102,7 @@ var rules = []rule{
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
 	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "projections", "proto"}, nil, nil,
 		"the command is the parts list of the product, and the tests are no part of it"},
-	{"cmd/stele/internal/config", []string{"executors/hooks", "executors/nri", "executors/registry", "executors/spec/usermode", "executors/stats", "executors/storage"}, nil, nil,
+	{"cmd/stele/internal/config", []string{"executors/cdi", "executors/hooks", "executors/nri", "executors/registry", "executors/spec", "executors/spec/usermode", "executors/stats", "executors/storage"}, nil, nil,
 		"a configuration is read and checked before there is anything that it could be applied to; of the drivers it needs their limits and defaults"},
 	{"cmd/stele/internal/daemon", []string{"cmd/stele/internal/config", "actors", "cri", "eventlog", "executors", "projections"}, nil, nil,
 		"the daemon's running is tested with fakes; which parts it runs, cmd/stele says"},

@@ -2,28 +2,8 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"math"
-	"slices"
-	"strings"
-
-	"github.com/stele-runtime/stele/executors/spec/usermode"
 )
-
-// knownAnnotations are those that a handler may allow.
-func knownAnnotations() []string { return usermode.Keys() }
-
-// checkAnnotations refuses what would never have an effect. Keys match exactly
-// (CVE-2023-6476).
-func (h *Handler) checkAnnotations(name string) error {
-	for i, key := range h.AllowedAnnotations {
-		if !slices.Contains(knownAnnotations(), key) {
-			return refuse(fmt.Sprintf("runtime.handlers.%s.allowed_annotations[%d]", name, i), key,
-				"is not an annotation that can be allowed; there are %s", strings.Join(knownAnnotations(), ", "))
-		}
-	}
-	return nil
-}
 
 func (r *Runtime) checkMinimums() error {
 	var problems []error

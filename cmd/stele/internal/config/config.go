@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/stele-runtime/stele/executors/cdi"
 	"github.com/stele-runtime/stele/executors/hooks"
 )
 
@@ -56,7 +57,7 @@ func Default() Config {
 		Listen:    "unix:///run/stele/stele.sock",
 		LogLevel:  "info",
 		Network:   defaultNetwork(),
-		Runtime:   Runtime{HooksDir: hooks.DefaultDirs(), MinimumMappableUID: -1, MinimumMappableGID: -1},
+		Runtime:   Runtime{HooksDir: hooks.DefaultDirs(), CDISpecDirs: cdi.DefaultDirs(), MinimumMappableUID: -1, MinimumMappableGID: -1},
 		Image:     defaultImage(),
 		NRI:       defaultNRI(),
 		Stats:     defaultStats(),

@@ -7,6 +7,9 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
 )
 
 // Runtime lists the OCI runtimes and what applies to all of them.
@@ -24,6 +27,35 @@ type Runtime struct {
 	// name in the annotation for its user namespace, as with CRI-O; -1: see package usermode.
 	MinimumMappableUID int64 `toml:"minimum_mappable_uid"`
 	MinimumMappableGID int64 `toml:"minimum_mappable_gid"`
+	// The keys from here to the handlers have CRI-O's names and meanings.
+
+	// DefaultUlimits are the limits of every container, as NAME=SOFT:HARD.
+	DefaultUlimits []string `toml:"default_ulimits"`
+	// PidsLimit is how many processes and threads a container may have; 0 for no limit but
+	// the pod's.
+	PidsLimit int64 `toml:"pids_limit"`
+	// DefaultCapabilities are those of a container that asks for no others; nil for Stele's own.
+	DefaultCapabilities []string `toml:"default_capabilities"`
+	// AddInheritableCapabilities makes them inheritable, too, as before CVE-2022-27652.
+	AddInheritableCapabilities bool `toml:"add_inheritable_capabilities"`
+	// DefaultEnv is the environment of every container, as KEY=VALUE, before the image's.
+	DefaultEnv []string `toml:"default_env"`
+	// SeccompProfile is a file that replaces the profile that RuntimeDefault means; empty for
+	// Stele's own.
+	SeccompProfile string `toml:"seccomp_profile"`
+	// PrivilegedSeccompProfile is that of privileged containers; empty for none.
+	PrivilegedSeccompProfile string `toml:"privileged_seccomp_profile"`
+	// ApparmorProfile is the name of the profile that RuntimeDefault means; empty for Stele's
+	// own, which is loaded when it is needed, "unconfined" for none.
+	ApparmorProfile string `toml:"apparmor_profile"`
+	// AdditionalDevices are in every container, as HOST:CONTAINER:PERMISSIONS.
+	AdditionalDevices []string `toml:"additional_devices"`
+	// AllowedDevices are those that pods may ask for by annotation.
+	AllowedDevices []string `toml:"allowed_devices"`
+	// DeviceOwnershipFromSecurityContext gives devices to the container's user and group.
+	DeviceOwnershipFromSecurityContext bool `toml:"device_ownership_from_security_context"`
+	// CDISpecDirs are directories of the Container Device Interface's specifications.
+	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// Handlers maps the name of each handler to its runtime; without any there is
 	// runc, from PATH.
 	Handlers map[string]Handler `toml:"handlers"`
@@ -31,11 +63,27 @@ type Runtime struct {
 
 // Handler is an OCI runtime.
 type Handler struct {
-	// Path is the OCI runtime, absolute or to be found in PATH.
+	// Path is the OCI runtime, absolute or to be found in PATH. It need not be there yet.
 	Path string `toml:"path"`
-	// AllowedAnnotations are the annotations by which a pod may ask the daemon for something;
-	// all others have no effect.
+	// Type is empty or "oci"; runtimes with another interface are not supported.
+	Type string `toml:"runtime_type"`
+	// Root is the runtime's own directory; empty for one below the state directory.
+	Root string `toml:"runtime_root"`
+	// AllowedAnnotations are the exact keys of annotations that pods of this handler may use,
+	// and that reach the runtime.
 	AllowedAnnotations []string `toml:"allowed_annotations"`
+	// DefaultAnnotations reach the runtime with each container.
+	DefaultAnnotations map[string]string `toml:"default_annotations"`
+	// PrivilegedWithoutHostDevices keeps the node's devices from privileged containers.
+	PrivilegedWithoutHostDevices bool `toml:"privileged_without_host_devices"`
+	// ContainerMinMemory is the least memory limit that the runtime starts with, as "12MiB";
+	// empty for what is known of it.
+	ContainerMinMemory string `toml:"container_min_memory"`
+	// ContainerCreateTimeout is how long a creation may take, in seconds; 0 for the monitor's
+	// default.
+	ContainerCreateTimeout int64 `toml:"container_create_timeout"`
+	// SeccompProfile is as runtime.seccomp_profile, for this handler.
+	SeccompProfile string `toml:"seccomp_profile"`
 }
 
 // handlerName matches names that are safe as a directory's.
@@ -66,6 +114,7 @@ func (r *Runtime) complete() error {
 		}
 		problems = append(problems, dir(key, path))
 	}
+	problems = append(problems, r.checkContainers()...)
 	for _, name := range slices.Sorted(maps.Keys(r.Handlers)) {
 		h := r.Handlers[name]
 		problems = append(problems, h.complete(name))
@@ -78,14 +127,55 @@ func (h *Handler) complete(name string) error {
 	if !handlerName.MatchString(name) {
 		return refuse("runtime.handlers", name, "is not a handler's name: letters, digits, '_', '.' and '-', at most 63")
 	}
-	if err := h.checkAnnotations(name); err != nil {
-		return err
+	key := "runtime.handlers." + name
+	if h.Path == "" {
+		return refuse(key+".path", h.Path, "is not a path")
 	}
-	key := "runtime.handlers." + name + ".path"
-	path, err := exec.LookPath(h.Path)
-	if err != nil {
-		return refuse(key, h.Path, "cannot be run: %w", errors.Unwrap(err))
+	// A runtime that is missing makes its handler unusable, not the node.
+	if path, err := exec.LookPath(h.Path); err == nil {
+		h.Path = path
 	}
-	h.Path = path
-	return absolute(key, &h.Path)
+	if strings.Contains(h.Path, "/") {
+		if err := absolute(key+".path", &h.Path); err != nil {
+			return err
+		}
+	}
+	return errors.Join(h.check(key)...)
+}
+
+func (h *Handler) check(key string) []error {
+	problems := []error{isAbsolute(key+".runtime_root", h.Root), file(key+".seccomp_profile", h.SeccompProfile)}
+	if h.Type != "" && h.Type != "oci" {
+		problems = append(problems, refuse(key+".runtime_type", h.Type, "is not supported; there is oci"))
+	}
+	for i, name := range h.AllowedAnnotations {
+		if !isAnnotation(name) {
+			problems = append(problems, refuse(fmt.Sprintf("%s.allowed_annotations[%d]", key, i), name, "is not the key of an annotation"))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.DefaultAnnotations)) {
+		if !isAnnotation(name) {
+			problems = append(problems, refuse(key+".default_annotations", name, "is not the key of an annotation"))
+		}
+	}
+	if _, err := h.MinMemory(); err != nil {
+		problems = append(problems, refuse(key+".container_min_memory", h.ContainerMinMemory, "is not a size, as in \"12MiB\""))
+	}
+	if h.ContainerCreateTimeout < 0 {
+		problems = append(problems, refuse(key+".container_create_timeout", h.ContainerCreateTimeout, "is negative"))
+	}
+	return problems
+}
+
+// MinMemory is ContainerMinMemory in bytes, 0 if it is empty.
+func (h *Handler) MinMemory() (int64, error) {
+	if h.ContainerMinMemory == "" {
+		return 0, nil
+	}
+	return units.RAMInBytes(h.ContainerMinMemory)
+}
+
+// isAnnotation accepts what Kubernetes does, without its bound on lengths.
+func isAnnotation(key string) bool {
+	return key != "" && !strings.ContainsAny(key, " \t\r\n\x00=,*")
 }

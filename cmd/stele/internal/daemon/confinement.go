@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 
+	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors/spec"
 )
 
@@ -18,22 +20,41 @@ func (e *Unconfined) Error() string {
 // Degraded is part of cri.Health's errors.
 func (e *Unconfined) Degraded() bool { return true }
 
-// Confinement returns an *Unconfined if the node could confine containers and does not.
-func Confinement(node *spec.HostFacts) error {
-	if modules := unused(node); len(modules) > 0 {
+// Confinement returns an *Unconfined if the node could confine containers and does not, although
+// the administrator did not say so.
+func Confinement(node *spec.HostFacts, r config.Runtime) error {
+	if modules := unused(node, r); len(modules) > 0 {
 		return &Unconfined{Modules: modules}
 	}
 	return nil
 }
 
 // unused are the security modules that are on and not applied.
-func unused(node *spec.HostFacts) []string {
+func unused(node *spec.HostFacts, r config.Runtime) []string {
 	var modules []string
-	if node.AppArmor {
-		modules = append(modules, "AppArmor")
+	if node.AppArmor && r.ApparmorProfile != unconfined && appArmorProfile(node, r) == "" {
+		modules = append(modules, "AppArmor (there is no apparmor_parser)")
 	}
 	if node.SELinux {
 		modules = append(modules, "SELinux")
 	}
 	return modules
+}
+
+// unconfined, in place of a profile's name, means none.
+const unconfined = "unconfined"
+
+// appArmorProfile is what RuntimeDefault means; empty means that nothing confines.
+func appArmorProfile(node *spec.HostFacts, r config.Runtime) string {
+	switch {
+	case !node.AppArmor, r.ApparmorProfile == unconfined:
+		return ""
+	case r.ApparmorProfile != "":
+		return r.ApparmorProfile
+	}
+	// Without its parser a node cannot load a profile.
+	if _, err := exec.LookPath("apparmor_parser"); err != nil {
+		return ""
+	}
+	return spec.OwnAppArmorProfile
 }

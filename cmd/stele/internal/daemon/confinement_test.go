@@ -2,19 +2,49 @@ package daemon
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors/spec"
 )
 
 func TestConfinement(t *testing.T) {
-	if err := Confinement(&spec.HostFacts{}); err != nil {
-		t.Errorf("a node without either module: %v", err)
+	parser := t.TempDir()
+	if err := os.WriteFile(filepath.Join(parser, "apparmor_parser"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	err := Confinement(&spec.HostFacts{AppArmor: true, SELinux: true})
-	unconfined, ok := errors.AsType[*Unconfined](err)
-	if !ok || !unconfined.Degraded() || !slices.Equal(unconfined.Modules, []string{"AppArmor", "SELinux"}) {
-		t.Errorf("a node with both: %v", err)
+	both := &spec.HostFacts{AppArmor: true, SELinux: true}
+	for name, c := range map[string]struct {
+		node    *spec.HostFacts
+		profile string
+		path    string
+		unused  []string
+		applied string
+	}{
+		"neither":            {&spec.HostFacts{}, "", parser, nil, ""},
+		"own profile":        {both, "", parser, []string{"SELinux"}, spec.OwnAppArmorProfile},
+		"no parser":          {both, "", t.TempDir(), []string{"AppArmor (there is no apparmor_parser)", "SELinux"}, ""},
+		"a profile by name":  {both, "mine", t.TempDir(), []string{"SELinux"}, "mine"},
+		"unconfined by will": {both, "unconfined", parser, []string{"SELinux"}, ""},
+	} {
+		t.Setenv("PATH", c.path)
+		r := config.Runtime{ApparmorProfile: c.profile}
+		if got := appArmorProfile(c.node, r); got != c.applied {
+			t.Errorf("%s: the profile is %q, want %q", name, got, c.applied)
+		}
+		err := Confinement(c.node, r)
+		if c.unused == nil {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		found, ok := errors.AsType[*Unconfined](err)
+		if !ok || !found.Degraded() || !slices.Equal(found.Modules, c.unused) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

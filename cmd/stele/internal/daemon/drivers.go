@@ -5,15 +5,18 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"path/filepath"
 	"slices"
+	"sync"
+	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/cdi"
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/facts"
@@ -69,7 +72,7 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	if d.Host, err = facts.DetectHost(); err != nil {
 		return nil, err
 	}
-	for _, module := range unused(d.Host) {
+	for _, module := range unused(d.Host, o.Config.Runtime) {
 		o.Reports.Put(host.ReportUnconfined{Module: module})
 	}
 	storage.RouteLibraryLogs(o.Logger)
@@ -89,7 +92,7 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 			return nil, err
 		}
 	}
-	return d, d.openRuntimes(ctx, o.Config)
+	return d, d.openRuntimes(o.Config)
 }
 
 func (o *Opening) network() cni.Config {
@@ -112,7 +115,14 @@ func (o *Opening) nri(node *spec.HostFacts) nri.Config {
 	return nri.Config{
 		Socket: c.Listen, PluginDir: c.PluginDir, PluginConfigDir: c.PluginConfigDir, DisableConnections: c.DisableConnections,
 		RegistrationTimeout: c.RegistrationTimeout, RequestTimeout: c.RequestTimeout, Validator: c.Validator.Options(),
-		Limits:  nri.Limits{Swap: node.SwapLimit, Hugetlb: node.Hugetlb, CgroupV2: node.CgroupV2},
+		Limits: nri.Limits{Swap: node.SwapLimit, Hugetlb: node.Hugetlb, CgroupV2: node.CgroupV2},
+		InjectDevices: func(to *specs.Spec, names []string) error {
+			asked, err := cdi.Asked(names, nil)
+			if err != nil {
+				return err
+			}
+			return cdi.Dirs(o.Config.Runtime.CDISpecDirs).Inject(to, asked)
+		},
 		Version: o.Version, Logger: o.Logger,
 	}
 }
@@ -131,20 +141,35 @@ func (o *Opening) monitor() monitor.Config {
 	}
 }
 
-func (d *Drivers) openRuntimes(ctx context.Context, c config.Config) (err error) {
-	d.Runtimes = map[string]*oci.Driver{}
+// openRuntimes describes the handlers, and asks their runtimes about themselves. Those that do not
+// answer make their handlers unusable; the daemon serves the others.
+func (d *Drivers) openRuntimes(c config.Config) error {
+	d.Drivers.Handlers = executors.Handlers{}
 	for name, h := range c.Runtime.Handlers {
-		d.Runtimes[name], err = oci.New(ctx, oci.Config{
-			Runtime: oci.Runtime{
-				Name: name, Path: h.Path, StateRoot: filepath.Join(c.State, "runtimes", name),
-				Systemd: d.Cgroups.Driver() == cgroups.Systemd,
-			},
-			Monitor: d.Monitor, Cgroups: d.Cgroups,
-		})
+		options, err := d.options(c.Runtime, h)
 		if err != nil {
 			return fmt.Errorf("runtime handler %s: %w", name, err)
 		}
+		root := cmp.Or(h.Root, filepath.Join(c.State, "runtimes", name))
+		d.Drivers.Handlers[name] = &executors.Handler{
+			Options: options, CreateTimeout: time.Duration(h.ContainerCreateTimeout) * time.Second,
+			Open: func(ctx context.Context) (*oci.Driver, error) {
+				return oci.New(ctx, oci.Config{
+					Runtime: oci.Runtime{Name: name, Path: h.Path, StateRoot: root, Systemd: d.Cgroups.Driver() == cgroups.Systemd},
+					Monitor: d.Monitor, Cgroups: d.Cgroups,
+				})
+			},
+		}
 	}
+	var asking sync.WaitGroup
+	for _, name := range d.Drivers.Handlers.Names() {
+		asking.Go(func() {
+			if err := d.Drivers.Handlers.Usable(name); err != nil {
+				d.logger.Warn("a runtime handler cannot be used", "handler", name, "error", err)
+			}
+		})
+	}
+	asking.Wait()
 	return nil
 }
 
@@ -195,18 +220,15 @@ func (d *Drivers) Close() {
 	}
 }
 
-// Handlers describes the runtime handlers to the kubelet. The empty name stands for the
-// default.
-func (d *Drivers) Handlers(byDefault, stateDir string) []*runtimeapi.RuntimeHandler {
+// Describe describes the runtime handlers to the kubelet. The empty name stands for the default.
+func (d *Drivers) Describe(byDefault, stateDir string) []*runtimeapi.RuntimeHandler {
 	var all []*runtimeapi.RuntimeHandler
 	mapsIDs := d.Store.MapsIDs() && reachable.Check(stateDir) == nil
-	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(d.Runtimes))...) {
-		runtime := d.Runtimes[name]
-		if name == "" {
-			runtime = d.Runtimes[byDefault]
-		}
+	for _, name := range append([]string{""}, d.Drivers.Handlers.Names()...) {
 		features := &runtimeapi.RuntimeHandlerFeatures{}
-		if f := runtime.Features(); f != nil {
+		runtime, err := d.Drivers.Handlers[cmp.Or(name, byDefault)].Driver()
+		if err == nil && runtime.Features() != nil {
+			f := runtime.Features()
 			features.UserNamespaces = mapsIDs && spec.MapsMounts(f)
 			features.RecursiveReadOnlyMounts = d.Host.RecursiveReadOnly && slices.Contains(f.MountOptions, "rro")
 		}

@@ -7,6 +7,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/cdi"
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/namespaces"
@@ -39,6 +40,13 @@ func (v Validator) Sandbox(config *runtimeapi.PodSandboxConfig) error {
 // Container is part of cri.Validator.
 func (v Validator) Container(config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) error {
 	if err := spec.ValidateContainer(config, pod); err != nil {
+		return refused("create container", err)
+	}
+	var names []string
+	for _, device := range config.GetCDIDevices() {
+		names = append(names, device.GetName())
+	}
+	if _, err := cdi.Asked(names, config.GetAnnotations()); err != nil {
 		return refused("create container", err)
 	}
 	return nil
