@@ -186,7 +186,7 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 		Stdin:    config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})
 	if err != nil {
-		return made, blamed(err, c, adjustment)
+		return made, blamed(unmappable(err, c, config.GetMounts(), paths.User), c, adjustment)
 	}
 	x.NRI.PostCreateContainer(ctx, string(c.ID), x.nriFacts(c, func(facts *nri.Container) { facts.Spec, facts.PID = plan.Spec, process.PID }))
 	return created{process, plan.Spec, adjustment}, nil

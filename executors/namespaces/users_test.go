@@ -109,3 +109,18 @@ func TestPinOwnedRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestMapsIDs(t *testing.T) {
+	r := usersRequest(t)
+	mustPin(t, r)
+	user := filepath.Join(r.Dir, string(User))
+	if err := MapsIDs(user, t.TempDir()); err != nil {
+		t.Errorf("a directory of the node's disk: %v", err)
+	}
+	if err := MapsIDs(user, "/sys/kernel"); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("sysfs: %v", err)
+	}
+	if err := MapsIDs(user, filepath.Join(t.TempDir(), "none")); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("a path that is not there: %v", err)
+	}
+}

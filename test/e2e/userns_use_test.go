@@ -60,6 +60,17 @@ func TestUseOfUserNamespaces(t *testing.T) {
 	t.Run("devices", func(t *testing.T) { usersDevices(t, h.In(t), pod) })
 	t.Run("privileged", func(t *testing.T) { usersPrivileged(t, h.In(t)) })
 	t.Run("volumes of images", func(t *testing.T) { usersVolumes(t, h.In(t), pod) })
+	t.Run("file system without mapping", func(t *testing.T) {
+		h := h.In(t)
+		config := h.ContainerConfig("kernels")
+		users := pod.Config.Linux.SecurityContext.NamespaceOptions.UsernsOptions
+		config.Mounts = []*runtimeapi.Mount{
+			{HostPath: h.Share, ContainerPath: "/fine", UidMappings: users.Uids, GidMappings: users.Gids},
+			{HostPath: "/sys/kernel", ContainerPath: "/x", UidMappings: users.Uids, GidMappings: users.Gids},
+		}
+		_, err := pod.TryCreate(config)
+		h.Refused(err, codes.Unimplemented, "mounts[1].host_path", "/sys/kernel", "id-mapped")
+	})
 	t.Run("limits", func(t *testing.T) { usersLimits(t, h.In(t), pod) })
 	t.Run("NRI", func(t *testing.T) {
 		namespaces := p.LastPod("RunPodSandbox").GetLinux().GetNamespaces()
