@@ -1,17 +1,18 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/stele-runtime/stele/executors/subids"
 )
 
 const usersAnnotation = "io.kubernetes.cri-o.userns-mode"
@@ -51,7 +52,6 @@ func TestUserNamespacesByAnnotation(t *testing.T) {
 	})
 	t.Run("private", func(t *testing.T) { modePrivate(t, h.In(t)) })
 	t.Run("user of the node", func(t *testing.T) { modeUser(t, h.In(t)) })
-	t.Run("auto", func(t *testing.T) { modeAuto(t, h.In(t)) })
 	t.Run("not allowed", func(t *testing.T) { modeNotAllowed(t, h.In(t)) })
 	t.Run("refused", func(t *testing.T) { modeRefused(t, h.In(t)) })
 	t.Run("kills", func(t *testing.T) { modeKills(t, h) })
@@ -99,21 +99,6 @@ func modeUser(t *testing.T, h *Harness) {
 	}
 	if got := h.Exec(id, "sh", "-c", "id -u; id -G; cat /volume/secret; touch /volume/new; stat -c %u /volume/new"); got != "100\n0 100\nmine100" {
 		t.Errorf("inside: %q", got)
-	}
-}
-
-// modeAuto needs ids that the node has set aside, and says so if there are none.
-func modeAuto(t *testing.T, h *Harness) {
-	config := usersByAnnotation(h, "auto:size=1000", 0)
-	if _, _, err := subids.OfNode("containers").Read(); err != nil {
-		_, err := h.TryRunPod(config)
-		h.Refused(err, codes.FailedPrecondition, usersAnnotation, "containers", "/etc/sub")
-		return
-	}
-	first, second := h.RunPod(config), h.RunPod(usersByAnnotation(h, "auto:size=1000", 0))
-	a, b := mapped(h, first.Run(nodesUser(h, "c", 0))), mapped(h, second.Run(nodesUser(h, "c", 0)))
-	if a == b {
-		t.Errorf("both pods have the mappings %q", a)
 	}
 }
 
@@ -183,4 +168,70 @@ func modeKills(t *testing.T, h *Harness) {
 	}
 	pod.Stop()
 	pod.Remove()
+}
+
+// TestUserNamespacesAuto: each pod gets ids that no other has, as long as there are any; a killed
+// daemon's pods keep theirs, and those of removed pods are given again.
+func TestUserNamespacesAuto(t *testing.T) {
+	t.Parallel()
+	list := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(list, []byte("containers:650000:8000\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	own := &Programs{
+		Stele: servedWith(t, list), Monitor: programs.Monitor, Tester: programs.Tester, PluginDir: programs.PluginDir,
+		NRIPlugin: programs.NRIPlugin, Runc: programs.Runc, PluginDirs: programs.PluginDirs,
+	}
+	h := New(t, own, Options{Config: fmt.Sprintf("\n[runtime.handlers.runc]\npath = %q\nallowed_annotations = [%q]\n", programs.Runc, usersAnnotation)})
+	want := func(pod *Pod, first int) {
+		t.Helper()
+		if got, want := mapped(h, pod.Run(nodesUser(h, fmt.Sprint("from", first), 0))), fmt.Sprintf("0 %[1]d 4000 0 %[1]d 4000", first); got != want {
+			t.Errorf("mappings %q, want %q", got, want)
+		}
+	}
+	one := h.RunPod(usersByAnnotation(h, "auto:size=4000", 0))
+	two := h.RunPod(usersByAnnotation(h, "auto:size=4000", 0))
+	want(one, 650000)
+	want(two, 654000)
+	h.Daemon.Kill9()
+	h.Daemon.Start()
+	third := usersByAnnotation(h, "auto:size=4000", 0)
+	_, err := h.TryRunPod(third)
+	h.Refused(err, codes.InvalidArgument, usersAnnotation, "4000", "more uids than the node has left")
+	one.Remove()
+	want(h.RunPod(third), 650000)
+	// No ids are set aside at all.
+	if err := os.WriteFile(list, []byte("others:650000:2000\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.TryRunPod(usersByAnnotation(h, "auto", 0))
+	h.Refused(err, codes.FailedPrecondition, usersAnnotation, "containers", "/etc/subuid")
+}
+
+// servedWith returns a program that is stele, whose daemon sees a list of the test's in place of
+// the node's: in mounts that outlive it, and end with the test.
+func servedWith(t *testing.T, list string) string {
+	t.Helper()
+	holder := exec.Command("sh", "-c", `mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && echo mounted && exec sleep 600`, list)
+	holder.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	said, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = holder.Process.Kill()
+		_ = holder.Wait()
+	})
+	if line, err := bufio.NewReader(said).ReadString('\n'); err != nil {
+		t.Fatalf("the lists of ids are not mounted: %q, %v", line, err)
+	}
+	program := filepath.Join(t.TempDir(), "stele")
+	script := fmt.Sprintf("#!/bin/sh\nif [ $1 = serve ]; then exec nsenter --target %d --mount -- %s \"$@\"; fi\nexec %[2]s \"$@\"\n", holder.Process.Pid, programs.Stele)
+	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return program
 }
