@@ -198,6 +198,10 @@ func TestUserNamespacesAuto(t *testing.T) {
 	third := usersByAnnotation(h, "auto:size=4000", 0)
 	_, err := h.TryRunPod(third)
 	h.Refused(err, codes.InvalidArgument, usersAnnotation, "4000", "more uids than the node has left")
+	// A repeated request joins its pod, though there is nothing left.
+	if again, err := h.TryRunPod(two.Config); err != nil || again != two.ID {
+		t.Errorf("repeated: %s, %v; want %s", again, err, two.ID)
+	}
 	one.Remove()
 	want(h.RunPod(third), 650000)
 	// No ids are set aside at all.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/spec/usermode"
 	"github.com/stele-runtime/stele/executors/subids"
 	"github.com/stele-runtime/stele/projections"
@@ -32,6 +33,7 @@ type UserModes struct {
 }
 
 type reservation struct {
+	name  sandbox.Name
 	users *runtimeapi.UserNamespace
 	// abandoned is when the pod's caller went away, before its creation was answered; zero
 	// while it waits. The pod may be recorded all the same.
@@ -61,7 +63,7 @@ func (u *UserModes) Sandbox(pod id.Sandbox, handler string, config *runtimeapi.P
 		}
 		pool.UIDs, pool.GIDs = ranges(uids), ranges(gids)
 	}
-	users, err := u.reserve(pod, mode, config.GetLinux().GetSecurityContext(), pool)
+	users, err := u.reserve(pod, mode, config, pool)
 	if err != nil {
 		return nil, none, refused("run pod sandbox", err)
 	}
@@ -82,10 +84,20 @@ func ranges(ids []subids.Range) (all []usermode.Range) {
 	return all
 }
 
-// reserve chooses ids that no other pod has, whoever gave them to it.
-func (u *UserModes) reserve(pod id.Sandbox, mode usermode.Mode, security *runtimeapi.LinuxSandboxSecurityContext, pool usermode.Pool) (*runtimeapi.UserNamespace, error) {
+// reserve chooses ids that no other pod has, whoever gave them to it. A repeated request gets
+// those of the pod that it is about to join, so that it needs none itself.
+func (u *UserModes) reserve(pod id.Sandbox, mode usermode.Mode, config *runtimeapi.PodSandboxConfig, pool usermode.Pool) (*runtimeapi.UserNamespace, error) {
+	meta := config.GetMetadata()
+	name := sandbox.Name{Name: meta.GetName(), Namespace: meta.GetNamespace(), UID: meta.GetUid(), Attempt: meta.GetAttempt()}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.reserved == nil {
+		u.reserved = map[id.Sandbox]reservation{}
+	}
+	if users := u.usersOf(name); users != nil {
+		u.reserved[pod] = reservation{name: name, users: users}
+		return users, nil
+	}
 	use := func(users *runtimeapi.UserNamespace) {
 		pool.UsedUIDs = append(pool.UsedUIDs, usermode.RangesOf(users.GetUids())...)
 		pool.UsedGIDs = append(pool.UsedGIDs, usermode.RangesOf(users.GetGids())...)
@@ -103,15 +115,27 @@ func (u *UserModes) reserve(pod id.Sandbox, mode usermode.Mode, security *runtim
 		}
 		use(r.users)
 	}
-	users, err := mode.Fill(security, u.Rules, pool)
+	users, err := mode.Fill(config.GetLinux().GetSecurityContext(), u.Rules, pool)
 	if err != nil {
 		return nil, err
 	}
-	if u.reserved == nil {
-		u.reserved = map[id.Sandbox]reservation{}
-	}
-	u.reserved[pod] = reservation{users: users}
+	u.reserved[pod] = reservation{name: name, users: users}
 	return users, nil
+}
+
+// usersOf returns what the pod of that name has; nil if there is none.
+func (u *UserModes) usersOf(name sandbox.Name) *runtimeapi.UserNamespace {
+	for _, s := range u.Sandboxes() {
+		if options := s.Config.GetLinux().GetSecurityContext().GetNamespaceOptions(); s.State.Name == name && hasUsers(options) {
+			return options.UsernsOptions
+		}
+	}
+	for _, r := range u.reserved {
+		if r.name == name {
+			return r.users
+		}
+	}
+	return nil
 }
 
 // settle ends a reservation: a pod whose creation was answered is recorded, or will never be.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/spec/usermode"
 	"github.com/stele-runtime/stele/executors/subids"
 	"github.com/stele-runtime/stele/projections"
@@ -35,10 +36,18 @@ func asking(value string) *runtimeapi.PodSandboxConfig {
 	return &runtimeapi.PodSandboxConfig{Annotations: map[string]string{usersAnnotation: value}}
 }
 
+// named is asking, by a pod of that name.
+func named(name, value string) *runtimeapi.PodSandboxConfig {
+	config := asking(value)
+	config.Metadata = &runtimeapi.PodSandboxMetadata{Name: name, Namespace: "shop", Uid: "uid-" + name}
+	return config
+}
+
 // recorded is a pod as the log has it.
 func recorded(pod id.Sandbox, config *runtimeapi.PodSandboxConfig) *projections.Sandbox {
 	s := &projections.Sandbox{Config: config}
 	s.State.ID = pod
+	s.State.Name = sandbox.Name{Name: config.GetMetadata().GetName(), Namespace: "shop", UID: config.GetMetadata().GetUid()}
 	return s
 }
 
@@ -55,7 +64,7 @@ func TestUserModes(t *testing.T) {
 	u := modes(t, &pods)
 	run := func(pod id.Sandbox) (*runtimeapi.PodSandboxConfig, func(bool)) {
 		t.Helper()
-		config, settle, err := u.Sandbox(pod, "runc", asking("auto:size=10"))
+		config, settle, err := u.Sandbox(pod, "runc", named(string(pod), "auto:size=10"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +79,15 @@ func TestUserModes(t *testing.T) {
 	if first(a) != 200000 || first(b) != 200010 || first(c) != 200020 {
 		t.Errorf("%v, %v, %v", a, b, c)
 	}
-	if _, _, err := u.Sandbox("d", "runc", asking("auto:size=1")); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), usersAnnotation) {
+	// Repeated requests need none: of a recorded pod, and of one that is not yet.
+	for name, want := range map[string]uint32{"a": 200000, "c": 200020} {
+		if again, settle, err := u.Sandbox(id.Sandbox("again-"+name), "runc", named(name, "auto:size=10")); err != nil || first(again) != want {
+			t.Errorf("%s again: %v, %v", name, again, err)
+		} else {
+			settle(true)
+		}
+	}
+	if _, _, err := u.Sandbox("d", "runc", named("d", "auto:size=1")); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), usersAnnotation) {
 		t.Errorf("more than there are: %v", err)
 	}
 	// Refused: free at once.
