@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 // image returns a root file system that has one file.
@@ -254,7 +255,9 @@ func TestSeccompProfiles(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/large", strings.Repeat(" ", maxSeccompProfile+1))
 	write(t, dir+"/profile", "{}")
-	read := func(path string) spec.File { return Answer(spec.Questions{SeccompProfile: path}).Seccomp }
+	read := func(path string) confine.Profile {
+		return Answer(spec.Questions{Questions: confine.Questions{SeccompProfile: path}}).Seccomp
+	}
 	if got := read(dir + "/profile"); string(got.Data) != "{}" || got.Err != nil {
 		t.Errorf("%+v", got)
 	}

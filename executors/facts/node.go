@@ -17,6 +17,7 @@ import (
 
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 // DetectHost finds out about this node and this process.
@@ -26,9 +27,7 @@ func DetectHost() (*spec.HostFacts, error) {
 		return nil, err
 	}
 	h := &spec.HostFacts{
-		Seccomp:           hasSeccomp(),
-		AppArmor:          hasAppArmor(),
-		SELinux:           selinux.GetEnabled(),
+		Node:              confine.Node{Seccomp: hasSeccomp(), AppArmor: hasAppArmor(), SELinux: selinux.GetEnabled()},
 		CgroupV2:          node.Layout == cgroups.V2,
 		Hugetlb:           node.Has("hugetlb"),
 		SwapLimit:         canLimitSwap(node),
@@ -105,7 +104,7 @@ func ownCapabilities() ([]string, error) {
 	var names []string
 	for _, c := range supported {
 		if caps.Get(capability.BOUNDING, c) && caps.Get(capability.PERMITTED, c) {
-			names = append(names, spec.CapabilityName(c.String()))
+			names = append(names, confine.CapabilityName(c.String()))
 		}
 	}
 	slices.Sort(names)

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
@@ -113,7 +114,7 @@ func TestUnmasked(t *testing.T) {
 	if err != nil || len(got.Linux.MaskedPaths) == 0 || len(got.Linux.ReadonlyPaths) == 0 {
 		t.Errorf("another client's container: %+v, %v", got, err)
 	}
-	in.Container.Labels = map[string]string{labelKubelet: "server"}
+	in.Container.Labels = map[string]string{"io.kubernetes.container.name": "server"}
 	got, err = in.container()
 	if err != nil || len(got.Linux.MaskedPaths) != 0 || len(got.Linux.ReadonlyPaths) != 0 {
 		t.Errorf("the kubelet's container: %+v, %v", got, err)
@@ -205,7 +206,7 @@ func setEnv(in *scene, key, value string) {
 // CVE-2018-1000400, CVE-2022-24769, CVE-2022-27652: no set but the ones asked
 // for; and never more than the process has itself.
 func TestCapabilitySets(t *testing.T) {
-	known := append(knownCapabilities(), "ALL")
+	known := append(confine.KnownCapabilities(), "ALL")
 	in := fixture()
 	rapid.Check(t, func(t *rapid.T) {
 		list := func(label string) []string {
@@ -346,7 +347,7 @@ func TestRelabel(t *testing.T) {
 	in := fixture()
 	in.Host.SELinux = true
 	security(in).SelinuxOptions = &cri.SELinuxOption{Type: "t", Level: "s0:c1,c2"}
-	in.node.SELinux = Labels{Process: "u:r:t:s0:c1,c2", Mount: "u:r:f:s0:c1,c2"}
+	in.node.SELinux = confine.Labels{Process: "u:r:t:s0:c1,c2", Mount: "u:r:f:s0:c1,c2"}
 	in.Options.OwnDirs = []string{"/own/root"}
 	for _, host := range []string{"/own", "/own/root", "/own/root/pods/x"} {
 		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/link", SelinuxRelabel: true}}

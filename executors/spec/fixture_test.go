@@ -7,6 +7,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 const testPasswd = `root:x:0:0:root:/root:/bin/sh
@@ -74,8 +76,11 @@ func fixture() *scene {
 			Files:       Files{ResolvConf: "/run/pod/resolv.conf", Hostname: "/run/pod/hostname", Hosts: "/run/pod/hosts", Shm: "/run/pod/shm"},
 			CgroupsPath: "/stele/pod1/stele-c1",
 			Host: &HostFacts{
-				Capabilities: append(DefaultCapabilities(), "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"),
-				Seccomp:      true, CgroupV2: true, Hugetlb: true, SwapLimit: true, RecursiveReadOnly: true,
+				Node: confine.Node{
+					Capabilities: append(confine.DefaultCapabilities(), "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"),
+					Seccomp:      true,
+				},
+				CgroupV2: true, Hugetlb: true, SwapLimit: true, RecursiveReadOnly: true,
 				MinOOMScoreAdj: -1000,
 			},
 			Features: &features.Features{MountOptions: []string{"ro", "rro"}},

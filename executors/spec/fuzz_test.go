@@ -12,6 +12,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 // FuzzContainer plans from messages, images and answers of any content. A plan
@@ -49,8 +51,12 @@ func FuzzContainer(f *testing.F) {
 		in.Options.OwnDirs = []string{"/own"}
 		in.ImageMounts = map[int]string{0: "/run/images/0"}
 		in.node = Answers{
-			Passwd: File{Data: passwd}, Group: File{Data: group}, Seccomp: File{Data: passwd},
-			Hostname: Text{Value: "node-1"}, SELinux: Labels{Process: "process", Mount: "mount"}, AppArmor: Loaded{Is: len(user)%2 == 0},
+			Passwd: File{Data: passwd}, Group: File{Data: group},
+			Hostname: Text{Value: "node-1"},
+			Answers: confine.Answers{
+				Seccomp: confine.Profile{Data: passwd}, AppArmor: confine.Loaded{Is: len(user)%2 == 0},
+				SELinux: confine.Labels{Process: "process", Mount: "mount"},
+			},
 		}
 		_, _ = Container(in.Input, Answers{}) // no answers are no reason to panic
 		q, err := Ask(in.Input)

@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
@@ -50,7 +52,7 @@ func goldenCases() map[string]func(*scene) {
 				MemoryLimitInBytes: 64 << 20, OomScoreAdj: -500,
 				HugepageLimits: []*cri.HugepageLimit{{PageSize: "2MB"}},
 			}
-			in.Host = &HostFacts{Capabilities: []string{"CAP_CHOWN"}, MaxRlimits: map[string]uint64{"RLIMIT_NOFILE": 1000}}
+			in.Host = &HostFacts{Node: confine.Node{Capabilities: []string{"CAP_CHOWN"}}, MaxRlimits: map[string]uint64{"RLIMIT_NOFILE": 1000}}
 			in.Options.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 2000, Hard: 4000}, {Type: "RLIMIT_CORE"}}
 		},
 		"mounts": func(in *scene) {
@@ -159,11 +161,14 @@ func goldenCases() map[string]func(*scene) {
 		"administrators_options": func(in *scene) {
 			in.Host.AppArmor = true
 			in.Options = Options{
-				Capabilities: []string{"CHOWN"}, InheritableCapabilities: true, PidsLimit: 77, Env: []string{"FROM=node"},
-				DefaultAnnotations: map[string]string{"example/default": "node"}, AppArmorProfile: OwnAppArmorProfile,
-				Seccomp:           []byte(`{"defaultAction": "SCMP_ACT_ALLOW"}`),
-				Devices:           []*cri.Device{{HostPath: "/dev/fuse", ContainerPath: "/dev/fuse", Permissions: "rw"}},
-				DevicesFollowUser: true, AllowedDevices: []string{"/dev/full"}, Annotations: []string{AnnotationDevices},
+				Options: confine.Options{
+					Capabilities: []string{"CHOWN"}, InheritableCapabilities: true,
+					AppArmorProfile: confine.OwnAppArmorProfile, Seccomp: []byte(`{"defaultAction": "SCMP_ACT_ALLOW"}`),
+				},
+				PidsLimit: 77, Env: []string{"FROM=node"},
+				DefaultAnnotations: map[string]string{"example/default": "node"},
+				Devices:            []*cri.Device{{HostPath: "/dev/fuse", ContainerPath: "/dev/fuse", Permissions: "rw"}},
+				DevicesFollowUser:  true, AllowedDevices: []string{"/dev/full"}, Annotations: []string{AnnotationDevices},
 			}
 			in.node.Devices = map[string]Devices{
 				"/dev/fuse": {Nodes: []Device{charDevice("", 10, 229)}}, "/dev/full": {Nodes: []Device{charDevice("", 1, 7)}},

@@ -7,6 +7,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
@@ -84,8 +85,8 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 				Memory:  &specs.LinuxMemory{Limit: &memory},
 				Pids:    &specs.LinuxPids{Limit: &pids},
 			},
-			MaskedPaths:   defaultMaskedPaths(),
-			ReadonlyPaths: defaultReadonlyPaths(),
+			MaskedPaths:   confine.DefaultMaskedPaths(),
+			ReadonlyPaths: confine.DefaultReadonlyPaths(),
 		},
 	}
 	if users != nil {

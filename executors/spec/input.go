@@ -1,12 +1,12 @@
 package spec
 
 import (
-	"slices"
-
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 // Input is what a container is planned from, beside the Answers to its Questions.
@@ -62,9 +62,7 @@ type Files struct {
 // Options is what the node's administrator decides for a runtime handler. The
 // zero value is the default.
 type Options struct {
-	// Capabilities that a container has unless it asks otherwise; nil means
-	// DefaultCapabilities.
-	Capabilities []string
+	confine.Options
 	// Env, as KEY=VALUE, comes before the image's.
 	Env []string
 	// MinMemory, in bytes, is what the runtime needs to start a container; 0 if that
@@ -72,16 +70,10 @@ type Options struct {
 	MinMemory int64
 	// Rlimits of every container; without any, it has the daemon's.
 	Rlimits []specs.POSIXRlimit
-	// InheritableCapabilities makes what is granted inheritable, too.
-	InheritableCapabilities bool
 	// PidsLimit is how many processes and threads the container may have; 0 for no limit.
 	PidsLimit int64
 	// DefaultAnnotations reach the runtime; those of pods replace them.
 	DefaultAnnotations map[string]string
-	// Seccomp is what the CRI's RuntimeDefault means, as JSON; nil means Stele's own profile.
-	Seccomp []byte
-	// PrivilegedSeccomp is the profile of privileged containers, as JSON; nil means none.
-	PrivilegedSeccomp []byte
 	// Devices are in every container.
 	Devices []*cri.Device
 	// AllowedDevices are the paths that AnnotationDevices may name.
@@ -91,25 +83,17 @@ type Options struct {
 	// Annotations are the exact keys of pod and container annotations that reach
 	// the runtime. All others don't: a runtime takes orders from some.
 	Annotations []string
-	// AppArmorProfile is what the CRI's RuntimeDefault means; empty means none.
-	AppArmorProfile string
 	// ForbidPrivileged refuses privileged containers.
 	ForbidPrivileged bool
 	// NoHostDevices keeps the node's devices from privileged containers, which
 	// then see those that they name.
 	NoHostDevices bool
-	// OwnDirs are the directories that belong to this runtime (its root and its
-	// state): they are never given a container's SELinux label.
-	OwnDirs []string
 }
 
 // HostFacts are what the node and this process can give a container. Package
 // facts finds them once, at start.
 type HostFacts struct {
-	// Capabilities that this process has and may pass on, sorted.
-	Capabilities []string
-	// Seccomp, AppArmor, SELinux: the kernel has it, and it is on.
-	Seccomp, AppArmor, SELinux bool
+	confine.Node
 	// CgroupV2: every controller is on v2.
 	CgroupV2 bool
 	// Hugetlb: there is a controller for huge pages.
@@ -124,6 +108,3 @@ type HostFacts struct {
 	// OCI spec's names; a limit that isn't there has no bound.
 	MaxRlimits map[string]uint64
 }
-
-// Has reports whether the process has a capability, by its full name.
-func (h *HostFacts) Has(name string) bool { return slices.Contains(h.Capabilities, name) }

@@ -6,6 +6,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 // Questions are what must be known of the node and of the container's root file
@@ -21,12 +23,7 @@ type Questions struct {
 	Devices []string
 	// AllDevices asks for all devices in /dev.
 	AllDevices bool
-	// SELinux are the options of the container's labels ("type:container_t").
-	SELinux []string
-	// SeccompProfile is the path of a profile on the node.
-	SeccompProfile string
-	// AppArmorProfile is the name of a profile that must be loaded.
-	AppArmorProfile string
+	confine.Questions
 }
 
 // HostPathQuestion asks what a path of the node is.
@@ -47,9 +44,7 @@ type Answers struct {
 	HostPaths  map[string]HostPath
 	Devices    map[string]Devices
 	AllDevices Devices
-	SELinux    Labels
-	Seccomp    File
-	AppArmor   Loaded
+	confine.Answers
 }
 
 // File is the content of a file, bounded by the reader.
@@ -103,18 +98,6 @@ type Devices struct {
 // and empty if that is the device.
 type Device specs.LinuxDevice
 
-// Labels are SELinux labels of a process and of files.
-type Labels struct {
-	Process, Mount string
-	Err            error
-}
-
-// Loaded says whether the kernel has an AppArmor profile.
-type Loaded struct {
-	Is  bool
-	Err error
-}
-
 // Ask returns what must be known to plan a container. It refuses what Container
 // would refuse whatever the answers are; the error is a FieldError.
 func Ask(in Input) (Questions, error) {
@@ -122,7 +105,7 @@ func Ask(in Input) (Questions, error) {
 	if err != nil {
 		return Questions{}, err
 	}
-	q := Questions{Rootfs: in.Rootfs, SELinux: r.labelOptions(), AllDevices: r.seesAllDevices()}
+	q := Questions{Rootfs: in.Rootfs, Questions: r.confined().Ask(), AllDevices: r.seesAllDevices()}
 	if _, dir := r.workingDir(); dir != "/" {
 		q.WorkingDir = dir
 	}
@@ -139,12 +122,6 @@ func Ask(in Input) (Questions, error) {
 		if !slices.Contains(q.Devices, d.HostPath) {
 			q.Devices = append(q.Devices, d.HostPath)
 		}
-	}
-	if p, _ := r.seccompProfile(); p.ProfileType == cri.SecurityProfile_Localhost && !r.sec.Privileged {
-		q.SeccompProfile = p.LocalhostRef
-	}
-	if p, _ := r.appArmorProfile(); p.ProfileType == cri.SecurityProfile_Localhost && !r.sec.Privileged && in.Host.AppArmor {
-		q.AppArmorProfile = p.LocalhostRef
 	}
 	return q, nil
 }

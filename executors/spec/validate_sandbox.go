@@ -8,6 +8,7 @@ import (
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/stele-runtime/stele/executors/spec/confine"
 	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
@@ -145,6 +146,6 @@ func checkSandboxSecurity(sec *cri.LinuxSandboxSecurityContext) error {
 			}
 			return checkIDs(prefix, sec.GetRunAsUser(), sec.GetRunAsGroup(), sec.GetSupplementalGroups())
 		},
-		func() error { return checkSELinux(prefix+"selinux_options", sec.GetSelinuxOptions()) },
+		func() error { return confine.CheckSELinux(prefix+"selinux_options", sec.GetSelinuxOptions()) },
 	)
 }

@@ -136,12 +136,12 @@ func TestValidateSecurity(t *testing.T) {
 		{"user namespace", func(c c) {
 			sec(c).NamespaceOptions.UsernsOptions = &cri.UserNamespace{Uids: []*cri.IDMapping{{Length: 1}}}
 		}, "linux.security_context.namespace_options.userns_options.uids[0].host_id", fault.Invalid},
-		{"seccomp path", func(c c) { sec(c).SeccompProfilePath = "localhost/p" }, fieldSeccompDeprecated, fault.Invalid},
-		{"seccomp word", func(c c) { sec(c).SeccompProfilePath = "off" }, fieldSeccompDeprecated, fault.Invalid},
-		{"apparmor word", func(c c) { sec(c).ApparmorProfile = "mine" }, fieldAppArmorDeprecated, fault.Invalid},
+		{"seccomp path", func(c c) { sec(c).SeccompProfilePath = "localhost/p" }, "linux.security_context.seccomp_profile_path", fault.Invalid},
+		{"seccomp word", func(c c) { sec(c).SeccompProfilePath = "off" }, "linux.security_context.seccomp_profile_path", fault.Invalid},
+		{"apparmor word", func(c c) { sec(c).ApparmorProfile = "mine" }, "linux.security_context.apparmor_profile", fault.Invalid},
 		{"apparmor name", func(c c) {
 			sec(c).Apparmor = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "a\nb"}
-		}, fieldAppArmor + ".localhost_ref", fault.Invalid},
+		}, "linux.security_context.apparmor.localhost_ref", fault.Invalid},
 		{"selinux", func(c c) { sec(c).SelinuxOptions = &cri.SELinuxOption{Type: "t:level"} }, "linux.security_context.selinux_options.type", fault.Invalid},
 		{"masked path of a process", func(c c) { sec(c).MaskedPaths = []string{"/proc/self/fd"} }, "linux.security_context.masked_paths", fault.Invalid},
 		{"masked path", func(c c) { sec(c).MaskedPaths = []string{"proc"} }, "linux.security_context.masked_paths", fault.Invalid},

@@ -73,6 +73,10 @@ var rules = []rule{
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"a plan is a pure function over values: what it must know of the node is asked for, what must be made it lists. " +
 			"So every plan is a line in a test, and a fuzzer can play a hostile node and image without root"},
+	{"executors/spec/confine", with(nouns, "executors/spec/refusal"), drivers, with(values, "path",
+		"github.com/moby/profiles/seccomp", "github.com/moby/sys/capability", "github.com/opencontainers/runtime-spec/specs-go",
+		"github.com/opencontainers/runtime-spec/specs-go/features", "k8s.io/cri-api/pkg/apis/runtime/v1"),
+		"what confines a process is part of a plan, and knows nothing of mounts, users or limits"},
 	{"executors/cdi", with(nouns, "executors/spec/refusal"), drivers, nil,
 		"a vendor's specification says what a device takes; who asked for it does not matter"},
 	{"executors/facts", with(nouns, "executors/spec", "executors/cgroups"), drivers, nil,

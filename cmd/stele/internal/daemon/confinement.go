@@ -7,6 +7,7 @@ import (
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 // Unconfined is the error of a node whose security modules are not used yet. Pods run on it
@@ -56,5 +57,5 @@ func appArmorProfile(node *spec.HostFacts, r config.Runtime) string {
 	if _, err := exec.LookPath("apparmor_parser"); err != nil {
 		return ""
 	}
-	return spec.OwnAppArmorProfile
+	return confine.OwnAppArmorProfile
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 func TestConfinement(t *testing.T) {
@@ -16,7 +17,7 @@ func TestConfinement(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(parser, "apparmor_parser"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	both := &spec.HostFacts{AppArmor: true, SELinux: true}
+	both := &spec.HostFacts{Node: confine.Node{AppArmor: true, SELinux: true}}
 	for name, c := range map[string]struct {
 		node    *spec.HostFacts
 		profile string
@@ -25,7 +26,7 @@ func TestConfinement(t *testing.T) {
 		applied string
 	}{
 		"neither":            {&spec.HostFacts{}, "", parser, nil, ""},
-		"own profile":        {both, "", parser, []string{"SELinux"}, spec.OwnAppArmorProfile},
+		"own profile":        {both, "", parser, []string{"SELinux"}, confine.OwnAppArmorProfile},
 		"no parser":          {both, "", t.TempDir(), []string{"AppArmor (there is no apparmor_parser)", "SELinux"}, ""},
 		"a profile by name":  {both, "mine", t.TempDir(), []string{"SELinux"}, "mine"},
 		"unconfined by will": {both, "unconfined", parser, []string{"SELinux"}, ""},

@@ -12,17 +12,20 @@ import (
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 // options are what the administrator decides for containers of a handler.
 func (d *Drivers) options(r config.Runtime, h config.Handler) (spec.Options, error) {
 	options := spec.Options{
-		Capabilities: r.DefaultCapabilities, InheritableCapabilities: r.AddInheritableCapabilities,
+		Options: confine.Options{
+			Capabilities: r.DefaultCapabilities, InheritableCapabilities: r.AddInheritableCapabilities,
+			AppArmorProfile: appArmorProfile(d.Host, r),
+		},
 		Env: r.DefaultEnv, PidsLimit: r.PidsLimit,
 		Annotations: h.AllowedAnnotations, DefaultAnnotations: h.DefaultAnnotations,
 		NoHostDevices: h.PrivilegedWithoutHostDevices, AllowedDevices: r.AllowedDevices,
 		DevicesFollowUser: r.DeviceOwnershipFromSecurityContext,
-		AppArmorProfile:   appArmorProfile(d.Host, r),
 	}
 	var err error
 	if options.MinMemory, err = h.MinMemory(); err != nil {
@@ -73,7 +76,7 @@ func seccompFile(path string) ([]byte, error) {
 	if len(data) > maxSeccomp {
 		return nil, fmt.Errorf("seccomp profile %s is larger than %d bytes", path, maxSeccomp)
 	}
-	if err := spec.CheckSeccomp(data); err != nil {
+	if err := confine.CheckSeccomp(data); err != nil {
 		return nil, fmt.Errorf("seccomp profile %s: %w", path, err)
 	}
 	return data, nil

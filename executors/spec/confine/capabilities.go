@@ -1,4 +1,4 @@
-package spec
+package confine
 
 import (
 	"slices"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
@@ -20,21 +21,21 @@ func DefaultCapabilities() []string {
 
 const fieldCapabilities = "linux.security_context.capabilities"
 
-// planCapabilities sets what the process may do. Its inheritable and ambient sets
+// Capabilities sets what the process may do. Its inheritable and ambient sets
 // are empty (CVE-2022-24769, CVE-2022-27652), but for what add_ambient_capabilities
-// names, and unless the administrator wants them inheritable. A node can't grant what it lacks: defaults and ALL grant what it has, any
-// other name is refused.
-func planCapabilities(r *request, plan *Plan) error {
-	has := r.Host.Capabilities
-	if r.sec.Privileged {
-		setCapabilities(plan.Spec.Process, slices.Clone(has), nil)
+// names, and unless the administrator wants them inheritable. A node can't grant what it
+// lacks: defaults and ALL grant what it has, any other name is refused.
+func (r *Request) Capabilities(process *specs.Process) error {
+	has := r.Node.Capabilities
+	if r.Security.Privileged {
+		setCapabilities(process, slices.Clone(has), nil)
 		return nil
 	}
 	defaults := r.Options.Capabilities
 	if defaults == nil {
 		defaults = DefaultCapabilities()
 	}
-	want := r.sec.GetCapabilities()
+	want := r.Security.GetCapabilities()
 	granted := intersect(defaults, has)
 	if containsAll(want.GetAddCapabilities()) {
 		granted = slices.Clone(has)
@@ -58,9 +59,9 @@ func planCapabilities(r *request, plan *Plan) error {
 	}
 	granted = slices.DeleteFunc(slices.Concat(granted, add, ambient), dropped)
 	ambient = slices.DeleteFunc(ambient, dropped)
-	setCapabilities(plan.Spec.Process, granted, ambient)
+	setCapabilities(process, granted, ambient)
 	if r.Options.InheritableCapabilities {
-		plan.Spec.Process.Capabilities.Inheritable = plan.Spec.Process.Capabilities.Permitted
+		process.Capabilities.Inheritable = process.Capabilities.Permitted
 	}
 	return nil
 }
@@ -104,8 +105,8 @@ func CapabilityName(name string) string {
 	return name
 }
 
-// knownCapabilities lists what there is, whether or not this kernel has it.
-func knownCapabilities() []string {
+// KnownCapabilities lists what there is, whether or not this kernel has it.
+func KnownCapabilities() []string {
 	var names []string
 	for _, c := range capability.ListKnown() {
 		names = append(names, CapabilityName(c.String()))
@@ -130,4 +131,23 @@ func intersect(names, has []string) []string {
 func sortedSet(names []string) []string {
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+func checkCapabilities(c *cri.Capability) error {
+	known := KnownCapabilities()
+	for _, list := range []struct {
+		field string
+		names []string
+	}{
+		{".add_capabilities", c.GetAddCapabilities()},
+		{".drop_capabilities", c.GetDropCapabilities()},
+		{".add_ambient_capabilities", c.GetAddAmbientCapabilities()},
+	} {
+		for _, name := range list.names {
+			if full := CapabilityName(name); full != "ALL" && !slices.Contains(known, full) {
+				return refusal.Invalid(fieldCapabilities+list.field, name, "is not a capability")
+			}
+		}
+	}
+	return nil
 }

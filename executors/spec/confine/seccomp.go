@@ -1,4 +1,4 @@
-package spec
+package confine
 
 import (
 	"errors"
@@ -20,18 +20,18 @@ const (
 // seccompProfile is the profile that the container asks for, and the field that it
 // is from. Neither field set is unconfined, as the CRI says; the kubelet always
 // sets one.
-func (r *request) seccompProfile() (*cri.SecurityProfile, string) {
-	if r.sec.Seccomp != nil {
-		return r.sec.Seccomp, fieldSeccomp
+func (r *Request) seccompProfile() (*cri.SecurityProfile, string) {
+	if r.Security.Seccomp != nil {
+		return r.Security.Seccomp, fieldSeccomp
 	}
-	return deprecatedProfile(r.sec.SeccompProfilePath), fieldSeccompDeprecated
+	return deprecatedProfile(r.Security.SeccompProfilePath), fieldSeccompDeprecated
 }
 
-// planSeccomp restricts system calls.
-func planSeccomp(r *request, plan *Plan) error {
+// Seccomp restricts system calls.
+func (r *Request) Seccomp(spec *specs.Spec) error {
 	profile, field := r.seccompProfile()
-	if r.sec.Privileged {
-		return r.planPrivilegedSeccomp(plan)
+	if r.Security.Privileged {
+		return r.privilegedSeccomp(spec)
 	}
 	if profile.ProfileType == cri.SecurityProfile_Unconfined {
 		return nil
@@ -43,12 +43,12 @@ func planSeccomp(r *request, plan *Plan) error {
 	switch profile.ProfileType {
 	case cri.SecurityProfile_RuntimeDefault:
 		if r.Options.Seccomp != nil {
-			plan.Spec.Linux.Seccomp, err = loadSeccomp(File{Data: r.Options.Seccomp}, plan.Spec)
+			spec.Linux.Seccomp, err = loadSeccomp(Profile{Data: r.Options.Seccomp}, spec)
 			break
 		}
-		plan.Spec.Linux.Seccomp, err = seccomp.GetDefaultProfile(plan.Spec)
+		spec.Linux.Seccomp, err = seccomp.GetDefaultProfile(spec)
 	case cri.SecurityProfile_Localhost:
-		plan.Spec.Linux.Seccomp, err = loadSeccomp(r.found.Seccomp, plan.Spec)
+		spec.Linux.Seccomp, err = loadSeccomp(r.Found.Seccomp, spec)
 	}
 	if err != nil {
 		return refusal.Invalid(field, profile.LocalhostRef, "can't be used: %v", err)
@@ -56,27 +56,27 @@ func planSeccomp(r *request, plan *Plan) error {
 	return nil
 }
 
-// planPrivilegedSeccomp restricts a privileged container only if the administrator wants that.
-func (r *request) planPrivilegedSeccomp(plan *Plan) (err error) {
+// privilegedSeccomp restricts a privileged container only if the administrator wants that.
+func (r *Request) privilegedSeccomp(spec *specs.Spec) (err error) {
 	if r.Options.PrivilegedSeccomp == nil {
 		return nil
 	}
 	if !r.canSeccomp() {
 		return refusal.Unsupported("linux.security_context.privileged", nil, "has a seccomp profile on this node, but the kernel or the runtime has no seccomp")
 	}
-	plan.Spec.Linux.Seccomp, err = loadSeccomp(File{Data: r.Options.PrivilegedSeccomp}, plan.Spec)
+	spec.Linux.Seccomp, err = loadSeccomp(Profile{Data: r.Options.PrivilegedSeccomp}, spec)
 	return err
 }
 
 // CheckSeccomp says why data, JSON, is not a seccomp profile.
 func CheckSeccomp(data []byte) error {
-	_, err := loadSeccomp(File{Data: data}, &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
+	_, err := loadSeccomp(Profile{Data: data}, &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
 	return err
 }
 
 // loadSeccomp reads a profile. The spec's capabilities decide which of its rules
 // apply.
-func loadSeccomp(file File, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
+func loadSeccomp(file Profile, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
 	if file.Err != nil {
 		return nil, file.Err
 	}
@@ -87,8 +87,8 @@ func loadSeccomp(file File, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
 	return profile, err
 }
 
-func (r *request) canSeccomp() bool {
-	if !r.Host.Seccomp {
+func (r *Request) canSeccomp() bool {
+	if !r.Node.Seccomp {
 		return false
 	}
 	f := r.Features
@@ -100,7 +100,7 @@ func (r *request) canSeccomp() bool {
 }
 
 // deprecatedProfile reads the string form of a profile, which the CRI had before
-// SecurityProfile. ValidateContainer has seen to it that there is no other.
+// SecurityProfile. Check has seen to it that there is no other.
 func deprecatedProfile(s string) *cri.SecurityProfile {
 	if ref, ok := strings.CutPrefix(s, "localhost/"); ok {
 		return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: ref}
@@ -117,4 +117,20 @@ func checkProfilePath(field, file string) error {
 		return refusal.Invalid(field, file, "is not an absolute, clean path")
 	}
 	return nil
+}
+
+func checkSeccomp(sec *cri.LinuxContainerSecurityContext) error {
+	if p := sec.Seccomp; p != nil {
+		return checkProfile(fieldSeccomp, p, checkProfilePath)
+	}
+	switch path := sec.SeccompProfilePath; path {
+	case "", "unconfined", "runtime/default", "docker/default":
+		return nil
+	default:
+		ref, ok := strings.CutPrefix(path, "localhost/")
+		if !ok {
+			return refusal.Invalid(fieldSeccompDeprecated, path, "is neither runtime/default, unconfined nor localhost/PATH")
+		}
+		return checkProfilePath(fieldSeccompDeprecated, ref)
+	}
 }

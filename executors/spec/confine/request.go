@@ -1,0 +1,127 @@
+package confine
+
+import (
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
+)
+
+// Node is what the node and this process can confine with.
+type Node struct {
+	// Capabilities that this process has and may pass on, sorted.
+	Capabilities []string
+	// Seccomp, AppArmor, SELinux: the kernel has it, and it is on.
+	Seccomp, AppArmor, SELinux bool
+}
+
+// Has reports whether the process has a capability, by its full name.
+func (n *Node) Has(name string) bool { return slices.Contains(n.Capabilities, name) }
+
+// Options is what the node's administrator decides. The zero value is the default.
+type Options struct {
+	// Capabilities that a container has unless it asks otherwise; nil means
+	// DefaultCapabilities.
+	Capabilities []string
+	// InheritableCapabilities makes what is granted inheritable, too.
+	InheritableCapabilities bool
+	// Seccomp is what the CRI's RuntimeDefault means, as JSON; nil means Stele's own profile.
+	Seccomp []byte
+	// PrivilegedSeccomp is the profile of privileged containers, as JSON; nil means none.
+	PrivilegedSeccomp []byte
+	// AppArmorProfile is what the CRI's RuntimeDefault means; empty means none.
+	AppArmorProfile string
+	// OwnDirs are the directories that belong to this runtime (its root and its
+	// state): they are never given a container's SELinux label.
+	OwnDirs []string
+}
+
+// Questions are what must be known of the node.
+type Questions struct {
+	// SELinux are the options of the container's labels ("type:container_t").
+	SELinux []string
+	// SeccompProfile is the path of a profile on the node.
+	SeccompProfile string
+	// AppArmorProfile is the name of a profile that must be loaded.
+	AppArmorProfile string
+}
+
+// Answers are the node's to Questions.
+type Answers struct {
+	SELinux  Labels
+	Seccomp  Profile
+	AppArmor Loaded
+}
+
+// Profile is the content of a seccomp profile, bounded by the reader.
+type Profile struct {
+	Data []byte
+	Err  error
+}
+
+// Labels are SELinux labels of a process and of files.
+type Labels struct {
+	Process, Mount string
+	Err            error
+}
+
+// Loaded says whether the kernel has an AppArmor profile.
+type Loaded struct {
+	Is  bool
+	Err error
+}
+
+// Request is what is planned from. It has passed Check.
+type Request struct {
+	// Security is the container's; never nil.
+	Security *cri.LinuxContainerSecurityContext
+	// Sandbox is the pod's configuration.
+	Sandbox *cri.PodSandboxConfig
+	// Labels are the container's in Kubernetes.
+	Labels  map[string]string
+	Node    *Node
+	Options Options
+	// Features is what the runtime reports; nil if it has no such command.
+	Features *features.Features
+	Found    Answers
+}
+
+// Ask returns what must be known to plan.
+func (r *Request) Ask() Questions {
+	q := Questions{SELinux: r.labelOptions()}
+	if p, _ := r.seccompProfile(); p.ProfileType == cri.SecurityProfile_Localhost && !r.Security.Privileged {
+		q.SeccompProfile = p.LocalhostRef
+	}
+	if p, _ := r.appArmorProfile(); p.ProfileType == cri.SecurityProfile_Localhost && !r.Security.Privileged && r.Node.AppArmor {
+		q.AppArmorProfile = p.LocalhostRef
+	}
+	return q
+}
+
+// Check refuses what is wrong whatever the node is.
+func Check(sec *cri.LinuxContainerSecurityContext) error {
+	const prefix = "linux.security_context."
+	return refusal.First(
+		func() error { return checkCapabilities(sec.Capabilities) },
+		func() error { return checkSeccomp(sec) },
+		func() error { return checkAppArmor(sec) },
+		func() error { return CheckSELinux(prefix+"selinux_options", sec.SelinuxOptions) },
+		func() error { return checkHidden(prefix+"masked_paths", sec.MaskedPaths) },
+		func() error { return checkHidden(prefix+"readonly_paths", sec.ReadonlyPaths) },
+	)
+}
+
+func checkProfile(field string, p *cri.SecurityProfile, checkRef func(field, ref string) error) error {
+	switch p.ProfileType {
+	case cri.SecurityProfile_RuntimeDefault, cri.SecurityProfile_Unconfined:
+		if p.LocalhostRef != "" {
+			return refusal.Invalid(field+".localhost_ref", p.LocalhostRef, "is given, but the profile's type is %s", p.ProfileType)
+		}
+		return nil
+	case cri.SecurityProfile_Localhost:
+		return checkRef(field+".localhost_ref", p.LocalhostRef)
+	}
+	return refusal.Invalid(field+".profile_type", int32(p.ProfileType), "is not a type of the CRI's")
+}
