@@ -52,7 +52,15 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 		return err
 	}
 	if !ipcOfNode {
-		if err := podfiles.MountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm, spec.DefaultShmSize, owner); err != nil {
+		handler, err := x.Handlers.Find(pod.Handler)
+		if err != nil {
+			return err
+		}
+		size, err := handler.Options.SizeOfShm(config)
+		if err != nil {
+			return err
+		}
+		if err := podfiles.MountShm(podfiles.In(x.sandboxDir(pod.ID)).Shm, size, owner); err != nil {
 			return err
 		}
 	}

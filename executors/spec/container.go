@@ -20,7 +20,7 @@ func Container(in Input, found Answers) (Plan, error) {
 	}
 	plan := Plan{Spec: &specs.Spec{
 		Version: ociVersion,
-		Root:    &specs.Root{Path: in.Rootfs, Readonly: r.sec.ReadonlyRootfs},
+		Root:    &specs.Root{Path: in.Rootfs, Readonly: r.readonlyRoot()},
 		Process: &specs.Process{
 			Terminal:        in.Container.Tty,
 			NoNewPrivileges: r.sec.NoNewPrivs,
@@ -97,6 +97,9 @@ func newRequest(in Input, found Answers) (*request, error) {
 	}
 	return r, nil
 }
+
+// readonlyRoot: the pod wants it, or the administrator for all.
+func (r *request) readonlyRoot() bool { return r.sec.ReadonlyRootfs || r.Options.ReadOnly }
 
 func checkPrivileges(r *request, _ *Plan) error {
 	if r.sec.Privileged && r.Options.ForbidPrivileged {

@@ -48,6 +48,19 @@ type Namespaces struct {
 	PID string
 }
 
+// ImageVolumes is a way with the volumes that images declare. The names are CRI-O's.
+type ImageVolumes string
+
+const (
+	// BindImageVolumes gives each a directory of the container's own, with a copy of what the
+	// image has there. It is the default.
+	BindImageVolumes ImageVolumes = "bind"
+	// MakeImageVolumes makes each a directory in the root file system.
+	MakeImageVolumes ImageVolumes = "mkdir"
+	// IgnoreImageVolumes does nothing.
+	IgnoreImageVolumes ImageVolumes = "ignore"
+)
+
 // DefaultShmSize is the size of a pod's /dev/shm, in bytes.
 const DefaultShmSize = 64 << 20
 
@@ -74,6 +87,19 @@ type Options struct {
 	PidsLimit int64
 	// DefaultAnnotations reach the runtime; those of pods replace them.
 	DefaultAnnotations map[string]string
+	// ShmSize is the size of /dev/shm, in bytes; 0 means DefaultShmSize.
+	ShmSize int64
+	// ImageVolumes says what becomes of volumes that images declare.
+	ImageVolumes ImageVolumes
+	// AbsentMountSources are paths of the node that are not made if a pod mounts them and
+	// nothing is there: as a directory they would break the node.
+	AbsentMountSources []string
+	// Timezone is a file of the node that every container sees as /etc/localtime; empty leaves
+	// the image's.
+	Timezone string
+	// ReadOnly makes the root of every container read-only, with a tmpfs on /run, /tmp and
+	// /var/tmp.
+	ReadOnly bool
 	// Devices are in every container.
 	Devices []*cri.Device
 	// AllowedDevices are the paths that AnnotationDevices may name.

@@ -23,7 +23,11 @@ func planMounts(r *request, plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	defaults := slices.DeleteFunc(r.defaultMounts(), func(d specs.Mount) bool {
+	defaults, err := r.defaultMounts()
+	if err != nil {
+		return err
+	}
+	defaults = slices.DeleteFunc(defaults, func(d specs.Mount) bool {
 		return slices.ContainsFunc(asked, func(a specs.Mount) bool {
 			return a.Destination == d.Destination || isKernelDir(a.Destination) && covers(a.Destination, d.Destination)
 		})
@@ -40,7 +44,11 @@ func planMounts(r *request, plan *Plan) error {
 }
 
 // defaultMounts are what every container has.
-func (r *request) defaultMounts() []specs.Mount {
+func (r *request) defaultMounts() ([]specs.Mount, error) {
+	shm, err := r.shmMount()
+	if err != nil {
+		return nil, err
+	}
 	sys := "ro"
 	if r.sec.Privileged {
 		sys = "rw"
@@ -52,10 +60,10 @@ func (r *request) defaultMounts() []specs.Mount {
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", sys}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", sys}},
-		r.shmMount(),
+		shm,
 	}
 	mode := "rw"
-	if r.sec.ReadonlyRootfs {
+	if r.readonlyRoot() {
 		mode = "ro"
 	}
 	for _, file := range []struct{ dest, source string }{
@@ -67,11 +75,21 @@ func (r *request) defaultMounts() []specs.Mount {
 			mounts = append(mounts, bind(file.source, file.dest, mode, "rprivate", "nosuid", "nodev", "noexec"))
 		}
 	}
-	return mounts
+	if r.Options.Timezone != "" {
+		mounts = append(mounts, bind(r.Options.Timezone, "/etc/localtime", "ro", "rprivate", "nosuid", "nodev", "noexec"))
+	}
+	if r.Options.ReadOnly {
+		for _, dir := range []string{"/run", "/tmp", "/var/tmp"} {
+			mounts = append(mounts, specs.Mount{
+				Destination: dir, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "noexec", "mode=1777"},
+			})
+		}
+	}
+	return mounts, nil
 }
 
 // shmMount shares /dev/shm with those that share the IPC namespace.
-func (r *request) shmMount() specs.Mount {
+func (r *request) shmMount() (specs.Mount, error) {
 	source := r.Files.Shm
 	switch r.ipcMode() {
 	case cri.NamespaceMode_NODE:
@@ -80,12 +98,13 @@ func (r *request) shmMount() specs.Mount {
 		source = ""
 	}
 	if source == "" {
+		size, err := r.Options.SizeOfShm(r.Sandbox)
 		return specs.Mount{
 			Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
-			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", DefaultShmSize)},
-		}
+			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", size)},
+		}, err
 	}
-	return bind(source, "/dev/shm", "rw", "rprivate", "nosuid", "noexec", "nodev")
+	return bind(source, "/dev/shm", "rw", "rprivate", "nosuid", "noexec", "nodev"), nil
 }
 
 func bind(source, dest string, options ...string) specs.Mount {
@@ -181,6 +200,8 @@ func planHostPath(r *request, plan *Plan, field, host string) (string, error) {
 		return "", refusal.Invalid(field, host, "can't be resolved: %v", found.Err)
 	case !asked || !path.IsAbs(found.Path):
 		return "", refusal.Unanswered(field)
+	case found.Missing && slices.Contains(r.Options.AbsentMountSources, found.Path):
+		return "", refusal.Invalid(field, host, "does not exist, and must not be made on this node")
 	case found.Missing:
 		plan.Steps = append(plan.Steps, MakeHostDir{Field: field, Path: found.Path})
 	}

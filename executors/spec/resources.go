@@ -23,7 +23,11 @@ func planResources(r *request, plan *Plan) error {
 	if limit := r.Options.PidsLimit; limit > 0 {
 		of.Pids = &specs.LinuxPids{Limit: &limit}
 	}
-	for _, limit := range r.Options.Rlimits {
+	rlimits, err := r.rlimits()
+	if err != nil {
+		return err
+	}
+	for _, limit := range rlimits {
 		plan.Spec.Process.Rlimits = append(plan.Spec.Process.Rlimits, r.Host.clamp(limit))
 	}
 	return nil

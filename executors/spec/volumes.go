@@ -34,6 +34,14 @@ func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, er
 		if again || dest == "/" || isKernelDir(dest) || slices.ContainsFunc(taken, func(m specs.Mount) bool { return covers(m.Destination, dest) }) {
 			continue
 		}
+		switch r.Options.ImageVolumes {
+		case IgnoreImageVolumes:
+			continue
+		case MakeImageVolumes:
+			plan.Steps = append(plan.Steps, MakeWorkingDir{Field: FieldVolumes, Rootfs: r.Rootfs, Path: dest, UID: uid, GID: gid})
+			continue
+		case BindImageVolumes:
+		}
 		dir := path.Join(r.VolumesDir, strconv.Itoa(n))
 		plan.Steps = append(plan.Steps, FillVolume{Rootfs: r.Rootfs, Path: dest, Dir: dir, UID: uid, GID: gid})
 		mounts = append(mounts, bind(dir, dest, "rprivate", "rw"))

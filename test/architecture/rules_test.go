@@ -68,7 +68,7 @@ var rules = []rule{
 	{"executors/oci", with(nouns, "executors/monitor", "executors/cgroups", "executors/streams"), drivers, nil,
 		"a runtime's parent is the monitor, always, and what a runtime leaves in the cgroups is cleared with it; of other drivers it knows nothing"},
 	{"executors/spec", nouns, drivers, with(values, "path", "net/netip", "encoding/json",
-		"github.com/moby/profiles/seccomp", "github.com/moby/sys/capability", "github.com/opencontainers/image-spec/specs-go/v1",
+		"github.com/docker/go-units", "github.com/moby/profiles/seccomp", "github.com/moby/sys/capability", "github.com/opencontainers/image-spec/specs-go/v1",
 		"github.com/opencontainers/runtime-spec/specs-go", "github.com/opencontainers/runtime-spec/specs-go/features",
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"a plan is a pure function over values: what it must know of the node is asked for, what must be made it lists. " +

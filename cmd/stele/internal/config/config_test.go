@@ -119,6 +119,12 @@ var refusals = []struct{ key, content, want string }{
 	{"runtime.additional_devices", "[runtime]\nadditional_devices = ['/dev/fuse', '/dev/null:/dev/x:rx']",
 		`runtime.additional_devices[1]: "/dev/null:/dev/x:rx" has other permissions than r, w and m`},
 	{"runtime.allowed_devices", "[runtime]\nallowed_devices = ['/dev/../fuse']", `runtime.allowed_devices[0]: "/dev/../fuse" is not an absolute, clean path`},
+	{"runtime.shm_size", "[runtime]\nshm_size = '-1'", `runtime.shm_size: "-1" is not a size, as in "128m"`},
+	{"runtime.image_volumes", "[runtime]\nimage_volumes = 'copy'", `runtime.image_volumes: "copy" is neither bind, mkdir nor ignore`},
+	{"runtime.absent_mount_sources_to_reject", "[runtime]\nabsent_mount_sources_to_reject = ['etc']",
+		`runtime.absent_mount_sources_to_reject[0]: "etc" is not an absolute, clean path`},
+	{"runtime.timezone", "[runtime]\ntimezone = '../../etc/passwd'",
+		`runtime.timezone: "../../etc/passwd" is not a time zone of this node: a path that leads elsewhere`},
 	{"runtime.cdi_spec_dirs", "[runtime]\ncdi_spec_dirs = ['DIR/plain']", `runtime.cdi_spec_dirs[0]: "DIR/plain" is not a directory`},
 
 	{"runtime.minimum_mappable_uid", "[runtime]\nminimum_mappable_uid = -2", `runtime.minimum_mappable_uid: -2 is neither an id nor -1`},

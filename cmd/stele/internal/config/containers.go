@@ -1,8 +1,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -25,7 +29,7 @@ func (r *Runtime) checkContainers() []error {
 		}
 	}
 	each("default_ulimits", r.DefaultUlimits, func(s string) string {
-		if _, err := units.ParseUlimit(s); err != nil {
+		if _, err := spec.ParseUlimit(s); err != nil {
 			return "is not a limit, as in \"nofile=1024:2048\""
 		}
 		return ""
@@ -57,6 +61,21 @@ func (r *Runtime) checkContainers() []error {
 	for i, name := range r.CDISpecDirs {
 		problems = append(problems, dir(fmt.Sprintf("runtime.cdi_spec_dirs[%d]", i), name))
 	}
+	each("absent_mount_sources_to_reject", r.AbsentMountSourcesToReject, func(s string) string {
+		if !path.IsAbs(s) || path.Clean(s) != s {
+			return "is not an absolute, clean path"
+		}
+		return ""
+	})
+	if _, err := r.SizeOfShm(); err != nil {
+		problems = append(problems, refuse("runtime.shm_size", r.ShmSize, "is not a size, as in \"128m\""))
+	}
+	if _, err := r.TimezoneFile(); err != nil {
+		problems = append(problems, refuse("runtime.timezone", r.Timezone, "is not a time zone of this node: %w", err))
+	}
+	if !slices.Contains([]spec.ImageVolumes{"", spec.BindImageVolumes, spec.MakeImageVolumes, spec.IgnoreImageVolumes}, spec.ImageVolumes(r.ImageVolumes)) {
+		problems = append(problems, refuse("runtime.image_volumes", r.ImageVolumes, "is neither bind, mkdir nor ignore"))
+	}
 	if r.PidsLimit < 0 {
 		problems = append(problems, refuse("runtime.pids_limit", r.PidsLimit, "is negative"))
 	}
@@ -74,4 +93,39 @@ func isCapability(name string) bool {
 		}
 	}
 	return false
+}
+
+// SizeOfShm is ShmSize in bytes, 0 if it is empty.
+func (r *Runtime) SizeOfShm() (int64, error) {
+	if r.ShmSize == "" {
+		return 0, nil
+	}
+	size, err := units.RAMInBytes(r.ShmSize)
+	if err == nil && size <= 0 {
+		err = errors.New("not positive")
+	}
+	return size, err
+}
+
+// zones is the time zone database.
+const zones = "/usr/share/zoneinfo"
+
+// TimezoneFile is the file of Timezone, without links; empty if that is.
+func (r *Runtime) TimezoneFile() (string, error) {
+	switch {
+	case r.Timezone == "":
+		return "", nil
+	case strings.EqualFold(r.Timezone, "local"):
+		return filepath.EvalSymlinks("/etc/localtime")
+	case !filepath.IsLocal(r.Timezone):
+		return "", errors.New("a path that leads elsewhere")
+	}
+	found, err := filepath.EvalSymlinks(filepath.Join(zones, r.Timezone))
+	if err != nil {
+		return "", cause(err)
+	}
+	if info, err := os.Stat(found); err != nil || !info.Mode().IsRegular() {
+		return "", errors.New("not a file")
+	}
+	return found, nil
 }

@@ -54,6 +54,17 @@ type Runtime struct {
 	AllowedDevices []string `toml:"allowed_devices"`
 	// DeviceOwnershipFromSecurityContext gives devices to the container's user and group.
 	DeviceOwnershipFromSecurityContext bool `toml:"device_ownership_from_security_context"`
+	// ShmSize is the size of pods' /dev/shm, as "128m"; empty for 64 MiB.
+	ShmSize string `toml:"shm_size"`
+	// ImageVolumes says what becomes of volumes that images declare: bind, mkdir or ignore.
+	ImageVolumes string `toml:"image_volumes"`
+	// AbsentMountSourcesToReject are paths that are not made if a pod mounts them.
+	AbsentMountSourcesToReject []string `toml:"absent_mount_sources_to_reject"`
+	// Timezone of all containers: a name of the time zone database, "local" for the node's, or
+	// empty for the images'.
+	Timezone string `toml:"timezone"`
+	// ReadOnly makes all root file systems read-only.
+	ReadOnly bool `toml:"read_only"`
 	// CDISpecDirs are directories of the Container Device Interface's specifications.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// Handlers maps the name of each handler to its runtime; without any there is

@@ -5,10 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
-
-	"github.com/docker/go-units"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors/spec"
@@ -26,21 +22,24 @@ func (d *Drivers) options(r config.Runtime, h config.Handler) (spec.Options, err
 		Annotations: h.AllowedAnnotations, DefaultAnnotations: h.DefaultAnnotations,
 		NoHostDevices: h.PrivilegedWithoutHostDevices, AllowedDevices: r.AllowedDevices,
 		DevicesFollowUser: r.DeviceOwnershipFromSecurityContext,
+		ImageVolumes:      spec.ImageVolumes(r.ImageVolumes), AbsentMountSources: r.AbsentMountSourcesToReject, ReadOnly: r.ReadOnly,
 	}
 	var err error
 	if options.MinMemory, err = h.MinMemory(); err != nil {
 		return options, err
 	}
+	if options.ShmSize, err = r.SizeOfShm(); err != nil {
+		return options, err
+	}
+	if options.Timezone, err = r.TimezoneFile(); err != nil {
+		return options, err
+	}
 	for _, text := range r.DefaultUlimits {
-		limit, err := units.ParseUlimit(text)
+		limit, err := spec.ParseUlimit(text)
 		if err != nil {
 			return options, err
 		}
-		l, err := limit.GetRlimit()
-		if err != nil {
-			return options, err
-		}
-		options.Rlimits = append(options.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(limit.Name), Soft: uint64(l.Soft), Hard: uint64(l.Hard)})
+		options.Rlimits = append(options.Rlimits, limit)
 	}
 	for _, text := range r.AdditionalDevices {
 		device, err := spec.ParseDevice(text)
