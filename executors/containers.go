@@ -50,7 +50,7 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 	if err != nil && !errors.Is(err, storage.ErrImageNotFound) {
 		return fault.New(fault.KindOf(err), "prepare root file system", string(c.ID), "config.image: %v", err)
 	}
-	_, err = x.Store.Rootfses.Prepare(ctx, rootfsRequest(c, pod))
+	_, err = x.Store.Rootfses.Prepare(ctx, x.rootfsRequest(c, config, pod))
 	switch {
 	case errors.Is(err, storage.ErrImageNotFound):
 		return fault.New(fault.NotFound, "prepare root file system", string(c.ID), "config.image: %v", err)
@@ -60,9 +60,11 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 	return err
 }
 
-// rootfsRequest asks for a container's root file system, with the ids of its pod's users.
-func rootfsRequest(c container.Spec, pod *runtimeapi.PodSandboxConfig) storage.RootfsRequest {
-	return storage.RootfsRequest{ContainerID: string(c.ID), ImageID: c.Image, Users: idMaps(pod)}
+// rootfsRequest asks for a container's root file system, with the ids of its pod's users and its label.
+func (x containers) rootfsRequest(c container.Spec, config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) storage.RootfsRequest {
+	return storage.RootfsRequest{
+		ContainerID: string(c.ID), ImageID: c.Image, Users: idMaps(pod), MountLabel: spec.MountLabel(x.Host, config, pod),
+	}
 }
 
 // idMaps are the mappings of a pod's user namespace in the image store's form.
@@ -139,14 +141,14 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	if err != nil {
 		return made, err
 	}
-	rootfs, err := x.Store.Rootfses.Prepare(ctx, rootfsRequest(c, pod))
+	rootfs, err := x.Store.Rootfses.Prepare(ctx, x.rootfsRequest(c, config, pod))
 	if err != nil {
 		return made, err
 	}
 	if rootfs.Mountpoint, err = x.reachableRoot(c.ID, rootfs.Mountpoint, pod); err != nil {
 		return made, err
 	}
-	mounts, err := x.imageMounts(ctx, c, config.GetMounts(), pod)
+	mounts, err := x.imageMounts(ctx, c, config, pod)
 	if err != nil {
 		return made, err
 	}

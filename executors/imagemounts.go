@@ -11,15 +11,20 @@ import (
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/images"
+	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
 // imageMounts mounts the images and artifacts that a container wants to see as
 // volumes (KEP-4639), by the index of the mount, if the signature policy of the pod's
 // namespace accepts them.
-func (x containers) imageMounts(ctx context.Context, c container.Spec, mounts []*runtimeapi.Mount, pod *runtimeapi.PodSandboxConfig) (map[int]string, error) {
+func (x containers) imageMounts(ctx context.Context, c container.Spec, config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) (map[int]string, error) {
 	paths := map[int]string{}
-	for i, m := range mounts {
+	label, shared := spec.MountLabel(x.Host, config, pod), ""
+	if label != "" {
+		shared = x.Host.Contexts.Shared
+	}
+	for i, m := range config.GetMounts() {
 		ref := m.GetImage().GetImage()
 		if ref == "" {
 			continue
@@ -30,6 +35,7 @@ func (x containers) imageMounts(ctx context.Context, c container.Spec, mounts []
 		}
 		path, err := x.Images().Mount(ctx, storage.MountImageRequest{
 			ID: storage.VolumeID(string(c.ID), i), Image: ref, SubPath: m.GetImageSubPath(), Users: idMaps(pod),
+			MountLabel: label, SharedLabel: shared,
 		})
 		if err != nil {
 			return nil, imageMountFault(c, i, err)

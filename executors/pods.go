@@ -15,6 +15,7 @@ import (
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
@@ -47,7 +48,7 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 		return err
 	}
 	uid, gid := users.Root()
-	owner := podfiles.Owner{UID: uid, GID: gid}
+	owner := podfiles.Owner{UID: uid, GID: gid, Label: confine.PodMountLabel(&x.Host.Node, config)}
 	if err := podfiles.Write(x.sandboxDir(pod.ID), config, owner); err != nil {
 		return err
 	}

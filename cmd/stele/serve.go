@@ -260,7 +260,8 @@ func (p *parts) register(server *daemon.Server) {
 			Cgroups: p.drivers.Cgroups, Pin: p.executor.NetworkPin, Views: p.feed.Live, Usage: p.drivers.Store.Usage,
 			Metrics: p.config.Stats.IncludedPodMetrics,
 		}),
-		Credentials: p.credentials, Execs: p.execs, Streams: p.streams, Processes: p.executor, Specs: p.executor, Places: p.executor, Plugins: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups}, UserModes: p.userModes(),
+		Credentials: p.credentials, Execs: p.execs, Streams: p.streams, Processes: p.executor, Specs: p.executor, Places: p.executor, Plugins: p.executor, Validator: daemon.Validator{Cgroups: p.drivers.Cgroups},
+		UserModes: &daemon.Levels{UserModes: p.userModes(), Host: p.drivers.Host, Sandboxes: p.feed.Live.Sandboxes},
 		Addresses: p.addresses(),
 		Health: cri.Health{
 			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },

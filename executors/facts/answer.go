@@ -1,9 +1,10 @@
 package facts
 
 import (
+	"fmt"
 	"os"
 
-	"github.com/opencontainers/selinux/go-selinux/label"
+	"github.com/opencontainers/selinux/go-selinux"
 
 	"github.com/stele-runtime/stele/executors/spec"
 )
@@ -43,8 +44,10 @@ func Answer(q spec.Questions) spec.Answers {
 	if q.AllDevices {
 		found.AllDevices = allDevices("/dev")
 	}
-	if q.SELinux != nil {
-		found.SELinux.Process, found.SELinux.Mount, found.SELinux.Err = label.InitLabels(q.SELinux)
+	for _, label := range q.Labels {
+		if err := selinux.SecurityCheckContext(label); err != nil {
+			found.Labels = fmt.Errorf("%s is not in the node's policy: %w", label, err)
+		}
 	}
 	if q.SeccompProfile != "" {
 		found.Seccomp = readProfile(q.SeccompProfile)

@@ -33,6 +33,9 @@ func DetectHost() (*spec.HostFacts, error) {
 		SwapLimit:         canLimitSwap(node),
 		RecursiveReadOnly: hasMountSetattr(),
 	}
+	if h.SELinux {
+		h.Contexts = policyContexts()
+	}
 	if h.Capabilities, err = ownCapabilities(); err != nil {
 		return nil, err
 	}
@@ -115,6 +118,26 @@ func ownCapabilities() ([]string, error) {
 // one.
 func hasSeccomp() bool {
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, 0, 0, 0) == unix.EFAULT
+}
+
+// policyContexts are what the policy has for containers. The library makes each with a level that
+// nobody else has got from it, which is of no use here: levels are the pods'.
+func policyContexts() confine.Contexts {
+	process, file := selinux.ContainerLabels() //nolint:staticcheck // There is nothing else that reads them.
+	selinux.ReleaseLabel(process)
+	// Released when process was: of two labels made in a row each has its own level.
+	start, _ := selinux.InitContainerLabels() //nolint:staticcheck // As above.
+	selinux.ReleaseLabel(start)
+	return confine.Contexts{
+		Process: withoutCategories(process), Init: withoutCategories(start),
+		File: withoutCategories(file), Shared: withoutCategories(selinux.ROFileLabel()),
+	}
+}
+
+// withoutCategories cuts those of a level, so that s0:c1,c2 is s0.
+func withoutCategories(context string) string {
+	parts := strings.Split(context, ":")
+	return strings.Join(parts[:min(len(parts), 4)], ":")
 }
 
 func hasAppArmor() bool {

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/opencontainers/selinux/go-selinux/label"
+	"golang.org/x/sys/unix"
+
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/executors/storage"
@@ -77,6 +80,11 @@ func (i Images) Mount(ctx context.Context, request storage.MountImageRequest) (s
 	}
 	if artifactErr != nil {
 		return "", artifactErr
+	}
+	if request.SharedLabel != "" {
+		if err := label.Relabel(artifact.Path, request.SharedLabel, false); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return "", fmt.Errorf("label the files of artifact %s: %w", artifact.Digest, err)
+		}
 	}
 	return i.Store.Volumes.MountDirectory(ctx, storage.MountDirectoryRequest{ID: request.ID, Dir: artifact.Path, SubPath: request.SubPath, Users: request.Users})
 }

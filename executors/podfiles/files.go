@@ -23,7 +23,19 @@ type Files struct {
 }
 
 // Owner is the pod's root on the node.
-type Owner struct{ UID, GID uint32 }
+type Owner struct {
+	UID, GID uint32
+	// Label is the SELinux label of the pod's files; it must be empty where SELinux is off.
+	Label string
+}
+
+// labelled adds the label to the options of a mount: all files of it have that label.
+func (o Owner) labelled(options string) string {
+	if o.Label == "" {
+		return options
+	}
+	return fmt.Sprintf("%s,context=%q", options, o.Label)
+}
 
 // In names the files of the pod whose directory is dir.
 func In(dir string) Files {
@@ -59,7 +71,7 @@ const maxEtc = 5 * maxHostFile
 //
 // They belong to the pod's root, whose ids on the node are given.
 func Write(dir string, config *cri.PodSandboxConfig, owner Owner) error {
-	if err := mountTmpfs(etcDir(dir), fmt.Sprintf("mode=0700,size=%d,nr_inodes=16", maxEtc)); err != nil {
+	if err := mountTmpfs(etcDir(dir), owner.labelled(fmt.Sprintf("mode=0700,size=%d,nr_inodes=16", maxEtc))); err != nil {
 		return err
 	}
 	resolv, err := resolvConf(config.GetDnsConfig())

@@ -13,7 +13,7 @@ import (
 // MountShm mounts the tmpfs that a pod's containers share as /dev/shm. One that
 // is mounted already is left as it is. size is in bytes.
 func MountShm(dir string, size int64, owner Owner) error {
-	return mountTmpfs(dir, fmt.Sprintf("mode=1777,size=%d,uid=%d,gid=%d", size, owner.UID, owner.GID))
+	return mountTmpfs(dir, owner.labelled(fmt.Sprintf("mode=1777,size=%d,uid=%d,gid=%d", size, owner.UID, owner.GID)))
 }
 
 // mountTmpfs mounts a tmpfs, unless one is mounted already. Nothing in it is a program or

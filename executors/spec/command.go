@@ -1,20 +1,15 @@
 package spec
 
-import "github.com/stele-runtime/stele/executors/spec/refusal"
+import (
+	"slices"
+
+	"github.com/stele-runtime/stele/executors/spec/refusal"
+)
 
 // planCommand combines what the pod says with what the image says: a command
 // replaces the image's entrypoint and its cmd, args replace only the cmd.
 func planCommand(r *request, plan *Plan) error {
-	c := r.Container
-	var args []string
-	switch {
-	case len(c.Command) > 0:
-		args = append(append(args, c.Command...), c.Args...)
-	case len(c.Args) > 0:
-		args = append(append(args, r.image.Entrypoint...), c.Args...)
-	default:
-		args = append(append(args, r.image.Entrypoint...), r.image.Cmd...)
-	}
+	args := r.args()
 	if len(args) == 0 || args[0] == "" {
 		return refusal.Invalid("command", nil, "is empty, and the image has neither entrypoint nor cmd")
 	}
@@ -25,4 +20,14 @@ func planCommand(r *request, plan *Plan) error {
 	}
 	plan.Spec.Process.Args = args
 	return nil
+}
+
+func (r *request) args() []string {
+	switch c := r.Container; {
+	case len(c.Command) > 0:
+		return slices.Concat(c.Command, c.Args)
+	case len(c.Args) > 0:
+		return slices.Concat(r.image.Entrypoint, c.Args)
+	}
+	return slices.Concat(r.image.Entrypoint, r.image.Cmd)
 }

@@ -1,15 +1,40 @@
 package spec
 
 import (
+	"path"
+	"strings"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
+// labelKubelet is on each container that the kubelet asks for.
+const labelKubelet = "io.kubernetes.container.name"
+
 // confined is the request as package confine reads it.
 func (r *request) confined() *confine.Request {
+	_, kubelet := r.Container.Labels[labelKubelet]
 	return &confine.Request{
-		Security: r.sec, Sandbox: r.Sandbox, Labels: r.Container.Labels,
+		Security: r.sec, Sandbox: r.Sandbox, Kubelet: kubelet, Init: isInit(r.args()), Annotations: r.Options.Annotations,
 		Node: &r.Host.Node, Options: r.Options.Options, Features: r.Features, Found: r.found.Answers,
 	}
+}
+
+// isInit reports whether a command is an init system, as CRI-O tells it.
+func isInit(args []string) bool {
+	return len(args) > 0 && (strings.HasSuffix(args[0], "/sbin/init") || path.Base(args[0]) == "systemd")
+}
+
+// MountLabel is the SELinux label of a container's files; empty for none. It does not depend on
+// the image.
+func MountLabel(host *HostFacts, container *cri.ContainerConfig, pod *cri.PodSandboxConfig) string {
+	sec := container.GetLinux().GetSecurityContext()
+	if sec == nil {
+		sec = &cri.LinuxContainerSecurityContext{}
+	}
+	r := confine.Request{Security: sec, Sandbox: pod, Node: &host.Node}
+	return r.MountLabel()
 }
 
 func planCapabilities(r *request, plan *Plan) error {
@@ -19,9 +44,9 @@ func planCapabilities(r *request, plan *Plan) error {
 func planLabels(r *request, plan *Plan) error { return r.confined().SELinux(plan.Spec) }
 
 func planRelabel(r *request, plan *Plan, field, source string) error {
-	label, err := r.confined().Relabel(plan.Spec, field, source)
-	if err == nil && label != "" {
-		plan.Steps = append(plan.Steps, Relabel{Path: source, Label: label})
+	relabel, err := r.confined().Relabel(field, source)
+	if err == nil && relabel.Label != "" {
+		plan.Steps = append(plan.Steps, Relabel{Path: source, Label: relabel.Label, Unless: relabel.Unless})
 	}
 	return err
 }

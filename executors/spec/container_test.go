@@ -114,7 +114,7 @@ func TestUnmasked(t *testing.T) {
 	if err != nil || len(got.Linux.MaskedPaths) == 0 || len(got.Linux.ReadonlyPaths) == 0 {
 		t.Errorf("another client's container: %+v, %v", got, err)
 	}
-	in.Container.Labels = map[string]string{"io.kubernetes.container.name": "server"}
+	in.Container.Labels = map[string]string{labelKubelet: "server"}
 	got, err = in.container()
 	if err != nil || len(got.Linux.MaskedPaths) != 0 || len(got.Linux.ReadonlyPaths) != 0 {
 		t.Errorf("the kubelet's container: %+v, %v", got, err)
@@ -345,11 +345,10 @@ func TestRecursiveReadOnlyNeedsSupport(t *testing.T) {
 // CVE-2021-43816: what belongs to the runtime keeps its label.
 func TestRelabel(t *testing.T) {
 	in := fixture()
-	in.Host.SELinux = true
+	in.Host.SELinux, in.Host.Contexts = true, confine.Contexts{Process: "u:r:container_t:s0", File: "u:o:f:s0"}
 	security(in).SelinuxOptions = &cri.SELinuxOption{Type: "t", Level: "s0:c1,c2"}
-	in.node.SELinux = confine.Labels{Process: "u:r:t:s0:c1,c2", Mount: "u:r:f:s0:c1,c2"}
 	in.Options.OwnDirs = []string{"/own/root"}
-	for _, host := range []string{"/own", "/own/root", "/own/root/pods/x"} {
+	for _, host := range []string{"/own", "/own/root", "/own/root/pods/x", "/", "/etc", "/etc/ssh", "/usr/share", "/var/lib", "/run", "/proc", "/sys/fs", "/dev/shm", "/root", "/home", "/var/lib/kubelet"} {
 		in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/link", SelinuxRelabel: true}}
 		in.node.HostPaths = map[string]HostPath{"/link": {Path: host}}
 		if _, err := in.plan(); fault.KindOf(err) != fault.Invalid {
@@ -361,13 +360,13 @@ func TestRelabel(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a neighbour: %v", err)
 	}
-	want := []Step{MakeHostDir{Field: "mounts[0].host_path", Path: "/own/rooted"}, Relabel{Path: "/own/rooted", Label: "u:r:f:s0:c1,c2"}}
+	want := []Step{MakeHostDir{Field: "mounts[0].host_path", Path: "/own/rooted"}, Relabel{Path: "/own/rooted", Label: "u:o:f:s0:c1,c2"}}
 	if diff := cmp.Diff(want, got.Steps); diff != "" || got.Spec.Process.SelinuxLabel != "u:r:t:s0:c1,c2" {
 		t.Errorf("label %q, steps:\n%s", got.Spec.Process.SelinuxLabel, diff)
 	}
 	q, err := Ask(in.Input)
-	if want := []string{"type:t", "level:s0:c1,c2"}; err != nil || !slices.Equal(q.SELinux, want) {
-		t.Errorf("asked for the labels of %v, %v", q.SELinux, err)
+	if want := []string{"u:r:t:s0:c1,c2", "u:o:f:s0:c1,c2"}; err != nil || !slices.Equal(q.Labels, want) {
+		t.Errorf("asked for the labels of %v, %v", q.Labels, err)
 	}
 }
 
@@ -456,7 +455,7 @@ func TestAnswerIsAnError(t *testing.T) {
 		"passwd": func(in *scene) { in.node.Passwd.Err = broken },
 		"group":  func(in *scene) { in.node.Group.Err = broken },
 		"SELinux": func(in *scene) {
-			in.Host.SELinux, in.node.SELinux.Err, security(in).SelinuxOptions = true, broken, &cri.SELinuxOption{}
+			in.Host.SELinux, in.node.Labels, in.Host.Contexts.Process = true, broken, "u:r:t:s0"
 		},
 		"seccomp": func(in *scene) {
 			security(in).SeccompProfilePath, in.node.Seccomp.Err = "localhost//p", broken

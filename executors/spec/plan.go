@@ -25,7 +25,11 @@ type MakeHostDir struct {
 
 // Relabel gives everything at and below a path of the node the SELinux label of
 // the container, so that it can use it.
-type Relabel struct{ Path, Label string }
+type Relabel struct {
+	Path, Label string
+	// Unless: if the path itself has the label already, nothing is done.
+	Unless bool
+}
 
 // FillVolume makes the directory of an image's volume, with a copy of what the
 // image has at Path.

@@ -44,6 +44,9 @@ func planVolumes(r *request, plan *Plan, taken []specs.Mount) ([]specs.Mount, er
 		}
 		dir := path.Join(r.VolumesDir, strconv.Itoa(n))
 		plan.Steps = append(plan.Steps, FillVolume{Rootfs: r.Rootfs, Path: dest, Dir: dir, UID: uid, GID: gid})
+		if label := plan.Spec.Linux.MountLabel; label != "" {
+			plan.Steps = append(plan.Steps, Relabel{Path: dir, Label: label})
+		}
 		mounts = append(mounts, bind(dir, dest, "rprivate", "rw"))
 	}
 	return mounts, nil

@@ -48,6 +48,8 @@ type MountImageRequest struct {
 	// MountLabel is the SELinux label of all files; it must be empty where SELinux
 	// is off.
 	MountLabel string
+	// SharedLabel is that of an artifact's files, which all containers have in common.
+	SharedLabel string
 	// Users are the mappings of the container's user namespace.
 	Users IDMaps
 }

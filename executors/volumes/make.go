@@ -11,6 +11,7 @@ import (
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"github.com/moby/profiles/apparmor"
+	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/opencontainers/selinux/go-selinux/label"
 	"golang.org/x/sys/unix"
 
@@ -38,10 +39,7 @@ func carryOut(step spec.Step) error {
 		}
 		return nil
 	case spec.Relabel:
-		if err := label.Relabel(s.Path, s.Label, false); err != nil {
-			return fmt.Errorf("relabel %s as %s: %w", s.Path, s.Label, err)
-		}
-		return nil
+		return relabel(s)
 	case spec.LoadAppArmor:
 		return loadAppArmor(s.Profile)
 	case spec.FillVolume:
@@ -52,6 +50,27 @@ func carryOut(step spec.Step) error {
 		return makeWorkingDir(s)
 	}
 	panic(fmt.Sprintf("no way to carry out %T", step)) // the set of steps is sealed
+}
+
+// relabel leaves alone what is on a file system that has no labels of its own.
+func relabel(s spec.Relabel) error {
+	if s.Unless && hasLabel(s.Path, s.Label) {
+		return nil
+	}
+	if err := label.Relabel(s.Path, s.Label, false); err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return fmt.Errorf("relabel %s as %s: %w", s.Path, s.Label, err)
+	}
+	return nil
+}
+
+// hasLabel compares the labels as the kernel writes them.
+func hasLabel(path, label string) bool {
+	want, err := selinux.CanonicalizeContext(label)
+	if err != nil {
+		return false
+	}
+	has, err := selinux.FileLabel(path)
+	return err == nil && has == want
 }
 
 // loadAppArmor loads a profile unless the kernel has it. Somebody may have unloaded all.

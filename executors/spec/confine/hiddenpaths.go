@@ -8,9 +8,6 @@ import (
 	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
-// labelKubelet is on each container that the kubelet asks for.
-const labelKubelet = "io.kubernetes.container.name"
-
 // HidePaths masks what would show or change the node. The kubelet always sends
 // both lists, so that its empty ones are the pod's procMount "Unmasked"; other clients
 // mean the defaults by them. A privileged container has none.
@@ -19,8 +16,7 @@ func (r *Request) HidePaths(linux *specs.Linux) {
 		return
 	}
 	masked, readonly := r.Security.MaskedPaths, r.Security.ReadonlyPaths
-	_, kubelet := r.Labels[labelKubelet]
-	if len(masked) == 0 && len(readonly) == 0 && !kubelet {
+	if len(masked) == 0 && len(readonly) == 0 && !r.Kubelet {
 		masked, readonly = DefaultMaskedPaths(), DefaultReadonlyPaths()
 	}
 	linux.MaskedPaths, linux.ReadonlyPaths = masked, readonly

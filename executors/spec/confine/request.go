@@ -15,6 +15,8 @@ type Node struct {
 	Capabilities []string
 	// Seccomp, AppArmor, SELinux: the kernel has it, and it is on.
 	Seccomp, AppArmor, SELinux bool
+	// Contexts are the SELinux policy's for containers.
+	Contexts Contexts
 }
 
 // Has reports whether the process has a capability, by its full name.
@@ -33,6 +35,8 @@ type Options struct {
 	PrivilegedSeccomp []byte
 	// AppArmorProfile is what the CRI's RuntimeDefault means; empty means none.
 	AppArmorProfile string
+	// LabelHostNetwork keeps the SELinux label of processes on the node's network.
+	LabelHostNetwork bool
 	// OwnDirs are the directories that belong to this runtime (its root and its
 	// state): they are never given a container's SELinux label.
 	OwnDirs []string
@@ -40,8 +44,8 @@ type Options struct {
 
 // Questions are what must be known of the node.
 type Questions struct {
-	// SELinux are the options of the container's labels ("type:container_t").
-	SELinux []string
+	// Labels are SELinux labels that the policy must have.
+	Labels []string
 	// SeccompProfile is the path of a profile on the node.
 	SeccompProfile string
 	// AppArmorProfile is the name of a profile that must be loaded.
@@ -50,7 +54,8 @@ type Questions struct {
 
 // Answers are the node's to Questions.
 type Answers struct {
-	SELinux  Labels
+	// Labels says why one is not in the policy; nil if all are.
+	Labels   error
 	Seccomp  Profile
 	AppArmor Loaded
 }
@@ -59,12 +64,6 @@ type Answers struct {
 type Profile struct {
 	Data []byte
 	Err  error
-}
-
-// Labels are SELinux labels of a process and of files.
-type Labels struct {
-	Process, Mount string
-	Err            error
 }
 
 // Loaded says whether the kernel has an AppArmor profile.
@@ -79,10 +78,14 @@ type Request struct {
 	Security *cri.LinuxContainerSecurityContext
 	// Sandbox is the pod's configuration.
 	Sandbox *cri.PodSandboxConfig
-	// Labels are the container's in Kubernetes.
-	Labels  map[string]string
-	Node    *Node
-	Options Options
+	// Kubelet: the request is the kubelet's.
+	Kubelet bool
+	// Init: the container's program is an init system.
+	Init bool
+	// Annotations are those that the administrator allows.
+	Annotations []string
+	Node        *Node
+	Options     Options
 	// Features is what the runtime reports; nil if it has no such command.
 	Features *features.Features
 	Found    Answers
@@ -90,7 +93,7 @@ type Request struct {
 
 // Ask returns what must be known to plan.
 func (r *Request) Ask() Questions {
-	q := Questions{SELinux: r.labelOptions()}
+	q := Questions{Labels: r.labels()}
 	if p, _ := r.seccompProfile(); p.ProfileType == cri.SecurityProfile_Localhost && !r.Security.Privileged {
 		q.SeccompProfile = p.LocalhostRef
 	}
@@ -107,7 +110,7 @@ func Check(sec *cri.LinuxContainerSecurityContext) error {
 		func() error { return checkCapabilities(sec.Capabilities) },
 		func() error { return checkSeccomp(sec) },
 		func() error { return checkAppArmor(sec) },
-		func() error { return CheckSELinux(prefix+"selinux_options", sec.SelinuxOptions) },
+		func() error { return CheckSELinux(fieldSELinux, sec.SelinuxOptions) },
 		func() error { return checkHidden(prefix+"masked_paths", sec.MaskedPaths) },
 		func() error { return checkHidden(prefix+"readonly_paths", sec.ReadonlyPaths) },
 	)

@@ -57,7 +57,7 @@ func Default() Config {
 		Listen:    "unix:///run/stele/stele.sock",
 		LogLevel:  "info",
 		Network:   defaultNetwork(),
-		Runtime:   Runtime{HooksDir: hooks.DefaultDirs(), CDISpecDirs: cdi.DefaultDirs(), MinimumMappableUID: -1, MinimumMappableGID: -1},
+		Runtime:   Runtime{HooksDir: hooks.DefaultDirs(), CDISpecDirs: cdi.DefaultDirs(), MinimumMappableUID: -1, MinimumMappableGID: -1, Confinement: defaultConfinement()},
 		Image:     defaultImage(),
 		NRI:       defaultNRI(),
 		Stats:     defaultStats(),

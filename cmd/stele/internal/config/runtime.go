@@ -48,6 +48,7 @@ type Runtime struct {
 	// ApparmorProfile is the name of the profile that RuntimeDefault means; empty for Stele's
 	// own, which is loaded when it is needed, "unconfined" for none.
 	ApparmorProfile string `toml:"apparmor_profile"`
+	Confinement
 	// AdditionalDevices are in every container, as HOST:CONTAINER:PERMISSIONS.
 	AdditionalDevices []string `toml:"additional_devices"`
 	// AllowedDevices are those that pods may ask for by annotation.

@@ -10,12 +10,12 @@ import (
 	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
-// Unconfined is the error of a node whose security modules are not used yet. Pods run on it
+// Unconfined is the error of a node whose security modules can't be used. Pods run on it
 // all the same.
 type Unconfined struct{ Modules []string }
 
 func (e *Unconfined) Error() string {
-	return fmt.Sprintf("the node has %s, which this version does not apply: containers run unconfined", strings.Join(e.Modules, " and "))
+	return fmt.Sprintf("the node has %s: containers run unconfined by it", strings.Join(e.Modules, " and "))
 }
 
 // Degraded is part of cri.Health's errors.
@@ -36,8 +36,8 @@ func unused(node *spec.HostFacts, r config.Runtime) []string {
 	if node.AppArmor && r.ApparmorProfile != unconfined && appArmorProfile(node, r) == "" {
 		modules = append(modules, "AppArmor (there is no apparmor_parser)")
 	}
-	if node.SELinux {
-		modules = append(modules, "SELinux")
+	if node.SELinux && node.Contexts.Process == "" {
+		modules = append(modules, "SELinux (its policy has no labels for containers)")
 	}
 	return modules
 }

@@ -26,10 +26,11 @@ func TestConfinement(t *testing.T) {
 		applied string
 	}{
 		"neither":            {&spec.HostFacts{}, "", parser, nil, ""},
-		"own profile":        {both, "", parser, []string{"SELinux"}, confine.OwnAppArmorProfile},
-		"no parser":          {both, "", t.TempDir(), []string{"AppArmor (there is no apparmor_parser)", "SELinux"}, ""},
-		"a profile by name":  {both, "mine", t.TempDir(), []string{"SELinux"}, "mine"},
-		"unconfined by will": {both, "unconfined", parser, []string{"SELinux"}, ""},
+		"own profile":        {both, "", parser, []string{"SELinux (its policy has no labels for containers)"}, confine.OwnAppArmorProfile},
+		"no parser":          {both, "", t.TempDir(), []string{"AppArmor (there is no apparmor_parser)", "SELinux (its policy has no labels for containers)"}, ""},
+		"a profile by name":  {both, "mine", t.TempDir(), []string{"SELinux (its policy has no labels for containers)"}, "mine"},
+		"labels":             {&spec.HostFacts{Node: confine.Node{SELinux: true, Contexts: confine.Contexts{Process: "u:r:t:s0"}}}, "", parser, nil, ""},
+		"unconfined by will": {both, "unconfined", parser, []string{"SELinux (its policy has no labels for containers)"}, ""},
 	} {
 		t.Setenv("PATH", c.path)
 		r := config.Runtime{ApparmorProfile: c.profile}

@@ -72,6 +72,7 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	if d.Host, err = facts.DetectHost(); err != nil {
 		return nil, err
 	}
+	d.Host.SELinux = d.Host.SELinux && o.Config.Runtime.SELinux
 	for _, module := range unused(d.Host, o.Config.Runtime) {
 		o.Reports.Put(host.ReportUnconfined{Module: module})
 	}

@@ -16,7 +16,7 @@ func (d *Drivers) options(r config.Runtime, h config.Handler) (spec.Options, err
 	options := spec.Options{
 		Options: confine.Options{
 			Capabilities: r.DefaultCapabilities, InheritableCapabilities: r.AddInheritableCapabilities,
-			AppArmorProfile: appArmorProfile(d.Host, r),
+			AppArmorProfile: appArmorProfile(d.Host, r), LabelHostNetwork: !r.HostnetworkDisableSELinux,
 		},
 		Env: r.DefaultEnv, PidsLimit: r.PidsLimit,
 		Annotations: h.AllowedAnnotations, DefaultAnnotations: h.DefaultAnnotations,
