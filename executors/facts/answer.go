@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/selinux/go-selinux"
 
+	"github.com/stele-runtime/stele/executors/apparmor"
 	"github.com/stele-runtime/stele/executors/spec"
 )
 
@@ -53,7 +54,7 @@ func Answer(q spec.Questions) spec.Answers {
 		found.Seccomp = readProfile(q.SeccompProfile)
 	}
 	if q.AppArmorProfile != "" {
-		found.AppArmor = appArmorLoaded(q.AppArmorProfile)
+		found.AppArmor.Is, found.AppArmor.Err = apparmor.Loaded(q.AppArmorProfile)
 	}
 	return found
 }

@@ -267,12 +267,3 @@ func TestSeccompProfiles(t *testing.T) {
 		}
 	}
 }
-
-func TestAppArmorProfiles(t *testing.T) {
-	list := "docker-default (enforce)\nmy profile (complain)\n"
-	for name, want := range map[string]bool{"docker-default": true, "my profile": true, "docker": false, "my": false} {
-		if got, err := listsProfile(strings.NewReader(list), name); got != want || err != nil {
-			t.Errorf("%q: %v, %v", name, got, err)
-		}
-	}
-}

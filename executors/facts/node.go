@@ -1,7 +1,6 @@
 package facts
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +14,7 @@ import (
 	"github.com/opencontainers/selinux/go-selinux"
 	"golang.org/x/sys/unix"
 
+	"github.com/stele-runtime/stele/executors/apparmor"
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/spec/confine"
@@ -27,7 +27,7 @@ func DetectHost() (*spec.HostFacts, error) {
 		return nil, err
 	}
 	h := &spec.HostFacts{
-		Node:              confine.Node{Seccomp: hasSeccomp(), AppArmor: hasAppArmor(), SELinux: selinux.GetEnabled()},
+		Node:              confine.Node{Seccomp: hasSeccomp(), AppArmor: apparmor.Enabled(), SELinux: selinux.GetEnabled()},
 		CgroupV2:          node.Layout == cgroups.V2,
 		Hugetlb:           node.Has("hugetlb"),
 		SwapLimit:         canLimitSwap(node),
@@ -138,11 +138,6 @@ func policyContexts() confine.Contexts {
 func withoutCategories(context string) string {
 	parts := strings.Split(context, ":")
 	return strings.Join(parts[:min(len(parts), 4)], ":")
-}
-
-func hasAppArmor() bool {
-	b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	return err == nil && bytes.HasPrefix(b, []byte("Y"))
 }
 
 // hasMountSetattr asks for the system call (Linux 5.12) with nothing to do.

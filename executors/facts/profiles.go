@@ -1,11 +1,8 @@
 package facts
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -31,30 +28,4 @@ func readProfile(path string) confine.Profile {
 		return confine.Profile{Err: fmt.Errorf("read %s: %w", path, err)}
 	}
 	return confine.Profile{Data: data}
-}
-
-// maxAppArmorProfiles bounds the kernel's list of profiles, in bytes.
-const maxAppArmorProfiles = 16 << 20
-
-// appArmorLoaded looks for a profile among those that the kernel has.
-func appArmorLoaded(name string) confine.Loaded {
-	f, err := os.Open("/sys/kernel/security/apparmor/profiles")
-	if err != nil {
-		return confine.Loaded{Err: err}
-	}
-	defer f.Close()
-	loaded, err := listsProfile(io.LimitReader(f, maxAppArmorProfiles), name)
-	return confine.Loaded{Is: loaded, Err: err}
-}
-
-// listsProfile looks for a line "NAME (MODE)".
-func listsProfile(r io.Reader, name string) (bool, error) {
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		line := lines.Text()
-		if i := strings.LastIndex(line, " ("); i >= 0 && line[:i] == name {
-			return true, nil
-		}
-	}
-	return false, lines.Err()
 }

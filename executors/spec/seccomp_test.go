@@ -9,6 +9,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
 func allows(s *specs.LinuxSeccomp, call string) bool {
@@ -107,7 +108,7 @@ func TestSeccompRefused(t *testing.T) {
 
 func TestAppArmor(t *testing.T) {
 	in := fixture()
-	in.Options.AppArmorProfile = "node-default"
+	in.Options.AppArmorProfile = confine.OwnAppArmorProfile
 	got, err := in.container()
 	if err != nil || got.Process.ApparmorProfile != "" {
 		t.Errorf("a node without AppArmor: %q, %v", got.Process.ApparmorProfile, err)
@@ -118,7 +119,7 @@ func TestAppArmor(t *testing.T) {
 	}
 	in.Host.AppArmor = true
 	security(in).Apparmor = nil
-	if got, err = in.container(); err != nil || got.Process.ApparmorProfile != "node-default" {
+	if got, err = in.container(); err != nil || got.Process.ApparmorProfile != confine.OwnAppArmorProfile {
 		t.Errorf("default: %q, %v", got.Process.ApparmorProfile, err)
 	}
 	security(in).ApparmorProfile = "unconfined"

@@ -10,12 +10,12 @@ import (
 	"strings"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
-	"github.com/moby/profiles/apparmor"
 	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/opencontainers/selinux/go-selinux/label"
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/apparmor"
 	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
@@ -41,7 +41,7 @@ func carryOut(step spec.Step) error {
 	case spec.Relabel:
 		return relabel(s)
 	case spec.LoadAppArmor:
-		return loadAppArmor(s.Profile)
+		return apparmor.Load(s.Profile)
 	case spec.FillVolume:
 		return fill(s)
 	case spec.AppendLine:
@@ -71,18 +71,6 @@ func hasLabel(path, label string) bool {
 	}
 	has, err := selinux.FileLabel(path)
 	return err == nil && has == want
-}
-
-// loadAppArmor loads a profile unless the kernel has it. Somebody may have unloaded all.
-func loadAppArmor(profile string) error {
-	loaded, err := apparmor.IsLoaded(profile)
-	if err == nil && !loaded {
-		err = apparmor.InstallDefault(profile)
-	}
-	if err != nil {
-		return fmt.Errorf("load the AppArmor profile %s: %w", profile, err)
-	}
-	return nil
 }
 
 // appendLine adds a line in one write, so that a kill leaves all of it or nothing.

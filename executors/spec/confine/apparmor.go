@@ -37,15 +37,27 @@ func (r *Request) AppArmor(process *specs.Process) (load string, err error) {
 	profile, field := r.appArmorProfile()
 	switch profile.ProfileType {
 	case cri.SecurityProfile_RuntimeDefault:
-		if r.Node.AppArmor {
-			process.ApparmorProfile = r.Options.AppArmorProfile
-			if r.Options.AppArmorProfile == OwnAppArmorProfile {
-				return OwnAppArmorProfile, nil
-			}
+		name := r.Options.AppArmorProfile
+		if !r.Node.AppArmor || name == "" {
+			return "", nil
+		}
+		process.ApparmorProfile = name
+		if name == OwnAppArmorProfile {
+			return name, nil
+		}
+		if err := r.Found.AppArmor.Err; err != nil {
+			return "", fmt.Errorf("look for the node's apparmor_profile %q: %w", name, err)
+		}
+		if !r.Found.AppArmor.Is {
+			return "", refusal.Unsupported(field, profile.ProfileType, "can't be applied: the node's apparmor_profile %q is not loaded", name)
 		}
 	case cri.SecurityProfile_Localhost:
 		if !r.Node.AppArmor {
 			return "", refusal.Unsupported(field, profile.LocalhostRef, "can't be applied: the node has no AppArmor")
+		}
+		if profile.LocalhostRef == OwnAppArmorProfile {
+			process.ApparmorProfile = OwnAppArmorProfile
+			return OwnAppArmorProfile, nil
 		}
 		if err := r.Found.AppArmor.Err; err != nil {
 			return "", fmt.Errorf("look for the AppArmor profile %q: %w", profile.LocalhostRef, err)
@@ -56,6 +68,24 @@ func (r *Request) AppArmor(process *specs.Process) (load string, err error) {
 		process.ApparmorProfile = profile.LocalhostRef
 	}
 	return "", nil
+}
+
+// askedAppArmor is the profile that must be loaded already; empty for none.
+func (r *Request) askedAppArmor() string {
+	if !r.Node.AppArmor || r.Security.Privileged {
+		return ""
+	}
+	name := ""
+	switch p, _ := r.appArmorProfile(); p.ProfileType {
+	case cri.SecurityProfile_RuntimeDefault:
+		name = r.Options.AppArmorProfile
+	case cri.SecurityProfile_Localhost:
+		name = p.LocalhostRef
+	}
+	if name == OwnAppArmorProfile {
+		return ""
+	}
+	return name
 }
 
 // deprecatedAppArmor reads the string form of a profile; empty is the default.

@@ -93,12 +93,9 @@ type Request struct {
 
 // Ask returns what must be known to plan.
 func (r *Request) Ask() Questions {
-	q := Questions{Labels: r.labels()}
+	q := Questions{Labels: r.labels(), AppArmorProfile: r.askedAppArmor()}
 	if p, _ := r.seccompProfile(); p.ProfileType == cri.SecurityProfile_Localhost && !r.Security.Privileged {
 		q.SeccompProfile = p.LocalhostRef
-	}
-	if p, _ := r.appArmorProfile(); p.ProfileType == cri.SecurityProfile_Localhost && !r.Security.Privileged && r.Node.AppArmor {
-		q.AppArmorProfile = p.LocalhostRef
 	}
 	return q
 }

@@ -132,6 +132,29 @@ func TestRelabelUnless(t *testing.T) {
 	}
 }
 
+// CRI-O refuses to start without the profile that its configuration names; here a pod that wants
+// it is refused, since it may be loaded later.
+func TestAppArmorOfTheNode(t *testing.T) {
+	r := labelled()
+	r.Node.AppArmor, r.Options.AppArmorProfile = true, "mine"
+	process := &specs.Process{}
+	if _, err := r.AppArmor(process); fault.KindOf(err) != fault.Unsupported || r.Ask().AppArmorProfile != "mine" {
+		t.Errorf("the node's profile is not loaded: %v, asked for %q", err, r.Ask().AppArmorProfile)
+	}
+	r.Found.AppArmor.Is = true
+	if load, err := r.AppArmor(process); err != nil || load != "" || process.ApparmorProfile != "mine" {
+		t.Errorf("the node's profile: %q is confined by %q, %v", load, process.ApparmorProfile, err)
+	}
+	r.Security.Apparmor = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: OwnAppArmorProfile}
+	if load, err := r.AppArmor(process); err != nil || load != OwnAppArmorProfile || r.Ask().AppArmorProfile != "" {
+		t.Errorf("Stele's own by its name: %q, %v", load, err)
+	}
+	r.Security.Privileged = true
+	if load, err := r.AppArmor(&specs.Process{}); err != nil || load != "" {
+		t.Errorf("privileged: %q, %v", load, err)
+	}
+}
+
 func TestHostileLabels(t *testing.T) {
 	for _, o := range []*cri.SELinuxOption{
 		{User: "u:r"}, {Role: "r\n"}, {Type: "t t"}, {Level: "s0\" ,exec"}, {Level: "s0\\"}, {Type: "t\x00"}, {Level: strings.Repeat("c", maxLabel+1)},

@@ -2,10 +2,10 @@ package daemon
 
 import (
 	"fmt"
-	"os/exec"
 	"strings"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
+	"github.com/stele-runtime/stele/executors/apparmor"
 	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/spec/confine"
 )
@@ -53,8 +53,7 @@ func appArmorProfile(node *spec.HostFacts, r config.Runtime) string {
 	case r.ApparmorProfile != "":
 		return r.ApparmorProfile
 	}
-	// Without its parser a node cannot load a profile.
-	if _, err := exec.LookPath("apparmor_parser"); err != nil {
+	if !apparmor.CanHave(confine.OwnAppArmorProfile) {
 		return ""
 	}
 	return confine.OwnAppArmorProfile

@@ -16,6 +16,7 @@ import (
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/executors"
+	"github.com/stele-runtime/stele/executors/apparmor"
 	"github.com/stele-runtime/stele/executors/cdi"
 	"github.com/stele-runtime/stele/executors/cgroups"
 	"github.com/stele-runtime/stele/executors/cni"
@@ -28,6 +29,7 @@ import (
 	"github.com/stele-runtime/stele/executors/reachable"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 	"github.com/stele-runtime/stele/executors/storage"
 )
 
@@ -75,6 +77,12 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	d.Host.SELinux = d.Host.SELinux && o.Config.Runtime.SELinux
 	for _, module := range unused(d.Host, o.Config.Runtime) {
 		o.Reports.Put(host.ReportUnconfined{Module: module})
+	}
+	// Again when it is needed: somebody may unload it.
+	if appArmorProfile(d.Host, o.Config.Runtime) == confine.OwnAppArmorProfile {
+		if err := apparmor.Load(confine.OwnAppArmorProfile); err != nil {
+			o.Logger.Warn("containers that want the default AppArmor profile cannot be created", "error", err)
+		}
 	}
 	storage.RouteLibraryLogs(o.Logger)
 	nri.RouteLibraryLogs(o.Logger)
