@@ -160,6 +160,11 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	if err != nil {
 		return made, err
 	}
+	options := x.options(handler, runtime)
+	profile, err := x.seccompArtifact(ctx, c, config, pod, options.Annotations)
+	if err != nil {
+		return made, err
+	}
 	in := spec.Input{
 		SandboxID: string(c.Sandbox), ContainerID: string(c.ID),
 		Sandbox: pod, Container: config,
@@ -168,7 +173,7 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 		Rootfs:      rootfs.Mountpoint, VolumesDir: x.volumesOf(c.ID),
 		Namespaces: paths, Files: x.podFiles(c, pod),
 		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
-		Options: x.options(handler, runtime),
+		Options: options, Seccomp: profile,
 	}
 	plan, err := x.plan(in)
 	if err != nil {

@@ -23,6 +23,8 @@ const (
 	// them. Runtimes that run a pod in a virtual machine size it by them.
 	AnnotationPodOverhead  = "pod-linux-overhead.crio.io"
 	AnnotationPodResources = "pod-linux-resources.crio.io"
+	// AnnotationSeccompArtifact is the artifact that the seccomp profile is from, and its digest.
+	AnnotationSeccompArtifact = "io.github.stele-runtime.seccomp.artifact"
 	// AnnotationHolder is set, to "true", on the holder of a PID namespace.
 	AnnotationHolder = "io.github.stele-runtime.holder"
 )
@@ -52,6 +54,9 @@ func planAnnotations(r *request, plan *Plan) error {
 	out[AnnotationContainerName] = r.Container.GetMetadata().GetName()
 	if r.ImageName != "" {
 		out[AnnotationImageName] = r.ImageName
+	}
+	if a := r.Seccomp; a != nil {
+		out[AnnotationSeccompArtifact] = a.Name + " " + a.Digest
 	}
 	maps.DeleteFunc(out, func(_, value string) bool { return value == "" })
 	plan.Spec.Annotations = out

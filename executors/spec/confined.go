@@ -16,7 +16,7 @@ const labelKubelet = "io.kubernetes.container.name"
 func (r *request) confined() *confine.Request {
 	_, kubelet := r.Container.Labels[labelKubelet]
 	return &confine.Request{
-		Security: r.sec, Sandbox: r.Sandbox, Kubelet: kubelet, Init: isInit(r.args()), Annotations: r.Options.Annotations,
+		Security: r.sec, Sandbox: r.Sandbox, Kubelet: kubelet, Init: isInit(r.args()), Annotations: r.Options.Annotations, Artifact: r.Seccomp,
 		Node: &r.Host.Node, Options: r.Options.Options, Features: r.Features, Found: r.found.Answers,
 	}
 }

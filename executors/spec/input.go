@@ -34,6 +34,8 @@ type Input struct {
 	// Features is what the runtime reports; nil if it has no such command.
 	Features *features.Features
 	Options  Options
+	// Seccomp is the profile that confine.AskedArtifact asks for.
+	Seccomp *confine.Artifact
 }
 
 // Namespaces are the paths of namespaces to join. Which of them is joined

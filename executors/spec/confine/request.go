@@ -82,6 +82,8 @@ type Request struct {
 	Kubelet bool
 	// Init: the container's program is an init system.
 	Init bool
+	// Artifact is the seccomp profile that the pod's annotations name; nil for none.
+	Artifact *Artifact
 	// Annotations are those that the administrator allows.
 	Annotations []string
 	Node        *Node

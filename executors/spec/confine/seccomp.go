@@ -30,16 +30,25 @@ func (r *Request) seccompProfile() (*cri.SecurityProfile, string) {
 // Seccomp restricts system calls.
 func (r *Request) Seccomp(spec *specs.Spec) error {
 	profile, field := r.seccompProfile()
+	if err := r.checkNotifier(); err != nil {
+		return err
+	}
 	if r.Security.Privileged {
 		return r.privilegedSeccomp(spec)
 	}
-	if profile.ProfileType == cri.SecurityProfile_Unconfined {
+	if profile.ProfileType == cri.SecurityProfile_Unconfined && r.Artifact == nil {
 		return nil
 	}
 	if !r.canSeccomp() {
 		return refusal.Unsupported(field, profile.ProfileType, "can't be applied: the kernel or the runtime has no seccomp")
 	}
 	var err error
+	if r.Artifact != nil {
+		if spec.Linux.Seccomp, err = loadSeccomp(Profile{Data: r.Artifact.Data}, spec); err != nil {
+			return refusal.Invalid(r.Artifact.Field(), r.Artifact.Name, "can't be used: %v", err)
+		}
+		return nil
+	}
 	switch profile.ProfileType {
 	case cri.SecurityProfile_RuntimeDefault:
 		if r.Options.Seccomp != nil {
