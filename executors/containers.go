@@ -19,6 +19,7 @@ import (
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/executors/apparmor"
 	"github.com/stele-runtime/stele/executors/cdi"
 	"github.com/stele-runtime/stele/executors/facts"
 	"github.com/stele-runtime/stele/executors/hooks"
@@ -29,6 +30,7 @@ import (
 	"github.com/stele-runtime/stele/executors/oci"
 	"github.com/stele-runtime/stele/executors/podfiles"
 	"github.com/stele-runtime/stele/executors/spec"
+	"github.com/stele-runtime/stele/executors/spec/confine"
 	"github.com/stele-runtime/stele/executors/spec/userns"
 	"github.com/stele-runtime/stele/executors/storage"
 	"github.com/stele-runtime/stele/executors/volumes"
@@ -470,6 +472,10 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 		done.Err = err
 		return done
 	}
+	if err := x.loadAppArmor(f.Spec.Handler); err != nil {
+		done.Err = err
+		return done
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(caller.Context, cancel)()
@@ -478,4 +484,14 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 	})
 	done.Code, done.TimedOut, done.Err = result.ExitCode, result.TimedOut, err
 	return done
+}
+
+// loadAppArmor loads the profile of the handler's containers if somebody has unloaded it: a
+// command could not run in it.
+func (x containers) loadAppArmor(name string) error {
+	handler, err := x.Handlers.Find(name)
+	if err != nil || !x.Host.AppArmor || handler.Options.AppArmorProfile != confine.OwnAppArmorProfile {
+		return err
+	}
+	return apparmor.Load(confine.OwnAppArmorProfile)
 }

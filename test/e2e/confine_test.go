@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -233,8 +234,9 @@ func confinedBadInput(t *testing.T, h *Harness, pod *Pod) {
 
 // TestAppArmor sees the profile enforcing: what the container may do by its capabilities and by
 // seccomp, AppArmor denies.
+//
+// It unloads the default profile, which those of other tests need: it is not parallel.
 func TestAppArmor(t *testing.T) {
-	t.Parallel()
 	if !apparmor.Enabled() {
 		t.Skip("the kernel has no AppArmor here; test/vm runs this where it has")
 	}
@@ -250,11 +252,13 @@ func TestAppArmor(t *testing.T) {
 	profile := func(p runtimeapi.SecurityProfile_ProfileType, ref string) func(security) {
 		return func(s security) { s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: p, LocalhostRef: ref} }
 	}
+	var confined string
 	for name, change := range map[string]func(security){
 		"default": profile(runtimeapi.SecurityProfile_RuntimeDefault, ""),
 		"nothing": func(security) {}, "older": func(s security) { s.ApparmorProfile = "runtime/default" },
 	} {
-		if got := current(run(name, change)); got != "stele-default (enforce)" {
+		confined = run(name, change)
+		if got := current(confined); got != "stele-default (enforce)" {
 			t.Errorf("%s: confined by %q", name, got)
 		}
 	}
@@ -270,31 +274,13 @@ func TestAppArmor(t *testing.T) {
 			t.Errorf("%s: a mount ends with %v", kind, got)
 		}
 	}
-	// A profile of the node's own, that forbids one thing.
-	const own = "profile stele-e2e flags=(attach_disconnected,mediate_deleted) {\n file,\n capability,\n network,\n signal,\n ptrace,\n deny /dev/shm/forbidden w,\n}\n"
-	load := func(option string) {
-		cmd := exec.CommandContext(t.Context(), "apparmor_parser", option)
-		cmd.Stdin = strings.NewReader(own)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("apparmor_parser %s: %v\n%s", option, err, out)
-		}
-	}
-	config := h.ContainerConfig("not-loaded")
-	profile(runtimeapi.SecurityProfile_Localhost, "stele-e2e")(config.Linux.SecurityContext)
-	_, err := pod.TryCreate(config)
-	h.Refused(err, codes.InvalidArgument, "apparmor", "stele-e2e", "not loaded")
-	load("-r")
-	t.Cleanup(func() { load("-R") })
-	id := run("local", profile(runtimeapi.SecurityProfile_Localhost, "stele-e2e"))
-	if got := h.ExecSync(id, "touch", "/dev/shm/allowed"); got.ExitCode != 0 {
-		t.Errorf("what the profile allows: %v", got)
-	}
-	if got := h.ExecSync(id, "touch", "/dev/shm/forbidden"); got.ExitCode == 0 || !strings.Contains(string(got.Stderr), "denied") {
-		t.Errorf("what the profile denies: %v", got)
-	}
+	appArmorOfTheNode(t, h, pod)
 	// Somebody unloads the default: it is there again when it is needed.
 	if err := os.WriteFile("/sys/kernel/security/apparmor/.remove", []byte("stele-default"), 0); err != nil {
 		t.Fatal(err)
+	}
+	if got := current(confined); got != "stele-default (enforce)" {
+		t.Errorf("a command in a container whose profile was unloaded: %q", got)
 	}
 	if got := current(run("again", profile(runtimeapi.SecurityProfile_RuntimeDefault, ""))); got != "stele-default (enforce)" {
 		t.Errorf("after the profile was unloaded: %q", got)
@@ -305,5 +291,32 @@ func TestAppArmor(t *testing.T) {
 	c.Linux.SecurityContext.Privileged = true
 	if got := current(h.RunPod(privileged).Run(c)); got != "unconfined" {
 		t.Errorf("a privileged container is confined by %q", got)
+	}
+}
+
+// appArmorOfTheNode confines by a profile of the node's own, that forbids one thing.
+func appArmorOfTheNode(t *testing.T, h *Harness, pod *Pod) {
+	local := &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "stele-e2e"}
+	const own = "profile stele-e2e flags=(attach_disconnected,mediate_deleted) {\n file,\n capability,\n network,\n signal,\n ptrace,\n deny /dev/shm/forbidden w,\n}\n"
+	load := func(option string) {
+		cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "apparmor_parser", option)
+		cmd.Stdin = strings.NewReader(own)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("apparmor_parser %s: %v\n%s", option, err, out)
+		}
+	}
+	config := h.ContainerConfig("not-loaded")
+	config.Linux.SecurityContext.Apparmor = local
+	_, err := pod.TryCreate(config)
+	h.Refused(err, codes.InvalidArgument, "apparmor", "stele-e2e", "not loaded")
+	load("-r")
+	t.Cleanup(func() { load("-R") })
+	config.Metadata.Name = "loaded"
+	id := pod.Run(config)
+	if got := h.ExecSync(id, "touch", "/dev/shm/allowed"); got.ExitCode != 0 {
+		t.Errorf("what the profile allows: %v", got)
+	}
+	if got := h.ExecSync(id, "touch", "/dev/shm/forbidden"); got.ExitCode == 0 || !strings.Contains(string(got.Stderr), "denied") {
+		t.Errorf("what the profile denies: %v", got)
 	}
 }
