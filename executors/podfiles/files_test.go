@@ -167,3 +167,13 @@ func checkTmpfs(t *testing.T, dir, size string) {
 		t.Errorf("options %q lack %s", mounts[0].VFSOptions, size)
 	}
 }
+
+func TestLabelOfThePodsFiles(t *testing.T) {
+	for label, want := range map[string]string{
+		"": "mode=0700", "u:o:t:s0:c1,c2": `mode=0700,context="u:o:t:s0:c1,c2"`,
+	} {
+		if got := (Owner{Label: label}).labelled("mode=0700"); got != want {
+			t.Errorf("%q: the mount's options are %s, want %s", label, got, want)
+		}
+	}
+}

@@ -158,6 +158,16 @@ func goldenCases() map[string]func(*scene) {
 			in.Container.Annotations = map[string]string{"allowed.example/key": "container", "run.oci.handler": "no"}
 			in.Image.Config.Labels = map[string]string{"allowed.example/key": "image"}
 		},
+		"selinux": func(in *scene) {
+			in.Host.SELinux = true
+			in.Host.Contexts = confine.Contexts{
+				Process: "system_u:system_r:container_t:s0", Init: "system_u:system_r:container_init_t:s0", File: "system_u:object_r:container_file_t:s0",
+			}
+			in.Sandbox.Linux.SecurityContext.SelinuxOptions = &cri.SELinuxOption{Level: "s0:c1,c2"}
+			in.Container.Command = []string{"/sbin/init"}
+			in.Image.Config.Volumes = map[string]struct{}{"/data": {}}
+			in.Container.Mounts = []*cri.Mount{{ContainerPath: "/p", HostPath: "/srv/p", SelinuxRelabel: true}}
+		},
 		"administrators_options": func(in *scene) {
 			in.Host.AppArmor = true
 			in.Options = Options{
