@@ -128,10 +128,24 @@ func policyContexts() confine.Contexts {
 	// Released when process was: of two labels made in a row each has its own level.
 	start, _ := selinux.InitContainerLabels() //nolint:staticcheck // As above.
 	selinux.ReleaseLabel(start)
-	return confine.Contexts{
+	c := confine.Contexts{
 		Process: withoutCategories(process), Init: withoutCategories(start),
 		File: withoutCategories(file), Shared: withoutCategories(selinux.ROFileLabel()),
 	}
+	// The file that names them may be there while the policy's module with their types is not
+	// loaded, as with Debian: then no mount could have them.
+	for _, context := range []string{c.Process, c.File} {
+		if context == "" || selinux.SecurityCheckContext(context) != nil {
+			return confine.Contexts{}
+		}
+	}
+	if c.Init != "" && selinux.SecurityCheckContext(c.Init) != nil {
+		c.Init = ""
+	}
+	if c.Shared != "" && selinux.SecurityCheckContext(c.Shared) != nil {
+		c.Shared = ""
+	}
+	return c
 }
 
 // withoutCategories cuts those of a level, so that s0:c1,c2 is s0.
