@@ -11,6 +11,7 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/selinux/go-selinux"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/host"
@@ -75,6 +76,10 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 		return nil, err
 	}
 	d.Host.SELinux = d.Host.SELinux && o.Config.Runtime.SELinux
+	if !d.Host.SELinux || d.Host.Contexts.Process == "" {
+		// The image store would give labels of its own to what has none.
+		selinux.SetDisabled()
+	}
 	for _, module := range unused(d.Host, o.Config.Runtime) {
 		o.Reports.Put(host.ReportUnconfined{Module: module})
 	}
