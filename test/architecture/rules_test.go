@@ -97,6 +97,9 @@ var rules = []rule{
 	// Of entity they use the types in which a restored state and an event come.
 	{"projections", with(machines, "actors/codec", "actors/entity", "eventlog", "proto"), suites, nil,
 		"a read model is a fold over events: it must be possible to drop it and to build it anew from the log alone"},
+	{"timeline", with(machines, "actors/codec", "actors/redact"), nil, with(values,
+		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
+		"what is said of an incident is a pure function of records: the same on the node, from a dead daemon's directory and on another machine"},
 	// Its tests show what stands in a log.
 	{"cri", with(machines, "actors/redact", "executors/streams", "projections", "proto"), with(suites, "actors/codec"), nil,
 		"an RPC becomes a command or a question to a projection; it must not be able to act on the node by itself"},
@@ -105,19 +108,19 @@ var rules = []rule{
 
 	{"cmd/stele-monitor", []string{"executors/monitor", "proto/monitor"}, nil, nil,
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
-	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "projections", "proto"}, nil, nil,
+	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "timeline"}, nil, nil,
 		"the command is the parts list of the product, and the tests are no part of it"},
 	{"cmd/stele/internal/config", []string{"executors/cdi", "executors/hooks", "executors/nri", "executors/registry", "executors/spec", "executors/spec/usermode", "executors/stats", "executors/storage"}, nil, nil,
 		"a configuration is read and checked before there is anything that it could be applied to; of the drivers it needs their limits and defaults"},
 	{"cmd/stele/internal/daemon", []string{"cmd/stele/internal/config", "actors", "cri", "eventlog", "executors", "projections"}, nil, nil,
 		"the daemon's running is tested with fakes; which parts it runs, cmd/stele says"},
-	{"cmd/stele/internal/admin", []string{"actors", "eventlog", "executors", "projections", "proto/admin"}, nil, nil,
+	{"cmd/stele/internal/admin", []string{"actors", "eventlog", "executors", "projections", "proto/admin", "timeline"}, nil, nil,
 		"the tools' questions are answered like the CRI's: from views, the log and the actors; their errors get codes where the CRI's do"},
-	{"cmd/stele/internal/client", []string{"cmd/stele/internal/admin", "cmd/stele/internal/config", "cri", "eventlog", "proto/admin"}, nil, nil,
+	{"cmd/stele/internal/client", []string{"cmd/stele/internal/admin", "cmd/stele/internal/config", "cri", "eventlog", "proto/admin", "timeline"}, with(machines, "actors/codec"), nil,
 		"a tool reaches a daemon by its socket, or reads the log of one that is gone; it does not act on the node"},
-	{"cmd/stele/internal/show", []string{"actors/codec", "actors/container", "actors/redact", "proto/admin"}, machines, nil,
+	{"cmd/stele/internal/show", []string{"actors/codec", "actors/container", "actors/redact", "proto/admin", "timeline"}, machines, nil,
 		"what is printed is a pure function of messages, so that golden files hold all of it"},
-	{"test", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "cmd"}, nil, nil, "tests may know everything"},
+	{"test", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "timeline", "cmd"}, nil, nil, "tests may know everything"},
 }
 
 // driverRule is for executors/NAME that have no rule of their own above.
@@ -161,7 +164,7 @@ var monitorLinks = []string{
 const whyMonitorLinks = "one monitor stays in memory on every node, whatever happens to the daemon: it is small because it can do little"
 
 // topLevel are the folders of the repository's root.
-var topLevel = []string{"actors", "cmd", "cri", "docs", "eventlog", "executors", "projections", "proto", "test"}
+var topLevel = []string{"actors", "cmd", "cri", "docs", "eventlog", "executors", "projections", "proto", "test", "timeline"}
 
 func with(folders []string, more ...string) []string {
 	return append(append([]string(nil), folders...), more...)

@@ -1,0 +1,365 @@
+package timeline
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/host"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/actors/sandbox"
+)
+
+// Record is a record of the event log, wherever it was read.
+type Record struct {
+	// Sequence is the place in the log, Version the place in the stream.
+	Sequence, Version uint64
+	Stream            string
+	// Time is wall time; SinceBoot counts in the boot BootID.
+	Time      time.Time
+	SinceBoot time.Duration
+	BootID    string
+	Type      string
+	Schema    uint32
+	// Command led to the event; Trace is the trace id of the call, empty if unknown.
+	Command, Trace string
+	Payload        []byte
+}
+
+// Moment is an event of an entity, in words.
+type Moment struct {
+	Sequence uint64    `json:"sequence"`
+	At       time.Time `json:"time"`
+	// Since is the time since the request or the incident that led to it.
+	Since time.Duration `json:"sinceNanoseconds"`
+	// Event is the event's name, Command what led to it. Call is the CRI's call behind that,
+	// and Trace its trace id, if the record knows them.
+	Event   string `json:"event"`
+	Command string `json:"command,omitempty"`
+	Call    string `json:"call,omitempty"`
+	Trace   string `json:"trace,omitempty"`
+	Words   string `json:"words"`
+	// Bad: something failed, was killed or was lost.
+	Bad bool `json:"bad,omitempty"`
+}
+
+// Entity is what pods, containers, images and the node have in common.
+type Entity struct {
+	Moments []Moment `json:"moments"`
+	// Steps are those of its start, in the order in which they began.
+	Steps []Step `json:"steps,omitempty"`
+	// origin is the record from which Since counts.
+	origin Record
+	// last maps the key of an effect to the reason of its last failure.
+	last map[string]string
+}
+
+// Pod is a sandbox of a pod.
+type Pod struct {
+	Entity
+	State sandbox.State
+	// Members are the containers it ever had, in their order.
+	Members []id.Container
+	// endRequested is when its stop or removal was requested, or when it was lost.
+	endRequested time.Time
+}
+
+// Container is a container.
+type Container struct {
+	Entity
+	State container.State
+	// ImageRef is the image as the pod's author wrote it; empty if unknown.
+	ImageRef string
+	// MemoryLimit is in bytes, 0 for none or unknown.
+	MemoryLimit int64
+	stop        stop
+}
+
+// stop is what was done to end a container before it ended.
+type stop struct {
+	requestedAt time.Time
+	request     string
+	grace       time.Duration
+	killedAt    time.Time
+}
+
+// Image is a reference, with its pulls.
+type Image struct {
+	Entity
+	Ref string
+	// pulls maps a pull under way to its request.
+	pulls map[id.Pull]Record
+	// Done are the pulls that ended, in order.
+	Done []PullEnd
+}
+
+// PullEnd is a pull that ended.
+type PullEnd struct {
+	Began, Ended time.Time
+	Took         time.Duration
+	// Bytes is how much was transferred; Reason why it failed, empty if it did not.
+	Bytes  uint64
+	Reason string
+}
+
+// Timeline is the history that records tell. Records must be added in the order of their
+// sequence; any part of a log will do.
+type Timeline struct {
+	pods       map[id.Sandbox]*Pod
+	containers map[id.Container]*Container
+	images     map[string]*Image
+	// Node is the node's own stream.
+	Node Entity
+	// Skipped counts records that this version cannot read.
+	Skipped int
+	// Last is the time of the newest record.
+	Last    time.Time
+	samples map[StepName][]time.Duration
+}
+
+// New returns an empty timeline.
+func New() *Timeline {
+	return &Timeline{
+		pods: map[id.Sandbox]*Pod{}, containers: map[id.Container]*Container{}, images: map[string]*Image{},
+		samples: map[StepName][]time.Duration{},
+	}
+}
+
+// Add adds the next record.
+func (t *Timeline) Add(r Record) {
+	if r.Time.After(t.Last) {
+		t.Last = r.Time
+	}
+	kind, name, _ := strings.Cut(r.Stream, "/")
+	var err error
+	switch kind {
+	case "sandbox":
+		var e sandbox.Event
+		if e, err = codec.DecodeSandbox(r.Type, r.Schema, r.Payload); err == nil {
+			t.addSandbox(id.Sandbox(name), r, e)
+		}
+	case "container":
+		var e container.Event
+		if e, err = codec.DecodeContainer(r.Type, r.Schema, r.Payload); err == nil {
+			t.addContainer(id.Container(name), r, e)
+		}
+	case "image":
+		var e image.Event
+		if e, err = codec.DecodeImage(r.Type, r.Schema, r.Payload); err == nil {
+			t.addImage(name, r, e)
+		}
+	case "node":
+		var e host.Event
+		if e, err = codec.DecodeHost(r.Type, r.Schema, r.Payload); err == nil {
+			t.Node.moment(r, hostWords(e), true)
+		}
+	default:
+		t.Skipped++
+	}
+	if err != nil {
+		t.Skipped++
+	}
+}
+
+func (t *Timeline) addSandbox(sid id.Sandbox, r Record, e sandbox.Event) {
+	p := t.pods[sid]
+	if p == nil {
+		p = &Pod{}
+		t.pods[sid] = p
+	}
+	p.State = sandbox.Evolve(p.State, e)
+	// A part of a log may begin after the request.
+	p.State.ID = sid
+	t.stepsOfPod(p, r, e)
+	said := sandboxWords(e)
+	switch e := e.(type) {
+	case sandbox.ContainerAdded:
+		if !slices.Contains(p.Members, e.Container) {
+			p.Members = append(p.Members, e.Container)
+		}
+	case sandbox.StopRequested, sandbox.RemoveRequested, sandbox.SandboxLost:
+		if p.endRequested.IsZero() {
+			p.endRequested = r.Time
+		}
+	case sandbox.NetworkDetachFailed:
+		p.failed("detach network", e.Fault)
+	case sandbox.HolderStopFailed:
+		p.failed("stop holder", e.Fault)
+	case sandbox.SandboxReleaseFailed:
+		p.failed("release", e.Fault)
+	case sandbox.ContainerStopFailed:
+		p.failed("stop container "+string(e.Container), e.Fault)
+	case sandbox.ContainerRemoveFailed:
+		p.failed("remove container "+string(e.Container), e.Fault)
+	}
+	p.moment(r, said, opensSandbox(e))
+}
+
+func (t *Timeline) addContainer(cid id.Container, r Record, e container.Event) {
+	c := t.containers[cid]
+	if c == nil {
+		c = &Container{}
+		t.containers[cid] = c
+	}
+	before := c.State
+	c.State = container.Evolve(c.State, e)
+	c.State.ID = cid
+	t.stepsOfContainer(c, r, e)
+	switch e := e.(type) {
+	case container.ContainerRequested:
+		c.ImageRef = e.Image
+		c.configured(e.Config)
+	case container.ResourcesUpdated:
+		var now runtimeapi.LinuxContainerResources
+		if proto.Unmarshal(e.Resources, &now) == nil && now.GetMemoryLimitInBytes() > 0 {
+			c.MemoryLimit = now.GetMemoryLimitInBytes()
+		}
+	case container.StopRequested:
+		if !before.Run.ExitSeen {
+			c.stop = stop{requestedAt: r.Time, request: e.Request, grace: max(0, e.Deadline.Sub(r.Time).Round(time.Second))}
+		}
+	case container.StopWithdrawn:
+		if c.stop.request == e.Request && c.stop.killedAt.IsZero() {
+			c.stop = stop{}
+		}
+	case container.KillRequested:
+		if !before.Run.ExitSeen && c.stop.killedAt.IsZero() {
+			c.stop.killedAt = r.Time
+		}
+	case container.KillFailed:
+		c.failed("kill", e.Fault)
+	case container.RuntimeDeleteFailed:
+		c.failed("delete", e.Fault)
+	case container.RootfsReleaseFailed:
+		c.failed("release rootfs", e.Fault)
+	}
+	c.moment(r, containerWords(e), opensContainer(e))
+}
+
+// configured learns from the CRI's configuration.
+func (c *Container) configured(encoded []byte) {
+	var config runtimeapi.ContainerConfig
+	if proto.Unmarshal(encoded, &config) != nil {
+		return
+	}
+	c.MemoryLimit = config.GetLinux().GetResources().GetMemoryLimitInBytes()
+	c.ImageRef = cmp.Or(config.GetImage().GetUserSpecifiedImage(), config.GetImage().GetImage(), c.ImageRef)
+}
+
+func (t *Timeline) addImage(ref string, r Record, e image.Event) {
+	i := t.images[ref]
+	if i == nil {
+		i = &Image{Ref: ref, pulls: map[id.Pull]Record{}}
+		t.images[ref] = i
+	}
+	opens := false
+	switch e := e.(type) {
+	case image.PullRequested:
+		i.pulls[e.Pull], opens = r, true
+	case image.ImagePulled:
+		t.pullEnded(i, e.Pull, r, PullEnd{Bytes: e.Bytes})
+	case image.PullFailed:
+		t.pullEnded(i, e.Pull, r, PullEnd{Bytes: e.Bytes, Reason: reason(e.Fault)})
+	case image.LoadRequested, image.RemoveRequested:
+		opens = true
+	}
+	i.moment(r, imageWords(e), opens)
+}
+
+func (t *Timeline) pullEnded(i *Image, pull id.Pull, r Record, end PullEnd) {
+	began, known := i.pulls[pull]
+	if !known {
+		return
+	}
+	delete(i.pulls, pull)
+	end.Began, end.Ended, end.Took = began.Time, r.Time, between(began, r)
+	i.Done = append(i.Done, end)
+	if end.Reason == "" {
+		t.sample(StepPull, end.Took)
+	}
+}
+
+// moment adds what an event says. One that opens something is the origin of those after it.
+func (e *Entity) moment(r Record, said phrase, opens bool) {
+	if opens || e.origin.Sequence == 0 {
+		e.origin = r
+	}
+	_, event, _ := strings.Cut(r.Type, ".")
+	event, _, _ = strings.Cut(event, ".")
+	e.Moments = append(e.Moments, Moment{
+		Sequence: r.Sequence, At: r.Time, Since: between(e.origin, r), Event: event, Command: r.Command, Trace: r.Trace,
+		Call: callOf(opens, r.Command), Words: said.words, Bad: said.bad,
+	})
+}
+
+func callOf(opens bool, command string) string {
+	if !opens {
+		return ""
+	}
+	return calls[command]
+}
+
+// Compare makes the percentiles those of another timeline, of more pods.
+func (t *Timeline) Compare(with *Timeline) { t.samples = with.samples }
+
+// between is the time from one record to another: exact within a boot, else by wall clock,
+// and never negative.
+func between(a, b Record) time.Duration {
+	if a.BootID == b.BootID && a.BootID != "" {
+		return max(0, b.SinceBoot-a.SinceBoot)
+	}
+	return max(0, b.Time.Sub(a.Time))
+}
+
+// Pods returns all pods in the order of their creation.
+func (t *Timeline) Pods() []*Pod {
+	all := make([]*Pod, 0, len(t.pods))
+	for _, p := range t.pods {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *Pod) int {
+		return cmp.Or(cmp.Compare(a.first(), b.first()), cmp.Compare(a.State.ID, b.State.ID))
+	})
+	return all
+}
+
+// Containers returns a pod's containers in the order of their creation.
+func (t *Timeline) Containers(p *Pod) []*Container {
+	var all []*Container
+	for _, c := range t.containers {
+		if c.State.Sandbox == p.State.ID {
+			all = append(all, c)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Container) int {
+		return cmp.Or(cmp.Compare(a.first(), b.first()), cmp.Compare(a.State.ID, b.State.ID))
+	})
+	return all
+}
+
+// AllContainers returns all containers, in no order.
+func (t *Timeline) AllContainers() []*Container { return slices.Collect(maps.Values(t.containers)) }
+
+// Pod returns a pod by its sandbox's id, nil if no record spoke of it.
+func (t *Timeline) Pod(s id.Sandbox) *Pod { return t.pods[s] }
+
+// Container returns a container by its id, nil if no record spoke of it.
+func (t *Timeline) Container(c id.Container) *Container { return t.containers[c] }
+
+// Image returns a reference's pulls, nil if no record spoke of it.
+func (t *Timeline) Image(ref string) *Image { return t.images[ref] }
+
+func (e *Entity) first() uint64 {
+	if len(e.Moments) == 0 {
+		return 0
+	}
+	return e.Moments[0].Sequence
+}
