@@ -1,68 +1,79 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/client"
 	"github.com/stele-runtime/stele/cmd/stele/internal/show"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+	"github.com/stele-runtime/stele/timeline"
 )
 
 func inspectCommand() *cobra.Command {
 	var from client.Source
 	var logStats bool
+	var format string
 	cmd := &cobra.Command{
-		Use:   "inspect ID",
-		Short: "Show a pod's or a container's state, what it still owes, and its history",
-		Long: `Show the state of a sandbox or a container, what the state still owes, and every
-event that led to it. ID is a prefix of an id, or a pod's name.`,
+		Use:   "inspect NAME",
+		Short: "Say what happened to a pod or a container, why, and where the time went",
+		Long: `Say why a pod or a container died, why it is not ready or what it waits for; then what
+happened to it, in order, with the time since the request that led to it; then how long
+each step of its start took, beside the node's usual times. All times are UTC.
+
+NAME is a pod's name, NAMESPACE/POD, NAMESPACE/POD/CONTAINER or the prefix of an id; @N
+after a name means its attempt N, otherwise the newest is meant. What was removed is
+found, too.
+
+The exit code is 0 if there is an answer, 1 if nothing has the name or the daemon or its
+log can't be read, and 2 if the command line is wrong or the name is ambiguous.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if logStats {
-				return cobra.NoArgs(cmd, args)
+				return wrongUse(cobra.NoArgs(cmd, args))
 			}
-			return cobra.ExactArgs(1)(cmd, args)
+			return wrongUse(cobra.ExactArgs(1)(cmd, args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if logStats {
 				return printLogStats(cmd, &from)
 			}
-			return inspect(cmd, &from, args[0])
+			return inspect(cmd, &from, args[0], format)
 		},
 	}
 	registerListen(cmd, &from)
 	cmd.AddCommand(inspectImageCommand())
+	cmd.Flags().StringVar(&from.Root, "root", "", "read the log below this `DIR`, of a daemon that is not running")
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "`FORMAT`: text or json")
 	cmd.Flags().BoolVar(&logStats, "log-stats", false, "show figures of the event log instead, as JSON")
 	return cmd
 }
 
-func inspect(cmd *cobra.Command, from *client.Source, name string) error {
-	var streams []string
-	err := from.WithAdmin(func(c adminv1.AdminServiceClient) error {
-		found, err := c.Inspect(cmd.Context(), &adminv1.InspectRequest{Id: name})
-		if err != nil {
-			return fmt.Errorf("inspect %s: %w", name, err)
-		}
-		for _, e := range found.GetEntities() {
-			streams = append(streams, e.GetStream())
-			if err := show.Entity(cmd.OutOrStdout(), e, time.Local); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+func inspect(cmd *cobra.Command, from *client.Source, text, format string) error {
+	if format != "text" && format != "json" {
+		return wrongUse(fmt.Errorf("--output: %q is none of text and json", format))
+	}
+	name, err := timeline.ParseName(text)
+	if err != nil {
+		return wrongUse(err)
+	}
+	history, now, err := from.Timeline(cmd.Context(), name)
 	if err != nil {
 		return err
 	}
-	about, events := show.Select(streams...), show.Events{To: cmd.OutOrStdout(), Zone: time.Local}
-	return from.Events(cmd.Context(), 0, false, func(r *adminv1.Record) error {
-		if !about.Has(r) {
-			return nil
+	found, err := history.Find(name)
+	if err != nil {
+		if _, ambiguous := errors.AsType[*timeline.AmbiguousError](err); ambiguous {
+			return wrongUse(err)
 		}
-		return events.Record(r)
-	})
+		return err
+	}
+	answer := show.Inspected{Timeline: history, Found: found, Now: now}
+	if format == "json" {
+		return answer.JSON(cmd.OutOrStdout())
+	}
+	return answer.Text(cmd.OutOrStdout())
 }
 
 func printLogStats(cmd *cobra.Command, from *client.Source) error {

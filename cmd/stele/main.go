@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -24,8 +25,29 @@ func main() {
 	}
 	if err := rootCommand().Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "stele:", statusPrefix.ReplaceAllString(err.Error(), ""))
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// usageError says that the command line is wrong.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// wrongUse marks an error of the command line; nil stays nil.
+func wrongUse(err error) error {
+	if err == nil {
+		return nil
+	}
+	return usageError{err}
+}
+
+// exitCode is 2 for a wrong command line and 1 for everything else that fails.
+func exitCode(err error) int {
+	if _, is := errors.AsType[usageError](err); is {
+		return 2
+	}
+	return 1
 }
 
 func rootCommand() *cobra.Command {
@@ -35,6 +57,7 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.AddCommand(serveCommand(), eventsCommand(), inspectCommand(), imageCommand(), monitorCommand(), versionCommand())
 	return root
 }

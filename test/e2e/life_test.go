@@ -77,7 +77,7 @@ func containerLives(t *testing.T, h *Harness, pod *Pod, ip netip.Addr) {
 		t.Errorf("in the container: %s", out)
 	}
 
-	if shown := h.Stele("inspect", pod.ID[:12]); !strings.Contains(shown, pod.ID) || !strings.Contains(shown, id) || !strings.Contains(shown, "ContainerStarted") {
+	if shown := h.Stele("inspect", pod.ID[:12]); !strings.Contains(shown, pod.ID) || !strings.Contains(shown, id) || !strings.Contains(shown, "Pod e2e/life is ready") {
 		t.Errorf("stele inspect doesn't show the pod and its container:\n%s", shown)
 	}
 

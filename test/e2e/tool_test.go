@@ -86,9 +86,9 @@ func TestInspectAfterRemoval(t *testing.T) {
 	container := pod.Run(h.ContainerConfig("c", "sh", "-c", "exit 4"))
 	h.WaitExit(container)
 	pod.Remove()
-	for _, name := range []string{pod.ID[:12], pod.Config.Metadata.Name} {
+	for _, name := range []string{pod.ID[:12], pod.Config.Metadata.Name, pod.Config.Metadata.Namespace + "/" + pod.Config.Metadata.Name} {
 		out := h.Stele("inspect", name)
-		for _, want := range []string{"sandbox/" + pod.ID, "container/" + container, "SandboxRemoved", "ContainerRemoved", `"Code": 4`} {
+		for _, want := range []string{"sandbox/" + pod.ID, "container/" + container, "pod removed", "container removed", "exited by itself with code 4"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("inspect %s says nothing of %s:\n%s", name, want, out)
 			}

@@ -226,6 +226,49 @@ func TestInspectRemembered(t *testing.T) {
 	}
 }
 
+// Every way to name a pod or a container works on what lives and on what has ended.
+func TestInspectNames(t *testing.T) {
+	d := newDesk(t)
+	d.live("aa", "web", "c1", "c2")
+	d.views.sandboxes[0].State.Name.Namespace = "shop"
+	for i, c := range d.views.containers {
+		c.State.Name = container.Name{Name: "app", Attempt: uint32(i)}
+	}
+	for name, want := range map[string]string{
+		"shop/web": "sandbox/aa container/c1 container/c2", "shop/web@0": "sandbox/aa container/c1 container/c2", "sandbox/aa": "sandbox/aa container/c1 container/c2",
+		"shop/web/app": "container/c1 container/c2", "shop/web/app@1": "container/c2",
+	} {
+		if got, err := d.inspect(name); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s means %v, %v; want %s", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"shop/web@1", "other/web", "shop/web/side"} {
+		if _, err := d.inspect(name); fault.KindOf(err) != fault.NotFound {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"a/b/c/d", "web@x", "/", strings.Repeat("x", 513)} {
+		if _, err := d.inspect(name); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%.20s: %v", name, err)
+		}
+	}
+}
+
+// Streams are read alone, and their records come in the order of the log.
+func TestEventsOfStreams(t *testing.T) {
+	d := newDesk(t)
+	d.ended("e1", "past", "f1")
+	d.ended("e2", "other", "f2")
+	d.sought = false
+	got, err := d.events(&adminv1.EventsRequest{Streams: []string{"sandbox/e2", "container/f1", "sandbox/e2", "none"}}, 100)
+	if err != nil || !slices.IsSorted(got) || len(got) != 3 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := d.events(&adminv1.EventsRequest{Streams: []string{"sandbox/e2"}, From: got[2]}, 100); err != nil || len(got) != 1 {
+		t.Errorf("from the last on: %v, %v", got, err)
+	}
+}
+
 // A canceled call does not read the whole log.
 func TestInspectGivenUp(t *testing.T) {
 	d := newDesk(t)

@@ -1,8 +1,11 @@
 package admin
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -17,8 +20,11 @@ import (
 func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServer[adminv1.EventsResponse]) error {
 	from := eventlog.Sequence(max(1, req.GetFrom()))
 	records := s.parts.Log.Read(to.Context(), from)
-	if req.GetFollow() {
+	switch {
+	case req.GetFollow():
 		records = s.parts.Log.Subscribe(to.Context(), from)
+	case len(req.GetStreams()) > 0:
+		records = s.streams(to.Context(), req.GetStreams(), from)
 	}
 	for record, err := range records {
 		if err != nil {
@@ -42,6 +48,33 @@ func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServ
 		}
 	}
 	return nil
+}
+
+// streams yields the records of streams in the order of their sequence, without a look at
+// the rest of the log.
+func (s *Service) streams(ctx context.Context, names []string, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	return func(yield func(eventlog.Record, error) bool) {
+		var all []eventlog.Record
+		for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+			for record, err := range s.parts.Log.ReadStream(ctx, eventlog.Stream(name), 1) {
+				if err != nil {
+					if !yield(eventlog.Record{}, err) {
+						return
+					}
+					continue
+				}
+				if record.Sequence >= from {
+					all = append(all, record)
+				}
+			}
+		}
+		slices.SortFunc(all, func(a, b eventlog.Record) int { return cmp.Compare(a.Sequence, b.Sequence) })
+		for _, record := range all {
+			if !yield(record, nil) {
+				return
+			}
+		}
+	}
 }
 
 // Record converts a record of the log.

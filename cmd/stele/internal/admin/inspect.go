@@ -20,14 +20,18 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+	"github.com/stele-runtime/stele/timeline"
 )
 
 // Inspect returns the states of sandboxes and containers: from memory, or from the log
 // if they have ended.
 func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*adminv1.InspectResponse, error) {
-	name := req.GetId()
-	if name == "" {
+	if req.GetId() == "" {
 		return nil, fault.New(fault.Invalid, "", "", "id: is empty")
+	}
+	name, err := timeline.ParseName(req.GetId())
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "", "", "id: %v", err)
 	}
 	found, err := s.living().named(name)
 	if err == nil && len(found) == 0 {
@@ -40,7 +44,7 @@ func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*ad
 		return nil, err
 	}
 	if len(found) == 0 {
-		return nil, fault.New(fault.NotFound, "", "", "id: no sandbox or container has the id or the pod name %q", name)
+		return nil, fault.New(fault.NotFound, "", "", "id: no sandbox or container has the id or the pod name %q", req.GetId())
 	}
 	return &adminv1.InspectResponse{Entities: found}, nil
 }
@@ -69,15 +73,21 @@ func (s *Service) living() states {
 
 // ended reads from the log the last states of what a name may mean. Where to look the
 // history knows; what it no longer remembers is looked for in the whole log.
-func (s *Service) ended(ctx context.Context, name string) (states, error) {
+func (s *Service) ended(ctx context.Context, name timeline.Name) (states, error) {
 	all := noStates()
-	remembered := s.parts.History.Find(name)
-	for _, e := range remembered {
-		if err := all.read(ctx, s.parts.Log.ReadStream(ctx, e.Stream, 1)); err != nil {
+	streams := map[eventlog.Stream]bool{}
+	for _, e := range s.parts.History.Ended() {
+		if name.Pod(e.Sandbox, e.Pod) || e.Container != "" && name.Container(e.Container, e.ContainerName, e.Pod) {
+			// The sandbox's too, for it knows the pod's name.
+			streams[e.Stream], streams["sandbox/"+eventlog.Stream(e.Sandbox)] = true, true
+		}
+	}
+	for stream := range streams {
+		if err := all.read(ctx, s.parts.Log.ReadStream(ctx, stream, 1)); err != nil {
 			return all, err
 		}
 	}
-	if len(remembered) > 0 {
+	if len(streams) > 0 {
 		return all, nil
 	}
 	return all, all.read(ctx, s.parts.Log.Read(ctx, 1))
@@ -108,9 +118,9 @@ func (all states) read(ctx context.Context, records iter.Seq2[eventlog.Record, e
 	return nil
 }
 
-// named returns the sandboxes with that id prefix or pod name, each with its containers,
-// and then the other containers with that id prefix.
-func (all states) named(name string) ([]*adminv1.Entity, error) {
+// named returns the sandboxes that a name means, each with its containers, and then the
+// other containers that it means.
+func (all states) named(name timeline.Name) ([]*adminv1.Entity, error) {
 	var entities []*adminv1.Entity
 	for _, s := range slices.Sorted(maps.Keys(all.sandboxes)) {
 		if !all.means(name, s) {
@@ -127,15 +137,15 @@ func (all states) named(name string) ([]*adminv1.Entity, error) {
 		entities = append(append(entities, e), own...)
 	}
 	others, err := all.containersWhere(func(c container.State) bool {
-		return strings.HasPrefix(string(c.ID), name) && !all.means(name, c.Sandbox)
+		return name.Container(c.ID, c.Name, all.sandboxes[c.Sandbox].Name) && !all.means(name, c.Sandbox)
 	})
 	return append(entities, others...), err
 }
 
-// means reports whether the sandbox exists and has that id prefix or pod name.
-func (all states) means(name string, s id.Sandbox) bool {
+// means reports whether the sandbox exists and the name means it.
+func (all states) means(name timeline.Name, s id.Sandbox) bool {
 	state, there := all.sandboxes[s]
-	return there && (strings.HasPrefix(string(s), name) || state.Name.Name == name)
+	return there && name.Pod(s, state.Name)
 }
 
 func (all states) containersWhere(which func(container.State) bool) ([]*adminv1.Entity, error) {

@@ -31,10 +31,9 @@ type Views interface {
 	Pulls() []image.State
 }
 
-// History finds the streams of what has ended by a prefix of an id or a pod's name. It
-// remembers only the newest.
+// History lists the streams of what has ended. It remembers only the newest.
 type History interface {
-	Find(name string) []*projections.Ended
+	Ended() []*projections.Ended
 }
 
 // Actors delivers commands to image references. Held is the total time that entities

@@ -41,12 +41,17 @@ func (d *daemon) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServe
 // running starts a daemon and returns a source for it, and what it warns of.
 func running(t *testing.T, d *daemon) (*Source, *strings.Builder) {
 	t.Helper()
+	d.asked = make(chan *adminv1.EventsRequest, 1)
+	return serving(t, d)
+}
+
+func serving(t *testing.T, d adminv1.AdminServiceServer) (*Source, *strings.Builder) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.sock")
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.asked = make(chan *adminv1.EventsRequest, 1)
 	server := grpc.NewServer()
 	adminv1.RegisterAdminServiceServer(server, d)
 	served := make(chan error, 1)

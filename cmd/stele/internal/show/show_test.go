@@ -156,18 +156,6 @@ func TestSelection(t *testing.T) {
 	}
 }
 
-func TestEntity(t *testing.T) {
-	golden(t, "entity", func(to io.Writer) error {
-		return Entity(to, &adminv1.Entity{
-			Stream: "sandbox/" + pod, StateJson: `{"ID":"` + pod + `","Network":{"IPs":["10.0.0.2"]}}`,
-			Owed: []*adminv1.Owed{{Effect: "ReleaseSandbox"}, {Effect: "DetachNetwork", NotBefore: timestamppb.New(start)}},
-		}, elsewhere)
-	})
-	if err := Entity(io.Discard, &adminv1.Entity{Stream: "sandbox/x", StateJson: "{"}, elsewhere); err == nil {
-		t.Error("half a state is shown")
-	}
-}
-
 func TestLogStats(t *testing.T) {
 	golden(t, "log_stats", func(to io.Writer) error {
 		return LogStats(to, &adminv1.LogStatsResponse{LastSequence: 7, Records: 3, Commits: 2, CommitTime: durationpb.New(1500 * time.Millisecond)})
@@ -207,7 +195,6 @@ func TestBrokenPipe(t *testing.T) {
 	for name, err := range map[string]error{
 		"events":  (&Events{To: to, Zone: elsewhere}).Record(history(t)[0]),
 		"json":    (&Events{To: to, Zone: elsewhere, JSON: true}).Record(history(t)[0]),
-		"entity":  Entity(to, &adminv1.Entity{StateJson: "{}"}, elsewhere),
 		"images":  Images(to, nil),
 		"loaded":  Loaded(to, []*adminv1.LoadedImage{{}}),
 		"pull":    Pull(to, &adminv1.Pull{}, elsewhere),
