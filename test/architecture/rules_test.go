@@ -116,9 +116,9 @@ var rules = []rule{
 		"the daemon's running is tested with fakes; which parts it runs, cmd/stele says"},
 	{"cmd/stele/internal/admin", []string{"actors", "eventlog", "executors", "projections", "proto/admin", "timeline"}, nil, nil,
 		"the tools' questions are answered like the CRI's: from views, the log and the actors; their errors get codes where the CRI's do"},
-	{"cmd/stele/internal/client", []string{"cmd/stele/internal/admin", "cmd/stele/internal/config", "cri", "eventlog", "proto/admin", "timeline"}, with(machines, "actors/codec"), nil,
+	{"cmd/stele/internal/client", []string{"cmd/stele/internal/admin", "cmd/stele/internal/config", "cri", "eventlog", "proto/admin", "timeline"}, with(machines, "actors/codec", "actors/entity", "projections"), nil,
 		"a tool reaches a daemon by its socket, or reads the log of one that is gone; it does not act on the node"},
-	{"cmd/stele/internal/show", []string{"actors/codec", "actors/container", "actors/redact", "proto/admin", "timeline"}, machines, nil,
+	{"cmd/stele/internal/show", []string{"actors/codec", "actors/container", "actors/id", "actors/redact", "actors/sandbox", "proto/admin", "timeline"}, machines, nil,
 		"what is printed is a pure function of messages, so that golden files hold all of it"},
 	{"test", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "timeline", "cmd"}, nil, nil, "tests may know everything"},
 }

@@ -100,6 +100,14 @@ func TestInspectRefuses(t *testing.T) {
 		{[]string{"inspect", "e2e/a", "-o", "xml"}, 2, `"xml"`},
 		{[]string{"inspect"}, 2, "accepts 1 arg"},
 		{[]string{"inspect", "e2e/a", "--at-noon"}, 2, "unknown flag"},
+		{[]string{"events", "--since", "noon"}, 2, `--since: "noon" is no time`},
+		{[]string{"events", "--until", "-3m"}, 2, `--until: "-3m" is no time`},
+		{[]string{"events", "--since", "1m", "--until", "2m"}, 2, "is before --since"},
+		{[]string{"events", "--until", "1m", "-f"}, 2, "no meaning with --follow"},
+		{[]string{"events", "--pod", "a/b/c/d"}, 2, "--pod"},
+		{[]string{"events", "-o", "xml"}, 2, `"xml"`},
+		{[]string{"events", "--from", "x"}, 2, "--from"},
+		{[]string{"events", "--root", filepath.Join(h.Root, "none")}, 1, "none"},
 		{[]string{"inspect", "e2e/a", "--root", filepath.Join(h.Root, "none")}, 1, "none"},
 	} {
 		out, err := h.stele(c.args...)
@@ -109,6 +117,17 @@ func TestInspectRefuses(t *testing.T) {
 		}
 		if code != c.code || !strings.Contains(out, c.says) {
 			t.Errorf("stele %s: exit code %d, want %d, with %q: %s", strings.Join(c.args, " "), code, c.code, c.says, out)
+		}
+	}
+	for _, c := range []struct {
+		args string
+		want int
+	}{
+		{"--pod e2e/a --type SandboxReady", 1}, {"--type SandboxReady --since 1h", 2}, {"--type SandboxReady --until 1h", 0},
+		{"e2e/b/twin --type ContainerCreated", 1}, {"--type SandboxReady --from 1000000", 0},
+	} {
+		if out := h.Stele(append([]string{"events", "-o", "json"}, strings.Fields(c.args)...)...); strings.Count(out, "\n") != c.want {
+			t.Errorf("events %s: want %d lines:\n%s", c.args, c.want, out)
 		}
 	}
 	says(t, "inspect", h.Stele("inspect", "e2e/a/twin"), "Container twin is created, and the kubelet has not asked for its start")

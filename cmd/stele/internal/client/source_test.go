@@ -45,7 +45,7 @@ func running(t *testing.T, d *daemon) (*Source, *strings.Builder) {
 	return serving(t, d)
 }
 
-func serving(t *testing.T, d adminv1.AdminServiceServer) (*Source, *strings.Builder) {
+func serving(t testing.TB, d adminv1.AdminServiceServer) (*Source, *strings.Builder) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.sock")
 	listener, err := net.Listen("unix", path)

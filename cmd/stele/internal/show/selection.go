@@ -6,19 +6,32 @@ import (
 
 	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+	"github.com/stele-runtime/stele/timeline"
 )
 
 // Selection is what a user wants to read about. It learns from the records, which must
 // come in order, which containers belong to a sandbox.
 type Selection struct {
 	names   []string
+	parsed  []timeline.Name
 	streams map[string]bool
+	pods    map[id.Sandbox]sandbox.Name
 }
 
-// Select selects streams by name or by id prefix; without names, everything.
+// Select selects streams by name or by id prefix, and pods and containers by the names that
+// `stele inspect` knows; without names, everything.
 func Select(names ...string) *Selection {
-	return &Selection{names: names, streams: map[string]bool{}}
+	s := &Selection{names: names, streams: map[string]bool{}, pods: map[id.Sandbox]sandbox.Name{}}
+	for _, n := range names {
+		// The names of images' streams are no names of pods.
+		if parsed, err := timeline.ParseName(n); err == nil {
+			s.parsed = append(s.parsed, parsed)
+		}
+	}
+	return s
 }
 
 // Has reports whether a record is selected.
@@ -34,23 +47,34 @@ func (s *Selection) Has(r *adminv1.Record) bool {
 	wanted := slices.ContainsFunc(s.names, func(n string) bool {
 		return n == stream || name != "" && strings.HasPrefix(name, n)
 	})
-	if wanted || s.streams[sandboxOf(r)] {
+	if wanted || s.begins(r) {
 		s.streams[stream] = true
 		return true
 	}
 	return false
 }
 
-// sandboxOf returns the stream of the sandbox that a container's first event names;
-// empty for other events.
-func sandboxOf(r *adminv1.Record) string {
-	if !strings.HasPrefix(r.GetType(), "container.ContainerRequested.") {
-		return ""
+// begins reports whether a record is the first of a pod or container that is wanted by its
+// name, or of a container whose sandbox is wanted.
+func (s *Selection) begins(r *adminv1.Record) bool {
+	switch {
+	case strings.HasPrefix(r.GetType(), "sandbox.SandboxRequested."):
+		e, err := codec.DecodeSandbox(r.GetType(), r.GetSchema(), r.GetPayload())
+		requested, is := e.(sandbox.SandboxRequested)
+		if err != nil || !is {
+			return false
+		}
+		s.pods[requested.ID] = requested.Name
+		return slices.ContainsFunc(s.parsed, func(n timeline.Name) bool { return n.Pod(requested.ID, requested.Name) })
+	case strings.HasPrefix(r.GetType(), "container.ContainerRequested."):
+		e, err := codec.DecodeContainer(r.GetType(), r.GetSchema(), r.GetPayload())
+		requested, is := e.(container.ContainerRequested)
+		if err != nil || !is {
+			return false
+		}
+		return s.streams["sandbox/"+string(requested.Sandbox)] || slices.ContainsFunc(s.parsed, func(n timeline.Name) bool {
+			return n.Container(requested.ID, requested.Name, s.pods[requested.Sandbox])
+		})
 	}
-	e, err := codec.DecodeContainer(r.GetType(), r.GetSchema(), r.GetPayload())
-	if err != nil {
-		return ""
-	}
-	requested, _ := e.(container.ContainerRequested)
-	return "sandbox/" + string(requested.Sandbox)
+	return false
 }
