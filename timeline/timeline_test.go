@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"bytes"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"os"
@@ -341,5 +342,37 @@ func TestPercentiles(t *testing.T) {
 	}
 	if p, has := line.Percentiles(StepNetwork); !has || p != (Percentiles{100, 50 * ms, 95 * ms}) {
 		t.Errorf("percentiles are %v, %t", p, has)
+	}
+}
+
+// TestEveryEventHasWords: each event that was ever written to a log is read, has words of its
+// own, and harms nothing as the only record there is.
+func TestEveryEventHasWords(t *testing.T) {
+	files, err := filepath.Glob("../actors/codec/testdata/*.txt")
+	if err != nil || len(files) < 80 {
+		t.Fatal(len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, digits, _ := strings.Cut(string(text), "\n\n")
+		payload, err := hex.DecodeString(strings.Join(strings.Fields(digits), ""))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		kind, _, _ := strings.Cut(name, ".")
+		line := timelineOf([]Record{{Sequence: 1, Version: 1, Stream: kind + "/x", Time: epoch, Type: name, Schema: codec.Schema, Payload: payload}})
+		shown := write(line)
+		for _, i := range line.images {
+			for _, m := range i.Moments {
+				shown += m.Words
+			}
+		}
+		if line.Skipped != 0 || strings.Contains(shown, "no words yet") {
+			t.Errorf("%s: skipped %d, shown as\n%s", name, line.Skipped, shown)
+		}
 	}
 }

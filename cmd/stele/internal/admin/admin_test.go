@@ -260,11 +260,11 @@ func TestEventsOfStreams(t *testing.T) {
 	d.ended("e1", "past", "f1")
 	d.ended("e2", "other", "f2")
 	d.sought = false
-	got, err := d.events(&adminv1.EventsRequest{Streams: []string{"sandbox/e2", "container/f1", "sandbox/e2", "none"}}, 100)
+	got, err := d.events(&adminv1.EventsRequest{Streams: []string{"sandbox/e1", "container/f1", "sandbox/e1", "none"}}, 100)
 	if err != nil || !slices.IsSorted(got) || len(got) != 3 {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := d.events(&adminv1.EventsRequest{Streams: []string{"sandbox/e2"}, From: got[2]}, 100); err != nil || len(got) != 1 {
+	if got, err := d.events(&adminv1.EventsRequest{Streams: []string{"container/f1"}, From: got[2]}, 100); err != nil || len(got) != 1 {
 		t.Errorf("from the last on: %v, %v", got, err)
 	}
 }
