@@ -203,6 +203,7 @@ func (n *creation) follow() (*pb.Container, int, error) {
 	}
 	if err != nil {
 		stdio.Close(pidfd)
+		n.exits.ooms.Forget(c.id, oom.File)
 		return nil, -1, fmt.Errorf("follow the first process of container %s: %w", c.id, err)
 	}
 	return &pb.Container{

@@ -25,17 +25,19 @@ type exits struct {
 	reaper   *reaper.Reaper
 	follower *follower
 	outputs  *outputs
+	ooms     *cgroup.Ledger
 	// ends is entered by each exit until it is in the journal.
 	ends   *gate
 	logger *slog.Logger
 }
 
 // teller returns the function that takes the status of a container's first process. It
-// looks for OOM kills at once, before the cgroup is removed.
+// looks for OOM kills at once: the cgroup may be removed at any time.
 func (x *exits) teller(c *container, oom cgroup.OOMMark) func(reaper.Status) {
+	x.ooms.Enter(c.id, oom.File)
 	return func(status reaper.Status) {
 		x.ends.admit()
-		killed := oom.Passed()
+		killed := x.ooms.Leave(c.id, oom)
 		go func() {
 			defer x.ends.leave()
 			x.ended(c, status, killed)

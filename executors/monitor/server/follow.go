@@ -1,8 +1,11 @@
 package server
 
 import (
+	"errors"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/proc"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
@@ -13,6 +16,9 @@ import (
 // reapWait is how long a process that has ended may stay a zombie when its parent is
 // not the monitor.
 const reapWait = 30 * time.Second
+
+// reapLook is how often the kernel is asked whether that has happened.
+const reapLook = 20 * time.Millisecond
 
 // follower learns how processes end that are not the monitor's children.
 type follower struct{ pump *pump.Pump }
@@ -51,11 +57,26 @@ func (f *follower) awaitReaped(pidfd int) {
 	if err := f.pump.WatchEnd(pidfd, true, func(bool) { close(reaped) }); err != nil {
 		return
 	}
-	select {
-	case <-reaped:
-	case <-time.After(reapWait):
-		f.pump.Unwatch(pidfd)
+	// Older kernels do not say that it was: they just do not find the process any more.
+	looking := time.NewTicker(reapLook)
+	defer looking.Stop()
+	giveUp := time.After(reapWait)
+	for !gone(pidfd) {
+		select {
+		case <-reaped:
+			return
+		case <-looking.C:
+		case <-giveUp:
+			f.pump.Unwatch(pidfd)
+			return
+		}
 	}
+	f.pump.Unwatch(pidfd)
+}
+
+// gone reports whether a process was reaped; a zombie can still be signalled.
+func gone(pidfd int) bool {
+	return errors.Is(unix.PidfdSendSignal(pidfd, 0, nil, 0), unix.ESRCH)
 }
 
 // isOwnChild reports whether a process exists and is a child of this one, so that its

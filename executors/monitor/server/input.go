@@ -4,8 +4,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 	"golang.org/x/sys/unix"
+
+	"github.com/stele-runtime/stele/executors/monitor/server/stdio"
 )
 
 // input copies a client's input to a container.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/executors/monitor/proc"
+	"github.com/stele-runtime/stele/executors/monitor/server/cgroup"
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/pump"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
@@ -143,7 +144,7 @@ func (s *Server) join(score oomScore) {
 	runtimes := &runtimes{reaper: s.reaper, oomScore: score}
 	follower := &follower{pump: s.pump}
 	outputs := &outputs{pump: s.pump, losses: s.losses, logger: s.logger}
-	exits := &exits{journal: s.journal, reaper: s.reaper, follower: follower, outputs: outputs, ends: ends, logger: s.logger}
+	exits := &exits{journal: s.journal, reaper: s.reaper, follower: follower, outputs: outputs, ooms: cgroup.NewLedger(), ends: ends, logger: s.logger}
 	s.containers = newContainers(s.journal, s.losses)
 	s.creator = &creator{
 		home: s.home, journal: s.journal, runtimes: runtimes, follower: follower, outputs: outputs, exits: exits,

@@ -19,14 +19,14 @@ type OOMMark struct {
 	Kills uint64
 }
 
+// eventsV2 is the file of v2 that counts a cgroup's memory events and those below it.
+const eventsV2 = "memory.events"
+
 // MarkOOM returns the count of a process's own memory cgroup.
 func MarkOOM(pid int) OOMMark {
 	file := oomCounter(pid)
 	return OOMMark{File: file, Kills: oomKills(file)}
 }
-
-// Passed reports whether there were kills since then.
-func (m OOMMark) Passed() bool { return oomKills(m.File) > m.Kills }
 
 // oomCounter returns the file that counts the OOM kills of a process's own
 // memory cgroup: memory.oom_control where the v1 controller is mounted,
@@ -55,7 +55,7 @@ func oomFiles(cgroups, mounts string) []string {
 	var files []string
 	for _, c := range []struct{ cgroup, fsType, option, file string }{
 		{v1, "cgroup", "memory", "memory.oom_control"},
-		{v2, "cgroup2", "", "memory.events"},
+		{v2, "cgroup2", "", eventsV2},
 	} {
 		mount, root := mountOf(mounts, c.fsType, c.option)
 		below, ok := strings.CutPrefix(c.cgroup, strings.TrimSuffix(root, "/"))
@@ -101,18 +101,24 @@ func mountOf(mounts, fsType, option string) (mount, root string) {
 
 // oomKills reads a counter; 0 if there is none any more.
 func oomKills(file string) uint64 {
+	kills, _ := readKills(file)
+	return kills
+}
+
+// readKills reads a counter; there is false if it is gone.
+func readKills(file string) (kills uint64, there bool) {
 	if file == "" {
-		return 0
+		return 0, false
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return 0
+		return 0, false
 	}
 	for line := range bytes.Lines(data) {
 		if count, ok := bytes.CutPrefix(line, []byte("oom_kill ")); ok {
 			n, _ := strconv.ParseUint(string(bytes.TrimSpace(count)), 10, 64)
-			return n
+			return n, true
 		}
 	}
-	return 0
+	return 0, true
 }
