@@ -88,7 +88,7 @@ func (n *node) prepare() error {
 		return err
 	}
 	for name, content := range map[string]string{
-		"config.toml": fmt.Sprintf("[image]\nregistries_conf = %q\nsignature_policy = %q\n[nri]\nnri_listen = %q\n",
+		"config.toml": fmt.Sprintf("[runtime]\ncgroup_driver = \"cgroupfs\"\n[image]\nregistries_conf = %q\nsignature_policy = %q\n[nri]\nnri_listen = %q\n",
 			filepath.Join(n.base, "registries.conf"), filepath.Join(n.base, "policy.json"), filepath.Join(n.base, "nri.sock")),
 		"registries.conf": fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", host),
 		"policy.json":     `{"default": [{"type": "insecureAcceptAnything"}]}`,

@@ -31,6 +31,14 @@ need() {
 	"$@" >/dev/null 2>&1 || packages+=("$package")
 }
 
+# want PACKAGE TEST...: remember the package as one that the tests can do without.
+wanted=()
+want() {
+	local package=$1
+	shift
+	"$@" >/dev/null 2>&1 || wanted+=("$package")
+}
+
 # runc_serves PATH: it is 1.2 or newer and was built with seccomp.
 runc_serves() {
 	local text version major minor
@@ -124,6 +132,11 @@ case ${1:-} in
 test)
 	need skopeo command -v skopeo
 	need buildah command -v buildah
+	# The emulated guest of test/vm; without it those tests are skipped.
+	want qemu-system-x86 command -v qemu-system-x86_64
+	want seabios test -e /usr/share/seabios/bios-256k.bin
+	want mmdebstrap command -v mmdebstrap
+	want e2fsprogs command -v mke2fs
 	;;
 bench)
 	need conmon command -v conmon
@@ -136,6 +149,9 @@ if $build_runc; then
 	need pkg-config command -v pkg-config
 fi
 ((${#packages[@]} == 0)) || install_packages
+if ((${#wanted[@]} > 0)); then
+	(packages=("${wanted[@]}") && install_packages) || say "without ${wanted[*]} nothing is seen of cgroup v2 and systemd"
+fi
 
 if $build_runc; then
 	say "building runc $runc_version into $runc_dir"

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -96,6 +98,10 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 	h.Daemon = &Daemon{t: t, client: h.Client, program: programs.Stele, process: &process{log: filepath.Join(base, "daemon.log")}}
 	h.Bridge = fmt.Sprintf("stlt%d", h.Number)
 	h.CgroupParent = "/" + filepath.Base(base)
+	if systemdCgroups() {
+		// A dash in a slice's name stands for a slice around it.
+		h.CgroupParent = "/stele_e2e_" + strconv.Itoa(h.Number) + ".slice"
+	}
 	h.Scope = audit.Scope{
 		Root: h.Root, State: h.State, Dirs: []string{base}, Bridges: []string{h.Bridge}, Networks: []string{h.Bridge},
 		IPAM: []string{filepath.Join(base, "ipam")}, Cgroups: []string{h.CgroupParent},
@@ -177,7 +183,7 @@ func (h *Harness) writeConfig(base string) {
 	h.t.Helper()
 	path := filepath.Join(base, "config.toml")
 	if h.options.Configure != nil {
-		h.write(path, h.options.Configure(h))
+		h.write(path, withDriver(h.options.Configure(h)))
 		return
 	}
 	policy := filepath.Join(base, "policy.json")
@@ -185,8 +191,25 @@ func (h *Harness) writeConfig(base string) {
 	config := fmt.Sprintf("[image]\nregistries_conf = %q\nregistries_conf_dir = %q\nsignature_policy = %q\n",
 		h.Registry.RegistriesConf, h.Registry.RegistriesConfDir, policy)
 	plugins := fmt.Sprintf("\n[nri]\nnri_listen = %q\n", h.NRISocket)
-	h.write(path, config+h.options.Image+h.options.Config+plugins+h.options.NRI)
+	h.write(path, withDriver(config+h.options.Image+"\n"+h.options.Config+plugins+h.options.NRI))
 }
+
+// withDriver adds the cgroup driver to a configuration. It is not the node's own choice, because
+// the pods' cgroups have this driver's form.
+func withDriver(config string) string {
+	const table = "\n[runtime]\n"
+	key := fmt.Sprintf("cgroup_driver = %q\n", cgroupDriver())
+	if config = "\n" + config; strings.Contains(config, table) {
+		return strings.Replace(config, table, table+key, 1)
+	}
+	return config + table + key
+}
+
+// cgroupDriver is that of the daemon under test: cgroupfs, unless the environment says systemd.
+func cgroupDriver() string { return cmp.Or(os.Getenv("STELE_E2E_CGROUP_DRIVER"), "cgroupfs") }
+
+// systemdCgroups reports whether the daemon under test has systemd make cgroups.
+func systemdCgroups() bool { return cgroupDriver() == "systemd" }
 
 // limitStorage mounts the file system of Options.StorageSize.
 func (h *Harness) limitStorage() {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,10 +39,7 @@ type Programs struct {
 // if race is set, and finds those that come from elsewhere.
 func BuildPrograms(dir string, race bool) (*Programs, error) {
 	const module = "github.com/stele-runtime/stele"
-	p := &Programs{
-		Stele: filepath.Join(dir, "stele"), Monitor: filepath.Join(dir, "stele-monitor"),
-		Tester: filepath.Join(dir, "tester"), PluginDir: filepath.Join(dir, "plugins"), NRIPlugin: filepath.Join(dir, "nriplugin"),
-	}
+	p := programsIn(dir)
 	daemon := []string{"build", "-tags", buildTags, "-o", p.Stele}
 	if race {
 		daemon = append(daemon, "-race")
@@ -64,15 +62,32 @@ func BuildPrograms(dir string, race bool) (*Programs, error) {
 			return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(build.args, " "), err, out)
 		}
 	}
-	if err := os.Mkdir(p.PluginDir, 0o755); err != nil {
-		return nil, err
+	return p, p.find()
+}
+
+// FoundPrograms are in dir, for a machine without Go.
+func FoundPrograms(dir string) (*Programs, error) {
+	p := programsIn(dir)
+	return p, p.find()
+}
+
+func programsIn(dir string) *Programs {
+	return &Programs{
+		Stele: filepath.Join(dir, "stele"), Monitor: filepath.Join(dir, "stele-monitor"),
+		Tester: filepath.Join(dir, "tester"), PluginDir: filepath.Join(dir, "plugins"), NRIPlugin: filepath.Join(dir, "nriplugin"),
 	}
-	if err := os.Link(p.Tester, filepath.Join(p.PluginDir, "flaky")); err != nil {
-		return nil, err
+}
+
+// find makes the plugin of the tests, and finds the runtime and the other plugins.
+func (p *Programs) find() (err error) {
+	if err := os.MkdirAll(p.PluginDir, 0o755); err != nil {
+		return err
 	}
-	var err error
+	if err := os.Link(p.Tester, filepath.Join(p.PluginDir, "flaky")); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	if p.Runc, err = findRunc(); err != nil {
-		return nil, err
+		return err
 	}
 	for _, dir := range []string{os.Getenv("STELE_CNI_BIN"), "/opt/cni/bin", "/usr/lib/cni"} {
 		if _, err := os.Stat(filepath.Join(dir, "bridge")); dir != "" && err == nil {
@@ -80,10 +95,10 @@ func BuildPrograms(dir string, race bool) (*Programs, error) {
 		}
 	}
 	if len(p.PluginDirs) == 0 {
-		return nil, errors.New("no CNI plugins: `make deps` installs them")
+		return errors.New("no CNI plugins: `make deps` installs them")
 	}
 	p.PluginDirs = append(p.PluginDirs, p.PluginDir)
-	return p, nil
+	return nil
 }
 
 func findRunc() (string, error) {

@@ -16,7 +16,7 @@ import (
 type Runtime struct {
 	// Default is the handler of a pod that names none; empty: the first by name.
 	Default string `toml:"default"`
-	// CgroupDriver is cgroupfs or systemd; empty means cgroupfs.
+	// CgroupDriver is cgroupfs or systemd; empty means systemd where it runs the node.
 	CgroupDriver string `toml:"cgroup_driver"`
 	// MaxLogSize is the size in bytes at which a container's log is truncated, 0 for no
 	// limit. The kubelet rotates logs by itself.

@@ -68,7 +68,7 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	if err := hooks.Dirs(o.Config.Runtime.HooksDir).Check(); err != nil {
 		return nil, fmt.Errorf("runtime.hooks_dir: %w", err)
 	}
-	driver := cmp.Or(cgroups.Driver(o.Config.Runtime.CgroupDriver), cgroups.Cgroupfs)
+	driver := cmp.Or(cgroups.Driver(o.Config.Runtime.CgroupDriver), cgroups.NodesDriver())
 	if d.Cgroups, err = cgroups.NewManager(layout, driver, ""); err != nil {
 		return nil, err
 	}

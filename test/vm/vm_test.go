@@ -1,0 +1,132 @@
+package vm
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// core are the tests of test/e2e that see what differs in the guest: cgroup v2, systemd, an
+// older kernel, other runtimes.
+const core = "^(TestNode|TestAppArmor|TestLife|TestNoCgroupParent|TestNamespaces|TestStopContainer|TestKillWhilePodsRun)$"
+
+// TestNode runs the core on each kind of node in turn, on one machine: it takes longest to
+// boot.
+func TestNode(t *testing.T) {
+	m := start(t, "")
+	for _, driver := range []string{"systemd", "cgroupfs"} {
+		for runtime, path := range map[string]string{"runc": "/payload/runc", "crun": "/usr/bin/crun"} {
+			t.Run(driver+"/"+runtime, func(t *testing.T) {
+				m.runTests(t, core, "STELE_E2E_CGROUP_DRIVER="+driver, "STELE_RUNC="+path)
+			})
+		}
+	}
+	t.Run("reboot", func(t *testing.T) {
+		var out bytes.Buffer
+		if _, err := m.runBinary(&out, "^TestReboot$", "STELE_E2E_REBOOT=before", "STELE_RUNC=/payload/runc"); !errors.Is(err, errRebooted) {
+			t.Fatalf("the guest did not reboot: %v\n%s", err, &out)
+		}
+		m.runTests(t, "^TestReboot$", "STELE_E2E_REBOOT=after", "STELE_RUNC=/payload/runc")
+	})
+}
+
+// start boots the guest with everything that the tests need.
+func start(t *testing.T, kernelArgs string) *Machine {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("an emulated machine takes minutes")
+	}
+	for _, program := range []string{"qemu-system-x86_64", "mmdebstrap", "mke2fs"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not installed: nothing is seen of cgroup v2 and systemd", program)
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest, err := BuildGuest(t.Context(), filepath.Join(cache, "stele-test", "guest"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Boot(t.Context(), guest, Options{Files: payload(t), KernelArgs: kernelArgs, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			var log bytes.Buffer
+			_, err := m.Run(&log, nil, "sh", "-c", "journalctl -b --no-pager | tail -100")
+			t.Logf("the guest's journal: %v\n%s", err, &log)
+		}
+		m.End()
+	})
+	return m
+}
+
+// payload builds the product and its tests, all static.
+func payload(t *testing.T) map[string]string {
+	t.Helper()
+	const module = "github.com/stele-runtime/stele"
+	const tags = "containers_image_openpgp,exclude_graphdriver_btrfs"
+	dir := t.TempDir()
+	files := map[string]string{}
+	for name, build := range map[string][]string{
+		"agent":         {"build", module + "/test/vm/agent"},
+		"stele":         {"build", "-tags", tags, module + "/cmd/stele"},
+		"stele-monitor": {"build", module + "/cmd/stele-monitor"},
+		"tester":        {"build", module + "/test/e2e/tester"},
+		"nriplugin":     {"build", module + "/test/e2e/nriplugin"},
+		"e2e.test":      {"test", "-c", "-tags", tags, module + "/test/e2e"},
+	} {
+		files[name] = filepath.Join(dir, name)
+		last := len(build) - 1
+		cmd := exec.CommandContext(t.Context(), "go", append(build[:last:last], "-ldflags=-s -w", "-o", files[name], build[last])...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", cmd, err, out)
+		}
+	}
+	for _, from := range []string{"/usr/lib/stele/bin/runc", "/opt/cni/bin/bridge", "/opt/cni/bin/host-local", "/opt/cni/bin/loopback", "/opt/cni/bin/portmap"} {
+		files[filepath.Base(from)] = from
+	}
+	return files
+}
+
+// runBinary runs tests of test/e2e in the guest.
+func (m *Machine) runBinary(out *bytes.Buffer, names string, env ...string) (code int, err error) {
+	env = append(env, "STELE_E2E_PROGRAMS=/payload", "STELE_CNI_BIN=/payload", "HOME=/root")
+	return m.Run(out, env, "/payload/e2e.test", "-test.v", "-test.parallel=2", "-test.timeout=20m", "-test.run", names)
+}
+
+// ended matches what a test binary prints at the end of a test, and of a subtest.
+var ended = regexp.MustCompile(`(?m)^ *--- (PASS|FAIL|SKIP): (\S+)`)
+
+// runTests runs tests of test/e2e in the guest; each becomes a subtest.
+func (m *Machine) runTests(t *testing.T, names string, env ...string) {
+	t.Helper()
+	var out bytes.Buffer
+	code, err := m.runBinary(&out, names, env...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	seen := ended.FindAllStringSubmatch(out.String(), -1)
+	for _, test := range seen {
+		t.Run(strings.TrimPrefix(test[2], "Test"), func(t *testing.T) {
+			switch test[1] {
+			case "FAIL":
+				t.Fail()
+			case "SKIP":
+				t.Skip("skipped in the guest")
+			}
+		})
+	}
+	if code != 0 || len(seen) == 0 {
+		t.Errorf("the tests in the guest ended with %d:\n%s", code, &out)
+	}
+}
