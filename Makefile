@@ -18,6 +18,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TEST_P        ?= 2
 TEST_PARALLEL ?= 4
 TEST_TIMEOUT  ?= 30m
+VM_TIMEOUT    ?= 45m
 BENCH_TIME    ?= 5s
 
 export CGO_ENABLED := 0
@@ -54,7 +55,7 @@ test-quick: build ## all but the emulated guest
 
 test-vm: build ## cgroup v2, systemd, crun and AppArmor, in an emulated guest
 	@test/deps/install.sh test
-	go test -count=1 -tags '$(TAGS)' -timeout $(TEST_TIMEOUT) ./test/vm
+	go test -count=1 -tags '$(TAGS)' -timeout $(VM_TIMEOUT) ./test/vm
 
 lint: ## golangci-lint, few linters
 	go run $(GOLANGCI_LINT) run
