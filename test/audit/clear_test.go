@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestClear plants everything at once and clears it away.
@@ -30,8 +32,12 @@ func TestClear(t *testing.T) {
 	run(t, "iptables", "-t", "nat", "-A", chain, "-d", "192.0.2.1", "-j", "ACCEPT")
 	run(t, "iptables", "-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.1", "-m", "comment", "--comment", `name: "`+name+`" id: "x"`, "-j", chain)
 	cgroup := plantCgroup(t, &scope, "pids")
-	// It has a child of its own.
-	process := exec.Command("sh", "-c", "echo $$ >"+filepath.Join(cgroup, "cgroup.procs")+"; sleep 1000 & wait", scope.Root)
+	// It has a child of its own, whose end it does not notice: nobody writes into the FIFO.
+	never := filepath.Join(t.TempDir(), "never")
+	if err := unix.Mkfifo(never, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	process := exec.Command("sh", "-c", "echo $$ >"+filepath.Join(cgroup, "cgroup.procs")+"; sleep 1000 & read x <"+never, scope.Root)
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
