@@ -29,7 +29,7 @@ type Named struct{ Field, Name string }
 func Asked(fields []string, annotations map[string]string) ([]Named, error) {
 	var all []Named
 	add := func(field, name string) error {
-		if _, _, _, err := parser.ParseQualifiedName(name); err != nil {
+		if !qualified(name) {
 			return refusal.Invalid(field, name, "is not VENDOR/CLASS=DEVICE")
 		}
 		if !slices.ContainsFunc(all, func(n Named) bool { return n.Name == name }) {
@@ -55,12 +55,31 @@ func Asked(fields []string, annotations map[string]string) ([]Named, error) {
 	return all, nil
 }
 
+// qualified reports whether a name is a device's. The library panics at vendors and classes of
+// one letter.
+func qualified(name string) bool {
+	kind, _, _ := strings.Cut(name, "=")
+	vendor, class, _ := strings.Cut(kind, "/")
+	if len(vendor) < 2 || len(class) < 2 {
+		return false
+	}
+	_, _, _, err := parser.ParseQualifiedName(name)
+	return err == nil
+}
+
 // Inject adds devices to a container's specification, all or none. A device that no specification
 // has is a fault.Precondition: its driver may yet write one.
-func (d Dirs) Inject(to *specs.Spec, devices []Named) error {
+func (d Dirs) Inject(to *specs.Spec, devices []Named) (err error) {
 	if len(devices) == 0 {
 		return nil
 	}
+	defer func() {
+		// The same in a specification's kind.
+		if p := recover(); p != nil {
+			err = fault.New(fault.Precondition, "inject devices", devices[0].Name,
+				"%s: a specification in %s cannot be read: %v", devices[0].Field, strings.Join(d, ", "), p)
+		}
+	}()
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(d...), cdi.WithAutoRefresh(false))
 	if err != nil {
 		return fmt.Errorf("read CDI specifications: %w", err)
