@@ -181,7 +181,7 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	if err != nil {
 		return made, err
 	}
-	adjustment, err := x.adjust(ctx, c, runtime, plan.Spec)
+	adjustment, err := x.adjust(ctx, c, options.MinMemory, plan.Spec)
 	if err != nil {
 		return made, err
 	}

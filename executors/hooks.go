@@ -21,7 +21,6 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/monitor"
 	"github.com/stele-runtime/stele/executors/nri"
-	"github.com/stele-runtime/stele/executors/oci"
 )
 
 // NRIPod returns what NRI plug-ins get to know of a pod.
@@ -160,9 +159,9 @@ func (c *Config) bundleSpec(of id.Container) (*specs.Spec, error) {
 // adjust has NRI plug-ins change the spec of a container that is about to be made. If an
 // earlier daemon made it from another adjustment, that is an error: what an init has cannot
 // be changed any more.
-func (x containers) adjust(ctx context.Context, c container.Spec, runtime *oci.Driver, s *specs.Spec) (nri.Adjustment, error) {
+func (x containers) adjust(ctx context.Context, c container.Spec, minMemory int64, s *specs.Spec) (nri.Adjustment, error) {
 	made, err := x.NRI.CreateContainer(ctx, string(c.ID), x.nriFacts(c, func(facts *nri.Container) {
-		facts.Spec, facts.PID, facts.MinMemory = s, 0, runtime.MinMemory()
+		facts.Spec, facts.PID, facts.MinMemory = s, 0, minMemory
 	}))
 	if err != nil {
 		return made, err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/nri/pkg/api"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -57,6 +58,18 @@ func TestAdministratorsOptions(t *testing.T) {
 	t.Run("devices", func(t *testing.T) { optionsDevices(t, h.In(t)) })
 	t.Run("seccomp", func(t *testing.T) { optionsSeccomp(t, h.In(t), pod) })
 	t.Run("annotations", func(t *testing.T) { optionsAnnotations(t, h.In(t)) })
+	t.Run("a plug-in's memory limit", func(t *testing.T) {
+		h := h.In(t)
+		addPlugin(h, "10", "small", &plugin{Create: func(*api.PodSandbox, *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error) {
+			a := &api.ContainerAdjustment{}
+			a.SetLinuxMemoryLimit(16 << 20)
+			return a, nil, nil
+		}})
+		_, err := pod.TryCreate(h.ContainerConfig("small"))
+		if err == nil || !strings.Contains(err.Error(), "linux.resources.memory.limit") || !strings.Contains(err.Error(), "10-small") {
+			t.Errorf("got %v, want a refusal of a limit below container_min_memory", err)
+		}
+	})
 }
 
 func optionsLimits(t *testing.T, h *Harness, pod *Pod) {
