@@ -60,7 +60,7 @@ func onlyFile(a registry.Artifact) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing is written through it
 	file, err := root.Open(a.Files[0].Name)
 	if err != nil {
 		return nil, err

@@ -113,8 +113,12 @@ func isPageSize(s string) bool {
 }
 
 // isCgroupFile accepts files of v2 controllers, and so neither paths nor
-// cgroup.procs, cgroup.kill and their like, which don't set a limit.
+// cgroup.procs, cgroup.kill and their like, which don't set a limit. Nor do files that act when
+// they are written (memory.reclaim), change the node's own share (cpuset partitions) or watch.
 func isCgroupFile(key string) bool {
+	if key == "memory.reclaim" || key == "cpuset.cpus.partition" || key == "cpuset.cpus.exclusive" || strings.HasSuffix(key, ".pressure") {
+		return false
+	}
 	controller, rest, ok := strings.Cut(key, ".")
 	if !ok || rest == "" || strings.Trim(rest, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._") != "" || strings.Contains(rest, "..") {
 		return false

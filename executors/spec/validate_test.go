@@ -119,6 +119,9 @@ func TestValidateResources(t *testing.T) {
 		{"page size", res(&cri.LinuxContainerResources{HugepageLimits: []*cri.HugepageLimit{{PageSize: "../2MB"}}}), "linux.resources.hugepage_limits.page_size", fault.Invalid},
 		{"unified path", res(&cri.LinuxContainerResources{Unified: map[string]string{"memory./../x": "1"}}), "linux.resources.unified", fault.Invalid},
 		{"unified processes", res(&cri.LinuxContainerResources{Unified: map[string]string{"cgroup.procs": "1"}}), "linux.resources.unified", fault.Invalid},
+		{"unified file that acts", res(&cri.LinuxContainerResources{Unified: map[string]string{"memory.reclaim": "1G"}}), "linux.resources.unified", fault.Invalid},
+		{"unified partition", res(&cri.LinuxContainerResources{Unified: map[string]string{"cpuset.cpus.partition": "root"}}), "linux.resources.unified", fault.Invalid},
+		{"unified trigger", res(&cri.LinuxContainerResources{Unified: map[string]string{"io.pressure": "some 1 2"}}), "linux.resources.unified", fault.Invalid},
 		{"unified line break", res(&cri.LinuxContainerResources{Unified: map[string]string{"io.max": "a\nb"}}), "linux.resources.unified", fault.Invalid},
 	} {
 		refused.check(t)
