@@ -116,37 +116,39 @@ func appendLine(s spec.AppendLine) (err error) {
 	return err
 }
 
+// makeWorkingDir gives what it makes on the way to the path to its owner, and nothing that the
+// image has. What it has made and not given yet has no permissions at all, so that a second try
+// finds it.
 func makeWorkingDir(s spec.MakeWorkingDir) error {
-	switch err := pathrs.MkdirAll(s.Rootfs, s.Path, 0o755); {
+	switch err := pathrs.MkdirAll(s.Rootfs, s.Path, 0); {
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrExist):
 		return refused(s.Field, s.Path, "is not a directory in the image")
 	case err != nil:
 		return refused(s.Field, s.Path, "can't be made in the image: %v", err)
 	}
-	if s.UID == 0 && s.GID == 0 {
-		return nil
-	}
-	return giveAway(s)
-}
-
-// giveAway makes the container's root the owner of what was made for it on the way to the path.
-// In a root file system whose ids are mapped, the node's root has nothing else.
-func giveAway(s spec.MakeWorkingDir) error {
 	for dir := s.Path; dir != "/" && dir != "."; dir = path.Dir(dir) {
-		handle, err := pathrs.OpenInRoot(s.Rootfs, dir)
-		if err != nil {
-			return fmt.Errorf("own %s in the image: %w", dir, err)
-		}
-		var st unix.Stat_t
-		err = unix.Fstat(int(handle.Fd()), &st)
-		if err == nil && st.Uid == 0 {
-			err = unix.Fchownat(int(handle.Fd()), "", int(s.UID), int(s.GID), unix.AT_EMPTY_PATH)
-		}
-		if err := errors.Join(err, handle.Close()); err != nil {
+		if err := giveAway(s, dir); err != nil {
 			return fmt.Errorf("own %s in the image: %w", dir, err)
 		}
 	}
 	return nil
+}
+
+func giveAway(s spec.MakeWorkingDir, dir string) (err error) {
+	handle, err := pathrs.OpenInRoot(s.Rootfs, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, handle.Close()) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(handle.Fd()), &st); err != nil || st.Uid != 0 || st.Mode&0o777 != 0 {
+		return err
+	}
+	if err := unix.Fchownat(int(handle.Fd()), "", int(s.UID), int(s.GID), unix.AT_EMPTY_PATH); err != nil {
+		return err
+	}
+	// The link in /proc leads to the very directory that was opened.
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", handle.Fd()), 0o755)
 }
 
 func refused(field, path, reason string, args ...any) error {

@@ -234,6 +234,36 @@ func TestMakeWorkingDir(t *testing.T) {
 	}
 }
 
+// Only what is made changes hands, also if the first try was killed.
+func TestMakeWorkingDirOwnsWhatItMakes(t *testing.T) {
+	rootfs, _ := image(t)
+	writeFiles(t, rootfs, map[string]string{"var/lib/file": ""})
+	step := []spec.Step{spec.MakeWorkingDir{Field: "volume", Rootfs: rootfs, Path: "/var/lib/db/data", UID: 999, GID: 998}}
+	// A try that was killed when it had made a directory.
+	if err := os.Mkdir(filepath.Join(rootfs, "var/lib/db"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Make(step); err != nil {
+			t.Fatal(err)
+		}
+		for path, owner := range map[string]uint32{"var": 0, "var/lib": 0, "var/lib/db": 999, "var/lib/db/data": 999} {
+			var stat unix.Stat_t
+			if err := unix.Lstat(filepath.Join(rootfs, path), &stat); err != nil || stat.Uid != owner || stat.Mode&0o7777 != 0o755 {
+				t.Errorf("%s: owner %d, mode %o, %v", path, stat.Uid, stat.Mode, err)
+			}
+		}
+	}
+	// What the image has at the path stays the image's.
+	if err := Make([]spec.Step{spec.MakeWorkingDir{Rootfs: rootfs, Path: "/app/data", UID: 999}}); err != nil {
+		t.Fatal(err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Lstat(filepath.Join(rootfs, "app/data"), &stat); err != nil || stat.Uid != 0 {
+		t.Errorf("/app/data of the image: owner %d, %v", stat.Uid, err)
+	}
+}
+
 func TestMakeHostDir(t *testing.T) {
 	dir := t.TempDir()
 	writeFiles(t, dir, map[string]string{"file": ""})
