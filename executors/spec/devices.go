@@ -13,7 +13,8 @@ import (
 	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
-// seesAllDevices: a privileged container has the node's /dev.
+// seesAllDevices: a privileged container has the node's /dev, and may make any device. Without it,
+// it may use what it is given, as others do.
 func (r *request) seesAllDevices() bool { return r.sec.Privileged && !r.Options.NoHostDevices }
 
 // planDevices adds the device nodes that the container sees and the rules by which
@@ -23,7 +24,7 @@ func (r *request) seesAllDevices() bool { return r.sec.Privileged && !r.Options.
 // path, so that one on another path is planned as a mount.
 func planDevices(r *request, plan *Plan) error {
 	linux := plan.Spec.Linux
-	linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: r.sec.Privileged, Access: "rwm"}}
+	linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: r.seesAllDevices(), Access: "rwm"}}
 	if r.seesAllDevices() {
 		if err := r.found.AllDevices.Err; err != nil {
 			return fmt.Errorf("list the node's devices: %w", err)
