@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stele-runtime/stele/executors/monitor/server/cgroup"
 	"github.com/stele-runtime/stele/executors/monitor/server/journal"
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
@@ -37,7 +39,7 @@ func (x *exits) teller(c *container, oom cgroup.OOMMark) func(reaper.Status) {
 	x.ooms.Enter(c.id, oom.File)
 	return func(status reaper.Status) {
 		x.ends.admit()
-		killed := x.ooms.Leave(c.id, oom)
+		killed := x.ooms.Leave(c.id, oom, status.Code == 128+int(unix.SIGKILL))
 		go func() {
 			defer x.ends.leave()
 			x.ended(c, status, killed)

@@ -21,6 +21,7 @@ type account struct {
 	// in containers that have ended.
 	settled uint64
 	files   map[string]string // the own counts of those that live, by id
+	changes uint64            // counts who came and went
 }
 
 // NewLedger returns an empty ledger.
@@ -44,64 +45,97 @@ func (l *Ledger) Enter(id, file string) {
 		a.settled -= min(a.settled, own)
 	}
 	a.files[id] = file
+	a.changes++
 }
 
-// Leave reports whether a container that has ended had OOM kills since the mark.
-func (l *Ledger) Leave(id string, mark OOMMark) bool {
+// Leave reports whether a container that has ended had OOM kills since the mark; sigkilled is
+// that its end looks like one. Where the counts of several are gone before their ends are seen,
+// each that was killed has one of the kills that nothing else explains: of two killed at once,
+// one for want of memory, it may be the wrong one.
+func (l *Ledger) Leave(id string, mark OOMMark, sigkilled bool) bool {
 	own, there := readKills(mark.File)
 	above := countAbove(mark.File)
 	if above == "" {
 		return own > mark.Kills
 	}
 	if there {
-		l.settle(above, id, func(*account, map[string]uint64) uint64 { return own })
+		l.settle(above, id, func(uint64, int) uint64 { return own })
 		return own > mark.Kills
 	}
-	kills := l.settle(above, id, func(a *account, others map[string]uint64) uint64 {
-		counted, explained := oomKills(above), a.settled
-		for _, kills := range others {
-			explained += kills
+	kills := l.settle(above, id, func(explained uint64, unseen int) uint64 {
+		counted := oomKills(above)
+		left := counted - min(counted, explained)
+		switch {
+		case unseen == 0:
+			return left
+		case sigkilled:
+			return min(left, 1)
 		}
-		return counted - min(counted, explained)
+		return 0
 	})
 	return kills > 0
 }
 
 // Forget takes a container out that will not be followed.
 func (l *Ledger) Forget(id, file string) {
-	l.settle(countAbove(file), id, func(*account, map[string]uint64) uint64 { return 0 })
+	l.settle(countAbove(file), id, func(uint64, int) uint64 { return 0 })
 }
 
-// settle takes a container out, and adds its kills to those that are explained. It reads the
-// counts of the others first, without the lock.
-func (l *Ledger) settle(above, id string, kills func(*account, map[string]uint64) uint64) uint64 {
-	files := map[string]string{}
-	l.mu.Lock()
-	a := l.above[above]
-	if a != nil {
-		for other, file := range a.files {
-			if other != id {
-				files[other] = file
+// settle takes a container out, and adds its kills to those that are explained. The function
+// kills gets what is explained without it, and how many others' counts are gone, too. Files are
+// read without the lock, and again if another container came or went meanwhile.
+func (l *Ledger) settle(above, id string, kills func(explained uint64, unseen int) uint64) uint64 {
+	for {
+		seen, others := l.look(above, id)
+		explained, unseen := seen.settled, 0
+		for _, file := range others {
+			own, there := readKills(file)
+			explained += own
+			if !there {
+				unseen++
 			}
 		}
-	} else {
-		a = &account{}
+		of := kills(explained, unseen)
+		if l.leave(above, id, seen.changes, of) {
+			return of
+		}
 	}
-	seen := *a
-	l.mu.Unlock()
-	others := map[string]uint64{}
-	for other, file := range files {
-		others[other] = oomKills(file)
-	}
-	of := kills(&seen, others)
+}
+
+// look returns an account as it is, and the files of the containers in it but one.
+func (l *Ledger) look(above, id string) (seen account, others []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a.settled += of
+	a := l.above[above]
+	if a == nil {
+		return account{}, nil
+	}
+	for other, file := range a.files {
+		if other != id {
+			others = append(others, file)
+		}
+	}
+	return *a, others
+}
+
+// leave takes a container with its kills out of an account, unless that has changed.
+func (l *Ledger) leave(above, id string, changes, kills uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.above[above]
+	if a == nil {
+		return true
+	}
+	if a.changes != changes {
+		return false
+	}
+	a.changes++
+	a.settled += kills
 	delete(a.files, id)
 	if len(a.files) == 0 {
 		delete(l.above, above)
 	}
-	return of
+	return true
 }
 
 // countAbove returns the count of the cgroup around a container's; empty on v1, whose counts do

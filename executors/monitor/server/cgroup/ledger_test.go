@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -48,16 +50,16 @@ func TestLedger(t *testing.T) {
 	p.count("pod/c.scope", 1)
 	p.count("pod", 6)
 	p.remove("pod/a.scope")
-	if l.Leave("a", mark("pod/a.scope")) {
+	if l.Leave("a", mark("pod/a.scope"), false) {
 		t.Error("a kill in c was blamed on a")
 	}
 	// b is killed, and its scope is gone before anybody looks.
 	p.count("pod", 7)
 	p.remove("pod/b.scope")
-	if !l.Leave("b", mark("pod/b.scope/container")) {
+	if !l.Leave("b", mark("pod/b.scope/container"), true) {
 		t.Error("the kill of b was lost")
 	}
-	if !l.Leave("c", mark("pod/c.scope")) {
+	if !l.Leave("c", mark("pod/c.scope"), true) {
 		t.Error("the kill in c was lost")
 	}
 	if len(l.above) != 0 {
@@ -67,15 +69,73 @@ func TestLedger(t *testing.T) {
 	p.count("pod/d.scope", 0)
 	l.Enter("d", p.file("pod/d.scope"))
 	p.remove("pod/d.scope")
-	if l.Leave("d", mark("pod/d.scope")) {
+	if l.Leave("d", mark("pod/d.scope"), true) {
 		t.Error("old kills were blamed on d")
 	}
 	p.count("pod/e.scope", 2)
 	p.count("pod", 9)
 	l.Enter("e", p.file("pod/e.scope"))
 	p.remove("pod/e.scope")
-	if !l.Leave("e", mark("pod/e.scope")) {
+	if !l.Leave("e", mark("pod/e.scope"), true) {
 		t.Error("kills before the monitor's start were lost")
+	}
+}
+
+// TestLedgerUnseen has the cgroups of two go before anybody sees either end.
+func TestLedgerUnseen(t *testing.T) {
+	for name, test := range map[string]struct {
+		kills  int
+		killed bool // a; b was killed for want of memory in any case
+	}{"the other ended by itself": {1, false}, "both were killed": {2, true}} {
+		t.Run(name, func(t *testing.T) {
+			p := pods{t, t.TempDir()}
+			l := NewLedger()
+			marks := map[string]OOMMark{}
+			p.count("pod", 0)
+			for _, id := range []string{"a", "b"} {
+				p.count("pod/"+id, 0)
+				marks[id] = OOMMark{File: p.file("pod/" + id)}
+				l.Enter(id, marks[id].File)
+			}
+			p.count("pod", test.kills)
+			p.remove("pod/a")
+			p.remove("pod/b")
+			if got := l.Leave("a", marks["a"], test.killed); got != test.killed {
+				t.Errorf("a was killed for want of memory: %v, want %v", got, test.killed)
+			}
+			if !l.Leave("b", marks["b"], true) {
+				t.Error("the kill of b was lost")
+			}
+		})
+	}
+}
+
+// TestLedgerAtOnce has many leave at once: each takes no more than its kill.
+func TestLedgerAtOnce(t *testing.T) {
+	p := pods{t, t.TempDir()}
+	l := NewLedger()
+	p.count("pod", 0)
+	const all, killed = 40, 15
+	for i := range all {
+		p.count(fmt.Sprint("pod/", i), 0)
+		l.Enter(fmt.Sprint(i), p.file(fmt.Sprint("pod/", i)))
+	}
+	p.count("pod", killed)
+	for i := range all {
+		p.remove(fmt.Sprint("pod/", i))
+	}
+	var blamed atomic.Int64
+	var left sync.WaitGroup
+	for i := range all {
+		left.Go(func() {
+			if l.Leave(fmt.Sprint(i), OOMMark{File: p.file(fmt.Sprint("pod/", i))}, true) {
+				blamed.Add(1)
+			}
+		})
+	}
+	left.Wait()
+	if blamed.Load() != killed {
+		t.Errorf("%d containers were blamed for %d kills", blamed.Load(), killed)
 	}
 }
 
@@ -86,7 +146,7 @@ func TestLedgerV1(t *testing.T) {
 	}
 	l := NewLedger()
 	l.Enter("a", file)
-	if l.Leave("a", OOMMark{File: file, Kills: 3}) || !l.Leave("a", OOMMark{File: file, Kills: 2}) || l.Leave("a", OOMMark{}) {
+	if l.Leave("a", OOMMark{File: file, Kills: 3}, true) || !l.Leave("a", OOMMark{File: file, Kills: 2}, true) || l.Leave("a", OOMMark{}, true) {
 		t.Error("a count of v1 is misread")
 	}
 }
