@@ -51,7 +51,7 @@ func Answer(q spec.Questions) spec.Answers {
 		}
 	}
 	if q.SeccompProfile != "" {
-		found.Seccomp = readProfile(q.SeccompProfile)
+		found.Seccomp = ReadSeccomp(q.SeccompProfile)
 	}
 	if q.AppArmorProfile != "" {
 		found.AppArmor.Is, found.AppArmor.Err = apparmor.Loaded(q.AppArmorProfile)

@@ -9,8 +9,8 @@ import (
 	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
-// readProfile reads a seccomp profile on the node, which must be a regular file.
-func readProfile(path string) confine.Profile {
+// ReadSeccomp reads a seccomp profile on the node, a regular file of at most a megabyte.
+func ReadSeccomp(path string) confine.Profile {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return confine.Profile{Err: err}

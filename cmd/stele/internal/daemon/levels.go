@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/id"
@@ -106,16 +105,10 @@ func levelAt(n int) string {
 }
 
 func withLevel(config *runtimeapi.PodSandboxConfig, level string) *runtimeapi.PodSandboxConfig {
-	config = proto.CloneOf(config)
-	if config.Linux == nil {
-		config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
+	config, security := withSecurity(config)
+	if security.SelinuxOptions == nil {
+		security.SelinuxOptions = &runtimeapi.SELinuxOption{}
 	}
-	if config.Linux.SecurityContext == nil {
-		config.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{}
-	}
-	if config.Linux.SecurityContext.SelinuxOptions == nil {
-		config.Linux.SecurityContext.SelinuxOptions = &runtimeapi.SELinuxOption{}
-	}
-	config.Linux.SecurityContext.SelinuxOptions.Level = level
+	security.SelinuxOptions.Level = level
 	return config
 }

@@ -3,10 +3,9 @@ package daemon
 import (
 	"cmp"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
+	"github.com/stele-runtime/stele/executors/facts"
 	"github.com/stele-runtime/stele/executors/spec"
 	"github.com/stele-runtime/stele/executors/spec/confine"
 )
@@ -55,28 +54,17 @@ func (d *Drivers) options(r config.Runtime, h config.Handler) (spec.Options, err
 	return options, err
 }
 
-// maxSeccomp bounds a profile, in bytes.
-const maxSeccomp = 1 << 20
-
 // seccompFile reads a profile and checks that it is one; nil without a path.
 func seccompFile(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("seccomp profile: %w", err)
+	profile := facts.ReadSeccomp(path)
+	if profile.Err != nil {
+		return nil, fmt.Errorf("seccomp profile: %w", profile.Err)
 	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxSeccomp+1))
-	if err != nil {
-		return nil, fmt.Errorf("seccomp profile: %w", err)
-	}
-	if len(data) > maxSeccomp {
-		return nil, fmt.Errorf("seccomp profile %s is larger than %d bytes", path, maxSeccomp)
-	}
-	if err := confine.CheckSeccomp(data); err != nil {
+	if err := confine.CheckSeccomp(profile.Data); err != nil {
 		return nil, fmt.Errorf("seccomp profile %s: %w", path, err)
 	}
-	return data, nil
+	return profile.Data, nil
 }

@@ -152,6 +152,16 @@ func (u *UserModes) settle(pod id.Sandbox, answered bool) {
 }
 
 func withUsers(config *runtimeapi.PodSandboxConfig, users *runtimeapi.UserNamespace) *runtimeapi.PodSandboxConfig {
+	config, security := withSecurity(config)
+	if security.NamespaceOptions == nil {
+		security.NamespaceOptions = &runtimeapi.NamespaceOption{}
+	}
+	security.NamespaceOptions.UsernsOptions = users
+	return config
+}
+
+// withSecurity returns a copy of a pod's configuration, and the security context in it.
+func withSecurity(config *runtimeapi.PodSandboxConfig) (*runtimeapi.PodSandboxConfig, *runtimeapi.LinuxSandboxSecurityContext) {
 	config = proto.CloneOf(config)
 	if config.Linux == nil {
 		config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
@@ -159,11 +169,7 @@ func withUsers(config *runtimeapi.PodSandboxConfig, users *runtimeapi.UserNamesp
 	if config.Linux.SecurityContext == nil {
 		config.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{}
 	}
-	if config.Linux.SecurityContext.NamespaceOptions == nil {
-		config.Linux.SecurityContext.NamespaceOptions = &runtimeapi.NamespaceOption{}
-	}
-	config.Linux.SecurityContext.NamespaceOptions.UsernsOptions = users
-	return config
+	return config, config.Linux.SecurityContext
 }
 
 // Container is part of cri.UserModes. The kubelet does not know of the namespace: it sends the
