@@ -2,7 +2,6 @@ package projections
 
 import (
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,12 +35,6 @@ type Ended struct {
 	EndedAt   time.Time
 }
 
-// named reports whether name is a prefix of its id, or of its sandbox's, or the pod's
-// name.
-func (e *Ended) named(name string) bool {
-	return strings.HasPrefix(string(e.Container), name) || strings.HasPrefix(string(e.Sandbox), name) || e.Pod.Name == name
-}
-
 // History remembers what has ended, the last historyKept streams.
 type History struct {
 	mu sync.RWMutex
@@ -56,21 +49,6 @@ func (h *History) Ended() []*Ended {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.ended[:len(h.ended):len(h.ended)]
-}
-
-// Find returns what a name means: a prefix of the id of a sandbox or container, or a
-// pod's name. A sandbox comes with its containers.
-func (h *History) Find(name string) []*Ended {
-	if name == "" {
-		return nil
-	}
-	var found []*Ended
-	for _, e := range h.Ended() {
-		if e.named(name) {
-			found = append(found, e)
-		}
-	}
-	return found
 }
 
 // apply remembers what a record has ended. pod is a container's sandbox, or nil. It
