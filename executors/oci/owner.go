@@ -6,6 +6,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/stele-runtime/stele/executors/monitor"
+	"github.com/stele-runtime/stele/executors/spec/userns"
 )
 
 // ownerOf returns who owns the pipes of a process in a user namespace, by the node's ids: its
@@ -15,17 +16,19 @@ func ownerOf(s *specs.Spec) *monitor.Owner {
 	if s.Linux == nil || s.Process == nil || len(s.Linux.UIDMappings) == 0 {
 		return nil
 	}
-	return &monitor.Owner{UID: mapped(s.Linux.UIDMappings, s.Process.User.UID), GID: mapped(s.Linux.GIDMappings, s.Process.User.GID)}
+	users := userns.Mapping{UIDs: s.Linux.UIDMappings, GIDs: s.Linux.GIDMappings}
+	owner := &monitor.Owner{UID: same, GID: same}
+	if uid, mapped := users.UID(s.Process.User.UID); mapped {
+		owner.UID = int(uid)
+	}
+	if gid, mapped := users.GID(s.Process.User.GID); mapped {
+		owner.GID = int(gid)
+	}
+	return owner
 }
 
-func mapped(ranges []specs.LinuxIDMapping, inside uint32) int {
-	for _, r := range ranges {
-		if inside >= r.ContainerID && inside-r.ContainerID < r.Size {
-			return int(r.HostID + (inside - r.ContainerID))
-		}
-	}
-	return -1 // leaves it as it is
-}
+// same leaves an owner as it is: chown(2).
+const same = -1
 
 // give changes the owner of pipes; one end is as good as the other.
 func give(owner *monitor.Owner, pipes []*os.File) error {

@@ -65,7 +65,7 @@ var rules = []rule{
 
 	{"executors", with(machines, "actors/redact", "proto"), nil, nil,
 		"effects are carried out without knowing who asked: neither the log, nor the actors' shell, nor the CRI's services"},
-	{"executors/oci", with(nouns, "executors/monitor", "executors/cgroups", "executors/streams"), drivers, nil,
+	{"executors/oci", with(nouns, "executors/monitor", "executors/cgroups", "executors/spec/userns", "executors/streams"), drivers, nil,
 		"a runtime's parent is the monitor, always, and what a runtime leaves in the cgroups is cleared with it; of other drivers it knows nothing"},
 	{"executors/spec", nouns, drivers, with(values, "path", "net/netip", "encoding/json",
 		"github.com/docker/go-units", "github.com/moby/profiles/seccomp", "github.com/moby/sys/capability", "github.com/opencontainers/image-spec/specs-go/v1",
