@@ -71,7 +71,7 @@ func serve(ctx context.Context, c config.Config) error {
 		return err
 	}
 	// The log is opened first and closed last: everything else appends to it.
-	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(c.Root, config.EventsFile), Logger: logger})
+	log, err := daemon.OpenLog(boltlog.Options{Path: filepath.Join(c.Root, config.EventsFile), Logger: logger})
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
 	}

@@ -26,9 +26,7 @@ type disk struct {
 var librarySessions sync.Mutex
 
 func openDisk(settings types.StoreOptions, log *slog.Logger) (*disk, error) {
-	librarySessions.Lock()
-	lib, err := library.GetStore(settings)
-	librarySessions.Unlock()
+	lib, err := openLibrary(settings)
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +36,21 @@ func openDisk(settings types.StoreOptions, log *slog.Logger) (*disk, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+func openLibrary(settings types.StoreOptions) (library.Store, error) {
+	librarySessions.Lock()
+	defer librarySessions.Unlock()
+	lib, err := library.GetStore(settings)
+	if err != nil {
+		return nil, err
+	}
+	if driver, err := lib.GraphDriver(); err == nil {
+		// The driver finds out at the first question whether ids can be mapped, and
+		// writes it down without a lock. Nobody else asks yet.
+		driver.SupportsShifting(nil, nil)
+	}
+	return lib, nil
 }
 
 func (d *disk) close() {
