@@ -27,17 +27,23 @@ func Answer(q spec.Questions) spec.Answers {
 		Group:     readInRoot(q.Rootfs, "/etc/group", maxAccountFile),
 		HostPaths: map[string]spec.HostPath{},
 		Devices:   map[string]spec.Devices{},
+
+		DefaultMounts: map[string]spec.HostPath{},
 	}
+	found.NoMtab = lacksMtab(q.Rootfs)
 	found.Hostname.Value, found.Hostname.Err = os.Hostname()
 	if q.WorkingDir != "" {
 		found.WorkingDir = resolveInRoot(q.Rootfs, q.WorkingDir)
 	}
 	for _, p := range q.HostPaths {
-		host := resolve(p.Path)
+		host := resolveBelow(q.HostRoot, p.Path)
 		if p.Mount && host.Err == nil {
 			host.Mount = mountOf(host.Path)
 		}
 		found.HostPaths[p.Path] = host
+	}
+	for _, path := range q.DefaultMounts {
+		found.DefaultMounts[path] = resolve(path)
 	}
 	for _, path := range q.Devices {
 		found.Devices[path] = devicesAt(path)

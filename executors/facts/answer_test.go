@@ -140,6 +140,80 @@ func TestWorkingDirIsResolved(t *testing.T) {
 	}
 }
 
+// CVE-2024-5154: of an /etc that leads out, nothing is known and nothing is made.
+func TestMtabCVE2024_5154(t *testing.T) {
+	outside := t.TempDir()
+	for name, c := range map[string]struct {
+		make func(rootfs string) error
+		want bool
+	}{
+		"none":          {func(string) error { return nil }, true},
+		"no /etc":       {func(r string) error { return os.RemoveAll(r + "/etc") }, true},
+		"a link":        {func(r string) error { return os.Symlink("/proc/mounts", r+"/etc/mtab") }, false},
+		"a file":        {func(r string) error { return os.WriteFile(r+"/etc/mtab", nil, 0o644) }, false},
+		"/etc a file":   {func(r string) error { return errors.Join(os.RemoveAll(r+"/etc"), os.WriteFile(r+"/etc", nil, 0o644)) }, false},
+		"/etc outside":  {func(r string) error { return errors.Join(os.RemoveAll(r+"/etc"), os.Symlink(outside, r+"/etc")) }, false},
+		"/etc a circle": {func(r string) error { return errors.Join(os.RemoveAll(r+"/etc"), os.Symlink("etc", r+"/etc")) }, false},
+		"/etc inside": {func(r string) error {
+			return errors.Join(os.Rename(r+"/etc", r+"/real"), os.Symlink("/real", r+"/etc"))
+		}, true},
+	} {
+		rootfs := image(t, "etc/motd", "")
+		if err := c.make(rootfs); err != nil {
+			t.Fatal(err)
+		}
+		if got := Answer(spec.Questions{Rootfs: rootfs}).NoMtab; got != c.want {
+			t.Errorf("%s: an mtab can be made: %v", name, got)
+		}
+	}
+}
+
+// With another directory as the node's root, links lead no further than it.
+func TestHostPathsBelowARoot(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, root+"/real/file", "")
+	for name, dest := range map[string]string{"abs": "/real", "up": "../../../../real", "loop": "loop"} {
+		if err := os.Symlink(dest, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]spec.HostPath{
+		"/real": {Path: root + "/real"}, "/abs/file": {Path: root + "/real/file"}, "/up/file": {Path: root + "/real/file"},
+		"/": {Path: root}, "/none/x": {Path: root + "/none/x", Missing: true}, "/abs/none": {Path: root + "/real/none", Missing: true},
+		"/loop": {Err: errAny}, "/real/file/x": {Err: errAny},
+	} {
+		got := Answer(spec.Questions{HostRoot: root, HostPaths: []spec.HostPathQuestion{{Path: path}}}).HostPaths[path]
+		if got.Path != want.Path || got.Missing != want.Missing || (got.Err != nil) != (want.Err != nil) {
+			t.Errorf("%s: %+v, want %+v", path, got, want)
+		}
+	}
+}
+
+func TestDefaultMounts(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/real", "")
+	if err := errors.Join(os.Symlink("real", dir+"/link"), os.Symlink("nowhere", dir+"/dangling")); err != nil {
+		t.Fatal(err)
+	}
+	// They are the daemon's, and not below the root for pods.
+	found := Answer(spec.Questions{HostRoot: "/nowhere", DefaultMounts: []string{dir + "/link", dir + "/none", dir + "/dangling"}}).DefaultMounts
+	if got := found[dir+"/link"]; got != (spec.HostPath{Path: dir + "/real"}) {
+		t.Errorf("a link: %+v", got)
+	}
+	if got := found[dir+"/none"]; !got.Missing || got.Err != nil {
+		t.Errorf("a missing one: %+v", got)
+	}
+	if got := found[dir+"/dangling"]; !errors.Is(got.Err, spec.ErrDangling) {
+		t.Errorf("a link that leads to nothing: %+v", got)
+	}
+}
+
 func TestHostPaths(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -222,12 +296,13 @@ func TestDevices(t *testing.T) {
 	for _, err := range []error{
 		os.Symlink(null, dir+"/link"), os.Mkdir(dir+"/empty", 0o755),
 		unix.Mknod(null, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))),
+		unix.Mkfifo(dir+"/a/fifo", 0o600),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	q := spec.Questions{Devices: []string{dir, dir + "/link", dir + "/none", dir + "/a/file", dir + "/empty"}, AllDevices: true}
+	q := spec.Questions{Devices: []string{dir, dir + "/link", dir + "/none", dir + "/a/file", dir + "/empty", dir + "/a/fifo"}, AllDevices: true}
 	found := Answer(q)
 	for path, want := range map[string]string{dir: "a/null", dir + "/link": ""} {
 		got := found.Devices[path]

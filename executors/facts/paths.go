@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/stele-runtime/stele/executors/spec"
@@ -26,12 +27,28 @@ func resolve(path string) spec.HostPath {
 			return spec.HostPath{Err: err}
 		}
 		if _, err := os.Lstat(existing); err == nil {
-			return spec.HostPath{Err: fmt.Errorf("%s is a link that leads to nothing", existing)}
+			return spec.HostPath{Err: fmt.Errorf("%s is %w", existing, spec.ErrDangling)}
 		}
 		if existing == filepath.Dir(existing) {
 			return spec.HostPath{Err: err}
 		}
 	}
+}
+
+// resolveBelow is resolve with another directory as the node's root: its links lead no further.
+func resolveBelow(root, path string) spec.HostPath {
+	if root == "" {
+		return resolve(path)
+	}
+	found, err := securejoin.SecureJoin(root, path)
+	if err != nil {
+		return spec.HostPath{Err: err}
+	}
+	_, err = os.Lstat(found)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return spec.HostPath{Err: err}
+	}
+	return spec.HostPath{Path: found, Missing: err != nil}
 }
 
 // mountOf returns the mount that a path without links is on, or would be.

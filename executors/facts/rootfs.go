@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -25,6 +26,19 @@ func resolveInRoot(rootfs, dir string) spec.Place {
 		return spec.Place{Err: err}
 	}
 	return spec.Place{Path: path.Clean("/" + strings.TrimPrefix(resolved, path.Clean(rootfs)))}
+}
+
+// lacksMtab reports whether /etc/mtab can be made in a root file system. Where /etc is none, or
+// leads nowhere, nothing is made.
+func lacksMtab(rootfs string) bool {
+	etc, err := pathrs.OpenInRoot(rootfs, "/etc")
+	if err != nil {
+		_, err := os.Lstat(filepath.Join(rootfs, "etc"))
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer etc.Close()
+	var stat unix.Stat_t
+	return errors.Is(unix.Fstatat(int(etc.Fd()), "mtab", &stat, unix.AT_SYMLINK_NOFOLLOW), unix.ENOENT)
 }
 
 // readInRoot reads a file of a root file system, following links inside it only.

@@ -1,5 +1,5 @@
 // Package podfiles makes what every container of a pod sees and no image brings:
-// /etc/resolv.conf, /etc/hostname and /etc/hosts (Write) and the tmpfs at
+// /etc/resolv.conf, /etc/hostname, /etc/hosts and /run/.containerenv (Write) and the tmpfs at
 // /dev/shm (MountShm), in a directory of the pod's own. Each pod's share of the node's
 // memory is bounded.
 //

@@ -18,6 +18,8 @@ const maxHostFile = 1 << 20
 // Files are the paths, on the node, of what a pod's containers see.
 type Files struct {
 	ResolvConf, Hostname, Hosts string
+	// ContainerEnv is empty: it says that it is there.
+	ContainerEnv string
 	// Shm is the tmpfs that they see as /dev/shm.
 	Shm string
 }
@@ -41,20 +43,24 @@ func (o Owner) labelled(options string) string {
 func In(dir string) Files {
 	etc := etcDir(dir)
 	return Files{
-		ResolvConf: filepath.Join(etc, "resolv.conf"),
-		Hostname:   filepath.Join(etc, "hostname"),
-		Hosts:      filepath.Join(etc, "hosts"),
-		Shm:        filepath.Join(dir, "shm"),
+		ResolvConf:   filepath.Join(etc, "resolv.conf"),
+		Hostname:     filepath.Join(etc, "hostname"),
+		Hosts:        filepath.Join(etc, "hosts"),
+		ContainerEnv: filepath.Join(etc, "containerenv"),
+		Shm:          filepath.Join(dir, "shm"),
 	}
 }
 
 // Find is In for a pod that may be older than this daemon: it once had its files of /etc
-// beside Shm.
+// beside Shm, and no ContainerEnv.
 func Find(dir string) Files {
 	files := In(dir)
 	if _, err := os.Lstat(etcDir(dir)); errors.Is(err, fs.ErrNotExist) {
 		files.ResolvConf = filepath.Join(dir, "resolv.conf")
 		files.Hostname, files.Hosts = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
+	}
+	if _, err := os.Lstat(files.ContainerEnv); errors.Is(err, fs.ErrNotExist) {
+		files.ContainerEnv = ""
 	}
 	return files
 }
@@ -92,7 +98,7 @@ func Write(dir string, config *cri.PodSandboxConfig, owner Owner) error {
 	for _, f := range []struct {
 		path string
 		data []byte
-	}{{files.ResolvConf, resolv}, {files.Hostname, []byte(hostname + "\n")}, {files.Hosts, hosts}} {
+	}{{files.ResolvConf, resolv}, {files.Hostname, []byte(hostname + "\n")}, {files.Hosts, hosts}, {files.ContainerEnv, nil}} {
 		if err := replaceFile(f.path, f.data, owner); err != nil {
 			return fmt.Errorf("write the pod's files: %w", err)
 		}

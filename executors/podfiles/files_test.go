@@ -47,6 +47,8 @@ func TestWrite(t *testing.T) {
 			files.ResolvConf: "search shop.svc svc\nnameserver 10.0.0.10\nnameserver fd00::a\noptions ndots:5\n",
 			files.Hostname:   "web-0\n",
 			files.Hosts:      "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+
+			files.ContainerEnv: "",
 		} {
 			got, err := os.ReadFile(path)
 			if err != nil || string(got) != want {
@@ -57,8 +59,8 @@ func TestWrite(t *testing.T) {
 			}
 		}
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(files.Hosts)); len(entries) != 3 {
-		t.Errorf("%d files, want 3", len(entries))
+	if entries, _ := os.ReadDir(filepath.Dir(files.Hosts)); len(entries) != 4 {
+		t.Errorf("%d files, want 4", len(entries))
 	}
 }
 
@@ -89,7 +91,7 @@ func TestFilesOfTheNode(t *testing.T) {
 // A pod that an earlier version made has its files elsewhere.
 func TestFilesOfAnOlderPod(t *testing.T) {
 	dir := podDir(t)
-	if got := Find(dir); got.Hosts != filepath.Join(dir, "hosts") || got.Shm != In(dir).Shm {
+	if got := Find(dir); got.Hosts != filepath.Join(dir, "hosts") || got.ContainerEnv != "" || got.Shm != In(dir).Shm {
 		t.Errorf("%+v", got)
 	}
 	if err := Write(dir, &cri.PodSandboxConfig{Hostname: "web-0"}, Owner{}); err != nil {

@@ -45,6 +45,10 @@ func planLabels(r *request, plan *Plan) error { return r.confined().SELinux(plan
 
 func planRelabel(r *request, plan *Plan, field, source string) error {
 	relabel, err := r.confined().Relabel(field, source)
+	if below := strings.TrimPrefix(source, r.Options.HostRoot); err == nil && below != source {
+		// What is the system's has the name there that the node has for it.
+		relabel, err = r.confined().Relabel(field, path.Join("/", below))
+	}
 	if err == nil && relabel.Label != "" {
 		plan.Steps = append(plan.Steps, Relabel{Path: source, Label: relabel.Label, Unless: relabel.Unless})
 	}

@@ -423,6 +423,30 @@ func TestPrivilegedSeesTheNodesDevices(t *testing.T) {
 	}
 }
 
+// A privileged container that does not see the node's devices may not use them either, unless
+// the administrator says so: it could make them.
+func TestPrivilegedWithoutTheNodesDevices(t *testing.T) {
+	for options, want := range map[struct{ none, all bool }]bool{
+		{}: true, {none: true}: false, {none: true, all: true}: true,
+	} {
+		in := fixture()
+		privileged(in)
+		in.Options.NoHostDevices, in.Options.AllowAllDevices = options.none, options.all
+		got, err := in.container()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rule := got.Linux.Resources.Devices[0]; rule.Allow != want || rule.Access != "rwm" || rule.Type != "" || rule.Major != nil {
+			t.Errorf("%+v: the first rule is %+v", options, rule)
+		}
+	}
+	in := fixture()
+	in.Options.AllowAllDevices = true
+	if got, err := in.container(); err != nil || got.Linux.Resources.Devices[0].Allow {
+		t.Errorf("an ordinary container may use every device: %v", err)
+	}
+}
+
 func TestDirectoryOfDevices(t *testing.T) {
 	in := fixture()
 	in.Container.Devices = []*cri.Device{{HostPath: "/dev/a", ContainerPath: "/dev/x"}}

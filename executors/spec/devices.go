@@ -17,6 +17,12 @@ import (
 // it may use what it is given, as others do.
 func (r *request) seesAllDevices() bool { return r.sec.Privileged && !r.Options.NoHostDevices }
 
+// mayUseAllDevices: whoever keeps the node's devices from privileged containers does not want them
+// to make their own, unless they say so.
+func (r *request) mayUseAllDevices() bool {
+	return r.seesAllDevices() || r.sec.Privileged && r.Options.AllowAllDevices
+}
+
 // planDevices adds the device nodes that the container sees and the rules by which
 // it may use them. The runtime adds null, zero, random and their like by itself.
 //
@@ -24,7 +30,7 @@ func (r *request) seesAllDevices() bool { return r.sec.Privileged && !r.Options.
 // path, so that one on another path is planned as a mount.
 func planDevices(r *request, plan *Plan) error {
 	linux := plan.Spec.Linux
-	linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: r.seesAllDevices(), Access: "rwm"}}
+	linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: r.mayUseAllDevices(), Access: "rwm"}}
 	if r.seesAllDevices() {
 		if err := r.found.AllDevices.Err; err != nil {
 			return fmt.Errorf("list the node's devices: %w", err)

@@ -187,6 +187,25 @@ func goldenCases() map[string]func(*scene) {
 			security(in).RunAsUser = &cri.Int64Value{Value: 1000}
 			security(in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
 		},
+		"gifts_of_the_node": func(in *scene) {
+			ownUsers(in)
+			in.node.NoMtab = true
+			in.Files.ContainerEnv = "/run/pod/containerenv"
+			in.Options.Timezone = "/usr/share/zoneinfo/Europe/Berlin"
+			in.Options.DefaultMounts = []DefaultMount{
+				{Source: "/secrets", Destination: "/run/secrets"}, {Source: "/missing", Destination: "/missing"},
+				{Source: "/dangling", Destination: "/dangling"}, {Source: "/hidden", Destination: "/opt/hidden/deep"}, {Source: "/key", Destination: "/etc/key"},
+			}
+			in.node.DefaultMounts = map[string]HostPath{
+				"/secrets": {Path: "/usr/share/secrets"}, "/missing": {Path: "/missing", Missing: true},
+				"/dangling": {Err: fmt.Errorf("/dangling is %w", ErrDangling)}, "/hidden": {Path: "/hidden"}, "/key": {Path: "/key"},
+			}
+			in.Options.HostRoot = "/host"
+			in.node.HostPaths = map[string]HostPath{"/srv/x": {Path: "/host/srv/x", Missing: true}}
+			in.Container.Mounts = []*cri.Mount{
+				{ContainerPath: "/run/secrets/token", HostPath: "/srv/x"}, {ContainerPath: "/opt/hidden", HostPath: "/srv/x"},
+			}
+		},
 		"bare": func(in *scene) {
 			in.Image, in.Files, in.Namespaces.UTS, in.ImageName = nil, Files{}, "", ""
 			in.Container.Linux = nil

@@ -70,6 +70,8 @@ const DefaultShmSize = 64 << 20
 // path is not mounted.
 type Files struct {
 	ResolvConf, Hostname, Hosts string
+	// ContainerEnv is an empty file by which programs know that they are in a container.
+	ContainerEnv string
 	// Shm is the tmpfs that the pod's containers see as /dev/shm.
 	Shm string
 }
@@ -96,6 +98,11 @@ type Options struct {
 	// AbsentMountSources are paths of the node that are not made if a pod mounts them and
 	// nothing is there: as a directory they would break the node.
 	AbsentMountSources []string
+	// HostRoot is where the root directory of the node is for whoever mounts, if not "/": the
+	// paths that pods mount are resolved below it.
+	HostRoot string
+	// DefaultMounts are copied into every container, if they are there.
+	DefaultMounts []DefaultMount
 	// Timezone is a file of the node that every container sees as /etc/localtime; empty leaves
 	// the image's.
 	Timezone string
@@ -114,8 +121,10 @@ type Options struct {
 	// ForbidPrivileged refuses privileged containers.
 	ForbidPrivileged bool
 	// NoHostDevices keeps the node's devices from privileged containers, which
-	// then see those that they name.
+	// then see and may use those that they name.
 	NoHostDevices bool
+	// AllowAllDevices lets them use every device, whether they see it or not.
+	AllowAllDevices bool
 }
 
 // HostFacts are what the node and this process can give a container. Package

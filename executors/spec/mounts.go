@@ -19,6 +19,11 @@ import (
 // those that the image declares. In a conflict the pod's mount wins, then the
 // default, then the image's volume.
 func planMounts(r *request, plan *Plan) error {
+	uid, gid := r.users.Root()
+	// Before the volumes: one may have a copy of /etc.
+	if r.found.NoMtab {
+		plan.Steps = append(plan.Steps, MakeMtab{Rootfs: r.Rootfs, UID: uid, GID: gid})
+	}
 	asked, err := planAskedMounts(r, plan)
 	if err != nil {
 		return err
@@ -32,6 +37,11 @@ func planMounts(r *request, plan *Plan) error {
 			return a.Destination == d.Destination || isKernelDir(a.Destination) && covers(a.Destination, d.Destination)
 		})
 	})
+	copies, err := planDefaultMounts(r, plan, asked)
+	if err != nil {
+		return err
+	}
+	defaults = slices.Concat(defaults, r.additions(asked), copies)
 	volumes, err := planVolumes(r, plan, slices.Concat(asked, defaults))
 	if err != nil {
 		return err
@@ -75,9 +85,6 @@ func (r *request) defaultMounts() ([]specs.Mount, error) {
 			mounts = append(mounts, bind(file.source, file.dest, mode, "rprivate", "nosuid", "nodev", "noexec"))
 		}
 	}
-	if r.Options.Timezone != "" {
-		mounts = append(mounts, bind(r.Options.Timezone, "/etc/localtime", "ro", "rprivate", "nosuid", "nodev", "noexec"))
-	}
 	if r.Options.ReadOnly {
 		for _, dir := range []string{"/run", "/tmp", "/var/tmp"} {
 			mounts = append(mounts, specs.Mount{
@@ -86,6 +93,25 @@ func (r *request) defaultMounts() ([]specs.Mount, error) {
 		}
 	}
 	return mounts, nil
+}
+
+// additions are what a container gets unless the pod has mounted something at or above it, in
+// which nothing must be made: the node's /run, for one.
+func (r *request) additions(asked []specs.Mount) []specs.Mount {
+	mode := "rw"
+	if r.readonlyRoot() {
+		mode = "ro"
+	}
+	var mounts []specs.Mount
+	for _, file := range []struct{ dest, source, mode string }{
+		{"/run/.containerenv", r.Files.ContainerEnv, mode},
+		{"/etc/localtime", r.Options.Timezone, "ro"},
+	} {
+		if file.source != "" && !coveredBy(asked, file.dest) {
+			mounts = append(mounts, bind(file.source, file.dest, file.mode, "rprivate", "nosuid", "nodev", "noexec"))
+		}
+	}
+	return mounts
 }
 
 // shmMount shares /dev/shm with those that share the IPC namespace.

@@ -43,6 +43,23 @@ type FillVolume struct {
 	UID, GID uint32
 }
 
+// CopyOfNode copies a file of the node, or a directory with all files that are below it.
+type CopyOfNode struct {
+	Source string
+	// Path is where the copy is made. One that is there is complete.
+	Path string
+	// UID and GID, the node's, own the copy: the container's root.
+	UID, GID uint32
+}
+
+// MakeMtab links /etc/mtab to /proc/mounts inside the root file system, for programs that look
+// there for what is mounted. If something is there, nothing is done.
+type MakeMtab struct {
+	Rootfs string
+	// UID and GID, the node's, own what is made: the container's root.
+	UID, GID uint32
+}
+
 // AppendLine adds a line to a file inside the root file system.
 type AppendLine struct {
 	Rootfs string
@@ -71,5 +88,7 @@ func (LoadAppArmor) step()   {}
 func (MakeHostDir) step()    {}
 func (Relabel) step()        {}
 func (FillVolume) step()     {}
+func (CopyOfNode) step()     {}
+func (MakeMtab) step()       {}
 func (AppendLine) step()     {}
 func (MakeWorkingDir) step() {}

@@ -11,14 +11,19 @@ import (
 )
 
 // Questions are what must be known of the node and of the container's root file
-// system to plan this container. The image's accounts and the node's name are always
-// asked for.
+// system to plan this container. The image's accounts and /etc/mtab and the node's name are
+// always asked for.
 type Questions struct {
 	Rootfs string
 	// WorkingDir is a path inside Rootfs; empty is no question.
 	WorkingDir string
+	// HostRoot is the directory below which HostPaths are looked for, without a link leading out
+	// of it; empty for the node's root.
+	HostRoot string
 	// HostPaths are those of the pod's mounts, clean and each once.
 	HostPaths []HostPathQuestion
+	// DefaultMounts are paths of the node, clean.
+	DefaultMounts []string
 	// Devices are paths of the node, each a device or a directory of devices.
 	Devices []string
 	// AllDevices asks for all devices in /dev.
@@ -38,12 +43,16 @@ type HostPathQuestion struct {
 type Answers struct {
 	// Passwd and Group are the image's account files; a missing one is empty.
 	Passwd, Group File
+	// NoMtab: the image has no /etc/mtab, and one can be made.
+	NoMtab bool
 	// Hostname is the node's.
 	Hostname   Text
 	WorkingDir Place
 	HostPaths  map[string]HostPath
-	Devices    map[string]Devices
-	AllDevices Devices
+	// DefaultMounts say of each path what it is.
+	DefaultMounts map[string]HostPath
+	Devices       map[string]Devices
+	AllDevices    Devices
 	confine.Answers
 }
 
@@ -113,6 +122,10 @@ func Ask(in Input) (Questions, error) {
 		if m.Image.GetImage() == "" {
 			q.askHostPath(path.Clean(m.HostPath), m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE)
 		}
+	}
+	q.HostRoot = in.Options.HostRoot
+	for _, m := range in.Options.DefaultMounts {
+		q.DefaultMounts = append(q.DefaultMounts, m.Source)
 	}
 	wanted, err := r.wantedDevices()
 	if err != nil {

@@ -103,6 +103,9 @@ var refusals = []struct{ key, content, want string }{
 		`runtime.handlers.crun.default_annotations: "a b" is not the key of an annotation`},
 	{"runtime.handlers.NAME.container_min_memory", "[runtime.handlers.crun]\npath = 'crun'\ncontainer_min_memory = 'much'",
 		`runtime.handlers.crun.container_min_memory: "much" is not a size, as in "12MiB"`},
+	{"runtime.handlers.NAME.privileged_without_host_devices_all_devices_allowed",
+		"[runtime.handlers.crun]\npath = 'crun'\nprivileged_without_host_devices_all_devices_allowed = true",
+		`runtime.handlers.crun.privileged_without_host_devices_all_devices_allowed: true needs privileged_without_host_devices`},
 	{"runtime.handlers.NAME.container_create_timeout", "[runtime.handlers.crun]\npath = 'crun'\ncontainer_create_timeout = -1",
 		`runtime.handlers.crun.container_create_timeout: -1 is negative`},
 	{"runtime.handlers.NAME.seccomp_profile", "[runtime.handlers.crun]\npath = 'crun'\nseccomp_profile = 'DIR/none'",
@@ -125,6 +128,11 @@ var refusals = []struct{ key, content, want string }{
 		`runtime.absent_mount_sources_to_reject[0]: "etc" is not an absolute, clean path`},
 	{"runtime.timezone", "[runtime]\ntimezone = '../../etc/passwd'",
 		`runtime.timezone: "../../etc/passwd" is not a time zone of this node: a path that leads elsewhere`},
+	{"runtime.default_mounts_file", "[runtime]\ndefault_mounts_file = 'DIR/none'", `runtime.default_mounts_file: "DIR/none" cannot be read: no such file or directory`},
+	{"runtime.default_mounts_file", "[runtime]\ndefault_mounts_file = 'DIR/broken'",
+		`runtime.default_mounts_file: "DIR/broken" is no list of mounts: line 1: "{{.PodCIDR" is not SOURCE:DESTINATION, two absolute paths`},
+	{"runtime.bind_mount_prefix", "[runtime]\nbind_mount_prefix = 'host'", `runtime.bind_mount_prefix: "host" is not an absolute path`},
+	{"runtime.bind_mount_prefix", "[runtime]\nbind_mount_prefix = 'DIR/none'", `runtime.bind_mount_prefix: "DIR/none" cannot be resolved: no such file or directory`},
 	{"runtime.cdi_spec_dirs", "[runtime]\ncdi_spec_dirs = ['DIR/plain']", `runtime.cdi_spec_dirs[0]: "DIR/plain" is not a directory`},
 
 	{"runtime.minimum_mappable_uid", "[runtime]\nminimum_mappable_uid = -2", `runtime.minimum_mappable_uid: -2 is neither an id nor -1`},
@@ -225,6 +233,10 @@ func TestEveryKeyIsChecked(t *testing.T) {
 			key := prefix + f.Tag.Get("toml")
 			switch f.Type.Kind() {
 			case reflect.Struct:
+				if f.Anonymous {
+					walk(prefix, f.Type) // its keys are those of the table
+					continue
+				}
 				walk(key+".", f.Type)
 			case reflect.Map:
 				keys = append(keys, key)

@@ -58,6 +58,7 @@ func (r *Runtime) checkContainers() []error {
 		}
 		return ""
 	})
+	problems = append(problems, r.Mounts.check()...)
 	for i, name := range r.CDISpecDirs {
 		problems = append(problems, dir(fmt.Sprintf("runtime.cdi_spec_dirs[%d]", i), name))
 	}

@@ -66,6 +66,7 @@ type Runtime struct {
 	Timezone string `toml:"timezone"`
 	// ReadOnly makes all root file systems read-only.
 	ReadOnly bool `toml:"read_only"`
+	Mounts
 	// CDISpecDirs are directories of the Container Device Interface's specifications.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// Handlers maps the name of each handler to its runtime; without any there is
@@ -88,6 +89,9 @@ type Handler struct {
 	DefaultAnnotations map[string]string `toml:"default_annotations"`
 	// PrivilegedWithoutHostDevices keeps the node's devices from privileged containers.
 	PrivilegedWithoutHostDevices bool `toml:"privileged_without_host_devices"`
+	// PrivilegedWithoutHostDevicesAllDevicesAllowed lets them use all devices nevertheless, if they
+	// make them. The key is containerd's.
+	PrivilegedWithoutHostDevicesAllDevicesAllowed bool `toml:"privileged_without_host_devices_all_devices_allowed"`
 	// ContainerMinMemory is the least memory limit that the runtime starts with, as "12MiB";
 	// empty for what is known of it.
 	ContainerMinMemory string `toml:"container_min_memory"`
@@ -172,6 +176,9 @@ func (h *Handler) check(key string) []error {
 	}
 	if _, err := h.MinMemory(); err != nil {
 		problems = append(problems, refuse(key+".container_min_memory", h.ContainerMinMemory, "is not a size, as in \"12MiB\""))
+	}
+	if h.PrivilegedWithoutHostDevicesAllDevicesAllowed && !h.PrivilegedWithoutHostDevices {
+		problems = append(problems, refuse(key+".privileged_without_host_devices_all_devices_allowed", true, "needs privileged_without_host_devices"))
 	}
 	if h.ContainerCreateTimeout < 0 {
 		problems = append(problems, refuse(key+".container_create_timeout", h.ContainerCreateTimeout, "is negative"))

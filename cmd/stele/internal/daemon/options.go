@@ -19,7 +19,8 @@ func (d *Drivers) options(r config.Runtime, h config.Handler) (spec.Options, err
 		},
 		Env: r.DefaultEnv, PidsLimit: r.PidsLimit,
 		Annotations: h.AllowedAnnotations, DefaultAnnotations: h.DefaultAnnotations,
-		NoHostDevices: h.PrivilegedWithoutHostDevices, AllowedDevices: r.AllowedDevices,
+		NoHostDevices: h.PrivilegedWithoutHostDevices, AllowAllDevices: h.PrivilegedWithoutHostDevicesAllDevicesAllowed,
+		AllowedDevices:    r.AllowedDevices,
 		DevicesFollowUser: r.DeviceOwnershipFromSecurityContext,
 		ImageVolumes:      spec.ImageVolumes(r.ImageVolumes), AbsentMountSources: r.AbsentMountSourcesToReject, ReadOnly: r.ReadOnly,
 	}
@@ -31,6 +32,12 @@ func (d *Drivers) options(r config.Runtime, h config.Handler) (spec.Options, err
 		return options, err
 	}
 	if options.Timezone, err = r.TimezoneFile(); err != nil {
+		return options, err
+	}
+	if options.DefaultMounts, err = r.DefaultMounts(); err != nil {
+		return options, err
+	}
+	if options.HostRoot, err = r.HostRoot(); err != nil {
 		return options, err
 	}
 	for _, text := range r.DefaultUlimits {
