@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/stele-runtime/stele/actors/fault"
 )
 
 // DefaultMount is a file or directory of the node, a secret often, of which every container gets
@@ -79,7 +81,7 @@ func planDefaultMounts(r *request, plan *Plan, asked []specs.Mount) ([]specs.Mou
 		case found.Missing, errors.Is(found.Err, ErrDangling):
 			continue
 		case found.Err != nil:
-			return nil, fmt.Errorf("default_mounts_file: %s: %w", m.Source, found.Err)
+			return nil, fault.New(fault.Precondition, "default_mounts_file: copy", m.Source, "%v", found.Err)
 		}
 		copied := path.Join(r.VolumesDir, "default-"+strconv.Itoa(n))
 		plan.Steps = append(plan.Steps, CopyOfNode{Source: found.Path, Path: copied, UID: uid, GID: gid})

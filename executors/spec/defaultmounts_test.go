@@ -79,7 +79,7 @@ func TestDefaultMountIsAnError(t *testing.T) {
 	in := fixture()
 	in.Options.DefaultMounts = []DefaultMount{{Source: "/secrets", Destination: "/run/secrets"}}
 	in.node.DefaultMounts = map[string]HostPath{"/secrets": {Err: fmt.Errorf("it is broken")}}
-	if _, err := in.plan(); err == nil || !strings.Contains(err.Error(), "default_mounts_file: /secrets: it is broken") {
+	if _, err := in.plan(); err == nil || !strings.Contains(err.Error(), "default_mounts_file: copy /secrets: it is broken") {
 		t.Error(err)
 	}
 	in.node.DefaultMounts = nil

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/spec"
 )
 
@@ -23,7 +24,8 @@ const (
 
 // copyOfNode copies what links lead to, since the node's secrets often are links to where they
 // live. What is neither a file nor a directory, or leads nowhere, is left out. A copy that is
-// there is complete: it got its name last.
+// there is complete: it got its name last. The error is a fault.Precondition: the administrator
+// can help.
 func copyOfNode(s spec.CopyOfNode) error {
 	if _, err := os.Lstat(s.Path); err == nil {
 		return nil
@@ -41,7 +43,7 @@ func copyOfNode(s spec.CopyOfNode) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("default_mounts_file: copy %s: %w", s.Source, errors.Join(err, os.RemoveAll(unfinished)))
+		return fault.New(fault.Precondition, "default_mounts_file: copy", s.Source, "%v", errors.Join(err, os.RemoveAll(unfinished)))
 	}
 	return nil
 }
