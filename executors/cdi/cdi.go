@@ -1,6 +1,7 @@
 package cdi
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,7 +30,7 @@ type Named struct{ Field, Name string }
 func Asked(fields []string, annotations map[string]string) ([]Named, error) {
 	var all []Named
 	add := func(field, name string) error {
-		if !qualified(name) {
+		if !parser.IsQualifiedName(name) {
 			return refusal.Invalid(field, name, "is not VENDOR/CLASS=DEVICE")
 		}
 		if !slices.ContainsFunc(all, func(n Named) bool { return n.Name == name }) {
@@ -55,31 +56,12 @@ func Asked(fields []string, annotations map[string]string) ([]Named, error) {
 	return all, nil
 }
 
-// qualified reports whether a name is a device's. The library panics at vendors and classes of
-// one letter.
-func qualified(name string) bool {
-	kind, _, _ := strings.Cut(name, "=")
-	vendor, class, _ := strings.Cut(kind, "/")
-	if len(vendor) < 2 || len(class) < 2 {
-		return false
-	}
-	_, _, _, err := parser.ParseQualifiedName(name)
-	return err == nil
-}
-
 // Inject adds devices to a container's specification, all or none. A device that no specification
 // has is a fault.Precondition: its driver may yet write one.
-func (d Dirs) Inject(to *specs.Spec, devices []Named) (err error) {
+func (d Dirs) Inject(to *specs.Spec, devices []Named) error {
 	if len(devices) == 0 {
 		return nil
 	}
-	defer func() {
-		// The same in a specification's kind.
-		if p := recover(); p != nil {
-			err = fault.New(fault.Precondition, "inject devices", devices[0].Name,
-				"%s: a specification in %s cannot be read: %v", devices[0].Field, strings.Join(d, ", "), p)
-		}
-	}()
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(d...), cdi.WithAutoRefresh(false))
 	if err != nil {
 		return fmt.Errorf("read CDI specifications: %w", err)
@@ -95,7 +77,40 @@ func (d Dirs) Inject(to *specs.Spec, devices []Named) (err error) {
 	if _, err := cache.InjectDevices(to, names...); err != nil {
 		return fault.New(fault.Precondition, "inject devices", strings.Join(names, ", "), "%s: %v", devices[0].Field, err)
 	}
+	mountMoved(to, cache, names)
 	return nil
+}
+
+// mountMoved makes mounts of devices that are on another path than on the node, if the container has
+// a user namespace: nobody makes devices there, and runtimes mount what is on the same path.
+func mountMoved(to *specs.Spec, cache *cdi.Cache, names []string) {
+	if to.Linux == nil || !slices.ContainsFunc(to.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace }) {
+		return
+	}
+	// As the library applies them: a specification's once, a device's after it, the last counts.
+	source := map[string]string{}
+	applied := map[*cdi.Spec]bool{}
+	for _, name := range names {
+		device := cache.GetDevice(name)
+		nodes := device.ContainerEdits.DeviceNodes
+		if of := device.GetSpec(); !applied[of] {
+			applied[of] = true
+			nodes = slices.Concat(of.ContainerEdits.DeviceNodes, nodes)
+		}
+		for _, node := range nodes {
+			source[node.Path] = cmp.Or(node.HostPath, node.Path)
+		}
+	}
+	to.Linux.Devices = slices.DeleteFunc(to.Linux.Devices, func(d specs.LinuxDevice) bool {
+		from, ours := source[d.Path]
+		if !ours || from == d.Path {
+			return false
+		}
+		to.Mounts = append(to.Mounts, specs.Mount{
+			Destination: d.Path, Type: "bind", Source: from, Options: []string{"rbind", "rprivate", "nosuid", "noexec"},
+		})
+		return true
+	})
 }
 
 // broken names the specifications that cannot be read: the device may be in one.
