@@ -38,6 +38,7 @@ func Container(in Input, found Answers) (Plan, error) {
 		{"user", planUser},
 		// Before the mounts: volumes copy the files.
 		{"accounts", planAccounts},
+		{"/etc", planEtc},
 		{"capabilities", planCapabilities},
 		{"labels", planLabels},
 		// After the labels: volumes get them.

@@ -88,7 +88,7 @@ func planDefaultMounts(r *request, plan *Plan, asked []specs.Mount) ([]specs.Mou
 		if label := plan.Spec.Linux.MountLabel; label != "" {
 			plan.Steps = append(plan.Steps, Relabel{Path: copied, Label: label})
 		}
-		out = append(out, bind(copied, m.Destination, "rw", "rprivate", "nosuid", "nodev", "noexec"))
+		out = append(out, bind(copied, m.Destination, r.fileMode(), "rprivate", "nosuid", "nodev", "noexec"))
 	}
 	return out, nil
 }

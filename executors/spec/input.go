@@ -103,8 +103,8 @@ type Options struct {
 	HostRoot string
 	// DefaultMounts are copied into every container, if they are there.
 	DefaultMounts []DefaultMount
-	// Timezone is a file of the node that every container sees as /etc/localtime; empty leaves
-	// the image's.
+	// Timezone is the file of the node's time zone database that every container gets as
+	// /etc/localtime; empty leaves the image's.
 	Timezone string
 	// ReadOnly makes the root of every container read-only, with a tmpfs on /run, /tmp and
 	// /var/tmp.

@@ -19,11 +19,6 @@ import (
 // those that the image declares. In a conflict the pod's mount wins, then the
 // default, then the image's volume.
 func planMounts(r *request, plan *Plan) error {
-	uid, gid := r.users.Root()
-	// Before the volumes: one may have a copy of /etc.
-	if r.found.NoMtab {
-		plan.Steps = append(plan.Steps, MakeMtab{Rootfs: r.Rootfs, UID: uid, GID: gid})
-	}
 	asked, err := planAskedMounts(r, plan)
 	if err != nil {
 		return err
@@ -41,7 +36,10 @@ func planMounts(r *request, plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	defaults = slices.Concat(defaults, r.additions(asked), copies)
+	defaults = append(defaults, copies...)
+	if source := r.Files.ContainerEnv; source != "" && !coveredBy(asked, containerEnv) {
+		defaults = append(defaults, bind(source, containerEnv, r.fileMode(), "rprivate", "nosuid", "nodev", "noexec"))
+	}
 	volumes, err := planVolumes(r, plan, slices.Concat(asked, defaults))
 	if err != nil {
 		return err
@@ -72,17 +70,13 @@ func (r *request) defaultMounts() ([]specs.Mount, error) {
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", sys}},
 		shm,
 	}
-	mode := "rw"
-	if r.readonlyRoot() {
-		mode = "ro"
-	}
 	for _, file := range []struct{ dest, source string }{
 		{"/etc/resolv.conf", r.Files.ResolvConf},
 		{"/etc/hostname", r.Files.Hostname},
 		{"/etc/hosts", r.Files.Hosts},
 	} {
 		if file.source != "" {
-			mounts = append(mounts, bind(file.source, file.dest, mode, "rprivate", "nosuid", "nodev", "noexec"))
+			mounts = append(mounts, bind(file.source, file.dest, r.fileMode(), "rprivate", "nosuid", "nodev", "noexec"))
 		}
 	}
 	if r.Options.ReadOnly {
@@ -95,23 +89,30 @@ func (r *request) defaultMounts() ([]specs.Mount, error) {
 	return mounts, nil
 }
 
-// additions are what a container gets unless the pod has mounted something at or above it, in
-// which nothing must be made: the node's /run, for one.
-func (r *request) additions(asked []specs.Mount) []specs.Mount {
-	mode := "rw"
+// containerEnv is where podman and CRI-O have a file by which programs know that they are in a
+// container.
+const containerEnv = "/run/.containerenv"
+
+// fileMode is that of the pod's files: with a read-only root they are, too.
+func (r *request) fileMode() string {
 	if r.readonlyRoot() {
-		mode = "ro"
+		return "ro"
 	}
-	var mounts []specs.Mount
-	for _, file := range []struct{ dest, source, mode string }{
-		{"/run/.containerenv", r.Files.ContainerEnv, mode},
-		{"/etc/localtime", r.Options.Timezone, "ro"},
-	} {
-		if file.source != "" && !coveredBy(asked, file.dest) {
-			mounts = append(mounts, bind(file.source, file.dest, file.mode, "rprivate", "nosuid", "nodev", "noexec"))
-		}
+	return "rw"
+}
+
+// planEtc has made in the root file system what the image lacks and the pod does not bring. It comes
+// before the volumes: one may have a copy of /etc.
+func planEtc(r *request, plan *Plan) error {
+	uid, gid := r.users.Root()
+	if r.found.NoMtab {
+		plan.Steps = append(plan.Steps, MakeMtab{Rootfs: r.Rootfs, UID: uid, GID: gid})
 	}
-	return mounts
+	brings := slices.ContainsFunc(r.Container.Mounts, func(m *cri.Mount) bool { return covers(path.Clean(m.ContainerPath), "/etc/localtime") })
+	if zone := r.Options.Timezone; zone != "" && !brings {
+		plan.Steps = append(plan.Steps, SetTimezone{Rootfs: r.Rootfs, Zone: zone, UID: uid, GID: gid})
+	}
+	return nil
 }
 
 // shmMount shares /dev/shm with those that share the IPC namespace.

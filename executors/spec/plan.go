@@ -60,6 +60,16 @@ type MakeMtab struct {
 	UID, GID uint32
 }
 
+// SetTimezone makes /etc/localtime inside the root file system: a link to the zone if the image has
+// it, or else a copy of the node's file.
+type SetTimezone struct {
+	Rootfs string
+	// Zone is the file on the node.
+	Zone string
+	// UID and GID, the node's, own what is made: the container's root.
+	UID, GID uint32
+}
+
 // AppendLine adds a line to a file inside the root file system.
 type AppendLine struct {
 	Rootfs string
@@ -69,15 +79,15 @@ type AppendLine struct {
 	Line string
 }
 
-// MakeWorkingDir makes the working directory inside the root file system, as
-// builders of images expect.
+// MakeWorkingDir makes a directory inside the root file system, and those above it: the working
+// directory, as builders of images expect, or that of a volume.
 type MakeWorkingDir struct {
 	// Field says who named it.
 	Field  string
 	Rootfs string
 	// Path is clean, absolute and inside Rootfs: links lead no further.
 	Path string
-	// UID and GID, the node's, own what is made: the container's root.
+	// UID and GID, the node's, own what is made.
 	UID, GID uint32
 }
 
@@ -90,5 +100,6 @@ func (Relabel) step()        {}
 func (FillVolume) step()     {}
 func (CopyOfNode) step()     {}
 func (MakeMtab) step()       {}
+func (SetTimezone) step()    {}
 func (AppendLine) step()     {}
 func (MakeWorkingDir) step() {}

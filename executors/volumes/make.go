@@ -48,6 +48,8 @@ func carryOut(step spec.Step) error {
 		return copyOfNode(s)
 	case spec.MakeMtab:
 		return makeMtab(s)
+	case spec.SetTimezone:
+		return setTimezone(s)
 	case spec.AppendLine:
 		return appendLine(s)
 	case spec.MakeWorkingDir:
@@ -118,32 +120,6 @@ func appendLine(s spec.AppendLine) (err error) {
 	}
 	_, err = file.WriteString(line)
 	return err
-}
-
-// makeMtab follows no link out of the root file system: /etc may be one (CVE-2024-5154).
-func makeMtab(s spec.MakeMtab) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("link /etc/mtab in the image: %w", err)
-		}
-	}()
-	root, err := os.Open(s.Rootfs)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	etc, err := pathrs.MkdirAllHandle(root, "/etc", 0o755)
-	if err != nil {
-		return err
-	}
-	defer etc.Close()
-	if err := unix.Symlinkat("/proc/mounts", int(etc.Fd()), "mtab"); err != nil {
-		if errors.Is(err, unix.EEXIST) {
-			return nil
-		}
-		return err
-	}
-	return unix.Fchownat(int(etc.Fd()), "mtab", int(s.UID), int(s.GID), unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // makeWorkingDir gives what it makes on the way to the path to its owner, and nothing that the

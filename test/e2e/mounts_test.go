@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,36 @@ func TestMountConfiguration(t *testing.T) {
 		h := h.In(t)
 		if got := h.Exec(pod.Run(withVolume(t, h, "dirs")), "sh", "-c", "grep -c /data /proc/mounts; stat -c %F /data; cat /data/file"); got != "0\ndirectory\nof the image" {
 			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("a volume that the image lacks is the user's, and nothing else", func(t *testing.T) {
+		h := h.In(t)
+		image := images.Build(t, images.Spec{
+			Config: v1.Config{Volumes: map[string]struct{}{"/var/lib/db": {}}, User: "999:998"},
+			Layers: [][]images.File{images.BusyboxFiles(t)},
+		})
+		config := h.ContainerConfig("mine")
+		config.Image.Image = h.Registry.Push(t, "e2e/volume:mine", image)
+		h.Pull(config.Image.Image)
+		if got := h.Exec(pod.Run(config), "sh", "-c", "stat -c %u:%g /var /var/lib/db; touch /var/lib/db/file"); got != "0:0\n999:998" {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("time zone of the image stays what it is", func(t *testing.T) {
+		h := h.In(t)
+		image := images.Build(t, images.Spec{Layers: [][]images.File{append(images.BusyboxFiles(t),
+			images.File{Path: "usr/share/zoneinfo/Other", Mode: 0o644, Content: []byte("other")},
+			images.File{Path: "etc/localtime", Mode: fs.ModeSymlink, Target: "/usr/share/zoneinfo/Other"},
+		)}})
+		config := h.ContainerConfig("zones")
+		config.Image.Image = h.Registry.Push(t, "e2e/zones:v1", image)
+		h.Pull(config.Image.Image)
+		id := pod.Run(config)
+		if got := h.Exec(id, "cat", "/usr/share/zoneinfo/Other"); got != "other" {
+			t.Errorf("another zone of the image has %q", got)
+		}
+		if got := h.Exec(id, "cat", "/etc/localtime"); got == "other" {
+			t.Error("/etc/localtime is the image's")
 		}
 	})
 	t.Run("time zone", func(t *testing.T) {
