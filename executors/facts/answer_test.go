@@ -302,6 +302,17 @@ func TestDevices(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Not used, and so of a kind that nobody has.
+	if err := unix.Mknod(dir+"/block", unix.S_IFBLK|0o640, int(unix.Mkdev(240, 5))); err != nil {
+		t.Fatal(err)
+	}
+	if got := Answer(spec.Questions{Devices: []string{dir + "/block"}}).Devices[dir+"/block"]; got.Err != nil || len(got.Nodes) != 1 ||
+		got.Nodes[0].Type != "b" || got.Nodes[0].Major != 240 || got.Nodes[0].Minor != 5 || got.Nodes[0].FileMode.Perm() != 0o640 {
+		t.Errorf("a block device: %+v", got)
+	}
+	if err := os.Remove(dir + "/block"); err != nil {
+		t.Fatal(err)
+	}
 	q := spec.Questions{Devices: []string{dir, dir + "/link", dir + "/none", dir + "/a/file", dir + "/empty", dir + "/a/fifo"}, AllDevices: true}
 	found := Answer(q)
 	for path, want := range map[string]string{dir: "a/null", dir + "/link": ""} {
