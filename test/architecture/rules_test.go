@@ -73,7 +73,7 @@ var rules = []rule{
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"a plan is a pure function over values: what it must know of the node is asked for, what must be made it lists. " +
 			"So every plan is a line in a test, and a fuzzer can play a hostile node and image without root"},
-	{"executors/spec/confine", with(nouns, "executors/spec/refusal"), drivers, with(values, "path",
+	{"executors/spec/confine", with(nouns, "executors/spec/refusal", "executors/syscalls"), drivers, with(values, "path",
 		"github.com/moby/profiles/seccomp", "github.com/moby/sys/capability", "github.com/opencontainers/runtime-spec/specs-go",
 		"github.com/opencontainers/runtime-spec/specs-go/features", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"what confines a process is part of a plan, and knows nothing of mounts, users or limits"},
@@ -82,6 +82,8 @@ var rules = []rule{
 	{"executors/apparmor", nil, nil, nil, "it loads a profile, whoever it confines"},
 	{"executors/facts", with(nouns, "executors/spec", "executors/apparmor", "executors/cgroups"), drivers, nil,
 		"it answers a plan's questions, and what a node can do is in part told by its cgroups; it changes nothing"},
+	{"executors/syscalls", nil, nil, []string{"cmp", "embed", "fmt", "runtime", "slices", "strconv", "strings", "sync"},
+		"a call's name is a matter of tables; what a call may do is decided elsewhere"},
 	{"executors/subids", nil, nil, nil, "it reads lists of ids, whoever they are for"},
 	{"executors/streams", nil, nil, []string{"io"}, "what passes between a client and a process is named once, for those who serve the one and drive the other"},
 	{"executors/handover", with(nouns, "executors/streams"), drivers, nil, "it passes things between callers and effects, and knows neither"},

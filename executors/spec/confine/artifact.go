@@ -4,19 +4,12 @@ import (
 	"slices"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
 // seccompKeys are CRI-O's names of the annotation that names a seccomp profile in an OCI artifact:
 // with "/NAME" for a container, with "/POD" for all of a pod.
 func seccompKeys() []string {
 	return []string{"seccomp-profile.crio.io", "seccomp-profile.kubernetes.cri-o.io"}
-}
-
-// notifierKeys are CRI-O's names of the annotation for its seccomp notifier.
-func notifierKeys() []string {
-	return []string{"seccomp-notifier-action.crio.io", "io.kubernetes.cri-o.seccompNotifierAction"}
 }
 
 // Artifact is an OCI artifact that is a seccomp profile.
@@ -56,14 +49,3 @@ func AskedArtifact(c *cri.ContainerConfig, pod *cri.PodSandboxConfig, allowed []
 
 // Field is the field of a FieldError about the artifact.
 func (a *Artifact) Field() string { return "annotations[" + a.Annotation + "]" }
-
-// checkNotifier refuses what would be ignored: a pod that wants to be told of system calls, where
-// its handler allows that.
-func (r *Request) checkNotifier() error {
-	for _, key := range notifierKeys() {
-		if value, is := r.Sandbox.GetAnnotations()[key]; is && slices.Contains(r.Annotations, key) {
-			return refusal.Unsupported("annotations["+key+"]", value, "is not supported: there is no seccomp notifier yet")
-		}
-	}
-	return nil
-}
