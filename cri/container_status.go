@@ -95,6 +95,9 @@ func exitReason(s container.State) (reason, message string) {
 		return "StartError", s.Failure.Error()
 	case s.Run.Exit.OOMKilled:
 		return "OOMKilled", s.Run.Exit.Note
+	case s.SeccompKilled():
+		// CRI-O's words, by which its users know the seccomp notifier.
+		return "seccomp killed", "Used forbidden syscalls: " + s.Blocked.String()
 	case s.Run.Exit.Code == 0:
 		return "Completed", s.Run.Exit.Note
 	}

@@ -246,6 +246,9 @@ func (c *Container) stopAt() time.Time {
 }
 
 func (t *Timeline) killer(c *Container) string {
+	if c.State.SeccompKilled() {
+		return fmt.Sprintf("its pod wants that for system calls that the seccomp profile forbids, and it made %s", c.State.Blocked)
+	}
 	if c.stop.requestedAt.IsZero() || c.stop.grace == 0 {
 		return t.stopper(c)
 	}

@@ -120,6 +120,18 @@ func (s *story) remove(pod, c string) {
 	s.pod(0, pod, sandbox.ContainerForgotten{Container: id.Container(c)})
 }
 
+// forbiddenCalls: a container is killed for its system calls.
+func (s *story) forbiddenCalls(c string) {
+	s.ready(pod1, "web", 0)
+	s.create(pod1, c, 0)
+	s.start(c)
+	s.ctr(time.Second, c, container.SyscallsBlocked{Calls: []container.BlockedSyscall{{Name: "swapoff", Count: 1}}})
+	s.ctr(5*time.Second, c, container.SyscallsBlocked{Calls: []container.BlockedSyscall{{Name: "swapoff", Count: 3}, {Count: 1}}, Stop: true})
+	s.ctr(0, c, container.KillRequested{})
+	s.ctr(5*ms, c, container.Killed{})
+	s.ctr(5*ms, c, container.ContainerExited{Exit: container.Exit{Code: 137, Signal: 9, At: s.at(5 * ms)}})
+}
+
 func stories(t testing.TB) map[string]*story {
 	all := map[string]*story{}
 	begin := func(name string) *story {
@@ -172,6 +184,7 @@ func stories(t testing.TB) map[string]*story {
 	s.ctr(10*time.Second, c, container.KillRequested{})
 	s.ctr(5*ms, c, container.Killed{})
 	s.ctr(5*ms, c, container.ContainerExited{Exit: container.Exit{Code: 137, Signal: 9, At: s.at(5 * ms)}})
+	begin("forbidden_calls").forbiddenCalls(c)
 	s = begin("waits_for_network")
 	s.pod(time.Second, pod1, sandbox.SandboxRequested{ID: pod1, Name: sandbox.Name{Name: "web", Namespace: "shop", UID: "u"}, Handler: "runc", At: s.at(time.Second)})
 	s.pod(12*ms, pod1, sandbox.SandboxPrepared{})

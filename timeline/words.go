@@ -157,6 +157,11 @@ func containerWords(e container.Event) phrase {
 		return failure("log file not opened anew", e.Fault)
 	case container.OutputLost:
 		return bad("%s of output lost: %s", size(int64(min(e.Bytes, 1<<62))), clean(e.Reason))
+	case container.SyscallsBlocked:
+		if e.Stop {
+			return bad("forbidden system calls, for which the pod wants the container killed: %s", container.Blocked{Calls: e.Calls})
+		}
+		return bad("forbidden system calls: %s", container.Blocked{Calls: e.Calls})
 	default:
 		return containerEndWords(e)
 	}

@@ -210,6 +210,13 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 			func(m *pb.OutputLost) container.OutputLost {
 				return container.OutputLost{Bytes: m.GetBytes(), Reason: m.GetReason()}
 			}),
+		message[container.Event]("container.SyscallsBlocked.v1",
+			func(e container.SyscallsBlocked) *pb.SyscallsBlocked {
+				return &pb.SyscallsBlocked{Calls: blockedTo(e.Calls), Stop: e.Stop}
+			},
+			func(m *pb.SyscallsBlocked) container.SyscallsBlocked {
+				return container.SyscallsBlocked{Calls: blockedFrom(m.GetCalls()), Stop: m.GetStop()}
+			}),
 		plain[container.Event, container.ContainerSuperseded, pb.ContainerSuperseded]("container.ContainerSuperseded.v1"),
 		plain[container.Event, container.RemoveRequested, pb.ContainerRemoveRequested]("container.RemoveRequested.v1"),
 		plain[container.Event, container.RuntimeDeleted, pb.RuntimeDeleted]("container.RuntimeDeleted.v1"),
@@ -225,6 +232,22 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 		plain[container.Event, container.ContainerRemoved, pb.ContainerRemoved]("container.ContainerRemoved.v1"),
 	)
 })
+
+func blockedTo(calls []container.BlockedSyscall) []*pb.BlockedSyscall {
+	var all []*pb.BlockedSyscall
+	for _, call := range calls {
+		all = append(all, &pb.BlockedSyscall{Name: call.Name, Count: call.Count})
+	}
+	return all
+}
+
+func blockedFrom(calls []*pb.BlockedSyscall) []container.BlockedSyscall {
+	var all []container.BlockedSyscall
+	for _, call := range calls {
+		all = append(all, container.BlockedSyscall{Name: call.GetName(), Count: call.GetCount()})
+	}
+	return all
+}
 
 func containerRequestedTo(e container.ContainerRequested) *pb.ContainerRequested {
 	return &pb.ContainerRequested{

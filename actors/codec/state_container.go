@@ -42,6 +42,7 @@ func EncodeContainerState(s container.State) ([]byte, error) {
 		Logs:      &statepb.ContainerLogs{ReopensAsked: s.Logs.ReopensAsked, ReopensDone: s.Logs.ReopensDone, Lost: s.Logs.Lost},
 		Removal:   &statepb.ContainerRemoval{RuntimeDeleted: s.Removal.RuntimeDeleted, RootfsReleased: s.Removal.RootfsReleased},
 		Resources: resourcesTo(s.Resources),
+		Blocked:   &statepb.ContainerBlocked{Calls: blockedTo(s.Blocked.Calls), Stop: s.Blocked.Stop},
 		Failure:   faultTo(s.Failure), Retries: retriesTo(s.Retries),
 	})
 }
@@ -88,6 +89,7 @@ func DecodeContainerState(b []byte) (container.State, error) {
 		Logs:      container.Logs{ReopensAsked: logs.GetReopensAsked(), ReopensDone: logs.GetReopensDone(), Lost: logs.GetLost()},
 		Removal:   container.Removal{RuntimeDeleted: removal.GetRuntimeDeleted(), RootfsReleased: removal.GetRootfsReleased()},
 		Resources: resourcesFrom(m.GetResources()),
+		Blocked:   container.Blocked{Calls: blockedFrom(m.GetBlocked().GetCalls()), Stop: m.GetBlocked().GetStop()},
 		Failure:   faultFrom(m.GetFailure()), Retries: retriesFrom(m.GetRetries()),
 	}, nil
 }

@@ -82,6 +82,15 @@ type ReportLoss struct {
 	Reason string
 }
 
+// ReportBlocked is the monitor's report of system calls that the container's seccomp profile
+// forbids.
+type ReportBlocked struct {
+	// Calls are the totals since the container's creation, each name once.
+	Calls []BlockedSyscall
+	// Stop: the pod wants the container ended for them, and it makes no more.
+	Stop bool
+}
+
 // NodeRebooted reports that the node rebooted since the last event: no process from
 // before is left.
 type NodeRebooted struct{ At time.Time }
@@ -168,6 +177,7 @@ func (UpdateResources) command()   {}
 func (ReopenLog) command()         {}
 func (RecordExit) command()        {}
 func (ReportLoss) command()        {}
+func (ReportBlocked) command()     {}
 func (NodeRebooted) command()      {}
 func (PrepareRootfsDone) command() {}
 func (CreateRuntimeDone) command() {}

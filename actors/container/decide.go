@@ -62,6 +62,8 @@ func decide(s State, c Command) ([]Event, error) {
 		return decideReopened(s, c), nil
 	case ReportLoss:
 		return decideLoss(s, c), nil
+	case ReportBlocked:
+		return decideBlocked(s, c), nil
 
 	case Remove:
 		return decideRemove(s), nil

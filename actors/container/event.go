@@ -174,6 +174,14 @@ type OutputLost struct {
 	Reason string
 }
 
+// SyscallsBlocked: the monitor answered system calls that the container's seccomp profile
+// forbids, and its pod wants to have them reported. Calls are the totals since the container's
+// creation. If Stop, the pod wants it ended for them: KillRequested follows.
+type SyscallsBlocked struct {
+	Calls []BlockedSyscall
+	Stop  bool
+}
+
 // ContainerSuperseded: a caller (the kubelet) asked for the container's name again, with
 // another configuration, so that it does not know of this one. It was never started.
 // Its removal is owed.
@@ -223,7 +231,7 @@ func Volatile(e Event) bool {
 		StopRequested, StopWithdrawn, StopSignalled, StopSignalFailed, KillRequested, Killed, KillFailed,
 		ExecRequested, ExecEnded, ExecFailed,
 		ResourcesUpdateRequested, ResourcesUpdated, ResourcesUpdateFailed,
-		LogReopenRequested, LogReopened, LogReopenFailed, OutputLost,
+		LogReopenRequested, LogReopened, LogReopenFailed, OutputLost, SyscallsBlocked,
 		ContainerSuperseded, RemoveRequested, RuntimeDeleted, RuntimeDeleteFailed, RootfsReleased, RootfsReleaseFailed, ContainerRemoved:
 		return true
 	}
@@ -256,6 +264,7 @@ func (ResourcesUpdateFailed) event()    {}
 func (LogReopenRequested) event()       {}
 func (LogReopened) event()              {}
 func (OutputLost) event()               {}
+func (SyscallsBlocked) event()          {}
 func (LogReopenFailed) event()          {}
 func (ContainerSuperseded) event()      {}
 func (RemoveRequested) event()          {}

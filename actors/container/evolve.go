@@ -64,6 +64,8 @@ func Evolve(s State, e Event) State {
 		s.Logs.reopened(e.Reopen)
 	case OutputLost:
 		s.Logs.Lost = e.Bytes
+	case SyscallsBlocked:
+		s.Blocked = Blocked{Calls: e.Calls, Stop: s.Blocked.Stop || e.Stop}
 
 	case RemoveRequested, ContainerSuperseded:
 		s.removeRequested()

@@ -16,7 +16,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 	Answer:   answer,
 	Commands: []container.Command{
 		container.Create{}, container.Start{}, container.Stop{}, container.WithdrawStop{}, container.Remove{},
-		container.RunExec{}, container.UpdateResources{}, container.ReopenLog{}, container.RecordExit{}, container.ReportLoss{}, container.NodeRebooted{},
+		container.RunExec{}, container.UpdateResources{}, container.ReopenLog{}, container.RecordExit{}, container.ReportLoss{}, container.ReportBlocked{}, container.NodeRebooted{},
 		container.PrepareRootfsDone{}, container.CreateRuntimeDone{}, container.StartRuntimeDone{},
 		container.SignalStopDone{}, container.AwaitGraceDone{}, container.KillDone{}, container.ExecuteDone{},
 		container.UpdateRuntimeDone{}, container.RotateLogDone{}, container.DeleteRuntimeDone{}, container.ReleaseRootfsDone{},
@@ -29,7 +29,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 		container.KillRequested{}, container.Killed{}, container.KillFailed{}, container.ContainerExited{},
 		container.ExecRequested{}, container.ExecEnded{}, container.ExecFailed{},
 		container.ResourcesUpdateRequested{}, container.ResourcesUpdated{}, container.ResourcesUpdateFailed{},
-		container.LogReopenRequested{}, container.LogReopened{}, container.LogReopenFailed{}, container.OutputLost{},
+		container.LogReopenRequested{}, container.LogReopened{}, container.LogReopenFailed{}, container.OutputLost{}, container.SyscallsBlocked{},
 		container.ContainerSuperseded{}, container.RemoveRequested{}, container.RuntimeDeleted{}, container.RuntimeDeleteFailed{},
 		container.RootfsReleased{}, container.RootfsReleaseFailed{}, container.ContainerRemoved{},
 	},
@@ -45,6 +45,8 @@ func describe(s container.State) string {
 	switch {
 	case s.Phase == container.Absent:
 		return "absent"
+	case s.Phase == container.Exited && s.SeccompKilled():
+		return "exited, killed for its system calls (" + machinetest.Describe(s.Run.Exit) + ")"
 	case s.Phase == container.Exited:
 		return "exited (" + machinetest.Describe(s.Run.Exit) + ")"
 	}

@@ -60,6 +60,10 @@ func call(t *rapid.T, w *walk) container.Command {
 		container.ReopenLog{},
 		container.UpdateResources{Change: []byte{byte(rapid.IntRange(1, 3).Draw(t, "change"))}},
 		container.ReportLoss{Bytes: uint64(rapid.IntRange(0, 3).Draw(t, "lost")), Reason: "no space left on device"},
+		container.ReportBlocked{
+			Calls: []container.BlockedSyscall{{Name: "swapoff", Count: uint64(rapid.IntRange(1, 9).Draw(t, "blocked"))}},
+			Stop:  rapid.IntRange(0, 3).Draw(t, "stop") == 0,
+		},
 	}
 	// The init can end as soon as the runtime is asked to make it.
 	if w.Life.State.Creation.RootfsPrepared {

@@ -71,6 +71,7 @@ type State struct {
 	Execs     map[id.Exec]Exec `json:",omitempty"`
 	Resources Resources        `json:",omitzero"`
 	Logs      Logs             `json:",omitzero"`
+	Blocked   Blocked          `json:",omitzero"`
 	Removal   Removal          `json:",omitzero"`
 	// Failure is why the creation or the start failed.
 	Failure fault.Fault `json:",omitzero"`

@@ -1952,6 +1952,115 @@ func (x *OutputLost) GetReason() string {
 	return ""
 }
 
+// SyscallsBlocked: the container made system calls that its seccomp profile forbids, and
+// its pod wants to have them reported.
+type SyscallsBlocked struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The totals since the container's creation.
+	Calls []*BlockedSyscall `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	// The pod wants the container ended for it.
+	Stop          bool `protobuf:"varint,2,opt,name=stop,proto3" json:"stop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyscallsBlocked) Reset() {
+	*x = SyscallsBlocked{}
+	mi := &file_event_v1_container_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyscallsBlocked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyscallsBlocked) ProtoMessage() {}
+
+func (x *SyscallsBlocked) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyscallsBlocked.ProtoReflect.Descriptor instead.
+func (*SyscallsBlocked) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SyscallsBlocked) GetCalls() []*BlockedSyscall {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *SyscallsBlocked) GetStop() bool {
+	if x != nil {
+		return x.Stop
+	}
+	return false
+}
+
+// BlockedSyscall is a kind of call.
+type BlockedSyscall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedSyscall) Reset() {
+	*x = BlockedSyscall{}
+	mi := &file_event_v1_container_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedSyscall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedSyscall) ProtoMessage() {}
+
+func (x *BlockedSyscall) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedSyscall.ProtoReflect.Descriptor instead.
+func (*BlockedSyscall) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *BlockedSyscall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BlockedSyscall) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // ContainerRemoveRequested: a caller wants the container gone.
 type ContainerRemoveRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1961,7 +2070,7 @@ type ContainerRemoveRequested struct {
 
 func (x *ContainerRemoveRequested) Reset() {
 	*x = ContainerRemoveRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2082,7 @@ func (x *ContainerRemoveRequested) String() string {
 func (*ContainerRemoveRequested) ProtoMessage() {}
 
 func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2095,7 @@ func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 // ContainerSuperseded: a caller asked for the container's name again, with another
@@ -1999,7 +2108,7 @@ type ContainerSuperseded struct {
 
 func (x *ContainerSuperseded) Reset() {
 	*x = ContainerSuperseded{}
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2120,7 @@ func (x *ContainerSuperseded) String() string {
 func (*ContainerSuperseded) ProtoMessage() {}
 
 func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2133,7 @@ func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSuperseded.ProtoReflect.Descriptor instead.
 func (*ContainerSuperseded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 // RuntimeDeleted: nothing of the runtime's container is left.
@@ -2036,7 +2145,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2157,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2170,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -2076,7 +2185,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2197,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2210,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -2127,7 +2236,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[36]
+	mi := &file_event_v1_container_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2248,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[36]
+	mi := &file_event_v1_container_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2261,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{38}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -2167,7 +2276,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[37]
+	mi := &file_event_v1_container_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2288,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[37]
+	mi := &file_event_v1_container_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2301,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{37}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -2218,7 +2327,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[38]
+	mi := &file_event_v1_container_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2339,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[38]
+	mi := &file_event_v1_container_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2352,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{38}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{40}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -2381,7 +2490,13 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\n" +
 	"OutputLost\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x1a\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"[\n" +
+	"\x0fSyscallsBlocked\x124\n" +
+	"\x05calls\x18\x01 \x03(\v2\x1e.stele.event.v1.BlockedSyscallR\x05calls\x12\x12\n" +
+	"\x04stop\x18\x02 \x01(\bR\x04stop\":\n" +
+	"\x0eBlockedSyscall\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\x1a\n" +
 	"\x18ContainerRemoveRequested\"\x15\n" +
 	"\x13ContainerSuperseded\"\x10\n" +
 	"\x0eRuntimeDeleted\"y\n" +
@@ -2406,7 +2521,7 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerRequested)(nil),        // 0: stele.event.v1.ContainerRequested
 	(*RootfsPrepared)(nil),            // 1: stele.event.v1.RootfsPrepared
@@ -2440,44 +2555,47 @@ var file_event_v1_container_proto_goTypes = []any{
 	(*LogReopened)(nil),               // 29: stele.event.v1.LogReopened
 	(*LogReopenFailed)(nil),           // 30: stele.event.v1.LogReopenFailed
 	(*OutputLost)(nil),                // 31: stele.event.v1.OutputLost
-	(*ContainerRemoveRequested)(nil),  // 32: stele.event.v1.ContainerRemoveRequested
-	(*ContainerSuperseded)(nil),       // 33: stele.event.v1.ContainerSuperseded
-	(*RuntimeDeleted)(nil),            // 34: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),       // 35: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),            // 36: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),       // 37: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),          // 38: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),     // 39: google.protobuf.Timestamp
-	(*Fault)(nil),                     // 40: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),       // 41: google.protobuf.Duration
+	(*SyscallsBlocked)(nil),           // 32: stele.event.v1.SyscallsBlocked
+	(*BlockedSyscall)(nil),            // 33: stele.event.v1.BlockedSyscall
+	(*ContainerRemoveRequested)(nil),  // 34: stele.event.v1.ContainerRemoveRequested
+	(*ContainerSuperseded)(nil),       // 35: stele.event.v1.ContainerSuperseded
+	(*RuntimeDeleted)(nil),            // 36: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),       // 37: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),            // 38: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),       // 39: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),          // 40: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),     // 41: google.protobuf.Timestamp
+	(*Fault)(nil),                     // 42: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),       // 43: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	39, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	40, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	40, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
-	39, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	40, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	39, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	40, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	40, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	39, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	41, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	41, // 13: stele.event.v1.ExecRequested2.timeout:type_name -> google.protobuf.Duration
-	40, // 14: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	40, // 15: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
-	40, // 16: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	40, // 17: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 18: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	40, // 19: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	39, // 20: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	41, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	42, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	42, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	41, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	41, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	42, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	41, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	41, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	42, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	42, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	41, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	41, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	43, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	43, // 13: stele.event.v1.ExecRequested2.timeout:type_name -> google.protobuf.Duration
+	42, // 14: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	42, // 15: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
+	42, // 16: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	33, // 17: stele.event.v1.SyscallsBlocked.calls:type_name -> stele.event.v1.BlockedSyscall
+	42, // 18: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	41, // 19: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	42, // 20: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	41, // 21: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_event_v1_container_proto_init() }
@@ -2492,7 +2610,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

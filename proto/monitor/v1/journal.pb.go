@@ -46,6 +46,7 @@ type Record struct {
 	//	*Record_StdinClosed
 	//	*Record_Creating
 	//	*Record_Lost
+	//	*Record_Blocked
 	Entry         isRecord_Entry `protobuf_oneof:"entry"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -196,6 +197,15 @@ func (x *Record) GetLost() *Loss {
 	return nil
 }
 
+func (x *Record) GetBlocked() *BlockedCalls {
+	if x != nil {
+		if x, ok := x.Entry.(*Record_Blocked); ok {
+			return x.Blocked
+		}
+	}
+	return nil
+}
+
 type isRecord_Entry interface {
 	isRecord_Entry()
 }
@@ -258,6 +268,11 @@ type Record_Lost struct {
 	Lost *Loss `protobuf:"bytes,12,opt,name=lost,proto3,oneof"`
 }
 
+type Record_Blocked struct {
+	// A container has made more calls that were blocked.
+	Blocked *BlockedCalls `protobuf:"bytes,13,opt,name=blocked,proto3,oneof"`
+}
+
 func (*Record_Intended) isRecord_Entry() {}
 
 func (*Record_Abandoned) isRecord_Entry() {}
@@ -281,6 +296,8 @@ func (*Record_StdinClosed) isRecord_Entry() {}
 func (*Record_Creating) isRecord_Entry() {}
 
 func (*Record_Lost) isRecord_Entry() {}
+
+func (*Record_Blocked) isRecord_Entry() {}
 
 // Started is a process that must not outlive its purpose.
 type Started struct {
@@ -420,13 +437,18 @@ func (x *Handover) GetContainers() []*HandoverContainer {
 
 // HandoverContainer has -1 for each absent descriptor.
 type HandoverContainer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Pidfd         int32                  `protobuf:"varint,2,opt,name=pidfd,proto3" json:"pidfd,omitempty"`
-	Stdin         int32                  `protobuf:"varint,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	Stdout        int32                  `protobuf:"varint,4,opt,name=stdout,proto3" json:"stdout,omitempty"`
-	Stderr        int32                  `protobuf:"varint,5,opt,name=stderr,proto3" json:"stderr,omitempty"`
-	Terminal      int32                  `protobuf:"varint,6,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Pidfd    int32                  `protobuf:"varint,2,opt,name=pidfd,proto3" json:"pidfd,omitempty"`
+	Stdin    int32                  `protobuf:"varint,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Stdout   int32                  `protobuf:"varint,4,opt,name=stdout,proto3" json:"stdout,omitempty"`
+	Stderr   int32                  `protobuf:"varint,5,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	Terminal int32                  `protobuf:"varint,6,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	// The socket of its notifier; unset if it has none. A program that does not know this
+	// field closes all of them: then the kernel answers.
+	Notifier *int32 `protobuf:"varint,7,opt,name=notifier,proto3,oneof" json:"notifier,omitempty"`
+	// Its notify descriptors.
+	Notify        []int32 `protobuf:"varint,8,rep,packed,name=notify,proto3" json:"notify,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -503,11 +525,25 @@ func (x *HandoverContainer) GetTerminal() int32 {
 	return 0
 }
 
+func (x *HandoverContainer) GetNotifier() int32 {
+	if x != nil && x.Notifier != nil {
+		return *x.Notifier
+	}
+	return 0
+}
+
+func (x *HandoverContainer) GetNotify() []int32 {
+	if x != nil {
+		return x.Notify
+	}
+	return nil
+}
+
 var File_monitor_v1_journal_proto protoreflect.FileDescriptor
 
 const file_monitor_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x18monitor/v1/journal.proto\x12\x10stele.monitor.v1\x1a\x18monitor/v1/monitor.proto\"\x8b\x04\n" +
+	"\x18monitor/v1/journal.proto\x12\x10stele.monitor.v1\x1a\x18monitor/v1/monitor.proto\"\xc7\x04\n" +
 	"\x06Record\x12\x1c\n" +
 	"\bintended\x18\x01 \x01(\tH\x00R\bintended\x12\x1e\n" +
 	"\tabandoned\x18\x02 \x01(\tH\x00R\tabandoned\x127\n" +
@@ -522,7 +558,8 @@ const file_monitor_v1_journal_proto_rawDesc = "" +
 	"\fstdin_closed\x18\n" +
 	" \x01(\tH\x00R\vstdinClosed\x127\n" +
 	"\bcreating\x18\v \x01(\v2\x19.stele.monitor.v1.StartedH\x00R\bcreating\x12,\n" +
-	"\x04lost\x18\f \x01(\v2\x16.stele.monitor.v1.LossH\x00R\x04lostB\a\n" +
+	"\x04lost\x18\f \x01(\v2\x16.stele.monitor.v1.LossH\x00R\x04lost\x12:\n" +
+	"\ablocked\x18\r \x01(\v2\x1e.stele.monitor.v1.BlockedCallsH\x00R\ablockedB\a\n" +
 	"\x05entry\"i\n" +
 	"\aStarted\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
@@ -535,14 +572,17 @@ const file_monitor_v1_journal_proto_rawDesc = "" +
 	"\n" +
 	"containers\x18\x04 \x03(\v2#.stele.monitor.v1.HandoverContainerR\n" +
 	"containersB\x12\n" +
-	"\x10_child_oom_score\"\x9b\x01\n" +
+	"\x10_child_oom_score\"\xe1\x01\n" +
 	"\x11HandoverContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05pidfd\x18\x02 \x01(\x05R\x05pidfd\x12\x14\n" +
 	"\x05stdin\x18\x03 \x01(\x05R\x05stdin\x12\x16\n" +
 	"\x06stdout\x18\x04 \x01(\x05R\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x05 \x01(\x05R\x06stderr\x12\x1a\n" +
-	"\bterminal\x18\x06 \x01(\x05R\bterminalB;Z9github.com/stele-runtime/stele/proto/monitor/v1;monitorv1b\x06proto3"
+	"\bterminal\x18\x06 \x01(\x05R\bterminal\x12\x1f\n" +
+	"\bnotifier\x18\a \x01(\x05H\x00R\bnotifier\x88\x01\x01\x12\x16\n" +
+	"\x06notify\x18\b \x03(\x05R\x06notifyB\v\n" +
+	"\t_notifierB;Z9github.com/stele-runtime/stele/proto/monitor/v1;monitorv1b\x06proto3"
 
 var (
 	file_monitor_v1_journal_proto_rawDescOnce sync.Once
@@ -565,7 +605,8 @@ var file_monitor_v1_journal_proto_goTypes = []any{
 	(*Container)(nil),         // 4: stele.monitor.v1.Container
 	(*Exit)(nil),              // 5: stele.monitor.v1.Exit
 	(*Loss)(nil),              // 6: stele.monitor.v1.Loss
-	(*Process)(nil),           // 7: stele.monitor.v1.Process
+	(*BlockedCalls)(nil),      // 7: stele.monitor.v1.BlockedCalls
+	(*Process)(nil),           // 8: stele.monitor.v1.Process
 }
 var file_monitor_v1_journal_proto_depIdxs = []int32{
 	4, // 0: stele.monitor.v1.Record.created:type_name -> stele.monitor.v1.Container
@@ -573,13 +614,14 @@ var file_monitor_v1_journal_proto_depIdxs = []int32{
 	1, // 2: stele.monitor.v1.Record.exec_started:type_name -> stele.monitor.v1.Started
 	1, // 3: stele.monitor.v1.Record.creating:type_name -> stele.monitor.v1.Started
 	6, // 4: stele.monitor.v1.Record.lost:type_name -> stele.monitor.v1.Loss
-	7, // 5: stele.monitor.v1.Started.process:type_name -> stele.monitor.v1.Process
-	3, // 6: stele.monitor.v1.Handover.containers:type_name -> stele.monitor.v1.HandoverContainer
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	7, // 5: stele.monitor.v1.Record.blocked:type_name -> stele.monitor.v1.BlockedCalls
+	8, // 6: stele.monitor.v1.Started.process:type_name -> stele.monitor.v1.Process
+	3, // 7: stele.monitor.v1.Handover.containers:type_name -> stele.monitor.v1.HandoverContainer
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_monitor_v1_journal_proto_init() }
@@ -601,8 +643,10 @@ func file_monitor_v1_journal_proto_init() {
 		(*Record_StdinClosed)(nil),
 		(*Record_Creating)(nil),
 		(*Record_Lost)(nil),
+		(*Record_Blocked)(nil),
 	}
 	file_monitor_v1_journal_proto_msgTypes[2].OneofWrappers = []any{}
+	file_monitor_v1_journal_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -27,12 +27,13 @@
 //   1  everything that is not marked otherwise
 //   2  terminals, Resize, Attach, DetachClient, AdoptExec, Losses, Upgrade, and
 //      ExecStarted before ExecEnded
+//   3  system calls that are answered and counted: Create.notifier and Blocked
 //
 // After that requests may be sent at any time, without waiting for replies.
 // Each has an id that the daemon chooses and that is not in use on the
 // connection; its replies carry that id and arrive in any order. `more` in a
 // reply means that others with the same id follow (List, Subscribe, Losses,
-// Exec, Attach).
+// Blocked, Exec, Attach).
 //
 // When a connection ends, the monitor kills its execs and ends its attachments,
 // and nothing else: containers, logs and exits continue without a daemon, and a
@@ -272,7 +273,7 @@ func (x AttachEnded_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AttachEnded_Reason.Descriptor instead.
 func (AttachEnded_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{27, 0}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{29, 0}
 }
 
 type Request struct {
@@ -301,6 +302,7 @@ type Request struct {
 	//	*Request_AdoptExec
 	//	*Request_Losses
 	//	*Request_Upgrade
+	//	*Request_Blocked
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -537,6 +539,15 @@ func (x *Request) GetUpgrade() *Upgrade {
 	return nil
 }
 
+func (x *Request) GetBlocked() *Blocked {
+	if x != nil {
+		if x, ok := x.Call.(*Request_Blocked); ok {
+			return x.Blocked
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -622,6 +633,11 @@ type Request_Upgrade struct {
 	Upgrade *Upgrade `protobuf:"bytes,22,opt,name=upgrade,proto3,oneof"`
 }
 
+type Request_Blocked struct {
+	// Since version 3.
+	Blocked *Blocked `protobuf:"bytes,23,opt,name=blocked,proto3,oneof"`
+}
+
 func (*Request_Hello) isRequest_Call() {}
 
 func (*Request_Create) isRequest_Call() {}
@@ -662,6 +678,8 @@ func (*Request_Losses) isRequest_Call() {}
 
 func (*Request_Upgrade) isRequest_Call() {}
 
+func (*Request_Blocked) isRequest_Call() {}
+
 // Reply answers a request. One without failure and without result means "done".
 type Reply struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -680,6 +698,7 @@ type Reply struct {
 	//	*Reply_AttachEnded
 	//	*Reply_Loss
 	//	*Reply_AttachStdinClosed
+	//	*Reply_BlockedCalls
 	Result        isReply_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -831,6 +850,15 @@ func (x *Reply) GetAttachStdinClosed() *AttachStdinClosed {
 	return nil
 }
 
+func (x *Reply) GetBlockedCalls() *BlockedCalls {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_BlockedCalls); ok {
+			return x.BlockedCalls
+		}
+	}
+	return nil
+}
+
 type isReply_Result interface {
 	isReply_Result()
 }
@@ -872,6 +900,11 @@ type Reply_AttachStdinClosed struct {
 	AttachStdinClosed *AttachStdinClosed `protobuf:"bytes,13,opt,name=attach_stdin_closed,json=attachStdinClosed,proto3,oneof"`
 }
 
+type Reply_BlockedCalls struct {
+	// Since version 3.
+	BlockedCalls *BlockedCalls `protobuf:"bytes,14,opt,name=blocked_calls,json=blockedCalls,proto3,oneof"`
+}
+
 func (*Reply_Welcome) isReply_Result() {}
 
 func (*Reply_Container) isReply_Result() {}
@@ -889,6 +922,8 @@ func (*Reply_AttachEnded) isReply_Result() {}
 func (*Reply_Loss) isReply_Result() {}
 
 func (*Reply_AttachStdinClosed) isReply_Result() {}
+
+func (*Reply_BlockedCalls) isReply_Result() {}
 
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1279,7 +1314,10 @@ type Create struct {
 	// and takes the master that the runtime sends there. Since version 2.
 	Terminal bool `protobuf:"varint,11,opt,name=terminal,proto3" json:"terminal,omitempty"`
 	// How long the runtime may take, in nanoseconds; 0 for two minutes.
-	Deadline      int64 `protobuf:"varint,12,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Deadline int64 `protobuf:"varint,12,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// The monitor answers the calls that the container's seccomp profile reports. Since
+	// version 3.
+	Notifier      *Notifier `protobuf:"bytes,13,opt,name=notifier,proto3" json:"notifier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1398,6 +1436,158 @@ func (x *Create) GetDeadline() int64 {
 	return 0
 }
 
+func (x *Create) GetNotifier() *Notifier {
+	if x != nil {
+		return x.Notifier
+	}
+	return nil
+}
+
+// Notifier says how to answer system calls that a seccomp filter reports to user space
+// (SECCOMP_RET_USER_NOTIF). They never happen: each gets an error.
+type Notifier struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absolute path of the socket to which the runtime sends each notify descriptor, as the
+	// runtime-spec's listenerPath has it. Nobody else uses the path.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// The error of calls that errors does not list; 0 answers with success.
+	Error  uint32       `protobuf:"varint,2,opt,name=error,proto3" json:"error,omitempty"`
+	Errors []*CallError `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty"`
+	// The container is due to be stopped when it has made no such call for this time, in
+	// nanoseconds; 0 for never.
+	StopAfter int64 `protobuf:"varint,4,opt,name=stop_after,json=stopAfter,proto3" json:"stop_after,omitempty"`
+	// It is due this long after its first such call at the latest, in nanoseconds.
+	StopAtMost    int64 `protobuf:"varint,5,opt,name=stop_at_most,json=stopAtMost,proto3" json:"stop_at_most,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notifier) Reset() {
+	*x = Notifier{}
+	mi := &file_monitor_v1_monitor_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notifier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notifier) ProtoMessage() {}
+
+func (x *Notifier) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_monitor_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notifier.ProtoReflect.Descriptor instead.
+func (*Notifier) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Notifier) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Notifier) GetError() uint32 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
+func (x *Notifier) GetErrors() []*CallError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *Notifier) GetStopAfter() int64 {
+	if x != nil {
+		return x.StopAfter
+	}
+	return 0
+}
+
+func (x *Notifier) GetStopAtMost() int64 {
+	if x != nil {
+		return x.StopAtMost
+	}
+	return 0
+}
+
+type CallError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// AUDIT_ARCH_* of linux/audit.h, and the call's number there.
+	Arch          uint32 `protobuf:"varint,1,opt,name=arch,proto3" json:"arch,omitempty"`
+	Number        int32  `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Error         uint32 `protobuf:"varint,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallError) Reset() {
+	*x = CallError{}
+	mi := &file_monitor_v1_monitor_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallError) ProtoMessage() {}
+
+func (x *CallError) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_monitor_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallError.ProtoReflect.Descriptor instead.
+func (*CallError) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CallError) GetArch() uint32 {
+	if x != nil {
+		return x.Arch
+	}
+	return 0
+}
+
+func (x *CallError) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *CallError) GetError() uint32 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
 // Container is what the monitor knows of a container. Together with the
 // descriptors it is all that another monitor needs to take it over.
 type Container struct {
@@ -1425,14 +1615,17 @@ type Container struct {
 	StdinClosed bool `protobuf:"varint,15,opt,name=stdin_closed,json=stdinClosed,proto3" json:"stdin_closed,omitempty"`
 	// For a time no process held the terminal, so it hung up: the kernel sent the
 	// container SIGHUP, and its output is lost.
-	TerminalLost  bool `protobuf:"varint,16,opt,name=terminal_lost,json=terminalLost,proto3" json:"terminal_lost,omitempty"`
+	TerminalLost bool `protobuf:"varint,16,opt,name=terminal_lost,json=terminalLost,proto3" json:"terminal_lost,omitempty"`
+	// Since version 3.
+	Notifier      *Notifier     `protobuf:"bytes,17,opt,name=notifier,proto3" json:"notifier,omitempty"`
+	Blocked       *BlockedCalls `protobuf:"bytes,18,opt,name=blocked,proto3" json:"blocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[8]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1637,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[8]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1650,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{8}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Container) GetId() string {
@@ -1572,6 +1765,20 @@ func (x *Container) GetTerminalLost() bool {
 	return false
 }
 
+func (x *Container) GetNotifier() *Notifier {
+	if x != nil {
+		return x.Notifier
+	}
+	return nil
+}
+
+func (x *Container) GetBlocked() *BlockedCalls {
+	if x != nil {
+		return x.Blocked
+	}
+	return nil
+}
+
 // Lend asks for duplicates of a container's descriptors.
 type Lend struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1582,7 +1789,7 @@ type Lend struct {
 
 func (x *Lend) Reset() {
 	*x = Lend{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[9]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1801,7 @@ func (x *Lend) String() string {
 func (*Lend) ProtoMessage() {}
 
 func (x *Lend) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[9]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1814,7 @@ func (x *Lend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lend.ProtoReflect.Descriptor instead.
 func (*Lend) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{9}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Lend) GetContainerId() string {
@@ -1628,7 +1835,7 @@ type Adopt struct {
 
 func (x *Adopt) Reset() {
 	*x = Adopt{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[10]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1847,7 @@ func (x *Adopt) String() string {
 func (*Adopt) ProtoMessage() {}
 
 func (x *Adopt) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[10]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1860,7 @@ func (x *Adopt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adopt.ProtoReflect.Descriptor instead.
 func (*Adopt) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{10}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Adopt) GetContainer() *Container {
@@ -1675,7 +1882,7 @@ type Settle struct {
 
 func (x *Settle) Reset() {
 	*x = Settle{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[11]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1894,7 @@ func (x *Settle) String() string {
 func (*Settle) ProtoMessage() {}
 
 func (x *Settle) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[11]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1907,7 @@ func (x *Settle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settle.ProtoReflect.Descriptor instead.
 func (*Settle) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{11}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{13}
 }
 
 // Exec runs `runtime args…` with the descriptors STDIN, STDOUT and STDERR that
@@ -1732,7 +1939,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[12]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1951,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[12]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1964,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{12}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Exec) GetContainerId() string {
@@ -1827,7 +2034,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[13]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2046,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[13]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2059,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{13}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExecStarted) GetProcess() *Process {
@@ -1875,7 +2082,7 @@ type AdoptExec struct {
 
 func (x *AdoptExec) Reset() {
 	*x = AdoptExec{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[14]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2094,7 @@ func (x *AdoptExec) String() string {
 func (*AdoptExec) ProtoMessage() {}
 
 func (x *AdoptExec) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[14]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2107,7 @@ func (x *AdoptExec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptExec.ProtoReflect.Descriptor instead.
 func (*AdoptExec) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{14}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AdoptExec) GetContainerId() string {
@@ -1936,7 +2143,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[15]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2155,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[15]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2168,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{15}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExecEnded) GetCode() int32 {
@@ -1994,7 +2201,7 @@ type KillExec struct {
 
 func (x *KillExec) Reset() {
 	*x = KillExec{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[16]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2213,7 @@ func (x *KillExec) String() string {
 func (*KillExec) ProtoMessage() {}
 
 func (x *KillExec) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[16]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2226,7 @@ func (x *KillExec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillExec.ProtoReflect.Descriptor instead.
 func (*KillExec) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{16}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *KillExec) GetExecId() string {
@@ -2041,7 +2248,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[17]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2260,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[17]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2273,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{17}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Signal) GetContainerId() string {
@@ -2094,7 +2301,7 @@ type ReopenLog struct {
 
 func (x *ReopenLog) Reset() {
 	*x = ReopenLog{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[18]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2313,7 @@ func (x *ReopenLog) String() string {
 func (*ReopenLog) ProtoMessage() {}
 
 func (x *ReopenLog) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[18]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2326,7 @@ func (x *ReopenLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReopenLog.ProtoReflect.Descriptor instead.
 func (*ReopenLog) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{18}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReopenLog) GetContainerId() string {
@@ -2141,7 +2348,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[19]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2360,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[19]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2373,7 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{19}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Forget) GetContainerId() string {
@@ -2189,7 +2396,7 @@ type List struct {
 
 func (x *List) Reset() {
 	*x = List{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[20]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2408,7 @@ func (x *List) String() string {
 func (*List) ProtoMessage() {}
 
 func (x *List) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[20]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2421,7 @@ func (x *List) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use List.ProtoReflect.Descriptor instead.
 func (*List) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{20}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *List) GetContainerId() string {
@@ -2236,7 +2443,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[21]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2455,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[21]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2468,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{21}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Subscribe) GetAfter() uint64 {
@@ -2281,7 +2488,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[22]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2500,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[22]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2513,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{22}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Ack) GetSeq() uint64 {
@@ -2328,7 +2535,7 @@ type Resize struct {
 
 func (x *Resize) Reset() {
 	*x = Resize{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[23]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2547,7 @@ func (x *Resize) String() string {
 func (*Resize) ProtoMessage() {}
 
 func (x *Resize) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[23]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2560,7 @@ func (x *Resize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resize.ProtoReflect.Descriptor instead.
 func (*Resize) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{23}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Resize) GetContainerId() string {
@@ -2393,7 +2600,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[24]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +2612,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[24]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +2625,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{24}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Attach) GetContainerId() string {
@@ -2444,7 +2651,7 @@ type AttachStarted struct {
 
 func (x *AttachStarted) Reset() {
 	*x = AttachStarted{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[25]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2663,7 @@ func (x *AttachStarted) String() string {
 func (*AttachStarted) ProtoMessage() {}
 
 func (x *AttachStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[25]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2676,7 @@ func (x *AttachStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachStarted.ProtoReflect.Descriptor instead.
 func (*AttachStarted) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{25}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{27}
 }
 
 // AttachStdinClosed, with `more`, reports that the container's standard input was
@@ -2483,7 +2690,7 @@ type AttachStdinClosed struct {
 
 func (x *AttachStdinClosed) Reset() {
 	*x = AttachStdinClosed{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[26]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2702,7 @@ func (x *AttachStdinClosed) String() string {
 func (*AttachStdinClosed) ProtoMessage() {}
 
 func (x *AttachStdinClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[26]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2715,7 @@ func (x *AttachStdinClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachStdinClosed.ProtoReflect.Descriptor instead.
 func (*AttachStdinClosed) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{26}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{28}
 }
 
 type AttachEnded struct {
@@ -2523,7 +2730,7 @@ type AttachEnded struct {
 
 func (x *AttachEnded) Reset() {
 	*x = AttachEnded{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[27]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2742,7 @@ func (x *AttachEnded) String() string {
 func (*AttachEnded) ProtoMessage() {}
 
 func (x *AttachEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[27]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2755,7 @@ func (x *AttachEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachEnded.ProtoReflect.Descriptor instead.
 func (*AttachEnded) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{27}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AttachEnded) GetReason() AttachEnded_Reason {
@@ -2582,7 +2789,7 @@ type DetachClient struct {
 
 func (x *DetachClient) Reset() {
 	*x = DetachClient{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[28]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2801,7 @@ func (x *DetachClient) String() string {
 func (*DetachClient) ProtoMessage() {}
 
 func (x *DetachClient) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[28]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2814,7 @@ func (x *DetachClient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachClient.ProtoReflect.Descriptor instead.
 func (*DetachClient) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{28}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DetachClient) GetAttachId() string {
@@ -2615,6 +2822,204 @@ func (x *DetachClient) GetAttachId() string {
 		return x.AttachId
 	}
 	return ""
+}
+
+// Blocked answers with one BlockedCalls a reply, all with `more`: one for each container
+// that made any, then one whenever there are more, at most one a second for each.
+type Blocked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Blocked) Reset() {
+	*x = Blocked{}
+	mi := &file_monitor_v1_monitor_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Blocked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Blocked) ProtoMessage() {}
+
+func (x *Blocked) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_monitor_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
+func (*Blocked) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{31}
+}
+
+// BlockedCalls are the calls of a container that were answered with an error, since its
+// creation.
+type BlockedCalls struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	// In the order of the first of each.
+	Calls []*BlockedCall `protobuf:"bytes,2,rep,name=calls,proto3" json:"calls,omitempty"`
+	// Calls of further kinds: only so many are told apart.
+	Others uint64 `protobuf:"varint,3,opt,name=others,proto3" json:"others,omitempty"`
+	// Nanoseconds since boot (CLOCK_BOOTTIME).
+	First int64 `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
+	Last  int64 `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
+	// The container is due to be stopped.
+	Stop bool `protobuf:"varint,6,opt,name=stop,proto3" json:"stop,omitempty"`
+	// A monitor has died. Processes from before it were answered by the kernel from then on
+	// (ENOSYS), and their calls were not counted.
+	Gap           bool `protobuf:"varint,7,opt,name=gap,proto3" json:"gap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedCalls) Reset() {
+	*x = BlockedCalls{}
+	mi := &file_monitor_v1_monitor_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedCalls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedCalls) ProtoMessage() {}
+
+func (x *BlockedCalls) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_monitor_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedCalls.ProtoReflect.Descriptor instead.
+func (*BlockedCalls) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *BlockedCalls) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *BlockedCalls) GetCalls() []*BlockedCall {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *BlockedCalls) GetOthers() uint64 {
+	if x != nil {
+		return x.Others
+	}
+	return 0
+}
+
+func (x *BlockedCalls) GetFirst() int64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *BlockedCalls) GetLast() int64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *BlockedCalls) GetStop() bool {
+	if x != nil {
+		return x.Stop
+	}
+	return false
+}
+
+func (x *BlockedCalls) GetGap() bool {
+	if x != nil {
+		return x.Gap
+	}
+	return false
+}
+
+type BlockedCall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Arch          uint32                 `protobuf:"varint,1,opt,name=arch,proto3" json:"arch,omitempty"`
+	Number        int32                  `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Count         uint64                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedCall) Reset() {
+	*x = BlockedCall{}
+	mi := &file_monitor_v1_monitor_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedCall) ProtoMessage() {}
+
+func (x *BlockedCall) ProtoReflect() protoreflect.Message {
+	mi := &file_monitor_v1_monitor_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedCall.ProtoReflect.Descriptor instead.
+func (*BlockedCall) Descriptor() ([]byte, []int) {
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *BlockedCall) GetArch() uint32 {
+	if x != nil {
+		return x.Arch
+	}
+	return 0
+}
+
+func (x *BlockedCall) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *BlockedCall) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
 }
 
 // Losses answers with one Loss a reply, all with `more`: one for each container
@@ -2627,7 +3032,7 @@ type Losses struct {
 
 func (x *Losses) Reset() {
 	*x = Losses{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[29]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +3044,7 @@ func (x *Losses) String() string {
 func (*Losses) ProtoMessage() {}
 
 func (x *Losses) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[29]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +3057,7 @@ func (x *Losses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Losses.ProtoReflect.Descriptor instead.
 func (*Losses) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{29}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{34}
 }
 
 // Loss is output that could not be written to a container's log.
@@ -2669,7 +3074,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[30]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +3086,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[30]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +3099,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{30}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Loss) GetContainerId() string {
@@ -2731,7 +3136,7 @@ type Upgrade struct {
 
 func (x *Upgrade) Reset() {
 	*x = Upgrade{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[31]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +3148,7 @@ func (x *Upgrade) String() string {
 func (*Upgrade) ProtoMessage() {}
 
 func (x *Upgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[31]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +3161,7 @@ func (x *Upgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upgrade.ProtoReflect.Descriptor instead.
 func (*Upgrade) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{31}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Upgrade) GetBinary() string {
@@ -2792,7 +3197,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[32]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +3209,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[32]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +3222,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{32}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Exit) GetSeq() uint64 {
@@ -2899,7 +3304,7 @@ type Shutdown struct {
 
 func (x *Shutdown) Reset() {
 	*x = Shutdown{}
-	mi := &file_monitor_v1_monitor_proto_msgTypes[33]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +3316,7 @@ func (x *Shutdown) String() string {
 func (*Shutdown) ProtoMessage() {}
 
 func (x *Shutdown) ProtoReflect() protoreflect.Message {
-	mi := &file_monitor_v1_monitor_proto_msgTypes[33]
+	mi := &file_monitor_v1_monitor_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,14 +3329,14 @@ func (x *Shutdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shutdown.ProtoReflect.Descriptor instead.
 func (*Shutdown) Descriptor() ([]byte, []int) {
-	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{33}
+	return file_monitor_v1_monitor_proto_rawDescGZIP(), []int{38}
 }
 
 var File_monitor_v1_monitor_proto protoreflect.FileDescriptor
 
 const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\n" +
-	"\x18monitor/v1/monitor.proto\x12\x10stele.monitor.v1\"\x8a\t\n" +
+	"\x18monitor/v1/monitor.proto\x12\x10stele.monitor.v1\"\xc1\t\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x128\n" +
 	"\vdescriptors\x18\x02 \x03(\x0e2\x16.stele.monitor.v1.RoleR\vdescriptors\x12/\n" +
@@ -2957,8 +3362,9 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\n" +
 	"adopt_exec\x18\x14 \x01(\v2\x1b.stele.monitor.v1.AdoptExecH\x00R\tadoptExec\x122\n" +
 	"\x06losses\x18\x15 \x01(\v2\x18.stele.monitor.v1.LossesH\x00R\x06losses\x125\n" +
-	"\aupgrade\x18\x16 \x01(\v2\x19.stele.monitor.v1.UpgradeH\x00R\aupgradeB\x06\n" +
-	"\x04call\"\xdb\x05\n" +
+	"\aupgrade\x18\x16 \x01(\v2\x19.stele.monitor.v1.UpgradeH\x00R\aupgrade\x125\n" +
+	"\ablocked\x18\x17 \x01(\v2\x19.stele.monitor.v1.BlockedH\x00R\ablockedB\x06\n" +
+	"\x04call\"\xa2\x06\n" +
 	"\x05Reply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x128\n" +
@@ -2974,7 +3380,8 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	" \x01(\v2\x1f.stele.monitor.v1.AttachStartedH\x00R\rattachStarted\x12B\n" +
 	"\fattach_ended\x18\v \x01(\v2\x1d.stele.monitor.v1.AttachEndedH\x00R\vattachEnded\x12,\n" +
 	"\x04loss\x18\f \x01(\v2\x16.stele.monitor.v1.LossH\x00R\x04loss\x12U\n" +
-	"\x13attach_stdin_closed\x18\r \x01(\v2#.stele.monitor.v1.AttachStdinClosedH\x00R\x11attachStdinClosedB\b\n" +
+	"\x13attach_stdin_closed\x18\r \x01(\v2#.stele.monitor.v1.AttachStdinClosedH\x00R\x11attachStdinClosed\x12E\n" +
+	"\rblocked_calls\x18\x0e \x01(\v2\x1e.stele.monitor.v1.BlockedCallsH\x00R\fblockedCallsB\b\n" +
 	"\x06result\"\xe7\x02\n" +
 	"\aFailure\x122\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1e.stele.monitor.v1.Failure.CodeR\x04code\x12\x18\n" +
@@ -3014,7 +3421,7 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x1d\n" +
 	"\n" +
 	"start_time\x18\x02 \x01(\x04R\tstartTime\x12\x14\n" +
-	"\x05inode\x18\x03 \x01(\x04R\x05inode\"\xc8\x02\n" +
+	"\x05inode\x18\x03 \x01(\x04R\x05inode\"\x80\x03\n" +
 	"\x06Create\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x18\n" +
 	"\aruntime\x18\x02 \x01(\tR\aruntime\x12\x12\n" +
@@ -3030,7 +3437,20 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"stdin_once\x18\n" +
 	" \x01(\bR\tstdinOnce\x12\x1a\n" +
 	"\bterminal\x18\v \x01(\bR\bterminal\x12\x1a\n" +
-	"\bdeadline\x18\f \x01(\x03R\bdeadline\"\x88\x04\n" +
+	"\bdeadline\x18\f \x01(\x03R\bdeadline\x126\n" +
+	"\bnotifier\x18\r \x01(\v2\x1a.stele.monitor.v1.NotifierR\bnotifier\"\xaa\x01\n" +
+	"\bNotifier\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\rR\x05error\x123\n" +
+	"\x06errors\x18\x03 \x03(\v2\x1b.stele.monitor.v1.CallErrorR\x06errors\x12\x1d\n" +
+	"\n" +
+	"stop_after\x18\x04 \x01(\x03R\tstopAfter\x12 \n" +
+	"\fstop_at_most\x18\x05 \x01(\x03R\n" +
+	"stopAtMost\"M\n" +
+	"\tCallError\x12\x12\n" +
+	"\x04arch\x18\x01 \x01(\rR\x04arch\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\rR\x05error\"\xfa\x04\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\aprocess\x18\x02 \x01(\v2\x19.stele.monitor.v1.ProcessR\aprocess\x12\x19\n" +
@@ -3050,7 +3470,9 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\blog_lost\x18\r \x01(\x04R\alogLost\x12\x1b\n" +
 	"\tlog_error\x18\x0e \x01(\tR\blogError\x12!\n" +
 	"\fstdin_closed\x18\x0f \x01(\bR\vstdinClosed\x12#\n" +
-	"\rterminal_lost\x18\x10 \x01(\bR\fterminalLost\")\n" +
+	"\rterminal_lost\x18\x10 \x01(\bR\fterminalLost\x126\n" +
+	"\bnotifier\x18\x11 \x01(\v2\x1a.stele.monitor.v1.NotifierR\bnotifier\x128\n" +
+	"\ablocked\x18\x12 \x01(\v2\x1e.stele.monitor.v1.BlockedCallsR\ablocked\")\n" +
 	"\x04Lend\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"B\n" +
 	"\x05Adopt\x129\n" +
@@ -3111,7 +3533,20 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\x0fREASON_DETACHED\x10\x04\x12\x11\n" +
 	"\rREASON_FAILED\x10\x05\"+\n" +
 	"\fDetachClient\x12\x1b\n" +
-	"\tattach_id\x18\x01 \x01(\tR\battachId\"\b\n" +
+	"\tattach_id\x18\x01 \x01(\tR\battachId\"\t\n" +
+	"\aBlocked\"\xce\x01\n" +
+	"\fBlockedCalls\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x123\n" +
+	"\x05calls\x18\x02 \x03(\v2\x1d.stele.monitor.v1.BlockedCallR\x05calls\x12\x16\n" +
+	"\x06others\x18\x03 \x01(\x04R\x06others\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\x03R\x05first\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\x03R\x04last\x12\x12\n" +
+	"\x04stop\x18\x06 \x01(\bR\x04stop\x12\x10\n" +
+	"\x03gap\x18\a \x01(\bR\x03gap\"O\n" +
+	"\vBlockedCall\x12\x12\n" +
+	"\x04arch\x18\x01 \x01(\rR\x04arch\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\"\b\n" +
 	"\x06Losses\"W\n" +
 	"\x04Loss\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
@@ -3158,7 +3593,7 @@ func file_monitor_v1_monitor_proto_rawDescGZIP() []byte {
 }
 
 var file_monitor_v1_monitor_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_monitor_v1_monitor_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_monitor_v1_monitor_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_monitor_v1_monitor_proto_goTypes = []any{
 	(Role)(0),                 // 0: stele.monitor.v1.Role
 	(Failure_Code)(0),         // 1: stele.monitor.v1.Failure.Code
@@ -3171,80 +3606,92 @@ var file_monitor_v1_monitor_proto_goTypes = []any{
 	(*Welcome)(nil),           // 8: stele.monitor.v1.Welcome
 	(*Process)(nil),           // 9: stele.monitor.v1.Process
 	(*Create)(nil),            // 10: stele.monitor.v1.Create
-	(*Container)(nil),         // 11: stele.monitor.v1.Container
-	(*Lend)(nil),              // 12: stele.monitor.v1.Lend
-	(*Adopt)(nil),             // 13: stele.monitor.v1.Adopt
-	(*Settle)(nil),            // 14: stele.monitor.v1.Settle
-	(*Exec)(nil),              // 15: stele.monitor.v1.Exec
-	(*ExecStarted)(nil),       // 16: stele.monitor.v1.ExecStarted
-	(*AdoptExec)(nil),         // 17: stele.monitor.v1.AdoptExec
-	(*ExecEnded)(nil),         // 18: stele.monitor.v1.ExecEnded
-	(*KillExec)(nil),          // 19: stele.monitor.v1.KillExec
-	(*Signal)(nil),            // 20: stele.monitor.v1.Signal
-	(*ReopenLog)(nil),         // 21: stele.monitor.v1.ReopenLog
-	(*Forget)(nil),            // 22: stele.monitor.v1.Forget
-	(*List)(nil),              // 23: stele.monitor.v1.List
-	(*Subscribe)(nil),         // 24: stele.monitor.v1.Subscribe
-	(*Ack)(nil),               // 25: stele.monitor.v1.Ack
-	(*Resize)(nil),            // 26: stele.monitor.v1.Resize
-	(*Attach)(nil),            // 27: stele.monitor.v1.Attach
-	(*AttachStarted)(nil),     // 28: stele.monitor.v1.AttachStarted
-	(*AttachStdinClosed)(nil), // 29: stele.monitor.v1.AttachStdinClosed
-	(*AttachEnded)(nil),       // 30: stele.monitor.v1.AttachEnded
-	(*DetachClient)(nil),      // 31: stele.monitor.v1.DetachClient
-	(*Losses)(nil),            // 32: stele.monitor.v1.Losses
-	(*Loss)(nil),              // 33: stele.monitor.v1.Loss
-	(*Upgrade)(nil),           // 34: stele.monitor.v1.Upgrade
-	(*Exit)(nil),              // 35: stele.monitor.v1.Exit
-	(*Shutdown)(nil),          // 36: stele.monitor.v1.Shutdown
+	(*Notifier)(nil),          // 11: stele.monitor.v1.Notifier
+	(*CallError)(nil),         // 12: stele.monitor.v1.CallError
+	(*Container)(nil),         // 13: stele.monitor.v1.Container
+	(*Lend)(nil),              // 14: stele.monitor.v1.Lend
+	(*Adopt)(nil),             // 15: stele.monitor.v1.Adopt
+	(*Settle)(nil),            // 16: stele.monitor.v1.Settle
+	(*Exec)(nil),              // 17: stele.monitor.v1.Exec
+	(*ExecStarted)(nil),       // 18: stele.monitor.v1.ExecStarted
+	(*AdoptExec)(nil),         // 19: stele.monitor.v1.AdoptExec
+	(*ExecEnded)(nil),         // 20: stele.monitor.v1.ExecEnded
+	(*KillExec)(nil),          // 21: stele.monitor.v1.KillExec
+	(*Signal)(nil),            // 22: stele.monitor.v1.Signal
+	(*ReopenLog)(nil),         // 23: stele.monitor.v1.ReopenLog
+	(*Forget)(nil),            // 24: stele.monitor.v1.Forget
+	(*List)(nil),              // 25: stele.monitor.v1.List
+	(*Subscribe)(nil),         // 26: stele.monitor.v1.Subscribe
+	(*Ack)(nil),               // 27: stele.monitor.v1.Ack
+	(*Resize)(nil),            // 28: stele.monitor.v1.Resize
+	(*Attach)(nil),            // 29: stele.monitor.v1.Attach
+	(*AttachStarted)(nil),     // 30: stele.monitor.v1.AttachStarted
+	(*AttachStdinClosed)(nil), // 31: stele.monitor.v1.AttachStdinClosed
+	(*AttachEnded)(nil),       // 32: stele.monitor.v1.AttachEnded
+	(*DetachClient)(nil),      // 33: stele.monitor.v1.DetachClient
+	(*Blocked)(nil),           // 34: stele.monitor.v1.Blocked
+	(*BlockedCalls)(nil),      // 35: stele.monitor.v1.BlockedCalls
+	(*BlockedCall)(nil),       // 36: stele.monitor.v1.BlockedCall
+	(*Losses)(nil),            // 37: stele.monitor.v1.Losses
+	(*Loss)(nil),              // 38: stele.monitor.v1.Loss
+	(*Upgrade)(nil),           // 39: stele.monitor.v1.Upgrade
+	(*Exit)(nil),              // 40: stele.monitor.v1.Exit
+	(*Shutdown)(nil),          // 41: stele.monitor.v1.Shutdown
 }
 var file_monitor_v1_monitor_proto_depIdxs = []int32{
 	0,  // 0: stele.monitor.v1.Request.descriptors:type_name -> stele.monitor.v1.Role
 	7,  // 1: stele.monitor.v1.Request.hello:type_name -> stele.monitor.v1.Hello
 	10, // 2: stele.monitor.v1.Request.create:type_name -> stele.monitor.v1.Create
-	12, // 3: stele.monitor.v1.Request.lend:type_name -> stele.monitor.v1.Lend
-	13, // 4: stele.monitor.v1.Request.adopt:type_name -> stele.monitor.v1.Adopt
-	14, // 5: stele.monitor.v1.Request.settle:type_name -> stele.monitor.v1.Settle
-	15, // 6: stele.monitor.v1.Request.exec:type_name -> stele.monitor.v1.Exec
-	19, // 7: stele.monitor.v1.Request.kill_exec:type_name -> stele.monitor.v1.KillExec
-	20, // 8: stele.monitor.v1.Request.signal:type_name -> stele.monitor.v1.Signal
-	21, // 9: stele.monitor.v1.Request.reopen_log:type_name -> stele.monitor.v1.ReopenLog
-	22, // 10: stele.monitor.v1.Request.forget:type_name -> stele.monitor.v1.Forget
-	23, // 11: stele.monitor.v1.Request.list:type_name -> stele.monitor.v1.List
-	24, // 12: stele.monitor.v1.Request.subscribe:type_name -> stele.monitor.v1.Subscribe
-	25, // 13: stele.monitor.v1.Request.ack:type_name -> stele.monitor.v1.Ack
-	36, // 14: stele.monitor.v1.Request.shutdown:type_name -> stele.monitor.v1.Shutdown
-	26, // 15: stele.monitor.v1.Request.resize:type_name -> stele.monitor.v1.Resize
-	27, // 16: stele.monitor.v1.Request.attach:type_name -> stele.monitor.v1.Attach
-	31, // 17: stele.monitor.v1.Request.detach_client:type_name -> stele.monitor.v1.DetachClient
-	17, // 18: stele.monitor.v1.Request.adopt_exec:type_name -> stele.monitor.v1.AdoptExec
-	32, // 19: stele.monitor.v1.Request.losses:type_name -> stele.monitor.v1.Losses
-	34, // 20: stele.monitor.v1.Request.upgrade:type_name -> stele.monitor.v1.Upgrade
-	0,  // 21: stele.monitor.v1.Reply.descriptors:type_name -> stele.monitor.v1.Role
-	5,  // 22: stele.monitor.v1.Reply.failure:type_name -> stele.monitor.v1.Failure
-	8,  // 23: stele.monitor.v1.Reply.welcome:type_name -> stele.monitor.v1.Welcome
-	11, // 24: stele.monitor.v1.Reply.container:type_name -> stele.monitor.v1.Container
-	18, // 25: stele.monitor.v1.Reply.exec_ended:type_name -> stele.monitor.v1.ExecEnded
-	35, // 26: stele.monitor.v1.Reply.exit:type_name -> stele.monitor.v1.Exit
-	16, // 27: stele.monitor.v1.Reply.exec_started:type_name -> stele.monitor.v1.ExecStarted
-	28, // 28: stele.monitor.v1.Reply.attach_started:type_name -> stele.monitor.v1.AttachStarted
-	30, // 29: stele.monitor.v1.Reply.attach_ended:type_name -> stele.monitor.v1.AttachEnded
-	33, // 30: stele.monitor.v1.Reply.loss:type_name -> stele.monitor.v1.Loss
-	29, // 31: stele.monitor.v1.Reply.attach_stdin_closed:type_name -> stele.monitor.v1.AttachStdinClosed
-	1,  // 32: stele.monitor.v1.Failure.code:type_name -> stele.monitor.v1.Failure.Code
-	6,  // 33: stele.monitor.v1.Failure.runtime:type_name -> stele.monitor.v1.RuntimeFailure
-	9,  // 34: stele.monitor.v1.Container.process:type_name -> stele.monitor.v1.Process
-	35, // 35: stele.monitor.v1.Container.exit:type_name -> stele.monitor.v1.Exit
-	11, // 36: stele.monitor.v1.Adopt.container:type_name -> stele.monitor.v1.Container
-	9,  // 37: stele.monitor.v1.ExecStarted.process:type_name -> stele.monitor.v1.Process
-	9,  // 38: stele.monitor.v1.AdoptExec.process:type_name -> stele.monitor.v1.Process
-	2,  // 39: stele.monitor.v1.AttachEnded.reason:type_name -> stele.monitor.v1.AttachEnded.Reason
-	9,  // 40: stele.monitor.v1.Exit.process:type_name -> stele.monitor.v1.Process
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	14, // 3: stele.monitor.v1.Request.lend:type_name -> stele.monitor.v1.Lend
+	15, // 4: stele.monitor.v1.Request.adopt:type_name -> stele.monitor.v1.Adopt
+	16, // 5: stele.monitor.v1.Request.settle:type_name -> stele.monitor.v1.Settle
+	17, // 6: stele.monitor.v1.Request.exec:type_name -> stele.monitor.v1.Exec
+	21, // 7: stele.monitor.v1.Request.kill_exec:type_name -> stele.monitor.v1.KillExec
+	22, // 8: stele.monitor.v1.Request.signal:type_name -> stele.monitor.v1.Signal
+	23, // 9: stele.monitor.v1.Request.reopen_log:type_name -> stele.monitor.v1.ReopenLog
+	24, // 10: stele.monitor.v1.Request.forget:type_name -> stele.monitor.v1.Forget
+	25, // 11: stele.monitor.v1.Request.list:type_name -> stele.monitor.v1.List
+	26, // 12: stele.monitor.v1.Request.subscribe:type_name -> stele.monitor.v1.Subscribe
+	27, // 13: stele.monitor.v1.Request.ack:type_name -> stele.monitor.v1.Ack
+	41, // 14: stele.monitor.v1.Request.shutdown:type_name -> stele.monitor.v1.Shutdown
+	28, // 15: stele.monitor.v1.Request.resize:type_name -> stele.monitor.v1.Resize
+	29, // 16: stele.monitor.v1.Request.attach:type_name -> stele.monitor.v1.Attach
+	33, // 17: stele.monitor.v1.Request.detach_client:type_name -> stele.monitor.v1.DetachClient
+	19, // 18: stele.monitor.v1.Request.adopt_exec:type_name -> stele.monitor.v1.AdoptExec
+	37, // 19: stele.monitor.v1.Request.losses:type_name -> stele.monitor.v1.Losses
+	39, // 20: stele.monitor.v1.Request.upgrade:type_name -> stele.monitor.v1.Upgrade
+	34, // 21: stele.monitor.v1.Request.blocked:type_name -> stele.monitor.v1.Blocked
+	0,  // 22: stele.monitor.v1.Reply.descriptors:type_name -> stele.monitor.v1.Role
+	5,  // 23: stele.monitor.v1.Reply.failure:type_name -> stele.monitor.v1.Failure
+	8,  // 24: stele.monitor.v1.Reply.welcome:type_name -> stele.monitor.v1.Welcome
+	13, // 25: stele.monitor.v1.Reply.container:type_name -> stele.monitor.v1.Container
+	20, // 26: stele.monitor.v1.Reply.exec_ended:type_name -> stele.monitor.v1.ExecEnded
+	40, // 27: stele.monitor.v1.Reply.exit:type_name -> stele.monitor.v1.Exit
+	18, // 28: stele.monitor.v1.Reply.exec_started:type_name -> stele.monitor.v1.ExecStarted
+	30, // 29: stele.monitor.v1.Reply.attach_started:type_name -> stele.monitor.v1.AttachStarted
+	32, // 30: stele.monitor.v1.Reply.attach_ended:type_name -> stele.monitor.v1.AttachEnded
+	38, // 31: stele.monitor.v1.Reply.loss:type_name -> stele.monitor.v1.Loss
+	31, // 32: stele.monitor.v1.Reply.attach_stdin_closed:type_name -> stele.monitor.v1.AttachStdinClosed
+	35, // 33: stele.monitor.v1.Reply.blocked_calls:type_name -> stele.monitor.v1.BlockedCalls
+	1,  // 34: stele.monitor.v1.Failure.code:type_name -> stele.monitor.v1.Failure.Code
+	6,  // 35: stele.monitor.v1.Failure.runtime:type_name -> stele.monitor.v1.RuntimeFailure
+	11, // 36: stele.monitor.v1.Create.notifier:type_name -> stele.monitor.v1.Notifier
+	12, // 37: stele.monitor.v1.Notifier.errors:type_name -> stele.monitor.v1.CallError
+	9,  // 38: stele.monitor.v1.Container.process:type_name -> stele.monitor.v1.Process
+	40, // 39: stele.monitor.v1.Container.exit:type_name -> stele.monitor.v1.Exit
+	11, // 40: stele.monitor.v1.Container.notifier:type_name -> stele.monitor.v1.Notifier
+	35, // 41: stele.monitor.v1.Container.blocked:type_name -> stele.monitor.v1.BlockedCalls
+	13, // 42: stele.monitor.v1.Adopt.container:type_name -> stele.monitor.v1.Container
+	9,  // 43: stele.monitor.v1.ExecStarted.process:type_name -> stele.monitor.v1.Process
+	9,  // 44: stele.monitor.v1.AdoptExec.process:type_name -> stele.monitor.v1.Process
+	2,  // 45: stele.monitor.v1.AttachEnded.reason:type_name -> stele.monitor.v1.AttachEnded.Reason
+	36, // 46: stele.monitor.v1.BlockedCalls.calls:type_name -> stele.monitor.v1.BlockedCall
+	9,  // 47: stele.monitor.v1.Exit.process:type_name -> stele.monitor.v1.Process
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_monitor_v1_monitor_proto_init() }
@@ -3273,6 +3720,7 @@ func file_monitor_v1_monitor_proto_init() {
 		(*Request_AdoptExec)(nil),
 		(*Request_Losses)(nil),
 		(*Request_Upgrade)(nil),
+		(*Request_Blocked)(nil),
 	}
 	file_monitor_v1_monitor_proto_msgTypes[1].OneofWrappers = []any{
 		(*Reply_Welcome)(nil),
@@ -3284,6 +3732,7 @@ func file_monitor_v1_monitor_proto_init() {
 		(*Reply_AttachEnded)(nil),
 		(*Reply_Loss)(nil),
 		(*Reply_AttachStdinClosed)(nil),
+		(*Reply_BlockedCalls)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3291,7 +3740,7 @@ func file_monitor_v1_monitor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_monitor_v1_monitor_proto_rawDesc), len(file_monitor_v1_monitor_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

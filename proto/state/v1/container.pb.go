@@ -42,6 +42,7 @@ type ContainerState struct {
 	Failure       *v1.Fault              `protobuf:"bytes,13,opt,name=failure,proto3" json:"failure,omitempty"`
 	Retries       []*Retry               `protobuf:"bytes,14,rep,name=retries,proto3" json:"retries,omitempty"`
 	Resources     *ContainerResources    `protobuf:"bytes,15,opt,name=resources,proto3" json:"resources,omitempty"`
+	Blocked       *ContainerBlocked      `protobuf:"bytes,16,opt,name=blocked,proto3" json:"blocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -177,6 +178,13 @@ func (x *ContainerState) GetRetries() []*Retry {
 func (x *ContainerState) GetResources() *ContainerResources {
 	if x != nil {
 		return x.Resources
+	}
+	return nil
+}
+
+func (x *ContainerState) GetBlocked() *ContainerBlocked {
+	if x != nil {
+		return x.Blocked
 	}
 	return nil
 }
@@ -932,6 +940,59 @@ func (x *ContainerLogs) GetLost() uint64 {
 	return 0
 }
 
+// ContainerBlocked is actors/container.Blocked.
+type ContainerBlocked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Calls         []*v1.BlockedSyscall   `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	Stop          bool                   `protobuf:"varint,2,opt,name=stop,proto3" json:"stop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerBlocked) Reset() {
+	*x = ContainerBlocked{}
+	mi := &file_state_v1_container_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerBlocked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerBlocked) ProtoMessage() {}
+
+func (x *ContainerBlocked) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_container_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerBlocked.ProtoReflect.Descriptor instead.
+func (*ContainerBlocked) Descriptor() ([]byte, []int) {
+	return file_state_v1_container_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ContainerBlocked) GetCalls() []*v1.BlockedSyscall {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *ContainerBlocked) GetStop() bool {
+	if x != nil {
+		return x.Stop
+	}
+	return false
+}
+
 // ContainerRemoval is actors/container.Removal.
 type ContainerRemoval struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -943,7 +1004,7 @@ type ContainerRemoval struct {
 
 func (x *ContainerRemoval) Reset() {
 	*x = ContainerRemoval{}
-	mi := &file_state_v1_container_proto_msgTypes[11]
+	mi := &file_state_v1_container_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1016,7 @@ func (x *ContainerRemoval) String() string {
 func (*ContainerRemoval) ProtoMessage() {}
 
 func (x *ContainerRemoval) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_container_proto_msgTypes[11]
+	mi := &file_state_v1_container_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1029,7 @@ func (x *ContainerRemoval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoval.ProtoReflect.Descriptor instead.
 func (*ContainerRemoval) Descriptor() ([]byte, []int) {
-	return file_state_v1_container_proto_rawDescGZIP(), []int{11}
+	return file_state_v1_container_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ContainerRemoval) GetRuntimeDeleted() bool {
@@ -989,7 +1050,7 @@ var File_state_v1_container_proto protoreflect.FileDescriptor
 
 const file_state_v1_container_proto_rawDesc = "" +
 	"\n" +
-	"\x18state/v1/container.proto\x12\x0estele.state.v1\x1a\x15event/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15state/v1/common.proto\"\xb0\x05\n" +
+	"\x18state/v1/container.proto\x12\x0estele.state.v1\x1a\x15event/v1/common.proto\x1a\x18event/v1/container.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15state/v1/common.proto\"\xec\x05\n" +
 	"\x0eContainerState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\asandbox\x18\x02 \x01(\tR\asandbox\x12\x12\n" +
@@ -1006,7 +1067,8 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\aremoval\x18\f \x01(\v2 .stele.state.v1.ContainerRemovalR\aremoval\x12/\n" +
 	"\afailure\x18\r \x01(\v2\x15.stele.event.v1.FaultR\afailure\x12/\n" +
 	"\aretries\x18\x0e \x03(\v2\x15.stele.state.v1.RetryR\aretries\x12@\n" +
-	"\tresources\x18\x0f \x01(\v2\".stele.state.v1.ContainerResourcesR\tresources\"\x8e\x02\n" +
+	"\tresources\x18\x0f \x01(\v2\".stele.state.v1.ContainerResourcesR\tresources\x12:\n" +
+	"\ablocked\x18\x10 \x01(\v2 .stele.state.v1.ContainerBlockedR\ablocked\"\x8e\x02\n" +
 	"\x10ContainerRequest\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x16\n" +
@@ -1071,7 +1133,10 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\rContainerLogs\x12#\n" +
 	"\rreopens_asked\x18\x01 \x01(\x04R\freopensAsked\x12!\n" +
 	"\freopens_done\x18\x02 \x01(\x04R\vreopensDone\x12\x12\n" +
-	"\x04lost\x18\x03 \x01(\x04R\x04lost\"d\n" +
+	"\x04lost\x18\x03 \x01(\x04R\x04lost\"\\\n" +
+	"\x10ContainerBlocked\x124\n" +
+	"\x05calls\x18\x01 \x03(\v2\x1e.stele.event.v1.BlockedSyscallR\x05calls\x12\x12\n" +
+	"\x04stop\x18\x02 \x01(\bR\x04stop\"d\n" +
 	"\x10ContainerRemoval\x12'\n" +
 	"\x0fruntime_deleted\x18\x01 \x01(\bR\x0eruntimeDeleted\x12'\n" +
 	"\x0frootfs_released\x18\x02 \x01(\bR\x0erootfsReleasedB7Z5github.com/stele-runtime/stele/proto/state/v1;statev1b\x06proto3"
@@ -1088,7 +1153,7 @@ func file_state_v1_container_proto_rawDescGZIP() []byte {
 	return file_state_v1_container_proto_rawDescData
 }
 
-var file_state_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_state_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_state_v1_container_proto_goTypes = []any{
 	(*ContainerState)(nil),        // 0: stele.state.v1.ContainerState
 	(*ContainerRequest)(nil),      // 1: stele.state.v1.ContainerRequest
@@ -1101,11 +1166,13 @@ var file_state_v1_container_proto_goTypes = []any{
 	(*ContainerResources)(nil),    // 8: stele.state.v1.ContainerResources
 	(*ContainerUpdate)(nil),       // 9: stele.state.v1.ContainerUpdate
 	(*ContainerLogs)(nil),         // 10: stele.state.v1.ContainerLogs
-	(*ContainerRemoval)(nil),      // 11: stele.state.v1.ContainerRemoval
-	(*v1.Fault)(nil),              // 12: stele.event.v1.Fault
-	(*Retry)(nil),                 // 13: stele.state.v1.Retry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*ContainerBlocked)(nil),      // 11: stele.state.v1.ContainerBlocked
+	(*ContainerRemoval)(nil),      // 12: stele.state.v1.ContainerRemoval
+	(*v1.Fault)(nil),              // 13: stele.event.v1.Fault
+	(*Retry)(nil),                 // 14: stele.state.v1.Retry
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*v1.BlockedSyscall)(nil),     // 17: stele.event.v1.BlockedSyscall
 }
 var file_state_v1_container_proto_depIdxs = []int32{
 	1,  // 0: stele.state.v1.ContainerState.request:type_name -> stele.state.v1.ContainerRequest
@@ -1114,24 +1181,26 @@ var file_state_v1_container_proto_depIdxs = []int32{
 	5,  // 3: stele.state.v1.ContainerState.stopping:type_name -> stele.state.v1.ContainerStopping
 	7,  // 4: stele.state.v1.ContainerState.execs:type_name -> stele.state.v1.ContainerExec
 	10, // 5: stele.state.v1.ContainerState.logs:type_name -> stele.state.v1.ContainerLogs
-	11, // 6: stele.state.v1.ContainerState.removal:type_name -> stele.state.v1.ContainerRemoval
-	12, // 7: stele.state.v1.ContainerState.failure:type_name -> stele.event.v1.Fault
-	13, // 8: stele.state.v1.ContainerState.retries:type_name -> stele.state.v1.Retry
+	12, // 6: stele.state.v1.ContainerState.removal:type_name -> stele.state.v1.ContainerRemoval
+	13, // 7: stele.state.v1.ContainerState.failure:type_name -> stele.event.v1.Fault
+	14, // 8: stele.state.v1.ContainerState.retries:type_name -> stele.state.v1.Retry
 	8,  // 9: stele.state.v1.ContainerState.resources:type_name -> stele.state.v1.ContainerResources
-	14, // 10: stele.state.v1.ContainerRequest.at:type_name -> google.protobuf.Timestamp
-	14, // 11: stele.state.v1.ContainerRun.requested_at:type_name -> google.protobuf.Timestamp
-	14, // 12: stele.state.v1.ContainerRun.started_at:type_name -> google.protobuf.Timestamp
-	4,  // 13: stele.state.v1.ContainerRun.exit:type_name -> stele.state.v1.ContainerExit
-	14, // 14: stele.state.v1.ContainerExit.at:type_name -> google.protobuf.Timestamp
-	6,  // 15: stele.state.v1.ContainerStopping.requests:type_name -> stele.state.v1.ContainerStopRequest
-	14, // 16: stele.state.v1.ContainerStopRequest.deadline:type_name -> google.protobuf.Timestamp
-	15, // 17: stele.state.v1.ContainerExec.timeout:type_name -> google.protobuf.Duration
-	9,  // 18: stele.state.v1.ContainerResources.pending:type_name -> stele.state.v1.ContainerUpdate
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	11, // 10: stele.state.v1.ContainerState.blocked:type_name -> stele.state.v1.ContainerBlocked
+	15, // 11: stele.state.v1.ContainerRequest.at:type_name -> google.protobuf.Timestamp
+	15, // 12: stele.state.v1.ContainerRun.requested_at:type_name -> google.protobuf.Timestamp
+	15, // 13: stele.state.v1.ContainerRun.started_at:type_name -> google.protobuf.Timestamp
+	4,  // 14: stele.state.v1.ContainerRun.exit:type_name -> stele.state.v1.ContainerExit
+	15, // 15: stele.state.v1.ContainerExit.at:type_name -> google.protobuf.Timestamp
+	6,  // 16: stele.state.v1.ContainerStopping.requests:type_name -> stele.state.v1.ContainerStopRequest
+	15, // 17: stele.state.v1.ContainerStopRequest.deadline:type_name -> google.protobuf.Timestamp
+	16, // 18: stele.state.v1.ContainerExec.timeout:type_name -> google.protobuf.Duration
+	9,  // 19: stele.state.v1.ContainerResources.pending:type_name -> stele.state.v1.ContainerUpdate
+	17, // 20: stele.state.v1.ContainerBlocked.calls:type_name -> stele.event.v1.BlockedSyscall
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_container_proto_init() }
@@ -1146,7 +1215,7 @@ func file_state_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_container_proto_rawDesc), len(file_state_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
