@@ -56,10 +56,18 @@ type Entity struct {
 	Moments []Moment `json:"moments"`
 	// Steps are those of its start, in the order in which they began.
 	Steps []Step `json:"steps,omitempty"`
+	// Phases are those of its machine, in order; each lasts until the next one begins.
+	Phases []Phase `json:"-"`
 	// origin is the record from which Since counts.
 	origin Record
 	// last maps the key of an effect to the reason of its last failure.
 	last map[string]string
+}
+
+// Phase is a phase of a machine, by its name there.
+type Phase struct {
+	Name  string
+	Began time.Time
 }
 
 // Pod is a sandbox of a pod.
@@ -178,6 +186,7 @@ func (t *Timeline) addSandbox(sid id.Sandbox, r Record, e sandbox.Event) {
 	p.State = sandbox.Evolve(p.State, e)
 	// A part of a log may begin after the request.
 	p.State.ID = sid
+	p.enters(string(p.State.Phase), r)
 	t.stepsOfPod(p, r, e)
 	said := sandboxWords(e)
 	switch e := e.(type) {
@@ -212,6 +221,7 @@ func (t *Timeline) addContainer(cid id.Container, r Record, e container.Event) {
 	before := c.State
 	c.State = container.Evolve(c.State, e)
 	c.State.ID = cid
+	c.enters(string(c.State.Phase), r)
 	t.stepsOfContainer(c, r, e)
 	switch e := e.(type) {
 	case container.ContainerRequested:
@@ -300,6 +310,13 @@ func (e *Entity) moment(r Record, said phrase, opens bool) {
 	})
 }
 
+// enters notes the phase that a record leaves the machine in.
+func (e *Entity) enters(phase string, r Record) {
+	if n := len(e.Phases); n == 0 && phase != "" || n > 0 && e.Phases[n-1].Name != phase {
+		e.Phases = append(e.Phases, Phase{phase, r.Time})
+	}
+}
+
 func callOf(opens bool, command string) string {
 	if !opens {
 		return ""
@@ -353,6 +370,13 @@ func (t *Timeline) Pod(s id.Sandbox) *Pod { return t.pods[s] }
 
 // Container returns a container by its id, nil if no record spoke of it.
 func (t *Timeline) Container(c id.Container) *Container { return t.containers[c] }
+
+// Images returns all references in the order in which records first spoke of them.
+func (t *Timeline) Images() []*Image {
+	return slices.SortedFunc(maps.Values(t.images), func(a, b *Image) int {
+		return cmp.Or(cmp.Compare(a.first(), b.first()), cmp.Compare(a.Ref, b.Ref))
+	})
+}
 
 // Image returns a reference's pulls, nil if no record spoke of it.
 func (t *Timeline) Image(ref string) *Image { return t.images[ref] }

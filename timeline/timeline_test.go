@@ -223,6 +223,9 @@ func write(t *Timeline) string {
 		for _, s := range e.Steps {
 			fmt.Fprintf(&b, "  step %s: %s, done %t, failed %t\n", s.Name, Took(s.Took), s.Done, s.Failed)
 		}
+		for _, p := range e.Phases {
+			fmt.Fprintf(&b, "  %s from %s\n", p.Name, p.Began.Format("15:04:05.000"))
+		}
 	}
 	for _, p := range t.Pods() {
 		for _, line := range t.ExplainPod(p, t.Last.Add(5*time.Second)) {
