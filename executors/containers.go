@@ -334,7 +334,7 @@ func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]by
 	if err := decode(f.Change, change); err != nil {
 		return nil, err
 	}
-	runtime, err := x.runtime(f.Spec.Handler)
+	handler, runtime, err := x.handler(f.Spec.Handler)
 	if err != nil {
 		return nil, err
 	}
@@ -344,7 +344,7 @@ func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]by
 			return nil, err
 		}
 	}
-	plan, err := spec.Update(config, change, x.Host)
+	plan, err := spec.Update(config, change, x.Host, x.options(handler, runtime).MinMemory)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ func DetectHost() (*spec.HostFacts, error) {
 		Node:              confine.Node{Seccomp: hasSeccomp(), AppArmor: apparmor.Enabled(), SELinux: selinux.GetEnabled()},
 		CgroupV2:          node.Layout == cgroups.V2,
 		Hugetlb:           node.Has("hugetlb"),
+		Pids:              node.Has("pids"),
 		SwapLimit:         canLimitSwap(node),
 		RecursiveReadOnly: hasMountSetattr(),
 	}

@@ -17,7 +17,7 @@ import (
 // update lays a change over a container's configuration, as an effect does.
 func (n *node) update(in spec.Input, c oci.Container, change *cri.LinuxContainerResources) error {
 	n.t.Helper()
-	plan, err := spec.Update(in.Container, &cri.UpdateContainerResourcesRequest{Linux: change}, n.host)
+	plan, err := spec.Update(in.Container, &cri.UpdateContainerResourcesRequest{Linux: change}, n.host, 0)
 	n.must(err)
 	return n.driver.Update(n.t.Context(), c, oci.Update{
 		Set: plan.Set, OOMScoreAdj: plan.OOMScoreAdj, MemoryLimit: plan.MemoryLimit, Fields: plan.Fields,

@@ -139,6 +139,32 @@ func TestMemoryLimitIsTooLow(t *testing.T) {
 			t.Errorf("%d: %v", limit, err)
 		}
 	}
+	in = fixture()
+	in.Options.MinMemory = 4 << 20
+	in.Container.Linux.Resources.Unified = map[string]string{"memory.max": "4095K"}
+	_, err := in.container()
+	if fe, ok := errors.AsType[*refusal.FieldError](err); !ok || fe.Field != "linux.resources.unified[memory.max]" {
+		t.Errorf("by a file: %v", err)
+	}
+}
+
+// No limit is said, or else systemd sets one of its own. Without the controller nothing is.
+func TestPidsLimit(t *testing.T) {
+	for _, c := range []struct {
+		limit         int64
+		hasController bool
+		want          int64
+	}{{0, true, -1}, {-1, true, -1}, {77, true, 77}, {77, false, 77}, {0, false, 0}, {-1, false, 0}} {
+		in := fixture()
+		in.Options.PidsLimit, in.Host.Pids = c.limit, c.hasController
+		got, err := in.container()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pids := got.Linux.Resources.Pids; (pids == nil) != (c.want == 0) || pids != nil && *pids.Limit != c.want {
+			t.Errorf("%+v: planned is %+v", c, pids)
+		}
+	}
 }
 
 // Kubernetes compares mount paths as they are written.

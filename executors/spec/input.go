@@ -87,7 +87,7 @@ type Options struct {
 	MinMemory int64
 	// Rlimits of every container; without any, it has the daemon's.
 	Rlimits []specs.POSIXRlimit
-	// PidsLimit is how many processes and threads the container may have; 0 for no limit.
+	// PidsLimit is how many processes and threads the container may have; 0 or less for no limit.
 	PidsLimit int64
 	// DefaultAnnotations reach the runtime; those of pods replace them.
 	DefaultAnnotations map[string]string
@@ -135,6 +135,8 @@ type HostFacts struct {
 	CgroupV2 bool
 	// Hugetlb: there is a controller for huge pages.
 	Hugetlb bool
+	// Pids: there is a controller for the number of processes.
+	Pids bool
 	// SwapLimit: swap can be limited.
 	SwapLimit bool
 	// RecursiveReadOnly: a tree of mounts can be made read-only at once.

@@ -1,6 +1,10 @@
 package spec
 
 import (
+	"math"
+	"strconv"
+	"strings"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -9,8 +13,8 @@ import (
 
 // planResources sets the limits. A zero means "not specified" throughout the CRI.
 func planResources(r *request, plan *Plan) error {
-	if limit := r.res.MemoryLimitInBytes; limit > 0 && limit < r.Options.MinMemory {
-		return refusal.Invalid("linux.resources.memory_limit_in_bytes", limit, "is too low to start a container with this runtime, which takes %d bytes", r.Options.MinMemory)
+	if err := checkMinMemory("linux.resources", r.res, r.Options.MinMemory); err != nil {
+		return err
 	}
 	if len(r.res.Unified) > 0 && !r.Host.CgroupV2 {
 		return refusal.Unsupported("linux.resources.unified", nil, "needs cgroup v2")
@@ -20,9 +24,7 @@ func planResources(r *request, plan *Plan) error {
 	// Always said, or else the container would have the monitor's, which is as
 	// low as can be.
 	plan.Spec.Process.OOMScoreAdj = oomScoreAdj(r.res, r.Host)
-	if limit := r.Options.PidsLimit; limit > 0 {
-		of.Pids = &specs.LinuxPids{Limit: &limit}
-	}
+	of.Pids = pids(r.Options.PidsLimit, r.Host.Pids)
 	rlimits, err := r.rlimits()
 	if err != nil {
 		return err
@@ -31,6 +33,49 @@ func planResources(r *request, plan *Plan) error {
 		plan.Spec.Process.Rlimits = append(plan.Spec.Process.Rlimits, r.Host.clamp(limit))
 	}
 	return nil
+}
+
+// checkMinMemory refuses a memory limit, by the field or by the file of cgroup v2, that is lower
+// than what the runtime takes to start a container, or a command in one.
+func checkMinMemory(prefix string, of *cri.LinuxContainerResources, least int64) error {
+	const reason = "is too low for this runtime, which takes %d bytes"
+	if limit := of.GetMemoryLimitInBytes(); limit > 0 && limit < least {
+		return refusal.Invalid(prefix+".memory_limit_in_bytes", limit, reason, least)
+	}
+	if limit, is := fileSize(of.GetUnified(), fileMemoryMax); is && limit < least {
+		return refusal.Invalid(prefix+".unified["+fileMemoryMax+"]", limit, reason, least)
+	}
+	return nil
+}
+
+// fileSize reads a file of cgroup v2 that limits bytes, as the kernel does: with a suffix, or the
+// prefix of another base. It reports false for one that is not set, or without limit.
+func fileSize(unified map[string]string, file string) (int64, bool) {
+	text := strings.TrimSpace(unified[file])
+	if text == "" {
+		return 0, false
+	}
+	shift := 0
+	if i := strings.IndexByte("kmgtpe", text[len(text)-1]|0x20); i >= 0 && !strings.HasPrefix(strings.ToLower(text), "0x") {
+		shift, text = 10*(i+1), text[:len(text)-1]
+	}
+	n, err := strconv.ParseInt(text, 0, 64)
+	if err != nil || n < 0 || n > math.MaxInt64>>shift {
+		return 0, false
+	}
+	return n << shift, true
+}
+
+// pids says so if there is no limit of processes: systemd has one of its own for a scope that
+// does not.
+func pids(limit int64, hasController bool) *specs.LinuxPids {
+	if limit <= 0 {
+		if !hasController {
+			return nil
+		}
+		limit = -1
+	}
+	return &specs.LinuxPids{Limit: &limit}
 }
 
 // limits returns the runtime spec's form of all limits of cgroups.

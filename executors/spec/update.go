@@ -4,8 +4,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/proto"
@@ -46,8 +44,9 @@ func ValidateSandboxUpdate(change *cri.UpdatePodSandboxResourcesRequest) error {
 }
 
 // Update plans a change of the limits of a container with the configuration that is in
-// force. As the CRI says, zero means "not specified", and so unchanged.
-func Update(config *cri.ContainerConfig, change *cri.UpdateContainerResourcesRequest, host *HostFacts) (UpdatePlan, error) {
+// force. As the CRI says, zero means "not specified", and so unchanged. A new memory limit is at
+// least minMemory, in bytes; see Options.
+func Update(config *cri.ContainerConfig, change *cri.UpdateContainerResourcesRequest, host *HostFacts, minMemory int64) (UpdatePlan, error) {
 	now, err := updated(config, change)
 	if err != nil {
 		return UpdatePlan{}, err
@@ -55,6 +54,9 @@ func Update(config *cri.ContainerConfig, change *cri.UpdateContainerResourcesReq
 	asked := change.GetLinux()
 	if len(asked.GetUnified()) > 0 && !host.CgroupV2 {
 		return UpdatePlan{}, refusal.Unsupported("linux.unified", slices.Sorted(maps.Keys(asked.GetUnified()))[0], "needs cgroup v2")
+	}
+	if err := checkMinMemory("linux", changedMemory(config.GetLinux().GetResources(), asked), minMemory); err != nil {
+		return UpdatePlan{}, err
 	}
 	plan := UpdatePlan{
 		InForce: now, Set: changedLimits(asked, now, host),
@@ -217,11 +219,24 @@ func changedLimits(change, now *cri.LinuxContainerResources, host *HostFacts) sp
 	return set
 }
 
+// changedMemory returns the memory limits of a change that are not in force already: the kubelet
+// repeats those that stay.
+func changedMemory(before, change *cri.LinuxContainerResources) *cri.LinuxContainerResources {
+	changed := &cri.LinuxContainerResources{}
+	if limit := change.GetMemoryLimitInBytes(); limit != before.GetMemoryLimitInBytes() {
+		changed.MemoryLimitInBytes = limit
+	}
+	if max, is := change.GetUnified()[fileMemoryMax]; is && max != before.GetUnified()[fileMemoryMax] {
+		changed.Unified = map[string]string{fileMemoryMax: max}
+	}
+	return changed
+}
+
 // lowered returns the memory limit of a change that is lower than the one before; 0 if
 // there is none.
 func lowered(before, change *cri.LinuxContainerResources) int64 {
 	was, limit := before.GetMemoryLimitInBytes(), change.GetMemoryLimitInBytes()
-	if max, err := strconv.ParseInt(strings.TrimSpace(change.GetUnified()[fileMemoryMax]), 10, 64); err == nil {
+	if max, is := fileSize(change.GetUnified(), fileMemoryMax); is {
 		was, limit = 0, max // What was in force before may be in either place.
 	}
 	if limit > 0 && (was <= 0 || limit < was || before.GetUnified()[fileMemoryMax] != "") {

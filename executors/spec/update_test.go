@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/spec/refusal"
 )
 
@@ -100,7 +101,7 @@ func TestUpdate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config := &cri.ContainerConfig{Linux: &cri.LinuxContainerConfig{Resources: c.before}}
 			before := proto.CloneOf(config)
-			plan, err := Update(config, &cri.UpdateContainerResourcesRequest{Linux: c.change}, &HostFacts{CgroupV2: true, Hugetlb: true, SwapLimit: true, MinOOMScoreAdj: -1000})
+			plan, err := Update(config, &cri.UpdateContainerResourcesRequest{Linux: c.change}, &HostFacts{CgroupV2: true, Hugetlb: true, SwapLimit: true, MinOOMScoreAdj: -1000}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,10 +127,56 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
+// A new limit is at least what the runtime takes, wherever it is said; an old one may be repeated.
+func TestUpdateBelowTheLeast(t *testing.T) {
+	const least, low = 4 << 20, 4<<20 - 1
+	for name, c := range map[string]struct {
+		before, change *res
+		field          string
+	}{
+		"lower":              {&res{MemoryLimitInBytes: 8 << 20}, &res{MemoryLimitInBytes: low}, "linux.memory_limit_in_bytes"},
+		"the first":          {&res{}, &res{MemoryLimitInBytes: 1}, "linux.memory_limit_in_bytes"},
+		"repeated":           {&res{MemoryLimitInBytes: low}, &res{MemoryLimitInBytes: low, CpuShares: 5}, ""},
+		"of another":         {&res{MemoryLimitInBytes: low}, &res{CpuShares: 5}, ""},
+		"enough":             {&res{}, &res{MemoryLimitInBytes: least}, ""},
+		"none":               {&res{}, &res{MemoryLimitInBytes: -1}, ""},
+		"a file":             {&res{}, &res{Unified: map[string]string{"memory.max": " 4095k "}}, "linux.unified[memory.max]"},
+		"a file, repeated":   {&res{Unified: map[string]string{"memory.max": "1"}}, &res{Unified: map[string]string{"memory.max": "1"}}, ""},
+		"a file with enough": {&res{}, &res{Unified: map[string]string{"memory.max": "4M"}}, ""},
+		"a file without":     {&res{}, &res{Unified: map[string]string{"memory.max": "max"}}, ""},
+	} {
+		config := &cri.ContainerConfig{Linux: &cri.LinuxContainerConfig{Resources: c.before}}
+		_, err := Update(config, &cri.UpdateContainerResourcesRequest{Linux: c.change}, &HostFacts{CgroupV2: true}, least)
+		if c.field == "" {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		fe, is := errors.AsType[*refusal.FieldError](err)
+		if !is || fe.Field != c.field || fe.Kind != fault.Invalid || !strings.Contains(fe.Error(), "4194304 bytes") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The kernel takes suffixes and other bases.
+func TestFileSize(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "77": 77, " 4k\t": 4096, "2M": 2 << 20, "1g": 1 << 30, "0x10": 16, "0x1e": 30, "010": 8, "7E": 7 << 60,
+		"": -1, "max": -1, "k": -1, "-1": -1, "8E": -1, "1 2": -1, "99999999999999999999": -1,
+	} {
+		got, is := fileSize(map[string]string{"memory.max": text}, "memory.max")
+		if is != (want >= 0) || is && got != want {
+			t.Errorf("%q: %d, %v", text, got, is)
+		}
+	}
+}
+
 // The node decides on what a change may ask for.
 func TestUpdateOnANodeWithoutIt(t *testing.T) {
 	update := func(change *cri.LinuxContainerResources) (UpdatePlan, error) {
-		return Update(&cri.ContainerConfig{}, &cri.UpdateContainerResourcesRequest{Linux: change}, &HostFacts{MinOOMScoreAdj: -5})
+		return Update(&cri.ContainerConfig{}, &cri.UpdateContainerResourcesRequest{Linux: change}, &HostFacts{MinOOMScoreAdj: -5}, 0)
 	}
 	_, err := update(&cri.LinuxContainerResources{Unified: map[string]string{"memory.high": "1"}})
 	if fields, is := errors.AsType[*refusal.FieldError](err); !is || fields.Field != "linux.unified" || fields.Value != "memory.high" {

@@ -85,6 +85,25 @@ func optionsLimits(t *testing.T, h *Harness, pod *Pod) {
 	config.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 16 << 20}
 	_, err := pod.TryCreate(config)
 	h.Refused(err, codes.InvalidArgument, "memory_limit_in_bytes", "16777216", "33554432")
+	// An update keeps to the least, too, and changes nothing.
+	config = h.ContainerConfig("enough")
+	config.Linux.Resources = &runtimeapi.LinuxContainerResources{
+		CpuPeriod: 100_000, CpuQuota: 50_000, CpuShares: 512, MemoryLimitInBytes: 64 << 20, OomScoreAdj: 500, CpusetCpus: "0",
+	}
+	id = pod.Run(config)
+	err = update(h.Client, id, &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 16 << 20, CpuShares: 2})
+	h.Refused(err, codes.InvalidArgument, "linux.memory_limit_in_bytes", "16777216", "33554432")
+	expectResources(h, id, config.Linux.Resources)
+}
+
+// TestNoLimitOfProcesses: where nobody sets one, systemd sets none for the scope either.
+func TestNoLimitOfProcesses(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{Config: "\n[runtime]\npids_limit = -1\n"})
+	dir, _ := cgroupOf(t, h.ContainerPID(h.RunPod(h.PodConfig("free")).Run(h.ContainerConfig("c"))), "pids")
+	if got, err := os.ReadFile(filepath.Join(dir, "pids.max")); err != nil || strings.TrimSpace(string(got)) != "max" {
+		t.Errorf("pids.max is %q, %v", got, err)
+	}
 }
 
 func optionsCapabilities(t *testing.T, h *Harness, pod *Pod) {

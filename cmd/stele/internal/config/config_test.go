@@ -112,7 +112,7 @@ var refusals = []struct{ key, content, want string }{
 		`runtime.handlers.crun.seccomp_profile: "DIR/none" cannot be read: no such file or directory`},
 
 	{"runtime.default_ulimits", "[runtime]\ndefault_ulimits = ['nofile=2:1']", `runtime.default_ulimits[0]: "nofile=2:1" is not a limit, as in "nofile=1024:2048"`},
-	{"runtime.pids_limit", "[runtime]\npids_limit = -1", `runtime.pids_limit: -1 is negative`},
+	{"runtime.pids_limit", "[runtime]\npids_limit = -2", `runtime.pids_limit: -2 is neither a number of processes nor -1, for no limit`},
 	{"runtime.default_capabilities", "[runtime]\ndefault_capabilities = ['CHOWN', 'FLY']", `runtime.default_capabilities[1]: "FLY" is not a capability`},
 	{"runtime.default_env", "[runtime]\ndefault_env = ['=x']", `runtime.default_env[0]: "=x" is not KEY=VALUE`},
 	{"runtime.seccomp_profile", "[runtime]\nseccomp_profile = 'DIR/none'", `runtime.seccomp_profile: "DIR/none" cannot be read: no such file or directory`},

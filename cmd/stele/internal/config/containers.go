@@ -77,8 +77,8 @@ func (r *Runtime) checkContainers() []error {
 	if !slices.Contains([]spec.ImageVolumes{"", spec.BindImageVolumes, spec.MakeImageVolumes, spec.IgnoreImageVolumes}, spec.ImageVolumes(r.ImageVolumes)) {
 		problems = append(problems, refuse("runtime.image_volumes", r.ImageVolumes, "is neither bind, mkdir nor ignore"))
 	}
-	if r.PidsLimit < 0 {
-		problems = append(problems, refuse("runtime.pids_limit", r.PidsLimit, "is negative"))
+	if r.PidsLimit < -1 {
+		problems = append(problems, refuse("runtime.pids_limit", r.PidsLimit, "is neither a number of processes nor -1, for no limit"))
 	}
 	if strings.ContainsAny(r.ApparmorProfile, " \t\r\n\x00") {
 		problems = append(problems, refuse("runtime.apparmor_profile", r.ApparmorProfile, "is not a profile's name"))

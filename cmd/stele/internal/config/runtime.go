@@ -31,8 +31,8 @@ type Runtime struct {
 
 	// DefaultUlimits are the limits of every container, as NAME=SOFT:HARD.
 	DefaultUlimits []string `toml:"default_ulimits"`
-	// PidsLimit is how many processes and threads a container may have; 0 for no limit but
-	// the pod's.
+	// PidsLimit is how many processes and threads a container may have; 0, or CRI-O's -1, for no
+	// limit but the pod's.
 	PidsLimit int64 `toml:"pids_limit"`
 	// DefaultCapabilities are those of a container that asks for no others; nil for Stele's own.
 	DefaultCapabilities []string `toml:"default_capabilities"`
