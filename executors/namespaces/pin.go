@@ -215,6 +215,9 @@ func setUp(k Kind, r Request) error {
 			return fmt.Errorf("set the host name %q: %w", r.Hostname, err)
 		}
 	case IPC:
+		if err := r.Users.ownQueues(); err != nil {
+			return err
+		}
 	}
 	write := func() error { return writeSysctls(earlySysctls(r.Sysctls), k) }
 	if k == IPC {

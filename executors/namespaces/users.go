@@ -84,6 +84,42 @@ func mappings(ranges []specs.LinuxIDMapping) []syscall.SysProcIDMap {
 	return out
 }
 
+// ownQueues gives the directory of the IPC namespace's message queues, which Linux makes for whoever
+// made the namespace, to the root of the user namespace. It is the directory of every mount of
+// it. The runtime labels it as that root, with SELinux.
+func (u *Users) ownQueues() error {
+	if u == nil {
+		return nil
+	}
+	fs, err := unix.Fsopen("mqueue", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open the message queues: %w", err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return fmt.Errorf("open the message queues: %w", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("mount the message queues: %w", err)
+	}
+	defer func() { _ = unix.Close(mount) }()
+	if err := unix.Fchownat(mount, "", hostID(u.UIDs), hostID(u.GIDs), unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("give the message queues to the root of the user namespace: %w", err)
+	}
+	return nil
+}
+
+// hostID is the id of the user namespace's root on the node; -1, which changes nothing, if it has none.
+func hostID(ranges []specs.LinuxIDMapping) int {
+	for _, r := range ranges {
+		if r.ContainerID == 0 {
+			return int(r.HostID)
+		}
+	}
+	return -1
+}
+
 // asRoot runs f with this thread's effective user as the root of the user namespace: sysctls of
 // an IPC namespace are written by who they belong to, whatever capabilities another one has.
 // Only the thread's own is changed; it still has its capabilities when f is done.
@@ -91,13 +127,7 @@ func (u *Users) asRoot(f func() error) (err error) {
 	if u == nil {
 		return f()
 	}
-	root := -1
-	for _, r := range u.UIDs {
-		if r.ContainerID == 0 {
-			root = int(r.HostID)
-		}
-	}
-	if err := setThreadUser(root); err != nil {
+	if err := setThreadUser(hostID(u.UIDs)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, setThreadUser(0)) }()

@@ -75,6 +75,33 @@ func TestPinOwnedByAUserNamespace(t *testing.T) {
 	}
 }
 
+// What whoever mounts the queues, in whatever mount namespace, finds: the runtime does so for each
+// container, with SELinux to label them.
+func TestQueuesOfAUserNamespace(t *testing.T) {
+	r := usersRequest(t)
+	mustPin(t, r)
+	inside(t, r.Dir, func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		dir := t.TempDir()
+		if err := unix.Mount("mqueue", dir, "mqueue", 0, ""); err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			return err
+		}
+		if st.Uid != 200000 || st.Gid != 200000 {
+			return fmt.Errorf("the queues belong to %d:%d: %w", st.Uid, st.Gid, errWrong)
+		}
+		return nil
+	})
+}
+
 // A kill between two mounts leaves namespaces of different owners, if the next try kept them.
 func TestPinOwnedAfterAKill(t *testing.T) {
 	r := usersRequest(t)
