@@ -52,7 +52,11 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 	if err != nil && !errors.Is(err, storage.ErrImageNotFound) {
 		return fault.New(fault.KindOf(err), "prepare root file system", string(c.ID), "config.image: %v", err)
 	}
-	_, err = x.Store.Rootfses.Prepare(ctx, x.rootfsRequest(c, config, pod))
+	request := x.rootfsRequest(c, config, pod)
+	if err := checkLabel("prepare root file system", string(c.ID), request.MountLabel); err != nil {
+		return err
+	}
+	_, err = x.Store.Rootfses.Prepare(ctx, request)
 	switch {
 	case errors.Is(err, storage.ErrImageNotFound):
 		return fault.New(fault.NotFound, "prepare root file system", string(c.ID), "config.image: %v", err)
@@ -60,6 +64,15 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 		return fault.New(fault.Unsupported, "prepare root file system", string(c.ID), "linux.security_context.namespace_options.userns_options: %v", err)
 	}
 	return err
+}
+
+// checkLabel refuses a label for files before it becomes an option of mounts, whose errors say
+// nothing of it.
+func checkLabel(action, object, label string) error {
+	if err := facts.CheckLabel(label); err != nil {
+		return fault.New(fault.Invalid, action, object, "linux.security_context.selinux_options can't be used: %v", err)
+	}
+	return nil
 }
 
 // rootfsRequest asks for a container's root file system, with the ids of its pod's users and its label.

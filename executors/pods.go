@@ -32,6 +32,10 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	if err := os.MkdirAll(x.sandboxDir(pod.ID), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
+	label := confine.PodMountLabel(&x.Host.Node, config)
+	if err := checkLabel("prepare sandbox", string(pod.ID), label); err != nil {
+		return err
+	}
 	ipcOfNode, users := ipcOfNode(config), userns.Of(config)
 	err := namespaces.Pin(ctx, namespaces.Request{
 		Dir:     x.namespacesDir(pod.ID),
@@ -48,7 +52,7 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 		return err
 	}
 	uid, gid := users.Root()
-	owner := podfiles.Owner{UID: uid, GID: gid, Label: confine.PodMountLabel(&x.Host.Node, config)}
+	owner := podfiles.Owner{UID: uid, GID: gid, Label: label}
 	if err := podfiles.Write(x.sandboxDir(pod.ID), config, owner); err != nil {
 		return err
 	}

@@ -52,8 +52,8 @@ func Answer(q spec.Questions) spec.Answers {
 		found.AllDevices = allDevices("/dev")
 	}
 	for _, label := range q.Labels {
-		if err := selinux.SecurityCheckContext(label); err != nil {
-			found.Labels = fmt.Errorf("%s is not in the node's policy: %w", label, err)
+		if err := CheckLabel(label); err != nil {
+			found.Labels = err
 		}
 	}
 	if q.SeccompProfile != "" {
@@ -63,4 +63,16 @@ func Answer(q spec.Questions) spec.Answers {
 		found.AppArmor.Is, found.AppArmor.Err = apparmor.Loaded(q.AppArmorProfile)
 	}
 	return found
+}
+
+// CheckLabel returns an error for an SELinux label that is not in the node's policy. An empty one
+// is none at all.
+func CheckLabel(label string) error {
+	if label == "" {
+		return nil
+	}
+	if err := selinux.SecurityCheckContext(label); err != nil {
+		return fmt.Errorf("%s is not in the node's policy: %w", label, err)
+	}
+	return nil
 }
