@@ -13,6 +13,9 @@ const (
 	vfsDriver     = "vfs"
 )
 
+// mergedDir is where overlay mounts a root filesystem, in its layer's directory.
+const mergedDir = "merged"
+
 // A layout says where the library keeps things. It is never changed.
 type layout struct {
 	driver string
@@ -49,7 +52,7 @@ func (l layout) rootfsMount(id string) string {
 	if l.driver == vfsDriver {
 		return l.rootfsDir(id)
 	}
-	return filepath.Join(l.rootfsDir(id), "merged")
+	return filepath.Join(l.rootfsDir(id), mergedDir)
 }
 
 // layerDir is what the driver keeps of a layer in one of the roots.

@@ -49,6 +49,8 @@ type Options struct {
 	ShortNames func(name string) ([]string, error)
 	// OrphanGrace replaces DefaultOrphanGrace when it is not zero.
 	OrphanGrace time.Duration
+	// LayerLabel is the SELinux label of layers' files; it must be empty where SELinux is off.
+	LayerLabel string
 	// Logger receives errors that were recovered from; nil means slog.Default.
 	Logger *slog.Logger
 }

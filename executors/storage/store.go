@@ -58,6 +58,10 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := disk.layout.labelLayers(options.LayerLabel); err != nil {
+		disk.close()
+		return nil, err
+	}
 	layers := &layers{disk}
 	usage := newUsage(disk)
 	images := &Images{

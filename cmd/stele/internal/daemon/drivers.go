@@ -193,7 +193,7 @@ func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 	options := storage.Options{
 		StorageConf: c.Storage.Conf, GraphRoot: c.Storage.Root, RunRoot: c.Storage.RunRoot, ImageStore: c.Storage.ImageStore,
 		Driver: c.Storage.Driver, DriverOptions: c.Storage.Options, Pinned: c.Image.PinnedImages, Logger: logger,
-		ShortNames: registry.ShortNames(c.Image.RegistriesConf, c.Image.RegistriesConfDir, imagesDir),
+		LayerLabel: d.layerLabel(), ShortNames: registry.ShortNames(c.Image.RegistriesConf, c.Image.RegistriesConfDir, imagesDir),
 	}
 	if options.StorageConf == "" {
 		options.GraphRoot = cmp.Or(options.GraphRoot, filepath.Join(c.Root, "storage"))
@@ -216,6 +216,14 @@ func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 		Retries: retries, StallTimeout: c.Image.PullProgressTimeout, Logger: logger,
 	})
 	return err
+}
+
+// layerLabel is that of images' files; empty without SELinux.
+func (d *Drivers) layerLabel() string {
+	if !d.Host.SELinux {
+		return ""
+	}
+	return d.Host.Contexts.Shared
 }
 
 // Close ends what the drivers run in this process. The monitor continues.
