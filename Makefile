@@ -53,9 +53,10 @@ test-quick: build ## all but the emulated guest
 	@test/deps/install.sh test
 	$(GOTEST) $$(go list -tags '$(TAGS)' ./... | grep -v '/test/vm$$')
 
-test-vm: build ## cgroup v2, systemd, crun and AppArmor, in an emulated guest
+# Verbose: what is skipped says so, and on a slow machine it takes long.
+test-vm: build ## cgroup v2, systemd, crun, AppArmor and SELinux, in an emulated guest
 	@test/deps/install.sh test
-	go test -count=1 -tags '$(TAGS)' -timeout $(VM_TIMEOUT) ./test/vm
+	go test -v -count=1 -tags '$(TAGS)' -timeout $(VM_TIMEOUT) ./test/vm
 
 lint: ## golangci-lint, few linters
 	go run $(GOLANGCI_LINT) run

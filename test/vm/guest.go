@@ -16,28 +16,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// suite is the Debian release of the guest: Linux 6.1, systemd 252, cgroup v2, AppArmor.
+// suite is the Debian release of the guest: Linux 6.1, systemd 252, cgroup v2, AppArmor, SELinux.
 const suite = "bookworm"
 
 // packages are what the guest has beyond Debian's essentials.
 var packages = []string{
 	"systemd-sysv", "dbus", "udev", "kmod", "procps", "iproute2", "iptables", "nftables", "busybox-static",
-	"runc", "crun", "apparmor", "linux-image-cloud-amd64", "initramfs-tools",
+	"runc", "crun", "apparmor", "selinux-policy-default", "selinux-utils", "linux-image-cloud-amd64", "initramfs-tools",
 }
 
-// recipe is what mmdebstrap runs in the new root file system, as $1.
+// recipe is what mmdebstrap runs in the new root file system, as $1, with the policy of
+// containers beside it.
 //
 //go:embed recipe.sh
 var recipe string
+
+//go:embed container.cil
+var policy string
+
+// Unavailable is the error of a guest whose packages cannot be had: there is no way to a mirror,
+// or mmdebstrap cannot install them on this machine.
+type Unavailable struct{ Err error }
+
+func (e *Unavailable) Error() string { return "the guest's packages cannot be had: " + e.Err.Error() }
+
+func (e *Unavailable) Unwrap() error { return e.Err }
 
 // Guest is a bootable disk.
 type Guest struct{ Disk, Kernel, Initrd string }
 
 // BuildGuest returns the guest, and builds it first if the cache, a directory, has none of
 // this recipe. It needs root, mmdebstrap and mke2fs, and a Debian mirror: the one that apt
-// uses, or else Debian's own.
+// uses, or else Debian's own. The error is an *Unavailable if its packages cannot be had.
 func BuildGuest(ctx context.Context, cache string) (Guest, error) {
-	sum := sha256.Sum256([]byte(recipe + strings.Join(packages, " ") + suite))
+	sum := sha256.Sum256([]byte(recipe + policy + strings.Join(packages, " ") + suite))
 	dir := filepath.Join(cache, hex.EncodeToString(sum[:8]))
 	g := Guest{filepath.Join(dir, "disk"), filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd.img")}
 	if err := os.MkdirAll(cache, 0o700); err != nil {
@@ -67,8 +79,11 @@ func BuildGuest(ctx context.Context, cache string) (Guest, error) {
 }
 
 func build(ctx context.Context, dir string) error {
-	script := filepath.Join(dir, "recipe")
+	script, installed := filepath.Join(dir, "recipe"), filepath.Join(dir, "installed")
 	if err := os.WriteFile(script, []byte(recipe), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "container.cil"), []byte(policy), 0o600); err != nil {
 		return err
 	}
 	root := filepath.Join(dir, "root")
@@ -76,10 +91,13 @@ func build(ctx context.Context, dir string) error {
 		"--variant=minbase", "--include=" + strings.Join(packages, ","), "--format=directory",
 		"--aptopt=Acquire::Languages \"none\"",
 		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-		"--essential-hook=" + script + " early \"$1\"", "--customize-hook=" + script + " late \"$1\"",
+		"--essential-hook=" + script + " early \"$1\"", "--customize-hook=touch " + installed, "--customize-hook=" + script + " late \"$1\"",
 		suite, root,
 	}
 	if err := run(ctx, "mmdebstrap", append(args, mirrors(ctx)...)...); err != nil {
+		if _, missing := os.Stat(installed); missing != nil && ctx.Err() == nil {
+			return &Unavailable{err}
+		}
 		return err
 	}
 	for _, file := range []string{"vmlinuz", "initrd.img"} {
@@ -90,7 +108,11 @@ func build(ctx context.Context, dir string) error {
 	if err := run(ctx, "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", root, filepath.Join(dir, "disk"), "3G"); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(root), os.Remove(script))
+	var errs []error
+	for _, file := range []string{root, script, installed, filepath.Join(dir, "container.cil")} {
+		errs = append(errs, os.RemoveAll(file))
+	}
+	return errors.Join(errs...)
 }
 
 // mirrors are the lines of sources.list for the suite, from the sites that apt uses here.

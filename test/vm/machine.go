@@ -117,14 +117,21 @@ func (m *Machine) waitUp() error {
 	}
 }
 
-// Run runs a command in the guest, with its output to w, and returns its exit code.
-func (m *Machine) Run(w io.Writer, env []string, args ...string) (int, error) {
+// Run runs a command in the guest, with its output to w, and returns its exit code. A guest that
+// does not answer within the time, a hanging one, takes no further commands.
+func (m *Machine) Run(within time.Duration, w io.Writer, env []string, args ...string) (int, error) {
+	if err := m.port.SetDeadline(time.Now().Add(within)); err != nil {
+		return -1, err
+	}
+	defer func() { _ = m.port.SetDeadline(time.Time{}) }()
 	if err := json.NewEncoder(m.port).Encode(ask.Command{Args: args, Env: env}); err != nil {
 		return -1, fmt.Errorf("ask the guest: %w", err)
 	}
 	for {
 		var r ask.Reply
-		if err := m.replies.Decode(&r); err != nil {
+		if err := m.replies.Decode(&r); errors.Is(err, os.ErrDeadlineExceeded) {
+			return -1, fmt.Errorf("the guest has not answered for %s; it said:\n%s", within, m.Console())
+		} else if err != nil {
 			return -1, fmt.Errorf("the guest's answer: %w", err)
 		}
 		switch {

@@ -26,6 +26,7 @@ Description=what the tests of the host ask for
 After=dbus.service systemd-modules-load.service systemd-udev-trigger.service
 
 [Service]
+SELinuxContext=system_u:system_r:unconfined_t:s0
 ExecStartPre=/bin/sh -c 'test -x /payload/agent || { mkdir -p /payload && tar -xf /dev/disk/by-id/virtio-payload -C /payload; }'
 ExecStart=/payload/agent
 Delegate=yes
@@ -48,6 +49,20 @@ mkdir -p "$root/etc/systemd/journald.conf.d"
 mkdir -p "$root/etc/systemd/system.conf.d"
 printf '[Manager]\nDefaultTimeoutStopSec=5s\n' >"$root/etc/systemd/system.conf.d/guest.conf"
 printf '[Journal]\nStorage=volatile\n' >"$root/etc/systemd/journald.conf.d/guest.conf"
+
+# SELinux, for boots that ask for it: the policy with the types of containers, and every file's
+# label, which mke2fs keeps.
+cp "${0%/*}/container.cil" "$root/tmp/container.cil"
+chroot "$root" semodule -n -s default -i /tmp/container.cil
+mkdir -p "$root/usr/share/containers/selinux"
+cat >"$root/usr/share/containers/selinux/contexts" <<'CONTEXTS'
+process = "system_u:system_r:container_t:s0"
+init_process = "system_u:system_r:container_init_t:s0"
+file = "system_u:object_r:container_file_t:s0"
+ro_file = "system_u:object_r:container_ro_file_t:s0"
+CONTEXTS
+rm "$root/tmp/container.cil"
+chroot "$root" setfiles -F -m -e /proc -e /sys -e /dev /etc/selinux/default/contexts/files/file_contexts /
 
 # Under fixed names.
 mv "$root"/boot/vmlinuz-* "$root/boot/vmlinuz"

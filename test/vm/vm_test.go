@@ -2,6 +2,7 @@ package vm
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -9,11 +10,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // core are the tests of test/e2e that see what differs in the guest: cgroup v2, systemd, an
 // older kernel, other runtimes.
 const core = "^(TestNode|TestAppArmor|TestLife|TestNoCgroupParent|TestNamespaces|TestStopContainer|TestKillWhilePodsRun)$"
+
+// testsWithin bounds a run of tests in the guest. Each takes one to three minutes on a quiet machine.
+const testsWithin = 15 * time.Minute
 
 // TestNode runs the core on each kind of node in turn, on one machine: it takes longest to
 // boot.
@@ -43,7 +48,7 @@ func start(t *testing.T, kernelArgs string) *Machine {
 	}
 	for _, program := range []string{"qemu-system-x86_64", "mmdebstrap", "mke2fs"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed: nothing is seen of cgroup v2 and systemd", program)
+			t.Skipf("%s is not installed: nothing is seen of cgroup v2, systemd and SELinux", program)
 		}
 	}
 	cache, err := os.UserCacheDir()
@@ -51,22 +56,45 @@ func start(t *testing.T, kernelArgs string) *Machine {
 		cache = os.TempDir() // without a home
 	}
 	guest, err := BuildGuest(t.Context(), filepath.Join(cache, "stele-test", "guest"))
+	if unavailable := (*Unavailable)(nil); errors.As(err, &unavailable) {
+		t.Skipf("nothing is seen of cgroup v2, systemd and SELinux: %v", err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Boot(t.Context(), guest, Options{Files: payload(t), KernelArgs: kernelArgs, Dir: t.TempDir()})
+	files := payload(t)
+	boot := func() (*Machine, error) {
+		// Not with the test's context, which ends before the cleanup reads the journal.
+		return Boot(context.WithoutCancel(t.Context()), guest, Options{Files: files, KernelArgs: kernelArgs, Dir: t.TempDir()})
+	}
+	m, err := boot()
+	if err != nil {
+		t.Logf("once more, as the guest did not come up: %v", err)
+		m, err = boot()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			var log bytes.Buffer
-			_, err := m.Run(&log, nil, "sh", "-c", "journalctl -b --no-pager | tail -100")
+			_, err := m.Run(2*time.Minute, &log, nil, "sh", "-c", "journalctl -b --no-pager | tail -100")
 			t.Logf("the guest's journal: %v\n%s", err, &log)
 		}
 		m.End()
 	})
 	return m
+}
+
+// TestLabels runs the tests of SELinux, enforced.
+func TestLabels(t *testing.T) {
+	m := start(t, "security=selinux selinux=1 enforcing=0")
+	// Not from the boot on: the policy knows nothing of the agent's service.
+	var out bytes.Buffer
+	if code, err := m.Run(time.Minute, &out, nil, "setenforce", "1"); code != 0 || err != nil {
+		t.Fatalf("enforce the policy: code %d, %v\n%s", code, err, &out)
+	}
+	m.runTests(t, "^TestSELinux$", "STELE_E2E_CGROUP_DRIVER=systemd", "STELE_RUNC=/payload/runc")
 }
 
 // payload builds the product and its tests, all static.
@@ -101,7 +129,8 @@ func payload(t *testing.T) map[string]string {
 // runBinary runs tests of test/e2e in the guest.
 func (m *Machine) runBinary(out *bytes.Buffer, names string, env ...string) (code int, err error) {
 	env = append(env, "STELE_E2E_PROGRAMS=/payload", "STELE_CNI_BIN=/payload", "HOME=/root")
-	return m.Run(out, env, "/payload/e2e.test", "-test.v", "-test.parallel=2", "-test.timeout=20m", "-test.run", names)
+	// The tests' own deadline comes first, and says where they hang.
+	return m.Run(testsWithin+2*time.Minute, out, env, "/payload/e2e.test", "-test.v", "-test.parallel=2", "-test.timeout="+testsWithin.String(), "-test.run", names)
 }
 
 // ended matches what a test binary prints at the end of a test, and of a subtest.

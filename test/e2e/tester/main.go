@@ -11,6 +11,7 @@
 //	tester echo ADDRESS    answer TCP with what comes, until its end; a first byte of "r"
 //	                       is answered with a reset, one of "s" with zeros without end
 //	tester xattr FILE NAME print an extended attribute, in hexadecimal
+//	tester keyring         print the SELinux label of the session's keyring
 package main
 
 import (
@@ -27,6 +28,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -90,6 +93,8 @@ func run(args []string) error {
 		}
 	case "xattr":
 		return xattr(arg(1), arg(2))
+	case "keyring":
+		return keyring()
 	}
 	return fmt.Errorf("no such command: %q", args)
 }
@@ -101,6 +106,16 @@ func xattr(path, name string) error {
 		return fmt.Errorf("read %s of %s: %w", name, path, err)
 	}
 	fmt.Printf("%x\n", value[:size])
+	return nil
+}
+
+func keyring() error {
+	label := make([]byte, 1024)
+	size, err := unix.KeyctlBuffer(unix.KEYCTL_GET_SECURITY, unix.KEY_SPEC_SESSION_KEYRING, label, 0)
+	if err != nil {
+		return fmt.Errorf("ask for the label of the session's keyring: %w", err)
+	}
+	fmt.Println(strings.TrimRight(string(label[:size]), "\x00"))
 	return nil
 }
 
