@@ -38,7 +38,7 @@ func (r *Request) AppArmor(process *specs.Process) (load string, err error) {
 	switch profile.ProfileType {
 	case cri.SecurityProfile_RuntimeDefault:
 		name := r.Options.AppArmorProfile
-		if !r.Node.AppArmor || name == "" {
+		if !r.Node.AppArmor || name == "" || r.ignoresAppArmor() {
 			return "", nil
 		}
 		process.ApparmorProfile = name
@@ -55,6 +55,9 @@ func (r *Request) AppArmor(process *specs.Process) (load string, err error) {
 		if !r.Node.AppArmor {
 			return "", refusal.Unsupported(field, profile.LocalhostRef, "can't be applied: the node has no AppArmor")
 		}
+		if r.ignoresAppArmor() {
+			return "", refusal.Unsupported(field, profile.LocalhostRef, "can't be applied: the handler's runtime has no AppArmor")
+		}
 		if profile.LocalhostRef == OwnAppArmorProfile {
 			process.ApparmorProfile = OwnAppArmorProfile
 			return OwnAppArmorProfile, nil
@@ -68,6 +71,12 @@ func (r *Request) AppArmor(process *specs.Process) (load string, err error) {
 		process.ApparmorProfile = profile.LocalhostRef
 	}
 	return "", nil
+}
+
+// ignoresAppArmor reports whether the runtime says that it applies no profiles, as gVisor's does.
+func (r *Request) ignoresAppArmor() bool {
+	f := r.Features
+	return f != nil && f.Linux != nil && f.Linux.Apparmor != nil && f.Linux.Apparmor.Enabled != nil && !*f.Linux.Apparmor.Enabled
 }
 
 // askedAppArmor is the profile that must be loaded already; empty for none.

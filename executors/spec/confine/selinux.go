@@ -88,7 +88,7 @@ func sharesNode(o *cri.NamespaceOption) bool {
 func (r *Request) processLabel() string {
 	ns := r.Security.NamespaceOptions
 	hostNetwork := ns.GetNetwork() == cri.NamespaceMode_NODE && !r.Options.LabelHostNetwork
-	if !r.Node.SELinux || r.Security.Privileged || hostNetwork || sharesNode(ns) {
+	if !r.Node.SELinux || r.ignoresSELinux() || r.Security.Privileged || hostNetwork || sharesNode(ns) {
 		return ""
 	}
 	base := r.Node.Contexts.Process
@@ -130,6 +130,10 @@ func (r *Request) SELinux(spec *specs.Spec) error {
 	if r.Node.SELinux && r.Node.Contexts.Process == "" && (o.User != "" || o.Role != "" || o.Type != "" || o.Level != "") {
 		return refusal.Unsupported(fieldSELinux, nil, "can't be applied: the node's policy has no labels for containers")
 	}
+	// The level may be one that Stele has chosen.
+	if r.Node.SELinux && r.ignoresSELinux() && (o.User != "" || o.Role != "" || o.Type != "") {
+		return refusal.Unsupported(fieldSELinux, nil, "can't be applied: the handler's runtime has no SELinux")
+	}
 	if len(r.labels()) == 0 {
 		return nil
 	}
@@ -138,6 +142,12 @@ func (r *Request) SELinux(spec *specs.Spec) error {
 	}
 	spec.Process.SelinuxLabel, spec.Linux.MountLabel = r.processLabel(), r.MountLabel()
 	return nil
+}
+
+// ignoresSELinux reports whether the runtime says that it gives no labels, as gVisor's does.
+func (r *Request) ignoresSELinux() bool {
+	f := r.Features
+	return f != nil && f.Linux != nil && f.Linux.Selinux != nil && f.Linux.Selinux.Enabled != nil && !*f.Linux.Selinux.Enabled
 }
 
 // Relabelling says which label a volume gets.
