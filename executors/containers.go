@@ -202,7 +202,7 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 		return made, err
 	}
 	process, err := runtime.Create(ctx, oci.Bundle{
-		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec,
+		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec, Hostname: pod.GetHostname(),
 		LogPath: logPath, MaxLogSize: x.MaxLogSize,
 		Deadline: handler.CreateTimeout,
 		Stdin:    config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),

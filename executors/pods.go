@@ -9,6 +9,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/executors/cni"
 	"github.com/stele-runtime/stele/executors/namespaces"
@@ -27,6 +28,9 @@ type pods struct{ *Config }
 func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	config := &runtimeapi.PodSandboxConfig{}
 	if err := decode(pod.Config, config); err != nil {
+		return err
+	}
+	if err := x.shares(pod, config); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(x.sandboxDir(pod.ID), 0o700); err != nil {
@@ -73,6 +77,30 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 		return nil // NRI plug-ins are told once its network is there
 	}
 	return x.NRI.RunPod(ctx, string(pod.ID), nil, x.nriPod(pod))
+}
+
+// shares refuses a pod that shares what its runtime keeps apart, which would be ignored.
+func (x pods) shares(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) error {
+	field := ""
+	if key := namespaces.OfIPC(config.GetLinux().GetSysctls()); key != "" {
+		field = fmt.Sprintf("linux.sysctls[%q]", key)
+	}
+	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	if options.GetIpc() == runtimeapi.NamespaceMode_NODE {
+		field = "linux.security_context.namespace_options.ipc"
+	}
+	if options.GetPid() != runtimeapi.NamespaceMode_CONTAINER {
+		field = "linux.security_context.namespace_options.pid"
+	}
+	if field == "" {
+		return nil
+	}
+	runtime, err := x.runtime(pod.Handler)
+	if err != nil || !runtime.OwnKernel() {
+		return err
+	}
+	return fault.New(fault.Unsupported, "run pod sandbox", string(pod.ID),
+		"%s: the runtime of the handler %s runs each container on a kernel of its own, and shares neither processes nor IPC", field, pod.Handler)
 }
 
 func ipcOfNode(config *runtimeapi.PodSandboxConfig) bool {

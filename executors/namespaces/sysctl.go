@@ -96,6 +96,16 @@ func kindOf(key string) (Kind, bool) {
 	return "", false
 }
 
+// OfIPC returns a sysctl of the IPC namespace that is among those given; empty if there is none.
+func OfIPC(sysctls map[string]string) string {
+	for _, key := range slices.Sorted(maps.Keys(sysctls)) {
+		if kind, _ := kindOf(key); kind == IPC {
+			return key
+		}
+	}
+	return ""
+}
+
 // elements splits a key. The first separator says which of the two is one: in
 // net/ipv4/conf/eth0.1/forwarding the dot belongs to the name of the interface.
 func elements(key string) []string {

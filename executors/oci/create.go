@@ -23,6 +23,8 @@ type Bundle struct {
 	// made if it isn't there.
 	Dir  string
 	Spec *specs.Spec
+	// Hostname is the pod's, for a runtime that does not see it in the namespace.
+	Hostname string
 	// LogPath is the CRI log; empty drops the output.
 	LogPath string
 	// MaxLogSize in bytes; 0 for no limit.
@@ -37,6 +39,12 @@ type Bundle struct {
 // interrupted try left in the runtime, and the monitor does not know, is deleted
 // first.
 func (d *Driver) Create(ctx context.Context, b Bundle) (monitor.Process, error) {
+	if d.OwnKernel() {
+		var err error
+		if b.Spec, err = forOwnKernel(b); err != nil {
+			return monitor.Process{}, err
+		}
+	}
 	if err := writeConfig(b.Dir, b.Spec); err != nil {
 		return monitor.Process{}, err
 	}

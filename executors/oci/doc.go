@@ -12,6 +12,7 @@
 // container waits on a FIFO in its state directory (start.go), that its first
 // process becomes the user's program (firstprocess.go, signal.go), and what it prints
 // when that cannot be executed (execfailure.go). The last two it knows of crun, too.
+// Of gVisor it knows what follows from a kernel for each container (gvisor.go).
 // Other runtimes are driven by their commands.
 //
 // Read driver.go first, then create.go, start.go, exec.go and delete.go.

@@ -148,5 +148,8 @@ func (d *Driver) globalArgs(log string) []string {
 	if d.runtime.Systemd {
 		args = append(args, "--systemd-cgroup")
 	}
+	if d.OwnKernel() {
+		args = append(args, gvisorFlags(d.features)...)
+	}
 	return args
 }

@@ -45,7 +45,7 @@ type ExecResult struct {
 func (d *Driver) Exec(ctx context.Context, c Container, e Exec) (ExecResult, error) {
 	files := execFiles(c.Bundle, e.ID)
 	defer files.remove()
-	owner, terminal, err := files.write(c.Bundle, e)
+	process, owner, err := files.write(c.Bundle, e)
 	if err != nil {
 		return ExecResult{}, err
 	}
@@ -55,29 +55,45 @@ func (d *Driver) Exec(ctx context.Context, c Container, e Exec) (ExecResult, err
 		Runtime:     d.runtime.Path,
 		Args:        append(d.globalArgs(files.log), "exec", "--detach", "--process", files.process, "--pid-file", files.pid, c.ID),
 		PidFile:     files.pid,
-		Terminal:    terminal,
+		Terminal:    process.Terminal,
 		Timeout:     e.Timeout,
 	}
-	ended, err := d.execute(ctx, request, e.Stdio, owner)
+	var ended monitor.ExecResult
+	if d.OwnKernel() {
+		ended, err = insideExec{d, c, request, e.Stdio, execution{owner, process.ConsoleSize}, files.inside}.run(ctx)
+	} else {
+		ended, err = d.execute(ctx, request, e.Stdio, execution{owner: owner})
+	}
 	if err != nil {
 		return ExecResult{}, runtimeFault("exec in container", c.ID, err)
 	}
 	return ExecResult{ExitCode: ended.Code, TimedOut: ended.TimedOut}, nil
 }
 
+// execution says how a command is executed.
+type execution struct {
+	// owner of its streams; nil leaves them root's.
+	owner *monitor.Owner
+	// size is given to its terminal; nil if the runtime does that.
+	size *specs.Box
+}
+
 // execute runs the command between the client's streams.
-func (d *Driver) execute(ctx context.Context, r monitor.ExecRequest, client streams.Stdio, owner *monitor.Owner) (monitor.ExecResult, error) {
+func (d *Driver) execute(ctx context.Context, r monitor.ExecRequest, client streams.Stdio, how execution) (monitor.ExecResult, error) {
 	pipes, err := newPipes(&r, client)
 	if err != nil {
 		return monitor.ExecResult{}, err
 	}
 	defer pipes.close()
-	if err := give(owner, pipes.theirs); err != nil {
+	if err := give(how.owner, pipes.theirs); err != nil {
 		return monitor.ExecResult{}, fmt.Errorf("give the command its streams: %w", err)
 	}
 	exec, err := d.monitor.StartExec(ctx, r)
 	if err != nil {
 		return monitor.ExecResult{}, err
+	}
+	if how.size != nil {
+		_ = exec.Resize(uint16(how.size.Width), uint16(how.size.Height)) // fails if the command has ended
 	}
 	// Only now: what the runtime itself says of a failed start is in its log.
 	pipes.copy(exec)
@@ -85,41 +101,42 @@ func (d *Driver) execute(ctx context.Context, r monitor.ExecRequest, client stre
 	return ended, errors.Join(err, pipes.finish())
 }
 
-// execPaths are the files of one exec, in the container's bundle.
-type execPaths struct{ process, pid, log string }
+// execPaths are the files of one exec, in the container's bundle. The pid inside is the command's
+// on a kernel of the container's own.
+type execPaths struct{ process, pid, inside, log string }
 
 func execFiles(bundle, id string) execPaths {
 	base := filepath.Join(bundle, "exec-"+id)
-	return execPaths{process: base + ".json", pid: base + ".pid", log: base + ".log"}
+	return execPaths{process: base + ".json", pid: base + ".pid", inside: base + ".inside", log: base + ".log"}
 }
 
-// write makes the description of the process from that of the container's own, and reports
-// who owns its streams and whether it has a terminal.
-func (f execPaths) write(bundle string, e Exec) (owner *monitor.Owner, terminal bool, err error) {
+// write makes the description of the process from that of the container's own, and also returns
+// who owns its streams.
+func (f execPaths) write(bundle string, e Exec) (process specs.Process, owner *monitor.Owner, err error) {
 	if filepath.Dir(f.process) != filepath.Clean(bundle) {
-		return nil, false, fault.New(fault.Invalid, "exec", "", "the id has path elements")
+		return process, nil, fault.New(fault.Invalid, "exec", "", "the id has path elements")
 	}
 	if len(e.Cmd) == 0 || e.Cmd[0] == "" {
-		return nil, false, fault.New(fault.Invalid, "exec", "cmd", "is empty")
+		return process, nil, fault.New(fault.Invalid, "exec", "cmd", "is empty")
 	}
 	spec, err := readConfig(bundle)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, fault.New(fault.Precondition, "exec", "", "the container has no bundle: %v", err)
+		return process, nil, fault.New(fault.Precondition, "exec", "", "the container has no bundle: %v", err)
 	}
 	if err != nil {
-		return nil, false, err
+		return process, nil, err
 	}
-	process := *spec.Process
+	process = *spec.Process
 	process.Args = e.Cmd
 	setTerminal(&process, e.Stdio)
 	data, err := json.Marshal(process)
 	if err != nil {
-		return nil, false, fmt.Errorf("exec: %w", err)
+		return process, nil, fmt.Errorf("exec: %w", err)
 	}
 	if err := replaceFile(f.process, data); err != nil {
-		return nil, false, fmt.Errorf("exec: %w", err)
+		return process, nil, fmt.Errorf("exec: %w", err)
 	}
-	return ownerOf(spec), process.Terminal, nil
+	return process, ownerOf(spec), nil
 }
 
 // setTerminal gives the command a terminal or takes it away. A new one has the size that
@@ -149,7 +166,7 @@ func setTerminal(process *specs.Process, client streams.Stdio) {
 }
 
 func (f execPaths) remove() {
-	for _, path := range []string{f.process, f.pid, f.log} {
+	for _, path := range []string{f.process, f.pid, f.inside, f.log} {
 		// What stays goes with the bundle.
 		_ = os.Remove(path)
 	}

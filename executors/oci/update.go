@@ -108,11 +108,20 @@ func (d *Driver) updateByCommand(ctx context.Context, c Container, u Update) err
 	if set.CPU == nil && set.Memory == nil && len(set.Unified) == 0 {
 		return nil
 	}
-	data, err := json.Marshal(set)
-	if err != nil {
-		return fmt.Errorf("update container %s: %w", c.ID, err)
+	update := func(set specs.LinuxResources) error {
+		data, err := json.Marshal(set)
+		if err != nil {
+			return fmt.Errorf("update container %s: %w", c.ID, err)
+		}
+		_, err = d.runWith(ctx, bytes.NewReader(data), "update container", c.ID, append(d.globalArgs(""), "update", "--resources", "-", c.ID)...)
+		return err
 	}
-	_, err = d.runWith(ctx, bytes.NewReader(data), "update container", c.ID, append(d.globalArgs(""), "update", "--resources", "-", c.ID)...)
+	if d.OwnKernel() && set.Memory != nil && set.Memory.Swap != nil {
+		// gVisor always sets the limit of memory before that of memory and swap, and on cgroup v1
+		// it may not be above. If both become less, the limit has to be first, and this fails.
+		_ = update(specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: set.Memory.Swap}})
+	}
+	err := update(set)
 	failed, is := errors.AsType[*CommandError](err)
 	if !is {
 		return err

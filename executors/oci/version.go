@@ -88,7 +88,7 @@ func parseVersion(out string) Version {
 }
 
 // askFeatures returns nil for a runtime that has no such command, as runc before
-// 1.1 and gVisor.
+// 1.1.
 func (d *Driver) askFeatures(ctx context.Context) (*features.Features, error) {
 	out, err := d.run(ctx, "ask for the features of", d.runtime.Path, "features")
 	if err != nil {
