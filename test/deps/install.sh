@@ -5,8 +5,8 @@
 # older ones or none. Nothing is fetched but from apt and the Go module proxy.
 #
 # With the argument "test" it installs, too, what the tests compare Stele with, and
-# with "bench" what the benchmarks do; containerd, from its module as well, takes
-# minutes to build.
+# with "bench" what the benchmarks do; gVisor and containerd, from their modules as well,
+# take minutes to build.
 #
 # Run it as root, as often as you like: when all is there it is silent.
 set -euo pipefail
@@ -14,6 +14,8 @@ set -euo pipefail
 runc_version=v1.5.2
 cni_version=v1.9.1
 containerd_version=v2.4.2
+# Of the branch "go", which has what plain Go builds.
+gvisor_version=v0.0.0-20260905035102-160fafc42237
 cni_plugins=(main/bridge ipam/host-local meta/portmap main/loopback meta/bandwidth meta/firewall meta/tuning)
 
 runc_dir=/usr/lib/stele/bin
@@ -79,6 +81,9 @@ have_containerd() {
 	done
 }
 
+# have_gvisor: exactly the version that is asked for.
+have_gvisor() { grep -qwF "$gvisor_version" <<<"$("$runc_dir/runsc" --version 2>/dev/null)"; }
+
 # build_into DIR GO-INSTALL-ARGUMENTS...: a program appears in DIR whole or not
 # at all.
 build_into() {
@@ -119,6 +124,7 @@ build_runc=false
 have_runc || build_runc=true
 mapfile -t plugins < <(missing_plugins)
 build_containerd=false
+build_gvisor=false
 
 need iptables command -v iptables
 need iproute2 command -v ip
@@ -137,6 +143,7 @@ test)
 	want seabios test -e /usr/share/seabios/bios-256k.bin
 	want mmdebstrap command -v mmdebstrap
 	want e2fsprogs command -v mke2fs
+	have_gvisor || build_gvisor=true
 	;;
 bench)
 	need conmon command -v conmon
@@ -179,4 +186,12 @@ if $build_containerd; then
 	CGO_ENABLED=0 build_into "$containerd_dir" -tags 'no_devmapper no_tracing no_zfs' \
 		-ldflags "-s -w -X $module/version.Version=$containerd_version" \
 		"${commands[@]/%/@$containerd_version}"
+fi
+
+# Without gVisor its test is skipped. There is no gVisor for other processors.
+if $build_gvisor && [[ $(uname -m) == x86_64 || $(uname -m) == aarch64 ]]; then
+	say "building gVisor $gvisor_version into $runc_dir"
+	CGO_ENABLED=0 build_into "$runc_dir" \
+		-ldflags "-s -w -X gvisor.dev/gvisor/runsc/version.version=$gvisor_version" \
+		"gvisor.dev/gvisor/runsc@$gvisor_version" || say "without gVisor its test is skipped"
 fi
