@@ -332,6 +332,94 @@ func TestPropagation(t *testing.T) {
 	}
 }
 
+// tmpfses are the destinations and options of what is a tmpfs, but for the kernel's directories.
+func tmpfses(mounts []specs.Mount) []string {
+	var all []string
+	for _, m := range mounts {
+		if m.Type == "tmpfs" && !isKernelDir(m.Destination) {
+			all = append(all, m.Destination+" "+strings.Join(m.Options, ","))
+		}
+	}
+	return all
+}
+
+// As CRI-O has them, and none in a volume of the pod.
+func TestTmpfses(t *testing.T) {
+	const options = " rprivate,nosuid,nodev,noexec,mode="
+	for name, c := range map[string]struct {
+		change func(*scene)
+		want   []string
+	}{
+		"an ordinary container": {func(*scene) {}, nil},
+		"a read-only node": {func(in *scene) { in.Options.ReadOnly = true }, []string{
+			"/run" + options + "0755,tmpcopyup", "/tmp" + options + "1777,tmpcopyup", "/var/tmp" + options + "1777,tmpcopyup",
+		}},
+		"a runtime that copies nothing": {func(in *scene) { in.Options.ReadOnly, in.Features.MountOptions = true, nil }, []string{
+			"/run" + options + "0755", "/tmp" + options + "1777", "/var/tmp" + options + "1777",
+		}},
+		"an init system": {func(in *scene) { in.Container.Command = []string{"/usr/lib/systemd/systemd"} }, []string{
+			"/run" + options + "0755,tmpcopyup", "/tmp" + options + "1777,tmpcopyup", "/run/lock" + options + "1777,tmpcopyup", "/var/log/journal" + options + "0755,tmpcopyup",
+		}},
+		"with volumes": {func(in *scene) {
+			in.Options.ReadOnly = true
+			in.Container.Mounts = []*cri.Mount{{ContainerPath: "/run", HostPath: "/srv"}, {ContainerPath: "/var", HostPath: "/srv"}}
+		}, []string{"/tmp" + options + "1777,tmpcopyup"}},
+	} {
+		in := fixture()
+		in.Features.MountOptions = append(in.Features.MountOptions, "tmpcopyup")
+		c.change(in)
+		got, err := in.container()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, tmpfses(got.Mounts)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// Only its own cgroup, on v2, is a container's to manage, if it is an init system or the pod asks.
+func TestCgroupsOfItsOwn(t *testing.T) {
+	const v1, v2 = "io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw", "cgroup2-mount-hierarchy-rw.crio.io"
+	for name, c := range map[string]struct {
+		allowed     []string
+		annotations map[string]string
+		change      func(*scene)
+		want        string // or the kind of the error
+	}{
+		"nobody asks":            {nil, nil, func(*scene) {}, "ro"},
+		"not allowed":            {nil, map[string]string{v2: "true"}, func(*scene) {}, "ro"},
+		"asked":                  {[]string{v2}, map[string]string{v2: "true"}, func(*scene) {}, "rw"},
+		"asked by the old name":  {[]string{v1, v2}, map[string]string{v1: "true"}, func(*scene) {}, "rw"},
+		"the present name first": {[]string{v1, v2}, map[string]string{v1: "true", v2: "false"}, func(*scene) {}, "ro"},
+		"nonsense":               {[]string{v2}, map[string]string{v2: "yes"}, func(*scene) {}, "invalid"},
+		"asked on v1":            {[]string{v2}, map[string]string{v2: "true"}, func(in *scene) { in.Host.CgroupV2 = false }, "unsupported"},
+		"an init system":         {nil, nil, func(in *scene) { in.Container.Command = []string{"/sbin/init"} }, "rw"},
+		"an init system on v1": {nil, nil, func(in *scene) {
+			in.Container.Command, in.Host.CgroupV2 = []string{"/sbin/init"}, false
+		}, "ro"},
+	} {
+		in := fixture()
+		in.Options.Annotations, in.Sandbox.Annotations = c.allowed, c.annotations
+		c.change(in)
+		got, err := in.container()
+		if err != nil {
+			fe, is := errors.AsType[*refusal.FieldError](err)
+			if kind := map[fault.Kind]string{fault.Invalid: "invalid", fault.Unsupported: "unsupported"}[fault.KindOf(err)]; !is || kind != c.want || fe.Field != "annotations["+v2+"]" {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		i := slices.IndexFunc(got.Mounts, func(m specs.Mount) bool { return m.Destination == "/sys/fs/cgroup" })
+		if !slices.Contains(got.Mounts[i].Options, c.want) {
+			t.Errorf("%s: options %v, want %s", name, got.Mounts[i].Options, c.want)
+		}
+		if inits := len(in.Container.Command) > 0 && isInit(in.Container.Command); inits != slices.Contains(got.Process.Env, "container=oci") {
+			t.Errorf("%s: environment %v", name, got.Process.Env)
+		}
+	}
+}
+
 // Each path is asked for once, and its mount if any of its mounts needs to know.
 func TestHostPathsAreAskedForOnce(t *testing.T) {
 	in := fixture()

@@ -57,9 +57,12 @@ type wantedDevice struct {
 	*cri.Device
 }
 
-// AnnotationDevices is CRI-O's, by which a pod asks for devices that the administrator allows
-// (Options.AllowedDevices): HOST:CONTAINER:PERMISSIONS, separated by commas.
-const AnnotationDevices = "io.kubernetes.cri-o.Devices"
+// devicesKeys are CRI-O's names, the present one first, of the annotation by which a pod asks for
+// devices that the administrator allows (Options.AllowedDevices): HOST:CONTAINER:PERMISSIONS,
+// separated by commas.
+func devicesKeys() []string {
+	return []string{"devices.crio.io", "io.kubernetes.cri-o.Devices"}
+}
 
 // wantedDevices are the administrator's, those of the annotation, and the request's: of two at
 // one place the last counts.
@@ -80,11 +83,10 @@ func (r *request) wantedDevices() ([]wantedDevice, error) {
 }
 
 func (r *request) annotatedDevices() (all []wantedDevice, err error) {
-	text := r.Sandbox.GetAnnotations()[AnnotationDevices]
-	if text == "" || !slices.Contains(r.Options.Annotations, AnnotationDevices) {
+	field, text := r.Options.asked(r.Sandbox, devicesKeys()...)
+	if text == "" {
 		return nil, nil
 	}
-	const field = "annotations[" + AnnotationDevices + "]"
 	for part := range strings.SplitSeq(text, ",") {
 		d, err := ParseDevice(part)
 		if err != nil {

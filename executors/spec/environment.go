@@ -18,6 +18,10 @@ func planEnvironment(r *request, plan *Plan) error {
 	if r.Container.Tty {
 		env.set("TERM", "xterm")
 	}
+	if isInit(r.args()) {
+		// By this it knows that it boots no machine; the name is the one for any runtime.
+		env.set("container", "oci")
+	}
 	name, err := r.hostname()
 	if err != nil {
 		return err

@@ -178,12 +178,12 @@ func goldenCases() map[string]func(*scene) {
 				PidsLimit: 77, Env: []string{"FROM=node"},
 				DefaultAnnotations: map[string]string{"example/default": "node"},
 				Devices:            []*cri.Device{{HostPath: "/dev/fuse", ContainerPath: "/dev/fuse", Permissions: "rw"}},
-				DevicesFollowUser:  true, AllowedDevices: []string{"/dev/full"}, Annotations: []string{AnnotationDevices},
+				DevicesFollowUser:  true, AllowedDevices: []string{"/dev/full"}, Annotations: []string{"devices.crio.io"},
 			}
 			in.node.Devices = map[string]Devices{
 				"/dev/fuse": {Nodes: []Device{charDevice("", 10, 229)}}, "/dev/full": {Nodes: []Device{charDevice("", 1, 7)}},
 			}
-			in.Sandbox.Annotations = map[string]string{AnnotationDevices: "/dev/full:/dev/asked:r"}
+			in.Sandbox.Annotations = map[string]string{"devices.crio.io": "/dev/full:/dev/asked:r"}
 			security(in).RunAsUser = &cri.Int64Value{Value: 1000}
 			security(in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
 		},

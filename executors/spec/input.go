@@ -111,7 +111,7 @@ type Options struct {
 	ReadOnly bool
 	// Devices are in every container.
 	Devices []*cri.Device
-	// AllowedDevices are the paths that AnnotationDevices may name.
+	// AllowedDevices are the paths that a pod's annotation may name.
 	AllowedDevices []string
 	// DevicesFollowUser gives devices to the container's user and group.
 	DevicesFollowUser bool

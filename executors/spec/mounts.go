@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func planMounts(r *request, plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	defaults = append(defaults, copies...)
+	defaults = slices.Concat(defaults, copies, r.tmpfses(asked))
 	if source := r.Files.ContainerEnv; source != "" && !coveredBy(asked, containerEnv) {
 		defaults = append(defaults, bind(source, containerEnv, r.fileMode(), "rprivate", "nosuid", "nodev", "noexec"))
 	}
@@ -61,13 +62,17 @@ func (r *request) defaultMounts() ([]specs.Mount, error) {
 	if r.sec.Privileged {
 		sys = "rw"
 	}
+	cgroup, err := r.cgroupMode(sys)
+	if err != nil {
+		return nil, err
+	}
 	mounts := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", sys}},
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", sys}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", cgroup}},
 		shm,
 	}
 	for _, file := range []struct{ dest, source string }{
@@ -79,14 +84,55 @@ func (r *request) defaultMounts() ([]specs.Mount, error) {
 			mounts = append(mounts, bind(file.source, file.dest, r.fileMode(), "rprivate", "nosuid", "nodev", "noexec"))
 		}
 	}
-	if r.Options.ReadOnly {
-		for _, dir := range []string{"/run", "/tmp", "/var/tmp"} {
-			mounts = append(mounts, specs.Mount{
-				Destination: dir, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "noexec", "mode=1777"},
-			})
-		}
-	}
 	return mounts, nil
+}
+
+// tmpfses are what a container can write to beside a read-only root, and what init systems expect,
+// with what the image has there if the runtime can copy it. They are those of CRI-O.
+func (r *request) tmpfses(asked []specs.Mount) []specs.Mount {
+	modes := map[string]string{}
+	if r.Options.ReadOnly {
+		modes["/run"], modes["/tmp"], modes["/var/tmp"] = "0755", "1777", "1777"
+	}
+	if isInit(r.args()) {
+		modes["/run"], modes["/run/lock"], modes["/tmp"], modes["/var/log/journal"] = "0755", "1777", "1777", "0755"
+	}
+	var mounts []specs.Mount
+	for _, dir := range slices.Sorted(maps.Keys(modes)) {
+		if coveredBy(asked, dir) {
+			continue
+		}
+		options := []string{"rprivate", "nosuid", "nodev", "noexec", "mode=" + modes[dir]}
+		if r.hasMountOption(copyUp) {
+			options = append(options, copyUp)
+		}
+		mounts = append(mounts, specs.Mount{Destination: dir, Type: "tmpfs", Source: "tmpfs", Options: options})
+	}
+	return mounts
+}
+
+// copyUp is the option of runtimes by which a tmpfs begins with what the image has in its place.
+const copyUp = "tmpcopyup"
+
+// cgroupKeys are CRI-O's names, the present one first, of the annotation by which a pod manages its
+// containers' cgroups itself.
+func cgroupKeys() []string {
+	return []string{"cgroup2-mount-hierarchy-rw.crio.io", "io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw"}
+}
+
+// cgroupMode is that of /sys/fs/cgroup: writable, on cgroup v2, for init systems and for who asks
+// for it by annotation. The container's cgroup namespace shows its own cgroup alone.
+func (r *request) cgroupMode(otherwise string) (string, error) {
+	field, text := r.Options.asked(r.Sandbox, cgroupKeys()...)
+	switch {
+	case text != "" && text != "true" && text != "false":
+		return "", refusal.Invalid(field, text, "is neither true nor false")
+	case text == "true" && !r.Host.CgroupV2:
+		return "", refusal.Unsupported(field, text, "needs cgroup v2")
+	case text == "true", isInit(r.args()) && r.Host.CgroupV2:
+		return "rw", nil
+	}
+	return otherwise, nil
 }
 
 // containerEnv is where podman and CRI-O have a file by which programs know that they are in a
