@@ -26,6 +26,9 @@ const (
 	samplesEnough          = 2
 )
 
+// StepNames are all steps, in the order of a start.
+var StepNames = []StepName{StepQueue, StepPrepare, StepNetwork, StepHolder, StepPull, StepRootfs, StepCreate, StepStart}
+
 // Step is a part of a start.
 type Step struct {
 	Name  StepName  `json:"name"`

@@ -1,0 +1,65 @@
+// Command pages writes each incident as a page into a folder, and with a second argument the
+// busy node with that many events as node-N.html.
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/stele-runtime/stele/test/incidents"
+	"github.com/stele-runtime/stele/timeline"
+	"github.com/stele-runtime/stele/timeline/page"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "pages:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("usage: pages FOLDER [EVENTS…]")
+	}
+	all := incidents.All()
+	for _, text := range args[1:] {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return err
+		}
+		all = append(all, incidents.Incident{Name: "node-" + text, Records: incidents.Node(n)})
+	}
+	for _, i := range all {
+		if err := write(filepath.Join(args[0], i.Name+".html"), i); err != nil {
+			return fmt.Errorf("write %s: %w", i.Name, err)
+		}
+	}
+	return nil
+}
+
+func write(path string, i incidents.Incident) error {
+	line := timeline.New()
+	for _, r := range i.Records {
+		line.Add(r)
+	}
+	about := page.Subject{Timeline: line, Now: line.Last.Add(5 * time.Second)}
+	if i.Pod != "" {
+		name, err := timeline.ParseName(i.Pod)
+		if err != nil {
+			return err
+		}
+		if about.Found, err = line.Find(name); err != nil {
+			return err
+		}
+	}
+	var out bytes.Buffer
+	if err := about.Write(&out); err != nil {
+		return err
+	}
+	return os.WriteFile(path, out.Bytes(), 0o644)
+}

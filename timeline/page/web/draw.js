@@ -1,0 +1,405 @@
+// Draws what is in view. A frame costs what is visible, not what there is: lanes out of view
+// are skipped, and marks that would cover each other are drawn once.
+import { clock, day, ticks } from './format.js';
+import { firstAfter } from './model.js';
+import { shapePath, shapes } from './shapes.js';
+
+const font = 'system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif';
+const small = `12px ${font}`, normal = `13px ${font}`, bold = `600 13px ${font}`;
+
+/** How phases look: fill, edge, and a pattern: 0 plain, 1 rising lines, 2 falling ones, 3 only a line. */
+const phases = {
+  creating: ['--creating', '--creating-edge', 1], created: ['--creating', '--creating-edge', 0], starting: ['--creating', '--creating-edge', 1],
+  ready: ['--running', '--running-edge', 0], running: ['--running', '--running-edge', 0], pull: ['--creating', '--creating-edge', 0],
+  unwinding: ['--ending', '--bad', 2], stopping: ['--ending', '--ending-edge', 2], removing: ['--ending', '--ending-edge', 2],
+  'failed pull': ['--bad-soft', '--bad', 2],
+  stopped: [null, '--past', 3], exited: [null, '--past', 3], failed: [null, '--bad', 3],
+};
+
+export class Drawing {
+  constructor(canvas, view) {
+    this.canvas = canvas;
+    this.view = view;
+    this.context = canvas.getContext('2d');
+    this.widths = new Map();
+    this.themed();
+  }
+
+  /** themed reads the colours anew. */
+  themed() {
+    const style = getComputedStyle(document.documentElement);
+    this.colors = new Map();
+    this.color = (name) => {
+      if (!this.colors.has(name)) this.colors.set(name, style.getPropertyValue(name).trim());
+      return this.colors.get(name);
+    };
+    this.patterns = new Map();
+  }
+
+  resize(width, height) {
+    const scale = Math.min(window.devicePixelRatio || 1, 2);
+    this.canvas.width = Math.round(width * scale);
+    this.canvas.height = Math.round(height * scale);
+    this.canvas.style.width = `${width}px`;
+    this.canvas.style.height = `${height}px`;
+    this.context.setTransform(scale, 0, 0, scale, 0, 0);
+  }
+
+  /** measure is a text's width; texts come again in each frame. */
+  measure(text, type) {
+    const key = type + text;
+    let w = this.widths.get(key);
+    if (w === undefined) {
+      if (this.widths.size > 20000) this.widths.clear();
+      this.context.font = type;
+      w = this.context.measureText(text).width;
+      this.widths.set(key, w);
+    }
+    return w;
+  }
+
+  /** short is as much of a text as fits. */
+  short(text, room, type) {
+    if (this.measure(text, type) <= room) return text;
+    let low = 0, high = Math.min(text.length, Math.ceil(room / 3));
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.measure(`${text.slice(0, middle)}…`, type) <= room) low = middle; else high = middle - 1;
+    }
+    return low > 0 ? `${text.slice(0, low).trimEnd()}…` : '';
+  }
+
+  text(text, x, y, type, color) {
+    const c = this.context;
+    c.font = type;
+    c.fillStyle = this.color(color);
+    c.fillText(text, x, y);
+  }
+
+  draw() {
+    const { context: c, view: v } = this;
+    c.fillStyle = this.color('--surface');
+    c.fillRect(0, 0, v.width, v.height);
+    c.textBaseline = 'middle';
+    const marks = this.ticks();
+    this.inPlot(v.head, () => { this.grid(marks); this.verticals(); });
+    const first = Math.max(0, Math.floor(v.scroll / v.laneHeight));
+    const last = Math.min(v.model.order.length - 1, Math.floor((v.scroll + v.height - v.head) / v.laneHeight));
+    c.save();
+    c.beginPath();
+    c.rect(0, v.head, v.width, Math.max(0, v.height - v.head));
+    c.clip();
+    for (let i = first; i <= last; i++) this.lane(v.model.order[i]);
+    c.restore();
+    this.head(marks);
+  }
+
+  /** inPlot draws where time passes, below a height. */
+  inPlot(top, draw) {
+    const { context: c, view: v } = this;
+    c.save();
+    c.beginPath();
+    c.rect(v.gutter, top, v.plot, v.height);
+    c.clip();
+    draw();
+    c.restore();
+  }
+
+  ticks() {
+    const { view: v, model = v.model } = this;
+    const apart = v.span / v.plot * 96;
+    return ticks(model.base + v.from, model.base + v.to, apart).map(([at, label]) => [v.x(at - model.base), label]);
+  }
+
+  grid(marks) {
+    const { context: c, view: v } = this;
+    c.beginPath();
+    for (const [x] of marks) c.rect(Math.round(x), v.head, 1, v.height);
+    c.fillStyle = this.color('--grid');
+    c.fill();
+  }
+
+  /** verticals are the node's own events, through all lanes. */
+  verticals() {
+    const { context: c, view: v } = this;
+    let lastX = -9;
+    for (const m of this.visible(v.model.lanes[0])) {
+      const { line, color } = shapes[m.kind];
+      const x = Math.round(v.x(m.at)) + 0.5;
+      if (!line || x - lastX < 2) continue;
+      lastX = x;
+      c.beginPath();
+      c.setLineDash(line);
+      c.moveTo(x, v.head - 8);
+      c.lineTo(x, v.height);
+      c.strokeStyle = this.color(color);
+      c.lineWidth = m.kind === 'reboot' ? 3 : 1.5;
+      c.stroke();
+    }
+    c.setLineDash([]);
+  }
+
+  /** visible yields a lane's marks in view. */
+  * visible(l) {
+    const { view: v } = this;
+    const edge = v.span / v.plot * 8;
+    for (let i = firstAfter(l.shown, v.from - edge, (m) => m.at); i < l.shown.length && l.shown[i].at <= v.to + edge; i++) yield l.shown[i];
+  }
+
+  head(marks) {
+    const { context: c, view: v } = this;
+    c.fillStyle = this.color('--raised');
+    c.fillRect(0, 0, v.width, v.head);
+    this.inPlot(0, () => {
+      let free = v.gutter;
+      for (const [x, label] of marks) {
+        const w = this.measure(label, small);
+        c.fillStyle = this.color('--past');
+        c.fillRect(Math.round(x), v.axis - 6, 1, 6);
+        if (x - w / 2 < free) continue;
+        free = x + w / 2 + 8;
+        this.text(label, x - w / 2, v.axis / 2, small, '--muted');
+      }
+    });
+    if (v.gutter > 0) this.text(`${day(v.model.base + v.from)}, UTC`, 8, v.axis / 2, small, '--muted');
+    this.lane(v.model.lanes[0]);
+    c.fillStyle = this.color('--line');
+    c.fillRect(0, v.axis, v.width, 1);
+    c.fillRect(0, v.head - 1, v.width, 1);
+  }
+
+  lane(l) {
+    const { context: c, view: v } = this;
+    const top = v.laneTop(l);
+    const selected = v.selected?.lane === l;
+    if (selected) {
+      c.fillStyle = this.color('--raised');
+      c.fillRect(0, top, v.width, v.laneHeight);
+    }
+    if (l.kind === 'pod' || l.kind === 'image') {
+      c.fillStyle = this.color('--line');
+      c.fillRect(0, top, v.width, 1);
+    }
+    const row = top + (v.narrow ? 20 : 4);
+    this.inPlot(Math.max(top, 0), () => {
+      this.bars(l, row);
+      this.steps(l, row);
+      this.marks(l, row + 10);
+    });
+    this.name(l, top);
+    if (v.gutter > 0) {
+      c.fillStyle = this.color('--line');
+      c.fillRect(v.gutter - 1, top, 1, v.laneHeight);
+    }
+  }
+
+  name(l, top) {
+    const { view: v } = this;
+    const says = ['', '… ', '▲ ', '✖ '][l.trouble] + l.says;
+    const color = ['--muted', '--warn', '--warn', '--bad'][l.trouble];
+    const type = l.kind === 'container' ? normal : bold;
+    const name = l.kind === 'image' ? `image ${l.name}` : l.name;
+    const x = (v.narrow ? 4 : 8) + (l.parent >= 0 ? 14 : 0);
+    if (v.narrow) {
+      const w = this.measure(says, small);
+      const shown = this.short(name, v.width - x - w - 20, type);
+      this.text(shown, x, top + 11, type, l.within === 3 ? '--bad' : '--ink');
+      if (l.says) this.text(says, x + this.measure(shown, type) + 10, top + 11, small, color);
+      return;
+    }
+    this.text(this.short(name, v.gutter - x - 8, type), x, top + 15, type, l.within === 3 ? '--bad' : '--ink');
+    if (l.says) this.text(this.short(says, v.gutter - x - 8, small), x, top + 33, small, color);
+  }
+
+  /** pattern is a fill of lines. */
+  pattern(fill, edge, rising) {
+    const key = fill + edge + rising;
+    if (!this.patterns.has(key)) {
+      const tile = new OffscreenCanvas(8, 8);
+      const c = tile.getContext('2d');
+      c.fillStyle = this.color(fill);
+      c.fillRect(0, 0, 8, 8);
+      c.strokeStyle = this.color(edge);
+      c.globalAlpha = 0.45;
+      c.lineWidth = 1.2;
+      c.beginPath();
+      for (const by of [-8, 0, 8]) {
+        c.moveTo(by, rising ? 8 : 0);
+        c.lineTo(by + 8, rising ? 0 : 8);
+      }
+      c.stroke();
+      this.patterns.set(key, this.context.createPattern(tile, 'repeat'));
+    }
+    return this.patterns.get(key);
+  }
+
+  bars(l, row) {
+    const { context: c, view: v } = this;
+    let lastEnd = -Infinity, lastName = '';
+    for (let i = firstAfter(l.bars, v.from, (b) => b.until); i < l.bars.length && l.bars[i].from <= v.to; i++) {
+      const b = l.bars[i];
+      if (b.to < v.from) continue;
+      const x = Math.max(v.x(b.from), v.gutter - 4), end = Math.min(v.x(b.to), v.width + 4);
+      // Among many that are shorter than a pixel, one of a kind is enough.
+      if (end - lastEnd < 0.7 && b.name === lastName) continue;
+      lastEnd = end;
+      lastName = b.name;
+      const [fill, edge, pattern] = phases[b.name] ?? phases.created;
+      const width = Math.max(end - x, 1.5);
+      if (pattern === 3) {
+        c.fillStyle = this.color(edge);
+        c.fillRect(x, row + 9, width, 2);
+        continue;
+      }
+      c.fillStyle = pattern === 0 ? this.color(fill) : this.pattern(fill, edge, pattern === 1);
+      c.fillRect(x, row, width, 20);
+      c.fillStyle = this.color(edge);
+      c.fillRect(x, row, width, 1.5);
+      c.fillRect(x, row + 18.5, width, 1.5);
+      if (width > 3) c.fillRect(x, row, 1, 20);
+      this.barName(b, x, end, row);
+    }
+  }
+
+  barName(b, x, end, row) {
+    const { view: v } = this;
+    const begin = Math.max(x, v.gutter) + 12, room = end - begin - 14;
+    if (room < 24 || b.subject.steps.some((s) => s.to > b.from && s.from < b.to && v.x(s.to) - v.x(s.from) > 8)) return;
+    const attempt = b.subject.attempt > 0 ? `${b.name}, attempt ${b.subject.attempt}` : b.name;
+    const name = this.measure(attempt, small) <= room ? attempt : b.name;
+    if (this.measure(name, small) <= room) this.text(name, begin, row + 10.5, small, '--ink');
+  }
+
+  steps(l, row) {
+    const { context: c, view: v } = this;
+    for (let i = firstAfter(l.steps, v.from, (s) => s.until); i < l.steps.length && l.steps[i].from <= v.to; i++) {
+      const s = l.steps[i];
+      const x = Math.max(v.x(s.from), v.gutter - 4), end = Math.min(v.x(s.to), v.width + 4);
+      if (s.to < v.from || end - x < 2) continue;
+      const edge = s.state === 1 ? '--bad' : '--step';
+      c.fillStyle = this.color(s.state === 1 ? '--bad-soft' : s.name === 'image pull' ? '--creating' : '--surface');
+      c.fillRect(x, row + 3, end - x, 14);
+      c.strokeStyle = this.color(edge);
+      c.lineWidth = 1;
+      c.setLineDash(s.state === 2 ? [3, 2] : []);
+      c.strokeRect(x + 0.5, row + 3.5, Math.max(end - x - 1, 1), 13);
+      c.setLineDash([]);
+      const begin = Math.max(x, v.gutter) + 6;
+      const room = end - begin - 8;
+      if (room > 30) this.text(this.short(s.name, room, small), begin, row + 10.5, small, '--ink');
+    }
+  }
+
+  marks(l, y) {
+    const { context: c, view: v } = this;
+    const worded = [];
+    let lastPlain = -9, lastOther = -9, lastKind = '';
+    c.beginPath();
+    for (const m of this.visible(l)) {
+      const x = v.x(m.at);
+      if (shapes[m.kind].weight > 0) worded.push({ m, x });
+      if (m.kind !== 'event') continue;
+      if (x - lastPlain < 2) continue;
+      lastPlain = x;
+      c.moveTo(x + 2.5, y);
+      c.arc(x, y, 2.5, 0, 7);
+    }
+    c.fillStyle = this.color('--muted');
+    c.fill();
+    for (const m of this.visible(l)) {
+      const x = v.x(m.at);
+      if (m.kind === 'event' || m.kind === lastKind && x - lastOther < 3) continue;
+      lastOther = x;
+      lastKind = m.kind;
+      this.shape(m.kind, x, y);
+    }
+    this.words(worded, y + 21);
+    if (v.selected?.lane === l && v.selected.index >= 0) this.ring(v.x(v.selected.at), y);
+  }
+
+  shape(kind, x, y) {
+    const { context: c } = this;
+    const shape = shapes[kind], path = shapePath(kind);
+    c.save();
+    c.translate(x, y);
+    c.strokeStyle = this.color('--surface');
+    c.lineWidth = shape.hollow ? 5 : 2.5;
+    c.stroke(path);
+    c.fillStyle = this.color(shape.hollow ? '--surface' : shape.color);
+    c.fill(path);
+    if (shape.hollow) {
+      c.strokeStyle = this.color(shape.color);
+      c.lineWidth = 2;
+      c.stroke(path);
+    }
+    c.restore();
+  }
+
+  ring(x, y) {
+    const { context: c } = this;
+    c.beginPath();
+    c.arc(x, y, 11, 0, 7);
+    c.strokeStyle = this.color('--surface');
+    c.lineWidth = 5;
+    c.stroke();
+    c.strokeStyle = this.color('--accent');
+    c.lineWidth = 2.5;
+    c.stroke();
+  }
+
+  /** words puts the words of ends and failures below their marks; where there is no room for
+   * all, what matters most and is newest has it. */
+  words(worded, y) {
+    const { view: v } = this;
+    if (worded.length > 400) worded = worded.filter((w, i) => i === 0 || w.x - worded[i - 1].x > 2 || shapes[w.m.kind].weight > 5).slice(-400);
+    worded.sort((a, b) => shapes[b.m.kind].weight - shapes[a.m.kind].weight || b.x - a.x);
+    const taken = [];
+    for (const { m, x } of worded) {
+      if (taken.length > 40) return;
+      let begin = Math.max(x - 6, v.gutter + 2), end = v.width - 2;
+      const full = m.words.replace(/^ended: /, '');
+      const wanted = Math.min(this.measure(full, small), 420);
+      begin = Math.max(v.gutter + 2, Math.min(begin, end - wanted));
+      for (const [from, to] of taken) {
+        if (to <= x - 6) begin = Math.max(begin, to + 10);
+        else if (from >= x - 6) end = Math.min(end, from - 10);
+        else begin = end;
+      }
+      if (end - begin < Math.min(wanted, 44)) continue;
+      const said = this.short(this.measure(full, small) <= end - begin ? full : shapes[m.kind].brief ?? full, end - begin, small);
+      if (said.length < 4) continue;
+      this.text(said, begin, y, small, m.bad ? '--bad' : '--muted');
+      taken.push([begin, begin + this.measure(said, small)]);
+    }
+  }
+}
+
+/** hit is what lies below a point: a mark, else a step or bar, else null. */
+export function hit(view, x, y) {
+  const l = view.laneAt(y);
+  if (!l || x < view.gutter) return { lane: l };
+  const near = 9 / view.plot * view.span, at = view.time(x);
+  let best = null, distance = Infinity;
+  for (let i = firstAfter(l.shown, at - near, (m) => m.at); i < l.shown.length && l.shown[i].at <= at + near; i++) {
+    // Of marks at one place the one that is on top counts.
+    const d = Math.abs(l.shown[i].at - at) / near * 9 - Math.min(shapes[l.shown[i].kind].weight, 6);
+    if (d <= distance) {
+      distance = d;
+      best = l.shown[i];
+    }
+  }
+  const over = (list) => {
+    for (let i = firstAfter(list, at, (b) => b.until); i < list.length && list[i].from <= at; i++) if (list[i].to >= at) return list[i];
+    return null;
+  };
+  return { lane: l, mark: best, step: over(l.steps), bar: over(l.bars) };
+}
+
+/** inView says which time is shown. */
+export function inView(view) {
+  const { base } = view.model;
+  const from = base + view.from, to = base + view.to;
+  const digits = view.span < 20e6 ? 3 : 0;
+  const until = day(from) === day(to) ? clock(to, digits) : `${day(to)} ${clock(to, digits)}`;
+  return `${day(from)} ${clock(from, digits)} – ${until} UTC`;
+}
