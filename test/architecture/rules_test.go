@@ -102,6 +102,8 @@ var rules = []rule{
 	{"timeline", with(machines, "actors/codec", "actors/redact"), nil, with(values,
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"what is said of an incident is a pure function of records: the same on the node, from a dead daemon's directory and on another machine"},
+	{"timeline/page", with(machines, "actors/redact", "timeline"), nil, nil,
+		"a page is a pure function of a timeline: the same from a live node, a dead daemon's directory and an exported file"},
 	// Its tests show what stands in a log.
 	{"cri", with(machines, "actors/redact", "executors/streams", "projections", "proto"), with(suites, "actors/codec"), nil,
 		"an RPC becomes a command or a question to a projection; it must not be able to act on the node by itself"},

@@ -99,6 +99,8 @@ type trouble int
 
 const (
 	fine trouble = iota
+	// slow: its start took long.
+	slow
 	// waits: a start or an end that is not done.
 	waits
 	// earlier: an attempt before this one failed or died.

@@ -172,6 +172,8 @@ func (s Subject) pod(d *document, p *timeline.Pod) {
 		d.mark(of, m, ofPod(m))
 	}
 	up := d.Subjects[of].Lane
+	// Attempts after the first did not wait for the pull.
+	pulled := map[timeline.PullEnd]bool{}
 	for _, c := range s.containers(p) {
 		state := c.State
 		of := d.add(lane{Kind: "container", Name: containerName(c), Parent: up, Trouble: troubleOf(c), Says: containerSays(c)},
@@ -180,7 +182,8 @@ func (s Subject) pod(d *document, p *timeline.Pod) {
 		for _, m := range c.Moments {
 			d.mark(of, m, ofContainer(c, m))
 		}
-		if pull, has := s.Timeline.Pull(c); has {
+		if pull, has := s.Timeline.Pull(c); has && !pulled[pull] {
+			pulled[pull] = true
 			d.Steps = append(d.Steps, [5]int64{int64(of), d.time(pull.Began), pull.Took.Microseconds(), d.text(string(timeline.StepPull)), failedIf(pull.Reason != "")})
 		}
 	}

@@ -56,7 +56,7 @@ func (s Subject) Write(to io.Writer) error {
 		"Policy": fmt.Sprintf("default-src 'none'; script-src %s; style-src %s; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 			hash(script), hash(string(style))),
 		"Title": s.title(), "Style": template.CSS(style), "Script": template.JS(script), "Data": template.JS(data),
-		"Verdict": s.verdict(doc), "Steps": s.steps(), "Events": len(doc.Marks), "Skipped": s.Timeline.Skipped,
+		"Verdict": s.verdict(doc), "Steps": s.steps(), "Whole": s.Found.Pod == nil, "Events": len(doc.Marks), "Skipped": s.Timeline.Skipped,
 		"Written": s.Now.UTC().Format("2 January 2006 15:04:05") + " UTC",
 	})
 	if err != nil {

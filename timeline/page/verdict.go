@@ -31,11 +31,13 @@ type finding struct {
 }
 
 // Class is the finding's in the style sheet, and Word says the same without colours.
-func (f finding) Class() string { return [...]string{"fine", "waits", "earlier", "broken"}[f.Trouble] }
+func (f finding) Class() string {
+	return [...]string{"fine", "slow", "waits", "earlier", "broken"}[f.Trouble]
+}
 
 // Word says in a word how bad it is.
 func (f finding) Word() string {
-	return [...]string{"No problem", "Waiting", "Earlier problem", "Problem"}[f.Trouble]
+	return [...]string{"No problem", "Slow start", "Waiting", "Earlier problem", "Problem"}[f.Trouble]
 }
 
 const (
@@ -97,12 +99,42 @@ func (s Subject) findingOfPod() finding {
 			}
 		}
 	}
+	if f.Trouble == fine {
+		said = s.slowFirst(said, &f)
+	}
 	if n := len(s.Found.Older); n > 0 {
 		said = append(said, fmt.Sprintf("Earlier sandboxes of this pod: %d.", n))
 	}
 	f.Rest = strings.Join(said[1:], " ")
 	return f.firstSentence()
 }
+
+// slowFirst begins with the container whose start waited long for its image.
+func (s Subject) slowFirst(said []string, f *finding) []string {
+	for _, c := range s.newest(s.Found.Pod) {
+		pull, has := s.Timeline.Pull(c)
+		if !has || pull.Took < slowPull {
+			continue
+		}
+		of := s.Timeline.ExplainContainer(c, s.Now)[0]
+		if at := slices.Index(said, of); at > 0 {
+			said = slices.Insert(slices.Delete(slices.Clone(said), at, at+1), 0, of)
+		}
+		f.Trouble = slow
+		f.Lead = fmt.Sprintf("The start of container %s waited %s for its image.", containerName(c), timeline.Took(pull.Took))
+		said = slices.Insert(said, 0, f.Lead)
+		for _, m := range s.Timeline.Image(c.ImageRef).Moments {
+			if m.Event == "ImagePulled" && m.At.Equal(pull.Ended) {
+				f.Sequence = m.Sequence
+			}
+		}
+		return said
+	}
+	return said
+}
+
+// slowPull is how long a pull takes that is worth a headline.
+const slowPull = 10 * time.Second
 
 // newest are the newest attempts of a pod's containers.
 func (s Subject) newest(p *timeline.Pod) []*timeline.Container {
@@ -152,16 +184,18 @@ func (s Subject) findings() []finding {
 }
 
 // worst is the event of an entity to look at: its end if something went wrong with that, else
-// the last thing that did.
+// the first thing that did.
 func worst(e *timeline.Entity) uint64 {
 	found := uint64(0)
 	for _, m := range e.Moments {
 		if !m.Bad {
 			continue
 		}
-		found = m.Sequence
+		if found == 0 {
+			found = m.Sequence
+		}
 		if m.Event == "ContainerExited" || m.Event == "SandboxLost" {
-			return found
+			return m.Sequence
 		}
 	}
 	return found
@@ -172,7 +206,10 @@ type stepRow struct {
 	Of, Name, Took, P50, P95 string
 	// Slow: it took longer than the node's 95 %. Failed: it ended without success.
 	Slow, Failed bool
-	Count        int
+	// Most: more than half of the time went there.
+	Most  bool
+	Count int
+	took  time.Duration
 }
 
 // steps are those of the newest attempts; of the whole node, the figures alone.
@@ -180,7 +217,7 @@ func (s Subject) steps() []stepRow {
 	var rows []stepRow
 	add := func(of string, steps []timeline.Step) {
 		for _, step := range steps {
-			r := stepRow{Of: of, Name: string(step.Name), Took: timeline.Took(step.Took), Failed: step.Failed}
+			r := stepRow{Of: of, Name: string(step.Name), Took: timeline.Took(step.Took), Failed: step.Failed, took: step.Took}
 			if !step.Done {
 				r.Took = "not done"
 			}
@@ -208,6 +245,13 @@ func (s Subject) steps() []stepRow {
 			add(of, []timeline.Step{{Name: timeline.StepPull, Took: pull.Took, Done: true, Failed: pull.Reason != ""}})
 		}
 		add(of, c.Steps)
+	}
+	total := time.Duration(0)
+	for _, r := range rows {
+		total += r.took
+	}
+	for i := range rows {
+		rows[i].Most = rows[i].took > total/2
 	}
 	return rows
 }

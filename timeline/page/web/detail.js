@@ -19,7 +19,7 @@ function list(pairs) {
 /** detail shows a mark. */
 export function detail(model, mark, into) {
   const { subject } = mark;
-  const since = mark.since > 0 ? `, ${took(mark.since)} after its cause` : '';
+  const since = mark.since > 0 ? `, ${took(mark.since)} since the request or incident that led to it` : '';
   const attempt = subject.attempt > 0 ? `, attempt ${subject.attempt}` : '';
   const starts = subject.steps.map((s) => {
     const usual = model.usual[s.name];

@@ -16,6 +16,10 @@ const phases = {
   stopped: [null, '--past', 3], exited: [null, '--past', 3], failed: [null, '--bad', 3],
 };
 
+/** markHeight is how far below the top of its row a mark lies: plain events lie at the foot of
+ * the bars, so that they leave the names alone. */
+const markHeight = (mark) => mark.kind === 'event' ? 18 : 10;
+
 export class Drawing {
   constructor(canvas, view) {
     this.canvas = canvas;
@@ -122,12 +126,15 @@ export class Drawing {
   /** verticals are the node's own events, through all lanes. */
   verticals() {
     const { context: c, view: v } = this;
-    let lastX = -9;
-    for (const m of this.visible(v.model.lanes[0])) {
+    const lines = [...this.visible(v.model.lanes[0])].filter((m) => shapes[m.kind].line);
+    // Where several would cover each other, what went wrong is shown.
+    lines.sort((a, b) => shapes[b.kind].weight - shapes[a.kind].weight);
+    const taken = new Set();
+    for (const m of lines) {
       const { line, color } = shapes[m.kind];
       const x = Math.round(v.x(m.at)) + 0.5;
-      if (!line || x - lastX < 2) continue;
-      lastX = x;
+      if ([-1, 0, 1].some((by) => taken.has(x + by))) continue;
+      taken.add(x);
       c.beginPath();
       c.setLineDash(line);
       c.moveTo(x, v.head - 8);
@@ -184,7 +191,7 @@ export class Drawing {
     this.inPlot(Math.max(top, 0), () => {
       this.bars(l, row);
       this.steps(l, row);
-      this.marks(l, row + 10);
+      this.marks(l, row);
     });
     this.name(l, top);
     if (v.gutter > 0) {
@@ -195,19 +202,19 @@ export class Drawing {
 
   name(l, top) {
     const { view: v } = this;
-    const says = ['', '… ', '▲ ', '✖ '][l.trouble] + l.says;
-    const color = ['--muted', '--warn', '--warn', '--bad'][l.trouble];
+    const says = ['', '', '… ', '▲ ', '✖ '][l.trouble] + l.says;
+    const color = ['--muted', '--muted', '--warn', '--warn', '--bad'][l.trouble];
     const type = l.kind === 'container' ? normal : bold;
     const name = l.kind === 'image' ? `image ${l.name}` : l.name;
     const x = (v.narrow ? 4 : 8) + (l.parent >= 0 ? 14 : 0);
     if (v.narrow) {
       const w = this.measure(says, small);
       const shown = this.short(name, v.width - x - w - 20, type);
-      this.text(shown, x, top + 11, type, l.within === 3 ? '--bad' : '--ink');
+      this.text(shown, x, top + 11, type, l.within === 4 ? '--bad' : '--ink');
       if (l.says) this.text(says, x + this.measure(shown, type) + 10, top + 11, small, color);
       return;
     }
-    this.text(this.short(name, v.gutter - x - 8, type), x, top + 15, type, l.within === 3 ? '--bad' : '--ink');
+    this.text(this.short(name, v.gutter - x - 8, type), x, top + 15, type, l.within === 4 ? '--bad' : '--ink');
     if (l.says) this.text(this.short(says, v.gutter - x - 8, small), x, top + 33, small, color);
   }
 
@@ -290,31 +297,36 @@ export class Drawing {
     }
   }
 
-  marks(l, y) {
+  marks(l, row) {
     const { context: c, view: v } = this;
     const worded = [];
-    let lastPlain = -9, lastOther = -9, lastKind = '';
+    let last = -9;
     c.beginPath();
     for (const m of this.visible(l)) {
       const x = v.x(m.at);
       if (shapes[m.kind].weight > 0) worded.push({ m, x });
-      if (m.kind !== 'event') continue;
-      if (x - lastPlain < 2) continue;
-      lastPlain = x;
-      c.moveTo(x + 2.5, y);
-      c.arc(x, y, 2.5, 0, 7);
+      // Among many that would cover each other, one is enough.
+      if (m.kind !== 'event' || x - last < 2) continue;
+      last = x;
+      c.moveTo(x + 2.5, row + markHeight(m));
+      c.arc(x, row + markHeight(m), 2.5, 0, 7);
     }
     c.fillStyle = this.color('--muted');
     c.fill();
-    for (const m of this.visible(l)) {
-      const x = v.x(m.at);
-      if (m.kind === 'event' || m.kind === lastKind && x - lastOther < 3) continue;
-      lastOther = x;
-      lastKind = m.kind;
-      this.shape(m.kind, x, y);
+    // What matters more lies on top.
+    for (const [least, most] of [[0, 1], [2, 3], [4, 9]]) {
+      const lastOf = {};
+      for (const m of this.visible(l)) {
+        const { weight } = shapes[m.kind];
+        if (m.kind === 'event' || weight < least || weight > most) continue;
+        const x = v.x(m.at);
+        if (x - (lastOf[m.kind] ?? -99) < 3) continue;
+        lastOf[m.kind] = x;
+        this.shape(m.kind, x, row + markHeight(m));
+      }
     }
-    this.words(worded, y + 21);
-    if (v.selected?.lane === l && v.selected.index >= 0) this.ring(v.x(v.selected.at), y);
+    this.words(worded, row + 31, l);
+    if (v.selected?.lane === l && v.selected.index >= 0) this.ring(v.x(v.selected.at), row + markHeight(v.selected));
   }
 
   shape(kind, x, y) {
@@ -349,8 +361,8 @@ export class Drawing {
 
   /** words puts the words of ends and failures below their marks; where there is no room for
    * all, what matters most and is newest has it. */
-  words(worded, y) {
-    const { view: v } = this;
+  words(worded, y, l) {
+    const { context: c, view: v } = this;
     if (worded.length > 400) worded = worded.filter((w, i) => i === 0 || w.x - worded[i - 1].x > 2 || shapes[w.m.kind].weight > 5).slice(-400);
     worded.sort((a, b) => shapes[b.m.kind].weight - shapes[a.m.kind].weight || b.x - a.x);
     const taken = [];
@@ -368,8 +380,11 @@ export class Drawing {
       if (end - begin < Math.min(wanted, 44)) continue;
       const said = this.short(this.measure(full, small) <= end - begin ? full : shapes[m.kind].brief ?? full, end - begin, small);
       if (said.length < 4) continue;
+      const width = this.measure(said, small);
+      c.fillStyle = this.color(l.kind === 'node' || v.selected?.lane === l ? '--raised' : '--surface');
+      c.fillRect(begin - 2, y - 8, width + 4, 15);
       this.text(said, begin, y, small, m.bad ? '--bad' : '--muted');
-      taken.push([begin, begin + this.measure(said, small)]);
+      taken.push([begin, begin + width]);
     }
   }
 }

@@ -13,7 +13,7 @@ export const shapes = {
   started: { path: 'M-4 -6L6 0L-4 6z', color: '--running-edge', weight: 0, says: 'started, ready' },
   completed: { path: circle(5), color: '--running-edge', hollow: true, weight: 1, says: 'completed' },
   ended: { path: 'M-5 -5H5V5H-5z', color: '--muted', weight: 2, says: 'ended as asked' },
-  killed: { path: 'M-3 -7H3V0H7L0 7L-7 0H-3z', color: '--ending-edge', weight: 2, says: 'SIGKILL', brief: 'SIGKILL' },
+  killed: { path: 'M-3 -7H3V0H7L0 7L-7 0H-3z', color: '--ending-edge', weight: 1, says: 'SIGKILL', brief: 'SIGKILL' },
   failed: { path: 'M0 -7L7.5 6H-7.5z', color: '--bad', weight: 4, says: 'failed' },
   lost: { path: 'M0 -7L7 0L0 7L-7 0z', color: '--bad', hollow: true, weight: 5, says: 'lost, end unknown' },
   exited: { path: cross, color: '--bad', weight: 6, says: 'died' },

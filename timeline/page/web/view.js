@@ -79,8 +79,7 @@ export class View {
     if (mark.lane.kind === 'node') return this.scroll;
     const top = mark.lane.place * this.laneHeight;
     const seen = this.height - this.head;
-    if (top < this.scroll) return top;
-    if (top + this.laneHeight > this.scroll + seen) return top + this.laneHeight - seen;
-    return this.scroll;
+    if (top >= this.scroll && top + this.laneHeight <= this.scroll + seen) return this.scroll;
+    return Math.max(0, top - (seen - this.laneHeight) / 2);
   }
 }
