@@ -10,6 +10,7 @@ import (
 	"github.com/stele-runtime/stele/cmd/stele/internal/show"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 	"github.com/stele-runtime/stele/timeline"
+	"github.com/stele-runtime/stele/timeline/page"
 )
 
 func inspectCommand() *cobra.Command {
@@ -17,7 +18,7 @@ func inspectCommand() *cobra.Command {
 	var logStats bool
 	var format string
 	cmd := &cobra.Command{
-		Use:   "inspect NAME",
+		Use:   "inspect [NAME]",
 		Short: "Say what happened to a pod or a container, why, and where the time went",
 		Long: `Say why a pod or a container died, why it is not ready or what it waits for; then what
 happened to it, in order, with the time since the request that led to it; then how long
@@ -27,11 +28,18 @@ NAME is a pod's name, NAMESPACE/POD, NAMESPACE/POD/CONTAINER or the prefix of an
 after a name means its attempt N, otherwise the newest is meant. What was removed is
 found, too.
 
+With --output html the answer is one file for a browser, which needs no network: a
+timeline, the events and the steps. Without a NAME it is about the whole node, and has
+the log's newest 50,000 events.
+
 The exit code is 0 if there is an answer, 1 if nothing has the name or the daemon or its
 log can't be read, and 2 if the command line is wrong or the name is ambiguous.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if logStats {
 				return wrongUse(cobra.NoArgs(cmd, args))
+			}
+			if format == "html" {
+				return wrongUse(cobra.MaximumNArgs(1)(cmd, args))
 			}
 			return wrongUse(cobra.ExactArgs(1)(cmd, args))
 		},
@@ -39,20 +47,23 @@ log can't be read, and 2 if the command line is wrong or the name is ambiguous.`
 			if logStats {
 				return printLogStats(cmd, &from)
 			}
+			if len(args) == 0 {
+				return inspectNode(cmd, &from)
+			}
 			return inspect(cmd, &from, args[0], format)
 		},
 	}
 	registerListen(cmd, &from)
 	cmd.AddCommand(inspectImageCommand())
 	cmd.Flags().StringVar(&from.Root, "root", "", "read the log below this `DIR`, of a daemon that is not running")
-	cmd.Flags().StringVarP(&format, "output", "o", "text", "`FORMAT`: text or json")
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "`FORMAT`: text, json or html")
 	cmd.Flags().BoolVar(&logStats, "log-stats", false, "show figures of the event log instead, as JSON")
 	return cmd
 }
 
 func inspect(cmd *cobra.Command, from *client.Source, text, format string) error {
-	if format != "text" && format != "json" {
-		return wrongUse(fmt.Errorf("--output: %q is none of text and json", format))
+	if format != "text" && format != "json" && format != "html" {
+		return wrongUse(fmt.Errorf("--output: %q is none of text, json and html", format))
 	}
 	name, err := timeline.ParseName(text)
 	if err != nil {
@@ -69,12 +80,28 @@ func inspect(cmd *cobra.Command, from *client.Source, text, format string) error
 		}
 		return err
 	}
+	if format == "html" {
+		return page.Subject{Timeline: history, Found: found, Now: now}.Write(cmd.OutOrStdout())
+	}
 	answer := show.Inspected{Timeline: history, Found: found, Now: now}
 	if format == "json" {
 		return answer.JSON(cmd.OutOrStdout())
 	}
 	return answer.Text(cmd.OutOrStdout())
 }
+
+// inspectNode writes the page about everything.
+func inspectNode(cmd *cobra.Command, from *client.Source) error {
+	history, now, err := from.Newest(cmd.Context(), eventsOfPage)
+	if err != nil {
+		return err
+	}
+	return page.Subject{Timeline: history, Now: now}.Write(cmd.OutOrStdout())
+}
+
+// eventsOfPage bounds the page of a whole node: a browser still moves that many with ease, and
+// a mail still takes them.
+const eventsOfPage = 50_000
 
 func printLogStats(cmd *cobra.Command, from *client.Source) error {
 	return from.WithAdmin(func(c adminv1.AdminServiceClient) error {

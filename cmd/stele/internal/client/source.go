@@ -82,6 +82,16 @@ func (s *Source) asked(ctx context.Context, c adminv1.AdminServiceClient, req *a
 	}
 }
 
+// last is the sequence of the newest record of a stopped daemon's log.
+func (s *Source) last() (uint64, error) {
+	log, err := boltlog.OpenReadOnly(filepath.Join(s.Root, config.EventsFile))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = log.Close() }() // read-only
+	return uint64(log.Last()), nil
+}
+
 func (s *Source) read(ctx context.Context, first uint64, each func(*adminv1.Record) error) error {
 	log, err := boltlog.OpenReadOnly(filepath.Join(s.Root, config.EventsFile))
 	if err != nil {

@@ -35,6 +35,32 @@ func (s *Source) Timeline(ctx context.Context, name timeline.Name) (*timeline.Ti
 	return t, t.Last, err
 }
 
+// Newest returns the history of the whole node in the log's newest records, and the moment
+// that its durations count to, as with Timeline. What began before them is known in part.
+func (s *Source) Newest(ctx context.Context, most uint64) (*timeline.Timeline, time.Time, error) {
+	t := timeline.New()
+	add := func(r *adminv1.Record) error {
+		t.Add(entry(r))
+		return nil
+	}
+	from := func(last uint64) uint64 { return last - min(last, most) + 1 }
+	if s.Root == "" {
+		err := s.WithAdmin(func(c adminv1.AdminServiceClient) error {
+			stats, err := c.LogStats(ctx, &adminv1.LogStatsRequest{})
+			if err != nil {
+				return fmt.Errorf("ask for the event log's figures: %w", err)
+			}
+			return s.asked(ctx, c, &adminv1.EventsRequest{From: from(stats.GetLastSequence())}, add)
+		})
+		return t, time.Now(), err
+	}
+	last, err := s.last()
+	if err == nil {
+		err = s.read(ctx, from(last), add)
+	}
+	return t, t.Last, err
+}
+
 // ask reads only the streams that matter, so that the answer does not take longer the older
 // the node is.
 func (s *Source) ask(ctx context.Context, c adminv1.AdminServiceClient, name timeline.Name) (*timeline.Timeline, error) {
