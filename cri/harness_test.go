@@ -302,8 +302,10 @@ func newDesk(t testing.TB, write func(*desk)) *desk {
 		Actors: d.actors, Views: feed.Live, PodEvents: feed.PodEvents,
 		Images:      images{{ID: "sha256:1", Tags: []string{"web:1"}, StopSignal: "SIGQUIT", UID: new(int64(7))}, {ID: "sha256:2", Tags: []string{"plain:1"}, Username: "nobody"}},
 		Credentials: d.credentials, Execs: d.execs, Streams: d.streams, Processes: processes{}, Specs: d.specs, Places: places{}, Stats: d.figures, Validator: validator{}, UserModes: userModes{}, Plugins: plugins{},
-		Health:         Health{Log: well, Monitor: well, Network: well, Confinement: well, Plugins: well, Handler: func(string) error { return nil }},
-		Handlers:       []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}},
+		Health: Health{Log: well, Monitor: well, Network: well, Confinement: well, Plugins: well, Handler: func(string) error { return nil }},
+		Handlers: func() []*runtimeapi.RuntimeHandler {
+			return []*runtimeapi.RuntimeHandler{{Name: "runc"}, {Name: "other"}}
+		},
 		DefaultHandler: "runc", DaemonVersion: "1.2.3", CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,
 		Info: func() map[string]any { return map[string]any{"config": map[string]int{"x": 1}} }, Logger: quiet,
 	})

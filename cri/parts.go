@@ -190,7 +190,7 @@ type PodAddresses interface {
 // An error with a method Degraded() bool means that it works, but not as it should.
 type Health struct {
 	Log, Monitor, Network, Confinement, Plugins func() error
-	// Handler says why the runtime of a handler cannot be used.
+	// Handler says why the runtime of a handler cannot be used. It does not wait.
 	Handler func(name string) error
 }
 
@@ -212,9 +212,9 @@ type Parts struct {
 	Plugins     Plugins
 	Addresses   PodAddresses
 	Health      Health
-	// Handlers are the node's runtime handlers with their features; DefaultHandler
-	// is the one that an empty name means.
-	Handlers       []*runtimeapi.RuntimeHandler
+	// Handlers are the node's runtime handlers with the features that they have now;
+	// DefaultHandler is the one that an empty name means. It does not wait.
+	Handlers       func() []*runtimeapi.RuntimeHandler
 	DefaultHandler string
 	CgroupDriver   runtimeapi.CgroupDriver
 	// DaemonVersion is that of the build.

@@ -84,5 +84,5 @@ func (s *Parts) handler(name string) (string, error) {
 }
 
 func (s *Parts) hasHandler(name string) bool {
-	return slices.ContainsFunc(s.Handlers, func(h *runtimeapi.RuntimeHandler) bool { return h.GetName() == name })
+	return slices.ContainsFunc(s.Handlers(), func(h *runtimeapi.RuntimeHandler) bool { return h.GetName() == name })
 }

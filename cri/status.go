@@ -34,7 +34,7 @@ func (s nodeService) Status(_ context.Context, req *runtimeapi.StatusRequest) (*
 				check{"Unconfined", s.Health.Confinement}, check{"PluginsMissing", s.Health.Plugins}),
 			condition(runtimeapi.NetworkReady, check{"NetworkPluginNotReady", s.Health.Network}),
 		}},
-		RuntimeHandlers: s.Handlers,
+		RuntimeHandlers: s.Handlers(),
 		// The kubelet refuses pods on nodes without the features that they need.
 		// SupplementalGroupsPolicy implies ContainerStatus.user.
 		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, MountOptions: true},

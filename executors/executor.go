@@ -155,13 +155,16 @@ func now() time.Time { return time.Now().UTC() }
 // runtime returns the driver of a handler.
 func (d *Drivers) runtime(handler string) (*oci.Driver, error) { return d.Handlers.driver(handler) }
 
-// handler returns a handler and its driver.
+// handler returns a handler and its driver, if new containers can be made with it.
 func (d *Drivers) handler(name string) (*Handler, *oci.Driver, error) {
 	h, err := d.Handlers.Find(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	driver, err := d.runtime(name)
+	if err == nil {
+		err = d.Handlers.Usable(name)
+	}
 	return h, driver, err
 }
 

@@ -270,8 +270,9 @@ func (p *parts) register(server *daemon.Server) {
 			Plugins:     p.drivers.NRI.Problem,
 			Handler:     p.drivers.Handlers.Usable,
 		},
-		Handlers: p.drivers.Describe(byDefault, p.config.State), DefaultHandler: byDefault,
-		CgroupDriver: p.drivers.CgroupDriver(), DaemonVersion: version, Info: info.Show, Logger: p.logger,
+		Handlers:       func() []*runtimeapi.RuntimeHandler { return p.drivers.Describe(byDefault, p.config.State) },
+		DefaultHandler: byDefault,
+		CgroupDriver:   p.drivers.CgroupDriver(), DaemonVersion: version, Info: info.Show, Logger: p.logger,
 	})
 	runtimeapi.RegisterRuntimeServiceServer(server, service)
 	runtimeapi.RegisterImageServiceServer(server, service)

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -38,6 +37,8 @@ import (
 type Drivers struct {
 	executors.Drivers
 	logger *slog.Logger
+	// following asks the runtimes what they are.
+	following *Background
 }
 
 // Opening is what opens the drivers.
@@ -155,8 +156,11 @@ func (o *Opening) monitor() monitor.Config {
 	}
 }
 
-// openRuntimes describes the handlers, and asks their runtimes about themselves. Those that do not
-// answer make their handlers unusable; the daemon serves the others.
+// askWithin bounds how long a daemon that starts waits for its runtimes to say what they are.
+const askWithin = 3 * time.Second
+
+// openRuntimes describes the handlers, and follows what their runtimes say of themselves. Those
+// that do not answer make their handlers unusable; the daemon serves the others.
 func (d *Drivers) openRuntimes(c config.Config) error {
 	d.Drivers.Handlers = executors.Handlers{}
 	for name, h := range c.Runtime.Handlers {
@@ -165,25 +169,34 @@ func (d *Drivers) openRuntimes(c config.Config) error {
 			return fmt.Errorf("runtime handler %s: %w", name, err)
 		}
 		root := cmp.Or(h.Root, filepath.Join(c.State, "runtimes", name))
-		d.Drivers.Handlers[name] = &executors.Handler{
-			Options: options, CreateTimeout: time.Duration(h.ContainerCreateTimeout) * time.Second,
-			Open: func(ctx context.Context) (*oci.Driver, error) {
-				return oci.New(ctx, oci.Config{
-					Runtime: oci.Runtime{Name: name, Path: h.Path, StateRoot: root, Systemd: d.Cgroups.Driver() == cgroups.Systemd},
-					Monitor: d.Monitor, Cgroups: d.Cgroups,
-				})
-			},
+		handler := executors.NewHandler(h.Path, func(ctx context.Context) (*oci.Driver, error) {
+			return oci.New(ctx, oci.Config{
+				Runtime: oci.Runtime{Name: name, Path: h.Path, StateRoot: root, Systemd: d.Cgroups.Driver() == cgroups.Systemd},
+				Monitor: d.Monitor, Cgroups: d.Cgroups,
+			})
+		})
+		handler.Options, handler.CreateTimeout = options, time.Duration(h.ContainerCreateTimeout)*time.Second
+		handler.Changed = func(problem error) {
+			if problem == nil {
+				d.logger.Info("a runtime handler can be used", "handler", name)
+			} else {
+				d.logger.Warn("a runtime handler cannot be used", "handler", name, "error", problem)
+			}
+		}
+		d.Drivers.Handlers[name] = handler
+	}
+	d.following = NewBackground(d.logger)
+	patience := time.After(askWithin)
+	for name, h := range d.Drivers.Handlers {
+		d.following.Go("runtime handler "+name, h.Follow)
+	}
+	for _, h := range d.Drivers.Handlers {
+		select {
+		case <-h.Answered():
+		case <-patience:
+			return nil // those that are slow are waited for where they are needed
 		}
 	}
-	var asking sync.WaitGroup
-	for _, name := range d.Drivers.Handlers.Names() {
-		asking.Go(func() {
-			if err := d.Drivers.Handlers.Usable(name); err != nil {
-				d.logger.Warn("a runtime handler cannot be used", "handler", name, "error", err)
-			}
-		})
-	}
-	asking.Wait()
 	return nil
 }
 
@@ -228,6 +241,9 @@ func (d *Drivers) layerLabel() string {
 
 // Close ends what the drivers run in this process. The monitor continues.
 func (d *Drivers) Close() {
+	if d.following != nil {
+		d.following.End()
+	}
 	d.NRI.Close()
 	if d.Monitor != nil {
 		if err := d.Monitor.Close(); err != nil {
@@ -242,15 +258,14 @@ func (d *Drivers) Close() {
 	}
 }
 
-// Describe describes the runtime handlers to the kubelet. The empty name stands for the default.
+// Describe describes the runtime handlers to the kubelet, as they are known now. The empty name
+// stands for the default.
 func (d *Drivers) Describe(byDefault, stateDir string) []*runtimeapi.RuntimeHandler {
 	var all []*runtimeapi.RuntimeHandler
 	mapsIDs := d.Store.MapsIDs() && reachable.Check(stateDir) == nil
 	for _, name := range append([]string{""}, d.Drivers.Handlers.Names()...) {
 		features := &runtimeapi.RuntimeHandlerFeatures{}
-		runtime, err := d.Drivers.Handlers[cmp.Or(name, byDefault)].Driver()
-		if err == nil && runtime.Features() != nil {
-			f := runtime.Features()
+		if f := d.Drivers.Handlers[cmp.Or(name, byDefault)].Features(); f != nil {
 			features.UserNamespaces = mapsIDs && spec.MapsMounts(f)
 			features.RecursiveReadOnlyMounts = d.Host.RecursiveReadOnly && slices.Contains(f.MountOptions, "rro")
 		}
