@@ -28,7 +28,7 @@ SHELL := /bin/bash
 
 GOTEST = CGO_ENABLED=1 go test -count=1 -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT)
 
-.PHONY: help build deps run test test-quick test-vm lint generate bench clean
+.PHONY: help build deps run test test-quick test-vm test-kubelet lint generate bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,13 @@ test-quick: build ## all but the emulated guest
 test-vm: build ## cgroup v2, systemd, crun, AppArmor and SELinux, in an emulated guest
 	@test/deps/install.sh test
 	go test -v -count=1 -tags '$(TAGS)' -timeout $(VM_TIMEOUT) ./test/vm
+
+# A module of its own, where the first build of the kubelet takes minutes. Its tests mostly wait,
+# so that many run at a time.
+test-kubelet: ## a real kubelet with static pods (as root)
+	@test/deps/install.sh test
+	cd test/kubelet && go build -tags selinux,notest,grpcnotrace -ldflags '-s -w' -o ../../.cache/kubelet/kubelet k8s.io/kubernetes/cmd/kubelet
+	cd test/kubelet && go test -count=1 -tags '$(TAGS)' -parallel 8 -timeout $(TEST_TIMEOUT) .
 
 lint: ## golangci-lint, few linters
 	go run $(GOLANGCI_LINT) run

@@ -1,0 +1,72 @@
+package kubelet
+
+import "testing"
+
+// TestKubelet runs the checks on one node: those that can first, side by side, then those that
+// disturb others.
+func TestKubelet(t *testing.T) {
+	n := newNode(t)
+	t.Run("pods", func(t *testing.T) {
+		for _, c := range checks {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				c.run(n.in(t))
+			})
+		}
+	})
+	for _, c := range disturbing {
+		t.Run(c.name, func(t *testing.T) { c.run(n.in(t)) })
+	}
+}
+
+type check struct {
+	name string
+	run  func(*node)
+}
+
+// checks are on pods of their own.
+var checks = []check{
+	{"static pod is Running and has its address", running},
+	{"container that ends is restarted and backed off", restarts},
+	{"pod that is done has Succeeded", completes},
+	{"liveness probe by exec", liveness},
+	{"exec probe that takes too long", execTimeout},
+	{"readiness probes by HTTP and TCP", readiness},
+	{"startup probe by gRPC", startup},
+	{"postStart and preStop", hooks},
+	{"init containers and sidecars in order", inOrder},
+	{"logs, previous, followed, since and tail", logs},
+	{"log rotation under load", rotation},
+	{"exec by SPDY", spdy.exec},
+	{"exec by WebSocket", websocket.exec},
+	{"attach by SPDY", spdy.attach},
+	{"attach by WebSocket", websocket.attach},
+	{"port-forward by SPDY", spdy.portForward},
+	{"port-forward by WebSocket", websocket.portForward},
+	{"emptyDir on disk and in memory", emptyDirs},
+	{"hostPath and subPath", hostPaths},
+	{"downward API", downward},
+	{"image volumes", imageVolumes},
+	{"shared PID namespace", sharedPID},
+	{"host network, PID and IPC", hostNamespaces},
+	{"hostPort", hostPort},
+	{"user namespace", userNamespace},
+	{"hostname, hosts and resolv.conf", hostnames},
+	{"security context", securityContext},
+	{"termination messages", terminationMessages},
+	{"graceful deletion", gracefulDeletion},
+	{"deletion with grace period 0", graceZero},
+	{"OOMKilled", oomKilled},
+	{"QoS cgroups and limits in the kernel", qos},
+	{"summary, resource and cAdvisor metrics", metrics},
+}
+
+// disturbing checks are on the whole node.
+var disturbing = []check{
+	{"kubelet restarted", kubeletRestarted},
+	{"Stele killed", steleKilled},
+	{"Stele killed while pods start", steleKilledStarting},
+	{"monitor killed", monitorKilled},
+	{"image garbage collection", imageGC},
+	{"sixty pods at once", sixty},
+}

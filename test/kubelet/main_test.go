@@ -1,0 +1,134 @@
+package kubelet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stele-runtime/stele/test/e2e"
+)
+
+// insideEnv has the programs' directory in the process that is in the namespaces.
+const insideEnv = "STELE_KUBELET_PROGRAMS"
+
+// kubeletsOwn is a directory that a kubelet uses whatever its flags say.
+const kubeletsOwn = "/var/lib/kubelet"
+
+// programs are those under test, set before the first test.
+var programs struct {
+	*e2e.Programs
+	kubelet, health string
+}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+// run builds the programs, for which it needs the network, and runs the tests in a process
+// with namespaces of its own.
+func run(m *testing.M) int {
+	if dir := os.Getenv(insideEnv); dir != "" {
+		if err := enter(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "enter the namespaces:", err)
+			return 1
+		}
+		return m.Run()
+	}
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "these tests need root")
+		return 1
+	}
+	code, err := outside()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+func outside() (int, error) {
+	dir, err := os.MkdirTemp("", "stele-kubelet-programs-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	if err := build(dir); err != nil {
+		return 0, err
+	}
+	if err := os.Mkdir(kubeletsOwn, 0o755); err == nil {
+		defer os.Remove(kubeletsOwn)
+	} else if !errors.Is(err, fs.ErrExist) {
+		return 0, err
+	}
+	restore, err := keepSysctls()
+	if err != nil {
+		return 0, err
+	}
+	inside := exec.Command("/proc/self/exe", os.Args[1:]...)
+	inside.Env = append(os.Environ(), insideEnv+"="+dir)
+	inside.Stdin, inside.Stdout, inside.Stderr = os.Stdin, os.Stdout, os.Stderr
+	inside.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
+	}
+	err = errors.Join(inside.Run(), restore())
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// build builds Stele as the e2e tests have it, with the race detector, and the kubelet, which
+// is kept: linking it takes longest when nothing has changed.
+func build(dir string) error {
+	kept, err := filepath.Abs("../../.cache/kubelet")
+	if err != nil {
+		return err
+	}
+	const product = "github.com/stele-runtime/stele/"
+	for _, b := range []struct {
+		in   string
+		cgo  string
+		args []string
+	}{
+		{"../..", "1", []string{"-race", "-tags", "containers_image_openpgp,exclude_graphdriver_btrfs", "-o", filepath.Join(dir, "stele"), product + "cmd/stele"}},
+		{"../..", "0", []string{"-o", filepath.Join(dir, "stele-monitor"), product + "cmd/stele-monitor"}},
+		{"../..", "0", []string{"-o", filepath.Join(dir, "tester"), product + "test/e2e/tester"}},
+		{"../..", "0", []string{"-o", filepath.Join(dir, "nriplugin"), product + "test/e2e/nriplugin"}},
+		{".", "0", []string{"-o", filepath.Join(dir, "health"), "./health"}},
+		{".", "0", []string{"-tags", "selinux,notest,grpcnotrace", "-ldflags", "-s -w", "-o", filepath.Join(kept, "kubelet"), "k8s.io/kubernetes/cmd/kubelet"}},
+	} {
+		cmd := exec.Command("go", append([]string{"build"}, b.args...)...)
+		cmd.Dir, cmd.Env = b.in, append(os.Environ(), "CGO_ENABLED="+b.cgo)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build %s: %w\n%s", strings.Join(b.args, " "), err, out)
+		}
+	}
+	return os.Symlink(filepath.Join(kept, "kubelet"), filepath.Join(dir, "kubelet"))
+}
+
+// kernelSettings are what a kubelet sets on a node.
+var kernelSettings = []string{
+	"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
+}
+
+// keepSysctls reads the kernel's settings and returns what sets them again.
+func keepSysctls() (restore func() error, err error) {
+	kept := map[string][]byte{}
+	for _, name := range kernelSettings {
+		if kept[name], err = os.ReadFile(filepath.Join("/proc/sys", name)); err != nil {
+			return nil, err
+		}
+	}
+	return func() error {
+		var errs []error
+		for name, value := range kept {
+			errs = append(errs, os.WriteFile(filepath.Join("/proc/sys", name), value, 0))
+		}
+		return errors.Join(errs...)
+	}, nil
+}
