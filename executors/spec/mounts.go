@@ -257,7 +257,7 @@ func planMount(r *request, plan *Plan, field string, m *cri.Mount) (specs.Mount,
 	mount := bind(source, path.Clean(m.ContainerPath), append([]string{propagation, mode}, m.MountOptions...)...)
 	if len(m.UidMappings) > 0 {
 		if !r.mapsMounts() {
-			return specs.Mount{}, refusal.Unsupported(field+".uidMappings", nil, "needs a runtime that maps the ids of mounts (runc 1.2, crun 1.8)")
+			return specs.Mount{}, refusal.Unsupported(field+".uidMappings", nil, "needs a runtime that maps the ids of mounts (runc 1.2, crun 1.9)")
 		}
 		mount.UIDMappings, mount.GIDMappings = userns.Ranges(m.UidMappings), userns.Ranges(m.GidMappings)
 	}

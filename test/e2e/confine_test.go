@@ -312,11 +312,16 @@ func appArmorOfTheNode(t *testing.T, h *Harness, pod *Pod) {
 	load("-r")
 	t.Cleanup(func() { load("-R") })
 	config.Metadata.Name = "loaded"
-	id := pod.Run(config)
-	if got := h.ExecSync(id, "touch", "/dev/shm/allowed"); got.ExitCode != 0 {
-		t.Errorf("what the profile allows: %v", got)
-	}
-	if got := h.ExecSync(id, "touch", "/dev/shm/forbidden"); got.ExitCode == 0 || !strings.Contains(string(got.Stderr), "denied") {
-		t.Errorf("what the profile denies: %v", got)
+	// The older form is what the kubelet made of the annotation.
+	older := h.ContainerConfig("loaded-older")
+	older.Linux.SecurityContext.ApparmorProfile = "localhost/stele-e2e"
+	for _, config := range []*runtimeapi.ContainerConfig{config, older} {
+		id := pod.Run(config)
+		if got := h.ExecSync(id, "touch", "/dev/shm/allowed"); got.ExitCode != 0 {
+			t.Errorf("%s: what the profile allows: %v", config.Metadata.Name, got)
+		}
+		if got := h.ExecSync(id, "touch", "/dev/shm/forbidden"); got.ExitCode == 0 || !strings.Contains(string(got.Stderr), "denied") {
+			t.Errorf("%s: what the profile denies: %v", config.Metadata.Name, got)
+		}
 	}
 }

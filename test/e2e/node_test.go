@@ -22,6 +22,9 @@ func TestNode(t *testing.T) {
 	t.Run("updates", func(t *testing.T) { nodeUpdates(t, h.In(t)) })
 	t.Run("kills for want of memory", func(t *testing.T) { nodeOutOfMemory(t, h.In(t)) })
 	t.Run("figures", func(t *testing.T) { nodeFigures(t, h.In(t)) })
+	t.Run("io", func(t *testing.T) { nodeIO(t, h.In(t)) })
+	t.Run("huge pages", func(t *testing.T) { nodeHugepages(t, h.In(t)) })
+	t.Run("user namespace", func(t *testing.T) { nodeUsers(t, h.In(t)) })
 	t.Run("exit without a monitor", func(t *testing.T) { nodeExitWithoutMonitor(t, h) })
 }
 

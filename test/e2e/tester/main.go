@@ -11,6 +11,7 @@
 //	tester echo ADDRESS    answer TCP with what comes, until its end; a first byte of "r"
 //	                       is answered with a reset, one of "s" with zeros without end
 //	tester xattr FILE NAME print an extended attribute, in hexadecimal
+//	tester hugepages COUNT use huge pages of 2 MB
 //	tester keyring         print the SELinux label of the session's keyring
 package main
 
@@ -93,6 +94,8 @@ func run(args []string) error {
 		}
 	case "xattr":
 		return xattr(arg(1), arg(2))
+	case "hugepages":
+		return hugepages(arg(1))
 	case "keyring":
 		return keyring()
 	}
@@ -106,6 +109,23 @@ func xattr(path, name string) error {
 		return fmt.Errorf("read %s of %s: %w", name, path, err)
 	}
 	fmt.Printf("%x\n", value[:size])
+	return nil
+}
+
+// hugepages ends by a signal where the pages are promised and then missing.
+func hugepages(count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	const page = 2 << 20
+	memory, err := unix.Mmap(-1, 0, n*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_HUGETLB|unix.MAP_HUGE_2MB)
+	if err != nil {
+		return fmt.Errorf("map %d huge pages: %w", n, err)
+	}
+	for i := range n {
+		memory[i*page] = 1
+	}
 	return nil
 }
 
