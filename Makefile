@@ -28,7 +28,7 @@ SHELL := /bin/bash
 
 GOTEST = CGO_ENABLED=1 go test -count=1 -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT)
 
-.PHONY: help build deps run test test-quick test-vm test-kubelet lint generate bench clean
+.PHONY: help build deps run test test-quick test-page test-vm test-kubelet lint generate bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,11 +47,15 @@ run: deps build ## demo: a pod that outlives its daemon
 
 # Not from the cache, which does not know when the programs under test change. The guest
 # gets the machine for itself: emulation takes all of it.
-test: test-quick test-vm ## everything: unit, rules, conformance, end to end, other kinds of nodes (as root)
+test: test-quick test-page test-vm ## everything: unit, rules, conformance, end to end, pages in a browser, other kinds of nodes (as root)
 
-test-quick: build ## all but the emulated guest
+test-quick: build ## all but the browser and the emulated guest
 	@test/deps/install.sh test
 	$(GOTEST) $$(go list -tags '$(TAGS)' ./... | grep -v '/test/vm$$')
+
+test-page: ## the page of "stele inspect -o html", in headless Chromium
+	@test/deps/install.sh test
+	cd test/page && go test -count=1 -timeout $(TEST_TIMEOUT)
 
 # Verbose: what is skipped says so, and on a slow machine it takes long.
 test-vm: build ## cgroup v2, systemd, crun, AppArmor and SELinux, in an emulated guest
@@ -75,6 +79,7 @@ generate: ## proto/'s Go code
 bench: build ## the event log, the monitor, pod lives, stats, port-forwards and pulls, beside conmon, skopeo and containerd (as root)
 	@test/deps/install.sh bench
 	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
+	cd test/page && go test -run '^$$' -bench . -benchtime 600x -timeout $(TEST_TIMEOUT) ./...
 
 clean: ## what the other targets built
 	rm -rf bin .cache

@@ -72,6 +72,17 @@ missing_plugins() {
 	done
 }
 
+# find_chromium: the browser in which test/page looks at pages; 125 MB to fetch, 410 MB on
+# disk. Where apt has none, those tests are skipped.
+install_chromium=false
+find_chromium() {
+	local name
+	for name in chromium chromium-browser google-chrome; do
+		command -v "$name" >/dev/null && return
+	done
+	install_chromium=true
+}
+
 # have_containerd: exactly the version that is asked for, so that figures from two
 # machines are about the same program.
 have_containerd() {
@@ -143,9 +154,11 @@ test)
 	want seabios test -e /usr/share/seabios/bios-256k.bin
 	want mmdebstrap command -v mmdebstrap
 	want e2fsprogs command -v mke2fs
+	find_chromium
 	have_gvisor || build_gvisor=true
 	;;
 bench)
+	find_chromium
 	need conmon command -v conmon
 	need skopeo command -v skopeo
 	have_containerd || build_containerd=true
@@ -158,6 +171,10 @@ fi
 ((${#packages[@]} == 0)) || install_packages
 if ((${#wanted[@]} > 0)); then
 	(packages=("${wanted[@]}") && install_packages) || say "without ${wanted[*]} nothing is seen of cgroup v2 and systemd"
+fi
+
+if $install_chromium; then
+	(packages=(chromium) && install_packages) || say "without chromium no page is tested in a browser"
 fi
 
 if $build_runc; then

@@ -15,7 +15,7 @@ var shots = flag.String("shots", "", "write pictures of all pages into this fold
 // TestShots takes a picture of each page in both themes and two widths. No part of a page may
 // be wider than the window.
 func TestShots(t *testing.T) {
-	for _, name := range []string{"oom", "network", "reboot", "pull", "hostile", "node", "quiet"} {
+	for _, name := range everywhere {
 		for _, dark := range []bool{false, true} {
 			for _, width := range []int64{1280, 390} {
 				title := fmt.Sprintf("%s-%d-%s", name, width, map[bool]string{false: "light", true: "dark"}[dark])

@@ -208,8 +208,12 @@ export class Drawing {
     const name = l.kind === 'image' ? `image ${l.name}` : l.name;
     const x = (v.narrow ? 4 : 8) + (l.parent >= 0 ? 14 : 0);
     if (v.narrow) {
+      const { context: c } = this;
       const w = this.measure(says, small);
       const shown = this.short(name, v.width - x - w - 20, type);
+      // Lines of the node pass here.
+      c.fillStyle = this.color(l.kind === 'node' || v.selected?.lane === l ? '--raised' : '--surface');
+      c.fillRect(x - 2, top + 2, this.measure(shown, type) + (l.says ? w + 10 : 0) + 4, 17);
       this.text(shown, x, top + 11, type, l.within === 4 ? '--bad' : '--ink');
       if (l.says) this.text(says, x + this.measure(shown, type) + 10, top + 11, small, color);
       return;
@@ -227,7 +231,7 @@ export class Drawing {
       c.fillStyle = this.color(fill);
       c.fillRect(0, 0, 8, 8);
       c.strokeStyle = this.color(edge);
-      c.globalAlpha = 0.45;
+      c.globalAlpha = 0.3;
       c.lineWidth = 1.2;
       c.beginPath();
       for (const by of [-8, 0, 8]) {

@@ -129,6 +129,7 @@ function filtered() {
     for (const old of chart.querySelectorAll('.option')) old.remove();
   }
   by('count').textContent = model.shown.length === model.marks.length ? '' : `${model.shown.length} of ${model.marks.length} events`;
+  table.at = 0;
   table.show(view.selected);
   layout();
 }
