@@ -382,6 +382,31 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// CRI-O's keys that Stele does not have are refused with the reason.
+func TestUnservedKeys(t *testing.T) {
+	b := newBench(t)
+	for key, why := range unserved {
+		_, err := b.load("[runtime.handlers.x]\npath = 'runc'\n" + key + " = ''\n")
+		if want := "runtime.handlers.x." + key + ": " + why; err == nil || err.Error() != want {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+	_, err := b.load("monitor_env = []\n[runtime.handlers.x]\npath = 'runc'\nmonitor_path = '/x'\ncolour = 'red'\n")
+	if err == nil || !strings.Contains(err.Error(), "runtime.handlers.x.monitor_path: is not supported") ||
+		!strings.HasSuffix(err.Error(), "unknown keys: [monitor_env runtime.handlers.x.colour]") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A handler can have the default's runtime under another name, with other options.
+func TestInheritDefaultRuntime(t *testing.T) {
+	b := newBench(t)
+	c, err := b.load("[runtime]\ndefault = 'runc'\n[runtime.handlers.runc]\npath = 'runc'\nruntime_type = 'oci'\n[runtime.handlers.a]\ninherit_default_runtime = true\npath = 'crun'\n")
+	if a := c.Runtime.Handlers["a"]; err != nil || a.Path != filepath.Join(b.dir, "runc") || a.Type != "oci" {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
 // Without a monitor the error says where it was looked for.
 func TestNoMonitor(t *testing.T) {
 	b := newBench(t)

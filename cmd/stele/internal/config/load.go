@@ -74,10 +74,7 @@ func (f *Flags) read(flags *pflag.FlagSet) (Config, error) {
 	if err != nil {
 		return c, fmt.Errorf("read the configuration %s: %w", f.file, err)
 	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return c, fmt.Errorf("read the configuration %s: unknown keys: %v", f.file, unknown)
-	}
-	return c, nil
+	return c, refuseUnknown(f.file, meta.Undecoded())
 }
 
 func (f *Flags) layRuntimes(c *Config) error {
@@ -89,7 +86,7 @@ func (f *Flags) layRuntimes(c *Config) error {
 			return fmt.Errorf("--runtime %q is not NAME=PATH", r)
 		}
 		handler := inFile[name] // what else the file says of it
-		handler.Path = path
+		handler.Path, handler.InheritDefaultRuntime = path, false
 		c.Runtime.Handlers[name] = handler
 		c.Runtime.Default = cmp.Or(c.Runtime.Default, name)
 	}

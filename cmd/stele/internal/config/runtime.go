@@ -80,6 +80,8 @@ type Handler struct {
 	Path string `toml:"path"`
 	// Type is empty or "oci"; runtimes with another interface are not supported.
 	Type string `toml:"runtime_type"`
+	// InheritDefaultRuntime takes path and type from the default handler.
+	InheritDefaultRuntime bool `toml:"inherit_default_runtime"`
 	// Root is the runtime's own directory; empty for one below the state directory.
 	Root string `toml:"runtime_root"`
 	// AllowedAnnotations are the exact keys of annotations that pods of this handler may use,
@@ -133,6 +135,9 @@ func (r *Runtime) complete() error {
 	problems = append(problems, r.checkContainers()...)
 	for _, name := range slices.Sorted(maps.Keys(r.Handlers)) {
 		h := r.Handlers[name]
+		if h.InheritDefaultRuntime {
+			h.Path, h.Type = r.Handlers[r.Default].Path, r.Handlers[r.Default].Type
+		}
 		problems = append(problems, h.complete(name))
 		r.Handlers[name] = h
 	}
