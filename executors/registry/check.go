@@ -43,6 +43,7 @@ type checkedReference struct {
 	imagetypes.ImageReference
 
 	canDecrypt bool
+	platforms  []string       // see Options
 	found      contents       // set by opening
 	report     func(contents) // called by opening
 }
@@ -61,7 +62,7 @@ func (r *checkedReference) NewImageSource(ctx context.Context, system *imagetype
 }
 
 func (r *checkedReference) check(ctx context.Context, system *imagetypes.SystemContext, source imagetypes.ImageSource) error {
-	opened, err := open(ctx, system, source)
+	opened, err := open(ctx, system, source, r.platforms)
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (r *checkedReference) check(ctx context.Context, system *imagetypes.SystemC
 		if err != nil {
 			return notAnImage(err, "read its configuration")
 		}
-		if r.found.warning, err = checkPlatform(config); err != nil {
+		if r.found.warning, err = checkPlatform(config, r.platforms); err != nil {
 			return err
 		}
 	}
@@ -93,8 +94,9 @@ type opened struct {
 	mime     string
 }
 
-// open reads an image's manifest, and if it is an index, this platform's.
-func open(ctx context.Context, system *imagetypes.SystemContext, source imagetypes.ImageSource) (opened, error) {
+// open reads an image's manifest, and if it is an index, this platform's, or else that of one of
+// others.
+func open(ctx context.Context, system *imagetypes.SystemContext, source imagetypes.ImageSource, others []string) (opened, error) {
 	var o opened
 	content, mime, err := source.GetManifest(ctx, nil)
 	if err != nil {
@@ -109,7 +111,7 @@ func open(ctx context.Context, system *imagetypes.SystemContext, source imagetyp
 		if o.index, err = manifest.ListFromBlob(content, mime); err != nil {
 			return o, fmt.Errorf("%w: parse its index: %w", ErrInvalidImage, err)
 		}
-		if err = choose(o.index, system); err == nil {
+		if err = choose(o.index, system, others); err == nil {
 			o.own, err = o.index.ChooseInstance(system)
 		}
 		if err != nil {

@@ -167,7 +167,7 @@ func inspect(ctx context.Context, system *imagetypes.SystemContext, ref imagetyp
 		return Inspection{}, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	o, err := open(ctx, system, source)
+	o, err := open(ctx, system, source, nil)
 	if err != nil {
 		return Inspection{}, err
 	}

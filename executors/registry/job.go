@@ -162,7 +162,7 @@ func (j *job) copy(ctx context.Context, t transfer) (copied, error) {
 	m := startMeter(meterOptions{
 		reporter: j.news, patience: j.p.options.StallTimeout, giveUp: giveUp, arrived: files.add,
 	})
-	source := &checkedReference{ImageReference: t.source, canDecrypt: j.keys != nil, report: func(c contents) {
+	source := &checkedReference{ImageReference: t.source, canDecrypt: j.keys != nil, platforms: j.p.options.Platforms, report: func(c contents) {
 		c.resolved.Name = t.name.String()
 		if c.warning != "" {
 			j.p.log.Warn("an image may not run on this machine", "image", t.name.String(), "reason", c.warning)

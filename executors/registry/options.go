@@ -76,6 +76,10 @@ type Options struct {
 	// spent unpacking doesn't count.
 	StallTimeout time.Duration
 
+	// Platforms, as OS/ARCHITECTURE, are others than this machine's that a runtime handler has
+	// a program for. An index's image for this machine comes before one for them.
+	Platforms []string
+
 	// Logger may be nil, for slog.Default.
 	Logger *slog.Logger
 }

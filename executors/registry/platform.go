@@ -44,10 +44,13 @@ func runsHere(name string) bool {
 // are.
 func isLinux(os string) bool { return os == "" || strings.EqualFold(os, "linux") }
 
-// checkPlatform refuses an image for another operating system. Another architecture is only
-// a warning: builders that cross-compile often leave that of their own machine there, and
-// other runtimes run such images.
-func checkPlatform(config *imagespec.Image) (warning string, err error) {
+// checkPlatform refuses an image for another operating system, unless its platform is among
+// others. Another architecture is only a warning: builders that cross-compile often leave that of
+// their own machine there, and other runtimes run such images.
+func checkPlatform(config *imagespec.Image, others []string) (warning string, err error) {
+	if slices.Contains(others, config.OS+"/"+config.Architecture) {
+		return "", nil
+	}
 	if !isLinux(config.OS) {
 		return "", fmt.Errorf("%w: this is %s, the image is for %s/%s", ErrUnsupportedPlatform, here(), config.OS, config.Architecture)
 	}
@@ -59,17 +62,21 @@ func checkPlatform(config *imagespec.Image) (warning string, err error) {
 
 func here() string { return "linux/" + runtime.GOARCH }
 
-// choose finds this platform's image in an index. If its architecture is not spelled as Go
-// does, or is one that runs here, too, it goes into system: the library chooses again when
-// it copies, by the same settings.
-func choose(list manifest.List, system *imagetypes.SystemContext) error {
+// choose finds this platform's image in an index, or else one for others. If its architecture is
+// not spelled as Go does, or is one that runs here, too, it goes into system: the library chooses
+// again when it copies, by the same settings.
+func choose(list manifest.List, system *imagetypes.SystemContext, others []string) error {
 	_, err := list.ChooseInstance(system)
 	if err == nil {
 		return nil
 	}
-	usable := slices.DeleteFunc(platformsOf(list), func(p imagespec.Platform) bool {
+	all := platformsOf(list)
+	usable := slices.DeleteFunc(slices.Clone(all), func(p imagespec.Platform) bool {
 		return !strings.EqualFold(p.OS, "linux") || !runsHere(p.Architecture)
 	})
+	if len(usable) == 0 {
+		usable = slices.DeleteFunc(all, func(p imagespec.Platform) bool { return !slices.Contains(others, p.OS+"/"+p.Architecture) })
+	}
 	if len(usable) == 0 {
 		return err
 	}

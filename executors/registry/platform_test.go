@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -80,6 +81,30 @@ func TestManifestThatLies(t *testing.T) {
 	for _, part := range []string{"level=WARN", ref, "linux/" + images.Elsewhere().Architecture} {
 		if !strings.Contains(log.String(), part) {
 			t.Errorf("the log has no %q: %s", part, log)
+		}
+	}
+}
+
+// TestOtherPlatforms: an image for a platform that a handler has a program for is pulled, from an
+// index if there is none for this machine.
+func TestOtherPlatforms(t *testing.T) {
+	server := images.Registry(t)
+	wasm := v1.Platform{OS: "wasi", Architecture: "wasm32"}
+	far, own := small(t, wasm, "far"), small(t, images.Here(), "own")
+	alone := server.Push(t, "wasm:alone", far)
+	among := server.PushIndex(t, "wasm:among", images.Index(t, images.OCI, small(t, images.Elsewhere(), "else"), far))
+	both := server.PushIndex(t, "wasm:both", images.Index(t, images.OCI, far, own))
+	n := newNode(t, server, with(func(o *Options) { o.Platforms = []string{"wasi/wasm32"} }))
+	for name, want := range map[string]string{alone: "wasi", among: "wasi", both: "linux"} {
+		stored, err := n.store.Images.Resolve(t.Context(), n.pull(t, name).ImageID)
+		if err != nil || stored.Config.OS != want {
+			t.Errorf("%s is stored as %+v, %v; want one for %s", name, stored.Config, err, want)
+		}
+	}
+	plain := newNode(t, server)
+	for _, name := range []string{alone, among} {
+		if _, err := plain.puller.Pull(t.Context(), PullRequest{Ref: name}); !errors.Is(err, ErrUnsupportedPlatform) {
+			t.Errorf("%s without such a handler: %v", name, err)
 		}
 	}
 }
