@@ -148,7 +148,7 @@ func ownPIDs(s *specs.Spec) bool {
 }
 
 func (x containers) createFrom(ctx context.Context, c container.Spec, config *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) (made created, err error) {
-	handler, runtime, err := x.handler(c.Handler)
+	handler, err := x.Handlers.Find(c.Handler)
 	if err != nil {
 		return made, err
 	}
@@ -157,6 +157,10 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 		return made, err
 	}
 	rootfs, err := x.Store.Rootfses.Prepare(ctx, x.rootfsRequest(c, config, pod))
+	if err != nil {
+		return made, err
+	}
+	runtime, err := x.chooseRuntime(c, handler, rootfs.Config)
 	if err != nil {
 		return made, err
 	}
@@ -347,7 +351,11 @@ func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]by
 	if err := decode(f.Change, change); err != nil {
 		return nil, err
 	}
-	handler, runtime, err := x.handler(f.Spec.Handler)
+	handler, err := x.Handlers.Find(f.Spec.Handler)
+	if err != nil {
+		return nil, err
+	}
+	runtime, err := x.runtimeOf(f.Spec)
 	if err != nil {
 		return nil, err
 	}
@@ -376,7 +384,7 @@ func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]by
 // start returns when the program ran, or when the start failed. For a start that an
 // earlier daemon carried out, it returns when that was requested.
 func (x containers) start(ctx context.Context, f container.StartRuntime) (time.Time, error) {
-	runtime, err := x.runtime(f.Spec.Handler)
+	runtime, err := x.runtimeOf(f.Spec)
 	if err != nil {
 		return now(), err
 	}
@@ -402,7 +410,7 @@ func (x containers) signal(ctx context.Context, c container.Spec, name string) e
 	if err != nil {
 		return err
 	}
-	runtime, err := x.runtime(c.Handler)
+	runtime, err := x.runtimeOf(c)
 	if err != nil {
 		return err
 	}
@@ -410,7 +418,7 @@ func (x containers) signal(ctx context.Context, c container.Spec, name string) e
 }
 
 func (x containers) kill(ctx context.Context, c container.Spec) error {
-	runtime, err := x.runtime(c.Handler)
+	runtime, err := x.runtimeOf(c)
 	if err != nil {
 		return err
 	}
@@ -429,7 +437,7 @@ func (x containers) delete(ctx context.Context, c container.Spec) container.Dele
 }
 
 func (x containers) deleteAndForget(ctx context.Context, c container.Spec) (*monitor.Exit, error) {
-	runtime, err := x.runtime(c.Handler)
+	runtime, err := x.runtimeOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -480,7 +488,7 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 		done.Err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), "the command's caller is gone")
 		return done
 	}
-	runtime, err := x.runtime(f.Spec.Handler)
+	runtime, err := x.runtimeOf(f.Spec)
 	if err != nil {
 		done.Err = err
 		return done

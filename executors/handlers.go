@@ -26,6 +26,9 @@ type Handler struct {
 	Options spec.Options
 	// CreateTimeout is how long a creation may take; 0 for the monitor's default.
 	CreateTimeout time.Duration
+	// Platforms are the programs for images of other platforms, by OS/ARCHITECTURE, with the same
+	// options; only what they are is asked of these.
+	Platforms map[string]*Handler
 	// Changed is called by Follow with why the runtime cannot be used, or nil once it can. It may
 	// be nil.
 	Changed func(problem error)

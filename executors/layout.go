@@ -30,6 +30,11 @@ func (c *Config) place(name string) reachable.Place {
 	return reachable.Place{Dir: filepath.Join(c.StateDir, "mapped"), Name: name}
 }
 
+// platformFile names the platform for which a container's runtime was chosen.
+func (c *Config) platformFile(of id.Container) string {
+	return filepath.Join(c.bundleDir(of), "platform")
+}
+
 // joinedPID is the PID namespace that a container joins, pinned in its bundle.
 func (c *Config) joinedPID(of id.Container) string {
 	return filepath.Join(c.bundleDir(of), "joined-pid")

@@ -82,6 +82,9 @@ type Handler struct {
 	Type string `toml:"runtime_type"`
 	// InheritDefaultRuntime takes path and type from the default handler.
 	InheritDefaultRuntime bool `toml:"inherit_default_runtime"`
+	// PlatformRuntimePaths are the runtimes for images of other platforms, by OS/ARCHITECTURE as
+	// the image has it. As Path, they need not be there yet.
+	PlatformRuntimePaths map[string]string `toml:"platform_runtime_paths"`
 	// Root is the runtime's own directory; empty for one below the state directory.
 	Root string `toml:"runtime_root"`
 	// AllowedAnnotations are the exact keys of annotations that pods of this handler may use,
@@ -106,6 +109,9 @@ type Handler struct {
 
 // handlerName matches names that are safe as a directory's.
 var handlerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
+
+// platformName matches OS/ARCHITECTURE.
+var platformName = regexp.MustCompile(`^[a-zA-Z0-9]+/[a-zA-Z0-9_]+$`)
 
 func (r *Runtime) complete() error {
 	if len(r.Handlers) == 0 {
@@ -152,16 +158,36 @@ func (h *Handler) complete(name string) error {
 	if h.Path == "" {
 		return refuse(key+".path", h.Path, "is not a path")
 	}
-	// A runtime that is missing makes its handler unusable, not the node.
-	if path, err := exec.LookPath(h.Path); err == nil {
-		h.Path = path
+	var err error
+	if h.Path, err = program(key+".path", h.Path); err != nil {
+		return err
 	}
-	if strings.Contains(h.Path, "/") {
-		if err := absolute(key+".path", &h.Path); err != nil {
+	for _, platform := range slices.Sorted(maps.Keys(h.PlatformRuntimePaths)) {
+		of := key + ".platform_runtime_paths." + platform
+		path := h.PlatformRuntimePaths[platform]
+		switch {
+		case !platformName.MatchString(platform):
+			return refuse(key+".platform_runtime_paths", platform, "is not a platform, as in \"wasi/wasm32\"")
+		case path == "":
+			return refuse(of, path, "is not a path")
+		}
+		if h.PlatformRuntimePaths[platform], err = program(of, path); err != nil {
 			return err
 		}
 	}
 	return errors.Join(h.check(key)...)
+}
+
+// program finds a runtime. One that is missing makes its handler unusable, not the node.
+func program(key, path string) (string, error) {
+	if found, err := exec.LookPath(path); err == nil {
+		path = found
+	}
+	if !strings.Contains(path, "/") {
+		return path, nil
+	}
+	err := absolute(key, &path)
+	return path, err
 }
 
 func (h *Handler) check(key string) []error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"time"
@@ -163,33 +164,22 @@ const askWithin = 3 * time.Second
 // that do not answer make their handlers unusable; the daemon serves the others.
 func (d *Drivers) openRuntimes(c config.Config) error {
 	d.Drivers.Handlers = executors.Handlers{}
+	d.following = NewBackground(d.logger)
 	for name, h := range c.Runtime.Handlers {
 		options, err := d.options(c.Runtime, h)
 		if err != nil {
 			return fmt.Errorf("runtime handler %s: %w", name, err)
 		}
 		root := cmp.Or(h.Root, filepath.Join(c.State, "runtimes", name))
-		handler := executors.NewHandler(h.Path, func(ctx context.Context) (*oci.Driver, error) {
-			return oci.New(ctx, oci.Config{
-				Runtime: oci.Runtime{Name: name, Path: h.Path, StateRoot: root, Systemd: d.Cgroups.Driver() == cgroups.Systemd},
-				Monitor: d.Monitor, Cgroups: d.Cgroups,
-			})
-		})
+		handler := d.follow(oci.Runtime{Name: name, Path: h.Path, StateRoot: root})
 		handler.Options, handler.CreateTimeout = options, time.Duration(h.ContainerCreateTimeout)*time.Second
-		handler.Changed = func(problem error) {
-			if problem == nil {
-				d.logger.Info("a runtime handler can be used", "handler", name)
-			} else {
-				d.logger.Warn("a runtime handler cannot be used", "handler", name, "error", problem)
-			}
+		handler.Platforms = map[string]*executors.Handler{}
+		for platform, path := range h.PlatformRuntimePaths {
+			handler.Platforms[platform] = d.follow(oci.Runtime{Name: name + ", for " + platform, Path: path, StateRoot: root})
 		}
 		d.Drivers.Handlers[name] = handler
 	}
-	d.following = NewBackground(d.logger)
 	patience := time.After(askWithin)
-	for name, h := range d.Drivers.Handlers {
-		d.following.Go("runtime handler "+name, h.Follow)
-	}
 	for _, h := range d.Drivers.Handlers {
 		select {
 		case <-h.Answered():
@@ -198,6 +188,23 @@ func (d *Drivers) openRuntimes(c config.Config) error {
 		}
 	}
 	return nil
+}
+
+// follow follows what a runtime says of itself.
+func (d *Drivers) follow(runtime oci.Runtime) *executors.Handler {
+	runtime.Systemd = d.Cgroups.Driver() == cgroups.Systemd
+	handler := executors.NewHandler(runtime.Path, func(ctx context.Context) (*oci.Driver, error) {
+		return oci.New(ctx, oci.Config{Runtime: runtime, Monitor: d.Monitor, Cgroups: d.Cgroups})
+	})
+	handler.Changed = func(problem error) {
+		if problem == nil {
+			d.logger.Info("a runtime handler can be used", "handler", runtime.Name)
+		} else {
+			d.logger.Warn("a runtime handler cannot be used", "handler", runtime.Name, "error", problem)
+		}
+	}
+	d.following.Go("runtime handler "+runtime.Name, handler.Follow)
+	return handler
 }
 
 // openImages opens the image store and what fills it.
@@ -226,7 +233,7 @@ func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 		PolicyPath: c.Image.SignaturePolicy, PolicyDir: c.Image.SignaturePolicyDir,
 		AuthFile: c.Image.GlobalAuthFile, NamespacedAuthDir: c.Image.NamespacedAuthDir,
 		DecryptionKeysPath: c.Image.DecryptionKeysPath, MaxParallelLayers: uint(c.Image.ParallelLayers),
-		Retries: retries, StallTimeout: c.Image.PullProgressTimeout, Logger: logger,
+		Retries: retries, StallTimeout: c.Image.PullProgressTimeout, Platforms: platforms(c.Runtime), Logger: logger,
 	})
 	return err
 }
@@ -237,6 +244,14 @@ func (d *Drivers) layerLabel() string {
 		return ""
 	}
 	return d.Host.Contexts.Shared
+}
+
+// platforms are those that any handler has a program for.
+func platforms(r config.Runtime) (all []string) {
+	for _, h := range r.Handlers {
+		all = slices.AppendSeq(all, maps.Keys(h.PlatformRuntimePaths))
+	}
+	return all
 }
 
 // Close ends what the drivers run in this process. The monitor continues.
