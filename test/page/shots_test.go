@@ -12,6 +12,29 @@ import (
 
 var shots = flag.String("shots", "", "write pictures of all pages into this folder, for people to look at")
 
+var picture = flag.String("picture", "", "write the README's picture to this file")
+
+// TestPicture: the README's picture fits a README, and the dead container and its cause are
+// in it.
+func TestPicture(t *testing.T) {
+	p := open(t, look{page: "oom", width: 1280, height: 560})
+	taken, err := chromedp.Run(p, chromedp.CaptureScreenshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(taken) > 200_000 {
+		t.Errorf("the picture has %d bytes", len(taken))
+	}
+	if below := ask[float64](p, `document.getElementById('chart').getBoundingClientRect().bottom`); below > 560 {
+		t.Errorf("the timeline ends at %g pixels, below the picture", below)
+	}
+	if *picture != "" {
+		if err := os.WriteFile(*picture, taken, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestShots takes a picture of each page in both themes and two widths. No part of a page may
 // be wider than the window.
 func TestShots(t *testing.T) {
@@ -24,11 +47,11 @@ func TestShots(t *testing.T) {
 					if wide := ask[int64](p, `document.documentElement.scrollWidth`); wide > width {
 						t.Errorf("the page is %d pixels wide in a window of %d", wide, width)
 					}
-					picture(t, p, title)
+					shoot(t, p, title)
 					if ask[bool](p, `document.querySelector('.go') !== null`) {
 						p.do(chromedp.Click(chromedp.CSS(`.go`)))
 						p.frames(2)
-						picture(t, p, title+"-shown")
+						shoot(t, p, title+"-shown")
 					}
 				})
 			}
@@ -36,7 +59,7 @@ func TestShots(t *testing.T) {
 	}
 }
 
-func picture(t *testing.T, p *tab, title string) {
+func shoot(t *testing.T, p *tab, title string) {
 	t.Helper()
 	taken, err := chromedp.Run(p, chromedp.CaptureScreenshot())
 	if err != nil {

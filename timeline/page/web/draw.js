@@ -374,7 +374,7 @@ export class Drawing {
       if (taken.length > 40) return;
       let begin = Math.max(x - 6, v.gutter + 2), end = v.width - 2;
       const full = m.words.replace(/^ended: /, '');
-      const wanted = Math.min(this.measure(full, small), 420);
+      const wanted = Math.min(this.measure(full, small), 420, v.plot * 0.6);
       begin = Math.max(v.gutter + 2, Math.min(begin, end - wanted));
       for (const [from, to] of taken) {
         if (to <= x - 6) begin = Math.max(begin, to + 10);
@@ -382,8 +382,9 @@ export class Drawing {
         else begin = end;
       }
       if (end - begin < Math.min(wanted, 44)) continue;
-      const said = this.short(this.measure(full, small) <= end - begin ? full : shapes[m.kind].brief ?? full, end - begin, small);
-      if (said.length < 4) continue;
+      const fits = [full, ...shapes[m.kind].brief ?? []].find((words) => this.measure(words, small) <= end - begin);
+      const said = fits ?? this.short(full, end - begin, small);
+      if (said.length < 3) continue;
       const width = this.measure(said, small);
       c.fillStyle = this.color(l.kind === 'node' || v.selected?.lane === l ? '--raised' : '--surface');
       c.fillRect(begin - 2, y - 8, width + 4, 15);

@@ -41,7 +41,7 @@ const app = {
     if (!mark) return;
     view.selected = mark;
     if (move) chart.scrollTop = view.reveal(mark);
-    options(mark);
+    options();
     by('detail').hidden = false;
     detail(model, mark, by('detail-body'));
     table.show(mark);
@@ -86,17 +86,19 @@ const app = {
 
 /** options are the current mark and its neighbours as options of the list: more would only
  * burden the document, and say no more. */
-function options(mark) {
+function options() {
   for (const old of chart.querySelectorAll('.option')) old.remove();
-  const near = model.shown.slice(Math.max(0, mark.index - 2), mark.index + 3);
-  chart.append(...near.map((m) => {
+  chart.removeAttribute('aria-activedescendant');
+  const current = view.selected && view.selected.index >= 0 ? view.selected : null;
+  const at = current?.index ?? 0;
+  chart.append(...model.shown.slice(Math.max(0, at - 2), at + 3).map((m) => {
     const option = element('div', { id: `mark-${m.sequence}`, className: 'option', role: 'option', textContent: label(model, m) });
     option.setAttribute('aria-setsize', model.shown.length);
     option.setAttribute('aria-posinset', m.index + 1);
-    option.setAttribute('aria-selected', m === mark);
+    option.setAttribute('aria-selected', m === current);
     return option;
   }));
-  chart.setAttribute('aria-activedescendant', `mark-${mark.sequence}`);
+  if (current) chart.setAttribute('aria-activedescendant', `mark-${current.sequence}`);
 }
 
 function drawRange() {
@@ -124,10 +126,7 @@ function layout() {
 
 function filtered() {
   filter(model, by('filter').value, by('problems').checked);
-  if (view.selected && view.selected.index < 0) {
-    chart.removeAttribute('aria-activedescendant');
-    for (const old of chart.querySelectorAll('.option')) old.remove();
-  }
+  options();
   by('count').textContent = model.shown.length === model.marks.length ? '' : `${model.shown.length} of ${model.marks.length} events`;
   table.at = 0;
   table.show(view.selected);
@@ -188,4 +187,5 @@ for (const button of document.querySelectorAll('.go')) {
 }
 window.addEventListener('resize', layout);
 layout();
+options();
 table.show(null);
