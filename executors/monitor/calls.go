@@ -47,6 +47,8 @@ type CreateRequest struct {
 	Deadline time.Duration
 	// Owner gets the container's pipes; nil leaves them root's.
 	Owner *Owner
+	// Notifier answers the calls that the container's seccomp profile reports; nil for none.
+	Notifier *Notifier
 }
 
 // Owner is a user and a group of the node.
@@ -98,6 +100,9 @@ func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Proce
 	if r.Terminal && !s.speaks(versionTerminals) {
 		return Process{}, fmt.Errorf("create container %s with a terminal: %w", r.ContainerID, s.tooOld())
 	}
+	if r.Notifier != nil && !s.speaks(versionNotifier) {
+		return Process{}, fmt.Errorf("create container %s with a seccomp notifier: %w", r.ContainerID, s.tooOld())
+	}
 	call, err := s.start(&pb.Request{Call: &pb.Request_Create{Create: &pb.Create{
 		ContainerId: r.ContainerID,
 		Runtime:     r.Runtime,
@@ -111,6 +116,7 @@ func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Proce
 		StdinOnce:   r.StdinOnce,
 		Terminal:    r.Terminal,
 		Deadline:    int64(r.Deadline),
+		Notifier:    r.Notifier.message(),
 	}}})
 	if err != nil {
 		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)

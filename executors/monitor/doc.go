@@ -21,6 +21,6 @@
 // Read client.go first: a Client is a link (link.go: one session after another;
 // launch.go: starting a monitor), the duplicates that it holds (held.go), the execs
 // that run (execs.go), and the calls (calls.go, exec.go, attach.go, exits.go,
-// losses.go, upgrade.go). session.go is one connection, call.go one request on it,
+// losses.go, blocked.go, upgrade.go). session.go is one connection, call.go one request on it,
 // execgap.go an exec without its monitor.
 package monitor

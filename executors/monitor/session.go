@@ -14,10 +14,12 @@ import (
 
 const (
 	minVersion = 1
-	maxVersion = 2
+	maxVersion = 3
 	// versionTerminals is the version that brought terminals and all else that
 	// proto/monitor/v1 lists for it.
 	versionTerminals = 2
+	// versionNotifier is the version that answers forbidden system calls.
+	versionNotifier = 3
 )
 
 // session is one connection to the monitor.

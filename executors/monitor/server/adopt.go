@@ -18,6 +18,7 @@ const unseen = "the process ended while no monitor ran, and no pidfd of it was h
 type successor struct {
 	journal    *journal.Journal
 	containers *containers
+	notifiers  *notifiers
 	outputs    *outputs
 	exits      *exits
 	// settled makes sure that leftover output is settled once.
@@ -62,6 +63,7 @@ func (u *successor) resumeContainer(record *pb.Container, b belongings) error {
 	}
 	c.adoptRecord(record)
 	c.resumed = true
+	c.notifier = u.notifiers.resume(record, &b)
 	defer close(c.ready)
 	if b.stdout < 0 && b.stderr < 0 && b.terminal < 0 {
 		b.stdout, b.stderr = stdio.Reopen(record)
@@ -129,6 +131,9 @@ func (u *successor) adopt(req *pb.Adopt, from *descriptors) error {
 		c.adoptRecord(record)
 		if c.err = u.journal.Created(c.record); c.err != nil {
 			u.containers.drop(c)
+		} else {
+			none := noBelongings()
+			c.notifier = u.notifiers.resume(record, &none)
 		}
 		close(c.ready)
 	}

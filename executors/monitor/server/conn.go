@@ -18,7 +18,7 @@ import (
 const (
 	// minVersion and maxVersion bound the protocol versions that this monitor speaks.
 	minVersion = 1
-	maxVersion = 2
+	maxVersion = 3
 	// versionTerminals is the version that brought terminals and all else that
 	// proto/monitor/v1 lists for it.
 	versionTerminals = 2
@@ -212,6 +212,8 @@ func (n *session) call(ctx context.Context, c *call) (*pb.Reply, descriptors, er
 		return done, descriptors{}, nil
 	case *pb.Request_Losses:
 		return done, descriptors{}, n.tellLosses(ctx, c.Id)
+	case *pb.Request_Blocked:
+		return done, descriptors{}, n.tellBlocked(ctx, c.Id)
 	case *pb.Request_Upgrade:
 		return nil, descriptors{}, s.upgrader.upgrade(ctx, call.Upgrade.Binary)
 	case *pb.Request_Shutdown:

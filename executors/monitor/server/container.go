@@ -24,6 +24,9 @@ type container struct {
 	ready  chan struct{}
 	err    error
 	record *pb.Container
+	// notifier answers its forbidden system calls; nil for none. It does not change after
+	// ready, either.
+	notifier *notifier
 	// resumed: the container comes from an earlier monitor.
 	resumed bool
 
@@ -84,6 +87,9 @@ func (c *container) describe() *pb.Container {
 	description.StdinClosed = c.stdinClosed
 	c.mu.Unlock()
 	description.TerminalLost = c.hungUp()
+	if counted := c.notifier.counted(); counted != nil {
+		description.Blocked = counted
+	}
 	if output := c.outputs(); output != nil {
 		lost, err := output.Lost()
 		description.LogLost += uint64(lost)
@@ -120,6 +126,7 @@ func (c *container) lend() (descriptors, error) {
 
 // release writes what the pipes hold, and closes the container's descriptors.
 func (c *container) release() error {
+	c.notifier.close()
 	c.mu.Lock()
 	output, pidfd, stdin, terminal := c.output, c.pidfd, c.stdin, c.terminal
 	c.output, c.pidfd, c.stdin, c.terminal = nil, -1, -1, -1

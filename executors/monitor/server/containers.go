@@ -14,14 +14,15 @@ import (
 // containers are the monitor's containers, by id.
 type containers struct {
 	journal *journal.Journal
-	losses  *losses
+	losses  *news[*pb.Loss]
+	blocked *news[*pb.BlockedCalls]
 
 	mu   sync.Mutex
 	byID map[string]*container
 }
 
-func newContainers(journal *journal.Journal, losses *losses) *containers {
-	return &containers{journal: journal, losses: losses, byID: map[string]*container{}}
+func newContainers(journal *journal.Journal, losses *news[*pb.Loss], blocked *news[*pb.BlockedCalls]) *containers {
+	return &containers{journal: journal, losses: losses, blocked: blocked, byID: map[string]*container{}}
 }
 
 // reserve returns the container with the id; fresh if there was none and the caller
@@ -101,6 +102,7 @@ func (t *containers) forget(id string) (*pb.Exit, error) {
 	}
 	t.drop(c)
 	t.losses.forget(id)
+	t.blocked.forget(id)
 	return c.exit, errors.Join(c.release(), t.journal.Forget(id))
 }
 

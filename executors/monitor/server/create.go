@@ -28,6 +28,7 @@ type creator struct {
 	outputs    *outputs
 	exits      *exits
 	containers *containers
+	notifiers  *notifiers
 	// starts is entered while a container is being created.
 	starts *gate
 	logger *slog.Logger
@@ -46,6 +47,7 @@ func (m *creator) create(ctx context.Context, req *pb.Create) (*container, error
 	if fresh {
 		c.err = (&creation{creator: m, c: c, req: req}).run()
 		if c.err != nil {
+			c.notifier.close()
 			m.containers.drop(c)
 			if err := m.journal.Abandon(c.id); err != nil {
 				m.logger.Error("journal a creation that failed", "container", c.id, "error", err)
@@ -65,6 +67,8 @@ func checkCreate(req *pb.Create) error {
 		return fail(pb.Failure_CODE_INVALID, "create %s: the runtime's path %q is not absolute", req.ContainerId, req.Runtime)
 	case !filepath.IsAbs(req.PidFile):
 		return fail(pb.Failure_CODE_INVALID, "create %s: the pid file's path %q is not absolute", req.ContainerId, req.PidFile)
+	case req.Notifier != nil && !filepath.IsAbs(req.Notifier.Path):
+		return fail(pb.Failure_CODE_INVALID, "create %s: the path for seccomp filters, %q, is not absolute", req.ContainerId, req.Notifier.Path)
 	case req.Deadline < 0 || req.MaxLogSize < 0:
 		return fail(pb.Failure_CODE_INVALID, "create %s: the deadline or the log size is negative", req.ContainerId)
 	}
@@ -98,6 +102,13 @@ func (n *creation) run() error {
 		closeLog(log)
 		n.io.CloseOwn()
 		return err
+	}
+	if req.Notifier != nil {
+		if c.notifier, err = n.notifiers.open(c.id, req.Notifier, earlier{listener: -1}); err != nil {
+			closeLog(log)
+			n.io.CloseOwn()
+			return err
+		}
 	}
 	n.runtimes.reaper.Begin()
 	defer n.runtimes.reaper.End()
@@ -218,6 +229,7 @@ func (n *creation) follow() (*pb.Container, int, error) {
 		StderrInode: stdio.Inode(n.io.Stderr),
 		OomFile:     oom.File,
 		OomKills:    oom.Kills,
+		Notifier:    req.Notifier,
 	}, pidfd, nil
 }
 

@@ -81,9 +81,14 @@ func errorsFirst(errs ...error) error {
 }
 
 // belongings are a container's descriptors; -1 for those that are absent.
-type belongings struct{ pidfd, stdin, stdout, stderr, terminal int }
+type belongings struct {
+	pidfd, stdin, stdout, stderr, terminal int
+	// notifier is the socket for seccomp filters, notify are the filters.
+	notifier int
+	notify   []int
+}
 
-func noBelongings() belongings { return belongings{-1, -1, -1, -1, -1} }
+func noBelongings() belongings { return belongings{-1, -1, -1, -1, -1, -1, nil} }
 
 // takeBelongings takes what came with a request.
 func takeBelongings(from *descriptors) belongings {
@@ -93,12 +98,13 @@ func takeBelongings(from *descriptors) belongings {
 		stdout:   from.take(pb.Role_ROLE_STDOUT),
 		stderr:   from.take(pb.Role_ROLE_STDERR),
 		terminal: from.take(pb.Role_ROLE_TERMINAL),
+		notifier: -1,
 	}
 }
 
 // list returns those that are present.
 func (b belongings) list() []int {
-	all := []int{b.pidfd, b.stdin, b.stdout, b.stderr, b.terminal}
+	all := append([]int{b.pidfd, b.stdin, b.stdout, b.stderr, b.terminal, b.notifier}, b.notify...)
 	return slices.DeleteFunc(all, func(fd int) bool { return fd < 0 })
 }
 

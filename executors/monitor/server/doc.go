@@ -13,6 +13,7 @@
 //	crilog   the format and the files of logs
 //	cgroup   joins a cgroup, and counts OOM kills
 //	journal  what the next monitor has to know
+//	notify   answers system calls that a seccomp filter reports
 //
 // This package joins them. server.go is the list of its parts; each has a file:
 //
@@ -21,6 +22,8 @@
 //	containers.go  the containers, container.go one of them
 //	create.go      creator: a container is made
 //	output.go      outputs: what it writes, until that is in its log; losses.go
+//	notifier.go    notifiers: its forbidden system calls, answered and counted
+//	news.go        the last word on each container, for subscribers
 //	exit.go        exits: from the kernel's word to the journal; follow.go, of processes
 //	               that are no children
 //	attach.go      clients of a container, input.go what they type

@@ -2,6 +2,7 @@ package server
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,9 +67,15 @@ func (x *exits) ended(c *container, status reaper.Status, oomKilled bool) {
 			SinceBoot:   int64(status.SinceBoot),
 			Unknown:     status.Unknown,
 		}
+		c.notifier.tell()
+		var notes []string
 		if c.hungUp() {
-			c.exit.Note = noteTerminal
+			notes = append(notes, noteTerminal)
 		}
+		if c.notifier.counted().GetGap() {
+			notes = append(notes, noteGap)
+		}
+		c.exit.Note = strings.Join(notes, "; ")
 		if err := x.journal.Exited(c.exit); err != nil {
 			x.logger.Error("journal an exit", "container", c.id, "error", err)
 		}

@@ -16,7 +16,7 @@ import (
 // outputs reads containers' output into their logs.
 type outputs struct {
 	pump   *pump.Pump
-	losses *losses
+	losses *news[*pb.Loss]
 	logger *slog.Logger
 }
 
@@ -88,7 +88,7 @@ func (o *outputs) settle(all []*container) {
 			continue
 		}
 		if bytes, reason := log.Lost(); bytes > 0 && c.outputs() == nil {
-			o.losses.note(&pb.Loss{ContainerId: c.id, Bytes: c.record.LogLost + uint64(bytes), Reason: reason.Error()})
+			o.losses.note(c.id, &pb.Loss{ContainerId: c.id, Bytes: c.record.LogLost + uint64(bytes), Reason: reason.Error()})
 		}
 	}
 	dropped, err := o.pump.Settle()
@@ -105,11 +105,11 @@ func (o *outputs) watchLosses(c *container) {
 	}
 	before := c.record.LogLost
 	if before > 0 {
-		o.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before, Reason: c.record.LogError})
+		o.losses.note(c.id, &pb.Loss{ContainerId: c.id, Bytes: before, Reason: c.record.LogError})
 	}
 	// A stopped pump loses nothing.
 	_ = output.NotifyLost(func(bytes int64, reason error) {
-		o.losses.note(&pb.Loss{ContainerId: c.id, Bytes: before + uint64(bytes), Reason: reason.Error()})
+		o.losses.note(c.id, &pb.Loss{ContainerId: c.id, Bytes: before + uint64(bytes), Reason: reason.Error()})
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/reaper"
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 	"github.com/stele-runtime/stele/executors/monitor/wire"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
 // ErrAlreadyRuns: another monitor serves the directory.
@@ -53,7 +54,8 @@ type Server struct {
 	reaper     *reaper.Reaper
 	redo       *redo.File
 	pump       *pump.Pump
-	losses     *losses
+	losses     *news[*pb.Loss]
+	notifiers  *notifiers
 	containers *containers
 	creator    *creator
 	successor  *successor
@@ -76,7 +78,7 @@ func Open(config Config) (*Server, error) {
 		instance: rand.Text(),
 		pid:      int32(os.Getpid()),
 		quit:     make(chan struct{}),
-		losses:   newLosses(),
+		losses:   newNews[*pb.Loss](),
 	}
 	before, err := take(config)
 	if err != nil {
@@ -145,12 +147,15 @@ func (s *Server) join(score oomScore) {
 	follower := &follower{pump: s.pump}
 	outputs := &outputs{pump: s.pump, losses: s.losses, logger: s.logger}
 	exits := &exits{journal: s.journal, reaper: s.reaper, follower: follower, outputs: outputs, ooms: cgroup.NewLedger(), ends: ends, logger: s.logger}
-	s.containers = newContainers(s.journal, s.losses)
+	s.notifiers = newNotifiers(s.journal, s.logger)
+	s.containers = newContainers(s.journal, s.losses, s.notifiers.blocked)
 	s.creator = &creator{
 		home: s.home, journal: s.journal, runtimes: runtimes, follower: follower, outputs: outputs, exits: exits,
-		containers: s.containers, starts: starts, logger: s.logger,
+		containers: s.containers, notifiers: s.notifiers, starts: starts, logger: s.logger,
 	}
-	s.successor = &successor{journal: s.journal, containers: s.containers, outputs: outputs, exits: exits, logger: s.logger}
+	s.successor = &successor{
+		journal: s.journal, containers: s.containers, notifiers: s.notifiers, outputs: outputs, exits: exits, logger: s.logger,
+	}
 	s.execs = &execs{
 		home: s.home, journal: s.journal, runtimes: runtimes, follower: follower, containers: s.containers,
 		starts: starts, ends: ends, logger: s.logger,
@@ -158,7 +163,7 @@ func (s *Server) join(score oomScore) {
 	}
 	s.upgrader = &upgrader{
 		args: s.config.Args, home: s.home, journal: s.journal, reaper: s.reaper, pump: s.pump, runtimes: runtimes,
-		containers: s.containers, starts: starts, ends: ends, logger: s.logger,
+		containers: s.containers, notifiers: s.notifiers, starts: starts, ends: ends, logger: s.logger,
 	}
 }
 
@@ -197,6 +202,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.home.listener.Close()
 	s.pump.Stop()
 	parts.Wait()
+	s.notifiers.closeAll()
 	return errors.Join(err, s.redo.Close(), s.journal.Close(), s.home.lock.Close())
 }
 

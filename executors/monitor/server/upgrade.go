@@ -48,6 +48,7 @@ type upgrader struct {
 	pump       *pump.Pump
 	runtimes   *runtimes
 	containers *containers
+	notifiers  *notifiers
 	// starts and ends are closed during an upgrade.
 	starts, ends *gate
 	logger       *slog.Logger
@@ -111,6 +112,8 @@ func (r *upgrader) whileAtRest(ctx context.Context, f func(*pb.Handover) error) 
 			return
 		}
 		defer r.ends.open()
+		r.notifiers.rest.Lock()
+		defer r.notifiers.rest.Unlock()
 		var left *pb.Handover
 		if left, err = r.handover(); err != nil {
 			return
@@ -139,14 +142,18 @@ func (r *upgrader) handover() (*pb.Handover, error) {
 				return nil, err
 			}
 		}
-		left.Containers = append(left.Containers, &pb.HandoverContainer{
+		handed := &pb.HandoverContainer{
 			Id:       c.id,
 			Pidfd:    int32(b.pidfd),
 			Stdin:    int32(b.stdin),
 			Stdout:   int32(b.stdout),
 			Stderr:   int32(b.stderr),
 			Terminal: int32(b.terminal),
-		})
+		}
+		left.Containers = append(left.Containers, handed)
+		if err := c.notifier.handOver(handed); err != nil {
+			return nil, err
+		}
 	}
 	return left, nil
 }
@@ -202,13 +209,21 @@ func handedDescriptors(left *pb.Handover) []int {
 
 // handed returns a container's descriptors in a handover.
 func handed(c *pb.HandoverContainer) belongings {
-	return belongings{
+	b := belongings{
 		pidfd:    int(c.Pidfd),
 		stdin:    int(c.Stdin),
 		stdout:   int(c.Stdout),
 		stderr:   int(c.Stderr),
 		terminal: int(c.Terminal),
+		notifier: -1,
 	}
+	if c.Notifier != nil {
+		b.notifier = int(*c.Notifier)
+	}
+	for _, fd := range c.Notify {
+		b.notify = append(b.notify, int(fd))
+	}
+	return b
 }
 
 // closeLeft closes a handover's duplicates, after a failed upgrade.

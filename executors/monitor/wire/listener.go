@@ -20,8 +20,13 @@ type Listener struct {
 
 // Listen makes a socket at path, mode 0600. It replaces a leftover one: the caller must
 // know that no other process serves the path.
-func Listen(path string) (*Listener, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+func Listen(path string) (*Listener, error) { return listen(path, unix.SOCK_SEQPACKET) }
+
+// ListenStream is Listen for connections that are a stream of bytes, for AcceptFD.
+func ListenStream(path string) (*Listener, error) { return listen(path, unix.SOCK_STREAM) }
+
+func listen(path string, kind int) (*Listener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
@@ -80,6 +85,15 @@ func (e *ForeignPeerError) Error() string {
 // Accept waits for the next connection. After a *ForeignPeerError, whose connection it
 // has closed, it can be called again.
 func (l *Listener) Accept() (*Conn, error) {
+	fd, err := l.AcceptFD()
+	if err != nil {
+		return nil, err
+	}
+	return newConn(fd)
+}
+
+// AcceptFD is Accept, and returns the connection as it is.
+func (l *Listener) AcceptFD() (int, error) {
 	fd := -1
 	var acceptErr error
 	err := l.raw.Read(func(listener uintptr) bool {
@@ -94,18 +108,18 @@ func (l *Listener) Accept() (*Conn, error) {
 		err = acceptErr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("accept a connection on %s: %w", l.path, err)
+		return -1, fmt.Errorf("accept a connection on %s: %w", l.path, err)
 	}
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("ask who connected to %s: %w", l.path, err)
+		return -1, fmt.Errorf("ask who connected to %s: %w", l.path, err)
 	}
 	if peer.Uid != 0 && int(peer.Uid) != os.Getuid() {
 		_ = unix.Close(fd)
-		return nil, &ForeignPeerError{PID: peer.Pid, UID: peer.Uid}
+		return -1, &ForeignPeerError{PID: peer.Pid, UID: peer.Uid}
 	}
-	return newConn(fd)
+	return fd, nil
 }
 
 // Close stops listening and wakes an Accept that waits. The socket stays in the

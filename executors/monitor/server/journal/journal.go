@@ -107,6 +107,11 @@ func (j *Journal) Lost(loss *pb.Loss) error {
 	return j.add(&pb.Record{Entry: &pb.Record_Lost{Lost: loss}})
 }
 
+// Blocked records the totals of a container's forbidden system calls.
+func (j *Journal) Blocked(calls *pb.BlockedCalls) error {
+	return j.add(&pb.Record{Entry: &pb.Record_Blocked{Blocked: calls}})
+}
+
 // ExecStarted records an exec's runtime, or replaces that by its process.
 func (j *Journal) ExecStarted(process *pb.Started) error {
 	return j.add(&pb.Record{Entry: &pb.Record_ExecStarted{ExecStarted: process}})

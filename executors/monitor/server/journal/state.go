@@ -56,6 +56,8 @@ func (s *state) apply(record *pb.Record) {
 		delete(s.execs, entry.ExecEnded)
 	case *pb.Record_Lost:
 		s.change(entry.Lost.ContainerId, func(c *pb.Container) { c.LogLost, c.LogError = entry.Lost.Bytes, entry.Lost.Reason })
+	case *pb.Record_Blocked:
+		s.change(entry.Blocked.ContainerId, func(c *pb.Container) { c.Blocked = entry.Blocked })
 	case *pb.Record_StdinClosed:
 		s.change(entry.StdinClosed, func(c *pb.Container) { c.StdinClosed = true })
 	}
