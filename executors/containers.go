@@ -202,14 +202,18 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 	if err != nil {
 		return made, err
 	}
+	notifier, err := x.notifier(c.ID, confine.AskedNotice(pod, options.Annotations), plan.Spec.Linux.Seccomp, runtime)
+	if err != nil {
+		return made, err
+	}
 	if err := volumes.Make(plan.Steps); err != nil {
 		return made, err
 	}
 	process, err := runtime.Create(ctx, oci.Bundle{
 		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec, Hostname: pod.GetHostname(),
 		LogPath: logPath, MaxLogSize: x.MaxLogSize,
-		Deadline: handler.CreateTimeout,
-		Stdin:    config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
+		Deadline: handler.CreateTimeout, Notifier: notifier,
+		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})
 	if err != nil {
 		return made, blamed(unmappable(err, c, config.GetMounts(), paths.User), c, adjustment)

@@ -35,6 +35,12 @@ func (c *Config) platformFile(of id.Container) string {
 	return filepath.Join(c.bundleDir(of), "platform")
 }
 
+// seccompSocket is where the runtime sends what reports a container's forbidden system calls. The
+// name is short, since a socket's path may have 107 bytes; the monitor refuses one that is in use.
+func (c *Config) seccompSocket(of id.Container) string {
+	return filepath.Join(c.StateDir, "monitor", "s"+string(of)[:min(11, len(of))])
+}
+
 // joinedPID is the PID namespace that a container joins, pinned in its bundle.
 func (c *Config) joinedPID(of id.Container) string {
 	return filepath.Join(c.bundleDir(of), "joined-pid")

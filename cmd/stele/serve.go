@@ -133,7 +133,9 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 	background := daemon.NewBackground(logger)
 	defer background.End()
 	n.follow(background, reports, boot)
-	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls), Logger: logger}
+	blocked := &daemon.Blocked{Monitor: drivers.Monitor, Actors: n.actors, Views: feed.Live, Logger: logger}
+	background.Go("forbidden system calls", blocked.Follow)
+	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls, blocked), Logger: logger}
 	background.Go("metrics", scraped.Serve)
 
 	server := daemon.NewServer(listener, logger)

@@ -17,7 +17,7 @@ import (
 )
 
 // blocking runs a container that may not make directories.
-func (n *node) blocking(id, script string, stopAfter, stopAtMost time.Duration) {
+func blocking(n *node, id, script string, stopAfter, stopAtMost time.Duration) {
 	n.t.Helper()
 	n.run(container{id: id, script: script, change: func(r *monitor.CreateRequest) {
 		r.Notifier = &monitor.Notifier{
@@ -41,7 +41,7 @@ func (n *node) blocking(id, script string, stopAfter, stopAtMost time.Duration) 
 }
 
 // blocked waits until what a container was forbidden is as wanted.
-func (n *node) blocked(id string, wanted func(monitor.Blocked) bool) monitor.Blocked {
+func blocked(n *node, id string, wanted func(monitor.Blocked) bool) monitor.Blocked {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -70,7 +70,7 @@ func atLeast(count uint64) func(monitor.Blocked) bool {
 }
 
 // says counts the lines of a container's log with a word.
-func (n *node) says(id, word string) (count int) {
+func says(n *node, id, word string) (count int) {
 	for _, r := range n.records(n.log(id)) {
 		if strings.Contains(r.content, word) {
 			count++
@@ -84,7 +84,7 @@ func (n *node) says(id, word string) (count int) {
 func TestBlocked(t *testing.T) {
 	n := newNode(t)
 	ctx := context.Background()
-	n.blocking("a", "while [ ! -e /go ]; do busybox mkdir /tmp/x; sleep 0.05; done; exit 7", 0, 0)
+	blocking(n, "a", "while [ ! -e /go ]; do busybox mkdir /tmp/x; sleep 0.05; done; exit 7", 0, 0)
 	const denied, unimplemented = "Permission denied", "not implemented"
 	mkdir := func(execID string) string {
 		t.Helper()
@@ -94,7 +94,7 @@ func TestBlocked(t *testing.T) {
 		}
 		return out
 	}
-	b := n.blocked("a", atLeast(2))
+	b := blocked(n, "a", atLeast(2))
 	if len(b.Calls) != 1 || b.Calls[0].Arch == 0 || !slices.Contains([]int32{unix.SYS_MKDIRAT, 83}, b.Calls[0].Number) || b.Others != 0 || b.Stop {
 		t.Errorf("the calls are %+v", b)
 	}
@@ -102,27 +102,27 @@ func TestBlocked(t *testing.T) {
 		t.Errorf("a command was told %q", out)
 	}
 	n.client.Close()
-	before := n.says("a", denied)
-	n.eventually("calls are answered without a daemon", func() bool { return n.says("a", denied) > before })
+	before := says(n, "a", denied)
+	n.eventually("calls are answered without a daemon", func() bool { return says(n, "a", denied) > before })
 	n.connect()
-	b = n.blocked("a", atLeast(made(b)+2))
+	b = blocked(n, "a", atLeast(made(b)+2))
 	if err := n.client.Upgrade(ctx); err != nil {
 		t.Fatal(err)
 	}
-	b = n.blocked("a", atLeast(made(b)+2))
+	b = blocked(n, "a", atLeast(made(b)+2))
 	if out := mkdir("x2"); !strings.Contains(out, denied) {
 		t.Errorf("after an upgrade, a command was told %q", out)
 	}
-	if n.says("a", unimplemented) > 0 {
+	if says(n, "a", unimplemented) > 0 {
 		t.Error("the kernel answered during an upgrade")
 	}
 	n.killMonitor()
-	n.eventually("the kernel answers", func() bool { return n.says("a", unimplemented) > 1 })
-	after := n.blocked("a", atLeast(made(b)))
+	n.eventually("the kernel answers", func() bool { return says(n, "a", unimplemented) > 1 })
+	after := blocked(n, "a", atLeast(made(b)))
 	if out := mkdir("x3"); !strings.Contains(out, denied) {
 		t.Errorf("with another monitor, a command was told %q", out)
 	}
-	n.blocked("a", atLeast(made(after)+1))
+	blocked(n, "a", atLeast(made(after)+1))
 	n.release()
 	if e := n.exits(0, "a")["a"]; e.Code != 7 || !strings.Contains(e.Note, "not counted") {
 		t.Errorf("a ended with %+v", e)
@@ -138,17 +138,17 @@ func TestBlocked(t *testing.T) {
 func TestBlockedStop(t *testing.T) {
 	n := newNode(t)
 	const hour = time.Hour
-	n.blocking("once", "busybox mkdir /tmp/x; "+waitForGo, 10*time.Millisecond, hour)
-	n.blocking("again", "while [ ! -e /go ]; do busybox mkdir /tmp/x; sleep 0.05; done", hour, time.Millisecond)
-	n.blocking("patient", "busybox mkdir /tmp/x; "+waitForGo, hour, hour)
-	n.blocking("good", waitForGo, time.Millisecond, time.Millisecond)
+	blocking(n, "once", "busybox mkdir /tmp/x; "+waitForGo, 10*time.Millisecond, hour)
+	blocking(n, "again", "while [ ! -e /go ]; do busybox mkdir /tmp/x; sleep 0.05; done", hour, time.Millisecond)
+	blocking(n, "patient", "busybox mkdir /tmp/x; "+waitForGo, hour, hour)
+	blocking(n, "good", waitForGo, time.Millisecond, time.Millisecond)
 	stop := func(b monitor.Blocked) bool { return b.Stop }
-	n.blocked("once", stop)
-	n.blocked("again", stop)
+	blocked(n, "once", stop)
+	blocked(n, "again", stop)
 	n.killMonitor()
-	n.blocked("once", stop)
-	n.blocked("again", stop)
-	if b := n.blocked("patient", atLeast(1)); b.Stop {
+	blocked(n, "once", stop)
+	blocked(n, "again", stop)
+	if b := blocked(n, "patient", atLeast(1)); b.Stop {
 		t.Errorf("a container is due before its time: %+v", b)
 	}
 	n.release()
@@ -173,7 +173,7 @@ func TestBlockedStop(t *testing.T) {
 // A path serves one container, and a creation that fails leaves none.
 func TestBlockedPath(t *testing.T) {
 	n := newNode(t)
-	n.blocking("a", waitForGo, 0, 0)
+	blocking(n, "a", waitForGo, 0, 0)
 	path := filepath.Join(n.dir, "a.sock")
 	for name, notifier := range map[string]*monitor.Notifier{"taken": {Path: path}, "relative": {Path: "b.sock"}} {
 		r := n.request(container{id: "b", script: "exit 0"})
@@ -193,6 +193,6 @@ func TestBlockedPath(t *testing.T) {
 	if out, _, err := n.exec(context.Background(), n.execRequest("a", "x", "busybox mkdir /tmp/y")); err != nil || out.Code == 0 {
 		t.Errorf("a command in the container made a directory: %v, %v", out, err)
 	}
-	n.blocked("a", atLeast(1))
+	blocked(n, "a", atLeast(1))
 	n.release()
 }

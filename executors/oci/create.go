@@ -32,6 +32,8 @@ type Bundle struct {
 	Stdin, StdinOnce, Terminal bool
 	// Deadline is how long the runtime may take; 0 for the monitor's default.
 	Deadline time.Duration
+	// Notifier answers the calls that the seccomp profile reports; nil for none.
+	Notifier *monitor.Notifier
 }
 
 // Create has the runtime create a container, and returns its first process, which
@@ -84,6 +86,7 @@ func (d *Driver) create(ctx context.Context, b Bundle) (monitor.Process, error) 
 		Terminal:    b.Terminal,
 		Deadline:    b.Deadline,
 		Owner:       ownerOf(b.Spec),
+		Notifier:    b.Notifier,
 	})
 }
 

@@ -20,10 +20,7 @@ import (
 	"github.com/stele-runtime/stele/executors/apparmor"
 )
 
-const (
-	seccompArtifact = "seccomp-profile.kubernetes.cri-o.io"
-	seccompNotifier = "io.kubernetes.cri-o.seccompNotifierAction"
-)
+const seccompArtifact = "seccomp-profile.kubernetes.cri-o.io"
 
 // TestConfinement sees from inside, and in what the runtime got, what confines a container.
 func TestConfinement(t *testing.T) {
@@ -31,7 +28,7 @@ func TestConfinement(t *testing.T) {
 	h := New(t, programs, Options{Config: `
 [runtime.handlers.runc]
 path = "runc"
-allowed_annotations = ["` + seccompArtifact + `", "` + seccompNotifier + `"]
+allowed_annotations = ["` + seccompArtifact + `"]
 `})
 	pod := h.RunPod(h.PodConfig("confined"))
 	t.Run("seccomp", func(t *testing.T) { confinedSeccomp(t, h.In(t), pod) })
@@ -165,10 +162,6 @@ func confinedByArtifact(t *testing.T, h *Harness) {
 		h.Refused(err, want.code, "annotations["+seccompArtifact+"/POD]", want.word)
 		pod.Remove()
 	}
-	config := h.PodConfig("notified")
-	config.Annotations[seccompNotifier] = "stop"
-	_, err := h.RunPod(config).TryCreate(h.ContainerConfig("c"))
-	h.Refused(err, codes.Unimplemented, "annotations["+seccompNotifier+"]", "no seccomp notifier")
 	for _, ref := range []string{name, two, text} {
 		if _, err := h.Images.RemoveImage(h.Context(), &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}}); err != nil {
 			t.Error(err)

@@ -236,8 +236,18 @@ func (n *notifier) answer(d *notify.Descriptor) {
 	})
 }
 
-// count counts a call, and returns its answer.
-func (n *notifier) count(call notify.Call) uint32 {
+// count counts a call, and returns its answer. Of the runtime's own calls nobody is to know.
+func (n *notifier) count(call notify.Call, ofRuntime bool) uint32 {
+	if !ofRuntime {
+		n.add(call)
+	}
+	if number, is := n.errors[call]; is {
+		return number
+	}
+	return n.config.Error
+}
+
+func (n *notifier) add(call notify.Call) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.calls.Last = sinceBoot()
@@ -255,10 +265,6 @@ func (n *notifier) count(call notify.Call) uint32 {
 		n.calls.Others++
 	}
 	n.change()
-	if number, is := n.errors[call]; is {
-		return number
-	}
-	return n.config.Error
 }
 
 // change wakes report.

@@ -129,11 +129,3 @@ func canNotify(f *features.Features) bool {
 	}
 	return slices.Contains(f.Linux.Seccomp.Actions, string(specs.ActNotify))
 }
-
-// checkNotifier refuses what would be ignored.
-func (r *Request) checkNotifier() error {
-	if n := AskedNotice(r.Sandbox, r.Annotations); n != nil {
-		return refusal.Unsupported("annotations["+n.Annotation+"]", nil, "is not supported: there is no seccomp notifier yet")
-	}
-	return nil
-}

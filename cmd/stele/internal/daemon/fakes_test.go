@@ -94,11 +94,12 @@ func (a *actors) Close(context.Context) {
 // watcher is a monitor.
 type watcher struct {
 	*trace
-	list   []string
-	err    error
-	exits  []monitor.Exit
-	losses []monitor.Loss
-	ack    error
+	list    []string
+	err     error
+	exits   []monitor.Exit
+	losses  []monitor.Loss
+	blocked []monitor.Blocked
+	ack     error
 }
 
 func (w *watcher) List(context.Context) (all []monitor.Container, _ error) {
@@ -124,6 +125,17 @@ func (w *watcher) Losses(ctx context.Context) iter.Seq[monitor.Loss] {
 	return func(yield func(monitor.Loss) bool) {
 		for _, l := range w.losses {
 			if !yield(l) {
+				return
+			}
+		}
+		<-ctx.Done()
+	}
+}
+
+func (w *watcher) Blocked(ctx context.Context) iter.Seq[monitor.Blocked] {
+	return func(yield func(monitor.Blocked) bool) {
+		for _, b := range w.blocked {
+			if !yield(b) {
 				return
 			}
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/stele-runtime/stele/executors/handover"
 )
 
-// Metrics returns the metrics, which are read at each scrape.
-func Metrics(log Log, live Views, pulls *handover.Pulls) *prometheus.Registry {
+// Metrics returns the metrics, which are read at each scrape, with others.
+func Metrics(log Log, live Views, pulls *handover.Pulls, others ...prometheus.Collector) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	gauge := func(name, help string, value func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "stele", Name: name, Help: help}, value))
@@ -54,6 +54,7 @@ func Metrics(log Log, live Views, pulls *handover.Pulls) *prometheus.Registry {
 		}
 		return 0
 	})
+	r.MustRegister(others...)
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }

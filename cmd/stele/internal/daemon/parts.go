@@ -54,6 +54,8 @@ type Monitor interface {
 	Ack(ctx context.Context, seq uint64) error
 	// Losses returns lost output, added up until it is taken.
 	Losses(ctx context.Context) iter.Seq[monitor.Loss]
+	// Blocked returns containers' forbidden system calls, and whenever there are more.
+	Blocked(ctx context.Context) iter.Seq[monitor.Blocked]
 }
 
 // Executor does what only a boot needs.

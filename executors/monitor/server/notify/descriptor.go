@@ -12,12 +12,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// program identifies an executable file; the zero value is none.
+type program struct{ device, inode uint64 }
+
+// programOf returns the program that a process executes.
+func programOf(pid int) (program, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &st); err != nil {
+		return program{}, fmt.Errorf("find the program of process %d: %w", pid, err)
+	}
+	return program{st.Dev, st.Ino}, nil
+}
+
 // Call is a system call: the convention by which it was made (AUDIT_ARCH_* of linux/audit.h), and
 // its number there.
 type Call struct {
 	Arch   uint32
 	Number int32
 }
+
+// Answer returns the error number for a call; 0 for success. It must not block. The runtime makes
+// some calls itself before it executes what it was asked to: it tries what newer kernels can, and
+// goes on without.
+type Answer func(call Call, ofRuntime bool) uint32
 
 // The kernel's messages, linux/seccomp.h: struct seccomp_notif and seccomp_notif_resp, with room
 // for what later kernels may add.
@@ -54,6 +71,9 @@ type Descriptor struct {
 	number int
 	file   *os.File
 	raw    syscall.RawConn
+	// runtime is the program of the filter's first process until that executes another; nobody
+	// can execute it in the container.
+	runtime program
 	// closed is closed by Close.
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -119,11 +139,10 @@ func (d *Descriptor) Duplicate() (int, error) {
 	return twin, nil
 }
 
-// Serve answers each call with the error number that answer returns, 0 for success, until the last
-// process with the filter has ended or Close was called. It calls answer, which must not block,
-// before the process goes on. While the program is at rest, no call is read and none waits for the
+// Serve answers each call until the last process with the filter has ended or Close was called. It
+// calls answer before the process goes on. While the program is at rest, no call is read and none waits for the
 // answer to what was read: rest is held for reading in between.
-func (d *Descriptor) Serve(rest *sync.RWMutex, pace *Pace, answer func(Call) uint32) error {
+func (d *Descriptor) Serve(rest *sync.RWMutex, pace *Pace, answer Answer) error {
 	for {
 		var ended bool
 		var failed error
@@ -133,7 +152,7 @@ func (d *Descriptor) Serve(rest *sync.RWMutex, pace *Pace, answer func(Call) uin
 			var ready bool
 			ready, ended, failed = poll(int(fd))
 			if ready {
-				failed = one(fd, answer)
+				failed = d.one(fd, answer)
 			}
 			return ready || ended || failed != nil
 		})
@@ -177,17 +196,30 @@ func poll(fd int) (ready, ended bool, err error) {
 
 // one answers a call that waits. ENOENT, no error, says that the process that made it is gone, or was
 // woken by a signal and makes it again.
-func one(fd uintptr, answer func(Call) uint32) error {
+func (d *Descriptor) one(fd uintptr, answer Answer) error {
 	var call notification
 	errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&call))
 	if errno == 0 {
-		reply := response{id: call.id, error: -int32(answer(Call{call.arch, call.number}))}
+		reply := response{id: call.id, error: -int32(answer(Call{call.arch, call.number}, d.ofRuntime(int(call.pid))))}
 		errno = ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&reply))
 	}
 	if errno != 0 && errno != unix.ENOENT {
 		return errno
 	}
 	return nil
+}
+
+// ofRuntime reports whether a process, which waits for its answer, still executes the runtime. Once
+// one does not, none does: the filter's first process is the only one until then.
+func (d *Descriptor) ofRuntime(pid int) bool {
+	if d.runtime == (program{}) {
+		return false
+	}
+	if now, err := programOf(pid); err == nil && now == d.runtime {
+		return true
+	}
+	d.runtime = program{}
+	return false
 }
 
 // ioctl repeats what a signal has interrupted.

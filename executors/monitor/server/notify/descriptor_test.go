@@ -2,6 +2,7 @@ package notify
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -84,7 +85,7 @@ func (c *confined) call() unix.Errno {
 }
 
 // serve answers in the background.
-func serve(d *Descriptor, answer func(Call) uint32) (ended chan error) {
+func serve(d *Descriptor, answer Answer) (ended chan error) {
 	ended = make(chan error, 1)
 	go func() { ended <- d.Serve(new(sync.RWMutex), new(Pace), answer) }()
 	return ended
@@ -106,7 +107,7 @@ func TestServe(t *testing.T) {
 	var mu sync.Mutex
 	var seen []Call
 	answers := []unix.Errno{unix.EPERM, unix.ENOSYS, 0, 4094}
-	serve(mustOpen(t, c.fd), func(call Call) uint32 {
+	serve(mustOpen(t, c.fd), func(call Call, _ bool) uint32 {
 		mu.Lock()
 		defer mu.Unlock()
 		seen = append(seen, call)
@@ -129,7 +130,7 @@ func TestServe(t *testing.T) {
 // The descriptor ends with the last process.
 func TestServeEnds(t *testing.T) {
 	c := confine(t)
-	ended := serve(mustOpen(t, c.fd), func(Call) uint32 { return uint32(unix.EPERM) })
+	ended := serve(mustOpen(t, c.fd), func(Call, bool) uint32 { return uint32(unix.EPERM) })
 	c.end()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -164,6 +165,35 @@ func TestCloseAnswers(t *testing.T) {
 	}
 }
 
+// Calls of the runtime, before it executes another program, are told from those after it.
+func TestOfRuntime(t *testing.T) {
+	c := confine(t)
+	d := mustOpen(t, c.fd)
+	own, err := programOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.runtime = own
+	if !d.ofRuntime(os.Getpid()) || !d.ofRuntime(os.Getpid()) {
+		t.Error("a call of the runtime is taken for one of the container")
+	}
+	if d.ofRuntime(os.Getppid()) {
+		t.Error("a call of another program is taken for one of the runtime")
+	}
+	if d.ofRuntime(os.Getpid()) {
+		t.Error("a container can go back to the runtime's calls")
+	}
+	d.runtime = own
+	var ofRuntime atomic.Bool
+	serve(d, func(_ Call, of bool) uint32 {
+		ofRuntime.Store(of)
+		return uint32(unix.EPERM)
+	})
+	if c.call(); !ofRuntime.Load() {
+		t.Error("a call of this test's program is not taken for one")
+	}
+}
+
 // A program that takes over a copy goes on where this one stopped.
 func TestDuplicate(t *testing.T) {
 	c := confine(t)
@@ -172,7 +202,7 @@ func TestDuplicate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := serve(d, func(Call) uint32 { return uint32(unix.EACCES) })
+	ended := serve(d, func(Call, bool) uint32 { return uint32(unix.EACCES) })
 	if got := c.call(); got != unix.EACCES {
 		t.Errorf("the call got the error %v", got)
 	}
@@ -180,7 +210,7 @@ func TestDuplicate(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	serve(mustOpen(t, twin), func(Call) uint32 { return uint32(unix.EBUSY) })
+	serve(mustOpen(t, twin), func(Call, bool) uint32 { return uint32(unix.EBUSY) })
 	if got := c.call(); got != unix.EBUSY {
 		t.Errorf("the call got the error %v", got)
 	}
@@ -194,7 +224,7 @@ func TestRest(t *testing.T) {
 	rest.Lock()
 	resting.Store(true)
 	go func() {
-		_ = mustOpen(t, c.fd).Serve(&rest, new(Pace), func(Call) uint32 {
+		_ = mustOpen(t, c.fd).Serve(&rest, new(Pace), func(Call, bool) uint32 {
 			answered.Store(!resting.Load())
 			return uint32(unix.EPERM)
 		})

@@ -26,12 +26,14 @@ const (
 // state is what is read of the runtime-spec's ContainerProcessState.
 type state struct {
 	FDs   []string `json:"fds"`
+	PID   int      `json:"pid"`
 	State struct {
 		ID string `json:"id"`
 	} `json:"state"`
 }
 
-// Receive takes a container's descriptor from a connection, which it closes.
+// Receive takes a container's descriptor from a connection, which it closes. The process is the
+// runtime's then, and waits: it becomes the container's, or that of a command, later.
 func Receive(connection int, container string) (*Descriptor, error) {
 	conn := os.NewFile(uintptr(connection), "seccomp listener")
 	defer conn.Close()
@@ -43,12 +45,17 @@ func Receive(connection int, container string) (*Descriptor, error) {
 		return nil, fmt.Errorf("use the connection: %w", err)
 	}
 	message := &message{raw: raw, left: maxState}
-	fd, err := message.descriptor(container)
+	fd, pid, err := message.descriptor(container)
 	message.close()
 	if err != nil {
 		return nil, fmt.Errorf("receive the descriptor of a seccomp filter: %w", err)
 	}
-	return Open(fd)
+	d, err := Open(fd)
+	if err == nil {
+		// Without CAP_SYS_PTRACE it stays unknown: then the runtime's calls count, too.
+		d.runtime, _ = programOf(pid)
+	}
+	return d, err
 }
 
 // message reads a connection's bytes, and keeps the descriptors among them.
@@ -67,14 +74,15 @@ func (m *message) close() {
 	}
 }
 
-// descriptor returns the one descriptor that reports the container's calls. It is the caller's.
-func (m *message) descriptor(container string) (int, error) {
+// descriptor returns the one descriptor that reports the container's calls, and the process. It is
+// the caller's.
+func (m *message) descriptor(container string) (fd, pid int, err error) {
 	var s state
 	if err := json.NewDecoder(m).Decode(&s); err != nil {
-		return -1, err
+		return -1, 0, err
 	}
 	if s.State.ID != container {
-		return -1, fmt.Errorf("it is of container %.80q, not %q", s.State.ID, container)
+		return -1, 0, fmt.Errorf("it is of container %.80q, not %q", s.State.ID, container)
 	}
 	at := -1
 	for i, name := range s.FDs {
@@ -82,16 +90,15 @@ func (m *message) descriptor(container string) (int, error) {
 			continue
 		}
 		if at >= 0 {
-			return -1, fmt.Errorf("two are named %s", descriptorName)
+			return -1, 0, fmt.Errorf("two are named %s", descriptorName)
 		}
 		at = i
 	}
 	if at < 0 || len(s.FDs) != len(m.fds) {
-		return -1, fmt.Errorf("%d came, %d are named, and %s is number %d of these", len(m.fds), len(s.FDs), descriptorName, at+1)
+		return -1, 0, fmt.Errorf("%d came, %d are named, and %s is number %d of these", len(m.fds), len(s.FDs), descriptorName, at+1)
 	}
-	fd := m.fds[at]
-	m.fds[at] = -1
-	return fd, nil
+	fd, m.fds[at] = m.fds[at], -1
+	return fd, s.PID, nil
 }
 
 // Read is for the decoder.

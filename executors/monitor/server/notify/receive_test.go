@@ -47,7 +47,7 @@ func send(t testing.TB, pieces [][]byte, fds ...int) (*Descriptor, error) {
 // whole is a message of one piece.
 func whole(s string) [][]byte { return [][]byte{[]byte(s)} }
 
-const good = `{"ociVersion":"1.2.0","fds":["seccompFd"],"pid":7,"metadata":"","state":{"ociVersion":"1.2.0","id":"c1","status":"creating","bundle":"/b"}}`
+const good = `{"ociVersion":"1.2.0","fds":["seccompFd"],"pid":99999999,"metadata":"","state":{"ociVersion":"1.2.0","id":"c1","status":"creating","bundle":"/b"}}`
 
 // descriptors lists what is open.
 func descriptors(t *testing.T) map[string]string {
@@ -82,7 +82,7 @@ func TestReceive(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		ended := serve(d, func(Call) uint32 { return uint32(unix.EPERM) })
+		ended := serve(d, func(Call, bool) uint32 { return uint32(unix.EPERM) })
 		if got := c.call(); got != unix.EPERM {
 			t.Errorf("%s: a call got the error %v", name, got)
 		}
