@@ -28,7 +28,8 @@ func (x containers) notifier(c id.Container, notice *confine.Notice, profile *sp
 		return nil, nil
 	}
 	path := x.seccompSocket(c)
-	errnos, err := notice.Notify(profile, path, runtime.Features())
+	// A container's own kernel, gVisor's, reports nothing.
+	errnos, err := notice.Notify(profile, path, !runtime.OwnKernel() && confine.CanNotify(runtime.Features()))
 	if err != nil || errnos == nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func AskedNotice(pod *cri.PodSandboxConfig, allowed []string) *Notice {
 // libraries use another, rather than forbids it (the default profile's clone3). A default answer
 // becomes a rule for the calls that no rule names: no runtime can report the default itself. A call
 // that a rule allows for some arguments has the default for the others, and is not reported.
-func (n *Notice) Notify(profile *specs.LinuxSeccomp, socket string, runtime *features.Features) (map[string]uint32, error) {
+func (n *Notice) Notify(profile *specs.LinuxSeccomp, socket string, canNotify bool) (map[string]uint32, error) {
 	if profile == nil {
 		return nil, nil
 	}
@@ -72,7 +72,7 @@ func (n *Notice) Notify(profile *specs.LinuxSeccomp, socket string, runtime *fea
 	if profile.ListenerPath != "" {
 		return nil, refusal.Unsupported(field, profile.ListenerPath, "can't be obeyed: the seccomp profile names a listener of its own")
 	}
-	if !canNotify(runtime) {
+	if !canNotify {
 		return nil, refusal.Unsupported(field, nil, "can't be obeyed: the runtime can't report system calls (%s)", specs.ActNotify)
 	}
 	profile.Syscalls, profile.ListenerPath = w.rules, socket
@@ -122,8 +122,8 @@ func errno(number *uint) uint32 {
 	return uint32(min(*number, 4095))
 }
 
-// canNotify reports whether a runtime can report calls. One that doesn't say will fail to create.
-func canNotify(f *features.Features) bool {
+// CanNotify reports whether a runtime can report calls. One that doesn't say will fail to create.
+func CanNotify(f *features.Features) bool {
 	if f == nil || f.Linux == nil || f.Linux.Seccomp == nil || f.Linux.Seccomp.Actions == nil {
 		return true
 	}

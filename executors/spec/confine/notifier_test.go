@@ -53,7 +53,7 @@ func TestNotify(t *testing.T) {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(&told, "# %s\n%s", tc.name, show(&profile))
-		errnos, err := (&Notice{}).Notify(&profile, "/run/socket", nil)
+		errnos, err := (&Notice{}).Notify(&profile, "/run/socket", true)
 		if err != nil {
 			t.Errorf("%s: %v", tc.name, err)
 		}
@@ -100,7 +100,7 @@ func TestNotifyDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	errnos, err := (&Notice{}).Notify(profile, "/run/socket", nil)
+	errnos, err := (&Notice{}).Notify(profile, "/run/socket", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,21 +130,21 @@ func TestNotifyRefused(t *testing.T) {
 	notice := Notice{Annotation: notifierKeys()[0]}
 	own := forbids()
 	own.ListenerPath = "/run/agent"
-	if _, err := notice.Notify(own, "/run/socket", nil); err == nil || !strings.Contains(err.Error(), "/run/agent") || !strings.Contains(err.Error(), notice.Annotation) {
+	if _, err := notice.Notify(own, "/run/socket", true); err == nil || !strings.Contains(err.Error(), "/run/agent") || !strings.Contains(err.Error(), notice.Annotation) {
 		t.Errorf("a profile with a listener of its own: %v", err)
 	}
 	can := func(actions ...string) *features.Features {
 		return &features.Features{Linux: &features.Linux{Seccomp: &features.Seccomp{Actions: actions}}}
 	}
-	if _, err := notice.Notify(forbids(), "/run/socket", can("SCMP_ACT_ERRNO")); err == nil || !strings.Contains(err.Error(), "SCMP_ACT_NOTIFY") {
+	if _, err := notice.Notify(forbids(), "/run/socket", CanNotify(can("SCMP_ACT_ERRNO"))); err == nil || !strings.Contains(err.Error(), "SCMP_ACT_NOTIFY") {
 		t.Errorf("a runtime that can't report: %v", err)
 	}
 	for name, f := range map[string]*features.Features{"says nothing": nil, "can": can("SCMP_ACT_NOTIFY")} {
-		if _, err := notice.Notify(forbids(), "/run/socket", f); err != nil {
+		if _, err := notice.Notify(forbids(), "/run/socket", CanNotify(f)); err != nil {
 			t.Errorf("a runtime that %s: %v", name, err)
 		}
 	}
-	if errnos, err := notice.Notify(nil, "/run/socket", can()); errnos != nil || err != nil {
+	if errnos, err := notice.Notify(nil, "/run/socket", false); errnos != nil || err != nil {
 		t.Errorf("no profile: %v, %v", errnos, err)
 	}
 }
