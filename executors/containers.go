@@ -194,32 +194,45 @@ func (x containers) createFrom(ctx context.Context, c container.Spec, config *ru
 		CgroupsPath: cgroup, Host: x.Host, Features: runtime.Features(),
 		Options: options, Seccomp: profile,
 	}
-	plan, err := x.plan(in)
+	ready, err := x.ready(ctx, c, in, runtime)
 	if err != nil {
-		return made, err
-	}
-	adjustment, err := x.adjust(ctx, c, options.MinMemory, plan.Spec)
-	if err != nil {
-		return made, err
-	}
-	notifier, err := x.notifier(c.ID, confine.AskedNotice(pod, options.Annotations), plan.Spec.Linux.Seccomp, runtime)
-	if err != nil {
-		return made, err
-	}
-	if err := volumes.Make(plan.Steps); err != nil {
 		return made, err
 	}
 	process, err := runtime.Create(ctx, oci.Bundle{
-		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: plan.Spec, Hostname: pod.GetHostname(),
+		ID: string(c.ID), Dir: x.bundleDir(c.ID), Spec: ready.spec, Hostname: pod.GetHostname(),
 		LogPath: logPath, MaxLogSize: x.MaxLogSize,
-		Deadline: handler.CreateTimeout, Notifier: notifier,
+		Deadline: handler.CreateTimeout, Notifier: ready.notifier,
 		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(), Terminal: config.GetTty(),
 	})
 	if err != nil {
-		return made, blamed(unmappable(err, c, config.GetMounts(), paths.User), c, adjustment)
+		return made, blamed(unmappable(err, c, config.GetMounts(), paths.User), c, ready.adjustment)
 	}
-	x.NRI.PostCreateContainer(ctx, string(c.ID), x.nriFacts(c, func(facts *nri.Container) { facts.Spec, facts.PID = plan.Spec, process.PID }))
-	return created{process, plan.Spec, adjustment}, nil
+	x.NRI.PostCreateContainer(ctx, string(c.ID), x.nriFacts(c, func(facts *nri.Container) { facts.Spec, facts.PID = ready.spec, process.PID }))
+	return created{process, ready.spec, ready.adjustment}, nil
+}
+
+// ready is what a runtime creates a container from.
+type ready struct {
+	spec       *specs.Spec
+	adjustment nri.Adjustment
+	notifier   *monitor.Notifier
+}
+
+// ready plans a container, lets NRI plug-ins change it, and makes what it takes.
+func (x containers) ready(ctx context.Context, c container.Spec, in spec.Input, runtime *oci.Driver) (r ready, err error) {
+	plan, err := x.plan(in)
+	if err != nil {
+		return r, err
+	}
+	r.spec = plan.Spec
+	if r.adjustment, err = x.adjust(ctx, c, in.Options.MinMemory, r.spec); err != nil {
+		return r, err
+	}
+	notice := confine.AskedNotice(in.Sandbox, in.Options.Annotations)
+	if r.notifier, err = x.notifier(c.ID, notice, r.spec.Linux.Seccomp, runtime); err != nil {
+		return r, err
+	}
+	return r, volumes.Make(plan.Steps)
 }
 
 // plan plans a container, with the devices and the hooks that others describe.
