@@ -278,6 +278,33 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+// TestTable: pages lead through all events in their order, and a row's button shows its event
+// and keeps the focus.
+func TestTable(t *testing.T) {
+	p := open(t, look{page: "node"})
+	all := ask[int](p, `JSON.parse(document.getElementById('data').textContent).marks.length`)
+	seen := 0
+	for page := 1; ; page++ {
+		seen += ask[int](p, `document.querySelectorAll('#rows tr').length`)
+		if want := fmt.Sprintf("Page %d of %d, %d events", page, (all+99)/100, all); p.text("#page") != want {
+			t.Fatalf("the table says %q, want %q", p.text("#page"), want)
+		}
+		if ask[bool](p, `document.getElementById('later').disabled`) {
+			break
+		}
+		p.do(chromedp.Click(chromedp.CSS(`#later`)))
+	}
+	if seen != all {
+		t.Errorf("the pages have %d events, want %d", seen, all)
+	}
+	ask[bool](p, `document.querySelectorAll('#rows .at')[2].focus() ?? true`)
+	p.key(kb.Enter)
+	row := ask[string](p, `document.activeElement.closest('tr[aria-current]')?.children[2].lastChild.textContent ?? ''`)
+	if c := p.current(); row == "" || !strings.Contains(row, c.Detail) || c.Detail == "" {
+		t.Errorf("the focus is on the row %q, and the event is %+v", row, c)
+	}
+}
+
 func TestTheme(t *testing.T) {
 	p := open(t, look{page: "oom", before: readable})
 	surface := func() string {

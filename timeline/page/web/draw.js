@@ -1,6 +1,6 @@
 // Draws what is in view. A frame costs what is visible, not what there is: lanes out of view
 // are skipped, and marks that would cover each other are drawn once.
-import { clock, day, ticks } from './format.js';
+import { clock, day, ticks, took } from './format.js';
 import { firstAfter } from './model.js';
 import { shapePath, shapes } from './shapes.js';
 
@@ -297,7 +297,8 @@ export class Drawing {
       c.setLineDash([]);
       const begin = Math.max(x, v.gutter) + 6;
       const room = end - begin - 8;
-      if (room > 30) this.text(this.short(s.name, room, small), begin, row + 10.5, small, '--ink');
+      const long = `${s.name}, ${took(s.to - s.from)}`;
+      if (room > 30) this.text(this.short(this.measure(long, small) <= room ? long : s.name, room, small), begin, row + 10.5, small, '--ink');
     }
   }
 
@@ -409,8 +410,9 @@ export function hit(view, x, y) {
     }
   }
   const over = (list) => {
-    for (let i = firstAfter(list, at, (b) => b.until); i < list.length && list[i].from <= at; i++) if (list[i].to >= at) return list[i];
-    return null;
+    let top = null; // the last one that was drawn there
+    for (let i = firstAfter(list, at, (b) => b.until); i < list.length && list[i].from <= at; i++) if (list[i].to >= at) top = list[i];
+    return top;
   };
   return { lane: l, mark: best, step: over(l.steps), bar: over(l.bars) };
 }

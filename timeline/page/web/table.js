@@ -53,7 +53,10 @@ export class Table {
       if (m === this.selected) row.setAttribute('aria-current', 'true');
       return row;
     });
+    const focused = this.rows.contains(document.activeElement);
     this.rows.replaceChildren(...rows);
+    // Who came by keys stays where he was.
+    if (focused) this.rows.querySelector('[aria-current] .at')?.focus({ preventScroll: true });
     this.page.textContent = shown.length === 0 ? 'No event has that.' : `Page ${this.at + 1} of ${this.pages}, ${shown.length} events`;
     this.earlier.disabled = this.at === 0;
     this.later.disabled = this.at >= this.pages - 1;
