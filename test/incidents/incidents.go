@@ -118,7 +118,7 @@ const Script = `</script><script>document.documentElement.dataset.hit=1</script>
 // all texts that come from elsewhere.
 func Hostile() []timeline.Record {
 	s := begin()
-	evil := Script + "\u202e\u0000\u2028‮{{.}}${1}`"
+	evil := Script + "\u202e\u0000\u2028{{.}}${1}`"
 	s.ready(webPod, sandbox.Name{Name: "web" + evil, Namespace: "shop" + evil, UID: evil}, evil)
 	c := id.Container(hexID("c", 0))
 	s.start(webPod, c, container.Name{Name: "web" + evil}, "lab.test/"+evil, 64<<20)
