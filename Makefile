@@ -47,9 +47,9 @@ run: deps build ## demo: a pod that outlives its daemon
 
 # Not from the cache, which does not know when the programs under test change. The guest
 # gets the machine for itself: emulation takes all of it.
-test: test-quick test-page test-vm ## everything: unit, rules, conformance, end to end, pages in a browser, other kinds of nodes (as root)
+test: test-quick test-page test-kubelet test-vm ## everything: unit, rules, conformance, end to end, pages in a browser, a kubelet, other kinds of nodes (as root)
 
-test-quick: build ## all but the browser and the emulated guest
+test-quick: build ## all but the browser, the kubelet and the emulated guest
 	@test/deps/install.sh test
 	$(GOTEST) $$(go list -tags '$(TAGS)' ./... | grep -v '/test/vm$$')
 
