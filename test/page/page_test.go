@@ -229,6 +229,64 @@ func TestPointer(t *testing.T) {
 	}
 }
 
+// TestTouch: on a narrow screen one finger moves the view, two zoom, and a tap shows an event.
+func TestTouch(t *testing.T) {
+	p := open(t, look{page: "oom", width: 390, height: 900})
+	call(p, emulation.SetTouchEmulationEnabled, emulation.SetTouchEmulationEnabledParams{Enabled: true})
+	box := ask[[]float64](p, `(() => { document.getElementById('chart').scrollIntoView({ block: 'center' }); const b = document.getElementById('chart').getBoundingClientRect(); return [b.left, b.top]; })()`)
+	touch := func(kind input.DispatchTouchEventType, points ...[2]float64) {
+		t.Helper()
+		var at []*input.TouchPoint
+		for i, xy := range points {
+			at = append(at, &input.TouchPoint{X: box[0] + xy[0], Y: box[1] + xy[1], ID: new(float64(i + 1))})
+		}
+		call(p, input.DispatchTouchEvent, input.DispatchTouchEventParams{Type: kind, TouchPoints: at})
+	}
+	const start, move, lift = input.DispatchTouchEventTypeTouchStart, input.DispatchTouchEventTypeTouchMove, input.DispatchTouchEventTypeTouchEnd
+	all, begin := p.shown(), p.text("#range")
+	touch(start, [2]float64{300, 100})
+	for x := 280.0; x > 180; x -= 20 {
+		touch(move, [2]float64{x, 100})
+	}
+	touch(lift)
+	p.frames(2)
+	if p.shown() != all || p.text("#range") == begin {
+		t.Errorf("after a finger moved, %s became %s", begin, p.text("#range"))
+	}
+	touch(start, [2]float64{150, 100}, [2]float64{200, 100})
+	for by := 10.0; by <= 80; by += 10 {
+		touch(move, [2]float64{150 - by, 100}, [2]float64{200 + by, 100})
+	}
+	touch(lift)
+	p.frames(2)
+	if near := p.shown(); near > all/2 {
+		t.Errorf("two fingers made of %g s %g s", all, near)
+	}
+	p.do(chromedp.Click(chromedp.CSS(`#fit`)))
+	p.frames(2)
+	found := false
+	for x := 375.0; x > 300 && !found; x -= 4 {
+		touch(start, [2]float64{x, 240})
+		touch(lift)
+		p.frames(1)
+		found = strings.Contains(p.text("#detail .words"), "out of memory")
+	}
+	if !found {
+		t.Errorf("taps show %q", p.text("#detail .words"))
+	}
+}
+
+// TestEmpty: a log without events has a page, too.
+func TestEmpty(t *testing.T) {
+	p := open(t, look{page: "empty"})
+	p.do(chromedp.Focus(chromedp.CSS(`#chart`)))
+	p.key(kb.ArrowRight, kb.ArrowUp, kb.End, "n", "+", "0", kb.Enter)
+	p.mouse(input.DispatchMouseEventTypeMouseMoved, 600, 40)
+	if got := p.text("#page"); got != "There is no event." || !strings.Contains(p.text(".verdict"), "Nothing in these records") {
+		t.Errorf("the page says %q", got)
+	}
+}
+
 func TestShowIt(t *testing.T) {
 	for name, want := range map[string]string{"oom": "out of memory", "network": "no address left", "reboot": "the node was rebooted", "pull": "pulled, 300 MiB"} {
 		p := open(t, look{page: name})

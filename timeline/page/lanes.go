@@ -34,9 +34,9 @@ type document struct {
 	// Usual maps a step's name to the node's figures: 50 %, 95 %, and of how many.
 	Usual map[string][3]int64 `json:"usual"`
 
-	at      map[string]int64
-	laneOf  map[string]int
-	subject map[string]int
+	// at and laneOf are where texts and lanes are.
+	at     map[string]int64
+	laneOf map[string]int
 }
 
 const (
@@ -70,7 +70,11 @@ type subject struct {
 
 // document collects what the page shows.
 func (s Subject) document() *document {
-	d := &document{at: map[string]int64{}, laneOf: map[string]int{}, subject: map[string]int{}, Usual: map[string][3]int64{}}
+	// Empty lists are lists in JSON, too.
+	d := &document{
+		at: map[string]int64{}, laneOf: map[string]int{}, Usual: map[string][3]int64{},
+		Strings: []string{}, Bars: [][4]int64{}, Steps: [][5]int64{}, Marks: [][11]int64{},
+	}
 	pods, images := s.shown()
 	first, last := s.extent(pods, images)
 	d.Base = first.UnixMicro()

@@ -26,7 +26,7 @@ func run(args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("usage: pages FOLDER [EVENTS…]")
 	}
-	all := incidents.All()
+	all := append(incidents.All(), incidents.Incident{Name: "empty"})
 	for _, text := range args[1:] {
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -48,6 +48,9 @@ func write(path string, i incidents.Incident) error {
 		line.Add(r)
 	}
 	about := page.Subject{Timeline: line, Now: line.Last.Add(5 * time.Second)}
+	if len(i.Records) == 0 {
+		about.Now = incidents.Epoch
+	}
 	if i.Pod != "" {
 		name, err := timeline.ParseName(i.Pod)
 		if err != nil {

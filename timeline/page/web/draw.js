@@ -226,7 +226,8 @@ export class Drawing {
   pattern(fill, edge, rising) {
     const key = fill + edge + rising;
     if (!this.patterns.has(key)) {
-      const tile = new OffscreenCanvas(8, 8);
+      const tile = document.createElement('canvas');
+      tile.width = tile.height = 8;
       const c = tile.getContext('2d');
       c.fillStyle = this.color(fill);
       c.fillRect(0, 0, 8, 8);

@@ -57,7 +57,7 @@ export class Table {
     this.rows.replaceChildren(...rows);
     // Who came by keys stays where he was.
     if (focused) this.rows.querySelector('[aria-current] .at')?.focus({ preventScroll: true });
-    this.page.textContent = shown.length === 0 ? 'No event has that.' : `Page ${this.at + 1} of ${this.pages}, ${shown.length} events`;
+    this.page.textContent = shown.length === 0 ? (this.model.marks.length === 0 ? 'There is no event.' : 'No event has that.') : `Page ${this.at + 1} of ${this.pages}, ${shown.length} events`;
     this.earlier.disabled = this.at === 0;
     this.later.disabled = this.at >= this.pages - 1;
   }
