@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,19 +47,31 @@ func TestTmpfses(t *testing.T) {
 	ref := h.Registry.Push(t, "e2e/tmpfses:v1", image)
 	h.Pull(ref)
 	pod := h.RunPod(h.PodConfig("tmpfses"))
+	copied := ""
+	if features, err := exec.CommandContext(t.Context(), programs.Runc, "features").Output(); err == nil && strings.Contains(string(features), "tmpcopyup") {
+		copied = "copied" // older cruns do not say what they can
+	}
 	const look = `cat /run/of-the-image; echo; stat -c %a /run /tmp; cat /proc/1/mountinfo | grep -c ' /run/lock '; tr '\0' '\n' </proc/1/environ | grep -c ^container=`
 	for name, c := range map[string]struct {
 		command []string
 		want    string
 	}{
-		"ordinary": {[]string{"sleep", "3600"}, "copied\n755\n1777\n0\n0"},
-		"init":     {[]string{"/sbin/init"}, "copied\n755\n1777\n1\n1"},
+		"ordinary": {[]string{"sleep", "3600"}, copied + "\n755\n1777\n0\n0"},
+		"init":     {[]string{"/sbin/init"}, copied + "\n755\n1777\n1\n1"},
 	} {
 		config := h.ContainerConfig(name, c.command...)
 		config.Image.Image = ref
 		id := pod.Run(config)
 		if got := h.Exec(id, "sh", "-c", look+"; true"); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+		// On v2 an init system divides its own cgroup, but does not lift its limits; nobody else does either.
+		if _, v2 := cgroupOf(t, h.ContainerPID(id), "memory"); v2 {
+			made := h.ExecSync(id, "mkdir", "/sys/fs/cgroup/of-its-own")
+			lifted := h.ExecSync(id, "sh", "-c", "echo max > /sys/fs/cgroup/memory.max")
+			if (made.ExitCode == 0) != (name == "init") || lifted.ExitCode == 0 {
+				t.Errorf("%s: a cgroup of its own: %v; its limit: %v", name, made, lifted)
+			}
 		}
 	}
 }
@@ -91,6 +104,30 @@ func TestGiftsWithUsers(t *testing.T) {
 	want := "secret\n0:0 700\n0:0 600\n0:0\n0:0\n-0500\n/proc/mounts\notherenv"
 	if got := h.Exec(id, "sh", "-c", look); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestCDIWithUsers gives a container whose root is nobody on the node a device on another path.
+func TestCDIWithUsers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	specs, device := filepath.Join(dir, "cdi"), filepath.Join(dir, "device")
+	text := fmt.Sprintf(`{"cdiVersion": "0.6.0", "kind": "v/c", "devices": [{"name": "d", "containerEdits": {"deviceNodes": [
+		{"path": "/dev/moved/here", "hostPath": %q, "permissions": "rw"}, {"path": "/dev/full"}]}}]}`, device)
+	for _, err := range []error{
+		unix.Mknod(device, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 8))), os.Chmod(device, 0o666),
+		os.Mkdir(specs, 0o755), os.WriteFile(filepath.Join(specs, "v.json"), []byte(text), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := New(t, programs, Options{Config: fmt.Sprintf("\n[runtime]\ncdi_spec_dirs = [%q]\n", specs)})
+	config := h.ContainerConfig("c")
+	config.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/c=d"}}
+	id := h.RunPod(usersPod(h, "cdi", 500000)).Run(config)
+	if got := h.Exec(id, "sh", "-c", "stat -c %t:%T /dev/moved/here /dev/full; head -c 4 /dev/moved/here | wc -c"); got != "1:8\n1:7\n4" {
+		t.Errorf("got %q", got)
 	}
 }
 
