@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/stele-runtime/stele/test/vm/ask"
@@ -24,6 +25,8 @@ const bootWithin = 5 * time.Minute
 // Machine is a guest that runs.
 type Machine struct {
 	qemu *exec.Cmd
+	// ended is closed once QEMU has.
+	ended chan struct{}
 	// console is a file with what the kernel and systemd print.
 	console string
 	port    net.Conn
@@ -52,7 +55,7 @@ func Boot(ctx context.Context, g Guest, o Options) (*Machine, error) {
 		return nil, fmt.Errorf("pack what the guest gets: %w", err)
 	}
 	socket := filepath.Join(o.Dir, "port")
-	m := &Machine{console: filepath.Join(o.Dir, "console")}
+	m := &Machine{console: filepath.Join(o.Dir, "console"), ended: make(chan struct{})}
 	args := []string{
 		"-machine", "q35", "-smp", "2", "-m", "3072", "-nodefaults", "-no-user-config", "-display", "none",
 		"-kernel", g.Kernel, "-initrd", g.Initrd,
@@ -71,11 +74,17 @@ func Boot(ctx context.Context, g Guest, o Options) (*Machine, error) {
 		args = append(args, "-accel", accel, "-cpu", "host")
 	}
 	m.qemu = exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	// A test binary that is killed, or out of time, leaves no guest behind.
+	m.qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr := &strings.Builder{}
 	m.qemu.Stderr = stderr
 	if err := m.qemu.Start(); err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
+	go func() {
+		_ = m.qemu.Wait() // however it ended, it is gone
+		close(m.ended)
+	}()
 	err := m.connect(socket)
 	if err == nil {
 		err = m.waitUp()
@@ -87,17 +96,22 @@ func Boot(ctx context.Context, g Guest, o Options) (*Machine, error) {
 	return m, nil
 }
 
+// connect waits for QEMU to listen on the socket.
 func (m *Machine) connect(socket string) (err error) {
-	for try := 0; ; try++ {
-		if m.port, err = net.Dial("unix", socket); err == nil || try == 100 {
-			break
+	late := time.After(bootWithin)
+	for {
+		if m.port, err = net.Dial("unix", socket); err == nil {
+			m.replies = json.NewDecoder(bufio.NewReader(m.port))
+			return nil
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-m.ended:
+			return errors.New("QEMU ended at once")
+		case <-late:
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	if err == nil {
-		m.replies = json.NewDecoder(bufio.NewReader(m.port))
-	}
-	return err
 }
 
 // waitUp waits for the agent's first words after a boot.
@@ -162,8 +176,8 @@ func (m *Machine) End() {
 	if m.port != nil {
 		_ = m.port.Close()
 	}
-	_ = m.qemu.Process.Kill()
-	_ = m.qemu.Wait()
+	_ = m.qemu.Process.Kill() // it can have ended
+	<-m.ended
 }
 
 // pack writes a tar of files, by name.

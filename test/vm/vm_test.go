@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -21,7 +23,7 @@ const core = "TestNode|TestLife|TestNoCgroupParent|TestNamespaces|TestStopContai
 const hugepages = "hugepages=8"
 
 // testsWithin bounds a run of tests in the guest. Each takes one to three minutes on a quiet machine.
-const testsWithin = 15 * time.Minute
+const testsWithin = 20 * time.Minute
 
 // TestNode runs the core on each kind of node in turn, on one machine: it takes longest to
 // boot.
@@ -69,7 +71,10 @@ func start(t *testing.T, kernelArgs string) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := payload(t)
+	files, err := payload()
+	if err != nil {
+		t.Fatal(err)
+	}
 	boot := func() (*Machine, error) {
 		// Not with the test's context, which ends before the cleanup reads the journal.
 		return Boot(context.WithoutCancel(t.Context()), guest, Options{Files: files, KernelArgs: kernelArgs, Dir: t.TempDir()})
@@ -104,12 +109,24 @@ func TestLabels(t *testing.T) {
 	m.runTests(t, "^TestSELinux$", "STELE_E2E_CGROUP_DRIVER=systemd", "STELE_RUNC=/payload/runc")
 }
 
-// payload builds the product and its tests, all static.
-func payload(t *testing.T) map[string]string {
-	t.Helper()
+// programs is a directory for what payload builds; dropped with the test binary.
+var programs string
+
+func TestMain(m *testing.M) {
+	var err error
+	if programs, err = os.MkdirTemp("", "stele-vm-"); err != nil {
+		fmt.Fprintln(os.Stderr, "a directory for the programs under test:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(programs)
+	os.Exit(code)
+}
+
+// payload builds the product and its tests, all static, once.
+var payload = sync.OnceValues(func() (map[string]string, error) {
 	const module = "github.com/stele-runtime/stele"
 	const tags = "containers_image_openpgp,exclude_graphdriver_btrfs"
-	dir := t.TempDir()
 	files := map[string]string{}
 	for name, build := range map[string][]string{
 		"agent":         {"build", module + "/test/vm/agent"},
@@ -119,19 +136,19 @@ func payload(t *testing.T) map[string]string {
 		"nriplugin":     {"build", module + "/test/e2e/nriplugin"},
 		"e2e.test":      {"test", "-c", "-tags", tags, module + "/test/e2e"},
 	} {
-		files[name] = filepath.Join(dir, name)
+		files[name] = filepath.Join(programs, name)
 		last := len(build) - 1
-		cmd := exec.CommandContext(t.Context(), "go", append(build[:last:last], "-ldflags=-s -w", "-o", files[name], build[last])...)
+		cmd := exec.Command("go", append(build[:last:last], "-ldflags=-s -w", "-o", files[name], build[last])...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", cmd, err, out)
+			return nil, fmt.Errorf("%s: %w\n%s", cmd, err, out)
 		}
 	}
 	for _, from := range []string{"/usr/lib/stele/bin/runc", "/opt/cni/bin/bridge", "/opt/cni/bin/host-local", "/opt/cni/bin/loopback", "/opt/cni/bin/portmap"} {
 		files[filepath.Base(from)] = from
 	}
-	return files
-}
+	return files, nil
+})
 
 // runBinary runs tests of test/e2e in the guest.
 func (m *Machine) runBinary(out *bytes.Buffer, names string, env ...string) (code int, err error) {
