@@ -30,7 +30,7 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	if err := decode(pod.Config, config); err != nil {
 		return err
 	}
-	if err := x.shares(pod, config); err != nil {
+	if err := x.suits(pod, config); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(x.sandboxDir(pod.ID), 0o700); err != nil {
@@ -79,8 +79,8 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	return x.NRI.RunPod(ctx, string(pod.ID), nil, x.nriPod(pod))
 }
 
-// shares refuses a pod that shares what its runtime keeps apart, which would be ignored.
-func (x pods) shares(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) error {
+// suits refuses a pod that wants what its runtime would ignore.
+func (x pods) suits(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) error {
 	field := ""
 	if key := namespaces.OfIPC(config.GetLinux().GetSysctls()); key != "" {
 		field = fmt.Sprintf("linux.sysctls[%q]", key)
@@ -92,6 +92,9 @@ func (x pods) shares(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) error
 	if options.GetPid() != runtimeapi.NamespaceMode_CONTAINER {
 		field = "linux.security_context.namespace_options.pid"
 	}
+	if userns.Of(config) != nil {
+		field = "linux.security_context.namespace_options.userns_options"
+	}
 	if field == "" {
 		return nil
 	}
@@ -100,7 +103,7 @@ func (x pods) shares(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) error
 		return err
 	}
 	return fault.New(fault.Unsupported, "run pod sandbox", string(pod.ID),
-		"%s: the runtime of the handler %s runs each container on a kernel of its own, and shares neither processes nor IPC", field, pod.Handler)
+		"%s: has no effect with the handler %s, whose runtime runs each container on a kernel of its own", field, pod.Handler)
 }
 
 func ipcOfNode(config *runtimeapi.PodSandboxConfig) bool {

@@ -105,6 +105,9 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 	if d.features, err = d.askFeatures(ctx); err != nil {
 		return nil, err
 	}
+	if d.OwnKernel() && d.features != nil && d.features.Linux != nil {
+		d.features.Linux.MountExtensions = nil // ids are those of its own kernel
+	}
 	return d, nil
 }
 

@@ -30,7 +30,7 @@ import (
 const gvisor = "runsc"
 
 // OwnKernel reports whether each container has a kernel of its own, and so shares neither processes
-// nor System V IPC with anybody.
+// nor System V IPC nor users with anybody.
 func (d *Driver) OwnKernel() bool { return d.version.Name == gvisor }
 
 // flagGoferNetwork says where the processes that serve files to gVisor's kernels are. By default

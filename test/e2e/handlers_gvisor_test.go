@@ -220,6 +220,10 @@ func gvisorRefused(h *Harness) {
 		"ipc": func(c *runtimeapi.PodSandboxConfig) {
 			c.Linux.SecurityContext.NamespaceOptions.Ipc = runtimeapi.NamespaceMode_NODE
 		},
+		"userns": func(c *runtimeapi.PodSandboxConfig) {
+			ids := []*runtimeapi.IDMapping{{HostId: 200000, ContainerId: 0, Length: 65536}}
+			c.Linux.SecurityContext.NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD, Uids: ids, Gids: ids}
+		},
 		"sysctls": func(c *runtimeapi.PodSandboxConfig) {
 			c.Linux.Sysctls = map[string]string{"kernel.shm_rmid_forced": "1"}
 		},
@@ -229,11 +233,15 @@ func gvisorRefused(h *Harness) {
 		_, err := h.TryRunPod(config)
 		h.Refused(err, codes.Unimplemented, name, "kernel of its own")
 	}
+	status, err := h.Runtime.Status(h.Context(), &runtimeapi.StatusRequest{})
+	if err != nil || len(status.RuntimeHandlers) == 0 || status.RuntimeHandlers[0].Features.UserNamespaces {
+		h.t.Errorf("the handlers are %v, %v", status.GetRuntimeHandlers(), err)
+	}
 	pod := h.RunPod(h.PodConfig("target"))
 	config := h.ContainerConfig("debugger")
 	config.Linux.SecurityContext.NamespaceOptions = &runtimeapi.NamespaceOption{
 		Pid: runtimeapi.NamespaceMode_TARGET, TargetId: pod.Run(h.ContainerConfig("target")),
 	}
-	_, err := pod.TryCreate(config)
+	_, err = pod.TryCreate(config)
 	h.Refused(err, codes.Unimplemented, "namespace_options.pid", "kernel of its own")
 }
