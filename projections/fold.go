@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -74,7 +75,7 @@ func foldSandbox(l *Live, name string, record eventlog.Record) (What, error) {
 		return nil, fmt.Errorf("it is about sandbox %q", after.State.ID)
 	case before != nil && before.rank() != after.rank():
 		return nil, errBeginsAgain
-	case after.Config == nil || podResourcesChanged(event):
+	case after.Config == nil || !bytes.Equal(before.State.UpdatedResources, after.State.UpdatedResources):
 		if after.Config, err = sandboxConfig(after.State); err != nil {
 			return nil, err
 		}
@@ -96,7 +97,7 @@ func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
 		return nil, fmt.Errorf("it is about container %q", after.State.ID)
 	case before != nil && (before.rank() != after.rank() || before.State.Sandbox != after.State.Sandbox):
 		return nil, errBeginsAgain
-	case after.Config == nil || resourcesChanged(event):
+	case after.Config == nil || !bytes.Equal(before.State.Resources.InForce, after.State.Resources.InForce):
 		if after.Config, err = containerConfig(after.State); err != nil {
 			return nil, err
 		}
@@ -180,22 +181,4 @@ func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
 		return nil, fmt.Errorf("decode the resources of container %s: %w", s.ID, err)
 	}
 	return config, nil
-}
-
-// resourcesChanged reports whether an event changes a container's configuration.
-func resourcesChanged(e container.Event) bool {
-	switch e := e.(type) {
-	case container.ResourcesUpdated:
-		return true
-	case container.ContainerCreated:
-		return len(e.Adjustment.Resources) > 0
-	default: // Other events leave it as it is.
-	}
-	return false
-}
-
-// podResourcesChanged is resourcesChanged for sandboxes.
-func podResourcesChanged(e sandbox.Event) bool {
-	_, is := e.(sandbox.ResourcesUpdated)
-	return is
 }
