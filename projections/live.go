@@ -112,6 +112,13 @@ func (l *Live) Containers() []*Container {
 	return l.containers.sorted.all()
 }
 
+// All returns everything that has not ended as of one record, and which that is.
+func (l *Live) All() (eventlog.Sequence, []*Sandbox, []*Container) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.sequence, l.sandboxes.sorted.all(), l.containers.sorted.all()
+}
+
 // ContainersOf returns the containers of a sandbox that have not ended, in creation
 // order.
 func (l *Live) ContainersOf(name id.Sandbox) []*Container {

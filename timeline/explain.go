@@ -15,10 +15,10 @@ import (
 
 // failed remembers why an effect failed last.
 func (e *Entity) failed(key string, f fault.Fault) {
-	if e.last == nil {
-		e.last = map[string]string{}
+	if e.lastFailures == nil {
+		e.lastFailures = map[string]string{}
 	}
-	e.last[key] = reason(f)
+	e.lastFailures[key] = reason(f)
 }
 
 // ExplainPod says in sentences what a pod does or why it ended, what its containers do, and
@@ -41,7 +41,7 @@ func (t *Timeline) ExplainPod(p *Pod, now time.Time) []string {
 			said = append(said, fmt.Sprintf("Before that, container %s %s.", clean(name), before))
 		}
 	}
-	return append(said, owes(p.State.Retries, p.last)...)
+	return append(said, owes(p.State.Retries, p.lastFailures)...)
 }
 
 // condition is what follows a pod's name.
@@ -109,7 +109,7 @@ func (e *Entity) waiting(none string, now time.Time) string {
 // still owed.
 func (t *Timeline) ExplainContainer(c *Container, now time.Time) []string {
 	said := []string{fmt.Sprintf("Container %s %s", containerName(c), t.containerCondition(c, now))}
-	return append(said, owes(c.State.Retries, c.last)...)
+	return append(said, owes(c.State.Retries, c.lastFailures)...)
 }
 
 func containerName(c *Container) string {

@@ -153,7 +153,7 @@ func (t *Timeline) named(n Name) []*Container {
 			all = append(all, c)
 		}
 	}
-	slices.SortFunc(all, func(a, b *Container) int { return int(int64(a.first()) - int64(b.first())) })
+	sortByAge(all)
 	return all
 }
 

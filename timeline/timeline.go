@@ -60,8 +60,8 @@ type Entity struct {
 	Phases []Phase `json:"-"`
 	// origin is the record from which Since counts.
 	origin Record
-	// last maps the key of an effect to the reason of its last failure.
-	last map[string]string
+	// lastFailures maps the key of an effect to the reason of its last failure.
+	lastFailures map[string]string
 }
 
 // Phase is a phase of a machine, by its name there.
@@ -302,8 +302,7 @@ func (e *Entity) moment(r Record, said phrase, opens bool) {
 	if opens || e.origin.Sequence == 0 {
 		e.origin = r
 	}
-	_, event, _ := strings.Cut(r.Type, ".")
-	event, _, _ = strings.Cut(event, ".")
+	event := eventName(r.Type)
 	e.Moments = append(e.Moments, Moment{
 		Sequence: r.Sequence, At: r.Time, Since: between(e.origin, r), Event: event, Command: r.Command, Trace: r.Trace,
 		Call: callOf(opens, r.Command), Words: said.words, Bad: said.bad,
@@ -356,9 +355,20 @@ func (t *Timeline) Containers(p *Pod) []*Container {
 			all = append(all, c)
 		}
 	}
+	sortByAge(all)
+	return all
+}
+
+func sortByAge(all []*Container) {
 	slices.SortFunc(all, func(a, b *Container) int {
 		return cmp.Or(cmp.Compare(a.first(), b.first()), cmp.Compare(a.State.ID, b.State.ID))
 	})
+}
+
+// byAge returns all containers in the order of their creation.
+func (t *Timeline) byAge() []*Container {
+	all := t.AllContainers()
+	sortByAge(all)
 	return all
 }
 

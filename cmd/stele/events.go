@@ -12,24 +12,18 @@ import (
 
 	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/cmd/stele/internal/client"
-	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/cmd/stele/internal/show"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 	"github.com/stele-runtime/stele/timeline"
 )
-
-// registerListen adds the flag that names a running daemon.
-func registerListen(cmd *cobra.Command, from *client.Source) {
-	from.Warnings = os.Stderr
-	cmd.Flags().StringVar(&from.Listen, "listen", config.Default().Listen, "`ADDRESS` of the daemon's socket")
-}
 
 func eventsCommand() *cobra.Command {
 	var from client.Source
 	var follow, asJSON, configs, environment bool
 	var first uint64
 	var pods, types []string
-	var since, until, format string
+	var since, until string
+	var format output
 	cmd := &cobra.Command{
 		Use:   "events [NAME | STREAM]...",
 		Short: "Print what happened, in order",
@@ -37,12 +31,16 @@ func eventsCommand() *cobra.Command {
 containers. NAME is a pod's name, NAMESPACE/POD, NAMESPACE/POD/CONTAINER or the prefix of an
 id; a pod stands for its containers, too. The node's own events are the stream "node".
 
+As text an event is a sentence; as wide it is a line with its name and all its fields, as json an
+object a line.
+
 TIME is an RFC 3339 time, "2026-05-04 03:02:01" or 03:02 in the local time zone, or a duration
 before now (10m). To go on after the last record that was seen, give its sequence plus one to
 --from.
 
 The exit code is 0 if the records were printed, also if there were none; 1 if the daemon or its
 log can't be read; and 2 if the command line is wrong.`,
+		ValidArgsFunction: completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			window := show.Window{Types: types}
 			var err error
@@ -57,8 +55,6 @@ log can't be read; and 2 if the command line is wrong.`,
 				}
 			}
 			switch {
-			case format != "text" && format != "json":
-				return wrongUse(fmt.Errorf("--output: %q is none of text and json", format))
 			case since != "" && until != "" && window.Until.Before(window.Since):
 				return wrongUse(fmt.Errorf("--until: %s is before --since, %s", until, since))
 			case follow && until != "":
@@ -71,29 +67,43 @@ log can't be read; and 2 if the command line is wrong.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			events := show.Events{To: cmd.OutOrStdout(), JSON: asJSON || format == "json", Zone: time.Local}
+			events := show.Events{To: cmd.OutOrStdout(), Format: show.EventsFormat(format.format), Zone: time.Local}
 			if configs || environment {
 				events.Details = append(events.Details, codec.Configs)
 			}
 			if environment {
 				events.Details = append(events.Details, codec.Environment)
 			}
+			switch {
+			case asJSON:
+				events.Format = show.EventsJSON
+			case len(events.Details) > 0 && events.Format == show.EventsText:
+				events.Format = show.EventsWide // words have no place for configurations
+			}
 			about := show.Select(append(pods, args...)...)
-			return from.Events(ctx, first, follow, func(r *adminv1.Record) error {
+			begin := first
+			if from.Live() {
+				events.First = func(stream string) *adminv1.Record { return from.First(ctx, stream) }
+			} else {
+				begin = 1 // the names are further up
+			}
+			return from.Events(ctx, begin, follow, func(r *adminv1.Record) error {
 				// Of a pod outside the window its names are learnt all the same.
-				if !about.Has(r) || !window.Has(r) {
+				if !about.Has(r) || !window.Has(r) || r.GetSequence() < first {
+					if r.GetVersion() == 1 {
+						events.Learn(r)
+					}
 					return nil
 				}
 				return events.Record(r)
 			})
 		},
 	}
-	registerListen(cmd, &from)
-	cmd.Flags().StringVar(&from.Root, "root", "", "read the log below this `DIR`, of a daemon that is not running")
+	registerSource(cmd, &from)
 	cmd.Flags().Uint64Var(&first, "from", 0, "begin with this `SEQUENCE`")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue with new records")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "the same as -o json")
-	cmd.Flags().StringVarP(&format, "output", "o", "text", "`FORMAT`: text, or json for one object a line")
+	format.register(cmd, "text", "wide", "json")
 	cmd.Flags().StringSliceVar(&pods, "pod", nil, "only those of this `NAME`, as an argument; may be repeated")
 	cmd.Flags().StringSliceVar(&types, "type", nil, "only events of this `NAME`, such as NetworkAttached; may be repeated")
 	cmd.Flags().StringVar(&since, "since", "", "only from this `TIME` on")

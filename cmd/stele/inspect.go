@@ -16,7 +16,8 @@ import (
 func inspectCommand() *cobra.Command {
 	var from client.Source
 	var logStats bool
-	var format string
+	var format output
+	var at string
 	cmd := &cobra.Command{
 		Use:   "inspect [NAME]",
 		Short: "Say what happened to a pod or a container, why, and where the time went",
@@ -28,73 +29,82 @@ NAME is a pod's name, NAMESPACE/POD, NAMESPACE/POD/CONTAINER or the prefix of an
 after a name means its attempt N, otherwise the newest is meant. What was removed is
 found, too.
 
+--at takes a sequence of the event log, an RFC 3339 time, "2026-05-04 03:02:01" or 03:02 in the
+local time zone, or a duration before now (10m), and says what was known at that moment.
+
 With --output html the answer is one file for a browser, which needs no network: a
 timeline, the events and the steps. Without a NAME it is about the whole node, and has
 the log's newest 50,000 events.
 
 The exit code is 0 if there is an answer, 1 if nothing has the name or the daemon or its
-log can't be read, and 2 if the command line is wrong or the name is ambiguous.`,
+log can't be read, and 2 if the command line is wrong, the name is ambiguous or the log has
+no such moment.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if logStats {
 				return wrongUse(cobra.NoArgs(cmd, args))
 			}
-			if format == "html" {
+			if format.format == "html" {
 				return wrongUse(cobra.MaximumNArgs(1)(cmd, args))
 			}
 			return wrongUse(cobra.ExactArgs(1)(cmd, args))
 		},
+		ValidArgsFunction: completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if logStats {
 				return printLogStats(cmd, &from)
 			}
-			if len(args) == 0 {
-				return inspectNode(cmd, &from)
+			when, err := point("at", at)
+			if err != nil {
+				return err
 			}
-			return inspect(cmd, &from, args[0], format)
+			if len(args) == 0 {
+				return inspectNode(cmd, &from, when)
+			}
+			answer, err := inspect(cmd, &from, args[0], when)
+			if err != nil {
+				return err
+			}
+			if structured, is := format.structured(); is {
+				return answer.Structured(cmd.OutOrStdout(), structured)
+			}
+			if format.format == "html" {
+				return page.Subject{Timeline: answer.Timeline, Found: answer.Found, Now: answer.Now}.Write(cmd.OutOrStdout())
+			}
+			return answer.Text(cmd.OutOrStdout())
 		},
 	}
-	registerListen(cmd, &from)
+	registerSource(cmd, &from)
 	cmd.AddCommand(inspectImageCommand())
-	cmd.Flags().StringVar(&from.Root, "root", "", "read the log below this `DIR`, of a daemon that is not running")
-	cmd.Flags().StringVarP(&format, "output", "o", "text", "`FORMAT`: text, json or html")
+	format.register(cmd, "text", "json", "yaml", "html")
+	cmd.Flags().StringVar(&at, "at", "", "as of this `TIME|SEQUENCE`")
 	cmd.Flags().BoolVar(&logStats, "log-stats", false, "show figures of the event log instead, as JSON")
 	return cmd
 }
 
-func inspect(cmd *cobra.Command, from *client.Source, text, format string) error {
-	if format != "text" && format != "json" && format != "html" {
-		return wrongUse(fmt.Errorf("--output: %q is none of text, json and html", format))
-	}
+func inspect(cmd *cobra.Command, from *client.Source, text string, at timeline.Point) (show.Inspected, error) {
 	name, err := timeline.ParseName(text)
 	if err != nil {
-		return wrongUse(err)
+		return show.Inspected{}, wrongUse(err)
 	}
-	history, now, err := from.Timeline(cmd.Context(), name)
+	history, now, err := from.Timeline(cmd.Context(), client.Query{Name: &name, At: at})
 	if err != nil {
-		return err
+		return show.Inspected{}, asked("at", err)
 	}
 	found, err := history.Find(name)
 	if err != nil {
 		if _, ambiguous := errors.AsType[*timeline.AmbiguousError](err); ambiguous {
-			return wrongUse(err)
+			return show.Inspected{}, wrongUse(err)
 		}
-		return err
+		return show.Inspected{}, err
 	}
-	if format == "html" {
-		return page.Subject{Timeline: history, Found: found, Now: now}.Write(cmd.OutOrStdout())
-	}
-	answer := show.Inspected{Timeline: history, Found: found, Now: now}
-	if format == "json" {
-		return answer.JSON(cmd.OutOrStdout())
-	}
-	return answer.Text(cmd.OutOrStdout())
+	return show.Inspected{Timeline: history, Found: found, Now: now}, nil
 }
 
 // inspectNode writes the page about everything.
-func inspectNode(cmd *cobra.Command, from *client.Source) error {
-	history, now, err := from.Newest(cmd.Context(), eventsOfPage)
+func inspectNode(cmd *cobra.Command, from *client.Source, at timeline.Point) error {
+	history, now, err := from.Newest(cmd.Context(), eventsOfPage, at)
 	if err != nil {
-		return err
+		return asked("at", err)
 	}
 	return page.Subject{Timeline: history, Now: now}.Write(cmd.OutOrStdout())
 }

@@ -8,8 +8,6 @@ import (
 	"regexp"
 
 	"github.com/spf13/cobra"
-
-	"github.com/stele-runtime/stele/executors/storage"
 )
 
 // version is set when the program is linked.
@@ -19,8 +17,7 @@ var version = "dev"
 var statusPrefix = regexp.MustCompile(`rpc error: code = \w+ desc = `)
 
 func main() {
-	// The image store unpacks layers in a child process of this program.
-	if storage.Reexec() {
+	if isChild() {
 		return
 	}
 	if err := rootCommand().Execute(); err != nil {
@@ -58,7 +55,8 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
-	root.AddCommand(serveCommand(), eventsCommand(), inspectCommand(), imageCommand(), monitorCommand(), versionCommand())
+	root.AddCommand(podsCommand(), psCommand(), inspectCommand(), eventsCommand(), replayCommand(), logCommand(), imageCommand(), versionCommand())
+	root.AddCommand(nodeCommands()...)
 	return root
 }
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -23,6 +25,7 @@ import (
 	"github.com/stele-runtime/stele/cmd/stele/internal/admin"
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/cmd/stele/internal/daemon"
+	"github.com/stele-runtime/stele/cmd/stele/internal/places"
 	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/cri/streaming"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
@@ -71,7 +74,7 @@ func serve(ctx context.Context, c config.Config) error {
 		return err
 	}
 	// The log is opened first and closed last: everything else appends to it.
-	log, err := daemon.OpenLog(boltlog.Options{Path: filepath.Join(c.Root, config.EventsFile), Logger: logger})
+	log, err := daemon.OpenLog(boltlog.Options{Path: filepath.Join(c.Root, places.EventsFile), Logger: logger})
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
 	}

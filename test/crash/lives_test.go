@@ -93,7 +93,7 @@ func (r *run) killDaemon() {
 // hadMonitor reports whether a daemon had met another monitor, and shared its
 // containers with it, between two times.
 func (r *run) hadMonitor(from, to time.Time) bool {
-	for line := range strings.Lines(r.h.Stele("events", "node", "--json")) {
+	for line := range strings.Lines(r.h.Stele("events", "-o", "wide", "node", "--json")) {
 		var event struct {
 			Type string
 			Time time.Time
@@ -114,7 +114,7 @@ func (r *run) story(c *runtimeapi.ContainerStatus) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := func(nanos int64) string { return time.Unix(0, nanos).UTC().Format("15:04:05.000000") }
-	history := r.h.Stele("events", c.Id)
+	history := r.h.Stele("events", "-o", "wide", c.Id)
 	monitor, err := os.ReadFile(filepath.Join(r.h.State, "monitor", "monitor.log"))
 	if err != nil {
 		monitor = []byte(err.Error())

@@ -352,7 +352,7 @@ func (h *Harness) wipe(base string) {
 func (h *Harness) tell() {
 	h.t.Helper()
 	h.t.Logf("the daemon's log:\n%s", tail(h.Daemon.process.log, 200))
-	if events, err := h.stele("events"); err == nil {
+	if events, err := h.stele("events", "-o", "wide"); err == nil {
 		h.t.Logf("events:\n%s", lastLines(events, 300))
 	} else {
 		h.t.Logf("events: %v", err)

@@ -84,10 +84,10 @@ func TestHostPorts(t *testing.T) {
 			t.Errorf("to %s the port said %q", name, got)
 		}
 	}
-	if events := h.Stele("events", pod.ID); !strings.Contains(events, "HostPortsMapped") || !strings.Contains(events, fmt.Sprintf("%d/tcp to port 8080", port)) {
+	if events := h.Stele("events", "-o", "wide", pod.ID); !strings.Contains(events, "HostPortsMapped") || !strings.Contains(events, fmt.Sprintf("%d/tcp to port 8080", port)) {
 		t.Errorf("the events say nothing of the port:\n%s", events)
 	}
-	if events := h.Stele("events", other.ID); strings.Contains(events, "HostPortsMapped") {
+	if events := h.Stele("events", "-o", "wide", other.ID); strings.Contains(events, "HostPortsMapped") {
 		t.Errorf("a pod without host ports has some:\n%s", events)
 	}
 
@@ -176,7 +176,7 @@ func TestUnservedRequests(t *testing.T) {
 	if got, err := host(h.Gateway(), port); err == nil {
 		t.Errorf("the port is served by %q", got)
 	}
-	events := h.Stele("events", pod.ID)
+	events := h.Stele("events", "-o", "wide", pod.ID)
 	for _, want := range []string{
 		"NetworkRequestsUnserved", "annotation kubernetes.io/ingress-bandwidth: no plugin of network " + h.Bridge + " has the capability bandwidth",
 		"annotation kubernetes.io/egress-bandwidth: ", fmt.Sprintf("host port %d/tcp: no plugin of network %s has the capability portMappings", port, h.Bridge),

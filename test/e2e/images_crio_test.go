@@ -316,7 +316,7 @@ func (n *nodeFiles) signatures(t *testing.T, h *Harness) {
 	// The requirement is the repository's: another tag's signature is as good.
 	n.sign(t, n.key, h.Registry.Host+"/signed/app:v9")
 	n.expectPulled(t, h, ref, ref)
-	if events := h.Stele("events"); !strings.Contains(events, "fault.kind=signature refused") {
+	if events := h.Stele("events", "-o", "wide"); !strings.Contains(events, "fault.kind=signature refused") {
 		t.Error("the history doesn't show the refusals")
 	}
 	// The policy doesn't know this registry.

@@ -38,7 +38,7 @@ func TestLife(t *testing.T) {
 	if state := pod.Status().Status.State; state != runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
 		t.Errorf("the pod is %s after StopPodSandbox", state)
 	}
-	events := h.Stele("events", pod.ID)
+	events := h.Stele("events", "-o", "wide", pod.ID)
 	for _, event := range []string{"SandboxRequested", "NetworkAttached", "SandboxReady", "NetworkDetached", "SandboxStopped"} {
 		if !strings.Contains(events, event) {
 			t.Errorf("the pod's history has no %s:\n%s", event, events)
@@ -49,7 +49,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("after RemovePodSandbox there are %v, %v", list, err)
 	}
 	// The history outlives the pod.
-	if events := h.Stele("events", pod.ID); !strings.Contains(events, "SandboxRemoved") {
+	if events := h.Stele("events", "-o", "wide", pod.ID); !strings.Contains(events, "SandboxRemoved") {
 		t.Errorf("the history of a removed pod doesn't say so:\n%s", events)
 	}
 }

@@ -129,7 +129,7 @@ func TestNetworkSetupFails(t *testing.T) {
 	if !strings.Contains(err.Error(), "flaky was told to fail ADD") {
 		t.Errorf("RunPodSandbox says %q, want the plugin's words", err)
 	}
-	if events := h.Stele("events"); !strings.Contains(events, "NetworkAttachFailed") {
+	if events := h.Stele("events", "-o", "wide"); !strings.Contains(events, "NetworkAttachFailed") {
 		t.Errorf("the events don't tell that the network failed:\n%s", lastLines(events, 30))
 	}
 	h.Audit()

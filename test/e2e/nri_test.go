@@ -139,7 +139,7 @@ func TestNRIAdjusts(t *testing.T) {
 	if got := memoryLimit(t, h.ContainerPID(id)); got != fmt.Sprint(96<<20) {
 		t.Errorf("the limit of memory is %s", got)
 	}
-	history := h.Stele("events", id)
+	history := h.Stele("events", "-o", "wide", id)
 	for _, word := range []string{`nri_plugins`, "10-first", "20-second", `"/seen"`, `"GREETING"`, "[redacted]"} {
 		if !strings.Contains(history, word) {
 			t.Errorf("the history has no %s:\n%s", word, history)
@@ -438,7 +438,7 @@ func TestNRICrashInCreation(t *testing.T) {
 	if got := h.Exec(id, "sh", "-c", "echo [$COLOUR]"); got != "[]" {
 		t.Errorf("the container has the colour %s of a plug-in that is gone", got)
 	}
-	if got := h.Stele("events", id); strings.Contains(got, "10-painter") {
+	if got := h.Stele("events", "-o", "wide", id); strings.Contains(got, "10-painter") {
 		t.Errorf("its history tells an adjustment that it does not have:\n%s", got)
 	}
 }
@@ -586,7 +586,7 @@ func TestNRIPluginUpdates(t *testing.T) {
 	if told := p.Told(); len(told) > 0 {
 		t.Errorf("about its own update it is told %q", told)
 	}
-	if history := c.Stele("events", c.id); !strings.Contains(history, "by_plugin=true") {
+	if history := c.Stele("events", "-o", "wide", c.id); !strings.Contains(history, "by_plugin=true") {
 		t.Errorf("the history does not say who wanted it:\n%s", history)
 	}
 	for name, bad := range map[string]*api.ContainerUpdate{"too low": c.limit(4096), "unknown": {ContainerId: "nobody", Linux: c.limit(1 << 30).Linux}} {

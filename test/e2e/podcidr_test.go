@@ -74,7 +74,7 @@ func TestPodCIDR(t *testing.T) {
 	}
 	h.Daemon.Start()
 	inRange()
-	if got := strings.Count(h.Stele("events"), "PodCIDRChanged"); got != 1 {
+	if got := strings.Count(h.Stele("events", "-o", "wide"), "PodCIDRChanged"); got != 1 {
 		t.Errorf("the node's history tells of %d changes, want 1", got)
 	}
 

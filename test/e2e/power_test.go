@@ -53,7 +53,7 @@ func TestPowerFailure(t *testing.T) {
 			return p.Status().Status.State == runtimeapi.PodSandboxState_SANDBOX_NOTREADY
 		})
 	}
-	if events := h.Stele("events"); !strings.Contains(events, "NodeRebooted") {
+	if events := h.Stele("events", "-o", "wide"); !strings.Contains(events, "NodeRebooted") {
 		t.Errorf("the history has no reboot:\n%s", lastLines(events, 50))
 	}
 	// The node works, and the names are free.

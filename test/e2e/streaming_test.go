@@ -133,7 +133,7 @@ func TestStreamingExec(t *testing.T) {
 	t.Run("events", func(t *testing.T) {
 		h := h.In(t)
 		for _, word := range []string{"ExecRequested", "ExecEnded", "ExecFailed", "attended", "tty"} {
-			if events := h.Stele("events", id); !strings.Contains(strings.ToLower(events), strings.ToLower(word)) {
+			if events := h.Stele("events", "-o", "wide", id); !strings.Contains(strings.ToLower(events), strings.ToLower(word)) {
 				t.Errorf("%s is not among the events:\n%s", word, events)
 			}
 		}

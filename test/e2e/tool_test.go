@@ -40,7 +40,7 @@ func TestSteleImage(t *testing.T) {
 	if list := h.Stele("image", "ls"); !strings.Contains(list, "localhost/loaded:v1") || !strings.Contains(list, h.Tester) {
 		t.Errorf("ls says %q", list)
 	}
-	if events := h.Stele("events"); !strings.Contains(events, "LoadRequested") || !strings.Contains(events, "ImagesLoaded") || !strings.Contains(events, "LayerFetched") {
+	if events := h.Stele("events", "-o", "wide"); !strings.Contains(events, "LoadRequested") || !strings.Contains(events, "ImagesLoaded") || !strings.Contains(events, "LayerFetched") {
 		t.Errorf("the log doesn't show the load or of the pulls:\n%s", events)
 	}
 
@@ -186,7 +186,7 @@ func TestLogDiskFull(t *testing.T) {
 		t.Errorf("the exit code is %d", ended.ExitCode)
 	}
 	h.Eventually("the loss is logged", func() bool {
-		return strings.Contains(h.Stele("events", id[:12]), "OutputLost")
+		return strings.Contains(h.Stele("events", "-o", "wide", id[:12]), "OutputLost")
 	})
 	h.RemoveContainer(id)
 	pod.Remove()

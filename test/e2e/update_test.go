@@ -64,7 +64,7 @@ func TestUpdateResources(t *testing.T) {
 		t.Errorf("an update of nothing: %v", err)
 	}
 	expectResources(h, id, want)
-	if got := h.Stele("events", id, "--configs"); !strings.Contains(got, "ResourcesUpdateRequested") || !strings.Contains(got, `"cpusetCpus":"0-1"`) {
+	if got := h.Stele("events", "-o", "wide", id, "--configs"); !strings.Contains(got, "ResourcesUpdateRequested") || !strings.Contains(got, `"cpusetCpus":"0-1"`) {
 		t.Errorf("the history does not tell of the updates:\n%s", got)
 	}
 
@@ -275,7 +275,7 @@ func TestUpdatePod(t *testing.T) {
 	h.Daemon.Start()
 	expect(overhead, after)
 	told(pod.Run(h.ContainerConfig("third")), overhead, after)
-	if got := strings.Count(h.Stele("events", pod.ID), "ResourcesUpdated"); got != 1 {
+	if got := strings.Count(h.Stele("events", "-o", "wide", pod.ID), "ResourcesUpdated"); got != 1 {
 		t.Errorf("the history tells of %d updates, want 1", got)
 	}
 

@@ -290,8 +290,11 @@ func (x *Record) GetPayload() []byte {
 
 type InspectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A prefix of the id of a sandbox or a container, or a pod's name. Not empty.
-	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// A prefix of the id of a sandbox or a container, or a pod's name. Not empty, unless all
+	// are wanted.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Everything that has not ended.
+	All           bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,11 +336,20 @@ func (x *InspectRequest) GetId() string {
 	return ""
 }
 
+func (x *InspectRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
 type InspectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Everything that the id means: a sandbox with its containers; a pod's name may mean
 	// several sandboxes.
-	Entities      []*Entity `protobuf:"bytes,1,rep,name=entities,proto3" json:"entities,omitempty"`
+	Entities []*Entity `protobuf:"bytes,1,rep,name=entities,proto3" json:"entities,omitempty"`
+	// If all were wanted: the states are as of this record.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -377,6 +389,13 @@ func (x *InspectResponse) GetEntities() []*Entity {
 		return x.Entities
 	}
 	return nil
+}
+
+func (x *InspectResponse) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 // Entity is the state of a sandbox or a container.
@@ -1249,11 +1268,13 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x05cause\x18\n" +
 	" \x01(\x04R\x05cause\x12\x14\n" +
 	"\x05trace\x18\v \x01(\tR\x05trace\x12\x18\n" +
-	"\apayload\x18\f \x01(\fR\apayload\" \n" +
+	"\apayload\x18\f \x01(\fR\apayload\"2\n" +
 	"\x0eInspectRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"E\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\"a\n" +
 	"\x0fInspectResponse\x122\n" +
-	"\bentities\x18\x01 \x03(\v2\x16.stele.admin.v1.EntityR\bentities\"i\n" +
+	"\bentities\x18\x01 \x03(\v2\x16.stele.admin.v1.EntityR\bentities\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"i\n" +
 	"\x06Entity\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1d\n" +
 	"\n" +

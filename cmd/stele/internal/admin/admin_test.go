@@ -56,6 +56,9 @@ type views struct {
 func (v *views) Sandboxes() []*projections.Sandbox    { return v.sandboxes }
 func (v *views) Containers() []*projections.Container { return v.containers }
 func (v *views) Pulls() []image.State                 { return v.pulls }
+func (v *views) All() (eventlog.Sequence, []*projections.Sandbox, []*projections.Container) {
+	return 7, v.sandboxes, v.containers
+}
 
 // clerks are actors, a registry, transfers and a monitor.
 type clerks struct {

@@ -9,9 +9,8 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/stele-runtime/stele/cmd/stele/internal/record"
 	"github.com/stele-runtime/stele/eventlog"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
@@ -26,7 +25,7 @@ func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServ
 	case len(req.GetStreams()) > 0:
 		records = s.streams(to.Context(), req.GetStreams(), from)
 	}
-	for record, err := range records {
+	for r, err := range records {
 		if err != nil {
 			if to.Context().Err() != nil {
 				return nil
@@ -40,10 +39,10 @@ func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServ
 			}
 			continue
 		}
-		if len(req.GetStreams()) > 0 && !slices.Contains(req.GetStreams(), string(record.Stream)) {
+		if len(req.GetStreams()) > 0 && !slices.Contains(req.GetStreams(), string(r.Stream)) {
 			continue
 		}
-		if err := to.Send(&adminv1.EventsResponse{Record: Record(record)}); err != nil {
+		if err := to.Send(&adminv1.EventsResponse{Record: record.Message(r)}); err != nil {
 			return err
 		}
 	}
@@ -74,15 +73,5 @@ func (s *Service) streams(ctx context.Context, names []string, from eventlog.Seq
 				return
 			}
 		}
-	}
-}
-
-// Record converts a record of the log.
-func Record(r eventlog.Record) *adminv1.Record {
-	return &adminv1.Record{
-		Sequence: uint64(r.Sequence), Stream: string(r.Stream), Version: uint64(r.Version),
-		Time: timestamppb.New(r.Time), SinceBoot: durationpb.New(r.SinceBoot), BootId: r.BootID,
-		Type: r.Type, Schema: r.Schema, Command: r.Cause.Command, Cause: uint64(r.Cause.Event),
-		Trace: r.Cause.Trace, Payload: r.Payload,
 	}
 }

@@ -26,6 +26,12 @@ import (
 // Inspect returns the states of sandboxes and containers: from memory, or from the log
 // if they have ended.
 func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*adminv1.InspectResponse, error) {
+	if req.GetAll() {
+		if req.GetId() != "" {
+			return nil, fault.New(fault.Invalid, "", "", "id: %q is given, and all are wanted", req.GetId())
+		}
+		return s.all()
+	}
 	if req.GetId() == "" {
 		return nil, fault.New(fault.Invalid, "", "", "id: is empty")
 	}
@@ -47,6 +53,27 @@ func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*ad
 		return nil, fault.New(fault.NotFound, "", "", "id: no sandbox or container has the id or the pod name %q", req.GetId())
 	}
 	return &adminv1.InspectResponse{Entities: found}, nil
+}
+
+// all returns everything that has not ended, as of one record.
+func (s *Service) all() (*adminv1.InspectResponse, error) {
+	sequence, sandboxes, containers := s.parts.Views.All()
+	answer := &adminv1.InspectResponse{Sequence: uint64(sequence)}
+	for _, x := range sandboxes {
+		e, err := toEntity("sandbox/"+string(x.State.ID), x.State, sandbox.Owed(x.State))
+		if err != nil {
+			return nil, err
+		}
+		answer.Entities = append(answer.Entities, e)
+	}
+	for _, x := range containers {
+		e, err := toEntity("container/"+string(x.State.ID), x.State, container.Owed(x.State))
+		if err != nil {
+			return nil, err
+		}
+		answer.Entities = append(answer.Entities, e)
+	}
+	return answer, nil
 }
 
 // states are the states of sandboxes and containers.

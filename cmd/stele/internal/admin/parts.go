@@ -29,6 +29,8 @@ type Views interface {
 	Sandboxes() []*projections.Sandbox
 	Containers() []*projections.Container
 	Pulls() []image.State
+	// All returns sandboxes and containers as of one record.
+	All() (eventlog.Sequence, []*projections.Sandbox, []*projections.Container)
 }
 
 // History lists the streams of what has ended. It remembers only the newest.

@@ -30,6 +30,9 @@ func (p past) Sandboxes() []*projections.Sandbox {
 }
 func (past) Containers() []*projections.Container { return nil }
 func (past) Pulls() []image.State                 { return nil }
+func (p past) All() (eventlog.Sequence, []*projections.Sandbox, []*projections.Container) {
+	return 0, p.Sandboxes(), nil
+}
 func (past) Ended() (all []*projections.Ended) {
 	for i := range 10_000 {
 		n := benchPods - 10_000 + i
@@ -93,7 +96,7 @@ func BenchmarkTimeline(b *testing.B) {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				line, _, err := from.Timeline(b.Context(), n)
+				line, _, err := from.Timeline(b.Context(), Query{Name: &n})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -11,7 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/stele-runtime/stele/cmd/stele/internal/config"
+	"github.com/stele-runtime/stele/cmd/stele/internal/places"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
@@ -108,7 +108,7 @@ func TestEventsOfDaemon(t *testing.T) {
 
 func TestEventsOfStoppedDaemon(t *testing.T) {
 	root := t.TempDir()
-	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(root, config.EventsFile)})
+	log, err := boltlog.Open(boltlog.Options{Path: filepath.Join(root, places.EventsFile)})
 	if err != nil {
 		t.Fatal(err)
 	}

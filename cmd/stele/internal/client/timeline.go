@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stele-runtime/stele/cmd/stele/internal/bundle"
+	"github.com/stele-runtime/stele/cmd/stele/internal/record"
 	"github.com/stele-runtime/stele/eventlog"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 	"github.com/stele-runtime/stele/timeline"
@@ -16,57 +18,87 @@ import (
 // compared is how many of the log's newest records the node's percentiles are from.
 const compared = 2000
 
-// Timeline returns the history of what a name means, and the moment that its durations count
-// to: now for a running daemon, the last record for a stopped one.
-func (s *Source) Timeline(ctx context.Context, name timeline.Name) (*timeline.Timeline, time.Time, error) {
-	if s.Root == "" {
+// Query is what a history is wanted of.
+type Query struct {
+	// Name is what it is about; nil for the whole node.
+	Name *timeline.Name
+	// Gone: of the whole node also what has ended.
+	Gone bool
+	// At is when.
+	At timeline.Point
+}
+
+// Timeline returns a history, and the moment that its durations count to: now for a running
+// daemon, or else the last record's time or the point's. Errors: *timeline.PointError.
+func (s *Source) Timeline(ctx context.Context, q Query) (*timeline.Timeline, time.Time, error) {
+	if s.Live() && q.At.IsEnd() && (q.Name != nil || !q.Gone) {
 		var t *timeline.Timeline
 		err := s.WithAdmin(func(c adminv1.AdminServiceClient) (err error) {
-			t, err = s.ask(ctx, c, name)
+			t, err = s.ask(ctx, c, q.Name)
 			return err
 		})
 		return t, time.Now(), err
 	}
 	t := timeline.New()
-	err := s.read(ctx, 1, func(r *adminv1.Record) error {
-		t.Add(entry(r))
+	now, err := s.Until(ctx, q.At, func(r *adminv1.Record) error {
+		t.Add(record.Model(r))
 		return nil
 	})
-	return t, t.Last, err
+	return t, now, err
 }
 
-// Newest returns the history of the whole node in the log's newest records, and the moment
-// that its durations count to, as with Timeline. What began before them is known in part.
-func (s *Source) Newest(ctx context.Context, most uint64) (*timeline.Timeline, time.Time, error) {
+// Newest returns the history of the whole node in the newest records until a point, and the
+// moment that its durations count to, as with Timeline. What began before them is known in part.
+func (s *Source) Newest(ctx context.Context, most uint64, to timeline.Point) (*timeline.Timeline, time.Time, error) {
+	last, err := s.last(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if to.Sequence > 0 {
+		last = min(last, to.Sequence)
+	}
 	t := timeline.New()
-	add := func(r *adminv1.Record) error {
-		t.Add(entry(r))
+	now, err := s.until(ctx, last-min(last, most)+1, to, func(r *adminv1.Record) error {
+		t.Add(record.Model(r))
 		return nil
+	})
+	return t, now, err
+}
+
+// last is the sequence of the newest record.
+func (s *Source) last(ctx context.Context) (last uint64, err error) {
+	switch {
+	case s.Bundle != "":
+		file, err := bundle.Open(s.Bundle)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = file.Close() }() // read-only
+		return file.Manifest.Last, nil
+	case s.Root != "":
+		return s.lastOfRoot()
 	}
-	from := func(last uint64) uint64 { return last - min(last, most) + 1 }
-	if s.Root == "" {
-		err := s.WithAdmin(func(c adminv1.AdminServiceClient) error {
-			stats, err := c.LogStats(ctx, &adminv1.LogStatsRequest{})
-			if err != nil {
-				return fmt.Errorf("ask for the event log's figures: %w", err)
-			}
-			return s.asked(ctx, c, &adminv1.EventsRequest{From: from(stats.GetLastSequence())}, add)
-		})
-		return t, time.Now(), err
-	}
-	last, err := s.last()
-	if err == nil {
-		err = s.read(ctx, from(last), add)
-	}
-	return t, t.Last, err
+	err = s.WithAdmin(func(c adminv1.AdminServiceClient) error {
+		stats, err := c.LogStats(ctx, &adminv1.LogStatsRequest{})
+		if err != nil {
+			return fmt.Errorf("ask for the event log's figures: %w", err)
+		}
+		last = stats.GetLastSequence()
+		return nil
+	})
+	return last, err
 }
 
 // ask reads only the streams that matter, so that the answer does not take longer the older
-// the node is.
-func (s *Source) ask(ctx context.Context, c adminv1.AdminServiceClient, name timeline.Name) (*timeline.Timeline, error) {
-	found, err := c.Inspect(ctx, &adminv1.InspectRequest{Id: name.String()})
+// the node is. Without a name those of all that has not ended matter.
+func (s *Source) ask(ctx context.Context, c adminv1.AdminServiceClient, name *timeline.Name) (*timeline.Timeline, error) {
+	what, req := "what has not ended", &adminv1.InspectRequest{All: true}
+	if name != nil {
+		what, req = name.String(), &adminv1.InspectRequest{Id: name.String()}
+	}
+	found, err := c.Inspect(ctx, req)
 	if err != nil {
-		return nil, fmt.Errorf("inspect %s: %w", name, err)
+		return nil, fmt.Errorf("inspect %s: %w", what, err)
 	}
 	wanted := []string{"node"}
 	for _, e := range found.GetEntities() {
@@ -82,22 +114,28 @@ func (s *Source) ask(ctx context.Context, c adminv1.AdminServiceClient, name tim
 			read[stream] = true
 		}
 		err := s.asked(ctx, c, &adminv1.EventsRequest{Streams: wanted}, func(r *adminv1.Record) error {
-			records[r.GetSequence()] = entry(r)
+			records[r.GetSequence()] = record.Model(r)
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
-		wanted = related(inOrder(records))
+		wanted = nil
+		if name != nil {
+			wanted = related(inOrder(records))
+		}
 	}
 	t := inOrder(records)
+	if name == nil {
+		return t, nil
+	}
 	stats, err := c.LogStats(ctx, &adminv1.LogStatsRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("ask for the event log's figures: %w", err)
 	}
 	others := timeline.New()
 	err = s.asked(ctx, c, &adminv1.EventsRequest{From: stats.GetLastSequence() - min(stats.GetLastSequence(), compared)}, func(r *adminv1.Record) error {
-		others.Add(entry(r))
+		others.Add(record.Model(r))
 		return nil
 	})
 	t.Compare(others)
@@ -132,12 +170,4 @@ func inOrder(records map[uint64]timeline.Record) *timeline.Timeline {
 		t.Add(records[sequence])
 	}
 	return t
-}
-
-// entry is a record as the model takes it.
-func entry(r *adminv1.Record) timeline.Record {
-	return timeline.Record{
-		Sequence: r.GetSequence(), Version: r.GetVersion(), Stream: r.GetStream(), Time: r.GetTime().AsTime(), SinceBoot: r.GetSinceBoot().AsDuration(),
-		BootID: r.GetBootId(), Type: r.GetType(), Schema: r.GetSchema(), Command: r.GetCommand(), Trace: r.GetTrace(), Payload: r.GetPayload(),
-	}
 }

@@ -8,15 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/stele-runtime/stele/cmd/stele/internal/places"
 	"github.com/stele-runtime/stele/executors/cdi"
 	"github.com/stele-runtime/stele/executors/hooks"
 )
-
-// DefaultFile is read if no other file is named. It may be missing.
-const DefaultFile = "/etc/stele/config.toml"
-
-// EventsFile is the event log below the root directory.
-const EventsFile = "events.db"
 
 // maxSocketPath is the longest path of a Unix socket: sun_path in unix(7) without the
 // zero.
@@ -54,7 +49,7 @@ func Default() Config {
 	return Config{
 		Root:      "/var/lib/stele",
 		State:     "/run/stele",
-		Listen:    "unix:///run/stele/stele.sock",
+		Listen:    places.Listen,
 		LogLevel:  "info",
 		Network:   defaultNetwork(),
 		Runtime:   Runtime{HooksDir: hooks.DefaultDirs(), CDISpecDirs: cdi.DefaultDirs(), MinimumMappableUID: -1, MinimumMappableGID: -1, Confinement: defaultConfinement()},

@@ -9,6 +9,8 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/pflag"
+
+	"github.com/stele-runtime/stele/cmd/stele/internal/places"
 )
 
 // Flags are the flags of `stele serve`.
@@ -22,7 +24,7 @@ type Flags struct {
 // Register adds the flags to a command's.
 func (f *Flags) Register(flags *pflag.FlagSet) {
 	d := Default()
-	flags.StringVar(&f.file, "config", DefaultFile, "configuration `FILE`; may be missing")
+	flags.StringVar(&f.file, "config", places.ConfigFile, "configuration `FILE`; may be missing")
 	flags.StringVar(&f.overlay.Root, "root", d.Root, "`DIR` for what survives a reboot: event log and images")
 	flags.StringVar(&f.overlay.State, "state", d.State, "`DIR` for what does not: mounts, namespaces, bundles")
 	flags.StringVar(&f.overlay.Listen, "listen", d.Listen, "`ADDRESS` of the CRI socket")

@@ -201,35 +201,35 @@ type entityJSON struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
 	Attempt   uint32 `json:"attempt"`
-	// UID is the pod's; Image and MemoryLimit are the container's.
+	// Status is the state in a word or two.
+	Status string `json:"status"`
+	// UID is the pod's; Pod, Image and MemoryLimit are the container's.
 	UID         string            `json:"uid,omitempty"`
+	Pod         string            `json:"pod,omitempty"`
 	Image       string            `json:"image,omitempty"`
 	MemoryLimit int64             `json:"memoryLimitBytes,omitempty"`
 	State       json.RawMessage   `json:"state"`
 	Owed        []string          `json:"owed,omitempty"`
 	Steps       []timeline.Step   `json:"steps,omitempty"`
-	Moments     []timeline.Moment `json:"moments"`
+	Moments     []timeline.Moment `json:"moments,omitempty"`
 }
 
-// JSON writes the answer for scripts: the explanation, the pod (unless only a container was
-// asked for) and its containers, each with state, what is owed, steps and moments. No
+// Structured writes the answer for scripts: the explanation, the pod (unless only a container
+// was asked for) and its containers, each with state, what is owed, steps and moments. No
 // configuration is in it.
-func (i Inspected) JSON(to io.Writer) error {
+func (i Inspected) Structured(to io.Writer, format Structured) error {
 	var answer struct {
 		Explanation []string     `json:"explanation"`
 		Pod         *entityJSON  `json:"pod,omitempty"`
 		Containers  []entityJSON `json:"containers"`
 	}
 	answer.Explanation = i.explanation()
-	if p := i.Found.Pod; i.Found.Container == nil {
-		state, err := redact.State(p.State)
+	if i.Found.Container == nil {
+		shown, err := podJSON(i.Found.Pod)
 		if err != nil {
-			return fmt.Errorf("show sandbox %s: %w", p.State.ID, err)
+			return err
 		}
-		answer.Pod = &entityJSON{
-			ID: string(p.State.ID), Namespace: p.State.Name.Namespace, Name: p.State.Name.Name, Attempt: p.State.Name.Attempt, UID: p.State.Name.UID,
-			State: state, Owed: p.Owed(), Steps: p.Steps, Moments: p.Moments,
-		}
+		answer.Pod = &shown
 	}
 	for _, c := range i.containers() {
 		shown, err := containerJSON(c)
@@ -238,9 +238,18 @@ func (i Inspected) JSON(to io.Writer) error {
 		}
 		answer.Containers = append(answer.Containers, shown)
 	}
-	out := json.NewEncoder(to)
-	out.SetIndent("", "  ")
-	return out.Encode(answer)
+	return format.write(to, answer)
+}
+
+func podJSON(p *timeline.Pod) (entityJSON, error) {
+	state, err := redact.State(p.State)
+	if err != nil {
+		return entityJSON{}, fmt.Errorf("show sandbox %s: %w", p.State.ID, err)
+	}
+	return entityJSON{
+		ID: string(p.State.ID), Namespace: p.State.Name.Namespace, Name: p.State.Name.Name, Attempt: p.State.Name.Attempt, UID: p.State.Name.UID,
+		Status: p.Status(), State: state, Owed: p.Owed(), Steps: p.Steps, Moments: p.Moments,
+	}, nil
 }
 
 func containerJSON(c *timeline.Container) (entityJSON, error) {
@@ -251,6 +260,6 @@ func containerJSON(c *timeline.Container) (entityJSON, error) {
 	}
 	return entityJSON{
 		ID: string(s.ID), Name: s.Name.Name, Attempt: s.Name.Attempt, Image: redact.Text(c.ImageRef), MemoryLimit: c.MemoryLimit,
-		State: state, Owed: c.Owed(), Steps: c.Steps, Moments: c.Moments,
+		Status: c.Status(), State: state, Owed: c.Owed(), Steps: c.Steps, Moments: c.Moments,
 	}, nil
 }

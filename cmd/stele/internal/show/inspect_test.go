@@ -106,8 +106,9 @@ func TestInspect(t *testing.T) {
 	whole := asked(t, line, "shop/web")
 	golden(t, "inspect_pod", whole.Text)
 	golden(t, "inspect_container", asked(t, line, "shop/web/web").Text)
-	golden(t, "inspect_json", whole.JSON)
-	for name, write := range map[string]func(io.Writer) error{"text": whole.Text, "json": whole.JSON} {
+	asJSON := func(to io.Writer) error { return whole.Structured(to, AsJSON) }
+	golden(t, "inspect_json", asJSON)
+	for name, write := range map[string]func(io.Writer) error{"text": whole.Text, "json": asJSON} {
 		var got bytes.Buffer
 		if err := write(&got); err != nil {
 			t.Fatal(err)

@@ -105,10 +105,11 @@ func history(t *testing.T) []*adminv1.Record {
 
 func TestEvents(t *testing.T) {
 	for name, e := range map[string]Events{
-		"events":             {},
-		"events_json":        {JSON: true},
-		"events_configs":     {Details: []codec.Detail{codec.Configs}},
-		"events_environment": {Details: []codec.Detail{codec.Configs, codec.Environment}},
+		"events_words":       {},
+		"events":             {Format: EventsWide},
+		"events_json":        {Format: EventsJSON},
+		"events_configs":     {Format: EventsWide, Details: []codec.Detail{codec.Configs}},
+		"events_environment": {Format: EventsWide, Details: []codec.Detail{codec.Configs, codec.Environment}},
 	} {
 		e.Zone = elsewhere
 		golden(t, name, func(to io.Writer) error {
@@ -194,7 +195,7 @@ func TestBrokenPipe(t *testing.T) {
 	to.Close()
 	for name, err := range map[string]error{
 		"events":  (&Events{To: to, Zone: elsewhere}).Record(history(t)[0]),
-		"json":    (&Events{To: to, Zone: elsewhere, JSON: true}).Record(history(t)[0]),
+		"json":    (&Events{To: to, Zone: elsewhere, Format: EventsJSON}).Record(history(t)[0]),
 		"images":  Images(to, nil),
 		"loaded":  Loaded(to, []*adminv1.LoadedImage{{}}),
 		"pull":    Pull(to, &adminv1.Pull{}, elsewhere),

@@ -3,10 +3,12 @@ package show
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+	"github.com/stele-runtime/stele/timeline"
 )
 
 // Window is which records a user wants by their time and type.
@@ -52,4 +54,18 @@ func ParseTime(text string, now time.Time, zone *time.Location) (time.Time, erro
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q is no time such as 2026-05-04T03:02:01Z, 03:02 or 10m (ago)", text)
+}
+
+// ParsePoint reads a point of the history: a sequence, which is a number, or a time as for
+// ParseTime.
+func ParsePoint(text string, now time.Time, zone *time.Location) (timeline.Point, error) {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err == nil && n > 0 {
+		return timeline.Point{Sequence: n}, nil
+	}
+	at, timeErr := ParseTime(text, now, zone)
+	if err == nil || timeErr != nil {
+		return timeline.Point{}, fmt.Errorf("%q is neither a sequence, from 1, nor a time such as 2026-05-04T03:02:01Z, 03:02 or 10m (ago)", text)
+	}
+	return timeline.Point{Time: at}, nil
 }

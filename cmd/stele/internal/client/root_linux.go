@@ -1,0 +1,49 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/stele-runtime/stele/cmd/stele/internal/places"
+	"github.com/stele-runtime/stele/cmd/stele/internal/record"
+	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/eventlog/boltlog"
+	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+)
+
+// read reads the log of a stopped daemon.
+func (s *Source) read(ctx context.Context, first uint64, each func(*adminv1.Record) error) error {
+	log, err := boltlog.OpenReadOnly(filepath.Join(s.Root, places.EventsFile))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }() // read-only
+	for r, err := range log.Read(ctx, eventlog.Sequence(max(1, first))) {
+		if err != nil {
+			if damage, ok := errors.AsType[*eventlog.DamageError](err); ok {
+				fmt.Fprintln(s.Warnings, "stele:", damage)
+				continue
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if err := each(record.Message(r)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lastOfRoot is the sequence of the newest record of a stopped daemon's log.
+func (s *Source) lastOfRoot() (uint64, error) {
+	log, err := boltlog.OpenReadOnly(filepath.Join(s.Root, places.EventsFile))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = log.Close() }() // read-only
+	return uint64(log.Last()), nil
+}

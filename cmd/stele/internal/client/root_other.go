@@ -1,0 +1,17 @@
+//go:build !linux
+
+package client
+
+import (
+	"context"
+	"errors"
+
+	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+)
+
+// errRoot: a daemon's log is read with Linux's locks.
+var errRoot = errors.New("--root: a daemon's directory can be read on Linux; make a file of it there with stele log export, and open that with --bundle")
+
+func (s *Source) read(context.Context, uint64, func(*adminv1.Record) error) error { return errRoot }
+
+func (s *Source) lastOfRoot() (uint64, error) { return 0, errRoot }

@@ -1,0 +1,132 @@
+package timeline
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/stele-runtime/stele/actors/codec"
+	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
+)
+
+// Teller says one record after the other in words. It remembers only names, so that it can
+// follow a log for as long as it likes.
+type Teller struct {
+	pods       map[id.Sandbox]string
+	containers map[id.Container]string
+}
+
+// Told is a record in words.
+type Told struct {
+	// About is what the event happened to: NAMESPACE/POD, NAMESPACE/POD/CONTAINER with @N for
+	// an attempt that is not the first, an image, or the node.
+	About string
+	// Event is the event's name.
+	Event string
+	Words string
+	// Call is the CRI's call that led to it, empty if it was another event.
+	Call string
+	Bad  bool
+}
+
+// NewTeller returns a teller that knows no names.
+func NewTeller() *Teller {
+	return &Teller{pods: map[id.Sandbox]string{}, containers: map[id.Container]string{}}
+}
+
+// Knows reports whether the teller knows the name of what a stream is about. If not, the
+// stream's first record tells it.
+func (t *Teller) Knows(stream string) bool {
+	kind, name, _ := strings.Cut(stream, "/")
+	known := true
+	switch kind {
+	case "sandbox":
+		_, known = t.pods[id.Sandbox(name)]
+	case "container":
+		_, known = t.containers[id.Container(name)]
+	}
+	return known
+}
+
+// Sandbox returns the stream of a container's sandbox if its first record says which.
+func Sandbox(first Record) (stream string, has bool) {
+	e, err := codec.DecodeContainer(first.Type, first.Schema, first.Payload)
+	requested, is := e.(container.ContainerRequested)
+	return "sandbox/" + string(requested.Sandbox), err == nil && is
+}
+
+// Tell returns a record in words. One that this version cannot read is said to be so.
+func (t *Teller) Tell(r Record) Told {
+	kind, name, _ := strings.Cut(r.Stream, "/")
+	told := Told{Event: eventName(r.Type)}
+	var said phrase
+	var err error
+	opens := false
+	switch kind {
+	case "sandbox":
+		var e sandbox.Event
+		if e, err = codec.DecodeSandbox(r.Type, r.Schema, r.Payload); err == nil {
+			said, opens = sandboxWords(e), opensSandbox(e)
+			if requested, is := e.(sandbox.SandboxRequested); is {
+				t.pods[id.Sandbox(name)] = clean(requested.Name.Namespace + "/" + requested.Name.Name)
+			}
+		}
+		told.About = t.pods[id.Sandbox(name)]
+	case "container":
+		var e container.Event
+		if e, err = codec.DecodeContainer(r.Type, r.Schema, r.Payload); err == nil {
+			said, opens = containerWords(e), opensContainer(e)
+			if requested, is := e.(container.ContainerRequested); is {
+				t.containers[id.Container(name)] = t.title(requested)
+			}
+		}
+		told.About = t.containers[id.Container(name)]
+	default:
+		scratch := New()
+		scratch.Add(r)
+		entity := &scratch.Node
+		told.About = "node"
+		if kind == "image" {
+			told.About = "image " + clean(name)
+			if i := scratch.images[name]; i != nil {
+				entity = &i.Entity
+			}
+		}
+		if len(entity.Moments) == 0 {
+			err = fmt.Errorf("it is of no type that this version knows")
+			break
+		}
+		m := entity.Moments[0]
+		told.Words, told.Call, told.Bad = m.Words, m.Call, m.Bad
+		return told
+	}
+	if told.About == "" {
+		told.About = fmt.Sprintf("%s %.12s", kind, clean(name))
+	}
+	if err != nil {
+		told.Words, told.Bad = fmt.Sprintf("%s, which this version cannot read: %s", clean(r.Type), clean(err.Error())), true
+		return told
+	}
+	told.Words, told.Bad, told.Call = said.words, said.bad, callOf(opens, r.Command)
+	return told
+}
+
+func (t *Teller) title(e container.ContainerRequested) string {
+	pod, known := t.pods[e.Sandbox]
+	if !known {
+		pod = fmt.Sprintf("pod %.12s", clean(string(e.Sandbox)))
+	}
+	title := pod + "/" + clean(e.Name.Name)
+	if e.Name.Attempt > 0 {
+		title += fmt.Sprintf("@%d", e.Name.Attempt)
+	}
+	return title
+}
+
+// eventName is an event's name without its stream's kind and version.
+func eventName(recordType string) string {
+	_, event, _ := strings.Cut(recordType, ".")
+	event, _, _ = strings.Cut(event, ".")
+	return event
+}
