@@ -23,8 +23,22 @@ func (e *Entity) failed(key string, f fault.Fault) {
 
 // ExplainPod says in sentences what a pod does or why it ended, what its containers do, and
 // what is still owed. now is the moment that durations count to.
-func (t *Timeline) ExplainPod(p *Pod, now time.Time) []string {
-	said := []string{fmt.Sprintf("Pod %s %s", podKey(p), p.condition(now))}
+func (t *Timeline) ExplainPod(p *Pod, now time.Time) []string { return explainer{t, now}.pod(p) }
+
+// ExplainContainer says in sentences what a container does or why it ended, and what is
+// still owed.
+func (t *Timeline) ExplainContainer(c *Container, now time.Time) []string {
+	return explainer{t, now}.container(c)
+}
+
+// explainer explains a timeline as of a moment.
+type explainer struct {
+	*Timeline
+	now time.Time
+}
+
+func (t explainer) pod(p *Pod) []string {
+	said := []string{fmt.Sprintf("Pod %s %s", podKey(p), p.condition(t.now))}
 	byName := map[string][]*Container{}
 	var order []string
 	for _, c := range t.Containers(p) {
@@ -36,7 +50,7 @@ func (t *Timeline) ExplainPod(p *Pod, now time.Time) []string {
 	}
 	for _, name := range order {
 		attempts := byName[name]
-		said = append(said, t.ExplainContainer(attempts[len(attempts)-1], now)...)
+		said = append(said, t.container(attempts[len(attempts)-1])...)
 		if before := earlier(attempts[:len(attempts)-1]); before != "" {
 			said = append(said, fmt.Sprintf("Before that, container %s %s.", clean(name), before))
 		}
@@ -105,10 +119,8 @@ func (e *Entity) waiting(none string, now time.Time) string {
 	return "it waits for the step " + strings.Join(open, " and ")
 }
 
-// ExplainContainer says in sentences what a container does or why it ended, and what is
-// still owed.
-func (t *Timeline) ExplainContainer(c *Container, now time.Time) []string {
-	said := []string{fmt.Sprintf("Container %s %s", containerName(c), t.containerCondition(c, now))}
+func (t explainer) container(c *Container) []string {
+	said := []string{fmt.Sprintf("Container %s %s", containerName(c), t.containerCondition(c))}
 	return append(said, owes(c.State.Retries, c.lastFailures)...)
 }
 
@@ -122,7 +134,7 @@ func containerName(c *Container) string {
 	return clean(c.State.Name.Name)
 }
 
-func (t *Timeline) containerCondition(c *Container, now time.Time) string {
+func (t explainer) containerCondition(c *Container) string {
 	s := c.State
 	gone := ""
 	if s.Phase == container.Removed {
@@ -132,17 +144,17 @@ func (t *Timeline) containerCondition(c *Container, now time.Time) string {
 	case container.Absent:
 		return "began before these records, so that its state is unknown."
 	case container.Creating:
-		return fmt.Sprintf("is being created: %s.", c.waiting("it waits for its next step", now))
+		return fmt.Sprintf("is being created: %s.", c.waiting("it waits for its next step", t.now))
 	case container.Unwinding:
 		return fmt.Sprintf("could not be created: %s. What was begun is being undone.", reason(s.Failure))
 	case container.Failed:
 		return fmt.Sprintf("could not be created: %s. Nothing of it is left.", reason(s.Failure))
 	case container.Created:
-		return "is created, and the kubelet has not asked for its start" + since(c.at("ContainerCreated"), now) + "."
+		return "is created, and the kubelet has not asked for its start" + since(c.at("ContainerCreated"), t.now) + "." + t.slow(c)
 	case container.Starting:
-		return fmt.Sprintf("is being started: %s.", c.waiting("it waits for the runtime", now))
+		return fmt.Sprintf("is being started: %s.", c.waiting("it waits for the runtime", t.now))
 	case container.Running:
-		return "runs" + since(s.Run.StartedAt, now) + "." + t.slow(c) + c.patience()
+		return "runs" + since(s.Run.StartedAt, t.now) + "." + t.slow(c) + c.patience()
 	case container.Exited, container.Removing, container.Removed:
 	}
 	switch {
@@ -157,7 +169,7 @@ func (t *Timeline) containerCondition(c *Container, now time.Time) string {
 }
 
 // slow says what its start waited for, if that was long.
-func (t *Timeline) slow(c *Container) string {
+func (t explainer) slow(c *Container) string {
 	pull, has := t.Pull(c)
 	if !has || pull.Took < worthSaying {
 		return ""
@@ -180,7 +192,7 @@ func (c *Container) patience() string {
 }
 
 // died says how a container ended and through whom.
-func (t *Timeline) died(c *Container) string {
+func (t explainer) died(c *Container) string {
 	x := c.State.Run.Exit
 	ran := ""
 	if !c.State.Run.StartedAt.IsZero() && !x.At.IsZero() {
@@ -224,7 +236,7 @@ func (c *Container) limit() string {
 }
 
 // stopper says who wanted a container to end.
-func (t *Timeline) stopper(c *Container) string {
+func (t explainer) stopper(c *Container) string {
 	p := t.podOf(c)
 	ending := !p.endRequested.IsZero() && !p.endRequested.After(c.stopAt())
 	switch {
@@ -245,7 +257,7 @@ func (c *Container) stopAt() time.Time {
 	return c.stop.killedAt
 }
 
-func (t *Timeline) killer(c *Container) string {
+func (t explainer) killer(c *Container) string {
 	if c.State.SeccompKilled() {
 		return fmt.Sprintf("its pod wants that for system calls that the seccomp profile forbids, and it made %s", c.State.Blocked)
 	}

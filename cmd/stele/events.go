@@ -57,6 +57,8 @@ log can't be read; and 2 if the command line is wrong.`,
 			switch {
 			case since != "" && until != "" && window.Until.Before(window.Since):
 				return wrongUse(fmt.Errorf("--until: %s is before --since, %s", until, since))
+			case follow && !from.Live():
+				return wrongUse(errors.New("--follow: needs a running daemon; --root and --bundle are for what is over"))
 			case follow && until != "":
 				return wrongUse(errors.New("--until: has no meaning with --follow"))
 			}

@@ -257,6 +257,20 @@ func TestInspectNames(t *testing.T) {
 	}
 }
 
+// Everything that has not ended is told as of one record, or nothing if more is asked for.
+func TestInspectAll(t *testing.T) {
+	d := newDesk(t)
+	d.live("aa", "web", "c1", "c2")
+	d.ended("e1", "past", "f1")
+	got, err := d.Inspect(t.Context(), &adminv1.InspectRequest{All: true})
+	if err != nil || got.GetSequence() != 7 || len(got.GetEntities()) != 3 || got.GetEntities()[0].GetStream() != "sandbox/aa" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := d.Inspect(t.Context(), &adminv1.InspectRequest{All: true, Id: "aa"}); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("all and one: %v", err)
+	}
+}
+
 // Streams are read alone, and their records come in the order of the log.
 func TestEventsOfStreams(t *testing.T) {
 	d := newDesk(t)

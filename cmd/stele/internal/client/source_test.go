@@ -12,10 +12,18 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/places"
+	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
+
+// What a daemon may send, the tool takes.
+func TestMessageMost(t *testing.T) {
+	if messageMost != cri.MessageMost {
+		t.Errorf("the tool takes %d bytes, the daemon sends %d", messageMost, cri.MessageMost)
+	}
+}
 
 // daemon sends two records and a damage between them; then it follows until the caller
 // leaves, or fails.

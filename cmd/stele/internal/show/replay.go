@@ -20,6 +20,10 @@ type Replayed struct {
 // Text writes what there was for people: tables, and what was owed.
 func (r Replayed) Text(to io.Writer) error {
 	var b bytes.Buffer
+	if r.Sequence == 0 {
+		_, err := fmt.Fprintln(to, "The log has no records.")
+		return err
+	}
 	fmt.Fprintf(&b, "After sequence %d, %s\n", r.Sequence, r.Now.UTC().Format("2 January 2006 15:04:05.000 UTC"))
 	if n := r.Timeline.Skipped; n > 0 {
 		fmt.Fprintf(&b, "%d records of another version were passed over.\n", n)
@@ -56,7 +60,7 @@ func (r Replayed) Text(to io.Writer) error {
 func (r Replayed) Structured(to io.Writer, format Structured) error {
 	answer := struct {
 		Sequence   uint64       `json:"sequence"`
-		Time       time.Time    `json:"time"`
+		Time       time.Time    `json:"time,omitzero"`
 		Skipped    int          `json:"skippedRecords,omitempty"`
 		Pods       []entityJSON `json:"pods"`
 		Containers []entityJSON `json:"containers"`
