@@ -28,7 +28,7 @@ SHELL := /bin/bash
 
 GOTEST = CGO_ENABLED=1 go test -count=1 -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT)
 
-.PHONY: help build deps run test test-quick test-page test-vm test-kubelet lint generate bench clean
+.PHONY: help build elsewhere deps run test test-quick test-page test-vm test-kubelet lint generate bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ help: ## list the targets
 build: ## bin/stele and bin/stele-monitor, static
 	go build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/stele ./cmd/stele
 	go build -ldflags '$(LDFLAGS)' -o bin/stele-monitor ./cmd/stele-monitor
+
+elsewhere: ## the tools that read what nodes export, for macOS and Windows
+	GOOS=darwin GOARCH=arm64 go build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/stele-darwin-arm64 ./cmd/stele
+	GOOS=windows GOARCH=amd64 go build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/stele-windows-amd64.exe ./cmd/stele
 
 deps: ## install what running and testing need (as root; apt and Go modules)
 	@test/deps/install.sh
@@ -49,7 +53,7 @@ run: deps build ## demo: a pod that outlives its daemon
 # gets the machine for itself: emulation takes all of it.
 test: test-quick test-page test-kubelet test-vm ## everything: unit, rules, conformance, end to end, pages in a browser, a kubelet, other kinds of nodes (as root)
 
-test-quick: build ## all but the browser, the kubelet and the emulated guest
+test-quick: build elsewhere ## all but the browser, the kubelet and the emulated guest
 	@test/deps/install.sh test
 	$(GOTEST) $$(go list -tags '$(TAGS)' ./... | grep -v '/test/vm$$')
 
