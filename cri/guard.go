@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"runtime/debug"
 
+	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/stele-runtime/stele/actors/fault"
 )
@@ -22,7 +24,18 @@ type Guard struct{ Logger *slog.Logger }
 // Unary is a grpc.UnaryServerInterceptor.
 func (g Guard) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
 	defer func() { err = Status(g.recovered(recover(), info.FullMethod, err)) }()
-	return handler(ctx, req)
+	return handler(traced(ctx), req)
+}
+
+// traced is a call's context with the trace that its client says it belongs to, in the metadata
+// "traceparent" of W3C's Trace Context. The kubelet sends it when it has a tracing endpoint.
+func traced(ctx context.Context) context.Context {
+	sent, _ := metadata.FromIncomingContext(ctx)
+	parent := sent.Get("traceparent")
+	if len(parent) != 1 {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": parent[0]})
 }
 
 // Stream is a grpc.StreamServerInterceptor.

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/eventlog"
@@ -16,6 +18,8 @@ type Caller[S, E any] struct {
 	Reply func(entity.Reply[S])
 	// Gone is closed when the caller no longer waits; it may be nil.
 	Gone <-chan struct{}
+	// Trace is the trace id of the request, in hexadecimal; empty if it has none.
+	Trace string
 	// accepted: see entity.Ask.
 	accepted func()
 }
@@ -36,7 +40,7 @@ func send[S, C, E any, F entity.Effect[C]](c *Core, _ *entity.Machine[S, C, E, F
 		}
 	}
 	d.message = &entity.Ask[S, C, E]{
-		Command: command, Joins: d.joins, Until: from.Until, Gone: from.Gone, Reply: reply, Accepted: from.accepted,
+		Command: command, Joins: d.joins, Until: from.Until, Gone: from.Gone, Reply: reply, Accepted: from.accepted, Trace: from.Trace,
 	}
 	d.refuse = func(err error) { reply(entity.Reply[S]{Err: err}) }
 	c.post(&d)
@@ -48,6 +52,14 @@ func notBegun(stream eventlog.Stream) error {
 	return fault.New(fault.Unavailable, "join the call that has the name", string(stream), "it has not begun, or has just failed; ask again")
 }
 
+// traceOf is the trace id of a request, empty if it has none.
+func traceOf(ctx context.Context) string {
+	if of := trace.SpanContextFromContext(ctx); of.HasTraceID() {
+		return of.TraceID().String()
+	}
+	return ""
+}
+
 var errStopping = fault.New(fault.Unavailable, "reach the node's actors", "", "the daemon is stopping")
 
 // await makes a call and waits for its answer, on a channel of its own: a future of the
@@ -55,7 +67,7 @@ var errStopping = fault.New(fault.Unavailable, "reach the node's actors", "", "t
 // include the answer's state, too.
 func await[S, E any](ctx context.Context, n *Node, until entity.Answer[S, E], call func(Caller[S, E])) (S, error) {
 	answer := make(chan entity.Reply[S], 1)
-	call(Caller[S, E]{Until: until, Gone: ctx.Done(), Reply: func(r entity.Reply[S]) { answer <- r }})
+	call(Caller[S, E]{Until: until, Gone: ctx.Done(), Trace: traceOf(ctx), Reply: func(r entity.Reply[S]) { answer <- r }})
 	var none S
 	select {
 	case r := <-answer:

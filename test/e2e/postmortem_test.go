@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/test/images"
@@ -145,6 +148,35 @@ func TestReplay(t *testing.T) {
 	}
 	says(t, "ps -a", h.Stele("ps", "-a"), "e2e/web/app 0 gone (137)")
 	h.Audit()
+}
+
+// TestTrace: the trace that a call belongs to is on record with what it led to; what is no
+// trace does not matter.
+func TestTrace(t *testing.T) {
+	t.Parallel()
+	h := New(t, programs, Options{})
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for name, parent := range map[string]string{"traced": "00-" + id + "-00f067aa0ba902b7-01", "odd": "00-" + id + "\x1b-x", "long": strings.Repeat("0", 4096), "plain": ""} {
+		ctx := h.Context()
+		if parent != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", parent)
+		}
+		pod, err := h.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: h.PodConfig(name)})
+		if name == "odd" && status.Code(err) == codes.Internal {
+			continue // the client's library does not send it
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		events := h.Stele("events", "-o", "json", "e2e/"+name)
+		if got := strings.Contains(events, `"trace":"`+id+`"`); got != (name == "traced") || strings.Contains(events, `"trace":""`) {
+			t.Errorf("%s: %s", name, events)
+		}
+		if name == "traced" {
+			says(t, "inspect", h.Stele("inspect", "e2e/traced"), "(RunPodSandbox, trace "+id+")")
+		}
+		h.removePod(pod.PodSandboxId)
+	}
 }
 
 // lastSequence is the sequence of the last record.
