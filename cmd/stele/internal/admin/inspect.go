@@ -117,7 +117,51 @@ func (s *Service) ended(ctx context.Context, name timeline.Name) (states, error)
 	if len(streams) > 0 {
 		return all, nil
 	}
-	return all, all.read(ctx, s.parts.Log.Read(ctx, 1))
+	found, err := s.forgotten(ctx, name)
+	if err != nil {
+		return all, err
+	}
+	for _, stream := range found {
+		if err := all.read(ctx, s.parts.Log.ReadStream(ctx, stream, 1)); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// forgotten looks in the log for the streams that a name may mean. Only the records that have
+// names are read whole: of a long log that is a small part.
+func (s *Service) forgotten(ctx context.Context, name timeline.Name) ([]eventlog.Stream, error) {
+	pods, found := map[id.Sandbox]sandbox.Name{}, map[eventlog.Stream]bool{}
+	for record, err := range s.parts.Log.Read(ctx, 1) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			continue // it is damaged; stele events says so
+		}
+		switch {
+		case strings.HasPrefix(record.Type, "sandbox.SandboxRequested."):
+			e, err := codec.DecodeSandbox(record.Type, record.Schema, record.Payload)
+			if requested, is := e.(sandbox.SandboxRequested); err == nil && is {
+				pods[requested.ID] = requested.Name
+				if name.Pod(requested.ID, requested.Name) {
+					found[record.Stream] = true
+				}
+			}
+		case strings.HasPrefix(record.Type, "container.ContainerRequested."):
+			e, err := codec.DecodeContainer(record.Type, record.Schema, record.Payload)
+			requested, is := e.(container.ContainerRequested)
+			if err != nil || !is {
+				continue
+			}
+			of := eventlog.Stream("sandbox/" + requested.Sandbox)
+			if found[of] || name.Container(requested.ID, requested.Name, pods[requested.Sandbox]) {
+				found[record.Stream], found[of] = true, true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), nil
 }
 
 // read applies records to the states. Damaged ones are skipped; `stele events` reports
