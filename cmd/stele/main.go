@@ -55,7 +55,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
-	root.AddCommand(podsCommand(), psCommand(), inspectCommand(), eventsCommand(), replayCommand(), logCommand(), imageCommand(), versionCommand())
+	root.AddCommand(podsCommand(), psCommand(), inspectCommand(), eventsCommand(), replayCommand(), logCommand(), imageCommand(), manCommand(), versionCommand())
 	root.AddCommand(nodeCommands()...)
 	return root
 }
