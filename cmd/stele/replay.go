@@ -3,13 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"time"
 
+	tea "github.com/charmbracelet/bubbletea"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/client"
 	"github.com/stele-runtime/stele/cmd/stele/internal/record"
 	"github.com/stele-runtime/stele/cmd/stele/internal/show"
+	"github.com/stele-runtime/stele/cmd/stele/internal/step"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 	"github.com/stele-runtime/stele/timeline"
 )
@@ -17,11 +22,14 @@ import (
 func replayCommand() *cobra.Command {
 	var r replay
 	cmd := &cobra.Command{
-		Use:   "replay [--until POINT | --diff A B | --verify]",
+		Use:   "replay [--until POINT] [--step] | --diff A B | --verify",
 		Short: "Rebuild the node's state from its events, as of any moment",
 		Long: `Rebuild the node's state from its events, by the machines that the daemon runs: what there was
 at the end or, with --until, at a point; with --diff, what changed from point A to point B; with
 --verify, whether what a running daemon answers is what its events say.
+
+--step goes through the events in the terminal, forward and back: what each happened to before and
+after, and what became owed. Of a longer log it has the newest 100,000 until the point.
 
 A point is a sequence of the event log, an RFC 3339 time, "2026-05-04 03:02:01" or 03:02 in the
 local time zone, or a duration before now (10m).
@@ -43,16 +51,17 @@ such point.`,
 	cmd.Flags().StringVar(&r.until, "until", "", "up to this `POINT`")
 	cmd.Flags().BoolVar(&r.diff, "diff", false, "what changed from point A to point B")
 	cmd.Flags().BoolVar(&r.verify, "verify", false, "compare with a running daemon")
+	cmd.Flags().BoolVar(&r.step, "step", false, "go through the events in the terminal")
 	cmd.Flags().BoolVarP(&r.gone, "all", "a", false, "also what is gone")
 	return cmd
 }
 
 // replay is the command's flags.
 type replay struct {
-	from               client.Source
-	format             output
-	until              string
-	diff, verify, gone bool
+	from                     client.Source
+	format                   output
+	until                    string
+	diff, verify, step, gone bool
 }
 
 // check says which flags have no meaning together.
@@ -60,6 +69,10 @@ func (r *replay) check() error {
 	switch {
 	case r.diff && r.until != "":
 		return errors.New("--until: has no meaning with --diff")
+	case r.step && (r.diff || r.verify):
+		return errors.New("--step: has no meaning with --diff and --verify")
+	case r.step && !(term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))):
+		return errors.New("--step: needs a terminal")
 	case r.verify && (r.diff || r.until != ""):
 		return errors.New("--verify: has no meaning with --until and --diff")
 	case r.verify && !r.from.Live():
@@ -78,6 +91,9 @@ func (r *replay) run(cmd *cobra.Command, args []string) error {
 	to, err := point("until", r.until)
 	if err != nil {
 		return err
+	}
+	if r.step {
+		return r.stepThrough(cmd, to)
 	}
 	state, err := r.at(cmd, to)
 	if err != nil {
@@ -98,6 +114,28 @@ func (r *replay) at(cmd *cobra.Command, to timeline.Point) (show.Replayed, error
 		return nil
 	})
 	return show.Replayed{Node: show.Node{Timeline: t, Gone: r.gone, Now: now}, Sequence: last}, err
+}
+
+// stepMost bounds the events that are kept for stepping.
+const stepMost = 100_000
+
+func (r *replay) stepThrough(cmd *cobra.Command, to timeline.Point) error {
+	var records []timeline.Record
+	if _, err := r.from.Until(cmd.Context(), to, func(x *adminv1.Record) error {
+		if records = append(records, record.Model(x)); len(records) >= 2*stepMost {
+			records = slices.Delete(records, 0, stepMost)
+		}
+		return nil
+	}); err != nil {
+		return asked("until", err)
+	}
+	model := step.New(records[max(0, len(records)-stepMost):], func(text string) (timeline.Point, error) {
+		return show.ParsePoint(text, time.Now(), time.Local)
+	})
+	if _, err := tea.NewProgram(model, tea.WithContext(cmd.Context()), tea.WithAltScreen()).Run(); err != nil {
+		return fmt.Errorf("show the events in the terminal: %w", err)
+	}
+	return nil
 }
 
 func (r *replay) printDifferences(cmd *cobra.Command, a, b string) error {

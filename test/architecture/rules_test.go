@@ -117,6 +117,7 @@ var rules = []rule{
 	{"cmd/stele/internal/places", nil, nil, []string{}, "names that daemon and tools agree on cost nobody an import"},
 	{"cmd/stele/internal/record", []string{"eventlog", "proto/admin", "timeline"}, nil, nil, "forms of a record are converted, and nothing is done with them"},
 	{"cmd/stele/internal/bundle", []string{"proto/admin"}, nil, nil, "a file is written and read, wherever its records come from and whatever they mean"},
+	{"cmd/stele/internal/step", []string{"actors/id", "actors/redact", "timeline"}, with(machines, "actors/codec"), nil, "what the terminal shows is a pure function of records and keys"},
 	{"cmd/stele/internal/facts", []string{"actors/redact", "cmd/stele/internal/places", "timeline"}, with(machines, "actors/codec"), nil, "what is known of a node is read, and nothing changed"},
 	{"cmd/stele/internal/config", []string{"cmd/stele/internal/places", "executors/cdi", "executors/hooks", "executors/nri", "executors/registry", "executors/spec", "executors/spec/usermode", "executors/stats", "executors/storage"}, nil, nil,
 		"a configuration is read and checked before there is anything that it could be applied to; of the drivers it needs their limits and defaults"},
