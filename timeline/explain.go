@@ -10,6 +10,7 @@ import (
 	"github.com/stele-runtime/stele/actors/backoff"
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
@@ -374,7 +375,7 @@ func requested(at time.Time) string {
 // Pull returns the newest pull of a container's image that ended after its pod's
 // request and began before the container's; false if there is none.
 func (t *Timeline) Pull(c *Container) (PullEnd, bool) {
-	i := t.images[c.ImageRef]
+	i := t.images[id.ImageKey(c.ImageRef)]
 	if i == nil {
 		return PullEnd{}, false
 	}

@@ -6,7 +6,9 @@ import (
 
 	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
@@ -15,6 +17,8 @@ import (
 type Teller struct {
 	pods       map[id.Sandbox]string
 	containers map[id.Container]string
+	// images are references by the ids of their streams.
+	images map[string]string
 }
 
 // Told is a record in words.
@@ -32,7 +36,7 @@ type Told struct {
 
 // NewTeller returns a teller that knows no names.
 func NewTeller() *Teller {
-	return &Teller{pods: map[id.Sandbox]string{}, containers: map[id.Container]string{}}
+	return &Teller{pods: map[id.Sandbox]string{}, containers: map[id.Container]string{}, images: map[string]string{}}
 }
 
 // Knows reports whether the teller knows the name of what a stream is about. If not, the
@@ -45,6 +49,8 @@ func (t *Teller) Knows(stream string) bool {
 		_, known = t.pods[id.Sandbox(name)]
 	case "container":
 		_, known = t.containers[id.Container(name)]
+	case "image":
+		_, known = t.images[name]
 	}
 	return known
 }
@@ -82,24 +88,21 @@ func (t *Teller) Tell(r Record) Told {
 			}
 		}
 		told.About = t.containers[id.Container(name)]
-	default:
-		scratch := New()
-		scratch.Add(r)
-		entity := &scratch.Node
-		told.About = "node"
-		if kind == "image" {
-			told.About = "image " + clean(name)
-			if i := scratch.images[name]; i != nil {
-				entity = &i.Entity
+	case "image":
+		var e image.Event
+		if e, err = codec.DecodeImage(r.Type, r.Schema, r.Payload); err == nil {
+			said, opens = imageWords(e), opensImage(e)
+			if ref := refOf(e); ref != "" {
+				t.images[name] = clean("image " + ref)
 			}
 		}
-		if len(entity.Moments) == 0 {
-			err = fmt.Errorf("it is of no type that this version knows")
-			break
+		told.About = t.images[name]
+	default:
+		var e host.Event
+		if e, err = codec.DecodeHost(r.Type, r.Schema, r.Payload); err == nil {
+			said, opens = hostWords(e), true
 		}
-		m := entity.Moments[0]
-		told.Words, told.Call, told.Bad = m.Words, m.Call, m.Bad
-		return told
+		told.About = "node"
 	}
 	if told.About == "" {
 		told.About = fmt.Sprintf("%s %.12s", kind, clean(name))

@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -102,6 +103,7 @@ type stop struct {
 // Image is a reference, with its pulls.
 type Image struct {
 	Entity
+	// Ref is the reference, or the begin of its stream's id if no record has it.
 	Ref string
 	// pulls maps a pull under way to its request.
 	pulls map[id.Pull]Record
@@ -123,7 +125,8 @@ type PullEnd struct {
 type Timeline struct {
 	pods       map[id.Sandbox]*Pod
 	containers map[id.Container]*Container
-	images     map[string]*Image
+	// images are by the ids of their streams.
+	images map[string]*Image
 	// Node is the node's own stream.
 	Node Entity
 	// Skipped counts records that this version cannot read.
@@ -264,24 +267,37 @@ func (c *Container) configured(encoded []byte) {
 	c.ImageRef = cmp.Or(config.GetImage().GetUserSpecifiedImage(), config.GetImage().GetImage(), c.ImageRef)
 }
 
-func (t *Timeline) addImage(ref string, r Record, e image.Event) {
-	i := t.images[ref]
+func (t *Timeline) addImage(key string, r Record, e image.Event) {
+	i := t.images[key]
 	if i == nil {
-		i = &Image{Ref: ref, pulls: map[id.Pull]Record{}}
-		t.images[ref] = i
+		i = &Image{Ref: fmt.Sprintf("%.12s", key), pulls: map[id.Pull]Record{}}
+		t.images[key] = i
 	}
-	opens := false
+	if ref := refOf(e); ref != "" {
+		i.Ref = ref
+	}
 	switch e := e.(type) {
 	case image.PullRequested:
-		i.pulls[e.Pull], opens = r, true
+		i.pulls[e.Pull] = r
 	case image.ImagePulled:
 		t.pullEnded(i, e.Pull, r, PullEnd{Bytes: e.Bytes})
 	case image.PullFailed:
 		t.pullEnded(i, e.Pull, r, PullEnd{Bytes: e.Bytes, Reason: reason(e.Fault)})
-	case image.LoadRequested, image.RemoveRequested:
-		opens = true
 	}
-	i.moment(r, imageWords(e), opens)
+	i.moment(r, imageWords(e), opensImage(e))
+}
+
+// refOf is the reference that an event names, empty for most.
+func refOf(e image.Event) string {
+	switch e := e.(type) {
+	case image.PullRequested:
+		return e.Ref
+	case image.LoadRequested:
+		return e.Ref
+	case image.RemoveRequested:
+		return e.Ref
+	}
+	return ""
 }
 
 func (t *Timeline) pullEnded(i *Image, pull id.Pull, r Record, end PullEnd) {
@@ -389,7 +405,7 @@ func (t *Timeline) Images() []*Image {
 }
 
 // Image returns a reference's pulls, nil if no record spoke of it.
-func (t *Timeline) Image(ref string) *Image { return t.images[ref] }
+func (t *Timeline) Image(ref string) *Image { return t.images[id.ImageKey(ref)] }
 
 func (e *Entity) first() uint64 {
 	if len(e.Moments) == 0 {

@@ -76,7 +76,7 @@ func (s *story) ctr(after time.Duration, c string, e container.Event) {
 
 func (s *story) image(after time.Duration, ref string, e image.Event) {
 	encoded, err := codec.EncodeImage(e)
-	s.add(after, "image/"+ref, "", encoded, err)
+	s.add(after, "image/"+id.ImageKey(ref), "", encoded, err)
 }
 
 func (s *story) node(after time.Duration, e host.Event) {

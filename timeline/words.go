@@ -282,6 +282,16 @@ func opensSandbox(e sandbox.Event) bool {
 	}
 }
 
+// opensImage is opensSandbox for images.
+func opensImage(e image.Event) bool {
+	switch e.(type) {
+	case image.PullRequested, image.LoadRequested, image.RemoveRequested:
+		return true
+	default:
+		return false
+	}
+}
+
 // opensContainer is opensSandbox for containers.
 func opensContainer(e container.Event) bool {
 	switch e.(type) {

@@ -57,7 +57,7 @@ func (c *Core) Resume(past entity.Past, start host.StartDaemon) {
 		c.restore(stream, c.containerActor(at.State.Sandbox, x, &at, first...))
 	}
 	for _, at := range sorted(past.Images) {
-		c.restore(c.images.Stream(imageKey(at.State.Ref)), c.imageActor(at.State.Ref, &at))
+		c.restore(c.images.Stream(id.ImageKey(at.State.Ref)), c.imageActor(at.State.Ref, &at))
 	}
 	for stream := range sorted(past.Damaged) {
 		_, name, _ := strings.Cut(string(stream), "/")

@@ -23,7 +23,7 @@ func (c *Core) Container(x id.Container, command container.Command, from Caller[
 
 // Image brings a command to an image reference.
 func (c *Core) Image(ref string, command image.Command, from Caller[image.State, image.Event]) {
-	stream := c.images.Stream(imageKey(ref))
+	stream := c.images.Stream(id.ImageKey(ref))
 	send(c, c.images, command, from, deliver{stream: stream, spawn: c.imageActor(ref, nil)})
 }
 

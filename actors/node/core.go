@@ -156,7 +156,7 @@ func (c *Core) forgotten(of id.Sandbox, x id.Container, m *maker) *maker {
 
 func (c *Core) imageActor(ref string, start *entity.Restored[image.State]) *maker {
 	return made(c, making[image.State, image.Command, image.Event, image.Effect]{
-		machine: c.images, stream: c.images.Stream(imageKey(ref)), start: start,
+		machine: c.images, stream: c.images.Stream(id.ImageKey(ref)), start: start,
 	})
 }
 

@@ -1,8 +1,6 @@
 package node
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	"github.com/stele-runtime/stele/actors/container"
@@ -48,11 +46,4 @@ func sandboxName(name sandbox.Name) string {
 
 func containerName(s id.Sandbox, name container.Name) string {
 	return fmt.Sprintf("container %q %q %d", s, name.Name, name.Attempt)
-}
-
-// imageKey makes a stream's id from an image reference, which may be longer than a
-// stream's name and contain any character.
-func imageKey(ref string) string {
-	sum := sha256.Sum256([]byte(ref))
-	return hex.EncodeToString(sum[:])
 }

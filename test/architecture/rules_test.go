@@ -46,7 +46,7 @@ const (
 var rules = []rule{
 	{"proto", nil, nil, nil, "messages are the ground that everything else stands on"},
 
-	{"actors/id", nil, nil, values, "ids are plain values that everybody may speak of"},
+	{"actors/id", nil, nil, with(values, "crypto/sha256", "encoding/hex"), "ids are plain values that everybody may speak of"},
 	{"actors/fault", nil, nil, values, "the error type crosses every boundary, so it may lean on nothing"},
 	{"actors/backoff", nil, nil, values, "when something is tried again is a value in the states of several machines"},
 	{"actors/redact", nil, machines, nil, "one place knows where secrets hide; all that show something lean on it, so that it leans on nothing"},
@@ -125,7 +125,7 @@ var rules = []rule{
 		"the daemon's running is tested with fakes; which parts it runs, cmd/stele says"},
 	{"cmd/stele/internal/admin", []string{"cmd/stele/internal/record", "actors", "eventlog", "executors", "projections", "proto/admin", "timeline"}, nil, nil,
 		"the tools' questions are answered like the CRI's: from views, the log and the actors; their errors get codes where the CRI's do"},
-	{"cmd/stele/internal/client", []string{"cmd/stele/internal/bundle", "cmd/stele/internal/places", "cmd/stele/internal/record", "actors/codec", "actors/redact", "eventlog", "proto/admin", "timeline"},
+	{"cmd/stele/internal/client", []string{"cmd/stele/internal/bundle", "cmd/stele/internal/places", "cmd/stele/internal/record", "actors/codec", "actors/id", "actors/redact", "eventlog", "proto/admin", "timeline"},
 		with(machines, "actors/entity", "cmd/stele/internal/admin", "cri", "executors/handover", "executors/registry", "projections"), nil,
 		"a tool reaches a daemon by its socket, or reads the log of one that is gone; it does not act on the node"},
 	{"cmd/stele/internal/show", []string{"actors/codec", "actors/container", "actors/id", "actors/redact", "actors/sandbox", "cmd/stele/internal/record", "proto/admin", "timeline"}, machines, nil,

@@ -84,7 +84,7 @@ func (s *story) image(after time.Duration, ref string, e image.Event) {
 	if _, is := e.(image.PullRequested); is {
 		command = "image.RequestPull"
 	}
-	s.add(after, "image/"+ref, command, encoded, err)
+	s.add(after, "image/"+id.ImageKey(ref), command, encoded, err)
 }
 
 func (s *story) node(after time.Duration, e host.Event) {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/stele-runtime/stele/actors/codec"
-	"github.com/stele-runtime/stele/actors/redact"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/cmd/stele/internal/record"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 	"github.com/stele-runtime/stele/timeline"
@@ -45,7 +45,7 @@ func (s *Source) Export(ctx context.Context, part Part, each func(*adminv1.Recor
 			if err != nil {
 				payload = nil // nobody can tell what is in it
 			}
-			r.Payload, r.Stream = payload, redactedStream(r.GetStream())
+			r.Payload = payload
 		}
 		return each(r)
 	})
@@ -91,7 +91,7 @@ func (s *Source) choose(ctx context.Context, part Part) (chosen func(stream stri
 		}
 		wanted[stream] = true
 		for _, c := range members {
-			wanted["container/"+string(c.State.ID)], wanted["image/"+c.ImageRef] = true, true
+			wanted["container/"+string(c.State.ID)], wanted["image/"+id.ImageKey(c.ImageRef)] = true, true
 		}
 	}
 	if len(wanted) == 1 && len(part.Names) > 0 {
@@ -107,13 +107,4 @@ func (s *Source) choose(ctx context.Context, part Part) (chosen func(stream stri
 // names reports whether a record has the names of a pod or a container.
 func names(r *adminv1.Record) bool {
 	return strings.HasPrefix(r.GetType(), "sandbox.SandboxRequested.") || strings.HasPrefix(r.GetType(), "container.ContainerRequested.")
-}
-
-// redactedStream is a stream's name without credentials: an image's reference may be an
-// address.
-func redactedStream(stream string) string {
-	if kind, ref, has := strings.Cut(stream, "/"); has && kind == "image" {
-		return kind + "/" + redact.Text(ref)
-	}
-	return stream
 }

@@ -50,8 +50,8 @@ func twoPods(t *testing.T) []*adminv1.Record {
 	e, err = codec.EncodeContainer(container.ContainerRequested{ID: "c", Sandbox: "a", Name: container.Name{Name: "app"}, Config: config})
 	add("container/c", e, err)
 	pod("b")
-	add("image/lab.test/app", codec.Encoded{Type: "image.New.v9", Schema: 1, Payload: []byte("hunter2")}, nil)
-	add("image/lab.test/other", codec.Encoded{Type: "image.New.v9", Schema: 1}, nil)
+	add("image/"+id.ImageKey("lab.test/app"), codec.Encoded{Type: "image.New.v9", Schema: 1, Payload: []byte("hunter2")}, nil)
+	add("image/"+id.ImageKey("lab.test/other"), codec.Encoded{Type: "image.New.v9", Schema: 1}, nil)
 	e, err = codec.EncodeContainer(container.RootfsPrepared{})
 	add("container/c", e, err)
 	return a.records

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/cmd/stele/internal/bundle"
 	"github.com/stele-runtime/stele/cmd/stele/internal/record"
 	"github.com/stele-runtime/stele/eventlog"
@@ -150,7 +151,7 @@ func related(t *timeline.Timeline) []string {
 			streams = append(streams, "sandbox/"+string(c.State.Sandbox))
 		}
 		if c.ImageRef != "" {
-			streams = append(streams, "image/"+c.ImageRef)
+			streams = append(streams, "image/"+id.ImageKey(c.ImageRef))
 		}
 	}
 	for _, p := range t.Pods() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/sandbox"
 
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
@@ -89,7 +90,7 @@ func TestTimeline(t *testing.T) {
 		t.Errorf("found %+v, %v", found, err)
 	}
 	slices.Sort(a.asked)
-	if want := []string{"container/c1", "container/c2", "image/lab.test/app", "node", "sandbox/p"}; !slices.Equal(a.asked, want) {
+	if want := []string{"container/c1", "container/c2", "image/" + id.ImageKey("no name of a stream"), "image/" + id.ImageKey("lab.test/app"), "node", "sandbox/p"}; !slices.Equal(a.asked, want) {
 		t.Errorf("read were %q, want %q", a.asked, want)
 	}
 	if name, err = timeline.ParseName("other"); err != nil {

@@ -51,7 +51,7 @@ func incident(t *testing.T) *timeline.Timeline {
 	}
 	pull := func(after time.Duration, command string, e image.Event) {
 		encoded, err := codec.EncodeImage(e)
-		add(after, "image/lab.test/web:v1", command, encoded, err)
+		add(after, "image/"+id.ImageKey("lab.test/web:v1"), command, encoded, err)
 	}
 	config, err := proto.Marshal(&runtimeapi.ContainerConfig{
 		Image: &runtimeapi.ImageSpec{Image: "sha256:1", UserSpecifiedImage: "lab.test/web:v1"},

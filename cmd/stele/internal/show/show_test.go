@@ -19,6 +19,7 @@ import (
 	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
@@ -98,7 +99,7 @@ func history(t *testing.T) []*adminv1.Record {
 	addContainer(side, container.ContainerRequested{ID: side, Sandbox: "another", Name: container.Name{Name: "side"}, At: start})
 	addContainer(web, container.ContainerStartFailed{Fault: *fault.New(fault.Internal, "start runtime", web, "no such program:\n\x1b[31mred"), At: start})
 	pull, err := codec.EncodeImage(image.PullRequested{Ref: "https://me:hunter2@lab.test/app", Pull: "p", At: start})
-	add("image/https://me:hunter2@lab.test/app", pull, err)
+	add("image/"+id.ImageKey("https://me:hunter2@lab.test/app"), pull, err)
 	add("node", codec.Encoded{Type: "node.FromTheFuture.v9", Schema: 1}, nil)
 	return records
 }

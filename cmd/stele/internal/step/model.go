@@ -90,7 +90,15 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.width, m.height = msg.Width, msg.Height
 	case tea.KeyMsg:
 		m.problem = ""
-		if m.asks != "" {
+		switch {
+		case msg.Type == tea.KeyRunes && len(msg.Runes) > 1 && m.asks == "":
+			// Typed so fast that the terminal sent it at once.
+			var next tea.Model = m
+			for _, r := range msg.Runes {
+				next, _ = next.Update(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
+			}
+			return next, nil
+		case m.asks != "":
 			return m.takes(msg), nil
 		}
 		return m.key(msg.String())
