@@ -133,12 +133,12 @@ func TestReplay(t *testing.T) {
 	}
 	says(t, "replay", h.Stele("replay"), "e2e/web 0 ready", "e2e/web/app 0 running", "e2e/web/done 0 exited (0)")
 	says(t, "replay --until 1", h.Stele("replay", "--until", "1"), "After sequence 1,", "There was no pod.")
-	if got := h.Stele("ps", "-o", "json", "e2e/web/app"); !strings.Contains(got, id) || !strings.Contains(got, `"pod": "web"`) || strings.Contains(got, "done") {
+	if got := h.Stele("ps", "-o", "json", "e2e/web/app"); !strings.Contains(got, id) || !strings.Contains(got, `"pod": "web"`) || strings.Contains(got, `"name": "done"`) {
 		t.Errorf("ps of a container: %s", got)
 	}
 	says(t, "events", h.Stele("events", "e2e/web"), "e2e/web: pod requested by the kubelet", "(RunPodSandbox)", "e2e/web/app: started")
 	// Names of what began earlier are known all the same.
-	says(t, "the last event", h.Stele("events", "--from", lastSequence(t, h)), "e2e/web/done:")
+	says(t, "the last event", h.Stele("events", "--from", lastSequence(t, h, "e2e/web/done")), "e2e/web/done:")
 	h.Daemon.Stop()
 	says(t, "pods --root", h.Stele("pods", "--root", h.Root), "e2e/web 0 ready")
 	h.Daemon.Start()
@@ -179,10 +179,10 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// lastSequence is the sequence of the last record.
-func lastSequence(t *testing.T, h *Harness) string {
+// lastSequence is the sequence of the last record, of all or of what has a name.
+func lastSequence(t *testing.T, h *Harness, names ...string) string {
 	t.Helper()
-	lines := strings.Split(strings.TrimSpace(h.Stele("events", "-o", "json")), "\n")
+	lines := strings.Split(strings.TrimSpace(h.Stele(append([]string{"events", "-o", "json"}, names...)...)), "\n")
 	_, rest, _ := strings.Cut(lines[len(lines)-1], `"sequence":`)
 	sequence, _, _ := strings.Cut(rest, ",")
 	return sequence
