@@ -121,7 +121,7 @@ func (h *Handler) learn(driver *oci.Driver, problem error) {
 	}
 	h.known.Store(now)
 	h.firstTime.Do(func() { close(h.answered) })
-	if h.Changed != nil && text(problem) != text(before.trouble()) && problem != errUnwatched {
+	if h.Changed != nil && text(problem) != text(before.trouble()) && !errors.Is(problem, errUnwatched) {
 		h.Changed(problem)
 	}
 }
