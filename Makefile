@@ -66,11 +66,15 @@ test-vm: build ## cgroup v2, systemd, crun, AppArmor and SELinux, in an emulated
 	@test/deps/install.sh test
 	go test -v -count=1 -tags '$(TAGS)' -timeout $(VM_TIMEOUT) ./test/vm
 
-# A module of its own, where the first build of the kubelet takes minutes. Its tests mostly wait,
-# so that many run at a time.
-test-kubelet: ## a real kubelet with static pods (as root)
+# A module of its own, where the first build of Kubernetes' programs takes minutes. Its tests mostly
+# wait, so that many run at a time.
+KUBERNETES := cd test/kubelet && go build -tags selinux,notest,grpcnotrace -ldflags '-s -w' -o ../../.cache/kubelet
+
+test-kubelet: ## a real kubelet, without and with an API server (as root)
 	@test/deps/install.sh test
-	cd test/kubelet && go build -tags selinux,notest,grpcnotrace -ldflags '-s -w' -o ../../.cache/kubelet/kubelet k8s.io/kubernetes/cmd/kubelet
+	$(KUBERNETES)/kubelet k8s.io/kubernetes/cmd/kubelet
+	$(KUBERNETES)/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+	$(KUBERNETES)/etcd go.etcd.io/etcd/server/v3
 	cd test/kubelet && go test -count=1 -tags '$(TAGS)' -parallel 8 -timeout $(TEST_TIMEOUT) .
 
 lint: ## golangci-lint, few linters

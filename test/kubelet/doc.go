@@ -2,9 +2,11 @@
 // a node have.
 //
 // It is a module of its own, because the kubelet's requirements are no business of the
-// product's go.mod; after a change there, run go mod tidy here. The tests build the kubelet from k8s.io/kubernetes, run it without an API
-// server, and give it static pods. Kubelet, Stele, registry and test share a network and a
-// mount namespace of their own, so that the node's ports, links and mounts stay as they are.
+// product's go.mod; after a change there, run go mod tidy here. `make test-kubelet` builds the
+// kubelet, and etcd and the API server for the few checks that need one (TestCluster). Most
+// run static pods, with none (TestKubelet). Kubelet, Stele, registry and test share a network
+// and a mount namespace of their own, so that the node's ports, links and mounts stay as they
+// are.
 //
 // The package must not know how Stele works inside: it writes manifests, asks the kubelet's
 // API as kubectl does through an API server, and looks at the node.

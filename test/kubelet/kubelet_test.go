@@ -1,11 +1,15 @@
 package kubelet
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/stele-runtime/stele/test/e2e"
+)
 
 // TestKubelet runs the checks on one node: those that can first, side by side, then those that
 // disturb others.
 func TestKubelet(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, e2e.Options{Image: `pinned_images = ["*/kubelet/pinned:*"]`})
 	t.Run("pods", func(t *testing.T) {
 		for _, c := range checks {
 			t.Run(c.name, func(t *testing.T) {
@@ -17,6 +21,19 @@ func TestKubelet(t *testing.T) {
 	for _, c := range disturbing {
 		t.Run(c.name, func(t *testing.T) { c.run(n.in(t)) })
 	}
+}
+
+// TestCluster runs the checks that need an API server.
+func TestCluster(t *testing.T) {
+	c := newCluster(t)
+	t.Run("pods", func(t *testing.T) {
+		for _, check := range clusterChecks {
+			t.Run(check.name, func(t *testing.T) {
+				t.Parallel()
+				check.run(c.in(t))
+			})
+		}
+	})
 }
 
 type check struct {
@@ -69,4 +86,20 @@ var disturbing = []check{
 	{"monitor killed", monitorKilled},
 	{"image garbage collection", imageGC},
 	{"sixty pods at once", sixty},
+}
+
+var clusterChecks = []struct {
+	name string
+	run  func(*cluster)
+}{
+	{"node with its handlers, features and images", nodeObject},
+	{"RuntimeClass with two handlers", runtimeClasses},
+	{"ephemeral container that targets another", debug},
+	{"resize of a container in place", resizeContainer},
+	{"resize of a pod in place", resizePod},
+	{"eviction", evicted},
+	{"projected volumes that change", projected},
+	{"deletion by force", forced},
+	{"deletion that waits for the pod", deleted},
+	{"image that cannot be pulled", pulls},
 }

@@ -23,7 +23,7 @@ const kubeletsOwn = "/var/lib/kubelet"
 // programs are those under test, set before the first test.
 var programs struct {
 	*e2e.Programs
-	kubelet, health string
+	kubelet, apiserver, etcd, health string
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -82,13 +82,9 @@ func outside() (int, error) {
 	return 0, err
 }
 
-// build builds Stele as the e2e tests have it, with the race detector, and the kubelet, which
-// is kept: linking it takes longest when nothing has changed.
+// build builds Stele as the e2e tests have it, with the race detector, and finds what the
+// Makefile has built.
 func build(dir string) error {
-	kept, err := filepath.Abs("../../.cache/kubelet")
-	if err != nil {
-		return err
-	}
 	const product = "github.com/stele-runtime/stele/"
 	for _, b := range []struct {
 		in   string
@@ -100,7 +96,6 @@ func build(dir string) error {
 		{"../..", "0", []string{"-o", filepath.Join(dir, "tester"), product + "test/e2e/tester"}},
 		{"../..", "0", []string{"-o", filepath.Join(dir, "nriplugin"), product + "test/e2e/nriplugin"}},
 		{".", "0", []string{"-o", filepath.Join(dir, "health"), "./health"}},
-		{".", "0", []string{"-tags", "selinux,notest,grpcnotrace", "-ldflags", "-s -w", "-o", filepath.Join(kept, "kubelet"), "k8s.io/kubernetes/cmd/kubelet"}},
 	} {
 		cmd := exec.Command("go", append([]string{"build"}, b.args...)...)
 		cmd.Dir, cmd.Env = b.in, append(os.Environ(), "CGO_ENABLED="+b.cgo)
@@ -108,7 +103,19 @@ func build(dir string) error {
 			return fmt.Errorf("go build %s: %w\n%s", strings.Join(b.args, " "), err, out)
 		}
 	}
-	return os.Symlink(filepath.Join(kept, "kubelet"), filepath.Join(dir, "kubelet"))
+	for _, name := range []string{"kubelet", "kube-apiserver", "etcd"} {
+		built, err := filepath.Abs(filepath.Join("../../.cache/kubelet", name))
+		if err == nil {
+			_, err = os.Stat(built)
+		}
+		if err == nil {
+			err = os.Symlink(built, filepath.Join(dir, name))
+		}
+		if err != nil {
+			return fmt.Errorf("`make test-kubelet` builds %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // kernelSettings are what a kubelet sets on a node.

@@ -39,6 +39,7 @@ func enter(dir string) (err error) {
 		return err
 	}
 	programs.kubelet, programs.health = filepath.Join(dir, "kubelet"), filepath.Join(dir, "health")
+	programs.apiserver, programs.etcd = filepath.Join(dir, "kube-apiserver"), filepath.Join(dir, "etcd")
 	return nil
 }
 

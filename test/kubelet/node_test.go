@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -43,14 +42,16 @@ type node struct {
 	health string
 	// dir has the kubelet's files.
 	dir     string
-	kubelet *kubelet
+	kubelet *process
+	// flags are the kubelet's beside the usual ones.
+	flags []string
 }
 
 // newNode starts Stele and a kubelet, which end with the test.
-func newNode(t *testing.T) *node {
+func newNode(t *testing.T, options e2e.Options, flags ...string) *node {
 	t.Helper()
-	h := e2e.New(t, programs.Programs, e2e.Options{Image: `pinned_images = ["*/kubelet/pinned:*"]`})
-	n := &node{Harness: h, t: t, dir: filepath.Join(filepath.Dir(h.Root), "kubelet")}
+	h := e2e.New(t, programs.Programs, options)
+	n := &node{Harness: h, t: t, dir: filepath.Join(filepath.Dir(h.Root), "kubelet"), flags: flags}
 	n.health = h.Registry.Push(t, "kubelet/health:latest", images.FromProgram(t, programs.health, v1.Config{}))
 	h.Pull(n.health)
 	for _, dir := range []string{n.manifests(), n.path("plugins"), n.path("certificates"), n.path("root")} {
@@ -59,7 +60,7 @@ func newNode(t *testing.T) *node {
 		}
 	}
 	n.makeCgroupRoot()
-	n.kubelet = &kubelet{log: n.path("kubelet.log")}
+	n.kubelet = &process{log: n.path("kubelet.log")}
 	n.configure(nil)
 	t.Cleanup(n.finish)
 	n.startKubelet()
@@ -110,38 +111,18 @@ func (n *node) configure(changes map[string]any) {
 	}
 }
 
-// kubelet is the kubelet's process, and its log, which all its starts share.
-type kubelet struct {
-	log  string
-	cmd  *exec.Cmd
-	done chan struct{}
-}
-
 func (n *node) startKubelet() {
 	n.t.Helper()
-	log, err := os.OpenFile(n.kubelet.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
+	args := append([]string{
+		"--config=" + n.path("config.yaml"), "--root-dir=" + n.path("root"), "--cert-dir=" + n.path("certificates"),
+		"--hostname-override=" + nodeName, "--node-ip=" + nodeAddress, "--v=3",
+	}, n.flags...)
+	if err := n.kubelet.start(programs.kubelet, args...); err != nil {
 		n.t.Fatal(err)
 	}
-	defer log.Close()
-	cmd := exec.Command(programs.kubelet, "--config="+n.path("config.yaml"), "--root-dir="+n.path("root"),
-		"--cert-dir="+n.path("certificates"), "--hostname-override="+nodeName, "--node-ip="+nodeAddress, "--v=3")
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	n.kubelet.cmd, n.kubelet.done = cmd, done
-	go func() {
-		_ = cmd.Wait()
-		close(done)
-	}()
 	n.until("the kubelet is healthy", func() error {
-		select {
-		case <-done:
-			n.t.Fatalf("the kubelet has ended: %s\n%s", cmd.ProcessState, tail(n.kubelet.log, 50))
-		default:
+		if !n.kubelet.running() {
+			n.t.Fatalf("the kubelet has ended: %s\n%s", n.kubelet.cmd.ProcessState, tail(n.kubelet.log, 50))
 		}
 		_, err := n.get("/healthz")
 		return err
@@ -150,17 +131,8 @@ func (n *node) startKubelet() {
 
 func (n *node) stopKubelet() {
 	n.t.Helper()
-	if n.kubelet.cmd == nil {
-		return
-	}
-	// An error means that it has ended, which is seen below.
-	_ = n.kubelet.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-n.kubelet.done:
-	case <-time.After(patience):
-		n.t.Error("the kubelet does not end at SIGTERM")
-		_ = n.kubelet.cmd.Process.Kill()
-		<-n.kubelet.done
+	if err := n.kubelet.stop(); err != nil {
+		n.t.Errorf("stop the kubelet: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,12 +21,13 @@ import (
 
 const namespace = "default"
 
-// pod is a static pod on the node.
+// pod is a pod on the node: a static one, or the API server's.
 type pod struct {
-	n        *node
-	manifest string
-	// name is the kubelet's: that of the manifest and the node's.
+	n *node
+	// name is the kubelet's: a static pod's has the node's at its end.
 	name string
+	// remove has the kubelet delete it; it may be gone.
+	remove func() error
 }
 
 // manifest makes a pod that ends quickly when it is deleted: a shell as pid 1 does not listen
@@ -55,7 +57,13 @@ func (n *node) tester(name string, args ...string) core.Container {
 // write puts a manifest where the kubelet finds it, and takes it away when the test ends.
 func (n *node) write(manifest *core.Pod) *pod {
 	n.t.Helper()
-	p := &pod{n: n, manifest: filepath.Join(n.manifests(), manifest.Name+".json"), name: manifest.Name + "-" + nodeName}
+	file := filepath.Join(n.manifests(), manifest.Name+".json")
+	p := &pod{n: n, name: manifest.Name + "-" + nodeName, remove: func() error {
+		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}}
 	content, err := json.Marshal(manifest)
 	if err != nil {
 		n.t.Fatal(err)
@@ -65,17 +73,22 @@ func (n *node) write(manifest *core.Pod) *pod {
 	if err := os.WriteFile(hidden, content, 0o644); err != nil {
 		n.t.Fatal(err)
 	}
-	if err := os.Rename(hidden, p.manifest); err != nil {
+	if err := os.Rename(hidden, file); err != nil {
 		n.t.Fatal(err)
 	}
-	n.t.Cleanup(func() {
-		if n.t.Failed() {
+	p.endWithTest()
+	return p
+}
+
+// endWithTest deletes the pod when the test ends.
+func (p *pod) endWithTest() {
+	p.n.t.Cleanup(func() {
+		if p.n.t.Failed() {
 			p.tell()
 		}
 		p.delete()
 		p.waitEnded()
 	})
-	return p
 }
 
 // run runs a static pod until it is Running.
@@ -160,11 +173,11 @@ func container(s core.PodStatus, name string) core.ContainerStatus {
 	return core.ContainerStatus{}
 }
 
-// delete takes the manifest away.
+// delete has the kubelet delete the pod.
 func (p *pod) delete() {
 	p.n.t.Helper()
-	if err := os.Remove(p.manifest); err != nil && !os.IsNotExist(err) {
-		p.n.t.Error(err)
+	if err := p.remove(); err != nil {
+		p.n.t.Errorf("delete pod %s: %v", p.name, err)
 	}
 }
 
