@@ -98,6 +98,7 @@ func (t *Timeline) stepsOfPod(p *Pod, r Record, e sandbox.Event) {
 		t.end(&p.Entity, StepHolder, r, false)
 	case sandbox.HolderStartFailed:
 		t.end(&p.Entity, StepHolder, r, true)
+	default: // Other events are no part of a start.
 	}
 }
 
@@ -122,6 +123,7 @@ func (t *Timeline) stepsOfContainer(c *Container, r Record, e container.Event) {
 		t.end(&c.Entity, StepStart, r, false)
 	case container.ContainerStartFailed:
 		t.end(&c.Entity, StepStart, r, true)
+	default: // Other events are no part of a start.
 	}
 }
 

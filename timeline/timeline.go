@@ -211,6 +211,7 @@ func (t *Timeline) addSandbox(sid id.Sandbox, r Record, e sandbox.Event) {
 		p.failed("stop container "+string(e.Container), e.Fault)
 	case sandbox.ContainerRemoveFailed:
 		p.failed("remove container "+string(e.Container), e.Fault)
+	default: // Of other events the state says enough.
 	}
 	p.moment(r, said, opensSandbox(e))
 }
@@ -253,6 +254,7 @@ func (t *Timeline) addContainer(cid id.Container, r Record, e container.Event) {
 		c.failed("delete", e.Fault)
 	case container.RootfsReleaseFailed:
 		c.failed("release rootfs", e.Fault)
+	default: // Of other events the state says enough.
 	}
 	c.moment(r, containerWords(e), opensContainer(e))
 }
@@ -283,6 +285,7 @@ func (t *Timeline) addImage(key string, r Record, e image.Event) {
 		t.pullEnded(i, e.Pull, r, PullEnd{Bytes: e.Bytes})
 	case image.PullFailed:
 		t.pullEnded(i, e.Pull, r, PullEnd{Bytes: e.Bytes, Reason: reason(e.Fault)})
+	default: // Other events begin or end no pull.
 	}
 	i.moment(r, imageWords(e), opensImage(e))
 }
@@ -296,8 +299,9 @@ func refOf(e image.Event) string {
 		return e.Ref
 	case image.RemoveRequested:
 		return e.Ref
+	default:
+		return ""
 	}
-	return ""
 }
 
 func (t *Timeline) pullEnded(i *Image, pull id.Pull, r Record, end PullEnd) {

@@ -3,6 +3,7 @@ package timeline
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -328,15 +329,14 @@ func TestNames(t *testing.T) {
 		}
 		found, err := line.Find(n)
 		var got string
-		switch err := err.(type) {
-		case *UnknownError:
+		if _, unknown := errors.AsType[*UnknownError](err); unknown {
 			got = "unknown"
-		case *AmbiguousError:
+		} else if several, is := errors.AsType[*AmbiguousError](err); is {
 			got = "ambiguous"
-			if len(err.Could) != 2 {
-				t.Errorf("%q could mean %q", name, err.Could)
+			if len(several.Could) != 2 {
+				t.Errorf("%q could mean %q", name, several.Could)
 			}
-		default:
+		} else {
 			got = string(found.Pod.State.ID)
 			if found.Container != nil {
 				got = string(found.Container.State.ID)

@@ -131,7 +131,7 @@ func policyContexts() confine.Contexts {
 	selinux.ReleaseLabel(start)
 	c := confine.Contexts{
 		Process: withoutCategories(process), Init: withoutCategories(start),
-		File: withoutCategories(file), Shared: withoutCategories(selinux.ROFileLabel()),
+		File: withoutCategories(file), Shared: withoutCategories(selinux.ROFileLabel()), //nolint:staticcheck // As above.
 	}
 	// The file that names them may be there while the policy's module with their types is not
 	// loaded, as with Debian: then no mount could have them.

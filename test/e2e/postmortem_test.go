@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -267,7 +268,7 @@ func TestInspectRefuses(t *testing.T) {
 	} {
 		out, err := h.stele(c.args...)
 		code := 0
-		if exit, is := err.(*exec.ExitError); is {
+		if exit, is := errors.AsType[*exec.ExitError](err); is {
 			code = exit.ExitCode()
 		}
 		if code != c.code || !strings.Contains(out, c.says) {

@@ -3,7 +3,6 @@ package step
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -157,7 +156,7 @@ func TestView(t *testing.T) {
 			}
 			for _, line := range lines {
 				if n := utf8.RuneCountInString(line); n > max(width, 1) {
-					t.Fatal(fmt.Sprintf("%d×%d has a line of %d", width, height, n))
+					t.Fatalf("%d×%d has a line of %d", width, height, n)
 				}
 			}
 		}

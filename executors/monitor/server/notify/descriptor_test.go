@@ -174,7 +174,10 @@ func TestOfRuntime(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.runtime = own
-	if !d.ofRuntime(os.Getpid()) || !d.ofRuntime(os.Getpid()) {
+	for range 2 { // also from what was remembered
+		if d.ofRuntime(os.Getpid()) {
+			continue
+		}
 		t.Error("a call of the runtime is taken for one of the container")
 	}
 	if d.ofRuntime(os.Getppid()) {
