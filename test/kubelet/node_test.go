@@ -145,7 +145,7 @@ func (n *node) finish() {
 	if n.t.Failed() {
 		n.t.Logf("the kubelet's log:\n%s", tail(n.kubelet.log, 100))
 	}
-	for _, controller := range n.hierarchies() {
+	for _, controller := range hierarchies(n.t) {
 		for _, own := range []string{"kubepods/besteffort", "kubepods/burstable", "kubepods"} {
 			if err := os.Remove(filepath.Join(controller, n.CgroupParent, own)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				n.t.Errorf("remove the kubelet's cgroups: %v", err)
@@ -157,7 +157,7 @@ func (n *node) finish() {
 
 // podCgroupsGone is nil when no pod has a cgroup.
 func (n *node) podCgroupsGone() error {
-	for _, controller := range n.hierarchies() {
+	for _, controller := range hierarchies(n.t) {
 		for _, class := range []string{"kubepods", "kubepods/besteffort", "kubepods/burstable"} {
 			left, err := filepath.Glob(filepath.Join(controller, n.CgroupParent, class, "pod*"))
 			if err == nil && len(left) > 0 {
@@ -172,14 +172,14 @@ func (n *node) podCgroupsGone() error {
 }
 
 // hierarchies are the mount points of all cgroup hierarchies.
-func (n *node) hierarchies() (points []string) {
-	n.t.Helper()
+func hierarchies(t testing.TB) (points []string) {
+	t.Helper()
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		return []string{"/sys/fs/cgroup"}
 	}
 	found, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
 	if err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, procs := range found {
 		// v1 has links: cpu is cpu,cpuacct.
@@ -195,7 +195,7 @@ func (n *node) hierarchies() (points []string) {
 // there. The harness removes it.
 func (n *node) makeCgroupRoot() {
 	n.t.Helper()
-	for _, controller := range n.hierarchies() {
+	for _, controller := range hierarchies(n.t) {
 		dir := filepath.Join(controller, n.CgroupParent)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			n.t.Fatal(err)

@@ -85,8 +85,8 @@ func steleKilledStarting(n *node) {
 		p := more[0]
 		// Each time a little later in the start.
 		n.until("the pod's start has begun", func() error {
-			if n.step(p) < i {
-				return fmt.Errorf("it is at step %d, want %d", n.step(p), i)
+			if p.step() < i {
+				return fmt.Errorf("it is at step %d, want %d", p.step(), i)
 			}
 			return nil
 		})
@@ -99,13 +99,13 @@ func steleKilledStarting(n *node) {
 
 // step is how far a pod is: 0 nothing, 1 its sandbox is there, 2 ready, 3 its container is there,
 // 4 it runs.
-func (n *node) step(p *pod) int {
-	n.t.Helper()
+func (p *pod) step() int {
+	p.n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	containers, err := n.Runtime.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{LabelSelector: p.label()}})
+	containers, err := p.n.Runtime.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{LabelSelector: p.label()}})
 	if err != nil {
-		n.t.Fatal(err)
+		p.n.t.Fatal(err)
 	}
 	if len(containers.Containers) > 0 {
 		if containers.Containers[0].State == cri.ContainerState_CONTAINER_RUNNING {
