@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stele-runtime/stele/test/e2e"
 )
 
@@ -59,6 +61,11 @@ func outside() (int, error) {
 	if err := build(dir); err != nil {
 		return 0, err
 	}
+	unlock, err := alone()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
 	if err := os.Mkdir(kubeletsOwn, 0o755); err == nil {
 		defer os.Remove(kubeletsOwn)
 	} else if !errors.Is(err, fs.ErrExist) {
@@ -80,6 +87,19 @@ func outside() (int, error) {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// alone waits until no other of these tests runs on the machine: each would take another's kernel
+// settings for the node's, and its cover off the kubelet's directory.
+func alone() (unlock func() error, err error) {
+	lock, err := os.OpenFile("/run/lock/stele-test-kubelet", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", lock.Name(), err), lock.Close())
+	}
+	return lock.Close, nil
 }
 
 // build builds Stele as the e2e tests have it, with the race detector, and finds what the
