@@ -34,7 +34,7 @@ func TestNode(t *testing.T) {
 			t.Run(driver+"/"+runtime, func(t *testing.T) {
 				tests := core
 				if driver == "systemd" {
-					tests += "|TestAppArmor" // the other driver would change nothing of it
+					tests += "|TestAppArmor|TestNoLimitOfProcesses" // the other driver would change nothing of them
 				}
 				m.runTests(t, "^("+tests+")$", "STELE_E2E_CGROUP_DRIVER="+driver, "STELE_RUNC="+path)
 			})
