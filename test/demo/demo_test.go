@@ -39,7 +39,7 @@ func TestDemo(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		for _, want := range []string{"Hello from pod web: request 3", "SandboxReady", "CONTAINER_RUNNING", "crictl ps", "are gone"} {
+		for _, want := range []string{"Hello from pod web: request 3", "demo/web: pod ready", "CONTAINER_RUNNING", "crictl ps", "are gone"} {
 			if !strings.Contains(string(out), want) {
 				t.Errorf("the demo doesn't say %q:\n%s", want, out)
 			}

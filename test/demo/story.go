@@ -42,11 +42,11 @@ func tell(ctx context.Context, n *node, wait bool) error {
 	show(p.log, string(log))
 
 	headline("The pod's history so far")
-	history, err := n.stele(ctx, "events", p.pod)
+	history, err := n.stele(ctx, "events", podName)
 	if err != nil {
 		return err
 	}
-	show("stele events "+short(p.pod), history)
+	show("stele events "+podName, history)
 
 	headline("Kill the daemon with SIGKILL, and start another")
 	killed := n.pid()
@@ -69,7 +69,7 @@ func tell(ctx context.Context, n *node, wait bool) error {
 	headline("Go on by yourself")
 	endpoint := "unix://" + n.socket
 	show("with the daemon's own commands", fmt.Sprintf(
-		"bin/stele inspect %[1]s --listen %[2]s\nbin/stele events  %[1]s --listen %[2]s\ncurl http://%[3]s:8080/\n", short(p.pod), endpoint, p.ip))
+		"bin/stele inspect %[1]s --listen %[2]s\nbin/stele inspect %[1]s --listen %[2]s -o html >demo.html\nbin/stele events  %[1]s --listen %[2]s\nbin/stele replay --step --listen %[2]s\ncurl http://%[3]s:8080/\n", podName, endpoint, p.ip))
 	show("with crictl", fmt.Sprintf(
 		"export CONTAINER_RUNTIME_ENDPOINT=%[1]s\ncrictl pods\ncrictl ps\ncrictl logs %[2]s\ncrictl inspectp %[3]s\n",
 		endpoint, short(p.container), short(p.pod)))
@@ -79,6 +79,9 @@ func tell(ctx context.Context, n *node, wait bool) error {
 	}
 	return nil
 }
+
+// podName is how people name the demo's pod.
+const podName = "demo/web"
 
 // pod is the demo's pod.
 type pod struct {
