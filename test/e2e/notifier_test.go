@@ -148,7 +148,7 @@ func notifierReport(t *testing.T, n notified) {
 	if s := n.WaitExit(id); s.ExitCode != 3 || s.Reason != "Error" || s.Message != "" {
 		t.Errorf("it ended with %v", s)
 	}
-	events := n.Stele("events", id[:12])
+	events := n.Stele("events", "-o", "wide", id[:12])
 	if got := strings.Count(events, "SyscallsBlocked"); got < 2 || got > 12 {
 		t.Errorf("%d events:\n%s", got, events)
 	}
@@ -181,7 +181,7 @@ func notifierStop(t *testing.T, n notified) {
 	if s := n.ContainerStatus(other); s.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("a container that did nothing forbidden is %v", s)
 	}
-	if events := n.Stele("events", id[:12]); !strings.Contains(events, "SyscallsBlocked") || !strings.Contains(events, "KillRequested") {
+	if events := n.Stele("events", "-o", "wide", id[:12]); !strings.Contains(events, "SyscallsBlocked") || !strings.Contains(events, "KillRequested") {
 		t.Errorf("the events are\n%s", events)
 	}
 	if words := n.Stele("inspect", pod.ID); !strings.Contains(words, "its pod wants that for system calls that the seccomp profile forbids") {
