@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/stele-runtime/stele/actors/backoff"
 )
@@ -106,12 +105,4 @@ func without(all, those []string) []string {
 		}
 	}
 	return left
-}
-
-// Begins is the time of the first record that it has.
-func (e *Entity) Begins() time.Time {
-	if len(e.Moments) == 0 {
-		return time.Time{}
-	}
-	return e.Moments[0].At
 }

@@ -75,6 +75,10 @@ func (r *replay) check() error {
 		return errors.New("--step: needs a terminal")
 	case r.verify && (r.diff || r.until != ""):
 		return errors.New("--verify: has no meaning with --until and --diff")
+	case r.gone && (r.diff || r.verify || r.step):
+		return errors.New("--all: has no meaning with --diff, --verify and --step")
+	case r.format.format != "text" && (r.verify || r.step):
+		return fmt.Errorf("--output: %q has no meaning with --verify and --step", r.format.format)
 	case r.verify && !r.from.Live():
 		return errors.New("--verify: needs a running daemon; --root and --bundle are for what is over")
 	}
@@ -171,7 +175,15 @@ func (r *replay) printVerdict(cmd *cobra.Command) error {
 	if verdict.Difference != "" {
 		return fmt.Errorf("after sequence %d the daemon and its events differ: %s", verdict.Sequence, verdict.Difference)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "Equal after sequence %d: %d pods and %d containers that are left, from %d records in %s.\n",
-		verdict.Sequence, verdict.Pods, verdict.Containers, verdict.Records, timeline.Took(time.Since(began)))
+	fmt.Fprintf(cmd.OutOrStdout(), "Equal after sequence %d: %s and %s that are left, from %s in %s.\n",
+		verdict.Sequence, counted(verdict.Pods, "pod"), counted(verdict.Containers, "container"), counted(verdict.Records, "record"), timeline.Took(time.Since(began)))
 	return nil
+}
+
+// counted is a number of things in words.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

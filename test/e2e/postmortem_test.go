@@ -130,7 +130,7 @@ func TestReplay(t *testing.T) {
 			h.Daemon.Kill9()
 			h.Daemon.Start()
 		}
-		says(t, "replay --verify", h.Stele("replay", "--verify"), "Equal after sequence", "1 pods and 2 containers")
+		says(t, "replay --verify", h.Stele("replay", "--verify"), "Equal after sequence", "1 pod and 2 containers")
 	}
 	says(t, "replay", h.Stele("replay"), "e2e/web 0 ready", "e2e/web/app 0 running", "e2e/web/done 0 exited (0)")
 	says(t, "replay --until 1", h.Stele("replay", "--until", "1"), "After sequence 1,", "There was no pod.")
@@ -216,6 +216,22 @@ func TestPostmortemNetworkOwed(t *testing.T) {
 	h.Audit()
 }
 
+// selectsEvents: of two pods with a container each, as many events are printed as were asked for.
+func selectsEvents(t *testing.T, h *Harness) {
+	t.Helper()
+	for _, c := range []struct {
+		args string
+		want int
+	}{
+		{"--pod e2e/a --type SandboxReady", 1}, {"--type SandboxReady --since 1h", 2}, {"--type SandboxReady --until 1h", 0},
+		{"e2e/b/twin --type ContainerCreated", 1}, {"--type SandboxReady --from 1000000", 0},
+	} {
+		if out := h.Stele(append([]string{"events", "-o", "json"}, strings.Fields(c.args)...)...); strings.Count(out, "\n") != c.want {
+			t.Errorf("events %s: want %d lines:\n%s", c.args, c.want, out)
+		}
+	}
+}
+
 // TestInspectRefuses: what cannot be answered says why, with the exit codes that are
 // documented.
 func TestInspectRefuses(t *testing.T) {
@@ -251,6 +267,8 @@ func TestInspectRefuses(t *testing.T) {
 		{[]string{"replay", "--until", "0"}, 2, `--until: "0" is neither a sequence`},
 		{[]string{"replay", "--verify", "--until", "3"}, 2, "--verify: has no meaning with --until"},
 		{[]string{"replay", "--verify", "--root", h.Root}, 2, "--verify: needs a running daemon"},
+		{[]string{"replay", "--verify", "-o", "json"}, 2, `--output: "json" has no meaning with --verify`},
+		{[]string{"replay", "--diff", "1", "2", "-a"}, 2, "--all: has no meaning with --diff"},
 		{[]string{"log", "export"}, 2, "accepts 1 arg"},
 		{[]string{"log", "export", filepath.Join(h.Share, "x"), "--pod", "nobody"}, 1, "nobody"},
 		{[]string{"log", "export", filepath.Join(h.Share, "x"), "--since", "noon"}, 2, `--since: "noon" is no time`},
@@ -275,16 +293,6 @@ func TestInspectRefuses(t *testing.T) {
 			t.Errorf("stele %s: exit code %d, want %d, with %q: %s", strings.Join(c.args, " "), code, c.code, c.says, out)
 		}
 	}
-	for _, c := range []struct {
-		args string
-		want int
-	}{
-		{"--pod e2e/a --type SandboxReady", 1}, {"--type SandboxReady --since 1h", 2}, {"--type SandboxReady --until 1h", 0},
-		{"e2e/b/twin --type ContainerCreated", 1}, {"--type SandboxReady --from 1000000", 0},
-	} {
-		if out := h.Stele(append([]string{"events", "-o", "json"}, strings.Fields(c.args)...)...); strings.Count(out, "\n") != c.want {
-			t.Errorf("events %s: want %d lines:\n%s", c.args, c.want, out)
-		}
-	}
+	selectsEvents(t, h)
 	says(t, "inspect", h.Stele("inspect", "e2e/a/twin"), "Container twin is created, and the kubelet has not asked for its start")
 }
