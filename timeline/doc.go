@@ -8,5 +8,7 @@
 // machines themselves.
 //
 // Read timeline.go first, then words.go (an event as a sentence), steps.go (where the time
-// went), explain.go (why it died, or what it waits for) and name.go (what a name means).
+// went), explain.go (why it died, or what it waits for), name.go (what a name means), point.go (a
+// moment of the history), diff.go (what changed between two) and teller.go (one event after the
+// other).
 package timeline
