@@ -180,7 +180,7 @@ func (n *node) start(id string) (already bool) {
 
 func (n *node) makeRootfs(dir string) {
 	n.t.Helper()
-	for _, sub := range []string{"bin", "etc", "tmp", "home/app", "vol", "proc", "dev", "sys"} {
+	for _, sub := range []string{"bin", "etc", "tmp", "home/app", "vol", "proc", "dev", "sys", "run"} {
 		n.must(os.MkdirAll(filepath.Join(dir, sub), 0o755))
 	}
 	busybox, err := os.ReadFile(tools.busybox)
@@ -198,7 +198,7 @@ func (n *node) makeRootfs(dir string) {
 		"vol/seed":   "from the image",
 		// The mount points that the runtime would make: containers of one test
 		// share the directory, as no two real ones do.
-		"etc/resolv.conf": "", "etc/hostname": "", "etc/hosts": "",
+		"etc/resolv.conf": "", "etc/hostname": "", "etc/hosts": "", "run/.containerenv": "",
 	} {
 		n.must(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}

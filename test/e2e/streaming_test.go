@@ -369,8 +369,7 @@ func TestStreamingAttach(t *testing.T) {
 // Every client gets what is written from now on, and nothing that was there before; one
 // goes, and the others and the container go on; the end of the container is all clients'.
 func attachMany(h *Harness, pod *Pod, transport string) {
-	config := h.ContainerConfig("many", "sh", "-c", `echo before; while read word; do echo "$word" | tee /dev/stderr; test "$word" = end && exit 4; done`)
-	config.Metadata.Attempt = attempt(transport)
+	config := h.ContainerConfig("many-"+transport, "sh", "-c", `echo before; while read word; do echo "$word" | tee /dev/stderr; test "$word" = end && exit 4; done`)
 	config.Stdin = true
 	id := pod.Run(config)
 	h.Eventually("the container has written", func() bool { return len(pod.Log(config)) > 0 })
@@ -425,8 +424,7 @@ func attachMany(h *Harness, pod *Pod, transport string) {
 }
 
 func attachTerminal(h *Harness, pod *Pod, transport string) {
-	config := h.ContainerConfig("terminal", "sh")
-	config.Metadata.Attempt = attempt(transport)
+	config := h.ContainerConfig("terminal-"+transport, "sh")
 	config.Stdin, config.Tty = true, true
 	id := pod.Run(config)
 	read, write := io.Pipe()
@@ -456,8 +454,7 @@ func attachTerminal(h *Harness, pod *Pod, transport string) {
 
 // With stdin_once the first client's end of input is the container's (cri-o#3175).
 func attachOnce(h *Harness, pod *Pod, transport string) {
-	config := h.ContainerConfig("once", "sh", "-c", "wc -c; exit 6")
-	config.Metadata.Attempt = attempt(transport)
+	config := h.ContainerConfig("once-"+transport, "sh", "-c", "wc -c; exit 6")
 	config.Stdin, config.StdinOnce = true, true
 	id := pod.Run(config)
 	var stdout bytes.Buffer
@@ -469,9 +466,6 @@ func attachOnce(h *Harness, pod *Pod, transport string) {
 		h.t.Errorf("the container ended with %d", code)
 	}
 }
-
-// attempt tells the transports' containers apart.
-func attempt(transport string) uint32 { return uint32(len(transport)) }
 
 // zeros never end.
 type zeros struct{}
