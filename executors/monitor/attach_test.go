@@ -300,9 +300,10 @@ func TestTerminal(t *testing.T) {
 func TestTerminalIsLost(t *testing.T) {
 	n := newNode(t)
 	n.run(container{id: "a", script: "trap 'exit 9' HUP; echo ready; while true; do sleep 0.05; done", change: withTerminal(t)})
-	n.run(container{id: "b", script: "trap '' HUP; " + waitForGo + "exit 8", change: withTerminal(t)})
+	n.run(container{id: "b", script: "trap '' HUP; echo ready; " + waitForGo + "exit 8", change: withTerminal(t)})
 	// Before its trap is set, the first process of a PID namespace is deaf to signals.
-	n.eventually("the trap is set", func() bool { return len(n.records(n.log("a"))) == 1 })
+	// And the runtime's own init, which a hang-up ends, may not have become the shell yet.
+	n.eventually("the traps are set", func() bool { return len(n.records(n.log("a"))) == 1 && len(n.records(n.log("b"))) == 1 })
 	n.killBoth(true)
 	n.connect()
 	n.release()

@@ -95,7 +95,7 @@ func TestKillTree(t *testing.T) {
 
 // A process that forks as fast as it can has to stop, too.
 func TestKillTreeThatGrows(t *testing.T) {
-	const mark = "2718.28182845"
+	mark := fmt.Sprintf("2718.%d", os.Getpid()) // the test of another checkout may run as well
 	cmd, id, _ := shell(t, "echo done; while true; do setsid sleep "+mark+" & done")
 	time.Sleep(50 * time.Millisecond)
 	KillTree(id)
