@@ -1,9 +1,11 @@
 package notify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -11,18 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// program identifies an executable file; the zero value is none.
-type program struct{ device, inode uint64 }
-
-// programOf returns the program that a process executes.
-func programOf(pid int) (program, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &st); err != nil {
-		return program{}, fmt.Errorf("find the program of process %d: %w", pid, err)
-	}
-	return program{st.Dev, st.Ino}, nil
-}
 
 // Call is a system call: the convention by which it was made (AUDIT_ARCH_* of linux/audit.h), and
 // its number there.
@@ -71,9 +61,9 @@ type Descriptor struct {
 	number int
 	file   *os.File
 	raw    syscall.RawConn
-	// runtime is the program of the filter's first process until that executes another; nobody
-	// can execute it in the container.
-	runtime program
+	// runtime is the filter's first process until it executes the container's program; 0 from
+	// then on.
+	runtime int
 	// closed is closed by Close.
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -209,17 +199,37 @@ func (d *Descriptor) one(fd uintptr, answer Answer) error {
 	return nil
 }
 
-// ofRuntime reports whether a process, which waits for its answer, still executes the runtime. Once
+// ofRuntime reports whether a thread, which waits for its answer, still executes the runtime. Once
 // one does not, none does: the filter's first process is the only one until then.
-func (d *Descriptor) ofRuntime(pid int) bool {
-	if d.runtime == (program{}) {
-		return false
-	}
-	if now, err := programOf(pid); err == nil && now == d.runtime {
+func (d *Descriptor) ofRuntime(thread int) bool {
+	if d.runtime != 0 && hasNotExecuted(d.runtime, thread) {
 		return true
 	}
-	d.runtime = program{}
+	d.runtime = 0
 	return false
+}
+
+// hasNotExecuted reports whether a thread is one of a process that has executed nothing since it
+// was forked, as a runtime's last process has not. That is asked at the call, and not remembered
+// from when the descriptor arrived: by then, the process may have gone on.
+func hasNotExecuted(process, thread int) bool {
+	var st unix.Stat_t
+	if unix.Lstat(fmt.Sprintf("/proc/%d/task/%d", process, thread), &st) != nil {
+		return false // it is another process's
+	}
+	// Of the process's first thread: no other tells, since each was made by a fork.
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process))
+	if err != nil {
+		return false
+	}
+	// The program's name, in parentheses, may have any bytes (proc_pid_stat(5)).
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	const flags, forkNoExec = 9 - 3, 0x40 // PF_FORKNOEXEC, linux/sched.h
+	if len(fields) <= flags {
+		return false
+	}
+	value, err := strconv.ParseUint(string(fields[flags]), 10, 64)
+	return err == nil && value&forkNoExec != 0
 }
 
 // ioctl repeats what a signal has interrupted.

@@ -2,8 +2,12 @@ package notify
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -167,33 +171,73 @@ func TestCloseAnswers(t *testing.T) {
 
 // Calls of the runtime, before it executes another program, are told from those after it.
 func TestOfRuntime(t *testing.T) {
-	c := confine(t)
-	d := mustOpen(t, c.fd)
-	own, err := programOf(os.Getpid())
+	// A subshell is forked and executes nothing, as the last process of a runtime.
+	shell := exec.Command("sh", "-c", "(echo; read x; exec sleep 1000); :")
+	stdin, err := shell.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.runtime = own
-	for range 2 { // also from what was remembered
-		if d.ofRuntime(os.Getpid()) {
-			continue
+	stdout, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = shell.Wait() }()
+	defer func() { _ = shell.Process.Kill() }()
+	if _, err := stdout.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", shell.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Kill(first, unix.SIGKILL) }()
+	d := &Descriptor{runtime: first}
+	for range 2 {
+		if !d.ofRuntime(first) {
+			t.Error("a call of the runtime is taken for one of the container")
 		}
-		t.Error("a call of the runtime is taken for one of the container")
 	}
-	if d.ofRuntime(os.Getppid()) {
-		t.Error("a call of another program is taken for one of the runtime")
+	if d.ofRuntime(shell.Process.Pid) {
+		t.Error("a call of another process is taken for one of the runtime")
 	}
-	if d.ofRuntime(os.Getpid()) {
+	if d.ofRuntime(first) {
 		t.Error("a container can go back to the runtime's calls")
 	}
-	d.runtime = own
+	if _, err := stdin.Write([]byte("go on\n")); err != nil {
+		t.Fatal(err)
+	}
+	program := func() string {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", first))
+		return strings.TrimSpace(string(name))
+	}
+	for program() != "sleep" {
+		time.Sleep(time.Millisecond)
+	}
+	// The descriptor arrived late.
+	if d := (&Descriptor{runtime: first}); d.ofRuntime(first) {
+		t.Error("a call of the container's program is taken for one of the runtime")
+	}
+}
+
+// The threads of a container's first process are no runtime's, although each was forked.
+func TestThreadsAreNotOfRuntime(t *testing.T) {
+	c := confine(t)
+	d := mustOpen(t, c.fd)
+	d.runtime = os.Getpid()
 	var ofRuntime atomic.Bool
 	serve(d, func(_ Call, of bool) uint32 {
 		ofRuntime.Store(of)
 		return uint32(unix.EPERM)
 	})
-	if c.call(); !ofRuntime.Load() {
-		t.Error("a call of this test's program is not taken for one")
+	if c.call(); ofRuntime.Load() {
+		t.Error("a thread's call is taken for one of the runtime")
 	}
 }
 

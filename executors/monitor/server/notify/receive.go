@@ -32,8 +32,8 @@ type state struct {
 	} `json:"state"`
 }
 
-// Receive takes a container's descriptor from a connection, which it closes. The process is the
-// runtime's then, and waits: it becomes the container's, or that of a command, later.
+// Receive takes a container's descriptor from a connection, which it closes. The runtime sends it and
+// waits for nothing: its process may be the container's, or that of a command, by now.
 func Receive(connection int, container string) (*Descriptor, error) {
 	conn := os.NewFile(uintptr(connection), "seccomp listener")
 	defer conn.Close()
@@ -52,8 +52,7 @@ func Receive(connection int, container string) (*Descriptor, error) {
 	}
 	d, err := Open(fd)
 	if err == nil {
-		// Without CAP_SYS_PTRACE it stays unknown: then the runtime's calls count, too.
-		d.runtime, _ = programOf(pid)
+		d.runtime = pid
 	}
 	return d, err
 }
