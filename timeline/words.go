@@ -264,11 +264,34 @@ func hostWords(e host.Event) phrase {
 		return bad("the history of %s cannot be continued: %s", clean(e.Stream), clean(e.Reason))
 	case host.ContainersUnconfined:
 		return bad("containers run without profiles of %s", clean(e.Module))
+	case host.LogReplaced:
+		return bad("%s", logReplaced(e))
 	case host.StreamClosed:
 		return good("nothing is left of %s", clean(e.Stream))
 	default:
 		return good("an event that has no words yet: %T", e)
 	}
+}
+
+// logReplaced says what became of a damaged log, and what is known without it.
+func logReplaced(e host.LogReplaced) string {
+	said := "the event log was replaced: " + clean(e.Reason)
+	if e.SetAside != "" {
+		said += "; it is kept as " + clean(e.SetAside)
+	}
+	if e.Backup != "" {
+		said += fmt.Sprintf("; the history until %s is from the backup %s", e.BackupUntil.UTC().Format(time.RFC3339), clean(e.Backup))
+	} else {
+		said += "; there was no good backup"
+	}
+	said += fmt.Sprintf("; %d pods and containers have the states that the state directory kept", e.Restored)
+	if e.Outdated > 0 {
+		said += fmt.Sprintf(", %d those of the backup", e.Outdated)
+	}
+	if e.Unexplained > 0 {
+		said += fmt.Sprintf(", and nothing says what %d others are", e.Unexplained)
+	}
+	return said
 }
 
 // opensSandbox reports whether an event begins something, rather than follows from it.

@@ -79,5 +79,18 @@ var hostTable = sync.OnceValue(func() table[host.Event] {
 		message[host.Event]("node.StreamClosed.v1.skippable",
 			func(e host.StreamClosed) *pb.StreamClosed { return &pb.StreamClosed{Stream: e.Stream} },
 			func(m *pb.StreamClosed) host.StreamClosed { return host.StreamClosed{Stream: m.GetStream()} }),
+		message[host.Event]("node.LogReplaced.v1.skippable",
+			func(e host.LogReplaced) *pb.LogReplaced {
+				return &pb.LogReplaced{
+					At: stamp(e.At), Reason: e.Reason, SetAside: e.SetAside, Backup: e.Backup, BackupUntil: stamp(e.BackupUntil),
+					Restored: int64(e.Restored), Outdated: int64(e.Outdated), Unexplained: int64(e.Unexplained), BootId: e.BootID,
+				}
+			},
+			func(m *pb.LogReplaced) host.LogReplaced {
+				return host.LogReplaced{
+					At: at(m.GetAt()), Reason: m.GetReason(), SetAside: m.GetSetAside(), Backup: m.GetBackup(), BackupUntil: at(m.GetBackupUntil()),
+					Restored: int(m.GetRestored()), Outdated: int(m.GetOutdated()), Unexplained: int(m.GetUnexplained()), BootID: m.GetBootId(),
+				}
+			}),
 	)
 })

@@ -108,7 +108,7 @@ func (t table[E]) read(name string, schema uint32, payload []byte) (proto.Messag
 	var none E
 	r, known := t.byName[name]
 	if !known || schema != Schema {
-		return nil, none, &UnknownTypeError{Type: name, Schema: schema}
+		return nil, none, unknown(name, schema, payload)
 	}
 	m, e, err := r.decode(payload)
 	if err != nil {

@@ -98,6 +98,7 @@ func nature(s container.State, now time.Time) (container.Command, bool) {
 // hold checks the promises of phases and answers.
 func hold(t machinetest.TB, w *walk) {
 	t.Helper()
+	retold(t, w)
 	s := w.Life.State
 	for _, a := range w.Answered {
 		// A caller who was told that the container is stopped never sees it alive.

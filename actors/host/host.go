@@ -66,6 +66,10 @@ type ReportUnconfined struct{ Module string }
 // ReportSalvage says that nothing is left of what a quarantined stream was about.
 type ReportSalvage struct{ Stream string }
 
+// ReportLogReplaced says what took the place of a damaged event log: LogReplaced.
+type ReportLogReplaced LogReplaced
+
+func (ReportLogReplaced) command() {}
 func (ReportSalvage) command()     {}
 func (ReportPodCIDR) command()     {}
 func (ReportUnconfined) command()  {}
@@ -129,6 +133,27 @@ type ContainersUnconfined struct{ Module string }
 // actor learned. The stream will not say so itself.
 type StreamClosed struct{ Stream string }
 
+// LogReplaced: the event log was damaged, or gone, when the daemon started. The log that has
+// this event took its place; it is the first that is not from a backup.
+type LogReplaced struct {
+	At time.Time
+	// Reason is what was wrong with the log.
+	Reason string
+	// SetAside is where it is kept; empty if it was gone.
+	SetAside string
+	// Backup is the one that this log began with, empty if there was no good one, and
+	// BackupUntil the time of its last record.
+	Backup      string
+	BackupUntil time.Time
+	// Restored is how many pods and containers have the states that the state directory kept,
+	// Outdated how many have those of the backup, and Unexplained how many are on the node and
+	// nothing says what they are.
+	Restored, Outdated, Unexplained int
+	// BootID is the boot in which all of it was kept; empty if the node was rebooted since.
+	BootID string
+}
+
+func (LogReplaced) event()          {}
 func (StreamClosed) event()         {}
 func (PodCIDRChanged) event()       {}
 func (ContainersUnconfined) event() {}
@@ -174,6 +199,8 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{ContainersUnconfined(c)}, nil
 	case ReportSalvage:
 		return []Event{StreamClosed(c)}, nil
+	case ReportLogReplaced:
+		return []Event{LogReplaced(c)}, nil
 	}
 	return nil, nil
 }
@@ -187,6 +214,12 @@ func Evolve(s State, e Event) State {
 		s.Running = false
 	case PodCIDRChanged:
 		s.PodCIDR = e.CIDR
+	case LogReplaced:
+		// An older daemon that skips it takes the next start for the first one in its boot, and
+		// looks for leftovers in vain.
+		if e.BootID != "" {
+			s.BootID = e.BootID
+		}
 	case NodeRebooted, MonitorStarted, MonitorLost, NetworkConfigured, NetworkUnconfigured, StreamQuarantined, StreamClosed, ContainersUnconfined:
 	}
 	return s

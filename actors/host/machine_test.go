@@ -21,10 +21,12 @@ var underTest = machinetest.Machine[state, command, event, machinetest.NoEffect]
 	Commands: []host.Command{
 		host.StartDaemon{}, host.StopDaemon{}, host.ReportMonitor{}, host.ReportMonitorLoss{},
 		host.ReportNetwork{}, host.ReportPodCIDR{}, host.ReportQuarantine{}, host.ReportSalvage{}, host.ReportUnconfined{},
+		host.ReportLogReplaced{},
 	},
 	Events: []host.Event{
 		host.DaemonStarted{}, host.DaemonStopped{}, host.NodeRebooted{}, host.MonitorStarted{}, host.MonitorLost{},
 		host.NetworkConfigured{}, host.NetworkUnconfigured{}, host.PodCIDRChanged{}, host.StreamQuarantined{}, host.StreamClosed{}, host.ContainersUnconfined{},
+		host.LogReplaced{},
 	},
 }
 

@@ -67,6 +67,7 @@ func outcome(f sandbox.Effect, now time.Time) sandbox.Command {
 // hold checks the promises of phases.
 func hold(t machinetest.TB, w *walk) {
 	t.Helper()
+	retold(t, w)
 	s := w.Life.State
 	switch s.Phase {
 	case sandbox.Ready:

@@ -592,6 +592,124 @@ func (x *StreamClosed) GetStream() string {
 	return ""
 }
 
+// LogReplaced: the event log was damaged, or gone, when the daemon started. This log took its
+// place.
+type LogReplaced struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// What was wrong with the log.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The path where it is kept; empty if it was gone.
+	SetAside string `protobuf:"bytes,3,opt,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`
+	// The path of the backup that this log began with; empty if there was no good one.
+	Backup string `protobuf:"bytes,4,opt,name=backup,proto3" json:"backup,omitempty"`
+	// When the backup's last record was written.
+	BackupUntil *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=backup_until,json=backupUntil,proto3" json:"backup_until,omitempty"`
+	// How many pods and containers have the states that the state directory kept.
+	Restored int64 `protobuf:"varint,6,opt,name=restored,proto3" json:"restored,omitempty"`
+	// How many have their states as of the backup.
+	Outdated int64 `protobuf:"varint,7,opt,name=outdated,proto3" json:"outdated,omitempty"`
+	// How many are on the node and nothing explains them.
+	Unexplained int64 `protobuf:"varint,8,opt,name=unexplained,proto3" json:"unexplained,omitempty"`
+	// The boot id, if the state directory is of the present boot.
+	BootId        string `protobuf:"bytes,9,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogReplaced) Reset() {
+	*x = LogReplaced{}
+	mi := &file_event_v1_host_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogReplaced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogReplaced) ProtoMessage() {}
+
+func (x *LogReplaced) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_host_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogReplaced.ProtoReflect.Descriptor instead.
+func (*LogReplaced) Descriptor() ([]byte, []int) {
+	return file_event_v1_host_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LogReplaced) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *LogReplaced) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *LogReplaced) GetSetAside() string {
+	if x != nil {
+		return x.SetAside
+	}
+	return ""
+}
+
+func (x *LogReplaced) GetBackup() string {
+	if x != nil {
+		return x.Backup
+	}
+	return ""
+}
+
+func (x *LogReplaced) GetBackupUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BackupUntil
+	}
+	return nil
+}
+
+func (x *LogReplaced) GetRestored() int64 {
+	if x != nil {
+		return x.Restored
+	}
+	return 0
+}
+
+func (x *LogReplaced) GetOutdated() int64 {
+	if x != nil {
+		return x.Outdated
+	}
+	return 0
+}
+
+func (x *LogReplaced) GetUnexplained() int64 {
+	if x != nil {
+		return x.Unexplained
+	}
+	return 0
+}
+
+func (x *LogReplaced) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
 var File_event_v1_host_proto protoreflect.FileDescriptor
 
 const file_event_v1_host_proto_rawDesc = "" +
@@ -625,7 +743,17 @@ const file_event_v1_host_proto_rawDesc = "" +
 	"\x14ContainersUnconfined\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\tR\x06module\"&\n" +
 	"\fStreamClosed\x12\x16\n" +
-	"\x06stream\x18\x01 \x01(\tR\x06streamB7Z5github.com/stele-runtime/stele/proto/event/v1;eventv1b\x06proto3"
+	"\x06stream\x18\x01 \x01(\tR\x06stream\"\xb8\x02\n" +
+	"\vLogReplaced\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1b\n" +
+	"\tset_aside\x18\x03 \x01(\tR\bsetAside\x12\x16\n" +
+	"\x06backup\x18\x04 \x01(\tR\x06backup\x12=\n" +
+	"\fbackup_until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vbackupUntil\x12\x1a\n" +
+	"\brestored\x18\x06 \x01(\x03R\brestored\x12\x1a\n" +
+	"\boutdated\x18\a \x01(\x03R\boutdated\x12 \n" +
+	"\vunexplained\x18\b \x01(\x03R\vunexplained\x12\x17\n" +
+	"\aboot_id\x18\t \x01(\tR\x06bootIdB7Z5github.com/stele-runtime/stele/proto/event/v1;eventv1b\x06proto3"
 
 var (
 	file_event_v1_host_proto_rawDescOnce sync.Once
@@ -639,7 +767,7 @@ func file_event_v1_host_proto_rawDescGZIP() []byte {
 	return file_event_v1_host_proto_rawDescData
 }
 
-var file_event_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_event_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_event_v1_host_proto_goTypes = []any{
 	(*DaemonStarted)(nil),         // 0: stele.event.v1.DaemonStarted
 	(*DaemonStopped)(nil),         // 1: stele.event.v1.DaemonStopped
@@ -652,16 +780,19 @@ var file_event_v1_host_proto_goTypes = []any{
 	(*StreamQuarantined)(nil),     // 8: stele.event.v1.StreamQuarantined
 	(*ContainersUnconfined)(nil),  // 9: stele.event.v1.ContainersUnconfined
 	(*StreamClosed)(nil),          // 10: stele.event.v1.StreamClosed
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*LogReplaced)(nil),           // 11: stele.event.v1.LogReplaced
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_event_v1_host_proto_depIdxs = []int32{
-	11, // 0: stele.event.v1.DaemonStarted.at:type_name -> google.protobuf.Timestamp
-	11, // 1: stele.event.v1.DaemonStopped.at:type_name -> google.protobuf.Timestamp
-	2,  // [2:2] is the sub-list for method output_type
-	2,  // [2:2] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	12, // 0: stele.event.v1.DaemonStarted.at:type_name -> google.protobuf.Timestamp
+	12, // 1: stele.event.v1.DaemonStopped.at:type_name -> google.protobuf.Timestamp
+	12, // 2: stele.event.v1.LogReplaced.at:type_name -> google.protobuf.Timestamp
+	12, // 3: stele.event.v1.LogReplaced.backup_until:type_name -> google.protobuf.Timestamp
+	4,  // [4:4] is the sub-list for method output_type
+	4,  // [4:4] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_event_v1_host_proto_init() }
@@ -675,7 +806,7 @@ func file_event_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_host_proto_rawDesc), len(file_event_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
