@@ -661,6 +661,271 @@ func (x *LogStatsResponse) GetHeldTime() *durationpb.Duration {
 	return nil
 }
 
+type BackupLogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The absolute path of the file, which must not exist.
+	Path          string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupLogRequest) Reset() {
+	*x = BackupLogRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupLogRequest) ProtoMessage() {}
+
+func (x *BackupLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupLogRequest.ProtoReflect.Descriptor instead.
+func (*BackupLogRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BackupLogRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+type BackupLogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The size of the file, and the sequence of the last record that is certainly in it.
+	Bytes         int64  `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	LastSequence  uint64 `protobuf:"varint,2,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupLogResponse) Reset() {
+	*x = BackupLogResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupLogResponse) ProtoMessage() {}
+
+func (x *BackupLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupLogResponse.ProtoReflect.Descriptor instead.
+func (*BackupLogResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BackupLogResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *BackupLogResponse) GetLastSequence() uint64 {
+	if x != nil {
+		return x.LastSequence
+	}
+	return 0
+}
+
+type VerifyLogRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyLogRequest) Reset() {
+	*x = VerifyLogRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyLogRequest) ProtoMessage() {}
+
+func (x *VerifyLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyLogRequest.ProtoReflect.Descriptor instead.
+func (*VerifyLogRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+type VerifyLogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found: readable records, records that were removed on purpose, streams that exist,
+	// readable checkpoints.
+	Records     uint64 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
+	Removed     uint64 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
+	Streams     uint64 `protobuf:"varint,3,opt,name=streams,proto3" json:"streams,omitempty"`
+	Checkpoints uint64 `protobuf:"varint,4,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// The first and the last record; 0 if there is none.
+	FirstSequence uint64 `protobuf:"varint,5,opt,name=first_sequence,json=firstSequence,proto3" json:"first_sequence,omitempty"`
+	LastSequence  uint64 `protobuf:"varint,6,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// The size of the file.
+	Bytes int64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How much is damaged, and what: the first thousand damages.
+	Damaged uint64   `protobuf:"varint,8,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	Damage  []string `protobuf:"bytes,9,rep,name=damage,proto3" json:"damage,omitempty"`
+	// How many records of a type that the daemon does not know it passes over, and how many it
+	// cannot read.
+	PassedOver    uint64 `protobuf:"varint,10,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
+	Unreadable    uint64 `protobuf:"varint,11,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyLogResponse) Reset() {
+	*x = VerifyLogResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyLogResponse) ProtoMessage() {}
+
+func (x *VerifyLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyLogResponse.ProtoReflect.Descriptor instead.
+func (*VerifyLogResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *VerifyLogResponse) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetRemoved() uint64 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetStreams() uint64 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetCheckpoints() uint64 {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetFirstSequence() uint64 {
+	if x != nil {
+		return x.FirstSequence
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetLastSequence() uint64 {
+	if x != nil {
+		return x.LastSequence
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetDamaged() uint64 {
+	if x != nil {
+		return x.Damaged
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetDamage() []string {
+	if x != nil {
+		return x.Damage
+	}
+	return nil
+}
+
+func (x *VerifyLogResponse) GetPassedOver() uint64 {
+	if x != nil {
+		return x.PassedOver
+	}
+	return 0
+}
+
+func (x *VerifyLogResponse) GetUnreadable() uint64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return 0
+}
+
 type LoadImageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// oci:DIRECTORY[:IMAGE], oci-archive:FILE[:IMAGE] or docker-archive:FILE[:IMAGE],
@@ -674,7 +939,7 @@ type LoadImageRequest struct {
 
 func (x *LoadImageRequest) Reset() {
 	*x = LoadImageRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +951,7 @@ func (x *LoadImageRequest) String() string {
 func (*LoadImageRequest) ProtoMessage() {}
 
 func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +964,7 @@ func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageRequest.ProtoReflect.Descriptor instead.
 func (*LoadImageRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LoadImageRequest) GetSource() string {
@@ -725,7 +990,7 @@ type LoadImageResponse struct {
 
 func (x *LoadImageResponse) Reset() {
 	*x = LoadImageResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +1002,7 @@ func (x *LoadImageResponse) String() string {
 func (*LoadImageResponse) ProtoMessage() {}
 
 func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +1015,7 @@ func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageResponse.ProtoReflect.Descriptor instead.
 func (*LoadImageResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LoadImageResponse) GetImages() []*LoadedImage {
@@ -775,7 +1040,7 @@ type LoadedImage struct {
 
 func (x *LoadedImage) Reset() {
 	*x = LoadedImage{}
-	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +1052,7 @@ func (x *LoadedImage) String() string {
 func (*LoadedImage) ProtoMessage() {}
 
 func (x *LoadedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +1065,7 @@ func (x *LoadedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadedImage.ProtoReflect.Descriptor instead.
 func (*LoadedImage) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LoadedImage) GetName() string {
@@ -836,7 +1101,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1113,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1126,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *InspectImageRequest) GetImage() string {
@@ -888,7 +1153,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1165,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1178,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *InspectImageResponse) GetInspectionJson() string {
@@ -931,7 +1196,7 @@ type PullsRequest struct {
 
 func (x *PullsRequest) Reset() {
 	*x = PullsRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1208,7 @@ func (x *PullsRequest) String() string {
 func (*PullsRequest) ProtoMessage() {}
 
 func (x *PullsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1221,7 @@ func (x *PullsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullsRequest.ProtoReflect.Descriptor instead.
 func (*PullsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 type PullsResponse struct {
@@ -968,7 +1233,7 @@ type PullsResponse struct {
 
 func (x *PullsResponse) Reset() {
 	*x = PullsResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1245,7 @@ func (x *PullsResponse) String() string {
 func (*PullsResponse) ProtoMessage() {}
 
 func (x *PullsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1258,7 @@ func (x *PullsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullsResponse.ProtoReflect.Descriptor instead.
 func (*PullsResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PullsResponse) GetPulls() []*Pull {
@@ -1024,7 +1289,7 @@ type Pull struct {
 
 func (x *Pull) Reset() {
 	*x = Pull{}
-	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1301,7 @@ func (x *Pull) String() string {
 func (*Pull) ProtoMessage() {}
 
 func (x *Pull) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1314,7 @@ func (x *Pull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pull.ProtoReflect.Descriptor instead.
 func (*Pull) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Pull) GetRef() string {
@@ -1121,7 +1386,7 @@ type LayerTransfer struct {
 
 func (x *LayerTransfer) Reset() {
 	*x = LayerTransfer{}
-	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1398,7 @@ func (x *LayerTransfer) String() string {
 func (*LayerTransfer) ProtoMessage() {}
 
 func (x *LayerTransfer) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1411,7 @@ func (x *LayerTransfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LayerTransfer.ProtoReflect.Descriptor instead.
 func (*LayerTransfer) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LayerTransfer) GetDigest() string {
@@ -1178,7 +1443,7 @@ type UpgradeMonitorRequest struct {
 
 func (x *UpgradeMonitorRequest) Reset() {
 	*x = UpgradeMonitorRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1455,7 @@ func (x *UpgradeMonitorRequest) String() string {
 func (*UpgradeMonitorRequest) ProtoMessage() {}
 
 func (x *UpgradeMonitorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1468,7 @@ func (x *UpgradeMonitorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeMonitorRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeMonitorRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 type UpgradeMonitorResponse struct {
@@ -1214,7 +1479,7 @@ type UpgradeMonitorResponse struct {
 
 func (x *UpgradeMonitorResponse) Reset() {
 	*x = UpgradeMonitorResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1491,7 @@ func (x *UpgradeMonitorResponse) String() string {
 func (*UpgradeMonitorResponse) ProtoMessage() {}
 
 func (x *UpgradeMonitorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1504,7 @@ func (x *UpgradeMonitorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeMonitorResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeMonitorResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -1294,7 +1559,29 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x18\n" +
 	"\aappends\x18\x06 \x01(\x04R\aappends\x126\n" +
 	"\twait_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\bwaitTime\x126\n" +
-	"\theld_time\x18\b \x01(\v2\x19.google.protobuf.DurationR\bheldTime\">\n" +
+	"\theld_time\x18\b \x01(\v2\x19.google.protobuf.DurationR\bheldTime\"&\n" +
+	"\x10BackupLogRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"N\n" +
+	"\x11BackupLogResponse\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12#\n" +
+	"\rlast_sequence\x18\x02 \x01(\x04R\flastSequence\"\x12\n" +
+	"\x10VerifyLogRequest\"\xd8\x02\n" +
+	"\x11VerifyLogResponse\x12\x18\n" +
+	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x18\n" +
+	"\aremoved\x18\x02 \x01(\x04R\aremoved\x12\x18\n" +
+	"\astreams\x18\x03 \x01(\x04R\astreams\x12 \n" +
+	"\vcheckpoints\x18\x04 \x01(\x04R\vcheckpoints\x12%\n" +
+	"\x0efirst_sequence\x18\x05 \x01(\x04R\rfirstSequence\x12#\n" +
+	"\rlast_sequence\x18\x06 \x01(\x04R\flastSequence\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x03R\x05bytes\x12\x18\n" +
+	"\adamaged\x18\b \x01(\x04R\adamaged\x12\x16\n" +
+	"\x06damage\x18\t \x03(\tR\x06damage\x12\x1f\n" +
+	"\vpassed_over\x18\n" +
+	" \x01(\x04R\n" +
+	"passedOver\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\v \x01(\x04R\n" +
+	"unreadable\">\n" +
 	"\x10LoadImageRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"H\n" +
@@ -1326,11 +1613,13 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\"\x17\n" +
 	"\x15UpgradeMonitorRequest\"\x18\n" +
-	"\x16UpgradeMonitorResponse2\xc8\x04\n" +
+	"\x16UpgradeMonitorResponse2\xec\x05\n" +
 	"\fAdminService\x12I\n" +
 	"\x06Events\x12\x1d.stele.admin.v1.EventsRequest\x1a\x1e.stele.admin.v1.EventsResponse0\x01\x12J\n" +
 	"\aInspect\x12\x1e.stele.admin.v1.InspectRequest\x1a\x1f.stele.admin.v1.InspectResponse\x12M\n" +
 	"\bLogStats\x12\x1f.stele.admin.v1.LogStatsRequest\x1a .stele.admin.v1.LogStatsResponse\x12P\n" +
+	"\tBackupLog\x12 .stele.admin.v1.BackupLogRequest\x1a!.stele.admin.v1.BackupLogResponse\x12P\n" +
+	"\tVerifyLog\x12 .stele.admin.v1.VerifyLogRequest\x1a!.stele.admin.v1.VerifyLogResponse\x12P\n" +
 	"\tLoadImage\x12 .stele.admin.v1.LoadImageRequest\x1a!.stele.admin.v1.LoadImageResponse\x12Y\n" +
 	"\fInspectImage\x12#.stele.admin.v1.InspectImageRequest\x1a$.stele.admin.v1.InspectImageResponse\x12D\n" +
 	"\x05Pulls\x12\x1c.stele.admin.v1.PullsRequest\x1a\x1d.stele.admin.v1.PullsResponse\x12_\n" +
@@ -1348,7 +1637,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*EventsRequest)(nil),          // 0: stele.admin.v1.EventsRequest
 	(*EventsResponse)(nil),         // 1: stele.admin.v1.EventsResponse
@@ -1359,50 +1648,58 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*Owed)(nil),                   // 6: stele.admin.v1.Owed
 	(*LogStatsRequest)(nil),        // 7: stele.admin.v1.LogStatsRequest
 	(*LogStatsResponse)(nil),       // 8: stele.admin.v1.LogStatsResponse
-	(*LoadImageRequest)(nil),       // 9: stele.admin.v1.LoadImageRequest
-	(*LoadImageResponse)(nil),      // 10: stele.admin.v1.LoadImageResponse
-	(*LoadedImage)(nil),            // 11: stele.admin.v1.LoadedImage
-	(*InspectImageRequest)(nil),    // 12: stele.admin.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),   // 13: stele.admin.v1.InspectImageResponse
-	(*PullsRequest)(nil),           // 14: stele.admin.v1.PullsRequest
-	(*PullsResponse)(nil),          // 15: stele.admin.v1.PullsResponse
-	(*Pull)(nil),                   // 16: stele.admin.v1.Pull
-	(*LayerTransfer)(nil),          // 17: stele.admin.v1.LayerTransfer
-	(*UpgradeMonitorRequest)(nil),  // 18: stele.admin.v1.UpgradeMonitorRequest
-	(*UpgradeMonitorResponse)(nil), // 19: stele.admin.v1.UpgradeMonitorResponse
-	(*timestamppb.Timestamp)(nil),  // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
+	(*BackupLogRequest)(nil),       // 9: stele.admin.v1.BackupLogRequest
+	(*BackupLogResponse)(nil),      // 10: stele.admin.v1.BackupLogResponse
+	(*VerifyLogRequest)(nil),       // 11: stele.admin.v1.VerifyLogRequest
+	(*VerifyLogResponse)(nil),      // 12: stele.admin.v1.VerifyLogResponse
+	(*LoadImageRequest)(nil),       // 13: stele.admin.v1.LoadImageRequest
+	(*LoadImageResponse)(nil),      // 14: stele.admin.v1.LoadImageResponse
+	(*LoadedImage)(nil),            // 15: stele.admin.v1.LoadedImage
+	(*InspectImageRequest)(nil),    // 16: stele.admin.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),   // 17: stele.admin.v1.InspectImageResponse
+	(*PullsRequest)(nil),           // 18: stele.admin.v1.PullsRequest
+	(*PullsResponse)(nil),          // 19: stele.admin.v1.PullsResponse
+	(*Pull)(nil),                   // 20: stele.admin.v1.Pull
+	(*LayerTransfer)(nil),          // 21: stele.admin.v1.LayerTransfer
+	(*UpgradeMonitorRequest)(nil),  // 22: stele.admin.v1.UpgradeMonitorRequest
+	(*UpgradeMonitorResponse)(nil), // 23: stele.admin.v1.UpgradeMonitorResponse
+	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 25: google.protobuf.Duration
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: stele.admin.v1.EventsResponse.record:type_name -> stele.admin.v1.Record
-	20, // 1: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
-	21, // 2: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
+	24, // 1: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
+	25, // 2: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
 	5,  // 3: stele.admin.v1.InspectResponse.entities:type_name -> stele.admin.v1.Entity
 	6,  // 4: stele.admin.v1.Entity.owed:type_name -> stele.admin.v1.Owed
-	20, // 5: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
-	21, // 6: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
-	21, // 7: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
-	21, // 8: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
-	11, // 9: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
-	16, // 10: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
-	20, // 11: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
-	17, // 12: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
+	24, // 5: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
+	25, // 6: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
+	25, // 7: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
+	25, // 8: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
+	15, // 9: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
+	20, // 10: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
+	24, // 11: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
+	21, // 12: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
 	0,  // 13: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
 	3,  // 14: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
 	7,  // 15: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
-	9,  // 16: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
-	12, // 17: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
-	14, // 18: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
-	18, // 19: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
-	1,  // 20: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
-	4,  // 21: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
-	8,  // 22: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
-	10, // 23: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
-	13, // 24: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
-	15, // 25: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
-	19, // 26: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
-	20, // [20:27] is the sub-list for method output_type
-	13, // [13:20] is the sub-list for method input_type
+	9,  // 16: stele.admin.v1.AdminService.BackupLog:input_type -> stele.admin.v1.BackupLogRequest
+	11, // 17: stele.admin.v1.AdminService.VerifyLog:input_type -> stele.admin.v1.VerifyLogRequest
+	13, // 18: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
+	16, // 19: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
+	18, // 20: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
+	22, // 21: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
+	1,  // 22: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
+	4,  // 23: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
+	8,  // 24: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
+	10, // 25: stele.admin.v1.AdminService.BackupLog:output_type -> stele.admin.v1.BackupLogResponse
+	12, // 26: stele.admin.v1.AdminService.VerifyLog:output_type -> stele.admin.v1.VerifyLogResponse
+	14, // 27: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
+	17, // 28: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
+	19, // 29: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
+	23, // 30: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
+	22, // [22:31] is the sub-list for method output_type
+	13, // [13:22] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1419,7 +1716,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

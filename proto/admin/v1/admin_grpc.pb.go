@@ -25,6 +25,8 @@ const (
 	AdminService_Events_FullMethodName         = "/stele.admin.v1.AdminService/Events"
 	AdminService_Inspect_FullMethodName        = "/stele.admin.v1.AdminService/Inspect"
 	AdminService_LogStats_FullMethodName       = "/stele.admin.v1.AdminService/LogStats"
+	AdminService_BackupLog_FullMethodName      = "/stele.admin.v1.AdminService/BackupLog"
+	AdminService_VerifyLog_FullMethodName      = "/stele.admin.v1.AdminService/VerifyLog"
 	AdminService_LoadImage_FullMethodName      = "/stele.admin.v1.AdminService/LoadImage"
 	AdminService_InspectImage_FullMethodName   = "/stele.admin.v1.AdminService/InspectImage"
 	AdminService_Pulls_FullMethodName          = "/stele.admin.v1.AdminService/Pulls"
@@ -43,6 +45,10 @@ type AdminServiceClient interface {
 	Inspect(ctx context.Context, in *InspectRequest, opts ...grpc.CallOption) (*InspectResponse, error)
 	// LogStats returns figures of the event log.
 	LogStats(ctx context.Context, in *LogStatsRequest, opts ...grpc.CallOption) (*LogStatsResponse, error)
+	// BackupLog writes a copy of the event log to a new file on the node, while the daemon serves.
+	BackupLog(ctx context.Context, in *BackupLogRequest, opts ...grpc.CallOption) (*BackupLogResponse, error)
+	// VerifyLog reads the whole event log and reports what is damaged.
+	VerifyLog(ctx context.Context, in *VerifyLogRequest, opts ...grpc.CallOption) (*VerifyLogResponse, error)
 	// LoadImage puts an archive's images into the store. It goes on after the caller
 	// leaves.
 	LoadImage(ctx context.Context, in *LoadImageRequest, opts ...grpc.CallOption) (*LoadImageResponse, error)
@@ -103,6 +109,26 @@ func (c *adminServiceClient) LogStats(ctx context.Context, in *LogStatsRequest, 
 	return out, nil
 }
 
+func (c *adminServiceClient) BackupLog(ctx context.Context, in *BackupLogRequest, opts ...grpc.CallOption) (*BackupLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BackupLogResponse)
+	err := c.cc.Invoke(ctx, AdminService_BackupLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) VerifyLog(ctx context.Context, in *VerifyLogRequest, opts ...grpc.CallOption) (*VerifyLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyLogResponse)
+	err := c.cc.Invoke(ctx, AdminService_VerifyLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) LoadImage(ctx context.Context, in *LoadImageRequest, opts ...grpc.CallOption) (*LoadImageResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LoadImageResponse)
@@ -155,6 +181,10 @@ type AdminServiceServer interface {
 	Inspect(context.Context, *InspectRequest) (*InspectResponse, error)
 	// LogStats returns figures of the event log.
 	LogStats(context.Context, *LogStatsRequest) (*LogStatsResponse, error)
+	// BackupLog writes a copy of the event log to a new file on the node, while the daemon serves.
+	BackupLog(context.Context, *BackupLogRequest) (*BackupLogResponse, error)
+	// VerifyLog reads the whole event log and reports what is damaged.
+	VerifyLog(context.Context, *VerifyLogRequest) (*VerifyLogResponse, error)
 	// LoadImage puts an archive's images into the store. It goes on after the caller
 	// leaves.
 	LoadImage(context.Context, *LoadImageRequest) (*LoadImageResponse, error)
@@ -184,6 +214,12 @@ func (UnimplementedAdminServiceServer) Inspect(context.Context, *InspectRequest)
 }
 func (UnimplementedAdminServiceServer) LogStats(context.Context, *LogStatsRequest) (*LogStatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LogStats not implemented")
+}
+func (UnimplementedAdminServiceServer) BackupLog(context.Context, *BackupLogRequest) (*BackupLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BackupLog not implemented")
+}
+func (UnimplementedAdminServiceServer) VerifyLog(context.Context, *VerifyLogRequest) (*VerifyLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyLog not implemented")
 }
 func (UnimplementedAdminServiceServer) LoadImage(context.Context, *LoadImageRequest) (*LoadImageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LoadImage not implemented")
@@ -261,6 +297,42 @@ func _AdminService_LogStats_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).LogStats(ctx, req.(*LogStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_BackupLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BackupLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).BackupLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_BackupLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).BackupLog(ctx, req.(*BackupLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_VerifyLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).VerifyLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_VerifyLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).VerifyLog(ctx, req.(*VerifyLogRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -351,6 +423,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LogStats",
 			Handler:    _AdminService_LogStats_Handler,
+		},
+		{
+			MethodName: "BackupLog",
+			Handler:    _AdminService_BackupLog_Handler,
+		},
+		{
+			MethodName: "VerifyLog",
+			Handler:    _AdminService_VerifyLog_Handler,
 		},
 		{
 			MethodName: "LoadImage",
