@@ -324,7 +324,11 @@ func owes(retries backoff.Schedule, last map[string]string) []string {
 		if last[key] != "" {
 			why = ", the last time because: " + last[key]
 		}
-		said = append(said, fmt.Sprintf("Still owed: %s. It failed %s%s. %s", owedWords(key), times(r.Tries), why, when))
+		often := times(r.Tries)
+		if r.Tries == backoff.Counted {
+			often += " or more"
+		}
+		said = append(said, fmt.Sprintf("Still owed: %s. It failed %s%s. %s", owedWords(key), often, why, when))
 	}
 	return said
 }

@@ -9,8 +9,13 @@ const (
 	most  = 5 * time.Minute
 )
 
+// Counted is how many failures in a row are counted. More make no difference to the wait, and
+// a failure that goes on for a year must not be a year of events that count.
+const Counted = 20
+
 // Retry is a failed effect.
 type Retry struct {
+	// Tries is how often it failed, up to Counted.
 	Tries int
 	// At is when it is owed again.
 	At time.Time
@@ -33,7 +38,7 @@ func (s *Schedule) Failed(key string, at time.Time) {
 	if *s == nil {
 		*s = Schedule{}
 	}
-	(*s)[key] = Retry{Tries: (*s)[key].Tries + 1, At: at}
+	(*s)[key] = Retry{Tries: min((*s)[key].Tries+1, Counted), At: at}
 }
 
 // Now makes every failed effect due at once. Its number of tries still counts.

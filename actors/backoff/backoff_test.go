@@ -18,6 +18,12 @@ func TestSchedule(t *testing.T) {
 			t.Errorf("it is owed at %v, want %v", s["a"].At, at)
 		}
 	}
+	for range 2 * Counted {
+		s.Failed("c", now)
+	}
+	if r := s["c"]; r.Tries != Counted || s.Next("c", now).Sub(now) != 300*time.Second {
+		t.Errorf("after many tries: %+v", r)
+	}
 	if got := s.Next("b", now).Sub(now); got != time.Second {
 		t.Errorf("another one, for the first time: %v", got)
 	}

@@ -12,6 +12,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 	Evolve:   container.Evolve,
 	Owed:     container.Owed,
 	Failed:   container.Effect.Failed,
+	Settling: func() machinetest.Settling[container.Event] { return &container.Settling{} },
 	Describe: describe,
 	Answer:   answer,
 	Commands: []container.Command{

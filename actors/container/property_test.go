@@ -184,6 +184,10 @@ func TestLives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { machinetest.Lives(t, rules, 60) })
 }
 
+func TestSettled(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { machinetest.Settled(t, rules, 90) })
+}
+
 func TestStrays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { machinetest.Strays(t, rules, 40) })
 }

@@ -44,6 +44,8 @@ type Machine[S, C, E any, F Effect] struct {
 	// Owed, and Failed, the effects' method, are nil for a machine that owes nothing.
 	Owed   func(S) []F
 	Failed func(f F, err error, at time.Time) C
+	// Settling is nil for a machine whose streams lose events only from the beginning.
+	Settling func() Settling[E]
 	// Describe says in a few words what state it is.
 	Describe func(S) string
 	// Answer returns what the caller of a command waits for; nil means that durable

@@ -25,6 +25,7 @@ var update = flag.Bool("update", false, "rewrite the golden traces in testdata w
 //	AttachNetworkDone Err="no address"   a command that nobody waits for
 //	wait 10s                             time passes
 //	restart                              the daemon ends and replays its log
+//	settled                              which events so far leave no trace
 //
 // at the beginning of a line, each followed by its consequences, indented by a tab: the
 // events, in order; the state and what it owes; the refusal, or the answers that callers
@@ -127,6 +128,11 @@ func (r *runner[S, C, E, F]) line(t *testing.T, line string) error {
 		r.callers = nil // The daemon's end ends their calls.
 		r.life.Replay(t)
 		r.where()
+		return nil
+	case args[0] == "settled" && len(args) == 1:
+		for _, n := range r.life.noTrace(t) {
+			r.say("no trace: %s", Describe(n.event))
+		}
 		return nil
 	}
 	c, err := r.command(args)

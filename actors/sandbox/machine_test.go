@@ -12,6 +12,7 @@ var underTest = machinetest.Machine[sandbox.State, sandbox.Command, sandbox.Even
 	Evolve:   sandbox.Evolve,
 	Owed:     sandbox.Owed,
 	Failed:   sandbox.Effect.Failed,
+	Settling: func() machinetest.Settling[sandbox.Event] { return &sandbox.Settling{} },
 	Describe: describe,
 	Answer:   answer,
 	Commands: []sandbox.Command{

@@ -29,10 +29,10 @@ var values = []string{
 }
 
 var (
-	nouns    = []string{"actors/id", "actors/fault", "actors/backoff"}
+	nouns    = []string{"actors/id", "actors/fault", "actors/backoff", "actors/settled"}
 	suites   = []string{"actors/machinetest", "eventlog"}
 	drivers  = []string{"executors"}
-	machines = []string{"actors/id", "actors/fault", "actors/backoff", "actors/sandbox", "actors/container", "actors/image", "actors/host"}
+	machines = []string{"actors/id", "actors/fault", "actors/backoff", "actors/settled", "actors/sandbox", "actors/container", "actors/image", "actors/host"}
 )
 
 const (
@@ -49,6 +49,7 @@ var rules = []rule{
 	{"actors/id", nil, nil, with(values, "crypto/sha256", "encoding/hex"), "ids are plain values that everybody may speak of"},
 	{"actors/fault", nil, nil, values, "the error type crosses every boundary, so it may lean on nothing"},
 	{"actors/backoff", nil, nil, values, "when something is tried again is a value in the states of several machines"},
+	{"actors/settled", nil, nil, values, "which events cancel out is a matter of counting, the same for all machines"},
 	{"actors/redact", nil, machines, nil, "one place knows where secrets hide; all that show something lean on it, so that it leans on nothing"},
 	{"actors/sandbox", nouns, suites, values, noOtherMachine},
 	{"actors/container", nouns, suites, values, noOtherMachine},
