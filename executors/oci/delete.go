@@ -3,7 +3,10 @@ package oci
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/stele-runtime/stele/actors/fault"
@@ -18,37 +21,50 @@ func (d *Driver) Delete(ctx context.Context, c Container) error {
 	if err != nil {
 		return err
 	}
-	if known {
-		if err := d.deleteKnown(ctx, c); err != nil {
+	if !known {
+		if err := d.killForgotten(ctx, c, unix.SIGKILL); err != nil {
 			return err
 		}
-	} else if err := d.killForgotten(ctx, c, unix.SIGKILL); err != nil {
+	}
+	spec, path, err := deletedSpec(c)
+	if err != nil {
 		return err
 	}
-	path, err := cgroupsPath(c)
-	if err != nil || path == "" {
-		return err
+	if known {
+		if err := d.deleteKnown(ctx, c, spec, path); err != nil {
+			return err
+		}
+	}
+	if path == "" {
+		return nil
 	}
 	return d.cgroups.RemoveContainer(ctx, path, c.ID)
 }
 
-// killCgroup kills the rest, and thaws what is frozen: that would not end.
-func (d *Driver) killCgroup(c Container) error {
-	path, err := cgroupsPath(c)
-	if err != nil || path == "" {
-		return err
+// deletedSpec reads the specification, nil without a bundle, and where the cgroup is.
+func deletedSpec(c Container) (spec *specs.Spec, path string, err error) {
+	spec, err = readConfig(c.Bundle)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, c.CgroupsPath, nil
+	case err != nil || spec.Linux == nil:
+		return spec, "", err
 	}
-	return d.cgroups.Signal(path, c.ID, unix.SIGKILL)
+	return spec, spec.Linux.CgroupsPath, nil
 }
 
 // deleteKnown kills first: runc's forced delete of a live container sleeps for
 // a tenth of a second before it looks whether the container has ended.
-func (d *Driver) deleteKnown(ctx context.Context, c Container) error {
+func (d *Driver) deleteKnown(ctx context.Context, c Container, spec *specs.Spec, path string) error {
 	err := d.monitor.Signal(ctx, c.ID, int(unix.SIGKILL))
-	if err == nil {
-		err = d.killCgroup(c)
+	if err == nil && path != "" {
+		// What is frozen is thawed: it would not end.
+		err = d.cgroups.Signal(path, c.ID, unix.SIGKILL)
 	}
 	if err == nil {
+		if d.hasOnlyState(ctx, c.ID, spec) {
+			return d.dropState(ctx, c.ID, path)
+		}
 		_, err = d.run(ctx, "delete container", c.ID, append(d.globalArgs(""), "delete", c.ID)...)
 	} else if !errors.Is(err, monitor.ErrNotFound) {
 		return runtimeFault("delete container", c.ID, err)
@@ -65,4 +81,35 @@ func (d *Driver) deleteKnown(ctx context.Context, c Container) error {
 		err = fault.New(fault.Internal, "delete container", c.ID, "the runtime reported success, but its state is still in %s", d.runtime.StateRoot)
 	}
 	return err
+}
+
+// hasOnlyState reports whether all that the runtime's delete would do is to remove the cgroups
+// and the container's state, which then need no process: the first process has ended, nothing
+// is to be executed, and nobody else (systemd, a resource control group) has a part of it.
+func (d *Driver) hasOnlyState(ctx context.Context, id string, spec *specs.Spec) bool {
+	known := d.version.Name == runc || d.version.Name == crun
+	if !known || d.runtime.Systemd || spec == nil || spec.Linux == nil || spec.Linux.IntelRdt != nil {
+		return false
+	}
+	if spec.Hooks != nil && len(spec.Hooks.Poststop) > 0 {
+		return false
+	}
+	if info, err := os.Lstat(d.stateDir(id)); err != nil || !info.IsDir() {
+		return false
+	}
+	found, err := d.monitor.Container(ctx, id)
+	return err == nil && found.Exit != nil
+}
+
+// dropState removes what hasOnlyState. The state goes last: until then, a repetition finds it.
+func (d *Driver) dropState(ctx context.Context, id, path string) error {
+	if path != "" {
+		if err := d.cgroups.RemoveContainer(ctx, path, id); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(d.stateDir(id)); err != nil {
+		return fmt.Errorf("delete container %s: remove its state: %w", id, err)
+	}
+	return nil
 }

@@ -33,6 +33,8 @@ type firstProcess struct {
 	// memory, not to the process: once the process has executed another program it is
 	// empty.
 	maps int
+	// past: it had executed the program when it was found, so that the map is the program's.
+	past bool
 }
 
 // findInit opens the process whose pid the runtime left in the bundle, if it still
@@ -93,6 +95,9 @@ func (p *firstProcess) isRuntimes() bool {
 // executed reports whether the process has executed another program since it was found,
 // and runs it.
 func (p *firstProcess) executed() bool {
+	if p.past {
+		return !p.ended()
+	}
 	var b [1]byte
 	if n, err := unix.Pread(p.maps, b[:], 0); n > 0 || err != nil {
 		return false

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/executors/oci"
 )
@@ -293,6 +294,38 @@ func TestOldRuncIsRefusedCVE2024_21626(t *testing.T) {
 		if fault.KindOf(err) != fault.Unsupported || !refused || !strings.Contains(err.Error(), "use 1.1.12 or newer") {
 			t.Errorf("%s: %v", version, err)
 		}
+	}
+}
+
+// A container that has ended costs no execution of the runtime, unless the runtime has something
+// to execute.
+func TestDeleteWithoutRuntime(t *testing.T) {
+	n := newNode(t)
+	calls, counting := n.path("calls"), n.path("counting")
+	n.must(os.WriteFile(counting, []byte("#!/bin/sh\necho \"$@\" >> "+calls+"\nexec "+tools.runc+" \"$@\"\n"), 0o755))
+	n.driver = n.newDriver(oci.Runtime{Name: "runc", Path: counting, StateRoot: n.path("runc")})
+	deletes := func() int {
+		said, err := os.ReadFile(calls)
+		n.must(err)
+		return strings.Count(string(said), " delete ")
+	}
+	n.run(n.input("c1", "true"))
+	n.exit("c1")
+	n.delete(t.Context(), "c1")
+	if got := deletes(); got != 0 {
+		t.Errorf("%d executions for a container that had ended", got)
+	}
+	hook := n.path("hooked")
+	s, err := n.plan(n.input("c2", "true"))
+	n.must(err)
+	s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: tools.busybox, Args: []string{"busybox", "touch", hook}}}}
+	_, err = n.driver.Create(t.Context(), n.bundleOf("c2", s))
+	n.must(err)
+	n.start("c2")
+	n.exit("c2")
+	n.delete(t.Context(), "c2")
+	if _, err := os.Stat(hook); err != nil || deletes() != 1 {
+		t.Errorf("the hook after the end: %v; %d executions", err, deletes())
 	}
 }
 

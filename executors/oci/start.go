@@ -54,6 +54,7 @@ func (d *Driver) Start(ctx context.Context, c Container) (Started, error) {
 		return Started{}, err
 	}
 	defer init.close()
+	init.past = !init.isRuntimes() // read after the map was opened
 	fifo := filepath.Join(d.stateDir(c.ID), "exec.fifo")
 	// The program may have ended before anybody looks again.
 	released := time.Now()
