@@ -46,6 +46,7 @@ func (x containers) prepareRootfs(ctx context.Context, c container.Spec) error {
 	if err != nil {
 		return err
 	}
+	x.Cgroups.Warm() // for the runtime, which comes next
 	err = x.Images().Permit(ctx, images.Use{
 		Namespace: pod.GetMetadata().GetNamespace(), Image: c.Image, Written: config.GetImage().GetUserSpecifiedImage(),
 	})
@@ -517,6 +518,7 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(caller.Context, cancel)()
+	x.Cgroups.Warm()
 	result, err := runtime.Exec(ctx, x.named(f.Spec), oci.Exec{
 		ID: string(f.Exec), Cmd: f.Command, Timeout: f.Timeout, Stdio: caller.Stdio,
 	})

@@ -199,6 +199,7 @@ func (x pods) startHolder(ctx context.Context, pod sandbox.Pod) (pid int, err er
 	if err != nil {
 		return 0, err
 	}
+	x.Cgroups.Warm()
 	cgroup, err := x.Cgroups.ContainerPath(config.GetLinux().GetCgroupParent(), string(pod.ID), string(pod.ID))
 	if err != nil {
 		return 0, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync/atomic"
 )
 
 // Driver is who makes the cgroups: the runtime itself, or systemd at its
@@ -33,6 +34,8 @@ type Manager struct {
 	node   *Node
 	driver Driver
 	root   string
+	// warming: Warm is at work.
+	warming atomic.Bool
 }
 
 // NewManager returns a Manager for the node as Detect saw it. root is the cgroup
