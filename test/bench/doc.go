@@ -7,7 +7,9 @@
 // takes in the middle, with one pod and with eight at a time, how many pods live and
 // die in a second, and which part of that the event log takes. BenchmarkLogs runs
 // containers under the monitor and under conmon, and BenchmarkMemory 500 of them at a
-// time under one monitor. BenchmarkPull pulls images over the
+// time under one monitor. BenchmarkPods measures the memory of daemon and monitor with 500 pods,
+// BenchmarkHeld what of it actors and projections hold, BenchmarkIdle the CPU time that idle pods
+// cost. BenchmarkPull pulls images over the
 // CRI, with skopeo and with containerd. BenchmarkStats asks for the stats of 50 and 500 pods,
 // which are real to the kernel and have no runtime. BenchmarkPeers asks Stele and containerd,
 // with 50 real pods on each, for stats and for bytes through a port-forward.
@@ -15,6 +17,7 @@
 // What is measured is what callers wait for. The machine's own part (runtime, CNI
 // plugins, kernel, disk) is in it: compare only what ran on one machine.
 //
-// Read bench_test.go first, then monitor_test.go, memory_test.go, pull_test.go, stats_test.go and
+// Read bench_test.go first, then monitor_test.go, memory_test.go, pods_test.go,
+// held_test.go, pull_test.go, stats_test.go and
 // peers_test.go; containerd_test.go runs containerd, report.go does the arithmetic.
 package bench
