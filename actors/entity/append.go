@@ -101,14 +101,14 @@ func (c *Core[S, C, E, F]) notAppended(w *work[S, C, E], err error) {
 	case errors.Is(err, eventlog.ErrUnavailable):
 		c.refusedByLog(w, err)
 	case errors.Is(err, eventlog.ErrWrongVersion):
-		c.logger.Error("two writers on one stream", "error", err)
+		c.logger.Error("two writers on one stream", "stream", string(c.stream), "error", err)
 		c.refusedByLog(w, err)
 		c.replay()
 	case errors.Is(err, eventlog.ErrCorrupt):
 		c.refuse(w, err)
 		c.quarantine(err)
 	default:
-		c.logger.Error("append refused", "error", err)
+		c.logger.Error("append refused", "stream", string(c.stream), "error", err)
 		c.reject(w, err)
 	}
 }

@@ -145,7 +145,7 @@ type Timer struct {
 // it replays the stream first. The commands in first are decided before any owed effect
 // is issued.
 func NewCore[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], stream eventlog.Stream, logger *slog.Logger, start *Restored[S], first ...C) *Core[S, C, E, F] {
-	c := &Core[S, C, E, F]{machine: m, stream: stream, logger: logger.With("stream", string(stream)), effects: newEffects[C, F]()}
+	c := &Core[S, C, E, F]{machine: m, stream: stream, logger: logger}
 	if start != nil {
 		c.at, c.ready = *start, true
 		// A new entity was given its name a moment ago.
@@ -174,7 +174,9 @@ func (c *Core[S, C, E, F]) Step(now time.Time, message any) Ready[S, F] {
 	c.out.Issue, c.effects.issue = c.effects.issue, nil
 	c.out.Arm, c.effects.arm = c.effects.arm, nil
 	c.out.Disarm, c.effects.disarm = c.effects.disarm, nil
-	return c.out
+	out := c.out
+	c.out = Ready[S, F]{} // it would keep the answers' states until the next step
+	return out
 }
 
 func caught(f func()) (p any, stack []byte) {
@@ -243,8 +245,7 @@ func (c *Core[S, C, E, F]) enqueue(w *work[S, C, E]) {
 // next works on the queue until an append is under way or nothing is left.
 func (c *Core[S, C, E, F]) next() {
 	for c.ready && c.append.idle() && len(c.queue) > 0 {
-		w := c.queue[0]
-		c.queue = c.queue[1:]
+		w := dequeue(&c.queue)
 		c.append.work = w
 		var events []E
 		err := w.pointless(c.stream, c.at.Version)
@@ -265,6 +266,16 @@ func (c *Core[S, C, E, F]) next() {
 		c.wait(w)
 		c.finished(w)
 	}
+}
+
+// dequeue takes the head of a queue. An empty queue keeps no memory, and no caller.
+func dequeue[W any](queue *[]*W) *W {
+	w := (*queue)[0]
+	(*queue)[0], *queue = nil, (*queue)[1:]
+	if len(*queue) == 0 {
+		*queue = nil
+	}
+	return w
 }
 
 // pointless refuses a command that joins what never existed: decided here, it would

@@ -11,7 +11,8 @@ type effect struct{ key, resource string }
 
 func (e effect) is() bool { return e.key != "" }
 
-// effects are a core's effects under way, and those that wait for their time.
+// effects are a core's effects under way, and those that wait for their time. Most
+// entities rest most of the time, so that an empty map is nil.
 type effects[C any, F Effect[C]] struct {
 	// running and busy hold the effects under way and their resources.
 	running, busy map[string]bool
@@ -24,27 +25,21 @@ type effects[C any, F Effect[C]] struct {
 	disarm []string
 }
 
-func newEffects[C any, F Effect[C]]() effects[C, F] {
-	return effects[C, F]{
-		running: map[string]bool{}, busy: map[string]bool{},
-		armed: map[string]time.Time{}, due: map[string]time.Time{},
-	}
-}
-
 func (e *effects[C, F]) none() bool { return len(e.running) == 0 }
 
 // begin issues an effect.
 func (e *effects[C, F]) begin(f F) {
-	e.running[f.Key()], e.busy[f.Resource()] = true, true
-	delete(e.due, f.Key())
+	put(&e.running, f.Key(), true)
+	put(&e.busy, f.Resource(), true)
+	drop(&e.due, f.Key())
 	e.issue = append(e.issue, f)
 }
 
 // end frees the resource for the next effect.
 func (e *effects[C, F]) end(x effect) {
 	if x.is() {
-		delete(e.running, x.key)
-		delete(e.busy, x.resource)
+		drop(&e.running, x.key)
+		drop(&e.busy, x.resource)
 	}
 }
 
@@ -54,8 +49,22 @@ func (e *effects[C, F]) blocked(f F) bool { return e.running[f.Key()] || e.busy[
 // fired notes that a timer has fired, unless it was replaced since.
 func (e *effects[C, F]) fired(t Timer) {
 	if at, armed := e.armed[t.Key]; armed && at.Equal(t.At) {
-		delete(e.armed, t.Key)
-		e.due[t.Key] = at
+		drop(&e.armed, t.Key)
+		put(&e.due, t.Key, at)
+	}
+}
+
+func put[V any](m *map[string]V, key string, v V) {
+	if *m == nil {
+		*m = map[string]V{}
+	}
+	(*m)[key] = v
+}
+
+func drop[V any](m *map[string]V, key string) {
+	delete(*m, key)
+	if len(*m) == 0 {
+		*m = nil
 	}
 }
 
@@ -96,7 +105,7 @@ func (e *effects[C, F]) waits(f F, now time.Time) bool {
 	}
 	if armed, is := e.armed[key]; !is || !armed.Equal(notBefore) {
 		e.stop(key)
-		e.armed[key] = notBefore
+		put(&e.armed, key, notBefore)
 		e.arm = append(e.arm, Timer{key, notBefore, wait})
 	}
 	return true
@@ -105,7 +114,7 @@ func (e *effects[C, F]) waits(f F, now time.Time) bool {
 // stop disarms a timer.
 func (e *effects[C, F]) stop(key string) {
 	if _, armed := e.armed[key]; armed {
-		delete(e.armed, key)
+		drop(&e.armed, key)
 		e.disarm = append(e.disarm, key)
 	}
 }

@@ -61,7 +61,7 @@ type Entity[S, C, E any, F Effect[C]] struct {
 func New[S, C, E any, F Effect[C]](m *Machine[S, C, E, F], around Surroundings, stream eventlog.Stream, start *Restored[S], first ...C) *Entity[S, C, E, F] {
 	return &Entity[S, C, E, F]{
 		core:    NewCore(m, stream, around.Logger, start, first...),
-		machine: m, around: around, stream: stream, timers: map[string]func() bool{},
+		machine: m, around: around, stream: stream,
 	}
 }
 
@@ -153,10 +153,10 @@ func (e *Entity[S, C, E, F]) time(r Ready[S, F]) {
 	send := e.send
 	for _, key := range r.Disarm {
 		e.timers[key]()
-		delete(e.timers, key)
+		drop(&e.timers, key)
 	}
 	for _, t := range r.Arm {
-		e.timers[t.Key] = e.around.After(t.After, func() { send(Fired(t)) })
+		put(&e.timers, t.Key, e.around.After(t.After, func() { send(Fired(t)) }))
 	}
 	if r.RetryAfter > 0 {
 		e.around.After(r.RetryAfter, func() { send(Retry{}) })

@@ -19,7 +19,7 @@ const panicsMost = 5
 func (c *Core[S, C, E, F]) panicked(p any, stack []byte) {
 	c.panics++
 	err := fault.New(fault.Internal, "decide", string(c.stream), "panic: %v", p)
-	c.logger.Error("machine panicked", "panic", p, "stack", string(stack))
+	c.logger.Error("machine panicked", "stream", string(c.stream), "panic", p, "stack", string(stack))
 	if w := c.append.work; w != nil {
 		c.refuse(w, err)
 		c.effects.end(w.effect)
@@ -61,7 +61,7 @@ func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
 		c.broken = unavailable(c.stream, errors.New("the daemon is stopping"))
 		c.refuseAll(c.broken)
 	case errors.Is(m.Err, eventlog.ErrUnavailable):
-		c.logger.Warn("replay will be retried", "error", m.Err)
+		c.logger.Warn("replay will be retried", "stream", string(c.stream), "error", m.Err)
 		c.out.RetryAfter = appendRetry
 	case m.Err != nil:
 		c.quarantine(m.Err)
@@ -82,7 +82,7 @@ func (c *Core[S, C, E, F]) replayed(m Replayed[S, E]) {
 
 // quarantine leaves the stream alone: nothing is decided on a state that may be wrong.
 func (c *Core[S, C, E, F]) quarantine(reason error) {
-	c.logger.Error("stream is quarantined", "error", reason)
+	c.logger.Error("stream is quarantined", "stream", string(c.stream), "error", reason)
 	c.ready, c.salvaging = false, false
 	c.broken = quarantined(c.stream, reason)
 	c.out.Quarantined = reason

@@ -28,8 +28,18 @@ func (w *waiters[S, E]) add(x *waiter[S, E], at *Restored[S]) {
 	w.all = append(w.all, x)
 	var none E
 	if w.answered(x, at, none) {
-		w.all = w.all[:len(w.all)-1]
+		w.all = without(w.all)
 	}
+}
+
+// without drops the last waiter, and keeps no memory if it was the only one.
+func without[S, E any](all []*waiter[S, E]) []*waiter[S, E] {
+	last := len(all) - 1
+	if last == 0 {
+		return nil
+	}
+	all[last] = nil
+	return all[:last]
 }
 
 // tell answers the callers who waited for an event. If an answer panics, its caller and

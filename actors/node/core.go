@@ -95,6 +95,13 @@ func NewCore(post func(message any), m Machines, around entity.Surroundings) *Co
 		},
 	}
 	c.sandboxes.Route = c.routeSandbox
+	c.around.Freed = func(stream eventlog.Stream) { c.post(&freed{stream}) }
+	c.around.Quarantined = func(stream eventlog.Stream, reason error) {
+		c.tell(HostStream, &entity.Ask[host.State, host.Command, host.Event]{
+			Command: host.ReportQuarantine{Stream: string(stream), Reason: reason.Error()},
+		})
+	}
+	c.around.Salvaged = c.closed
 	return c
 }
 
@@ -160,35 +167,27 @@ func (c *Core) imageActor(ref string, start *entity.Restored[image.State]) *make
 	})
 }
 
+// made returns the maker of an entity. What the router keeps of it, to make the entity
+// anew, is not where it began, unless its stream cannot be used.
 func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) *maker {
-	around := func(generation uint64) entity.Surroundings {
-		around := c.around
-		around.Ended = func(stream eventlog.Stream, handled uint64) { c.post(&ended{stream, generation, handled}) }
-		around.Freed = func(stream eventlog.Stream) { c.post(&freed{stream}) }
-		around.Quarantined = func(stream eventlog.Stream, reason error) {
-			c.tell(HostStream, &entity.Ask[host.State, host.Command, host.Event]{
-				Command: host.ReportQuarantine{Stream: string(stream), Reason: reason.Error()},
-			})
-		}
-		around.Salvaged = c.closed
-		return around
-	}
-	make := func(generation uint64, start *entity.Restored[S]) entity.Actor {
-		e := entity.New(m.machine, around(generation), m.stream, start, m.first...)
-		if m.damage != "" {
-			e.Break(m.damage)
-		}
-		return e
+	first := m
+	if m.damage == "" {
+		m.start = nil
 	}
 	return &maker{
-		first: func(generation uint64) entity.Actor { return make(generation, m.start) },
-		anew: func(generation uint64) entity.Actor {
-			if m.damage != "" {
-				return make(generation, m.start)
-			}
-			return make(generation, nil)
-		},
+		first: func(generation uint64) entity.Actor { return first.make(c, generation) },
+		anew:  func(generation uint64) entity.Actor { return m.make(c, generation) },
 	}
+}
+
+func (m *making[S, C, E, F]) make(c *Core, generation uint64) entity.Actor {
+	around := c.around
+	around.Ended = func(stream eventlog.Stream, handled uint64) { c.post(&ended{stream, generation, handled}) }
+	e := entity.New(m.machine, around, m.stream, m.start, m.first...)
+	if m.damage != "" {
+		e.Break(m.damage)
+	}
+	return e
 }
 
 // tell brings a message to an entity, if there is one.

@@ -97,8 +97,10 @@ type entityRef struct {
 	ref        Ref
 	generation uint64
 	// sent counts the messages that were routed to it.
-	sent  uint64
-	maker *maker
+	sent uint64
+	// anew and retired are its maker's. What it began with is not kept.
+	anew    func(generation uint64) entity.Actor
+	retired func()
 }
 
 // maker makes an entity.
@@ -184,7 +186,7 @@ func (r *Router) begin(msg *deliver) *entityRef {
 }
 
 func (r *Router) spawn(msg *deliver) *entityRef {
-	ref := &entityRef{maker: msg.spawn}
+	ref := &entityRef{anew: msg.spawn.anew, retired: msg.spawn.retired}
 	if err := r.play(msg.stream, ref, msg.spawn.first); err != nil {
 		r.refuse(msg, err)
 		return nil
@@ -251,8 +253,8 @@ func (r *Router) retire(msg *ended) {
 		}
 	}
 	r.stage.Stop(ref.ref)
-	if ref.maker.retired != nil {
-		ref.maker.retired()
+	if ref.retired != nil {
+		ref.retired()
 	}
 }
 
@@ -267,7 +269,7 @@ func (r *Router) replace(who Ref) {
 			continue
 		}
 		r.logger.Error("actor ended unexpectedly", "stream", string(stream))
-		if err := r.play(stream, ref, ref.maker.anew); err != nil {
+		if err := r.play(stream, ref, ref.anew); err != nil {
 			r.logger.Error("actor not made anew", "stream", string(stream), "error", err)
 		}
 		return
