@@ -13,7 +13,7 @@ import (
 func (s containerService) RemoveContainer(ctx context.Context, req *runtimeapi.RemoveContainerRequest) (*runtimeapi.RemoveContainerResponse, error) {
 	found, err := s.container(req.GetContainerId())
 	if err == nil {
-		_, err = s.Actors.Container(ctx, found.State.ID, container.Remove{}, container.RemoveAnswer)
+		_, err = s.Actors.Container(ctx, found.State.ID, container.Remove{By: container.ByCall}, container.RemoveAnswer)
 	}
 	if err := unlessGone(err); err != nil {
 		return nil, err

@@ -51,6 +51,9 @@ type exitInfo struct {
 	At        time.Time `json:"at"`
 	Unknown   string    `json:"unknown,omitempty"`
 	Note      string    `json:"note,omitempty"`
+	// MemoryPeak and MemoryLimit are in bytes.
+	MemoryPeak  uint64 `json:"memoryPeakBytes,omitempty"`
+	MemoryLimit uint64 `json:"memoryLimitBytes,omitempty"`
 }
 
 // owedInfo is an effect that is owed, now or later.

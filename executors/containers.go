@@ -473,10 +473,13 @@ func (x containers) deleteAndForget(ctx context.Context, c container.Spec) (*mon
 func ExitOf(e monitor.Exit) container.Exit {
 	if e.Unknown != "" {
 		unknown := container.Unknown(e.Unknown, e.Time.UTC())
-		unknown.Note = e.Note
+		unknown.Note, unknown.MemoryPeak, unknown.MemoryLimit = e.Note, e.MemoryPeak, e.MemoryLimit
 		return unknown
 	}
-	return container.Exit{Code: e.Code, Signal: e.Signal, OOMKilled: e.OOMKilled, At: e.Time.UTC(), Note: e.Note}
+	return container.Exit{
+		Code: e.Code, Signal: e.Signal, OOMKilled: e.OOMKilled, At: e.Time.UTC(), Note: e.Note,
+		MemoryPeak: e.MemoryPeak, MemoryLimit: e.MemoryLimit,
+	}
 }
 
 func (x containers) releaseRootfs(ctx context.Context, c container.Spec) error {

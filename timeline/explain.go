@@ -83,9 +83,9 @@ func (p *Pod) condition(now time.Time) string {
 		if s.Failure.Failed() {
 			return fmt.Sprintf("%s, because it was lost: %s.", state, why)
 		}
-		return state + requested(p.endRequested) + "."
+		return state + requested(p.endRequested, p.endCall) + "."
 	case sandbox.Removing:
-		return "is being removed" + requested(p.endRequested) + "."
+		return "is being removed" + requested(p.endRequested, p.endCall) + "."
 	case sandbox.Removed:
 		if s.Failure.Failed() {
 			return fmt.Sprintf("is gone. It was lost: %s.", why)
@@ -137,10 +137,7 @@ func containerName(c *Container) string {
 
 func (t explainer) containerCondition(c *Container) string {
 	s := c.State
-	gone := ""
-	if s.Phase == container.Removed {
-		gone = " It was removed."
-	}
+	gone := t.removed(c)
 	switch s.Phase {
 	case container.Absent:
 		return "began before these records, so that its state is unknown."
@@ -164,7 +161,7 @@ func (t explainer) containerCondition(c *Container) string {
 	case !s.Run.ExitSeen && s.Run.StartedAt.IsZero():
 		return "was never started." + gone
 	case !s.Run.ExitSeen:
-		return "is being removed while it runs."
+		return fmt.Sprintf("is being removed while it runs: %s.", t.remover(c))
 	}
 	return t.died(c) + gone
 }
@@ -175,7 +172,7 @@ func (t explainer) slow(c *Container) string {
 	if !has || pull.Took < worthSaying {
 		return ""
 	}
-	return fmt.Sprintf(" Before its creation its image was pulled for %s (%s).", Took(pull.Took), size(int64(min(pull.Bytes, 1<<62))))
+	return fmt.Sprintf(" Before its creation its image was pulled for %s (%s).", Took(pull.Took), amount(pull.Bytes))
 }
 
 // worthSaying is how long a pull takes that people ask about.
@@ -213,6 +210,8 @@ func (t explainer) died(c *Container) string {
 		why = fmt.Sprintf("was killed (SIGKILL, exit code %d)%s at %s: %s.", x.Code, ran, day(x.At), t.killer(c))
 	case !c.stop.requestedAt.IsZero():
 		why = fmt.Sprintf("ended within its grace period of %s (%s)%s at %s: %s.", Took(c.stop.grace), exitWords(x), ran, day(x.At), t.stopper(c))
+	case c.removal.running && x.Signal == sigkill:
+		why = fmt.Sprintf("was killed (SIGKILL, exit code %d)%s at %s: %s.", x.Code, ran, day(x.At), t.remover(c))
 	case x.Signal != 0:
 		why = fmt.Sprintf("was killed by %s (exit code %d)%s at %s. Nobody had asked Stele to stop it.", signal(x.Signal), x.Code, ran, day(x.At))
 	case x.Code == 0:
@@ -228,27 +227,89 @@ func (t explainer) died(c *Container) string {
 
 const sigkill = 9
 
-// limit says what memory a container may use. Events do not hold what it used.
+// limit says what memory a container might use, and what it used.
 func (c *Container) limit() string {
-	if c.MemoryLimit > 0 {
-		return fmt.Sprintf("Its memory limit is %s; what it used is not on record.", size(c.MemoryLimit))
+	x := c.State.Run.Exit
+	limit, used := amount(x.MemoryLimit), amount(x.MemoryPeak)
+	if x.MemoryLimit == 0 && c.MemoryLimit > 0 {
+		limit = size(c.MemoryLimit)
 	}
-	return "It has no memory limit of its own: its pod's, or the node's memory, was used up."
+	const elsewhere = "its pod's limit was reached, or the node had no memory left"
+	switch {
+	case x.MemoryLimit == 0 && c.MemoryLimit == 0 && x.MemoryPeak == 0:
+		return fmt.Sprintf("It has no memory limit of its own: %s.", elsewhere)
+	case x.MemoryLimit == 0 && c.MemoryLimit == 0:
+		return fmt.Sprintf("It has no memory limit of its own, and used %s at its highest: %s.", used, elsewhere)
+	case x.MemoryPeak == 0:
+		return fmt.Sprintf("Its memory limit is %s; what it used is not on record.", limit)
+	case x.MemoryLimit > 0 && x.MemoryPeak < x.MemoryLimit-x.MemoryLimit/16:
+		return fmt.Sprintf("Its memory: limit %s, used %s at its highest. So %s.", limit, used, elsewhere)
+	}
+	return fmt.Sprintf("Its memory: limit %s, used %s at its highest.", limit, used)
 }
 
 // stopper says who wanted a container to end.
 func (t explainer) stopper(c *Container) string {
 	p := t.podOf(c)
-	ending := !p.endRequested.IsZero() && !p.endRequested.After(c.stopAt())
-	switch {
-	case ending && p.State.Failure.Failed() && c.stop.request == "sandbox":
-		return "its pod was lost"
-	case c.stop.request == "sandbox" || ending && c.stop.request == "":
-		return "its pod was being stopped or removed"
-	case c.stop.request == "":
-		return "the kubelet asked for it without a grace period, or for its removal"
+	by, ending := c.stop.killedBy, !p.endRequested.IsZero() && !p.endRequested.After(c.stopAt())
+	if c.stop.request != "" {
+		by = container.RequestedBy(c.stop.request)
 	}
-	return "the kubelet asked for it with StopContainer"
+	switch {
+	case by == container.ByPod && p.State.Failure.Failed():
+		return "its pod was lost"
+	case by == container.ByPod || by == "" && ending:
+		return p.ending()
+	case by == container.ByCall && c.stop.grace == 0:
+		return "the kubelet asked for it with StopContainer, without a grace period"
+	case by == container.ByCall:
+		return "the kubelet asked for it with StopContainer"
+	}
+	return "the kubelet asked for it without a grace period, or for its removal"
+}
+
+// ending says what was done to a pod that took its containers with it.
+func (p *Pod) ending() string {
+	switch p.endCall {
+	case "StopPodSandbox":
+		return "its pod was being stopped (StopPodSandbox)"
+	case "RemovePodSandbox":
+		return "its pod was being removed (RemovePodSandbox)"
+	}
+	return "its pod was being stopped or removed"
+}
+
+// remover says who wanted a container to be removed.
+func (t explainer) remover(c *Container) string {
+	switch c.removal.by {
+	case container.ByCall:
+		return "the kubelet asked for its removal with RemoveContainer"
+	case container.ByPod:
+		return t.podOf(c).ending()
+	case container.ByNode:
+		return "a daemon that started found that its pod did not know it"
+	}
+	return "its removal was requested"
+}
+
+// removed is what is said of the removal of a container that had ended before.
+func (t explainer) removed(c *Container) string {
+	switch {
+	case c.State.Phase != container.Removed:
+		return ""
+	case c.removal.by == container.ByCall:
+		return " The kubelet removed it."
+	case c.removal.by == container.ByPod:
+		return " It was removed with its pod."
+	}
+	return " It was removed."
+}
+
+func inBrackets(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + s + ")"
 }
 
 func (c *Container) stopAt() time.Time {
@@ -369,11 +430,11 @@ func since(at, now time.Time) string {
 	return fmt.Sprintf(" since %s, for %s", day(at), Took(now.Sub(at)))
 }
 
-func requested(at time.Time) string {
+func requested(at time.Time, call string) string {
 	if at.IsZero() {
 		return ""
 	}
-	return ", as requested at " + day(at)
+	return ", as requested at " + day(at) + inBrackets(call)
 }
 
 // Pull returns the newest pull of a container's image that ended after its pod's

@@ -51,7 +51,10 @@ func TestStatus(t *testing.T) {
 		"oom_crash_loop": "shop/web ready; web gone (137, OOM), gone (137, OOM), exited (137, OOM)", "cni_fails_detach_owed": "shop/web failing",
 		"reboot": "shop/web lost; web exited (code unknown)", "slow_pull": "shop/web ready; web running", "stop_after_grace": "shop/web ready; web exited (137)",
 		"waits_for_network": "shop/web creating", "failed_with_a_debt": "shop/web failed", "start_fails": "shop/web ready; web start failed",
-		"forbidden_calls": "shop/web ready; web exited (137)",
+		"forbidden_calls": "shop/web ready; web exited (137)", "stop_at_once": "shop/web ready; web exited (137)",
+		"stop_by_pod": "shop/web stopping; web exited (137)", "removed_while_running": "shop/web ready; web removing",
+		"removed_with_its_pod": "shop/web stopping; web removing", "killed_by_nobody_knows": "shop/web ready; web exited (137)",
+		"oom_of_the_pod": "shop/web ready; web exited (137, OOM)",
 	}
 	for name, s := range stories(t) {
 		line := timelineOf(s.records)

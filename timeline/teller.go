@@ -12,13 +12,15 @@ import (
 	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
-// Teller says one record after the other in words. It remembers only names, so that it can
-// follow a log for as long as it likes.
+// Teller says one record after the other in words. It remembers only names and which containers
+// are to end, so that it can follow a log for as long as it likes.
 type Teller struct {
 	pods       map[id.Sandbox]string
 	containers map[id.Container]string
 	// images are references by the ids of their streams.
 	images map[string]string
+	// asked are containers that are to end.
+	asked map[id.Container]bool
 }
 
 // Told is a record in words.
@@ -36,7 +38,7 @@ type Told struct {
 
 // NewTeller returns a teller that knows no names.
 func NewTeller() *Teller {
-	return &Teller{pods: map[id.Sandbox]string{}, containers: map[id.Container]string{}, images: map[string]string{}}
+	return &Teller{pods: map[id.Sandbox]string{}, containers: map[id.Container]string{}, images: map[string]string{}, asked: map[id.Container]bool{}}
 }
 
 // Knows reports whether the teller knows the name of what a stream is about. If not, the
@@ -68,12 +70,12 @@ func (t *Teller) Tell(r Record) Told {
 	told := Told{Event: eventName(r.Type)}
 	var said phrase
 	var err error
-	opens := false
+	call := ""
 	switch kind {
 	case "sandbox":
 		var e sandbox.Event
 		if e, err = codec.DecodeSandbox(r.Type, r.Schema, r.Payload); err == nil {
-			said, opens = sandboxWords(e), opensSandbox(e)
+			said, call = sandboxWords(e), callOf(opensSandbox(e), r.Command)
 			if requested, is := e.(sandbox.SandboxRequested); is {
 				t.pods[id.Sandbox(name)] = clean(requested.Name.Namespace + "/" + requested.Name.Name)
 			}
@@ -82,7 +84,7 @@ func (t *Teller) Tell(r Record) Told {
 	case "container":
 		var e container.Event
 		if e, err = codec.DecodeContainer(r.Type, r.Schema, r.Payload); err == nil {
-			said, opens = containerWords(e), opensContainer(e)
+			said, call = t.ofContainer(id.Container(name), e), callOfContainer(e, r.Command)
 			if requested, is := e.(container.ContainerRequested); is {
 				t.containers[id.Container(name)] = t.title(requested)
 			}
@@ -91,7 +93,7 @@ func (t *Teller) Tell(r Record) Told {
 	case "image":
 		var e image.Event
 		if e, err = codec.DecodeImage(r.Type, r.Schema, r.Payload); err == nil {
-			said, opens = imageWords(e), opensImage(e)
+			said, call = imageWords(e), callOf(opensImage(e), r.Command)
 			if ref := refOf(e); ref != "" {
 				t.images[name] = clean("image " + ref)
 			}
@@ -100,7 +102,7 @@ func (t *Teller) Tell(r Record) Told {
 	default:
 		var e host.Event
 		if e, err = codec.DecodeHost(r.Type, r.Schema, r.Payload); err == nil {
-			said, opens = hostWords(e), true
+			said, call = hostWords(e), callOf(true, r.Command)
 		}
 		told.About = "node"
 	}
@@ -111,8 +113,37 @@ func (t *Teller) Tell(r Record) Told {
 		told.Words, told.Bad = fmt.Sprintf("%s, which this version cannot read: %s", clean(r.Type), clean(err.Error())), true
 		return told
 	}
-	told.Words, told.Bad, told.Call = said.words, said.bad, callOf(opens, r.Command)
+	told.Words, told.Bad, told.Call = said.words, said.bad, call
 	return told
+}
+
+// ofContainer says a container's event; an end that somebody asked for is none to look at.
+func (t *Teller) ofContainer(c id.Container, e container.Event) phrase {
+	said := containerWords(e)
+	switch e := e.(type) {
+	case container.StopRequested, container.RemoveRequested:
+		t.asked[c] = true
+	case container.KillRequested:
+		t.asked[c] = t.asked[c] || e.By != container.BySeccomp
+	case container.StopWithdrawn:
+		delete(t.asked, c)
+	case container.ContainerExited:
+		said.bad = badEnd(e.Exit, t.asked[c])
+		delete(t.asked, c)
+	case container.ContainerRemoved, container.ContainerFailed:
+		delete(t.asked, c)
+	default: // Other events say nothing of its end.
+	}
+	return said
+}
+
+// Shapes reports whether later words depend on a record: it has a name, or asks for an end.
+func Shapes(recordType string, version uint64) bool {
+	switch eventName(recordType) {
+	case "StopRequested", "RemoveRequested", "KillRequested", "StopWithdrawn":
+		return true
+	}
+	return version == 1
 }
 
 func (t *Teller) title(e container.ContainerRequested) string {

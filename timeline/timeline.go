@@ -77,8 +77,10 @@ type Pod struct {
 	State sandbox.State
 	// Members are the containers it ever had, in their order.
 	Members []id.Container
-	// endRequested is when its stop or removal was requested, or when it was lost.
+	// endRequested is when its stop or removal was requested, or when it was lost; endCall is
+	// the call that did, empty if it was lost.
 	endRequested time.Time
+	endCall      string
 }
 
 // Container is a container.
@@ -90,6 +92,7 @@ type Container struct {
 	// MemoryLimit is in bytes, 0 for none or unknown.
 	MemoryLimit int64
 	stop        stop
+	removal     removal
 }
 
 // stop is what was done to end a container before it ended.
@@ -98,6 +101,15 @@ type stop struct {
 	request     string
 	grace       time.Duration
 	killedAt    time.Time
+	killedBy    container.By
+}
+
+// removal is the first request to remove a container.
+type removal struct {
+	at time.Time
+	by container.By
+	// running: the container had not ended.
+	running bool
 }
 
 // Image is a reference, with its pulls.
@@ -199,7 +211,7 @@ func (t *Timeline) addSandbox(sid id.Sandbox, r Record, e sandbox.Event) {
 		}
 	case sandbox.StopRequested, sandbox.RemoveRequested, sandbox.SandboxLost:
 		if p.endRequested.IsZero() {
-			p.endRequested = r.Time
+			p.endRequested, p.endCall = r.Time, calls[r.Command]
 		}
 	case sandbox.NetworkDetachFailed:
 		p.failed("detach network", e.Fault)
@@ -246,7 +258,11 @@ func (t *Timeline) addContainer(cid id.Container, r Record, e container.Event) {
 		}
 	case container.KillRequested:
 		if !before.Run.ExitSeen && c.stop.killedAt.IsZero() {
-			c.stop.killedAt = r.Time
+			c.stop.killedAt, c.stop.killedBy = r.Time, e.By
+		}
+	case container.RemoveRequested:
+		if c.removal.at.IsZero() {
+			c.removal = removal{r.Time, e.By, before.Creation.Process.PID != 0 && !before.Run.ExitSeen}
 		}
 	case container.KillFailed:
 		c.failed("kill", e.Fault)
@@ -256,7 +272,23 @@ func (t *Timeline) addContainer(cid id.Container, r Record, e container.Event) {
 		c.failed("release rootfs", e.Fault)
 	default: // Of other events the state says enough.
 	}
-	c.moment(r, containerWords(e), opensContainer(e))
+	said := containerWords(e)
+	if exited, is := e.(container.ContainerExited); is {
+		said.bad = badEnd(exited.Exit, c.Asked())
+	}
+	c.moment(r, said, opensContainer(e))
+	c.Moments[len(c.Moments)-1].Call = callOfContainer(e, r.Command)
+}
+
+// Asked reports whether a caller wanted the container to end before it did.
+func (c *Container) Asked() bool {
+	killed := !c.stop.killedAt.IsZero() && c.stop.killedBy != container.BySeccomp
+	return killed || !c.stop.requestedAt.IsZero() || c.removal.running
+}
+
+// badEnd reports whether a container's end needs a look.
+func badEnd(x container.Exit, asked bool) bool {
+	return x.OOMKilled || x.Unknown != "" || x.Code != 0 && !asked
 }
 
 // configured learns from the CRI's configuration.

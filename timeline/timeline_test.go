@@ -42,6 +42,8 @@ type story struct {
 	boot     string
 	records  []Record
 	versions map[string]uint64
+	// command is what led to a pod's events.
+	command string
 }
 
 func tell(t testing.TB) *story { return &story{t: t, boot: "boot-1", versions: map[string]uint64{}} }
@@ -63,7 +65,7 @@ func (s *story) at(after time.Duration) time.Time { return epoch.Add(s.now + aft
 
 func (s *story) pod(after time.Duration, pod string, e sandbox.Event) {
 	encoded, err := codec.EncodeSandbox(e)
-	command := ""
+	command := s.command
 	if _, is := e.(sandbox.SandboxRequested); is {
 		command = "sandbox.Run"
 	}
@@ -114,7 +116,7 @@ func (s *story) start(c string) {
 }
 
 func (s *story) remove(pod, c string) {
-	s.ctr(time.Second, c, container.RemoveRequested{})
+	s.ctr(time.Second, c, container.RemoveRequested{By: container.ByCall})
 	s.ctr(10*ms, c, container.RuntimeDeleted{})
 	s.ctr(10*ms, c, container.RootfsReleased{})
 	s.ctr(0, c, container.ContainerRemoved{})
@@ -128,9 +130,52 @@ func (s *story) forbiddenCalls(c string) {
 	s.start(c)
 	s.ctr(time.Second, c, container.SyscallsBlocked{Calls: []container.BlockedSyscall{{Name: "swapoff", Count: 1}}})
 	s.ctr(5*time.Second, c, container.SyscallsBlocked{Calls: []container.BlockedSyscall{{Name: "swapoff", Count: 3}, {Count: 1}}, Stop: true})
-	s.ctr(0, c, container.KillRequested{})
+	s.ctr(0, c, container.KillRequested{By: container.BySeccomp})
 	s.ctr(5*ms, c, container.Killed{})
 	s.ctr(5*ms, c, container.ContainerExited{Exit: container.Exit{Code: 137, Signal: 9, At: s.at(5 * ms)}})
+}
+
+// killed: a running container ends by SIGKILL, because of what happens then.
+func (s *story) killed(c string, then func(*story)) {
+	s.ready(pod1, "web", 0)
+	s.create(pod1, c, 0)
+	s.start(c)
+	then(s)
+	s.ctr(5*ms, c, container.Killed{})
+	s.ctr(5*ms, c, container.ContainerExited{Exit: container.Exit{Code: 137, Signal: 9, At: s.at(5 * ms)}})
+}
+
+// ends are of containers that somebody or something ended.
+func ends(begin func(string) *story, c string) {
+	begin("stop_at_once").killed(c, func(s *story) { s.ctr(time.Minute, c, container.KillRequested{By: container.ByCall}) })
+	begin("stop_by_pod").killed(c, func(s *story) {
+		s.command = "sandbox.Stop"
+		s.pod(time.Minute, pod1, sandbox.StopRequested{})
+		s.ctr(ms, c, container.KillRequested{By: container.ByPod})
+	})
+	begin("removed_while_running").killed(c, func(s *story) {
+		s.ctr(time.Minute, c, container.RemoveRequested{By: container.ByCall})
+	})
+	begin("removed_with_its_pod").killed(c, func(s *story) {
+		s.command = "sandbox.Remove"
+		s.pod(time.Minute, pod1, sandbox.StopRequested{})
+		s.pod(0, pod1, sandbox.RemoveRequested{})
+		s.ctr(ms, c, container.RemoveRequested{By: container.ByPod})
+	})
+	// Of an older daemon, whose events did not say it.
+	begin("killed_by_nobody_knows").killed(c, func(s *story) { s.ctr(time.Minute, c, container.KillRequested{}) })
+	s := begin("start_fails")
+	s.ready(pod1, "web", 0)
+	s.create(pod1, c, 0)
+	s.ctr(5*ms, c, container.StartRequested{At: s.at(5 * ms)})
+	s.ctr(15*ms, c, container.ContainerStartFailed{Fault: fault.Fault{Op: "start container", Reason: `exec: "/bin/serve": no such file or directory`}, At: s.at(15 * ms)})
+	s = begin("oom_of_the_pod")
+	s.ready(pod1, "web", 0)
+	s.create(pod1, c, 0)
+	s.start(c)
+	s.ctr(time.Second, c, container.ContainerExited{Exit: container.Exit{
+		Code: 137, Signal: 9, OOMKilled: true, MemoryPeak: 20 << 20, MemoryLimit: 64 << 20, At: s.at(time.Second),
+	}})
 }
 
 func stories(t testing.TB) map[string]*story {
@@ -147,7 +192,9 @@ func stories(t testing.TB) map[string]*story {
 		c := fmt.Sprintf("%s%060d", ctr, i)
 		s.create(pod1, c, uint32(i))
 		s.start(c)
-		s.ctr(2300*ms, c, container.ContainerExited{Exit: container.Exit{Code: 137, Signal: 9, OOMKilled: true, At: s.at(2300 * ms)}})
+		s.ctr(2300*ms, c, container.ContainerExited{Exit: container.Exit{
+			Code: 137, Signal: 9, OOMKilled: true, MemoryPeak: 64<<20 - 4096, MemoryLimit: 64 << 20, At: s.at(2300 * ms),
+		}})
 		if i < 2 {
 			s.remove(pod1, c)
 		}
@@ -182,10 +229,11 @@ func stories(t testing.TB) map[string]*story {
 	s.start(c)
 	s.ctr(time.Minute, c, container.StopRequested{Request: "r1", Deadline: s.at(time.Minute + 10*time.Second)})
 	s.ctr(ms, c, container.StopSignalled{})
-	s.ctr(10*time.Second, c, container.KillRequested{})
+	s.ctr(10*time.Second, c, container.KillRequested{By: container.ByCall, GraceOver: true})
 	s.ctr(5*ms, c, container.Killed{})
 	s.ctr(5*ms, c, container.ContainerExited{Exit: container.Exit{Code: 137, Signal: 9, At: s.at(5 * ms)}})
 	begin("forbidden_calls").forbiddenCalls(c)
+	ends(begin, c)
 	s = begin("waits_for_network")
 	s.pod(time.Second, pod1, sandbox.SandboxRequested{ID: pod1, Name: sandbox.Name{Name: "web", Namespace: "shop", UID: "u"}, Handler: "runc", At: s.at(time.Second)})
 	s.pod(12*ms, pod1, sandbox.SandboxPrepared{})
@@ -194,11 +242,6 @@ func stories(t testing.TB) map[string]*story {
 	s.now, s.versions["sandbox/"+pod1] = all["cni_fails_detach_owed"].now, 4
 	s.pod(10*ms, pod1, sandbox.SandboxReleased{})
 	s.pod(0, pod1, sandbox.SandboxFailed{})
-	s = begin("start_fails")
-	s.ready(pod1, "web", 0)
-	s.create(pod1, c, 0)
-	s.ctr(5*ms, c, container.StartRequested{At: s.at(5 * ms)})
-	s.ctr(15*ms, c, container.ContainerStartFailed{Fault: fault.Fault{Op: "start container", Reason: `exec: "/bin/serve": no such file or directory`}, At: s.at(15 * ms)})
 	return all
 }
 

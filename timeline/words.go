@@ -156,7 +156,7 @@ func containerWords(e container.Event) phrase {
 	case container.LogReopenFailed:
 		return failure("log file not opened anew", e.Fault)
 	case container.OutputLost:
-		return bad("%s of output lost: %s", size(int64(min(e.Bytes, 1<<62))), clean(e.Reason))
+		return bad("%s of output lost: %s", amount(e.Bytes), clean(e.Reason))
 	case container.SyscallsBlocked:
 		if e.Stop {
 			return bad("forbidden system calls, for which the pod wants the container killed: %s", container.Blocked{Calls: e.Calls})
@@ -170,10 +170,10 @@ func containerWords(e container.Event) phrase {
 func containerEndWords(e container.Event) phrase {
 	switch e := e.(type) {
 	case container.StopRequested:
-		if e.Request == "sandbox" {
-			return good("stop requested by its pod, patience until %s", clock(e.Deadline))
+		if container.RequestedBy(e.Request) == container.ByPod {
+			return good("stop requested: its pod is being stopped; SIGKILL at %s", clock(e.Deadline))
 		}
-		return good("stop requested, patience until %s", clock(e.Deadline))
+		return good("stop requested by the kubelet; SIGKILL at %s", clock(e.Deadline))
 	case container.StopWithdrawn:
 		return good("stop withdrawn: its caller went away")
 	case container.StopSignalled:
@@ -181,16 +181,24 @@ func containerEndWords(e container.Event) phrase {
 	case container.StopSignalFailed:
 		return failure("stop signal not sent", e.Fault)
 	case container.KillRequested:
-		return bad("SIGKILL due")
+		return killWords(e)
 	case container.Killed:
-		return bad("SIGKILL sent to all processes")
+		return good("SIGKILL sent to all processes")
 	case container.KillFailed:
 		return again("SIGKILL not sent", e.Fault, e.RetryAt)
 	case container.ContainerExited:
-		return phrase{"ended: " + exitWords(e.Exit), e.Exit.Code != 0}
+		return phrase{"ended: " + exitWords(e.Exit) + outOfMemory(e.Exit), e.Exit.Code != 0}
 	case container.ContainerSuperseded:
 		return good("replaced before its start: the kubelet asked for the name again, with another configuration")
 	case container.RemoveRequested:
+		switch e.By {
+		case container.ByCall:
+			return good("removal requested by the kubelet")
+		case container.ByPod:
+			return good("removal requested: its pod is being removed")
+		case container.ByNode:
+			return good("removal requested: its pod does not know it")
+		}
 		return good("removal requested")
 	case container.RuntimeDeleted:
 		return good("deleted by the runtime")
@@ -207,6 +215,33 @@ func containerEndWords(e container.Event) phrase {
 	}
 }
 
+// killWords says why SIGKILL is due. That a process did not heed its stop signal is something
+// to look at; that a caller was in a hurry is not.
+func killWords(e container.KillRequested) phrase {
+	switch {
+	case e.By == container.BySeccomp:
+		return bad("SIGKILL due: its pod wants that for forbidden system calls")
+	case e.GraceOver:
+		return bad("SIGKILL due: it did not end within its grace period")
+	case e.By == container.ByCall:
+		return good("SIGKILL due: the kubelet asked for it without a grace period")
+	case e.By == container.ByPod:
+		return good("SIGKILL due: its pod is being stopped")
+	}
+	return bad("SIGKILL due")
+}
+
+// outOfMemory says what memory a container used that had too little.
+func outOfMemory(x container.Exit) string {
+	switch {
+	case !x.OOMKilled || x.MemoryPeak == 0:
+		return ""
+	case x.MemoryLimit == 0:
+		return fmt.Sprintf(" (no limit of its own, used %s at its highest)", amount(x.MemoryPeak))
+	}
+	return fmt.Sprintf(" (limit %s, used %s at its highest)", amount(x.MemoryLimit), amount(x.MemoryPeak))
+}
+
 func imageWords(e image.Event) phrase {
 	switch e := e.(type) {
 	case image.PullRequested:
@@ -217,9 +252,9 @@ func imageWords(e image.Event) phrase {
 		if e.Layer.Present {
 			return good("layer already there")
 		}
-		return good("layer fetched, %s", size(int64(min(e.Layer.Bytes, 1<<62))))
+		return good("layer fetched, %s", amount(e.Layer.Bytes))
 	case image.ImagePulled:
-		return good("pulled, %s transferred", size(int64(min(e.Bytes, 1<<62))))
+		return good("pulled, %s transferred", amount(e.Bytes))
 	case image.PullFailed:
 		return failure("not pulled", e.Fault)
 	case image.LoadRequested:
@@ -396,6 +431,8 @@ func clean(s string) string {
 // size is a number of bytes as people read it.
 func size(n int64) string { return strings.Replace(inUnits(n), ".0 ", " ", 1) }
 
+func amount(n uint64) string { return size(int64(min(n, 1<<62))) }
+
 func inUnits(n int64) string {
 	switch {
 	case n < 0:
@@ -435,8 +472,28 @@ func took(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours())/24)
 }
 
-// calls are the CRI's calls whose commands nobody else sends: a container is also stopped and
-// removed by its pod.
+// callOfContainer is callOf for containers, which are stopped and removed by their pods, too.
+func callOfContainer(e container.Event, command string) string {
+	switch e := e.(type) {
+	case container.StopRequested:
+		if container.RequestedBy(e.Request) == container.ByCall {
+			return "StopContainer"
+		}
+	case container.KillRequested:
+		if e.By == container.ByCall && !e.GraceOver {
+			return "StopContainer"
+		}
+	case container.RemoveRequested:
+		if e.By == container.ByCall {
+			return "RemoveContainer"
+		}
+	default:
+		return callOf(opensContainer(e), command)
+	}
+	return ""
+}
+
+// calls are the CRI's calls whose commands nobody else sends.
 var calls = map[string]string{
 	"sandbox.Run": "RunPodSandbox", "sandbox.Stop": "StopPodSandbox", "sandbox.Remove": "RemovePodSandbox",
 	"sandbox.UpdateResources": "UpdatePodSandboxResources", "container.Create": "CreateContainer", "container.Start": "StartContainer",

@@ -115,13 +115,25 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 		plain[container.Event, container.StopSignalled, pb.StopSignalled]("container.StopSignalled.v1"),
 		failed[container.Event, container.StopSignalFailed]("container.StopSignalFailed.v1",
 			func(f *pb.Fault) *pb.StopSignalFailed { return &pb.StopSignalFailed{Fault: f} }),
-		plain[container.Event, container.KillRequested, pb.KillRequested]("container.KillRequested.v1"),
+		// The first version did not say who asked.
+		message[container.Event]("container.KillRequested.v1",
+			func(container.KillRequested) *pb.KillRequested { return &pb.KillRequested{} },
+			func(*pb.KillRequested) container.KillRequested { return container.KillRequested{} }),
+		message[container.Event]("container.KillRequested.v2",
+			func(e container.KillRequested) *pb.KillRequested2 {
+				return &pb.KillRequested2{By: string(e.By), GraceOver: e.GraceOver}
+			},
+			func(m *pb.KillRequested2) container.KillRequested {
+				return container.KillRequested{By: container.By(m.GetBy()), GraceOver: m.GetGraceOver()}
+			}),
 		plain[container.Event, container.Killed, pb.Killed]("container.Killed.v1"),
 		retried[container.Event, container.KillFailed]("container.KillFailed.v1",
 			func(f *pb.Fault, at *timestamppb.Timestamp) *pb.KillFailed {
 				return &pb.KillFailed{Fault: f, RetryAt: at}
 			}),
+		// The first version did not say what memory the container used.
 		message[container.Event]("container.ContainerExited.v1", containerExitedTo, containerExitedFrom),
+		message[container.Event]("container.ContainerExited.v2", containerExited2To, containerExited2From),
 		// The first version did not say how the client takes part.
 		message[container.Event]("container.ExecRequested.v1",
 			func(e container.ExecRequested) *pb.ExecRequested {
@@ -218,7 +230,17 @@ var containerTable = sync.OnceValue(func() table[container.Event] {
 				return container.SyscallsBlocked{Calls: blockedFrom(m.GetCalls()), Stop: m.GetStop()}
 			}),
 		plain[container.Event, container.ContainerSuperseded, pb.ContainerSuperseded]("container.ContainerSuperseded.v1"),
-		plain[container.Event, container.RemoveRequested, pb.ContainerRemoveRequested]("container.RemoveRequested.v1"),
+		// The first version did not say who asked.
+		message[container.Event]("container.RemoveRequested.v1",
+			func(container.RemoveRequested) *pb.ContainerRemoveRequested { return &pb.ContainerRemoveRequested{} },
+			func(*pb.ContainerRemoveRequested) container.RemoveRequested { return container.RemoveRequested{} }),
+		message[container.Event]("container.RemoveRequested.v2",
+			func(e container.RemoveRequested) *pb.ContainerRemoveRequested2 {
+				return &pb.ContainerRemoveRequested2{By: string(e.By)}
+			},
+			func(m *pb.ContainerRemoveRequested2) container.RemoveRequested {
+				return container.RemoveRequested{By: container.By(m.GetBy())}
+			}),
 		plain[container.Event, container.RuntimeDeleted, pb.RuntimeDeleted]("container.RuntimeDeleted.v1"),
 		retried[container.Event, container.RuntimeDeleteFailed]("container.RuntimeDeleteFailed.v1",
 			func(f *pb.Fault, at *timestamppb.Timestamp) *pb.RuntimeDeleteFailed {
@@ -277,5 +299,21 @@ func containerExitedFrom(m *pb.ContainerExited) container.ContainerExited {
 	return container.ContainerExited{Exit: container.Exit{
 		Code: int(m.GetCode()), Signal: int(m.GetSignal()), OOMKilled: m.GetOomKilled(),
 		At: at(m.GetAt()), Unknown: m.GetUnknown(), Note: m.GetNote(),
+	}}
+}
+
+func containerExited2To(e container.ContainerExited) *pb.ContainerExited2 {
+	return &pb.ContainerExited2{
+		Code: int64(e.Exit.Code), Signal: int64(e.Exit.Signal), OomKilled: e.Exit.OOMKilled,
+		At: stamp(e.Exit.At), Unknown: e.Exit.Unknown, Note: e.Exit.Note,
+		MemoryPeak: e.Exit.MemoryPeak, MemoryLimit: e.Exit.MemoryLimit,
+	}
+}
+
+func containerExited2From(m *pb.ContainerExited2) container.ContainerExited {
+	return container.ContainerExited{Exit: container.Exit{
+		Code: int(m.GetCode()), Signal: int(m.GetSignal()), OOMKilled: m.GetOomKilled(),
+		At: at(m.GetAt()), Unknown: m.GetUnknown(), Note: m.GetNote(),
+		MemoryPeak: m.GetMemoryPeak(), MemoryLimit: m.GetMemoryLimit(),
 	}}
 }

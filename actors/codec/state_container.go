@@ -27,7 +27,7 @@ func EncodeContainerState(s container.State) ([]byte, error) {
 			RequestedAt: stamp(s.Run.RequestedAt), StartedAt: stamp(s.Run.StartedAt), ExitSeen: s.Run.ExitSeen,
 			Exit: &statepb.ContainerExit{
 				Code: int64(exit.Code), Signal: int64(exit.Signal), OomKilled: exit.OOMKilled, At: stamp(exit.At),
-				Unknown: exit.Unknown, Note: exit.Note,
+				Unknown: exit.Unknown, Note: exit.Note, MemoryPeak: exit.MemoryPeak, MemoryLimit: exit.MemoryLimit,
 			},
 		},
 		Stopping: &statepb.ContainerStopping{
@@ -74,7 +74,7 @@ func DecodeContainerState(b []byte) (container.State, error) {
 			RequestedAt: at(run.GetRequestedAt()), StartedAt: at(run.GetStartedAt()), ExitSeen: run.GetExitSeen(),
 			Exit: container.Exit{
 				Code: int(exit.GetCode()), Signal: int(exit.GetSignal()), OOMKilled: exit.GetOomKilled(), At: at(exit.GetAt()),
-				Unknown: exit.GetUnknown(), Note: exit.GetNote(),
+				Unknown: exit.GetUnknown(), Note: exit.GetNote(), MemoryPeak: exit.GetMemoryPeak(), MemoryLimit: exit.GetMemoryLimit(),
 			},
 		},
 		Stopping: container.Stopping{

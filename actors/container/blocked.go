@@ -62,7 +62,7 @@ func decideBlocked(s State, c ReportBlocked) []Event {
 		return nil
 	}
 	if stop {
-		return []Event{SyscallsBlocked{Calls: c.Calls, Stop: true}, KillRequested{}}
+		return []Event{SyscallsBlocked{Calls: c.Calls, Stop: true}, KillRequested{By: BySeccomp}}
 	}
 	return []Event{SyscallsBlocked{Calls: c.Calls}}
 }

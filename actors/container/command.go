@@ -42,9 +42,9 @@ type Stop struct {
 // ended; it takes back that caller's SIGKILL.
 type WithdrawStop struct{ Request string }
 
-// Remove asks for the container to be removed (RemoveContainer). A running one is
-// killed first.
-type Remove struct{}
+// Remove asks for the container to be removed (RemoveContainer, or its pod's removal). A
+// running one is killed first.
+type Remove struct{ By By }
 
 // RunExec asks for a command to be run in the container (ExecSync, Exec).
 type RunExec struct {

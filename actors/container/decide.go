@@ -66,7 +66,7 @@ func decide(s State, c Command) ([]Event, error) {
 		return decideBlocked(s, c), nil
 
 	case Remove:
-		return decideRemove(s), nil
+		return decideRemove(s, c), nil
 	case DeleteRuntimeDone:
 		return decideDeleted(s, c), nil
 	case ReleaseRootfsDone:

@@ -89,7 +89,11 @@ type StopSignalFailed struct{ Fault fault.Fault }
 
 // KillRequested: the machine saw a grace period end, or a caller gave none. SIGKILL
 // is owed.
-type KillRequested struct{}
+type KillRequested struct {
+	By By
+	// GraceOver: a grace period ended.
+	GraceOver bool
+}
 
 // Killed: the runtime delivered SIGKILL to every process of the container.
 type Killed struct{}
@@ -189,7 +193,7 @@ type ContainerSuperseded struct{}
 
 // RemoveRequested: a caller (the kubelet, or the container's sandbox) wants the
 // container gone. Whatever is left of it is owed undoing.
-type RemoveRequested struct{}
+type RemoveRequested struct{ By By }
 
 // RuntimeDeleted: the runtime and the monitor left nothing of the container. The
 // root file system's release is owed.

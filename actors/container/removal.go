@@ -11,14 +11,14 @@ type Removal struct {
 	RootfsReleased bool `json:",omitempty"`
 }
 
-func decideRemove(s State) []Event {
+func decideRemove(s State, c Remove) []Event {
 	switch s.Phase {
 	case Creating, Created, Starting, Running, Exited:
-		return []Event{RemoveRequested{}}
+		return []Event{RemoveRequested(c)}
 	case Unwinding, Removing:
 		// A caller who repeats the request wants failed effects retried now.
 		if len(s.Retries) > 0 {
-			return []Event{RemoveRequested{}}
+			return []Event{RemoveRequested(c)}
 		}
 	case Absent, Failed, Removed:
 	}

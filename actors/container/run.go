@@ -30,6 +30,10 @@ type Exit struct {
 	Unknown string `json:",omitempty"`
 	// Note is what else is known of the end, such as that the terminal had hung up.
 	Note string `json:",omitempty"`
+	// MemoryPeak is the most memory that the container ever used, and MemoryLimit what it
+	// might use at its end, in bytes; 0 if unknown, or if there was no limit.
+	MemoryPeak  uint64 `json:",omitempty"`
+	MemoryLimit uint64 `json:",omitempty"`
 }
 
 // startErrorCode is the exit code of a container whose program could not be

@@ -2,6 +2,32 @@ package container
 
 import "time"
 
+// By is who asked for a container's end or removal; empty in what older versions recorded.
+type By string
+
+// Who asks.
+const (
+	// ByCall: StopContainer or RemoveContainer.
+	ByCall By = "call"
+	// ByPod: the pod's stop or removal, or what was lost with it.
+	ByPod By = "pod"
+	// BySeccomp: the pod wants containers ended that make forbidden system calls.
+	BySeccomp By = "seccomp"
+	// ByNode: a start of the daemon found a container that its pod does not know.
+	ByNode By = "node"
+)
+
+// PodRequest is the Request of a Stop on behalf of the pod.
+const PodRequest = "sandbox"
+
+// RequestedBy says whose a Stop is, by its Request.
+func RequestedBy(request string) By {
+	if request == PodRequest {
+		return ByPod
+	}
+	return ByCall
+}
+
 // Stopping is who wants the container to end, and what was done about it so far.
 type Stopping struct {
 	// Requests maps each stop request that was not withdrawn to the end of its grace
@@ -22,34 +48,40 @@ func (s State) stoppable() bool {
 
 // patience returns the end of the earliest grace period.
 func (x Stopping) patience() time.Time {
-	var earliest time.Time
-	for _, at := range x.Requests {
-		if earliest.IsZero() || at.Before(earliest) {
-			earliest = at
-		}
-	}
+	_, earliest := x.impatient()
 	return earliest
 }
 
+// impatient returns the request with the earliest end of its grace period, and that end.
+func (x Stopping) impatient() (request string, at time.Time) {
+	for r, end := range x.Requests {
+		if at.IsZero() || end.Before(at) || end.Equal(at) && r < request {
+			request, at = r, end
+		}
+	}
+	return request, at
+}
+
 func decideStop(s State, c Stop) []Event {
+	kill := KillRequested{By: RequestedBy(c.Request)}
 	if !s.stoppable() && !s.othersLeft() {
 		return nil
 	}
 	if s.Stopping.Killing || s.othersLeft() {
 		// A caller who repeats the request wants a failed kill retried now.
 		if len(s.Retries) > 0 {
-			return []Event{KillRequested{}}
+			return []Event{kill}
 		}
 		return nil
 	}
 	if c.Grace <= 0 {
-		return []Event{KillRequested{}}
+		return []Event{kill}
 	}
 	// A container that was never started needs no orderly end. One that is being
 	// created is killed as soon as it exists: its pod may be ending, and nothing must
 	// come to life in it.
 	if s.Phase == Creating || s.Phase == Created {
-		return []Event{StopRequested{c.Request, c.At}, KillRequested{}}
+		return []Event{StopRequested{c.Request, c.At}, kill}
 	}
 	return []Event{StopRequested{c.Request, c.At.Add(c.Grace)}}
 }
@@ -70,11 +102,12 @@ func decideSignalled(s State, c SignalStopDone) []Event {
 
 func decideGraceOver(s State, c AwaitGraceDone) []Event {
 	// The caller with this deadline may have withdrawn meanwhile.
-	withdrawn := len(s.Stopping.Requests) == 0 || s.Stopping.patience().After(c.Deadline)
+	request, patience := s.Stopping.impatient()
+	withdrawn := len(s.Stopping.Requests) == 0 || patience.After(c.Deadline)
 	if withdrawn || s.Stopping.Killing || !s.stoppable() {
 		return nil
 	}
-	return []Event{KillRequested{}}
+	return []Event{KillRequested{By: RequestedBy(request), GraceOver: true}}
 }
 
 func decideKilled(s State, c KillDone) []Event {

@@ -210,7 +210,7 @@ const tellAgain = time.Second
 
 // removeStray removes a container that its sandbox does not know.
 func (c *Core) removeStray(x id.Container) {
-	c.tell(c.containers.Stream(string(x)), &entity.Ask[container.State, container.Command, container.Event]{Command: container.Remove{}})
+	c.tell(c.containers.Stream(string(x)), &entity.Ask[container.State, container.Command, container.Event]{Command: container.Remove{By: container.ByNode}})
 }
 
 // routeSandbox takes over the sandbox's effects on containers: they are commands.
@@ -221,7 +221,7 @@ func (c *Core) routeSandbox(f sandbox.Effect, done func(sandbox.Command)) bool {
 			done(sandbox.StopContainerDone{Container: f.Container, Err: unlessGone(err), At: c.around.Now()})
 		})
 	case sandbox.RemoveContainer:
-		c.Container(f.Container, container.Remove{}, Caller[container.State, container.Event]{
+		c.Container(f.Container, container.Remove{By: container.ByPod}, Caller[container.State, container.Event]{
 			Until: container.RemoveAnswer,
 			Reply: func(r entity.Reply[container.State]) {
 				done(sandbox.RemoveContainerDone{Container: f.Container, Err: unlessGone(r.Err), At: c.around.Now()})
@@ -235,7 +235,7 @@ func (c *Core) routeSandbox(f sandbox.Effect, done func(sandbox.Command)) bool {
 
 // stopContainer stops a container without grace, or bars it if there is none yet.
 func (c *Core) stopContainer(f sandbox.StopContainer, done func(error)) {
-	send(c, c.containers, container.Command(container.Stop{Request: "sandbox", At: c.around.Now()}), Caller[container.State, container.Event]{
+	send(c, c.containers, container.Command(container.Stop{Request: container.PodRequest, At: c.around.Now()}), Caller[container.State, container.Event]{
 		Until: container.StopAnswer,
 		Reply: func(r entity.Reply[container.State]) { done(r.Err) },
 	}, deliver{stream: c.containers.Stream(string(f.Container)), barFor: c.sandboxes.Stream(string(f.Sandbox))})

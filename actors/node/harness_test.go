@@ -49,7 +49,7 @@ var announcedBy = map[string]string{
 	"prepare": "sandbox.SandboxRequested.v1", "attach network": "sandbox.SandboxRequested.v1", "start holder": "sandbox.SandboxRequested.v1",
 	"stop holder": "sandbox.SandboxRequested.v1", "detach network": "sandbox.SandboxRequested.v1", "release": "sandbox.SandboxRequested.v1",
 	"prepare rootfs": "container.ContainerRequested.v1", "create": "container.ContainerRequested.v1", "start": "container.StartRequested.v1",
-	"update": "container.ResourcesUpdateRequested.v2", "kill": "container.KillRequested.v1", "delete": "container.ContainerRequested.v1", "release rootfs": "container.ContainerRequested.v1",
+	"update": "container.ResourcesUpdateRequested.v2", "kill": "container.KillRequested.v2", "delete": "container.ContainerRequested.v1", "release rootfs": "container.ContainerRequested.v1",
 }
 
 // effect is what the drivers look at in every effect.

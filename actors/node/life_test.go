@@ -241,7 +241,7 @@ func TestExited(t *testing.T) {
 	if err := n.Exited(t.Context(), string(c.ID), container.Process{}, container.Exit{Code: 3, At: time.Now()}); err != nil {
 		t.Error(err)
 	}
-	if !slices.Contains(types(t, d.log, "container/c-web"), "container.ContainerExited.v1") {
+	if !slices.Contains(types(t, d.log, "container/c-web"), "container.ContainerExited.v2") {
 		t.Error("the exit was not durable when Exited returned")
 	}
 	if err := n.Exited(t.Context(), string(s.ID), container.Process{}, container.Exit{Code: 1, At: time.Now()}); err != nil {

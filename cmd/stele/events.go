@@ -90,9 +90,9 @@ log can't be read; and 2 if the command line is wrong.`,
 				begin = 1 // the names are further up
 			}
 			return from.Events(ctx, begin, follow, func(r *adminv1.Record) error {
-				// Of a pod outside the window its names are learnt all the same.
+				// Of what is outside the window, names and what was asked are learnt all the same.
 				if !about.Has(r) || !window.Has(r) || r.GetSequence() < first {
-					if r.GetVersion() == 1 {
+					if timeline.Shapes(r.GetType(), r.GetVersion()) {
 						events.Learn(r)
 					}
 					return nil

@@ -33,6 +33,9 @@ type Exit struct {
 	Unknown string
 	// Note is a remark, mostly empty: that the container's terminal had hung up.
 	Note string
+	// MemoryPeak is the most memory that the container's cgroup ever used, and MemoryLimit
+	// its limit at the end, in bytes; 0 if unknown, or if there was no limit.
+	MemoryPeak, MemoryLimit uint64
 }
 
 func toExit(e *pb.Exit) Exit {
@@ -47,6 +50,8 @@ func toExit(e *pb.Exit) Exit {
 		Unknown:     e.Unknown,
 		Process:     toProcess(e.Process),
 		Note:        e.Note,
+		MemoryPeak:  e.MemoryPeak,
+		MemoryLimit: e.MemoryLimit,
 	}
 }
 

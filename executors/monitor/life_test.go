@@ -61,6 +61,12 @@ func TestOutOfMemory(t *testing.T) {
 	if e := exits["fine"]; e.OOMKilled || e.Code != 0 {
 		t.Errorf("the container that did not run out of memory ended with %+v", e)
 	}
+	if e := exits["self"]; e.MemoryLimit != limit || e.MemoryPeak < limit*9/10 || e.MemoryPeak > limit {
+		t.Errorf("of a limit of %d bytes, all of which it used, %d and %d bytes are reported", limit, e.MemoryLimit, e.MemoryPeak)
+	}
+	if e := exits["fine"]; e.MemoryLimit != limit || e.MemoryPeak == 0 || e.MemoryPeak > limit/2 {
+		t.Errorf("of a limit of %d bytes, little of which it used, %d and %d bytes are reported", limit, e.MemoryLimit, e.MemoryPeak)
+	}
 }
 
 func TestProcessIdentity(t *testing.T) {

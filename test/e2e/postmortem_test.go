@@ -44,11 +44,11 @@ func TestPostmortemOutOfMemory(t *testing.T) {
 			h.RemoveContainer(id)
 		}
 	}
-	want := []string{"Pod e2e/hungry is ready", "Container app (attempt 2)", "out of memory", "Its memory limit is 32 MiB", "Before that, container app was out of memory twice.", "runtime create"}
+	want := []string{"Pod e2e/hungry is ready", "Container app (attempt 2)", "out of memory", "Its memory: limit 32 MiB, used 32 MiB at its highest.", "Before that, container app was out of memory twice.", "runtime create"}
 	live := h.Stele("inspect", "e2e/hungry")
 	says(t, "inspect", live, want...)
 	t.Logf("stele inspect e2e/hungry\n%s", live)
-	says(t, "inspect of the container", h.Stele("inspect", "e2e/hungry/app@0"), "Container app was", "out of memory", "It was removed.")
+	says(t, "inspect of the container", h.Stele("inspect", "e2e/hungry/app@0"), "Container app was", "out of memory", "The kubelet removed it.")
 	h.Daemon.Stop()
 	says(t, "inspect --root", h.Stele("inspect", "e2e/hungry", "--root", h.Root), want...)
 	h.Daemon.Start()

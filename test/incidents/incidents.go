@@ -50,7 +50,7 @@ func OutOfMemory() []timeline.Record {
 	for i, pause := range []time.Duration{1200 * ms, 3 * time.Second, 6 * time.Second, 12 * time.Second, 0} {
 		c := id.Container(hexID("c", i))
 		s.start(webPod, c, container.Name{Name: "web", Attempt: uint32(i)}, webImage, 64<<20)
-		s.exit(2300*ms+time.Duration(i)*170*ms, c, container.Exit{Code: 137, Signal: 9, OOMKilled: true})
+		s.exit(2300*ms+time.Duration(i)*170*ms, c, container.Exit{Code: 137, Signal: 9, OOMKilled: true, MemoryPeak: 64 << 20, MemoryLimit: 64 << 20})
 		if i == 2 {
 			s.node(pause/2, host.DaemonStarted{BootID: s.boot, Version: "1.4.1", PID: 5120, Crashed: true, At: s.at(pause / 2)})
 			pause /= 2
@@ -169,7 +169,7 @@ func (s *story) onePod(dice *rand.Rand, n int) {
 	runs := time.Duration(500+dice.IntN(20000)) * ms
 	switch fate := dice.IntN(20); {
 	case fate == 0:
-		s.exit(runs, c, container.Exit{Code: 137, Signal: 9, OOMKilled: true})
+		s.exit(runs, c, container.Exit{Code: 137, Signal: 9, OOMKilled: true, MemoryPeak: 64 << 20, MemoryLimit: 64 << 20})
 	case fate == 1:
 		s.exit(runs, c, container.Exit{Code: 1})
 	case fate < 8:
@@ -184,7 +184,7 @@ func (s *story) onePod(dice *rand.Rand, n int) {
 	case fate < 12:
 		s.container(runs, c, container.StopRequested{Request: "r1", Deadline: s.at(runs + 10*time.Second)})
 		s.container(ms, c, container.StopSignalled{})
-		s.container(10*time.Second, c, container.KillRequested{})
+		s.container(10*time.Second, c, container.KillRequested{By: container.ByCall, GraceOver: true})
 		s.container(5*ms, c, container.Killed{})
 		s.exit(5*ms, c, container.Exit{Code: 137, Signal: 9})
 	}

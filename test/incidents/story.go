@@ -133,7 +133,7 @@ func (s *story) exit(after time.Duration, c id.Container, x container.Exit) {
 }
 
 func (s *story) remove(pod id.Sandbox, c id.Container) {
-	s.container(20*ms, c, container.RemoveRequested{})
+	s.container(20*ms, c, container.RemoveRequested{By: container.ByCall})
 	s.container(10*ms, c, container.RuntimeDeleted{})
 	s.container(10*ms, c, container.RootfsReleased{})
 	s.container(0, c, container.ContainerRemoved{})

@@ -98,7 +98,7 @@ func (v *view) rebuild(snapshot []byte) {
 	clear(v.exits)
 	for record, err := range v.run.log.Read(context.Background(), 1) {
 		must(err)
-		if record.Type == "container.ContainerExited.v1" {
+		if strings.HasPrefix(record.Type, "container.ContainerExited.") {
 			_, name, _ := strings.Cut(string(record.Stream), "/")
 			v.exits[id.Container(name)]++
 		}

@@ -65,7 +65,7 @@ func ofExit(c *timeline.Container) string {
 		return "lost"
 	case x.Code == 0:
 		return "completed"
-	case asked(c):
+	case c.Asked():
 		return "ended"
 	}
 	return "exited"
@@ -76,22 +76,6 @@ func failedOr(m timeline.Moment, kind string) string {
 		return "failed"
 	}
 	return kind
-}
-
-// asked reports whether somebody wanted the container to end before it did.
-func asked(c *timeline.Container) bool {
-	wanted := false
-	for _, m := range c.Moments {
-		switch m.Event {
-		case "StopRequested", "KillRequested", "RemoveRequested":
-			wanted = true
-		case "StopWithdrawn":
-			wanted = false
-		case "ContainerExited":
-			return wanted
-		}
-	}
-	return wanted
 }
 
 // trouble says how much something needs a look.
@@ -173,7 +157,7 @@ func containerSays(c *timeline.Container) string {
 		return "end unknown"
 	case s.Run.Exit.Code == 0:
 		return "completed"
-	case asked(c):
+	case c.Asked():
 		return fmt.Sprintf("stopped, code %d", s.Run.Exit.Code)
 	}
 	return fmt.Sprintf("exit code %d", s.Run.Exit.Code)

@@ -35,22 +35,29 @@ type exits struct {
 }
 
 // teller returns the function that takes the status of a container's first process. It
-// looks for OOM kills at once: the cgroup may be removed at any time.
+// looks for OOM kills and the memory's peak at once: the cgroup may be removed at any time.
 func (x *exits) teller(c *container, oom cgroup.OOMMark) func(reaper.Status) {
 	x.ooms.Enter(c.id, oom.File)
 	return func(status reaper.Status) {
 		x.ends.admit()
+		used := cgroup.MemoryOf(oom.File)
 		killed := x.ooms.Leave(c.id, oom, status.Code == 128+int(unix.SIGKILL))
 		go func() {
 			defer x.ends.leave()
-			x.ended(c, status, killed)
+			x.ended(c, status, memory{used, killed})
 		}()
 	}
 }
 
+// memory is what a container used of it, and whether the kernel killed for want of it.
+type memory struct {
+	cgroup.Memory
+	oomKilled bool
+}
+
 // ended journals the exit of a container's first process, once, after the output left
 // in the pipes was written: whoever sees the exit finds the whole log.
-func (x *exits) ended(c *container, status reaper.Status, oomKilled bool) {
+func (x *exits) ended(c *container, status reaper.Status, used memory) {
 	<-c.ready
 	if c.err != nil {
 		return
@@ -62,7 +69,9 @@ func (x *exits) ended(c *container, status reaper.Status, oomKilled bool) {
 			Process:     c.record.Process,
 			Code:        int32(status.Code),
 			Signal:      int32(status.Signal),
-			OomKilled:   oomKilled,
+			OomKilled:   used.oomKilled,
+			MemoryPeak:  used.Peak,
+			MemoryLimit: used.Limit,
 			Time:        status.Time.UnixNano(),
 			SinceBoot:   int64(status.SinceBoot),
 			Unknown:     status.Unknown,

@@ -1070,6 +1070,61 @@ func (*KillRequested) Descriptor() ([]byte, []int) {
 	return file_event_v1_container_proto_rawDescGZIP(), []int{16}
 }
 
+// KillRequested2 is KillRequested with who asked for it.
+type KillRequested2 struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "call" for StopContainer, "pod" for the pod's end, "seccomp" for forbidden system calls.
+	By string `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	// A grace period ended.
+	GraceOver     bool `protobuf:"varint,2,opt,name=grace_over,json=graceOver,proto3" json:"grace_over,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KillRequested2) Reset() {
+	*x = KillRequested2{}
+	mi := &file_event_v1_container_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KillRequested2) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KillRequested2) ProtoMessage() {}
+
+func (x *KillRequested2) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KillRequested2.ProtoReflect.Descriptor instead.
+func (*KillRequested2) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *KillRequested2) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *KillRequested2) GetGraceOver() bool {
+	if x != nil {
+		return x.GraceOver
+	}
+	return false
+}
+
 // Killed: SIGKILL was delivered to every process of the container.
 type Killed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1079,7 +1134,7 @@ type Killed struct {
 
 func (x *Killed) Reset() {
 	*x = Killed{}
-	mi := &file_event_v1_container_proto_msgTypes[17]
+	mi := &file_event_v1_container_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1146,7 @@ func (x *Killed) String() string {
 func (*Killed) ProtoMessage() {}
 
 func (x *Killed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[17]
+	mi := &file_event_v1_container_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1159,7 @@ func (x *Killed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Killed.ProtoReflect.Descriptor instead.
 func (*Killed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{17}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{18}
 }
 
 // KillFailed: SIGKILL could not be delivered.
@@ -1119,7 +1174,7 @@ type KillFailed struct {
 
 func (x *KillFailed) Reset() {
 	*x = KillFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[18]
+	mi := &file_event_v1_container_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1186,7 @@ func (x *KillFailed) String() string {
 func (*KillFailed) ProtoMessage() {}
 
 func (x *KillFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[18]
+	mi := &file_event_v1_container_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1199,7 @@ func (x *KillFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFailed.ProtoReflect.Descriptor instead.
 func (*KillFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{18}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *KillFailed) GetFault() *Fault {
@@ -1182,7 +1237,7 @@ type ContainerExited struct {
 
 func (x *ContainerExited) Reset() {
 	*x = ContainerExited{}
-	mi := &file_event_v1_container_proto_msgTypes[19]
+	mi := &file_event_v1_container_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1249,7 @@ func (x *ContainerExited) String() string {
 func (*ContainerExited) ProtoMessage() {}
 
 func (x *ContainerExited) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[19]
+	mi := &file_event_v1_container_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1262,7 @@ func (x *ContainerExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerExited.ProtoReflect.Descriptor instead.
 func (*ContainerExited) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{19}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ContainerExited) GetCode() int64 {
@@ -1252,6 +1307,109 @@ func (x *ContainerExited) GetNote() string {
 	return ""
 }
 
+// ContainerExited2 is ContainerExited with the memory that the container used.
+type ContainerExited2 struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Code      int64                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Signal    int64                  `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	OomKilled bool                   `protobuf:"varint,3,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
+	At        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	Unknown   string                 `protobuf:"bytes,5,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	Note      string                 `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	// The most memory that its cgroup ever used, and the cgroup's limit at the end, in bytes;
+	// 0 if unknown, or if there is no limit.
+	MemoryPeak    uint64 `protobuf:"varint,7,opt,name=memory_peak,json=memoryPeak,proto3" json:"memory_peak,omitempty"`
+	MemoryLimit   uint64 `protobuf:"varint,8,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerExited2) Reset() {
+	*x = ContainerExited2{}
+	mi := &file_event_v1_container_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerExited2) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerExited2) ProtoMessage() {}
+
+func (x *ContainerExited2) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerExited2.ProtoReflect.Descriptor instead.
+func (*ContainerExited2) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ContainerExited2) GetCode() int64 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *ContainerExited2) GetSignal() int64 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+func (x *ContainerExited2) GetOomKilled() bool {
+	if x != nil {
+		return x.OomKilled
+	}
+	return false
+}
+
+func (x *ContainerExited2) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ContainerExited2) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
+}
+
+func (x *ContainerExited2) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *ContainerExited2) GetMemoryPeak() uint64 {
+	if x != nil {
+		return x.MemoryPeak
+	}
+	return 0
+}
+
+func (x *ContainerExited2) GetMemoryLimit() uint64 {
+	if x != nil {
+		return x.MemoryLimit
+	}
+	return 0
+}
+
 // ExecRequested: the kubelet's ExecSync was accepted.
 type ExecRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1267,7 +1425,7 @@ type ExecRequested struct {
 
 func (x *ExecRequested) Reset() {
 	*x = ExecRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[20]
+	mi := &file_event_v1_container_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1437,7 @@ func (x *ExecRequested) String() string {
 func (*ExecRequested) ProtoMessage() {}
 
 func (x *ExecRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[20]
+	mi := &file_event_v1_container_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1450,7 @@ func (x *ExecRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequested.ProtoReflect.Descriptor instead.
 func (*ExecRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{20}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExecRequested) GetExec() string {
@@ -1337,7 +1495,7 @@ type ExecRequested2 struct {
 
 func (x *ExecRequested2) Reset() {
 	*x = ExecRequested2{}
-	mi := &file_event_v1_container_proto_msgTypes[21]
+	mi := &file_event_v1_container_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1507,7 @@ func (x *ExecRequested2) String() string {
 func (*ExecRequested2) ProtoMessage() {}
 
 func (x *ExecRequested2) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[21]
+	mi := &file_event_v1_container_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1520,7 @@ func (x *ExecRequested2) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequested2.ProtoReflect.Descriptor instead.
 func (*ExecRequested2) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{21}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExecRequested2) GetExec() string {
@@ -1422,7 +1580,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1592,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[22]
+	mi := &file_event_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1605,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExecEnded) GetExec() string {
@@ -1483,7 +1641,7 @@ type ExecFailed struct {
 
 func (x *ExecFailed) Reset() {
 	*x = ExecFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1653,7 @@ func (x *ExecFailed) String() string {
 func (*ExecFailed) ProtoMessage() {}
 
 func (x *ExecFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[23]
+	mi := &file_event_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1666,7 @@ func (x *ExecFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecFailed.ProtoReflect.Descriptor instead.
 func (*ExecFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExecFailed) GetExec() string {
@@ -1538,7 +1696,7 @@ type ResourcesUpdateRequested struct {
 
 func (x *ResourcesUpdateRequested) Reset() {
 	*x = ResourcesUpdateRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1708,7 @@ func (x *ResourcesUpdateRequested) String() string {
 func (*ResourcesUpdateRequested) ProtoMessage() {}
 
 func (x *ResourcesUpdateRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[24]
+	mi := &file_event_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1721,7 @@ func (x *ResourcesUpdateRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateRequested.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResourcesUpdateRequested) GetUpdate() uint64 {
@@ -1594,7 +1752,7 @@ type ResourcesUpdateRequested2 struct {
 
 func (x *ResourcesUpdateRequested2) Reset() {
 	*x = ResourcesUpdateRequested2{}
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1764,7 @@ func (x *ResourcesUpdateRequested2) String() string {
 func (*ResourcesUpdateRequested2) ProtoMessage() {}
 
 func (x *ResourcesUpdateRequested2) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[25]
+	mi := &file_event_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1777,7 @@ func (x *ResourcesUpdateRequested2) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateRequested2.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateRequested2) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResourcesUpdateRequested2) GetUpdate() uint64 {
@@ -1656,7 +1814,7 @@ type ResourcesUpdated struct {
 
 func (x *ResourcesUpdated) Reset() {
 	*x = ResourcesUpdated{}
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1826,7 @@ func (x *ResourcesUpdated) String() string {
 func (*ResourcesUpdated) ProtoMessage() {}
 
 func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[26]
+	mi := &file_event_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1839,7 @@ func (x *ResourcesUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdated.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdated) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResourcesUpdated) GetUpdate() uint64 {
@@ -1710,7 +1868,7 @@ type ResourcesUpdateFailed struct {
 
 func (x *ResourcesUpdateFailed) Reset() {
 	*x = ResourcesUpdateFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1880,7 @@ func (x *ResourcesUpdateFailed) String() string {
 func (*ResourcesUpdateFailed) ProtoMessage() {}
 
 func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[27]
+	mi := &file_event_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1893,7 @@ func (x *ResourcesUpdateFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcesUpdateFailed.ProtoReflect.Descriptor instead.
 func (*ResourcesUpdateFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResourcesUpdateFailed) GetUpdate() uint64 {
@@ -1763,7 +1921,7 @@ type LogReopenRequested struct {
 
 func (x *LogReopenRequested) Reset() {
 	*x = LogReopenRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1933,7 @@ func (x *LogReopenRequested) String() string {
 func (*LogReopenRequested) ProtoMessage() {}
 
 func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[28]
+	mi := &file_event_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1946,7 @@ func (x *LogReopenRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenRequested.ProtoReflect.Descriptor instead.
 func (*LogReopenRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogReopenRequested) GetReopen() uint64 {
@@ -1809,7 +1967,7 @@ type LogReopened struct {
 
 func (x *LogReopened) Reset() {
 	*x = LogReopened{}
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1979,7 @@ func (x *LogReopened) String() string {
 func (*LogReopened) ProtoMessage() {}
 
 func (x *LogReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[29]
+	mi := &file_event_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +1992,7 @@ func (x *LogReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopened.ProtoReflect.Descriptor instead.
 func (*LogReopened) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LogReopened) GetReopen() uint64 {
@@ -1856,7 +2014,7 @@ type LogReopenFailed struct {
 
 func (x *LogReopenFailed) Reset() {
 	*x = LogReopenFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +2026,7 @@ func (x *LogReopenFailed) String() string {
 func (*LogReopenFailed) ProtoMessage() {}
 
 func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[30]
+	mi := &file_event_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +2039,7 @@ func (x *LogReopenFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogReopenFailed.ProtoReflect.Descriptor instead.
 func (*LogReopenFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LogReopenFailed) GetReopen() uint64 {
@@ -1910,7 +2068,7 @@ type OutputLost struct {
 
 func (x *OutputLost) Reset() {
 	*x = OutputLost{}
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1922,7 +2080,7 @@ func (x *OutputLost) String() string {
 func (*OutputLost) ProtoMessage() {}
 
 func (x *OutputLost) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[31]
+	mi := &file_event_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1935,7 +2093,7 @@ func (x *OutputLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputLost.ProtoReflect.Descriptor instead.
 func (*OutputLost) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *OutputLost) GetBytes() uint64 {
@@ -1966,7 +2124,7 @@ type SyscallsBlocked struct {
 
 func (x *SyscallsBlocked) Reset() {
 	*x = SyscallsBlocked{}
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2136,7 @@ func (x *SyscallsBlocked) String() string {
 func (*SyscallsBlocked) ProtoMessage() {}
 
 func (x *SyscallsBlocked) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[32]
+	mi := &file_event_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2149,7 @@ func (x *SyscallsBlocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyscallsBlocked.ProtoReflect.Descriptor instead.
 func (*SyscallsBlocked) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SyscallsBlocked) GetCalls() []*BlockedSyscall {
@@ -2019,7 +2177,7 @@ type BlockedSyscall struct {
 
 func (x *BlockedSyscall) Reset() {
 	*x = BlockedSyscall{}
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2189,7 @@ func (x *BlockedSyscall) String() string {
 func (*BlockedSyscall) ProtoMessage() {}
 
 func (x *BlockedSyscall) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[33]
+	mi := &file_event_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2202,7 @@ func (x *BlockedSyscall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockedSyscall.ProtoReflect.Descriptor instead.
 func (*BlockedSyscall) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BlockedSyscall) GetName() string {
@@ -2070,7 +2228,7 @@ type ContainerRemoveRequested struct {
 
 func (x *ContainerRemoveRequested) Reset() {
 	*x = ContainerRemoveRequested{}
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2240,7 @@ func (x *ContainerRemoveRequested) String() string {
 func (*ContainerRemoveRequested) ProtoMessage() {}
 
 func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[34]
+	mi := &file_event_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2253,53 @@ func (x *ContainerRemoveRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoveRequested.ProtoReflect.Descriptor instead.
 func (*ContainerRemoveRequested) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
+}
+
+// ContainerRemoveRequested2 is ContainerRemoveRequested with who asked for it.
+type ContainerRemoveRequested2 struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "call" for RemoveContainer, "pod" for the pod's removal.
+	By            string `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerRemoveRequested2) Reset() {
+	*x = ContainerRemoveRequested2{}
+	mi := &file_event_v1_container_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerRemoveRequested2) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerRemoveRequested2) ProtoMessage() {}
+
+func (x *ContainerRemoveRequested2) ProtoReflect() protoreflect.Message {
+	mi := &file_event_v1_container_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerRemoveRequested2.ProtoReflect.Descriptor instead.
+func (*ContainerRemoveRequested2) Descriptor() ([]byte, []int) {
+	return file_event_v1_container_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ContainerRemoveRequested2) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 // ContainerSuperseded: a caller asked for the container's name again, with another
@@ -2108,7 +2312,7 @@ type ContainerSuperseded struct {
 
 func (x *ContainerSuperseded) Reset() {
 	*x = ContainerSuperseded{}
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2324,7 @@ func (x *ContainerSuperseded) String() string {
 func (*ContainerSuperseded) ProtoMessage() {}
 
 func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[35]
+	mi := &file_event_v1_container_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2337,7 @@ func (x *ContainerSuperseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSuperseded.ProtoReflect.Descriptor instead.
 func (*ContainerSuperseded) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{38}
 }
 
 // RuntimeDeleted: nothing of the runtime's container is left.
@@ -2145,7 +2349,7 @@ type RuntimeDeleted struct {
 
 func (x *RuntimeDeleted) Reset() {
 	*x = RuntimeDeleted{}
-	mi := &file_event_v1_container_proto_msgTypes[36]
+	mi := &file_event_v1_container_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2361,7 @@ func (x *RuntimeDeleted) String() string {
 func (*RuntimeDeleted) ProtoMessage() {}
 
 func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[36]
+	mi := &file_event_v1_container_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2374,7 @@ func (x *RuntimeDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleted.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleted) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{39}
 }
 
 // RuntimeDeleteFailed: deleting it failed.
@@ -2185,7 +2389,7 @@ type RuntimeDeleteFailed struct {
 
 func (x *RuntimeDeleteFailed) Reset() {
 	*x = RuntimeDeleteFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[37]
+	mi := &file_event_v1_container_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2401,7 @@ func (x *RuntimeDeleteFailed) String() string {
 func (*RuntimeDeleteFailed) ProtoMessage() {}
 
 func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[37]
+	mi := &file_event_v1_container_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2414,7 @@ func (x *RuntimeDeleteFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeDeleteFailed.ProtoReflect.Descriptor instead.
 func (*RuntimeDeleteFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{37}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RuntimeDeleteFailed) GetFault() *Fault {
@@ -2236,7 +2440,7 @@ type RootfsReleased struct {
 
 func (x *RootfsReleased) Reset() {
 	*x = RootfsReleased{}
-	mi := &file_event_v1_container_proto_msgTypes[38]
+	mi := &file_event_v1_container_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2452,7 @@ func (x *RootfsReleased) String() string {
 func (*RootfsReleased) ProtoMessage() {}
 
 func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[38]
+	mi := &file_event_v1_container_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2465,7 @@ func (x *RootfsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleased.ProtoReflect.Descriptor instead.
 func (*RootfsReleased) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{38}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{41}
 }
 
 // RootfsReleaseFailed: releasing them failed.
@@ -2276,7 +2480,7 @@ type RootfsReleaseFailed struct {
 
 func (x *RootfsReleaseFailed) Reset() {
 	*x = RootfsReleaseFailed{}
-	mi := &file_event_v1_container_proto_msgTypes[39]
+	mi := &file_event_v1_container_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2492,7 @@ func (x *RootfsReleaseFailed) String() string {
 func (*RootfsReleaseFailed) ProtoMessage() {}
 
 func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[39]
+	mi := &file_event_v1_container_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2505,7 @@ func (x *RootfsReleaseFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootfsReleaseFailed.ProtoReflect.Descriptor instead.
 func (*RootfsReleaseFailed) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{39}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RootfsReleaseFailed) GetFault() *Fault {
@@ -2327,7 +2531,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_event_v1_container_proto_msgTypes[40]
+	mi := &file_event_v1_container_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2543,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_event_v1_container_proto_msgTypes[40]
+	mi := &file_event_v1_container_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2556,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_event_v1_container_proto_rawDescGZIP(), []int{40}
+	return file_event_v1_container_proto_rawDescGZIP(), []int{43}
 }
 
 var File_event_v1_container_proto protoreflect.FileDescriptor
@@ -2434,7 +2638,11 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\rStopSignalled\"?\n" +
 	"\x10StopSignalFailed\x12+\n" +
 	"\x05fault\x18\x01 \x01(\v2\x15.stele.event.v1.FaultR\x05fault\"\x0f\n" +
-	"\rKillRequested\"\b\n" +
+	"\rKillRequested\"?\n" +
+	"\x0eKillRequested2\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\tR\x02by\x12\x1d\n" +
+	"\n" +
+	"grace_over\x18\x02 \x01(\bR\tgraceOver\"\b\n" +
 	"\x06Killed\"p\n" +
 	"\n" +
 	"KillFailed\x12+\n" +
@@ -2447,7 +2655,18 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"oom_killed\x18\x03 \x01(\bR\toomKilled\x12*\n" +
 	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\aunknown\x18\x05 \x01(\tR\aunknown\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\tR\x04note\"r\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"\xfb\x01\n" +
+	"\x10ContainerExited2\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x03R\x04code\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\x03R\x06signal\x12\x1d\n" +
+	"\n" +
+	"oom_killed\x18\x03 \x01(\bR\toomKilled\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\aunknown\x18\x05 \x01(\tR\aunknown\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\x12\x1f\n" +
+	"\vmemory_peak\x18\a \x01(\x04R\n" +
+	"memoryPeak\x12!\n" +
+	"\fmemory_limit\x18\b \x01(\x04R\vmemoryLimit\"r\n" +
 	"\rExecRequested\x12\x12\n" +
 	"\x04exec\x18\x01 \x01(\tR\x04exec\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x123\n" +
@@ -2497,7 +2716,9 @@ const file_event_v1_container_proto_rawDesc = "" +
 	"\x0eBlockedSyscall\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\x1a\n" +
-	"\x18ContainerRemoveRequested\"\x15\n" +
+	"\x18ContainerRemoveRequested\"+\n" +
+	"\x19ContainerRemoveRequested2\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\tR\x02by\"\x15\n" +
 	"\x13ContainerSuperseded\"\x10\n" +
 	"\x0eRuntimeDeleted\"y\n" +
 	"\x13RuntimeDeleteFailed\x12+\n" +
@@ -2521,7 +2742,7 @@ func file_event_v1_container_proto_rawDescGZIP() []byte {
 	return file_event_v1_container_proto_rawDescData
 }
 
-var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_event_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_event_v1_container_proto_goTypes = []any{
 	(*ContainerRequested)(nil),        // 0: stele.event.v1.ContainerRequested
 	(*RootfsPrepared)(nil),            // 1: stele.event.v1.RootfsPrepared
@@ -2540,62 +2761,66 @@ var file_event_v1_container_proto_goTypes = []any{
 	(*StopSignalled)(nil),             // 14: stele.event.v1.StopSignalled
 	(*StopSignalFailed)(nil),          // 15: stele.event.v1.StopSignalFailed
 	(*KillRequested)(nil),             // 16: stele.event.v1.KillRequested
-	(*Killed)(nil),                    // 17: stele.event.v1.Killed
-	(*KillFailed)(nil),                // 18: stele.event.v1.KillFailed
-	(*ContainerExited)(nil),           // 19: stele.event.v1.ContainerExited
-	(*ExecRequested)(nil),             // 20: stele.event.v1.ExecRequested
-	(*ExecRequested2)(nil),            // 21: stele.event.v1.ExecRequested2
-	(*ExecEnded)(nil),                 // 22: stele.event.v1.ExecEnded
-	(*ExecFailed)(nil),                // 23: stele.event.v1.ExecFailed
-	(*ResourcesUpdateRequested)(nil),  // 24: stele.event.v1.ResourcesUpdateRequested
-	(*ResourcesUpdateRequested2)(nil), // 25: stele.event.v1.ResourcesUpdateRequested2
-	(*ResourcesUpdated)(nil),          // 26: stele.event.v1.ResourcesUpdated
-	(*ResourcesUpdateFailed)(nil),     // 27: stele.event.v1.ResourcesUpdateFailed
-	(*LogReopenRequested)(nil),        // 28: stele.event.v1.LogReopenRequested
-	(*LogReopened)(nil),               // 29: stele.event.v1.LogReopened
-	(*LogReopenFailed)(nil),           // 30: stele.event.v1.LogReopenFailed
-	(*OutputLost)(nil),                // 31: stele.event.v1.OutputLost
-	(*SyscallsBlocked)(nil),           // 32: stele.event.v1.SyscallsBlocked
-	(*BlockedSyscall)(nil),            // 33: stele.event.v1.BlockedSyscall
-	(*ContainerRemoveRequested)(nil),  // 34: stele.event.v1.ContainerRemoveRequested
-	(*ContainerSuperseded)(nil),       // 35: stele.event.v1.ContainerSuperseded
-	(*RuntimeDeleted)(nil),            // 36: stele.event.v1.RuntimeDeleted
-	(*RuntimeDeleteFailed)(nil),       // 37: stele.event.v1.RuntimeDeleteFailed
-	(*RootfsReleased)(nil),            // 38: stele.event.v1.RootfsReleased
-	(*RootfsReleaseFailed)(nil),       // 39: stele.event.v1.RootfsReleaseFailed
-	(*ContainerRemoved)(nil),          // 40: stele.event.v1.ContainerRemoved
-	(*timestamppb.Timestamp)(nil),     // 41: google.protobuf.Timestamp
-	(*Fault)(nil),                     // 42: stele.event.v1.Fault
-	(*durationpb.Duration)(nil),       // 43: google.protobuf.Duration
+	(*KillRequested2)(nil),            // 17: stele.event.v1.KillRequested2
+	(*Killed)(nil),                    // 18: stele.event.v1.Killed
+	(*KillFailed)(nil),                // 19: stele.event.v1.KillFailed
+	(*ContainerExited)(nil),           // 20: stele.event.v1.ContainerExited
+	(*ContainerExited2)(nil),          // 21: stele.event.v1.ContainerExited2
+	(*ExecRequested)(nil),             // 22: stele.event.v1.ExecRequested
+	(*ExecRequested2)(nil),            // 23: stele.event.v1.ExecRequested2
+	(*ExecEnded)(nil),                 // 24: stele.event.v1.ExecEnded
+	(*ExecFailed)(nil),                // 25: stele.event.v1.ExecFailed
+	(*ResourcesUpdateRequested)(nil),  // 26: stele.event.v1.ResourcesUpdateRequested
+	(*ResourcesUpdateRequested2)(nil), // 27: stele.event.v1.ResourcesUpdateRequested2
+	(*ResourcesUpdated)(nil),          // 28: stele.event.v1.ResourcesUpdated
+	(*ResourcesUpdateFailed)(nil),     // 29: stele.event.v1.ResourcesUpdateFailed
+	(*LogReopenRequested)(nil),        // 30: stele.event.v1.LogReopenRequested
+	(*LogReopened)(nil),               // 31: stele.event.v1.LogReopened
+	(*LogReopenFailed)(nil),           // 32: stele.event.v1.LogReopenFailed
+	(*OutputLost)(nil),                // 33: stele.event.v1.OutputLost
+	(*SyscallsBlocked)(nil),           // 34: stele.event.v1.SyscallsBlocked
+	(*BlockedSyscall)(nil),            // 35: stele.event.v1.BlockedSyscall
+	(*ContainerRemoveRequested)(nil),  // 36: stele.event.v1.ContainerRemoveRequested
+	(*ContainerRemoveRequested2)(nil), // 37: stele.event.v1.ContainerRemoveRequested2
+	(*ContainerSuperseded)(nil),       // 38: stele.event.v1.ContainerSuperseded
+	(*RuntimeDeleted)(nil),            // 39: stele.event.v1.RuntimeDeleted
+	(*RuntimeDeleteFailed)(nil),       // 40: stele.event.v1.RuntimeDeleteFailed
+	(*RootfsReleased)(nil),            // 41: stele.event.v1.RootfsReleased
+	(*RootfsReleaseFailed)(nil),       // 42: stele.event.v1.RootfsReleaseFailed
+	(*ContainerRemoved)(nil),          // 43: stele.event.v1.ContainerRemoved
+	(*timestamppb.Timestamp)(nil),     // 44: google.protobuf.Timestamp
+	(*Fault)(nil),                     // 45: stele.event.v1.Fault
+	(*durationpb.Duration)(nil),       // 46: google.protobuf.Duration
 }
 var file_event_v1_container_proto_depIdxs = []int32{
-	41, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
-	42, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
-	42, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
-	41, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
-	41, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
-	42, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
-	41, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
-	41, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
-	42, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
-	42, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
-	41, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
-	41, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
-	43, // 12: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
-	43, // 13: stele.event.v1.ExecRequested2.timeout:type_name -> google.protobuf.Duration
-	42, // 14: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
-	42, // 15: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
-	42, // 16: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
-	33, // 17: stele.event.v1.SyscallsBlocked.calls:type_name -> stele.event.v1.BlockedSyscall
-	42, // 18: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
-	41, // 19: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
-	42, // 20: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
-	41, // 21: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	44, // 0: stele.event.v1.ContainerRequested.at:type_name -> google.protobuf.Timestamp
+	45, // 1: stele.event.v1.RootfsPrepareFailed.fault:type_name -> stele.event.v1.Fault
+	45, // 2: stele.event.v1.ContainerCreateFailed.fault:type_name -> stele.event.v1.Fault
+	44, // 3: stele.event.v1.StartRequested.at:type_name -> google.protobuf.Timestamp
+	44, // 4: stele.event.v1.ContainerStarted.at:type_name -> google.protobuf.Timestamp
+	45, // 5: stele.event.v1.ContainerStartFailed.fault:type_name -> stele.event.v1.Fault
+	44, // 6: stele.event.v1.ContainerStartFailed.at:type_name -> google.protobuf.Timestamp
+	44, // 7: stele.event.v1.ContainerStopRequested.deadline:type_name -> google.protobuf.Timestamp
+	45, // 8: stele.event.v1.StopSignalFailed.fault:type_name -> stele.event.v1.Fault
+	45, // 9: stele.event.v1.KillFailed.fault:type_name -> stele.event.v1.Fault
+	44, // 10: stele.event.v1.KillFailed.retry_at:type_name -> google.protobuf.Timestamp
+	44, // 11: stele.event.v1.ContainerExited.at:type_name -> google.protobuf.Timestamp
+	44, // 12: stele.event.v1.ContainerExited2.at:type_name -> google.protobuf.Timestamp
+	46, // 13: stele.event.v1.ExecRequested.timeout:type_name -> google.protobuf.Duration
+	46, // 14: stele.event.v1.ExecRequested2.timeout:type_name -> google.protobuf.Duration
+	45, // 15: stele.event.v1.ExecFailed.fault:type_name -> stele.event.v1.Fault
+	45, // 16: stele.event.v1.ResourcesUpdateFailed.fault:type_name -> stele.event.v1.Fault
+	45, // 17: stele.event.v1.LogReopenFailed.fault:type_name -> stele.event.v1.Fault
+	35, // 18: stele.event.v1.SyscallsBlocked.calls:type_name -> stele.event.v1.BlockedSyscall
+	45, // 19: stele.event.v1.RuntimeDeleteFailed.fault:type_name -> stele.event.v1.Fault
+	44, // 20: stele.event.v1.RuntimeDeleteFailed.retry_at:type_name -> google.protobuf.Timestamp
+	45, // 21: stele.event.v1.RootfsReleaseFailed.fault:type_name -> stele.event.v1.Fault
+	44, // 22: stele.event.v1.RootfsReleaseFailed.retry_at:type_name -> google.protobuf.Timestamp
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_event_v1_container_proto_init() }
@@ -2610,7 +2835,7 @@ func file_event_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_event_v1_container_proto_rawDesc), len(file_event_v1_container_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

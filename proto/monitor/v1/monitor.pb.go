@@ -3190,7 +3190,11 @@ type Exit struct {
 	// The process that ended: a container's id may be reused.
 	Process *Process `protobuf:"bytes,9,opt,name=process,proto3" json:"process,omitempty"`
 	// A remark, such as that the terminal hung up.
-	Note          string `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
+	// The most memory that the container's cgroup ever used, and its limit when the
+	// process ended, in bytes; 0 if unknown, or if there is no limit.
+	MemoryPeak    uint64 `protobuf:"varint,11,opt,name=memory_peak,json=memoryPeak,proto3" json:"memory_peak,omitempty"`
+	MemoryLimit   uint64 `protobuf:"varint,12,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3293,6 +3297,20 @@ func (x *Exit) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+func (x *Exit) GetMemoryPeak() uint64 {
+	if x != nil {
+		return x.MemoryPeak
+	}
+	return 0
+}
+
+func (x *Exit) GetMemoryLimit() uint64 {
+	if x != nil {
+		return x.MemoryLimit
+	}
+	return 0
 }
 
 // Shutdown ends the monitor, if no container runs.
@@ -3553,7 +3571,7 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"!\n" +
 	"\aUpgrade\x12\x16\n" +
-	"\x06binary\x18\x01 \x01(\tR\x06binary\"\x9c\x02\n" +
+	"\x06binary\x18\x01 \x01(\tR\x06binary\"\xe0\x02\n" +
 	"\x04Exit\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12!\n" +
 	"\fcontainer_id\x18\x02 \x01(\tR\vcontainerId\x12\x12\n" +
@@ -3567,7 +3585,10 @@ const file_monitor_v1_monitor_proto_rawDesc = "" +
 	"\aunknown\x18\b \x01(\tR\aunknown\x123\n" +
 	"\aprocess\x18\t \x01(\v2\x19.stele.monitor.v1.ProcessR\aprocess\x12\x12\n" +
 	"\x04note\x18\n" +
-	" \x01(\tR\x04note\"\n" +
+	" \x01(\tR\x04note\x12\x1f\n" +
+	"\vmemory_peak\x18\v \x01(\x04R\n" +
+	"memoryPeak\x12!\n" +
+	"\fmemory_limit\x18\f \x01(\x04R\vmemoryLimit\"\n" +
 	"\n" +
 	"\bShutdown*q\n" +
 	"\x04Role\x12\x14\n" +

@@ -497,6 +497,8 @@ type ContainerExit struct {
 	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
 	Unknown       string                 `protobuf:"bytes,5,opt,name=unknown,proto3" json:"unknown,omitempty"`
 	Note          string                 `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	MemoryPeak    uint64                 `protobuf:"varint,7,opt,name=memory_peak,json=memoryPeak,proto3" json:"memory_peak,omitempty"`
+	MemoryLimit   uint64                 `protobuf:"varint,8,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -571,6 +573,20 @@ func (x *ContainerExit) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+func (x *ContainerExit) GetMemoryPeak() uint64 {
+	if x != nil {
+		return x.MemoryPeak
+	}
+	return 0
+}
+
+func (x *ContainerExit) GetMemoryLimit() uint64 {
+	if x != nil {
+		return x.MemoryLimit
+	}
+	return 0
 }
 
 // ContainerStopping is actors/container.Stopping.
@@ -1101,7 +1117,7 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x1b\n" +
 	"\texit_seen\x18\x03 \x01(\bR\bexitSeen\x121\n" +
-	"\x04exit\x18\x04 \x01(\v2\x1d.stele.state.v1.ContainerExitR\x04exit\"\xb4\x01\n" +
+	"\x04exit\x18\x04 \x01(\v2\x1d.stele.state.v1.ContainerExitR\x04exit\"\xf8\x01\n" +
 	"\rContainerExit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x03R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x03R\x06signal\x12\x1d\n" +
@@ -1109,7 +1125,10 @@ const file_state_v1_container_proto_rawDesc = "" +
 	"oom_killed\x18\x03 \x01(\bR\toomKilled\x12*\n" +
 	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\aunknown\x18\x05 \x01(\tR\aunknown\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\tR\x04note\"\xaa\x01\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\x12\x1f\n" +
+	"\vmemory_peak\x18\a \x01(\x04R\n" +
+	"memoryPeak\x12!\n" +
+	"\fmemory_limit\x18\b \x01(\x04R\vmemoryLimit\"\xaa\x01\n" +
 	"\x11ContainerStopping\x12@\n" +
 	"\brequests\x18\x01 \x03(\v2$.stele.state.v1.ContainerStopRequestR\brequests\x12\x1c\n" +
 	"\tsignalled\x18\x02 \x01(\bR\tsignalled\x12\x18\n" +

@@ -204,14 +204,16 @@ type entityJSON struct {
 	// Status is the state in a word or two.
 	Status string `json:"status"`
 	// UID is the pod's; Pod, Image and MemoryLimit are the container's.
-	UID         string            `json:"uid,omitempty"`
-	Pod         string            `json:"pod,omitempty"`
-	Image       string            `json:"image,omitempty"`
-	MemoryLimit int64             `json:"memoryLimitBytes,omitempty"`
-	State       json.RawMessage   `json:"state"`
-	Owed        []string          `json:"owed,omitempty"`
-	Steps       []timeline.Step   `json:"steps,omitempty"`
-	Moments     []timeline.Moment `json:"moments,omitempty"`
+	UID         string `json:"uid,omitempty"`
+	Pod         string `json:"pod,omitempty"`
+	Image       string `json:"image,omitempty"`
+	MemoryLimit int64  `json:"memoryLimitBytes,omitempty"`
+	// MemoryPeak is the most that it ever used, known once it has ended.
+	MemoryPeak uint64            `json:"memoryPeakBytes,omitempty"`
+	State      json.RawMessage   `json:"state"`
+	Owed       []string          `json:"owed,omitempty"`
+	Steps      []timeline.Step   `json:"steps,omitempty"`
+	Moments    []timeline.Moment `json:"moments,omitempty"`
 }
 
 // Structured writes the answer for scripts: the explanation, the pod (unless only a container
@@ -259,7 +261,7 @@ func containerJSON(c *timeline.Container) (entityJSON, error) {
 		return entityJSON{}, fmt.Errorf("show container %s: %w", s.ID, err)
 	}
 	return entityJSON{
-		ID: string(s.ID), Name: s.Name.Name, Attempt: s.Name.Attempt, Image: redact.Text(c.ImageRef), MemoryLimit: c.MemoryLimit,
+		ID: string(s.ID), Name: s.Name.Name, Attempt: s.Name.Attempt, Image: redact.Text(c.ImageRef), MemoryLimit: c.MemoryLimit, MemoryPeak: s.Run.Exit.MemoryPeak,
 		Status: c.Status(), State: state, Owed: c.Owed(), Steps: c.Steps, Moments: c.Moments,
 	}, nil
 }
