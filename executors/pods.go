@@ -79,8 +79,12 @@ func (x pods) prepare(ctx context.Context, pod sandbox.Pod) error {
 	return x.NRI.RunPod(ctx, string(pod.ID), nil, x.nriPod(pod))
 }
 
-// suits refuses a pod that wants what its runtime would ignore.
+// suits refuses a pod that wants what its runtime would ignore, or in whose cgroup no container
+// could start.
 func (x pods) suits(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) error {
+	if err := x.hasRoom(pod, config); err != nil {
+		return err
+	}
 	field := ""
 	if key := namespaces.OfIPC(config.GetLinux().GetSysctls()); key != "" {
 		field = fmt.Sprintf("linux.sysctls[%q]", key)
@@ -104,6 +108,29 @@ func (x pods) suits(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) error 
 	}
 	return fault.New(fault.Unsupported, "run pod sandbox", string(pod.ID),
 		"%s: has no effect with the handler %s, whose runtime runs each container on a kernel of its own", field, pod.Handler)
+}
+
+// hasRoom refuses a pod whose cgroup allows less memory than its runtime takes: the kernel would
+// kill that, and the reason would be hard to find.
+func (x pods) hasRoom(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) error {
+	parent := config.GetLinux().GetCgroupParent()
+	limit, err := x.Cgroups.PodMemoryLimit(parent)
+	if err != nil || limit == 0 {
+		return err
+	}
+	handler, err := x.Handlers.Find(pod.Handler)
+	if err != nil {
+		return err
+	}
+	runtime, err := x.runtime(pod.Handler)
+	if err != nil {
+		return err
+	}
+	if least := (containers{x.Config}).options(handler, runtime).MinMemory; limit < least {
+		return fault.New(fault.Invalid, "run pod sandbox", string(pod.ID),
+			"linux.cgroup_parent: %q has a memory limit of %d bytes, which is too low for this runtime: it takes %d", parent, limit, least)
+	}
+	return nil
 }
 
 func ipcOfNode(config *runtimeapi.PodSandboxConfig) bool {

@@ -16,6 +16,9 @@ import (
 // maxNumber bounds a file with one number, in bytes.
 const maxNumber = 64
 
+// noLimit is more memory than any node has: v1 says "no limit" by the largest multiple of a page.
+const noLimit = 1 << 60
+
 // MemoryUsed returns how many bytes of memory a container uses, its part of the page
 // cache included: what its memory limit limits. Without the controller it is 0.
 func (m *Manager) MemoryUsed(cgroupsPath, id string) (int64, error) {
@@ -32,6 +35,35 @@ func (m *Manager) MemoryUsed(cgroupsPath, id string) (int64, error) {
 		return 0, fmt.Errorf("read the memory that a container uses: %w", err)
 	}
 	return used, nil
+}
+
+// PodMemoryLimit returns the memory limit of the cgroup that the kubelet made for a pod, in bytes;
+// 0 if it has none, is not there yet, or nobody counts memory.
+func (m *Manager) PodMemoryLimit(parent string) (int64, error) {
+	h, is := m.node.Find("memory")
+	if parent == "" || !is {
+		return 0, nil
+	}
+	rel, err := m.SandboxCgroup(parent, "")
+	if err != nil {
+		return 0, err
+	}
+	file := "memory.limit_in_bytes"
+	if h.Unified {
+		file = "memory.max"
+	}
+	text, err := readSmall(filepath.Join(h.Mountpoint, rel, file))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("read the memory limit of a pod: %w", err)
+	}
+	limit, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	if err != nil || limit > noLimit {
+		return 0, nil // "max", or what v1 has in its place
+	}
+	return limit, nil
 }
 
 // SetHugepages limits the huge pages of one size ("2MB"), in bytes, that a container

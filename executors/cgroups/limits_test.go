@@ -42,6 +42,28 @@ func (m *Manager) read(t *testing.T, rel string) string {
 	return strings.TrimSpace(string(content))
 }
 
+func TestPodMemoryLimit(t *testing.T) {
+	for name, c := range map[string]struct {
+		m                   *Manager
+		parent, file, value string
+		want                int64
+	}{
+		"v1":               {fakeManager(t, Cgroupfs, false, "memory"), "/kubepods/pod1", "kubepods/pod1/memory.limit_in_bytes", "2097152\n", 2 << 20},
+		"v1 without limit": {fakeManager(t, Cgroupfs, false, "memory"), "/kubepods/pod1", "kubepods/pod1/memory.limit_in_bytes", "9223372036854771712\n", 0},
+		"v2":               {fakeManager(t, Cgroupfs, true, "memory"), "kubepods/pod1", "kubepods/pod1/memory.max", "2097152\n", 2 << 20},
+		"v2 without limit": {fakeManager(t, Cgroupfs, true, "memory"), "/kubepods/pod1", "kubepods/pod1/memory.max", "max\n", 0},
+		"systemd":          {fakeManager(t, Systemd, true, "memory"), "kubepods-pod1.slice", "kubepods.slice/kubepods-pod1.slice/memory.max", "4096\n", 4096},
+		"not there":        {fakeManager(t, Cgroupfs, true, "memory"), "/kubepods/pod1", "kubepods/pod2/memory.max", "4096\n", 0},
+		"no parent":        {fakeManager(t, Cgroupfs, true, "memory"), "", "memory.max", "4096\n", 0},
+		"nobody counts":    {fakeManager(t, Cgroupfs, true, "pids"), "/kubepods/pod1", "kubepods/pod1/memory.max", "4096\n", 0},
+	} {
+		c.m.write(t, c.file, c.value)
+		if got, err := c.m.PodMemoryLimit(c.parent); err != nil || got != c.want {
+			t.Errorf("%s: %d, %v, want %d", name, got, err, c.want)
+		}
+	}
+}
+
 func TestHugepages(t *testing.T) {
 	for name, c := range map[string]struct {
 		m           *Manager

@@ -94,6 +94,24 @@ func optionsLimits(t *testing.T, h *Harness, pod *Pod) {
 	err = update(h.Client, id, &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 16 << 20, CpuShares: 2})
 	h.Refused(err, codes.InvalidArgument, "linux.memory_limit_in_bytes", "16777216", "33554432")
 	expectResources(h, id, config.Linux.Resources)
+	noRoom(t, h)
+}
+
+// noRoom: a pod whose cgroup has less memory than the least is refused, and not only its containers.
+func noRoom(t *testing.T, h *Harness) {
+	first := kubeletPod(h, "tiny")
+	dir, v2 := cgroupOf(t, h.ContainerPID(h.RunPod(first).Run(h.ContainerConfig("c"))), "memory")
+	file := "memory.limit_in_bytes"
+	if v2 {
+		file = "memory.max"
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(dir), file), []byte("16777216"), 0); err != nil {
+		t.Fatal(err)
+	}
+	second := h.PodConfig("tiny-too")
+	second.Linux.CgroupParent = first.Linux.CgroupParent
+	_, err := h.Runtime.RunPodSandbox(h.Context(), &runtimeapi.RunPodSandboxRequest{Config: second})
+	h.Refused(err, codes.InvalidArgument, "linux.cgroup_parent", first.Linux.CgroupParent, "16777216", "33554432")
 }
 
 // TestNoLimitOfProcesses: where nobody sets one, systemd sets none for the scope either.
