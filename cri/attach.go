@@ -23,7 +23,7 @@ func (s streamService) Attach(_ context.Context, req *runtimeapi.AttachRequest) 
 		return nil, err
 	}
 	// The other way round is fine: all output is on stdout.
-	if req.GetTty() && !found.Config.GetTty() {
+	if req.GetTty() && !found.Config().GetTty() {
 		return nil, invalid("tty", "is true, and the container has no terminal")
 	}
 	id := found.State.ID

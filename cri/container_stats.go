@@ -32,7 +32,7 @@ func (s statsService) containerStats(ctx context.Context, filter *runtimeapi.Con
 		if mayRun(x) &&
 			strings.HasPrefix(string(x.State.ID), filter.GetId()) &&
 			strings.HasPrefix(string(x.State.Sandbox), filter.GetPodSandboxId()) &&
-			selected(filter.GetLabelSelector(), x.Config.GetLabels()) {
+			selected(filter.GetLabelSelector(), x.Shown.Labels) {
 			matching = append(matching, x)
 		}
 	}
@@ -57,7 +57,7 @@ func there(containers []*projections.Container, read []*runtimeapi.ContainerStat
 // ofContainer says whose stats they are.
 func ofContainer(x *projections.Container, stats *runtimeapi.ContainerStats) *runtimeapi.ContainerStats {
 	stats.Attributes = &runtimeapi.ContainerAttributes{
-		Id: string(x.State.ID), Metadata: x.Config.GetMetadata(), Labels: x.Config.GetLabels(), Annotations: x.Config.GetAnnotations(),
+		Id: string(x.State.ID), Metadata: x.Shown.Metadata, Labels: x.Shown.Labels, Annotations: x.Shown.Annotations,
 	}
 	return stats
 }

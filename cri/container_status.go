@@ -32,23 +32,23 @@ func (s containerService) ContainerStatus(_ context.Context, req *runtimeapi.Con
 func containerStatus(x *projections.Container) *runtimeapi.ContainerStatus {
 	status := &runtimeapi.ContainerStatus{
 		Id:          string(x.State.ID),
-		Metadata:    x.Config.GetMetadata(),
+		Metadata:    x.Shown.Metadata,
 		State:       containerState(x),
 		CreatedAt:   x.State.Request.At.UnixNano(),
 		StartedAt:   nanoseconds(x.State.Run.StartedAt),
 		Image:       shownImage(x),
-		ImageRef:    x.Config.GetImage().GetImage(),
+		ImageRef:    x.Shown.Image.GetImage(),
 		ImageId:     x.State.Request.Image,
-		Labels:      x.Config.GetLabels(),
-		Annotations: x.Config.GetAnnotations(),
-		Mounts:      x.Config.GetMounts(),
+		Labels:      x.Shown.Labels,
+		Annotations: x.Shown.Annotations,
+		Mounts:      x.Config().GetMounts(),
 		LogPath:     x.State.Request.LogPath,
 		StopSignal:  shownSignal(x.State.Request.StopSignal),
 	}
 	if x.State.Creation.Process.PID != 0 {
 		status.User = containerUser(x.State.Creation.User)
 	}
-	if limits := x.Config.GetLinux().GetResources(); limits != nil {
+	if limits := x.Shown.Limits; limits != nil {
 		status.Resources = &runtimeapi.ContainerResources{Linux: limits}
 	}
 	if status.State == runtimeapi.ContainerState_CONTAINER_EXITED {
@@ -120,7 +120,7 @@ func containerState(x *projections.Container) runtimeapi.ContainerState {
 // shownImage is the image as the user named it. The kubelet requests it by id and
 // passes the user's name along.
 func shownImage(x *projections.Container) *runtimeapi.ImageSpec {
-	shown := proto.CloneOf(x.Config.GetImage())
+	shown := proto.CloneOf(x.Shown.Image)
 	shown.Image = cmp.Or(shown.GetUserSpecifiedImage(), shown.GetImage())
 	return shown
 }

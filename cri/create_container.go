@@ -38,16 +38,17 @@ func (s containerService) CreateContainer(ctx context.Context, req *runtimeapi.C
 	if err != nil {
 		return nil, err
 	}
-	config = s.UserModes.Container(config, pod.Config)
+	podConfig := pod.Config()
+	config = s.UserModes.Container(config, podConfig)
 	// The existing sandbox's configuration counts, not the request's copy. The kubelet
 	// sends the same.
-	if err := s.Validator.Container(config, pod.Config); err != nil {
+	if err := s.Validator.Container(config, podConfig); err != nil {
 		return nil, err
 	}
 	if err := s.checkTarget(config, pod.State.ID); err != nil {
 		return nil, err
 	}
-	logPath, err := logPath(pod.Config.GetLogDirectory(), config.GetLogPath())
+	logPath, err := logPath(podConfig.GetLogDirectory(), config.GetLogPath())
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +115,7 @@ func sandboxInForce(pod *projections.Sandbox) ([]byte, error) {
 	if _, updated := sandbox.Config(pod.State); len(updated) == 0 {
 		return pod.State.Config, nil
 	}
-	return encode(pod.Config)
+	return encode(pod.Config())
 }
 
 // terminationPath is the kubelet's annotation that names the path in the container to

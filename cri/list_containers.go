@@ -24,20 +24,20 @@ func (s containerService) containers(filter *runtimeapi.ContainerFilter) iter.Se
 				!strings.HasPrefix(string(x.State.ID), filter.GetId()) ||
 				!strings.HasPrefix(string(x.State.Sandbox), filter.GetPodSandboxId()) ||
 				filter.GetState() != nil && filter.GetState().GetState() != containerState(x) ||
-				!selected(filter.GetLabelSelector(), x.Config.GetLabels()) {
+				!selected(filter.GetLabelSelector(), x.Shown.Labels) {
 				continue
 			}
 			if !yield(&runtimeapi.Container{
 				Id:           string(x.State.ID),
 				PodSandboxId: string(x.State.Sandbox),
-				Metadata:     x.Config.GetMetadata(),
+				Metadata:     x.Shown.Metadata,
 				Image:        shownImage(x),
-				ImageRef:     x.Config.GetImage().GetImage(),
+				ImageRef:     x.Shown.Image.GetImage(),
 				ImageId:      x.State.Request.Image,
 				State:        containerState(x),
 				CreatedAt:    x.State.Request.At.UnixNano(),
-				Labels:       x.Config.GetLabels(),
-				Annotations:  x.Config.GetAnnotations(),
+				Labels:       x.Shown.Labels,
+				Annotations:  x.Shown.Annotations,
 			}) {
 				return
 			}

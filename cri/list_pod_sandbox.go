@@ -23,16 +23,16 @@ func (s podService) podSandboxes(filter *runtimeapi.PodSandboxFilter) iter.Seq[*
 			if !sandboxShown(x) ||
 				!strings.HasPrefix(string(x.State.ID), filter.GetId()) ||
 				filter.GetState() != nil && filter.GetState().GetState() != sandboxState(x) ||
-				!selected(filter.GetLabelSelector(), x.Config.GetLabels()) {
+				!selected(filter.GetLabelSelector(), x.Shown.Labels) {
 				continue
 			}
 			if !yield(&runtimeapi.PodSandbox{
 				Id:             string(x.State.ID),
-				Metadata:       x.Config.GetMetadata(),
+				Metadata:       x.Shown.Metadata,
 				State:          sandboxState(x),
 				CreatedAt:      x.State.CreatedAt.UnixNano(),
-				Labels:         x.Config.GetLabels(),
-				Annotations:    x.Config.GetAnnotations(),
+				Labels:         x.Shown.Labels,
+				Annotations:    x.Shown.Annotations,
 				RuntimeHandler: x.State.Handler,
 			}) {
 				return

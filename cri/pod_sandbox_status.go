@@ -54,13 +54,13 @@ func newestFirst(containers []*projections.Container) []*projections.Container {
 func sandboxStatus(x *projections.Sandbox) *runtimeapi.PodSandboxStatus {
 	status := &runtimeapi.PodSandboxStatus{
 		Id:             string(x.State.ID),
-		Metadata:       x.Config.GetMetadata(),
+		Metadata:       x.Shown.Metadata,
 		State:          sandboxState(x),
 		CreatedAt:      x.State.CreatedAt.UnixNano(),
 		Network:        &runtimeapi.PodSandboxNetworkStatus{},
-		Linux:          &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: x.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()}},
-		Labels:         x.Config.GetLabels(),
-		Annotations:    x.Config.GetAnnotations(),
+		Linux:          &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: x.Shown.Namespaces}},
+		Labels:         x.Shown.Labels,
+		Annotations:    x.Shown.Annotations,
 		RuntimeHandler: x.State.Handler,
 	}
 	for i, ip := range x.State.Network.IPs {

@@ -498,13 +498,13 @@ func TestContainerUser(t *testing.T) {
 
 // What became of something whose history cannot be read is not known, and is said so.
 func TestDamagedIsUnknown(t *testing.T) {
-	c := &projections.Container{Config: &runtimeapi.ContainerConfig{Image: &runtimeapi.ImageSpec{}}, Damage: "version 7: unknown"}
+	c := &projections.Container{Shown: projections.ContainerShown{Image: &runtimeapi.ImageSpec{}}, Damage: "version 7: unknown"}
 	c.State.Phase = container.Running
 	status := containerStatus(c)
 	if status.State != runtimeapi.ContainerState_CONTAINER_UNKNOWN || !strings.Contains(status.Message, c.Damage) {
 		t.Errorf("container: %v", status)
 	}
-	s := &projections.Sandbox{Config: &runtimeapi.PodSandboxConfig{}, Damage: "version 7: unknown"}
+	s := &projections.Sandbox{Damage: "version 7: unknown"}
 	s.State.Phase = sandbox.Ready
 	if sandboxState(s) != runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
 		t.Error("the sandbox is ready")

@@ -20,7 +20,7 @@ func (s containerService) UpdateContainerResources(ctx context.Context, req *run
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Validator.Update(found.Config, req); err != nil {
+	if err := s.Validator.Update(found.Config(), req); err != nil {
 		return nil, err
 	}
 	if proto.Size(req.GetLinux()) == 0 {

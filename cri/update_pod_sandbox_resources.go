@@ -24,9 +24,10 @@ func (s podService) UpdatePodSandboxResources(ctx context.Context, req *runtimea
 	if err := s.Plugins.UpdatePod(ctx, found.State, req.GetOverhead(), req.GetResources()); err != nil {
 		return nil, err
 	}
+	linux := found.Config().GetLinux()
 	resources, err := encode(&runtimeapi.LinuxPodSandboxConfig{
-		Overhead:  cmp.Or(req.GetOverhead(), found.Config.GetLinux().GetOverhead()),
-		Resources: cmp.Or(req.GetResources(), found.Config.GetLinux().GetResources()),
+		Overhead:  cmp.Or(req.GetOverhead(), linux.GetOverhead()),
+		Resources: cmp.Or(req.GetResources(), linux.GetResources()),
 	})
 	if err != nil {
 		return nil, err

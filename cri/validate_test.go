@@ -169,11 +169,10 @@ func TestImageRef(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := d.actors.last().(container.Create)
-		x := &projections.Container{Config: &runtimeapi.ContainerConfig{}}
+		x := &projections.Container{}
 		x.State.Request.Image = first.Image
-		if err := proto.Unmarshal(first.Config, x.Config); err != nil {
-			t.Fatal(err)
-		}
+		x.State.Request.Config = first.Config
+		x.Shown = projections.ShowContainer(x.Config())
 		if s := containerStatus(x); s.GetImageRef() != c.ref || s.GetImageId() != first.Image || s.GetImage().GetImage() != c.shown {
 			t.Errorf("%+v: ref %s, id %s, image %s", c, s.GetImageRef(), s.GetImageId(), s.GetImage().GetImage())
 		}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/container"
@@ -105,7 +104,7 @@ func (s *Parts) containerInfo(x *projections.Container) (map[string]string, erro
 	if err != nil {
 		return nil, err
 	}
-	config := proto.CloneOf(x.Config)
+	config := x.Config()
 	redact.Environment(config)
 	info := containerInfo{
 		SandboxID: string(x.State.Sandbox), PID: x.State.Creation.Process.PID, Removing: x.State.Phase == container.Removing,
@@ -137,11 +136,12 @@ func (s *Parts) sandboxInfo(x *projections.Sandbox) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	config := x.Config()
 	namespaces, cgroup := s.Places.Namespaces(x.State), s.Places.SandboxCgroup(x.State)
 	info := sandboxInfo{
 		PID: x.State.Holder.PID, RuntimeHandler: x.State.Handler, CgroupPath: cgroup, NetNS: namespaces["network"],
-		Owed: owed(sandbox.Owed(x.State)), Damage: x.Damage, Config: x.Config, State: state,
-		RuntimeSpec: sandboxSpec{Hostname: x.Config.GetHostname(), Annotations: x.Config.GetAnnotations()},
+		Owed: owed(sandbox.Owed(x.State)), Damage: x.Damage, Config: config, State: state,
+		RuntimeSpec: sandboxSpec{Hostname: config.GetHostname(), Annotations: config.GetAnnotations()},
 	}
 	for _, kind := range slices.Sorted(maps.Keys(namespaces)) {
 		info.RuntimeSpec.Linux.Namespaces = append(info.RuntimeSpec.Linux.Namespaces, namespaceInfo{kind, namespaces[kind]})

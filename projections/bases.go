@@ -34,7 +34,7 @@ func (f *Feed) takeBases(ctx context.Context) (lost []*eventlog.DamageError, err
 		}
 		f.apply(&Change{
 			Record: eventlog.Record{Stream: info.Stream, Version: info.Base.Version, Sequence: info.Base.Sequence},
-			What:   fromBase(info.Stream, info.Base),
+			What:   f.fromBase(info.Stream, info.Base),
 		})
 	}
 	return lost, nil
@@ -54,13 +54,13 @@ func (f *Feed) putAside(lost []*eventlog.DamageError) {
 
 // fromBase is what a base changes, without an event. One that cannot be read puts its
 // stream aside.
-func fromBase(stream eventlog.Stream, base eventlog.Base) (what What) {
+func (f *Feed) fromBase(stream eventlog.Stream, base eventlog.Base) (what What) {
 	defer func() {
 		if p := recover(); p != nil {
 			what = StreamPutAside{Reason: fmt.Sprintf("base at version %d: panic: %v", base.Version, p)}
 		}
 	}()
-	what, err := decodeBase(stream, base)
+	what, err := f.decodeBase(stream, base)
 	if err != nil {
 		return StreamPutAside{Reason: err.Error()}
 	}
@@ -76,7 +76,7 @@ func fromState[S any](base eventlog.Base, decode func([]byte) (S, error)) (entit
 	return entity.Restored[S]{State: state, Version: base.Version, Sequence: base.Sequence}, err
 }
 
-func decodeBase(stream eventlog.Stream, base eventlog.Base) (What, error) {
+func (f *Feed) decodeBase(stream eventlog.Stream, base eventlog.Base) (What, error) {
 	kind, name, _ := strings.Cut(string(stream), "/")
 	switch kind {
 	case "sandbox":
@@ -84,21 +84,21 @@ func decodeBase(stream eventlog.Stream, base eventlog.Base) (What, error) {
 		if err != nil {
 			return nil, err
 		}
-		config, err := sandboxConfig(at.State)
-		if err == nil && string(at.State.ID) != name {
+		s := &Sandbox{Restored: at}
+		if err = s.show(f.Live.words); err == nil && string(at.State.ID) != name {
 			err = fmt.Errorf("base at version %d: it is about sandbox %q", base.Version, at.State.ID)
 		}
-		return SandboxChanged{After: &Sandbox{Restored: at, Config: config}, Ended: sandbox.Ended(at.State)}, err
+		return SandboxChanged{After: s, Ended: sandbox.Ended(at.State)}, err
 	case "container":
 		at, err := fromState(base, codec.DecodeContainerState)
 		if err != nil {
 			return nil, err
 		}
-		config, err := containerConfig(at.State)
-		if err == nil && string(at.State.ID) != name {
+		c := &Container{Restored: at}
+		if err = c.show(f.Live.words, f.Live.sandboxes.byID[at.State.Sandbox]); err == nil && string(at.State.ID) != name {
 			err = fmt.Errorf("base at version %d: it is about container %q", base.Version, at.State.ID)
 		}
-		return ContainerChanged{After: &Container{Restored: at, Config: config}, Ended: container.Ended(at.State)}, err
+		return ContainerChanged{After: c, Ended: container.Ended(at.State)}, err
 	case "image":
 		at, err := fromState(base, codec.DecodeImageState)
 		return ImageChanged{After: &at, Idle: image.Ended(at.State)}, err

@@ -46,7 +46,7 @@ func TestTrimmedStream(t *testing.T) {
 				}
 				return
 			}
-			if s == nil || !s.State.Prepared || !s.State.Network.Attached || s.Version != a.at.Version || s.Config == nil || len(live.Damaged()) != 0 {
+			if s == nil || !s.State.Prepared || !s.State.Network.Attached || s.Version != a.at.Version || s.Config().GetHostname() == "" || len(live.Damaged()) != 0 {
 				t.Errorf("followed as %+v; damaged: %v", s, live.Damaged())
 			}
 		})

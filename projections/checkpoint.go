@@ -51,6 +51,7 @@ func (f *Feed) load(ctx context.Context) (found bool, err error) {
 		// A later version may read what this checkpoint's could not.
 		return false, fmt.Errorf("%d streams could not be read", n)
 	}
+	f.Live.joinPods()
 	f.Live.sequence = saved.Sequence
 	return true, nil
 }

@@ -196,7 +196,7 @@ func TestUnusableCheckpoint(t *testing.T) {
 				t.Fatal(err)
 			}
 			f := opened(t, log)
-			if s := f.Live.Sandbox("s"); s == nil || s.State.Phase != sandbox.Creating || s.Config == nil {
+			if s := f.Live.Sandbox("s"); s == nil || s.State.Phase != sandbox.Creating || s.Config().GetHostname() == "" {
 				t.Errorf("the sandbox is %+v", s)
 			}
 			log.Fail(errBroken) // at first

@@ -6,7 +6,8 @@
 //
 // feed.go applies the log's records to the models; fold.go works out what a record
 // changes. live.go holds what exists, index.go its lists, images.go the image
-// references, history.go what has ended. changes.go publishes each change with the
+// references, history.go what has ended, and shown.go
+// what of a configuration is kept decoded. changes.go publishes each change with the
 // states before and after. podevents.go publishes the turns in the lives of pods
 // (turns.go), from one stage to another (stage.go). checkpoint.go saves the models, values.go has the encoding,
 // and boot.go serves the node's start.

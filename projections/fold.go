@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
 	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
@@ -75,8 +72,8 @@ func foldSandbox(l *Live, name string, record eventlog.Record) (What, error) {
 		return nil, fmt.Errorf("it is about sandbox %q", after.State.ID)
 	case before != nil && before.rank() != after.rank():
 		return nil, errBeginsAgain
-	case after.Config == nil || !bytes.Equal(before.State.UpdatedResources, after.State.UpdatedResources):
-		if after.Config, err = sandboxConfig(after.State); err != nil {
+	case before == nil || !bytes.Equal(before.State.UpdatedResources, after.State.UpdatedResources):
+		if err := after.show(l.words); err != nil {
 			return nil, err
 		}
 	}
@@ -97,8 +94,8 @@ func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
 		return nil, fmt.Errorf("it is about container %q", after.State.ID)
 	case before != nil && (before.rank() != after.rank() || before.State.Sandbox != after.State.Sandbox):
 		return nil, errBeginsAgain
-	case after.Config == nil || !bytes.Equal(before.State.Resources.InForce, after.State.Resources.InForce):
-		if after.Config, err = containerConfig(after.State); err != nil {
+	case before == nil || !bytes.Equal(before.State.Resources.InForce, after.State.Resources.InForce):
+		if err := after.show(l.words, l.sandboxes.byID[after.State.Sandbox]); err != nil {
 			return nil, err
 		}
 	}
@@ -142,43 +139,4 @@ func follow[S, E any](at *entity.Restored[S], record eventlog.Record, decode fun
 	}
 	*at = entity.As(record, evolve(at.State, event))
 	return event, nil
-}
-
-func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {
-	config := &runtimeapi.PodSandboxConfig{}
-	asked, resources := sandbox.Config(s)
-	if err := proto.Unmarshal(asked, config); err != nil {
-		return nil, fmt.Errorf("decode the configuration of sandbox %s: %w", s.ID, err)
-	}
-	if len(resources) == 0 {
-		return config, nil
-	}
-	now := &runtimeapi.LinuxPodSandboxConfig{}
-	if err := proto.Unmarshal(resources, now); err != nil {
-		return nil, fmt.Errorf("decode the resources of sandbox %s: %w", s.ID, err)
-	}
-	if config.GetLinux() == nil {
-		config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
-	}
-	config.Linux.Overhead, config.Linux.Resources = now.GetOverhead(), now.GetResources()
-	return config, nil
-}
-
-func containerConfig(s container.State) (*runtimeapi.ContainerConfig, error) {
-	config := &runtimeapi.ContainerConfig{}
-	asked, resources := container.Config(s)
-	if err := proto.Unmarshal(asked, config); err != nil {
-		return nil, fmt.Errorf("decode the configuration of container %s: %w", s.ID, err)
-	}
-	if len(resources) == 0 {
-		return config, nil
-	}
-	if config.GetLinux() == nil {
-		config.Linux = &runtimeapi.LinuxContainerConfig{}
-	}
-	config.Linux.Resources = &runtimeapi.LinuxContainerResources{}
-	if err := proto.Unmarshal(resources, config.GetLinux().GetResources()); err != nil {
-		return nil, fmt.Errorf("decode the resources of container %s: %w", s.ID, err)
-	}
-	return config, nil
 }

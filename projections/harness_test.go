@@ -273,10 +273,10 @@ func answers(f *Feed) map[string]any {
 	l := f.Live
 	all := map[string]any{"sequence": l.Sequence(), "damaged": l.Damaged()}
 	for _, s := range l.Sandboxes() {
-		all["sandbox "+string(s.State.ID)] = fmt.Sprint(s.State.Phase, s.Version, s.Config.GetHostname(), s.Config.GetLinux().GetResources().GetCpuShares())
+		all["sandbox "+string(s.State.ID)] = fmt.Sprint(s.State.Phase, s.Version, s.Config().GetHostname(), s.Config().GetLinux().GetResources().GetCpuShares())
 	}
 	for _, c := range l.Containers() {
-		all["container "+string(c.State.ID)] = fmt.Sprint(c.State.Phase, c.Version, c.Config.GetWorkingDir(), c.Config.GetLinux().GetResources().GetCpuShares())
+		all["container "+string(c.State.ID)] = fmt.Sprint(c.State.Phase, c.Version, c.Config().GetWorkingDir(), c.Shown.Limits.String(), c.Config().GetLinux().GetResources().GetCpuShares())
 	}
 	for _, p := range l.Pulls() {
 		all["pull "+p.Ref] = len(p.Pulls)

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"sync"
 
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/host"
@@ -20,8 +18,7 @@ import (
 // Sandbox is a sandbox as of some record of the log. It is never modified.
 type Sandbox struct {
 	entity.Restored[sandbox.State]
-	// Config is the CRI's configuration of the sandbox.
-	Config *runtimeapi.PodSandboxConfig
+	Shown SandboxShown
 	// Damage is why its stream cannot be followed; empty if it can. The state is then the
 	// last good one.
 	Damage string
@@ -32,8 +29,7 @@ func (s *Sandbox) rank() rank { return rank{s.State.CreatedAt, string(s.State.ID
 // Container is a container as of some record of the log. It is never modified.
 type Container struct {
 	entity.Restored[container.State]
-	// Config is the CRI's configuration of the container.
-	Config *runtimeapi.ContainerConfig
+	Shown ContainerShown
 	// Damage is why its stream cannot be followed; empty if it can. The state is then the
 	// last good one.
 	Damage string
@@ -53,6 +49,8 @@ type Host = entity.Restored[host.State]
 // lists are shared between readers and must not be modified.
 type Live struct {
 	logger *slog.Logger
+	// words belong to the feed.
+	words words
 
 	// mu is never held for long: records are decoded and folded outside it.
 	mu         sync.RWMutex
@@ -74,6 +72,7 @@ type Live struct {
 func newLive(logger *slog.Logger) *Live {
 	return &Live{
 		logger:     logger,
+		words:      words{},
 		sandboxes:  newIndex[id.Sandbox, *Sandbox](),
 		containers: newIndex[id.Container, *Container](),
 		members:    map[id.Sandbox]*sorted[*Container]{},

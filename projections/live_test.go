@@ -135,9 +135,9 @@ func TestResourcesInForce(t *testing.T) {
 	for r := range log.Read(context.Background(), 1) {
 		f.take(r)
 	}
-	first := f.Live.Container("c").Config
+	first := f.Live.Container("c").Config()
 	save(t, f)
-	for _, got := range []*runtimeapi.ContainerConfig{first, opened(t, log).Live.Container("c").Config} {
+	for _, got := range []*runtimeapi.ContainerConfig{first, opened(t, log).Live.Container("c").Config()} {
 		r := got.GetLinux().GetResources()
 		if got.GetWorkingDir() != "/srv" || r.GetMemoryLimitInBytes() != 1<<20 || r.GetCpuShares() != 2 || len(r.GetUnified()) > 0 {
 			t.Errorf("the configuration is %v", got)
@@ -333,5 +333,67 @@ func TestAwaitAtTheEnd(t *testing.T) {
 	}
 	if err := f.Await(context.Background(), 0); err != nil {
 		t.Errorf("what the models had taken in: %v", err)
+	}
+}
+
+// What is shown is that of the whole configuration, and a container shares its pod's memory,
+// whether both were read from the log or from a checkpoint.
+func TestShown(t *testing.T) {
+	log := newMemlog(t)
+	pod, err := proto.Marshal(&runtimeapi.PodSandboxConfig{
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: "p", Uid: "u", Namespace: "n", Attempt: 1},
+		Labels:   map[string]string{"a": "1"}, Annotations: map[string]string{"b": "2"},
+		Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: "/up", SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
+			NamespaceOptions: &runtimeapi.NamespaceOption{Ipc: runtimeapi.NamespaceMode_NODE}, SelinuxOptions: &runtimeapi.SELinuxOption{Level: "s0:c1,c2"},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := proto.Marshal(&runtimeapi.ContainerConfig{
+		Metadata: &runtimeapi.ContainerMetadata{Name: "c", Attempt: 2}, Image: &runtimeapi.ImageSpec{Image: "i", UserSpecifiedImage: "name"},
+		Labels: map[string]string{"a": "1"}, Annotations: map[string]string{"b": "3"}, Envs: []*runtimeapi.KeyValue{{Key: "K"}},
+		Linux: &runtimeapi.LinuxContainerConfig{Resources: &runtimeapi.LinuxContainerResources{CpuShares: 7}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, create := runOf("s", epoch), createOf("c", "s", epoch)
+	run.Config, create.Config, create.SandboxConfig = pod, config, pod
+	s, c := newSandbox("s"), newContainer("c")
+	if err := errors.Join(s.do(log, run), c.do(log, create)); err != nil {
+		t.Fatal(err)
+	}
+	f := opened(t, log)
+	save(t, f)
+	for i, live := range []*Live{f.Live, opened(t, log).Live} {
+		s, c := live.Sandbox("s"), live.Container("c")
+		if want := ShowSandbox(s.Config()); fmt.Sprint(s.Shown) != fmt.Sprint(want) || want.SELinuxLevel != "s0:c1,c2" || want.CgroupParent != "/up" || want.Labels["a"] != "1" {
+			t.Errorf("%d: the sandbox is shown as %v, not %v", i, s.Shown, want)
+		}
+		if want := ShowContainer(c.Config()); fmt.Sprint(c.Shown) != fmt.Sprint(want) || want.Limits.GetCpuShares() != 7 || want.Image.GetUserSpecifiedImage() != "name" {
+			t.Errorf("%d: the container is shown as %v, not %v", i, c.Shown, want)
+		}
+		if len(c.Config().GetEnvs()) != 1 {
+			t.Errorf("%d: the configuration is %v", i, c.Config())
+		}
+		if &s.State.Config[0] != &c.State.Request.SandboxConfig[0] {
+			t.Errorf("%d: the pod's configuration is kept twice", i)
+		}
+	}
+}
+
+// Few words are remembered, and long ones never.
+func TestWordsAreFew(t *testing.T) {
+	w := words{}
+	for i := range 3 * wordsKept {
+		w.once(fmt.Sprint(i))
+		w.once(strings.Repeat("x", longWord) + fmt.Sprint(i))
+	}
+	if len(w) > wordsKept {
+		t.Errorf("%d words are kept", len(w))
+	}
+	if w.all(map[string]string{"": "v", "k": ""})["k"] != "" || w.all(nil) != nil {
+		t.Error("maps are not what they were")
 	}
 }

@@ -165,21 +165,21 @@ func (l *Live) restore(e *statepb.Entity) error {
 		if err != nil {
 			return err
 		}
-		config, err := sandboxConfig(at.State)
-		if err != nil {
+		s := &Sandbox{Restored: *at}
+		if err := s.show(l.words); err != nil {
 			return err
 		}
-		l.sandboxes.put(at.State.ID, &Sandbox{Restored: *at, Config: config})
+		l.sandboxes.put(at.State.ID, s)
 	case "container":
 		at, err := restored(e, codec.DecodeContainerState)
 		if err != nil {
 			return err
 		}
-		config, err := containerConfig(at.State)
-		if err != nil {
+		c := &Container{Restored: *at}
+		if err := c.show(l.words, nil); err != nil {
 			return err
 		}
-		l.putContainer(&Container{Restored: *at, Config: config})
+		l.putContainer(c)
 	case "image":
 		at, err := restored(e, codec.DecodeImageState)
 		if err != nil {

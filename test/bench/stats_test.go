@@ -302,7 +302,7 @@ func (c *counted) PodMetrics(ctx context.Context, pods []cri.Members) ([]*runtim
 func (c *counted) members(pods []cri.Members) []figures.Pod {
 	asked := make([]figures.Pod, len(pods))
 	for i, m := range pods {
-		asked[i] = figures.Pod{ID: string(m.Pod.State.ID), Name: m.Pod.Config.GetMetadata().GetName(), Namespace: "bench", Network: filepath.Join(c.pins, string(m.Pod.State.ID))}
+		asked[i] = figures.Pod{ID: string(m.Pod.State.ID), Name: m.Pod.Shown.Metadata.GetName(), Namespace: "bench", Network: filepath.Join(c.pins, string(m.Pod.State.ID))}
 		asked[i].Cgroup, _ = c.manager.SandboxCgroup("", asked[i].ID)
 		for _, x := range m.Containers {
 			asked[i].Containers = append(asked[i].Containers, c.container(x))
@@ -312,7 +312,7 @@ func (c *counted) members(pods []cri.Members) []figures.Pod {
 }
 
 func (c *counted) container(x *projections.Container) figures.Container {
-	asked := figures.Container{ID: string(x.State.ID), Since: x.State.Request.At, Init: x.State.Creation.Process.PID, Name: "c", Image: x.Config.GetImage().GetImage()}
+	asked := figures.Container{ID: string(x.State.ID), Since: x.State.Request.At, Init: x.State.Creation.Process.PID, Name: "c", Image: x.Shown.Image.GetImage()}
 	asked.Cgroup, _ = c.manager.ContainerCgroup("", string(x.State.Sandbox), asked.ID)
 	return asked
 }

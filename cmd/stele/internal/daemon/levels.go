@@ -55,7 +55,7 @@ func (l *Levels) reserve(pod id.Sandbox) string {
 	defer l.mu.Unlock()
 	used := map[string]bool{}
 	for _, s := range l.Sandboxes() {
-		used[s.Config.GetLinux().GetSecurityContext().GetSelinuxOptions().GetLevel()] = true
+		used[s.Shown.SELinuxLevel] = true
 	}
 	for of, r := range l.reserved {
 		if time.Since(r.at) > reservedFor {

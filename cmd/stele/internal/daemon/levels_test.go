@@ -52,7 +52,7 @@ func TestLevels(t *testing.T) {
 		t.Error("a level that is reserved was given again")
 	}
 	settle(true)
-	recorded = []*projections.Sandbox{{Config: first}}
+	recorded = []*projections.Sandbox{{Shown: projections.ShowSandbox(first)}}
 	third, settle := give("a", asked)
 	if levelOf(third) == levelOf(first) {
 		t.Error("a recorded pod's level was given again")

@@ -68,9 +68,9 @@ func (s Stats) members(pods []cri.Members) []stats.Pod {
 	asked := make([]stats.Pod, len(pods))
 	for i, m := range pods {
 		x := m.Pod
-		pod := stats.Pod{ID: string(x.State.ID), Name: x.Config.GetMetadata().GetName(), Namespace: x.Config.GetMetadata().GetNamespace()}
+		pod := stats.Pod{ID: string(x.State.ID), Name: x.Shown.Metadata.GetName(), Namespace: x.Shown.Metadata.GetNamespace()}
 		// A parent that is refused was refused at the pod's creation, too.
-		pod.Cgroup, _ = s.cgroups.SandboxCgroup(x.Config.GetLinux().GetCgroupParent(), pod.ID)
+		pod.Cgroup, _ = s.cgroups.SandboxCgroup(x.Shown.CgroupParent, pod.ID)
 		if !x.State.HostNetwork {
 			pod.Network = s.pin(x.State.ID)
 		}
@@ -87,14 +87,14 @@ func (s Stats) members(pods []cri.Members) []stats.Pod {
 func (s Stats) container(pod *projections.Sandbox, x *projections.Container) stats.Container {
 	asked := stats.Container{
 		ID: string(x.State.ID), Since: x.State.Request.At, Init: x.State.Creation.Process.PID,
-		Name: x.Config.GetMetadata().GetName(), Started: x.State.Run.StartedAt,
-		Image: x.Config.GetImage().GetUserSpecifiedImage(), Limits: x.Config.GetLinux().GetResources(),
+		Name: x.Shown.Metadata.GetName(), Started: x.State.Run.StartedAt,
+		Image: x.Shown.Image.GetUserSpecifiedImage(), Limits: x.Shown.Limits,
 	}
 	if asked.Image == "" {
-		asked.Image = x.Config.GetImage().GetImage()
+		asked.Image = x.Shown.Image.GetImage()
 	}
 	if pod != nil {
-		asked.Cgroup, _ = s.cgroups.ContainerCgroup(pod.Config.GetLinux().GetCgroupParent(), string(pod.State.ID), asked.ID)
+		asked.Cgroup, _ = s.cgroups.ContainerCgroup(pod.Shown.CgroupParent, string(pod.State.ID), asked.ID)
 	}
 	return asked
 }

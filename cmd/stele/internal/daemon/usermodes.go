@@ -103,7 +103,7 @@ func (u *UserModes) reserve(pod id.Sandbox, mode usermode.Mode, config *runtimea
 		pool.UsedGIDs = append(pool.UsedGIDs, usermode.RangesOf(users.GetGids())...)
 	}
 	for _, s := range u.Sandboxes() {
-		use(s.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetUsernsOptions())
+		use(s.Shown.Namespaces.GetUsernsOptions())
 		if r := u.reserved[s.State.ID]; !r.abandoned.IsZero() {
 			delete(u.reserved, s.State.ID) // it is recorded
 		}
@@ -126,7 +126,7 @@ func (u *UserModes) reserve(pod id.Sandbox, mode usermode.Mode, config *runtimea
 // usersOf returns what the pod of that name has; nil if there is none.
 func (u *UserModes) usersOf(name sandbox.Name) *runtimeapi.UserNamespace {
 	for _, s := range u.Sandboxes() {
-		if options := s.Config.GetLinux().GetSecurityContext().GetNamespaceOptions(); s.State.Name == name && hasUsers(options) {
+		if options := s.Shown.Namespaces; s.State.Name == name && hasUsers(options) {
 			return options.UsernsOptions
 		}
 	}

@@ -45,7 +45,7 @@ func named(name, value string) *runtimeapi.PodSandboxConfig {
 
 // recorded is a pod as the log has it.
 func recorded(pod id.Sandbox, config *runtimeapi.PodSandboxConfig) *projections.Sandbox {
-	s := &projections.Sandbox{Config: config}
+	s := &projections.Sandbox{Shown: projections.ShowSandbox(config)}
 	s.State.ID = pod
 	s.State.Name = sandbox.Name{Name: config.GetMetadata().GetName(), Namespace: "shop", UID: config.GetMetadata().GetUid()}
 	return s
