@@ -71,7 +71,7 @@ func (StreamPutAside) what()   {}
 
 const (
 	// changesKept is how many changes a follower may lag behind.
-	changesKept = 1024
+	changesKept = 256
 	// changesAtOnce is how many changes a follower takes at a time.
 	changesAtOnce = 64
 )
