@@ -13,8 +13,9 @@
 //
 // A record is an entry (type, schema, cause, payload) with a place and a time.
 // It has two places: its Sequence in the log, and its Version in its Stream.
-// Both count from 1 and have no gaps but those that Trim makes, which are on record: a
-// stream that was trimmed begins at its base. An append puts entries at the end of one
+// Both count from 1 and have no gaps but those that Trim and Thin make. These are on record
+// with their time and rule, readers are told of them (GapError), and they never look like
+// damage. A stream that was trimmed begins at its base. An append puts entries at the end of one
 // stream, all or none, and says which version it expects the stream to have:
 // two writers on one stream are a bug that is caught, not merged.
 //
@@ -28,7 +29,7 @@
 //     syncs every VolatileFor.
 //  2. Records are read in the order of their sequences, each once, by Read,
 //     ReadStream and Subscribe alike. No record changes or disappears, except those
-//     that Trim removes and the end of the log that a power failure loses, whose
+//     that Trim and Thin remove and the end of the log that a power failure loses, whose
 //     sequences are used again in the next boot.
 //  3. Readers do not slow the writer or each other.
 //  4. An error of Append is the truth: nothing was appended, except with
@@ -61,7 +62,7 @@
 //     silently taken for a new log.
 //   - It is killed, or the machine loses power, while a checkpoint is saved: the
 //     checkpoint is the old one or the new one.
-//   - It is killed, or the machine loses power, while records are trimmed: all of
+//   - It is killed, or the machine loses power, while records are removed: all of
 //     them are there or none.
 //   - The disk is full or fails: appends are refused with ErrUnavailable,
 //     reads go on, Health has the reason, and appends work again by themselves

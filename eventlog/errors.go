@@ -39,6 +39,13 @@ var (
 	// saved anew while its values were read.
 	ErrStale = errors.New("the checkpoint has changed")
 
+	// ErrNoRoom: the disk has not enough room for a compaction. The log is as before.
+	ErrNoRoom = errors.New("not enough free space on the disk")
+
+	// ErrNewer: the file was written by a newer version of Stele, in a format that this one
+	// does not know. It is not damaged, and was not changed.
+	ErrNewer = errors.New("the event log is of a newer version")
+
 	// ErrLocked: another process has the log open.
 	ErrLocked = errors.New("the event log is in use by another process")
 )

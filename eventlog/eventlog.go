@@ -7,8 +7,8 @@ import (
 )
 
 // Sequence is the place of a record in the whole log. The first record has 1,
-// every further one has one more than its predecessor; 0 means "none". Records that
-// were trimmed leave holes; their sequences are not reused.
+// every further one has one more than its predecessor; 0 means "none". The sequences of
+// records that were removed are not reused.
 type Sequence uint64
 
 // Version is the place of a record in its stream. The first record has 1,
@@ -67,8 +67,13 @@ const VolatileFor = 50 * time.Millisecond
 // daemon that is not running.
 type Reader interface {
 	// Read yields the records from the given sequence (0 is taken for 1) to
-	// the one that was last when the iteration began, in order. Trimmed records are
-	// skipped; Streams lists the bases that stand in for them.
+	// the one that was last when the iteration began, in order.
+	//
+	// Each run of removed records is yielded as a *GapError, and the iteration continues
+	// after it if the consumer does. The run is the whole one, between records that are
+	// there: it may begin before the first sequence to read, or with records that the
+	// reader got before they were removed. Streams lists the bases that stand in for
+	// trimmed ones.
 	//
 	// A damaged or missing record is yielded as a *DamageError, and the
 	// iteration continues after it if the consumer does. Any other error
@@ -78,8 +83,8 @@ type Reader interface {
 
 	// ReadStream is Read for the records of one stream, from the given
 	// version (0 is taken for 1). A stream that does not exist is empty. One with
-	// a Base begins after it: a reader whose first record is not the next version
-	// must start from the Base.
+	// a Base begins after it: a reader that gets a *GapError with a Base must start
+	// from there. One that starts behind it is not told of it.
 	ReadStream(ctx context.Context, s Stream, from Version) iter.Seq2[Record, error]
 
 	// Stream describes a stream; false if it does not exist.
@@ -94,6 +99,9 @@ type Reader interface {
 	// durable before the call, and perhaps more. Appends continue. The copy is
 	// complete, or there is none. An existing file is an fs.ErrExist.
 	Backup(ctx context.Context, path string) error
+
+	// Usage says how large the log is. It costs little.
+	Usage(ctx context.Context) (Usage, error)
 
 	// Last is the sequence of the newest durable record, 0 if there is none.
 	// It never goes back, and is answered from memory.
@@ -141,8 +149,9 @@ type Log interface {
 	AppendAsync(a Append, done func([]Record, error))
 
 	// Subscribe yields all records from the given sequence (0 is taken for
-	// 1), in order and without gaps: first those that are there, then new
-	// ones as they become durable. It ends when the consumer stops, the
+	// 1), in order: first those that are there, then new ones as they become
+	// durable. Removed ones are reported as in Read: the first thing that is yielded is
+	// a *GapError if the sequence is gone. It ends when the consumer stops, the
 	// context ends, the log is closed, or the file turns out to be damaged
 	// (an ErrCorrupt that is no *DamageError); damage to records is treated as
 	// in Read. While the log is unavailable, a subscription waits. Each
@@ -166,9 +175,25 @@ type Log interface {
 	// afterwards it can begin again at version 1.
 	//
 	// Errors: ErrInvalid, also for a version that the stream has not reached or
-	// that is already trimmed; ErrWrongVersion, if the whole stream is to go but has
+	// that is already removed; ErrWrongVersion, if the whole stream is to go but has
 	// another version; and those of SaveCheckpoint that concern the log.
 	Trim(ctx context.Context, t Trim) error
+
+	// Thin removes single records for good. It is durable on return and atomic, like
+	// Trim, and carried out in the same way.
+	//
+	// Errors: ErrInvalid, also for a record that does not exist yet or is the last of
+	// its stream; ErrCorrupt, for a damaged one; and those of SaveCheckpoint that concern
+	// the log. None was removed then.
+	Thin(ctx context.Context, t Thin) error
+
+	// Compact gives the space of removed records back to the file system: afterwards the
+	// files are about as large as what is in them. Appends go on meanwhile; trims,
+	// thinnings and savings of checkpoints wait. It needs room for what the log holds,
+	// and CompactRoom: ErrNoRoom if there is less. A crash at any time leaves the log
+	// whole, and the same. A compaction whose context ends is given up, or is just being
+	// completed (ErrOutcomeUnknown). The errors that concern the log are those of Append.
+	Compact(ctx context.Context) error
 
 	// Health is nil, or says why appends are refused now, or, as an ErrDegraded, why
 	// they take longer than they should. The log recovers by itself; there is nothing

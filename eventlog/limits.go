@@ -26,6 +26,18 @@ const (
 
 	// MaxDelta bounds the keys and values of one delta together, in bytes.
 	MaxDelta = 256 << 20
+
+	// MaxThin bounds the records that one Thin removes.
+	MaxThin = 8192
+
+	// CompactRoom is the free space in bytes that a compaction needs beyond what the log
+	// holds (Usage: Bytes without Free). Half of it stays free all the time, so that
+	// appends do not meet a full disk because of it.
+	CompactRoom = 64 << 20
+
+	// MaxRule bounds the name of a rule, in bytes. It is made of printable ASCII without
+	// spaces. Each removed run keeps the names of its rules, so there should be few.
+	MaxRule = 32
 )
 
 // Check returns an ErrInvalid that names the field if the append breaks a
@@ -112,6 +124,9 @@ func (t Trim) Check() error {
 	if err := checkName("stream", string(t.Stream)); err != nil {
 		return err
 	}
+	if err := checkRule(t.Rule); err != nil {
+		return fmt.Errorf("trim %q: %w", t.Stream, err)
+	}
 	switch {
 	case t.Through == 0:
 		return fmt.Errorf("%w: trim %q: no version", ErrInvalid, t.Stream)
@@ -135,6 +150,55 @@ func (t Trim) CheckAt(s StreamInfo) error {
 		return fmt.Errorf("%w: trim %q through version %d: it is already trimmed through %d", ErrInvalid, t.Stream, t.Through, s.Base.Version)
 	}
 	return nil
+}
+
+// NoRecord is the error for a trim through a version that was removed already, by Thin.
+func (t Trim) NoRecord() error {
+	return fmt.Errorf("%w: trim %q through version %d: that was removed", ErrInvalid, t.Stream, t.Through)
+}
+
+// Check returns an ErrInvalid that names the field if the thinning breaks a rule of this
+// package. Every log checks; callers need not.
+func (t Thin) Check() error {
+	if err := checkRule(t.Rule); err != nil {
+		return err
+	}
+	if len(t.Sequences) == 0 || len(t.Sequences) > MaxThin {
+		return fmt.Errorf("%w: %d sequences, want 1 to %d", ErrInvalid, len(t.Sequences), MaxThin)
+	}
+	before := Sequence(0)
+	for _, sequence := range t.Sequences {
+		if sequence <= before {
+			return fmt.Errorf("%w: sequence %d comes after %d", ErrInvalid, sequence, before)
+		}
+		before = sequence
+	}
+	return nil
+}
+
+// CheckAt checks that a record which is to be removed is not the last of its stream. Every
+// log checks; callers need not.
+func (t Thin) CheckAt(r Record, s StreamInfo) error {
+	if r.Version >= s.Version {
+		return fmt.Errorf("%w: record %d is the last one of stream %q", ErrInvalid, r.Sequence, r.Stream)
+	}
+	return nil
+}
+
+// CheckThrough returns the error for a sequence that the log has not reached.
+func (t Thin) CheckThrough(last Sequence) error {
+	if highest := t.Sequences[len(t.Sequences)-1]; highest > last {
+		return fmt.Errorf("%w: record %d does not exist, the last one is %d", ErrInvalid, highest, last)
+	}
+	return nil
+}
+
+// checkRule accepts a name of 1 to MaxRule bytes.
+func checkRule(rule string) error {
+	if len(rule) > MaxRule {
+		return fmt.Errorf("%w: rule has %d bytes, want 1 to %d", ErrInvalid, len(rule), MaxRule)
+	}
+	return checkName("rule", rule)
 }
 
 // CheckCheckpointName returns an ErrInvalid if the name cannot be that of a checkpoint.

@@ -7,7 +7,7 @@ const MaxDamage = 1000
 // Report is what Verify found.
 type Report struct {
 	Records     uint64   // readable records
-	Trimmed     uint64   // records that were trimmed
+	Removed     Rules    // records that were removed, as the log has them on record
 	Streams     uint64   // streams that have a record
 	Checkpoints uint64   // readable checkpoints
 	First       Sequence // first record that was seen, 0 if none

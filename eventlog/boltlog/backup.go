@@ -84,14 +84,20 @@ func complete(path string, recent []eventlog.Record) error {
 		return db.Update(func(tx *bolt.Tx) error {
 			k, _ := tx.Bucket(bucketRecords).Cursor().Last()
 			last, _ := parseRecordKey(k)
+			var more usage
 			last = max(last, holesOf(tx).behind(last+1)-1)
 			for _, r := range recent {
 				if r.Sequence <= last {
 					continue
 				}
-				if err := putRecord(tx, &r, appendRecord(nil, &r)); err != nil {
+				value := appendRecord(nil, &r)
+				if err := putRecord(tx, &r, value); err != nil {
 					return err
 				}
+				more.bytes += int64(len(value))
+			}
+			if err := addUsage(tx, more); err != nil {
+				return err
 			}
 			if err := tx.Bucket(bucketMeta).Delete(keyJournal); err != nil {
 				return err

@@ -248,10 +248,11 @@ func TestFirstFormat(t *testing.T) {
 		if err == nil {
 			err = snapshots.Put([]byte("live"), bytes.Repeat([]byte("{}"), 10000))
 		}
-		for _, name := range laterBuckets {
+		for _, name := range buckets[formats[1]:] {
 			err = errors.Join(err, tx.DeleteBucket(name))
 		}
-		return errors.Join(err, tx.Bucket(bucketMeta).Put(keyFormat, firstFormat), sign(tx))
+		meta := tx.Bucket(bucketMeta)
+		return errors.Join(err, meta.Delete(keyUsage), meta.Put(keyFormat, formatValue(1)), sign(tx))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)

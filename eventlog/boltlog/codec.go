@@ -134,6 +134,7 @@ var (
 	errShort     = errors.New("the bytes end early")
 	errNumber    = errors.New("a number is out of range or not in its shortest form")
 	errTooLong   = errors.New("a field is longer than the limit")
+	errOrder     = errors.New("fields are not in their order")
 	errRemainder = errors.New("bytes are left over")
 )
 

@@ -50,8 +50,9 @@ func makeOriginal(t testing.TB) *original {
 		o.records, o.left = append(o.records, records...), append(o.left, records...)
 		o.streams[s] = append(o.streams[s], records...)
 	}
-	o.trim(t, l, "gone", eventlog.Trim{Through: 5, Whole: true})
-	o.trim(t, l, "node", eventlog.Trim{Through: 3, State: []byte("three")})
+	o.trim(t, l, "gone", eventlog.Trim{Rule: "age", Through: 5, Whole: true})
+	o.trim(t, l, "node", eventlog.Trim{Rule: "age", Through: 3, State: []byte("three")})
+	o.thin(t, l, "busy")
 	o.checkpoints["small"] = eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 7}, Put: map[string][]byte{"x": []byte("y")}}
 	large := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 240}, Put: map[string][]byte{"large": make([]byte, 20000)}}
 	for i := range 300 {
@@ -81,6 +82,28 @@ func makeOriginal(t testing.TB) *original {
 	}
 	o.bytes = all[:inUse]
 	return o
+}
+
+// thin appends a stream of 30 records, and thins it out.
+func (o *original) thin(t testing.TB, l *Log, s eventlog.Stream) {
+	t.Helper()
+	entries := slices.Repeat([]eventlog.Entry{{Type: "t", Payload: []byte{}}}, 30)
+	records, err := l.Append(t.Context(), eventlog.Append{Stream: s, Entries: entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	what := eventlog.Thin{Rule: "settled"}
+	for i, r := range records {
+		if i%5 < 2 {
+			what.Sequences = append(what.Sequences, r.Sequence)
+			continue
+		}
+		o.left, o.streams[s] = append(o.left, r), append(o.streams[s], r)
+	}
+	if err := l.Thin(t.Context(), what); err != nil {
+		t.Fatal(err)
+	}
+	o.records = append(o.records, records...)
 }
 
 // trim appends a stream of 5 records, and trims it.
@@ -229,6 +252,11 @@ func (e *examination) records(got iter.Seq2[eventlog.Record, error], what string
 		switch {
 		case errors.As(err, &damage), errors.Is(err, eventlog.ErrCorrupt):
 			e.lost = append(e.lost, fmt.Sprintf("%s: %v", what, err))
+		case errors.Is(err, eventlog.ErrRemoved):
+			var g *eventlog.GapError
+			if errors.As(err, &g); g.Rules["age"]+g.Rules["settled"] != g.Records() {
+				return fmt.Errorf("%s: never removed: %w", what, err)
+			}
 		case err != nil:
 			return fmt.Errorf("%s: %w", what, err)
 		default:
@@ -340,7 +368,9 @@ func TestNotALog(t *testing.T) {
 		"a text":             {bytes.Repeat([]byte("not a log\n"), 10000), "magic number"},
 		"zeros":              {make([]byte, len(o.bytes)), "magic number"},
 		"another bbolt file": {foreignBytes, "without the bucket"},
-		"a later format":     {bytes.ReplaceAll(o.bytes, fileFormat, []byte("stele event log 9")), "format"},
+		"a broken format":    {bytes.ReplaceAll(o.bytes, formatValue(presentFormat), bytes.Repeat([]byte("?"), len(formatValue(3)))), "format"},
+		"format 2, damaged":  {bytes.ReplaceAll(o.bytes, []byte("event log 3"), []byte("event log 2")), "format"},
+		"format 4, damaged":  {bytes.ReplaceAll(o.bytes, []byte("event log 3"), []byte("event log 4")), "format"},
 		"without a bucket":   {bytes.ReplaceAll(o.bytes, bucketCheckpoints, []byte("checkpointz")), "checkpoints"},
 	} {
 		path := write(t, c.bytes)
@@ -353,6 +383,25 @@ func TestNotALog(t *testing.T) {
 		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, c.bytes) {
 			t.Errorf("%s: the file was changed (%v)", name, err)
 		}
+	}
+}
+
+// TestLaterFormat: a log of a newer version is not damaged, and is left alone.
+func TestLaterFormat(t *testing.T) {
+	o := makeOriginal(t)
+	path := write(t, bytes.ReplaceAll(o.bytes, formatValue(presentFormat), formatValue(9)))
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for how, open := range openers(path) {
+		err := open()
+		if !errors.Is(err, eventlog.ErrNewer) || errors.Is(err, eventlog.ErrCorrupt) || !strings.Contains(err.Error(), "stele event log 9") {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the file was changed (%v)", err)
 	}
 }
 
@@ -477,6 +526,7 @@ func readThroughDamage(t testing.TB, records iter.Seq2[eventlog.Record, error]) 
 	for _, err := range records {
 		var d *eventlog.DamageError
 		switch {
+		case errors.Is(err, eventlog.ErrRemoved):
 		case errors.As(err, &d):
 			damage = append(damage, d.Error())
 		case err != nil:
@@ -596,6 +646,9 @@ func TestFileVanishesWhileOpen(t *testing.T) {
 // drain returns the number of records and the last error.
 func drain(records iter.Seq2[eventlog.Record, error]) (n int, last error) {
 	for _, err := range records {
+		if errors.Is(err, eventlog.ErrRemoved) {
+			continue
+		}
 		if err != nil {
 			last = err
 		} else {

@@ -52,6 +52,7 @@ type handle struct {
 	txid uint64 // of the last transaction that did not fail; the writer's
 
 	inCache atomic.Bool // the file was read, in disk order
+	walked  int64       // bytes that hold something, if the file was walked
 
 	// readers is held while a read transaction begins; stuck: one panicked then, and bbolt
 	// keeps its lock.
@@ -68,9 +69,8 @@ func (o *opener) open() (*handle, error) {
 		NoFreelistSync:  true,
 		InitialMmapSize: mmapSize,
 		OpenFile: func(path string, flag int, _ fs.FileMode) (f *os.File, err error) {
-			var walked bool
-			h.file, walked, err = o.prepare(path, flag&^os.O_CREATE)
-			h.inCache.Store(walked)
+			h.file, h.walked, err = o.prepare(path, flag&^os.O_CREATE)
+			h.inCache.Store(h.walked > 0)
 			return h.file, err
 		},
 	}
@@ -91,30 +91,30 @@ func (o *opener) open() (*handle, error) {
 }
 
 // prepare opens, locks and checks the file.
-func (o *opener) prepare(path string, flag int) (f *os.File, walked bool, err error) {
+func (o *opener) prepare(path string, flag int) (f *os.File, walked int64, err error) {
 	f, err = os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	if walked, err = o.prepareFile(f); err != nil {
 		f.Close()
-		return nil, false, err
+		return nil, 0, err
 	}
 	return f, walked, nil
 }
 
-func (o *opener) prepareFile(f *os.File) (walked bool, err error) {
+func (o *opener) prepareFile(f *os.File) (walked int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return false, fmt.Errorf("%w: it is not a file but %v", eventlog.ErrCorrupt, info.Mode().Type())
+		return 0, fmt.Errorf("%w: it is not a file but %v", eventlog.ErrCorrupt, info.Mode().Type())
 	}
 	if !o.readOnly && info.Mode().Perm() != fileMode {
 		// It contains what users put into environments.
 		if err := f.Chmod(fileMode); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 	// bbolt asks for this lock again, and gets it at once because it belongs
@@ -125,7 +125,7 @@ func (o *opener) prepareFile(f *os.File) (walked bool, err error) {
 		how = unix.LOCK_SH
 	}
 	if err := o.lock(f, how); err != nil {
-		return false, err
+		return 0, err
 	}
 	return o.checkFile(f)
 }
@@ -154,33 +154,34 @@ func (o *opener) lock(f *os.File, how int) error {
 // checkFile checks the file's structure, unless it was closed cleanly. It reads the whole
 // file into the page cache in disk order first (page faults in bbolt's map, which is advised
 // as random, take twenty times longer).
-func (o *opener) checkFile(f *os.File) (walked bool, err error) {
+func (o *opener) checkFile(f *os.File) (walked int64, err error) {
 	info, err := f.Stat() // again: its owner may have written until now
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if info.Size() == 0 {
-		return false, fmt.Errorf("%w: the file is empty; a log never is, not even a new one", eventlog.ErrCorrupt)
+		return 0, fmt.Errorf("%w: the file is empty; a log never is, not even a new one", eventlog.ErrCorrupt)
 	}
 	meta, other, err := boltpages.ReadMeta(f, info.Size())
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", eventlog.ErrCorrupt, err)
+		return 0, fmt.Errorf("%w: %w", eventlog.ErrCorrupt, err)
 	}
 	if other != nil {
 		o.log.Warn("event log: one of two meta pages is damaged; if it was the newer one, the last transaction is lost",
 			"path", o.path, "cause", other)
 	}
 	if !o.readOnly && closedInOrder(f, journalPath(o.path)) {
-		return false, nil
+		return 0, nil
 	}
 	inUse := min(info.Size(), int64(meta.Pages)*int64(meta.PageSize))
 	if err := readThrough(context.Background(), f, inUse); err != nil {
-		return false, err
+		return 0, err
 	}
-	if faults := boltpages.Check(f, info.Size(), meta); len(faults) > 0 {
-		return false, &structureError{faults}
+	pages, faults := boltpages.Check(f, info.Size(), meta)
+	if len(faults) > 0 {
+		return 0, &structureError{faults}
 	}
-	return true, nil
+	return int64(pages) * int64(meta.PageSize), nil
 }
 
 // readThrough reads size bytes from the start, in order. It ignores read
@@ -201,40 +202,45 @@ func readThrough(ctx context.Context, f *os.File, size int64) error {
 	return nil
 }
 
-// checkFormat checks that the file is a log of this layout or of the first.
+// checkFormat checks that the file is a log of this layout or of an older one, which is
+// converted if it may be written.
 func (h *handle) checkFormat() error {
-	var format string
+	var format int
 	err := guard(func() error {
-		return h.db.View(func(tx *bolt.Tx) error {
-			if meta := tx.Bucket(bucketMeta); meta != nil {
-				format = string(meta.Get(keyFormat))
-			}
-			for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex} {
-				if tx.Bucket(name) == nil {
-					return fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, name)
-				}
-			}
-			return nil
+		return h.db.View(func(tx *bolt.Tx) (err error) {
+			format, err = formatOf(tx)
+			return err
 		})
 	})
-	switch {
-	case err != nil:
+	if err != nil || format == presentFormat || h.db.IsReadOnly() {
 		return err
-	case format == string(firstFormat):
-		return h.upgrade()
-	case format != string(fileFormat):
-		return fmt.Errorf("%w: its format is %q, want %q", eventlog.ErrCorrupt, format, fileFormat)
 	}
 	return guard(func() error {
-		return h.db.View(func(tx *bolt.Tx) error {
-			for _, name := range laterBuckets {
-				if tx.Bucket(name) == nil {
-					return fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, name)
-				}
-			}
-			return nil
-		})
+		return h.db.Update(func(tx *bolt.Tx) error { return upgrade(tx, format) })
 	})
+}
+
+// formatOf returns the format of a log whose buckets are there.
+func formatOf(tx *bolt.Tx) (format int, err error) {
+	for _, name := range buckets[:formats[1]] {
+		if tx.Bucket(name) == nil {
+			return 0, fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, name)
+		}
+	}
+	value := string(tx.Bucket(bucketMeta).Get(keyFormat))
+	_, err = fmt.Sscanf(value, formatName+"%d", &format)
+	if err != nil || format < 1 || value != string(formatValue(format)) {
+		return 0, fmt.Errorf("%w: its format is %q, want %q", eventlog.ErrCorrupt, value, formatValue(presentFormat))
+	}
+	if format > presentFormat {
+		return 0, fmt.Errorf("%w: its format is %q, and this version knows those up to %d", eventlog.ErrNewer, value, presentFormat)
+	}
+	for _, name := range buckets[:formats[format]] {
+		if tx.Bucket(name) == nil {
+			return 0, fmt.Errorf("%w: it is a bbolt file without the bucket %q", eventlog.ErrCorrupt, name)
+		}
+	}
+	return format, nil
 }
 
 // noteTx records the last transaction.
@@ -247,27 +253,28 @@ func (h *handle) noteTx() error {
 	})
 }
 
-// upgrade converts a log of the first format, if it may be written.
-func (h *handle) upgrade() error {
-	if h.db.IsReadOnly() {
-		return nil
+// upgrade converts a log of an older format.
+func upgrade(tx *bolt.Tx, from int) error {
+	if err := tx.DeleteBucket(bucketSnapshots); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
+		return err
 	}
-	return guard(func() error {
-		return h.db.Update(func(tx *bolt.Tx) error {
-			if err := tx.DeleteBucket(bucketSnapshots); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
-				return err
-			}
-			for _, name := range laterBuckets {
-				if _, err := tx.CreateBucket(name); err != nil {
-					return err
-				}
-			}
-			if err := tx.Bucket(bucketMeta).Put(keyFormat, fileFormat); err != nil {
-				return err
-			}
-			return sign(tx)
-		})
-	})
+	for _, name := range buckets[formats[from]:] {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
+		}
+	}
+	counted, err := countUsage(tx)
+	if err != nil {
+		return err
+	}
+	meta := tx.Bucket(bucketMeta)
+	if err := meta.Put(keyUsage, counted.value()); err != nil {
+		return err
+	}
+	if err := meta.Put(keyFormat, formatValue(presentFormat)); err != nil {
+		return err
+	}
+	return sign(tx)
 }
 
 // create makes a new log, unless there is a file. The file gets its name when it
@@ -323,17 +330,25 @@ func build(path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketCheckpoints, bucketBases, bucketHoles} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return fmt.Errorf("bucket %q: %w", name, err)
-			}
+		if err := makeBuckets(tx); err != nil {
+			return err
 		}
-		if err := tx.Bucket(bucketMeta).Put(keyFormat, fileFormat); err != nil {
+		if err := tx.Bucket(bucketMeta).Put(keyUsage, usage{}.value()); err != nil {
 			return err
 		}
 		return sign(tx)
 	})
 	return errors.Join(err, db.Close())
+}
+
+// makeBuckets makes the buckets of a new file, and says which format it has.
+func makeBuckets(tx *bolt.Tx) error {
+	for _, name := range buckets {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return fmt.Errorf("bucket %q: %w", name, err)
+		}
+	}
+	return tx.Bucket(bucketMeta).Put(keyFormat, formatValue(presentFormat))
 }
 
 // forgetCache makes the kernel drop its copy of the file, so that the next reads

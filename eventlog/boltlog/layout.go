@@ -3,6 +3,8 @@ package boltlog
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"hash/crc32"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -17,22 +19,38 @@ var (
 	bucketCheckpoints = []byte("checkpoints")
 	bucketBases       = []byte("bases")
 	bucketHoles       = []byte("holes")
+	bucketGaps        = []byte("gaps")
 )
 
-// laterBuckets are those that the first format did not have.
-var laterBuckets = [][]byte{bucketCheckpoints, bucketBases, bucketHoles}
-
-// keyFormat in bucketMeta holds fileFormat, so that neither another program's
-// bbolt file nor a later layout is taken for a log.
+// buckets are all of the present format, oldest first. formats has, for each format, how
+// many of them it has. Older formats can be read, and are brought to the present one when
+// they are opened for writing.
 var (
-	keyFormat  = []byte("format")
-	fileFormat = []byte("stele event log 2")
-
-	// firstFormat had snapshots in place of checkpoints. It can be read, and is brought
-	// to fileFormat when it is opened for writing.
-	firstFormat     = []byte("stele event log 1")
-	bucketSnapshots = []byte("snapshots")
+	buckets = [][]byte{bucketMeta, bucketRecords, bucketIndex, bucketCheckpoints, bucketBases, bucketHoles, bucketGaps}
+	formats = []int{0, 3, 6, 7}
 )
+
+// keyFormat in bucketMeta holds formatName, so that neither another program's bbolt file nor
+// a later layout is taken for a log.
+var keyFormat = []byte("format")
+
+const formatName = "stele event log "
+
+// presentFormat is the one that is written.
+var presentFormat = len(formats) - 1
+
+// formatValue is a format's value: its name and number, and since the third the CRC-32C of
+// these, so that a flipped bit is not taken for a newer version.
+func formatValue(format int) []byte {
+	value := fmt.Append(nil, formatName, format)
+	if format < 3 {
+		return value
+	}
+	return fmt.Appendf(value, " %08x", crc32.Checksum(value, castagnoli))
+}
+
+// bucketSnapshots had, in the first format, what checkpoints have now.
+var bucketSnapshots = []byte("snapshots")
 
 // keyProbe in bucketMeta is written and deleted by the repair (repair.go).
 var keyProbe = []byte("probe")
@@ -41,8 +59,15 @@ var keyProbe = []byte("probe")
 // CRC-32C. It is missing when the journal holds nothing.
 var keyJournal = []byte("journal")
 
-// keyTrimmed in bucketMeta holds the trim whose records are being removed.
-var keyTrimmed = []byte("trimmed")
+// keyRemoving in bucketMeta holds the trim or thinning whose records are being removed;
+// keyTrimmed held the trim in the second format.
+var (
+	keyRemoving = []byte("removing")
+	keyTrimmed  = []byte("trimmed")
+)
+
+// keyUsage in bucketMeta holds counters (usage.go).
+var keyUsage = []byte("usage")
 
 // keyLast in bucketMeta holds what the last transaction was (lastValue): a tree
 // that leads to pages of earlier days does not have its own.

@@ -155,10 +155,11 @@ const (
 	chunkBytes   = 1 << 20
 )
 
-// item is a record, or the damage that was found in its place.
+// item is a record, or the damage or the removal that was found in its place.
 type item struct {
 	record eventlog.Record
 	damage *eventlog.DamageError
+	gap    *eventlog.GapError
 }
 
 // chunk collects items until it is full.
@@ -176,18 +177,58 @@ func (c *chunk) add(r eventlog.Record, size int) {
 
 func (c *chunk) damage(d eventlog.DamageError) { c.items = append(c.items, item{damage: &d}) }
 
-// yield passes the items on, and reports whether the consumer wants more.
-func (c *chunk) yield(yield func(eventlog.Record, error) bool) bool {
+// gap adds a run of removed records. Neighbouring runs are one.
+func (c *chunk) gap(g *eventlog.GapError) {
+	if n := len(c.items); n > 0 && c.items[n-1].gap != nil {
+		g = c.items[n-1].gap.Join(g)
+		c.items = c.items[:n-1]
+	}
+	c.items = append(c.items, item{gap: g})
+}
+
+// hidden adds a record that is removed, but still stored.
+func (c *chunk) hidden(under *removing, r *eventlog.Record, ofStream bool, size int) {
+	g := &eventlog.GapError{Removal: under.removal(r.Sequence)}
+	if ofStream {
+		g.Stream, g.From, g.Through = r.Stream, r.Version, r.Version
+	}
+	c.gap(g)
+	c.bytes += size
+}
+
+// passing passes items on to a consumer. It holds back a run of removed records until its end
+// is known.
+type passing struct {
+	yield func(eventlog.Record, error) bool
+	gap   *eventlog.GapError
+}
+
+// pass passes a chunk on, and reports whether the consumer wants more.
+func (p *passing) pass(c chunk) bool {
 	for i := range c.items {
-		var err error // not a nil *DamageError in an interface
-		if d := c.items[i].damage; d != nil {
-			err = d
-		}
-		if !yield(c.items[i].record, err) {
+		it := &c.items[i]
+		switch {
+		case it.gap != nil && p.gap != nil:
+			p.gap = p.gap.Join(it.gap)
+		case it.gap != nil:
+			p.gap = it.gap
+		case !p.flush():
+			return false
+		case it.damage != nil && !p.yield(eventlog.Record{}, it.damage), it.damage == nil && !p.yield(it.record, nil):
 			return false
 		}
 	}
 	return true
+}
+
+// flush passes on what was held back.
+func (p *passing) flush() bool {
+	if p.gap == nil {
+		return true
+	}
+	gap := p.gap
+	p.gap = nil
+	return p.yield(eventlog.Record{}, gap)
 }
 
 // Read implements eventlog.Reader.
@@ -234,6 +275,7 @@ func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, e
 		_ = r.store.warm(ctx) // an error shows again when the records are read
 	}
 	var decoder recordDecoder
+	out := passing{yield: yield}
 	for next := s.from; next <= s.through; {
 		var c chunk
 		var after eventlog.Sequence
@@ -256,12 +298,12 @@ func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, e
 			yield(eventlog.Record{}, fmt.Errorf("read the event log from record %d: %w", next, err))
 			return false
 		}
-		if !c.yield(yield) {
+		if !out.pass(c) {
 			return false
 		}
 		next = after
 	}
-	return true
+	return out.flush()
 }
 
 // recentChunk takes the records without gaps at the start of recent, until the chunk is
@@ -283,7 +325,7 @@ func recentChunk(recent []eventlog.Record, through eventlog.Sequence) (c chunk, 
 func readChunk(tx *bolt.Tx, decoder *recordDecoder, from, through eventlog.Sequence) (c chunk, after eventlog.Sequence) {
 	cursor := tx.Bucket(bucketRecords).Cursor()
 	next, holes := from, holesOf(tx)
-	under, _ := trimmedOf(tx)
+	under, _ := removingOf(tx)
 	for k, v := cursor.Seek(recordKey(from)); k != nil && !c.full(); k, v = cursor.Next() {
 		sequence, ok := parseRecordKey(k)
 		if !ok {
@@ -294,19 +336,21 @@ func readChunk(tx *bolt.Tx, decoder *recordDecoder, from, through eventlog.Seque
 			break
 		}
 		if sequence > next {
-			holes.missing(next, sequence-1, c.damage)
+			holes.absent(next, sequence-1, c.gap, c.damage)
 		}
 		record, err := decodeAt(decoder, sequence, v)
 		switch {
 		case err != nil:
 			c.damage(eventlog.DamageError{Sequence: sequence, Problem: err.Error()})
-		case !under.hides(record.Stream, record.Version):
+		case under.hides(&record):
+			c.hidden(&under, &record, false, len(v))
+		default:
 			c.add(record, len(v))
 		}
 		next = sequence + 1
 	}
 	if !c.full() && next <= through {
-		holes.missing(next, through, c.damage)
+		holes.absent(next, through, c.gap, c.damage)
 		next = through + 1
 	}
 	return c, next
@@ -340,6 +384,7 @@ func (r *Reader) ReadStream(ctx context.Context, s eventlog.Stream, from eventlo
 // readStream yields until the consumer stops, which is no error.
 func (r *Reader) readStream(ctx context.Context, s eventlog.Stream, from eventlog.Version, yield func(eventlog.Record, error) bool) error {
 	var decoder recordDecoder
+	out := passing{yield: yield}
 	recent := r.recent.stream(s, from)
 	var before eventlog.StreamInfo
 	err := r.view(ctx, func(tx *bolt.Tx) (err error) {
@@ -361,15 +406,18 @@ func (r *Reader) readStream(ctx context.Context, s eventlog.Stream, from eventlo
 				next = head + 1
 				return nil
 			}
-			next = max(next, info.Base.Version+1)
-			c, next = readStreamChunk(tx, &decoder, streamRange{s, next, head})
+			if next <= info.Base.Version {
+				c.gap(info.Base.Gap(s))
+				next = info.Base.Version + 1
+			}
+			next = readStreamChunk(tx, &decoder, &c, streamRange{s, next, head})
 			return nil
 		})
-		if err == nil && !c.yield(yield) {
+		if err == nil && !out.pass(c) {
 			return nil
 		}
 	}
-	if err != nil {
+	if err != nil || !out.flush() {
 		return err
 	}
 	return recentVersions(ctx, recent, yield)
@@ -401,8 +449,9 @@ type streamRange struct {
 
 // readStreamChunk reads records of a stream until the chunk is full. after is
 // the version to continue with.
-func readStreamChunk(tx *bolt.Tx, decoder *recordDecoder, want streamRange) (c chunk, after eventlog.Version) {
-	records := tx.Bucket(bucketRecords)
+func readStreamChunk(tx *bolt.Tx, decoder *recordDecoder, c *chunk, want streamRange) (after eventlog.Version) {
+	records, gaps := tx.Bucket(bucketRecords), gapsOf(tx)
+	under, _ := removingOf(tx)
 	cursor := tx.Bucket(bucketIndex).Cursor()
 	next := want.from
 	for k, v := cursor.Seek(indexKey(want.stream, next)); k != nil && !c.full(); k, v = cursor.Next() {
@@ -411,7 +460,7 @@ func readStreamChunk(tx *bolt.Tx, decoder *recordDecoder, want streamRange) (c c
 			break
 		}
 		if next < version {
-			c.damage(missingVersions(stream, next, version-1))
+			gaps.absent(streamRange{stream, next, version - 1}, c.gap, c.damage)
 		}
 		next = version + 1
 		sequence, ok := parseRecordKey(v)
@@ -428,13 +477,17 @@ func readStreamChunk(tx *bolt.Tx, decoder *recordDecoder, want streamRange) (c c
 			c.damage(eventlog.DamageError{Sequence: sequence, Stream: stream, Version: version, Problem: err.Error()})
 			continue
 		}
+		if under.hides(&record) {
+			c.hidden(&under, &record, true, len(value))
+			continue
+		}
 		c.add(record, len(value))
 	}
 	if !c.full() && next <= want.through {
-		c.damage(missingVersions(want.stream, next, want.through))
+		gaps.absent(streamRange{want.stream, next, want.through}, c.gap, c.damage)
 		next = want.through + 1
 	}
-	return c, next
+	return next
 }
 
 func missingVersions(s eventlog.Stream, from, through eventlog.Version) eventlog.DamageError {

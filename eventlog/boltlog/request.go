@@ -175,7 +175,11 @@ func (b *batch) into(tx *bolt.Tx) (culprit *request, err error) {
 		}
 		values = values[len(r.records):]
 	}
-	return nil, nil
+	var more usage
+	for _, value := range b.values {
+		more.bytes += int64(len(value))
+	}
+	return nil, addUsage(tx, more)
 }
 
 // putRecord stores an encoded record and its place in the index.

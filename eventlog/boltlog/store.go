@@ -40,12 +40,17 @@ func newStore(o opener) (*store, error) {
 // While the file cannot be opened, it returns ErrUnavailable at once, or, if
 // patient, waits for as long as that lasts.
 func (s *store) view(ctx context.Context, patient bool, fn func(*bolt.Tx) error) error {
+	return s.viewHandle(ctx, patient, func(_ *handle, tx *bolt.Tx) error { return fn(tx) })
+}
+
+// viewHandle is view for a function that looks at the file itself, too.
+func (s *store) viewHandle(ctx context.Context, patient bool, fn func(*handle, *bolt.Tx) error) error {
 	for {
 		h, err := s.wait(ctx, patient)
 		if err != nil {
 			return err
 		}
-		err = s.read(h, fn)
+		err = s.read(h, func(tx *bolt.Tx) error { return fn(h, tx) })
 		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) && s.current() != h {
 			continue // it was closed between the two lines above
 		}

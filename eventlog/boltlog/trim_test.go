@@ -1,6 +1,7 @@
 package boltlog
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -30,10 +31,10 @@ func fillStreams(t *testing.T, l *Log, n int) {
 // TestTrimIsAllOrNothing stops a trim after each of its transactions, as a kill does:
 // readers see none of the records, the log is sound, and the next start removes the rest.
 func TestTrimIsAllOrNothing(t *testing.T) {
-	const n = 1000
+	const n = 3000
 	for name, trim := range map[string]eventlog.Trim{
-		"whole":  {Stream: "long", Through: n, Whole: true},
-		"prefix": {Stream: "long", Through: 900, State: []byte("a state")},
+		"whole":  {Stream: "long", Rule: "age", Through: n, Whole: true},
+		"prefix": {Stream: "long", Rule: "age", Through: n - 100, State: []byte("a state")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			paths := stopped(t, func(l *Log) { fillStreams(t, l, n) }, func(l *Log) {
@@ -50,6 +51,46 @@ func TestTrimIsAllOrNothing(t *testing.T) {
 				t.Errorf("the trim took only %d commits", len(paths))
 			}
 		})
+	}
+}
+
+// TestThinIsAllOrNothing does the same with a thinning.
+func TestThinIsAllOrNothing(t *testing.T) {
+	const n = 3000
+	thin := eventlog.Thin{Rule: "settled"}
+	for s := eventlog.Sequence(1); s < 2*n-200; s++ {
+		if s%10 > 0 {
+			thin.Sequences = append(thin.Sequences, s)
+		}
+	}
+	paths := stopped(t, func(l *Log) { fillStreams(t, l, n) }, func(l *Log) {
+		if err := l.Thin(t.Context(), thin); err != nil {
+			t.Error(err)
+		}
+	})
+	for i, path := range paths {
+		l := open(t, Options{Path: path})
+		for range 2 {
+			// A subset again, or what is left of it.
+			if got, err := drain(l.Read(t.Context(), 1)); err != nil || got != 2*n-len(thin.Sequences) {
+				t.Fatalf("stopped after commit %d: %d records, %v", i+1, got, err)
+			}
+			if got, err := drain(l.ReadStream(t.Context(), "long", 1)); err != nil || got < n/10 || got > n/5 {
+				t.Fatalf("stopped after commit %d: the stream has %d records, %v", i+1, got, err)
+			}
+			// It is done when this is.
+			if err := l.Trim(t.Context(), eventlog.Trim{Stream: "new", Through: 1, Rule: "x"}); !errors.Is(err, eventlog.ErrInvalid) {
+				t.Fatal(err)
+			}
+		}
+		report, err := l.Verify(t.Context())
+		if err != nil || !report.OK() || report.Removed["settled"] != uint64(len(thin.Sequences)) {
+			t.Fatalf("stopped after commit %d: verify: %+v, %v", i+1, report, err)
+		}
+		l.Close()
+	}
+	if len(paths) < 5 {
+		t.Errorf("the thinning took only %d commits", len(paths))
 	}
 }
 
@@ -70,25 +111,25 @@ func afterTrim(t *testing.T, path string, trim eventlog.Trim, n int) error {
 	// The rest is removed without another request.
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		report, err := l.Verify(t.Context())
-		if err != nil || report.Trimmed == uint64(trim.Through) {
+		if err != nil || report.Removed.Total() == uint64(trim.Through) {
 			break
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("only %d records were removed", report.Trimmed)
+			return fmt.Errorf("only %d records were removed", report.Removed.Total())
 		}
 	}
-	if err := l.Trim(t.Context(), eventlog.Trim{Stream: "other", Through: 1}); err != nil {
+	if err := l.Trim(t.Context(), eventlog.Trim{Stream: "other", Rule: "age", Through: 1}); err != nil {
 		return err
 	}
 	if trim.Whole {
 		mustAppend(t, l, "long", 0)
 	}
 	report, err := l.Verify(t.Context())
-	if want := uint64(trim.Through) + 1; err != nil || !report.OK() || report.Trimmed != want {
+	if want := uint64(trim.Through) + 1; err != nil || !report.OK() || report.Removed.Total() != want {
 		return fmt.Errorf("verify: %+v, %w; want %d trimmed", report, err, want)
 	}
 	return l.view(t.Context(), func(tx *bolt.Tx) error {
-		if under, err := trimmedOf(tx); err != nil || under != (trimmed{}) {
+		if under, err := removingOf(tx); err != nil || !under.none() {
 			return fmt.Errorf("%+v is still under way, %w", under, err)
 		}
 		return nil
@@ -124,7 +165,7 @@ func TestDamagedHoles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.db")
 	l := open(t, Options{Path: path})
 	fillStreams(t, l, 100)
-	for _, trim := range []eventlog.Trim{{Stream: "long", Through: 50, State: []byte("x")}, {Stream: "other", Through: 100, Whole: true}} {
+	for _, trim := range []eventlog.Trim{{Stream: "long", Rule: "age", Through: 50, State: []byte("x")}, {Stream: "other", Rule: "age", Through: 100, Whole: true}} {
 		if err := l.Trim(t.Context(), trim); err != nil {
 			t.Fatal(err)
 		}

@@ -22,7 +22,10 @@ func (r *Reader) Verify(ctx context.Context) (eventlog.Report, error) {
 		if problem := r.recent.problem(); problem != nil {
 			v.damage(eventlog.DamageError{Problem: problem.Error()})
 		}
-		err := r.view(ctx, v.verify)
+		err := ctx.Err()
+		if err == nil {
+			err = r.store.viewHandle(ctx, false, v.verify)
+		}
 		if errors.Is(err, boltpages.ErrOverwritten) && n < attempts {
 			continue
 		}
@@ -35,6 +38,7 @@ func (r *Reader) Verify(ctx context.Context) (eventlog.Report, error) {
 
 type verifier struct {
 	ctx     context.Context
+	handle  *handle
 	tx      *bolt.Tx
 	decoder recordDecoder
 	report  eventlog.Report
@@ -45,8 +49,8 @@ type verifier struct {
 	streams map[eventlog.Stream]bool // seen so far; false: being removed
 }
 
-func (v *verifier) verify(tx *bolt.Tx) error {
-	v.tx = tx
+func (v *verifier) verify(h *handle, tx *bolt.Tx) error {
+	v.handle, v.tx = h, tx
 	sound, err := v.structure()
 	if err != nil || !sound {
 		// bbolt cannot walk trees whose pages are damaged.
@@ -57,7 +61,7 @@ func (v *verifier) verify(tx *bolt.Tx) error {
 
 // content checks what is in the pages, which are sound.
 func (v *verifier) content() error {
-	for _, part := range []func() error{v.holes, v.records, v.index, v.bases, v.journal, v.checkpoints, v.signature} {
+	for _, part := range []func() error{v.holes, v.records, v.index, v.gaps, v.bases, v.journal, v.checkpoints, v.signature, v.usage} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -67,11 +71,7 @@ func (v *verifier) content() error {
 
 // structure checks the pages that the transaction sees.
 func (v *verifier) structure() (sound bool, err error) {
-	f, err := os.Open(v.tx.DB().Path())
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
+	f := v.handle.file
 	info, err := f.Stat()
 	if err != nil {
 		return false, err
@@ -84,7 +84,7 @@ func (v *verifier) structure() (sound bool, err error) {
 	if other := damagedMeta(f, info.Size()); other != nil {
 		v.report.Add(&eventlog.DamageError{Problem: other.Error() + " (if it was the newer one, the last transaction is lost)"})
 	}
-	faults := boltpages.Check(f, info.Size(), meta)
+	_, faults := boltpages.Check(f, info.Size(), meta)
 	for _, d := range (&structureError{faults}).damage() {
 		v.report.Add(d)
 	}
@@ -106,6 +106,7 @@ func damagedMeta(f *os.File, size int64) error {
 func (v *verifier) records() error {
 	index, holes := v.tx.Bucket(bucketIndex), holesOf(v.tx)
 	next := eventlog.Sequence(1)
+	removed := func(*eventlog.GapError) {}
 	err := v.each(bucketRecords, func(k, value []byte) {
 		sequence, ok := parseRecordKey(k)
 		if !ok {
@@ -113,11 +114,11 @@ func (v *verifier) records() error {
 			return
 		}
 		if sequence > next {
-			holes.missing(next, sequence-1, v.damage)
+			holes.absent(next, sequence-1, removed, v.damage)
 		}
 		next = sequence + 1
-		if hole, ok := holes.at(sequence); ok && hole.first <= sequence {
-			v.damage(eventlog.DamageError{Sequence: sequence, Problem: "it was trimmed, but it exists"})
+		if hole, ok := holes.at(sequence); ok && hole.First <= sequence {
+			v.damage(eventlog.DamageError{Sequence: sequence, Problem: "it was removed, but it exists"})
 		}
 		if v.report.First == 0 {
 			v.report.First = sequence
@@ -140,26 +141,61 @@ func (v *verifier) records() error {
 	return err
 }
 
-// holes counts what was trimmed.
+// holes counts what was removed.
 func (v *verifier) holes() error {
-	if _, err := trimmedOf(v.tx); err != nil {
+	if _, err := removingOf(v.tx); err != nil {
 		v.damage(eventlog.DamageError{Problem: err.Error()})
 	}
+	v.report.Removed = make(eventlog.Rules)
 	if v.tx.Bucket(bucketHoles) == nil {
 		return nil
 	}
 	var last eventlog.Sequence
 	return v.each(bucketHoles, func(k, value []byte) {
 		h, err := parseHole(k, value)
-		if err == nil && (h.first <= last || h.last < h.first) {
-			err = fmt.Errorf("the dropped range %d to %d does not follow %d", h.first, h.last, last)
+		switch {
+		case err != nil:
+		case h.First <= last || h.Last < h.First:
+			err = fmt.Errorf("the removed range %d to %d does not follow %d", h.First, h.Last, last)
+		case h.Rules.Total() != h.gap().Records():
+			err = fmt.Errorf("of the removed range %d to %d, %d records are counted: %v", h.First, h.Last, h.Rules.Total(), h.Rules)
 		}
 		if err != nil {
 			v.damage(eventlog.DamageError{Problem: err.Error()})
 			return
 		}
-		last = h.last
-		v.report.Trimmed += uint64(h.last - h.first + 1)
+		last = h.Last
+		v.report.Removed = v.report.Removed.With(h.Rules)
+	})
+}
+
+// gaps checks what was removed inside of streams.
+func (v *verifier) gaps() error {
+	if v.tx.Bucket(bucketGaps) == nil {
+		return nil
+	}
+	index := v.tx.Bucket(bucketIndex)
+	under, _ := removingOf(v.tx)
+	return v.each(bucketGaps, func(k, value []byte) {
+		g, err := parseGap(k, value)
+		switch {
+		case err != nil:
+		case g.Through < g.From:
+			err = fmt.Errorf("the removed versions %d to %d are in disorder", g.From, g.Through)
+		case g.Rules.Total() != g.Records():
+			err = fmt.Errorf("of the removed versions %d to %d, %d records are counted: %v", g.From, g.Through, g.Rules.Total(), g.Rules)
+		case under.stream == g.Stream && g.From <= under.through:
+			return // it goes, too
+		default:
+			if next, _ := index.Cursor().Seek(indexKey(g.Stream, g.From)); next != nil {
+				if s, version, ok := parseIndexKey(next); ok && s == g.Stream && version <= g.Through {
+					err = fmt.Errorf("version %d was removed, but it exists", version)
+				}
+			}
+		}
+		if err != nil {
+			v.damage(eventlog.DamageError{Stream: g.Stream, Version: g.From, Problem: err.Error()})
+		}
 	})
 }
 
@@ -168,7 +204,7 @@ func (v *verifier) bases() error {
 	if v.tx.Bucket(bucketBases) == nil {
 		return nil
 	}
-	under, _ := trimmedOf(v.tx)
+	under, _ := removingOf(v.tx)
 	return v.each(bucketBases, func(k, _ []byte) {
 		s := eventlog.Stream(k)
 		base, err := baseOf(v.tx, s)
@@ -180,7 +216,7 @@ func (v *verifier) bases() error {
 		} else if err != nil {
 			v.damage(eventlog.DamageError{Stream: s, Problem: err.Error()})
 		}
-		if head, _ := streamHead(v.tx, s); head == 0 && !(under.whole && under.stream == s) {
+		if head, _ := streamHead(v.tx, s); head == 0 && !under.drops(s) {
 			v.streams[s] = true
 		}
 	})
@@ -190,7 +226,8 @@ func (v *verifier) bases() error {
 // Damage inside of a record is not reported again.
 func (v *verifier) index() error {
 	records := v.tx.Bucket(bucketRecords)
-	under, _ := trimmedOf(v.tx)
+	under, _ := removingOf(v.tx)
+	gaps, removed := gapsOf(v.tx), func(*eventlog.GapError) {}
 	var stream eventlog.Stream
 	var next eventlog.Version
 	return v.each(bucketIndex, func(k, value []byte) {
@@ -201,10 +238,10 @@ func (v *verifier) index() error {
 		}
 		if s != stream {
 			stream, next = s, v.begin(s, version)
-			v.streams[s] = !(under.whole && under.stream == s)
+			v.streams[s] = !under.drops(s)
 		}
 		if version > next {
-			v.damage(missingVersions(s, next, version-1))
+			gaps.absent(streamRange{s, next, version - 1}, removed, v.damage)
 		}
 		next = version + 1
 		sequence, ok := parseRecordKey(value)
@@ -225,7 +262,7 @@ func (v *verifier) index() error {
 
 // begin is the first version that a stream must have; any while it is being trimmed.
 func (v *verifier) begin(s eventlog.Stream, found eventlog.Version) eventlog.Version {
-	if under, err := trimmedOf(v.tx); err == nil && under.hides(s, found) {
+	if under, err := removingOf(v.tx); err == nil && under.stream == s && found <= under.through {
 		return found
 	}
 	base, _ := baseOf(v.tx, s) // bases says what is wrong with it

@@ -104,7 +104,7 @@ func (w *writer) run() {
 	if w.journal.file == nil && w.journal.pass != (passID{}) {
 		w.empty() // its records cannot be synced there
 	}
-	w.pending.resumeTrim()
+	w.pending.resumeRemoval()
 	for {
 		select {
 		case <-w.timer.C:
@@ -225,7 +225,7 @@ func (w *writer) head(b *batch, s eventlog.Stream) (head eventlog.Version, err e
 		return head, nil
 	}
 	err = w.reader.store.view(context.Background(), false, func(tx *bolt.Tx) error {
-		if under, err := trimmedOf(tx); err == nil && under.whole && under.stream == s {
+		if under, err := removingOf(tx); err == nil && under.drops(s) {
 			return fmt.Errorf("%w: stream %q is being trimmed", eventlog.ErrUnavailable, s)
 		}
 		info, err := streamInfo(tx, s)
@@ -335,11 +335,16 @@ func (w *writer) refuse(b *batch, cause error) {
 
 // carry puts the journal's records and its next pass into a transaction.
 func (w *writer) carry(tx *bolt.Tx, pass passID) error {
+	var more usage
 	for _, r := range w.reader.recent.all() {
 		value := appendRecord(make([]byte, 0, recordOverhead(&r)+len(r.Payload)), &r)
 		if err := putRecord(tx, &r, value); err != nil {
 			return err
 		}
+		more.bytes += int64(len(value))
+	}
+	if err := addUsage(tx, more); err != nil {
+		return err
 	}
 	meta := tx.Bucket(bucketMeta)
 	if pass == (passID{}) {

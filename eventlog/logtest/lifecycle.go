@@ -103,7 +103,7 @@ func testVerify(t *testing.T, m Maker) {
 		t.Fatal(err)
 	}
 	report.Bytes = 0
-	want := eventlog.Report{Records: 50, Streams: 3, Checkpoints: 1, First: 1, Last: 50}
+	want := eventlog.Report{Removed: eventlog.Rules{}, Records: 50, Streams: 3, Checkpoints: 1, First: 1, Last: 50}
 	if !reflect.DeepEqual(report, want) {
 		t.Errorf("got %+v, want %+v", report, want)
 	}

@@ -2,6 +2,7 @@ package logtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"testing"
@@ -59,6 +60,12 @@ func Run(t *testing.T, m Maker) {
 		"a stream begins at a base":                   testTrimPrefix,
 		"bad trims are refused":                       testBadTrims,
 		"trims do not disturb others":                 testTrimWhileInUse,
+		"single records are removed":                  testThin,
+		"what was removed is on record":               testGaps,
+		"a base has what it stands in for on record":  testGapOfBase,
+		"bad thinnings are refused":                   testBadThins,
+		"thinnings do not disturb others":             testThinWhileInUse,
+		"usage is counted":                            testUsage,
 		"streams are listed by prefix":                testStreams,
 		"a backup is complete":                        testBackup,
 		"closing ends everything, twice":              testClose,
@@ -108,11 +115,15 @@ func fill(t testing.TB, l eventlog.Log, n int, streams ...eventlog.Stream) []eve
 	return all
 }
 
-// collect reads to the end of an iteration, which must have no error.
+// collect reads to the end of an iteration, which must have no error but notices of removed
+// records.
 func collect(t testing.TB, records iter.Seq2[eventlog.Record, error]) []eventlog.Record {
 	t.Helper()
 	var all []eventlog.Record
 	for r, err := range records {
+		if errors.Is(err, eventlog.ErrRemoved) {
+			continue
+		}
 		if err != nil {
 			t.Fatalf("read: %v", err)
 		}
@@ -139,10 +150,13 @@ func take(t testing.TB, n int, records iter.Seq2[eventlog.Record, error]) []even
 	return all
 }
 
-// end returns the error with which an iteration ends, and how many records
-// came before it.
+// end returns the error with which an iteration ends, and how many records came before it.
+// Notices of removed records are no errors.
 func end(records iter.Seq2[eventlog.Record, error]) (n int, err error) {
 	for _, e := range records {
+		if errors.Is(e, eventlog.ErrRemoved) {
+			continue
+		}
 		if e == nil {
 			n++
 		}

@@ -3,7 +3,9 @@ package logtest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -11,9 +13,10 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// model is a simple log: a list of records, without those that were trimmed, the bases,
-// and a map of checkpoints.
+// model is a simple log: a list of records, without those that were removed, these, the
+// bases, and a map of checkpoints.
 type model struct {
+	gone        map[eventlog.Sequence]gone
 	last        eventlog.Sequence
 	bases       map[eventlog.Stream]eventlog.Base
 	records     []eventlog.Record
@@ -26,13 +29,14 @@ func testModel(t *testing.T, m Maker) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := m.open(t)
 		defer func() { l.Close() }()
-		want := model{bases: make(map[eventlog.Stream]eventlog.Base), heads: make(map[eventlog.Stream]eventlog.Version), checkpoints: make(map[string]savedPairs)}
+		want := model{gone: make(map[eventlog.Sequence]gone), bases: make(map[eventlog.Stream]eventlog.Base), heads: make(map[eventlog.Stream]eventlog.Version), checkpoints: make(map[string]savedPairs)}
 		streams := rapid.SampledFrom([]eventlog.Stream{"a", "ab", "a/b", "b", "node"})
 		names := rapid.SampledFrom([]string{"x", "y"})
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": func(rt *rapid.T) { want.append(rt, t, l, streams.Draw(rt, "stream")) },
 			"save":   func(rt *rapid.T) { want.save(rt, t, l, names.Draw(rt, "name")) },
 			"trim":   func(rt *rapid.T) { want.trim(rt, t, l, streams.Draw(rt, "stream")) },
+			"thin":   func(rt *rapid.T) { want.thin(rt, t, l) },
 			"reopen": func(*rapid.T) { l = m.Reopen(t, l, NewClock()) },
 			"":       func(rt *rapid.T) { want.check(rt, t, l) },
 		})
@@ -77,7 +81,7 @@ func (m *model) append(rt *rapid.T, t *testing.T, l eventlog.Log, s eventlog.Str
 
 func (m *model) trim(rt *rapid.T, t *testing.T, l eventlog.Log, s eventlog.Stream) {
 	head, base := m.heads[s], m.bases[s].Version
-	what := eventlog.Trim{Stream: s, Through: eventlog.Version(rapid.IntRange(1, int(head)+2).Draw(rt, "through")), Whole: rapid.Bool().Draw(rt, "whole")}
+	what := eventlog.Trim{Stream: s, Rule: rapid.SampledFrom(rules).Draw(rt, "rule"), Through: eventlog.Version(rapid.IntRange(1, int(head)+2).Draw(rt, "through")), Whole: rapid.Bool().Draw(rt, "whole")}
 	if what.Whole && rapid.IntRange(0, 3).Draw(rt, "right") > 0 {
 		what.Through = max(head, 1)
 	}
@@ -85,7 +89,7 @@ func (m *model) trim(rt *rapid.T, t *testing.T, l eventlog.Log, s eventlog.Strea
 		what.State = rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(rt, "state")
 	}
 	err := l.Trim(t.Context(), what)
-	if what.Whole && what.Through != head || !what.Whole && (what.Through > head || what.Through <= base) {
+	if what.Whole && what.Through != head || !what.Whole && (what.Through > head || what.Through <= base || !m.has(s, what.Through)) {
 		if !errors.Is(err, eventlog.ErrInvalid) && !errors.Is(err, eventlog.ErrWrongVersion) {
 			rt.Fatalf("trim %+v of a stream from %d to %d: %v", what, base, head, err)
 		}
@@ -106,7 +110,68 @@ func (m *model) trim(rt *rapid.T, t *testing.T, l eventlog.Log, s eventlog.Strea
 		}
 		m.bases[s] = at
 	}
+	for _, r := range m.records {
+		if r.Stream == s && r.Version <= what.Through {
+			m.gone[r.Sequence] = gone{r, what.Rule}
+		}
+	}
+	if what.Whole {
+		for sequence, g := range m.gone {
+			g.record.Stream = ""
+			if m.gone[sequence].record.Stream == s {
+				m.gone[sequence] = g
+			}
+		}
+	}
 	m.records = without(m.records, what)
+}
+
+// has reports whether a version is there.
+func (m *model) has(s eventlog.Stream, v eventlog.Version) bool {
+	return slices.ContainsFunc(m.records, func(r eventlog.Record) bool { return r.Stream == s && r.Version == v })
+}
+
+func (m *model) thin(rt *rapid.T, t *testing.T, l eventlog.Log) {
+	if m.last == 0 {
+		return
+	}
+	sequences := rapid.SliceOfNDistinct(rapid.Uint64Range(1, uint64(m.last)), 1, 40, rapid.ID[uint64]).Draw(rt, "sequences")
+	what := eventlog.Thin{Rule: rapid.SampledFrom(rules).Draw(rt, "rule")}
+	for _, s := range slices.Sorted(slices.Values(sequences)) {
+		what.Sequences = append(what.Sequences, eventlog.Sequence(s))
+	}
+	isLast := func(r eventlog.Record) bool { return r.Version == m.heads[r.Stream] }
+	if rapid.IntRange(0, 3).Draw(rt, "right") > 0 {
+		for _, r := range m.records {
+			if i, found := slices.BinarySearch(what.Sequences, r.Sequence); found && isLast(r) {
+				what.Sequences = slices.Delete(what.Sequences, i, i+1)
+			}
+		}
+		if len(what.Sequences) == 0 {
+			return
+		}
+	}
+	var left []eventlog.Record
+	allowed, removed := true, make(map[eventlog.Sequence]gone)
+	for _, r := range m.records {
+		if _, found := slices.BinarySearch(what.Sequences, r.Sequence); found {
+			removed[r.Sequence], allowed = gone{r, what.Rule}, allowed && !isLast(r)
+			continue
+		}
+		left = append(left, r)
+	}
+	err := l.Thin(t.Context(), what)
+	if !allowed {
+		if !errors.Is(err, eventlog.ErrInvalid) {
+			rt.Fatalf("thin out %v: %v", what, err)
+		}
+		return
+	}
+	if err != nil {
+		rt.Fatal(err)
+	}
+	maps.Copy(m.gone, removed)
+	m.records = left
 }
 
 func (m *model) save(rt *rapid.T, t *testing.T, l eventlog.Log, name string) {
@@ -140,6 +205,9 @@ func (m *model) check(rt *rapid.T, t *testing.T, l eventlog.Log) {
 	if got := collect(t, l.Read(t.Context(), 1)); !equal(got, m.records) {
 		rt.Fatalf("the log has %s\nwant %s", list(got), list(m.records))
 	}
+	if got, want := walk(t, l.Read(t.Context(), 1)), m.walk(); !reflect.DeepEqual(got, want) {
+		rt.Fatalf("the log is read as %v\nwant %v", got, want)
+	}
 	perStream := make(map[eventlog.Stream][]eventlog.Record)
 	for s := range m.heads {
 		perStream[s] = nil
@@ -151,8 +219,11 @@ func (m *model) check(rt *rapid.T, t *testing.T, l eventlog.Log) {
 		if got := collect(t, l.ReadStream(t.Context(), s, 1)); !equal(got, want) {
 			rt.Fatalf("stream %q has %s\nwant %s", s, list(got), list(want))
 		}
+		if got, want := walk(t, l.ReadStream(t.Context(), s, 1)), m.walkStream(s); !reflect.DeepEqual(got, want) {
+			rt.Fatalf("stream %q is read as %v\nwant %v", s, got, want)
+		}
 		info := eventlog.StreamInfo{Stream: s, Version: m.heads[s], Base: m.bases[s]}
-		if got, found, err := l.Stream(t.Context(), s); err != nil || !found || !reflect.DeepEqual(got, info) {
+		if got, found, err := l.Stream(t.Context(), s); err != nil || !found || !reflect.DeepEqual(withoutRemoved(got), info) {
 			rt.Fatalf("stream %q is %+v, %v, want %+v", s, got, err, info)
 		}
 	}
@@ -163,8 +234,13 @@ func (m *model) check(rt *rapid.T, t *testing.T, l eventlog.Log) {
 	}
 	report, err := l.Verify(t.Context())
 	if err != nil || !report.OK() || report.Records != uint64(len(m.records)) || report.Streams != uint64(len(perStream)) ||
-		report.Checkpoints != uint64(len(m.checkpoints)) || report.Trimmed != uint64(m.last)-report.Records || l.Last() != m.last {
+		report.Checkpoints != uint64(len(m.checkpoints)) || report.Removed.Total() != uint64(m.last)-report.Records || l.Last() != m.last {
 		rt.Fatalf("verify: %+v, %v", report, err)
+	}
+	usage, err := l.Usage(t.Context())
+	if err != nil || usage.Records != report.Records || usage.Last != m.last || usage.First != report.First ||
+		usage.Removed.String() != report.Removed.String() || usage.Removed.Total() != report.Removed.Total() {
+		rt.Fatalf("usage: %+v, %v; verify: %+v", usage, err, report)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 
@@ -34,7 +35,7 @@ func without(records []eventlog.Record, what eventlog.Trim) (left []eventlog.Rec
 func testTrimWhole(t *testing.T, m Maker) {
 	l := m.open(t)
 	records := fill(t, l, 90, "a", "b", "ab")
-	gone := eventlog.Trim{Stream: "b", Through: 30, Whole: true}
+	gone := eventlog.Trim{Stream: "b", Rule: "age", Through: 30, Whole: true}
 	trim(t, l, gone)
 	left := without(records, gone)
 	check := func(l eventlog.Log, when string) {
@@ -52,7 +53,7 @@ func testTrimWhole(t *testing.T, m Maker) {
 			t.Errorf("%s: Last() = %d", when, l.Last())
 		}
 		report, err := l.Verify(t.Context())
-		if err != nil || !report.OK() || report.Records != 60 || report.Trimmed != 30 || report.Streams != 2 {
+		if err != nil || !report.OK() || report.Records != 60 || report.Removed["age"] != 30 || report.Streams != 2 {
 			t.Errorf("%s: verify: %+v, %v", when, report, err)
 		}
 	}
@@ -62,6 +63,9 @@ func testTrimWhole(t *testing.T, m Maker) {
 	// From inside the hole, and live.
 	next, stop := iter.Pull2(l.Subscribe(timeout(t), 89))
 	defer stop()
+	if _, err, _ := next(); !errors.Is(err, eventlog.ErrRemoved) {
+		t.Errorf("a subscriber from a hole gets %v", err)
+	}
 	if r, err, _ := next(); err != nil || r.Sequence != 90 {
 		t.Errorf("a subscriber from a hole gets %d, %v", r.Sequence, err)
 	}
@@ -81,8 +85,8 @@ func testTrimWhole(t *testing.T, m Maker) {
 func testTrimAll(t *testing.T, m Maker) {
 	l := m.open(t)
 	fill(t, l, 6, "a", "b")
-	trim(t, l, eventlog.Trim{Stream: "a", Through: 3, Whole: true})
-	trim(t, l, eventlog.Trim{Stream: "b", Through: 3, Whole: true})
+	trim(t, l, eventlog.Trim{Stream: "a", Rule: "age", Through: 3, Whole: true})
+	trim(t, l, eventlog.Trim{Stream: "b", Rule: "age", Through: 3, Whole: true})
 	for _, when := range []string{"trimmed", "after a restart"} {
 		if got := collect(t, l.Read(t.Context(), 1)); len(got) != 0 || l.Last() != 6 {
 			t.Errorf("%s: %s, Last() = %d", when, list(got), l.Last())
@@ -97,7 +101,7 @@ func testTrimAll(t *testing.T, m Maker) {
 func testTrimPrefix(t *testing.T, m Maker) {
 	l := m.open(t)
 	records := fill(t, l, 60, "node", "x")
-	first := eventlog.Trim{Stream: "node", Through: 10, Schema: 3, State: []byte("ten")}
+	first := eventlog.Trim{Stream: "node", Rule: "age", Through: 10, Schema: 3, State: []byte("ten")}
 	trim(t, l, first)
 	left := without(records, first)
 	want := eventlog.StreamInfo{Stream: "node", Version: 30, Base: eventlog.Base{Version: 10, Sequence: 19, Schema: 3, State: []byte("ten")}}
@@ -117,7 +121,7 @@ func testTrimPrefix(t *testing.T, m Maker) {
 				t.Errorf("%s: from %d the stream has %s", when, from, list(got))
 			}
 		}
-		if got, found, err := l.Stream(t.Context(), "node"); err != nil || !found || !reflect.DeepEqual(got, want) {
+		if got, found, err := l.Stream(t.Context(), "node"); err != nil || !found || !reflect.DeepEqual(withoutRemoved(got), want) {
 			t.Errorf("%s: %+v, %v, want %+v", when, got, err, want)
 		}
 		if report, err := l.Verify(t.Context()); err != nil || !report.OK() || report.Streams != 2 {
@@ -127,7 +131,7 @@ func testTrimPrefix(t *testing.T, m Maker) {
 	check("trimmed")
 	l = m.Reopen(t, l, NewClock())
 	check("after a restart")
-	all := eventlog.Trim{Stream: "node", Through: 30}
+	all := eventlog.Trim{Stream: "node", Rule: "age", Through: 30}
 	trim(t, l, all)
 	left, want.Base = without(left, all), eventlog.Base{Version: 30, Sequence: 59, State: []byte{}}
 	check("trimmed to its end")
@@ -141,20 +145,23 @@ func testTrimPrefix(t *testing.T, m Maker) {
 func testBadTrims(t *testing.T, m Maker) {
 	l := m.open(t)
 	fill(t, l, 20, "s")
-	trim(t, l, eventlog.Trim{Stream: "s", Through: 5})
+	trim(t, l, eventlog.Trim{Stream: "s", Rule: "age", Through: 5})
 	for name, c := range map[string]struct {
 		trim eventlog.Trim
 		want error
 	}{
-		"no stream":               {eventlog.Trim{Through: 1}, eventlog.ErrInvalid},
-		"a bad name":              {eventlog.Trim{Stream: "a b", Through: 1}, eventlog.ErrInvalid},
-		"no version":              {eventlog.Trim{Stream: "s"}, eventlog.ErrInvalid},
-		"beyond the end":          {eventlog.Trim{Stream: "s", Through: 21}, eventlog.ErrInvalid},
-		"trimmed already":         {eventlog.Trim{Stream: "s", Through: 5}, eventlog.ErrInvalid},
-		"a state of nothing":      {eventlog.Trim{Stream: "s", Through: 20, Whole: true, State: []byte("x")}, eventlog.ErrInvalid},
-		"whole, before the end":   {eventlog.Trim{Stream: "s", Through: 19, Whole: true}, eventlog.ErrWrongVersion},
-		"one that does not exist": {eventlog.Trim{Stream: "t", Through: 1, Whole: true}, eventlog.ErrWrongVersion},
-		"a prefix of none":        {eventlog.Trim{Stream: "t", Through: 1}, eventlog.ErrInvalid},
+		"no stream":               {eventlog.Trim{Through: 1, Rule: "age"}, eventlog.ErrInvalid},
+		"a bad name":              {eventlog.Trim{Stream: "a b", Rule: "age", Through: 1}, eventlog.ErrInvalid},
+		"no version":              {eventlog.Trim{Stream: "s", Rule: "age"}, eventlog.ErrInvalid},
+		"beyond the end":          {eventlog.Trim{Stream: "s", Rule: "age", Through: 21}, eventlog.ErrInvalid},
+		"trimmed already":         {eventlog.Trim{Stream: "s", Rule: "age", Through: 5}, eventlog.ErrInvalid},
+		"a state of nothing":      {eventlog.Trim{Stream: "s", Rule: "age", Through: 20, Whole: true, State: []byte("x")}, eventlog.ErrInvalid},
+		"whole, before the end":   {eventlog.Trim{Stream: "s", Rule: "age", Through: 19, Whole: true}, eventlog.ErrWrongVersion},
+		"no rule":                 {eventlog.Trim{Stream: "s", Through: 10}, eventlog.ErrInvalid},
+		"a bad rule":              {eventlog.Trim{Stream: "s", Through: 10, Rule: "a rule"}, eventlog.ErrInvalid},
+		"a long rule":             {eventlog.Trim{Stream: "s", Through: 10, Rule: strings.Repeat("x", eventlog.MaxRule+1)}, eventlog.ErrInvalid},
+		"one that does not exist": {eventlog.Trim{Stream: "t", Rule: "age", Through: 1, Whole: true}, eventlog.ErrWrongVersion},
+		"a prefix of none":        {eventlog.Trim{Stream: "t", Rule: "age", Through: 1}, eventlog.ErrInvalid},
 	} {
 		if err := l.Trim(t.Context(), c.trim); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -165,11 +172,11 @@ func testBadTrims(t *testing.T, m Maker) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := l.Trim(ctx, eventlog.Trim{Stream: "s", Through: 6}); !errors.Is(err, context.Canceled) {
+	if err := l.Trim(ctx, eventlog.Trim{Stream: "s", Rule: "age", Through: 6}); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that ended: %v", err)
 	}
 	l.Close()
-	if err := l.Trim(t.Context(), eventlog.Trim{Stream: "s", Through: 6}); !errors.Is(err, eventlog.ErrClosed) {
+	if err := l.Trim(t.Context(), eventlog.Trim{Stream: "s", Rule: "age", Through: 6}); !errors.Is(err, eventlog.ErrClosed) {
 		t.Errorf("of a log that is closed: %v", err)
 	}
 }
@@ -200,10 +207,10 @@ func testTrimWhileInUse(t *testing.T, m Maker) {
 		version++
 	}
 	for through := eventlog.Version(50); through <= 450; through += 100 {
-		trim(t, l, eventlog.Trim{Stream: "node", Through: through, State: fmt.Append(nil, through)})
+		trim(t, l, eventlog.Trim{Stream: "node", Rule: "age", Through: through, State: fmt.Append(nil, through)})
 		grow()
 	}
-	trim(t, l, eventlog.Trim{Stream: "old", Through: 450, Whole: true})
+	trim(t, l, eventlog.Trim{Stream: "old", Rule: "age", Through: 450, Whole: true})
 	grow()
 	cancel()
 	all.Wait()
@@ -224,8 +231,8 @@ func testStreams(t *testing.T, m Maker) {
 		})
 	}
 	fill(t, l, 6, "node", "sandbox/1", "sandbox/10")
-	trim(t, l, eventlog.Trim{Stream: "node", Through: 2})
-	trim(t, l, eventlog.Trim{Stream: "container/0007", Through: 1, Whole: true})
+	trim(t, l, eventlog.Trim{Stream: "node", Rule: "age", Through: 2})
+	trim(t, l, eventlog.Trim{Stream: "container/0007", Rule: "age", Through: 1, Whole: true})
 	put(t, l, "sandbox/2", 0, entry(0))
 	names := func(l eventlog.Reader, prefix string) (all []string) {
 		for info, err := range l.Streams(t.Context(), prefix) {
@@ -262,7 +269,7 @@ func testStreams(t *testing.T, m Maker) {
 func testBackup(t *testing.T, m Maker) {
 	l := m.open(t)
 	records := fill(t, l, 40, "a", "node")
-	part := eventlog.Trim{Stream: "node", Through: 10, State: []byte("ten")}
+	part := eventlog.Trim{Stream: "node", Rule: "age", Through: 10, State: []byte("ten")}
 	trim(t, l, part)
 	records = without(records, part)
 	if err := l.SaveCheckpoint(t.Context(), "x", eventlog.Delta{Checkpoint: at(40), Put: map[string][]byte{"k": []byte("v")}}); err != nil {
@@ -299,7 +306,7 @@ func testBackup(t *testing.T, m Maker) {
 	if len(got) < len(records) || !equal(got[:len(records)], records) {
 		t.Errorf("the copy has %s\nwant %s", list(got), list(records))
 	}
-	if report, err := c.Verify(t.Context()); err != nil || !report.OK() || report.Trimmed != 10 {
+	if report, err := c.Verify(t.Context()); err != nil || !report.OK() || report.Removed["age"] != 10 {
 		t.Errorf("verify: %+v, %v", report, err)
 	}
 	if info, _, err := c.Stream(t.Context(), "node"); err != nil || string(info.Base.State) != "ten" {

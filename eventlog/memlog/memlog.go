@@ -37,9 +37,11 @@ var _ eventlog.Log = (*Log)(nil)
 
 // state is what would be on a disk.
 type state struct {
-	records     []eventlog.Record                       // records[i] has the sequence i+1, or 0 if it was trimmed
-	streams     map[eventlog.Stream][]eventlog.Sequence // behind the base
+	records     []eventlog.Record                       // records[i] has the sequence i+1, or 0 if it was removed
+	streams     map[eventlog.Stream][]eventlog.Sequence // behind the base, without what was thinned
 	bases       map[eventlog.Stream]eventlog.Base
+	removed     map[eventlog.Sequence]removed
+	thinned     map[eventlog.Stream]map[eventlog.Version]removed // behind the base
 	checkpoints map[string]checkpoint
 	// volatile has, for each volatile append since the last other one, the number of
 	// records before it.
@@ -57,6 +59,8 @@ func New(o Options) *Log {
 	return start(o, state{
 		streams:     make(map[eventlog.Stream][]eventlog.Sequence),
 		bases:       make(map[eventlog.Stream]eventlog.Base),
+		removed:     make(map[eventlog.Sequence]removed),
+		thinned:     make(map[eventlog.Stream]map[eventlog.Version]removed),
 		checkpoints: make(map[string]checkpoint),
 	})
 }
@@ -220,14 +224,6 @@ func (l *Log) append(a eventlog.Append) ([]eventlog.Record, error) {
 // Last implements eventlog.Reader.
 func (l *Log) Last() eventlog.Sequence { return l.tail.Last() }
 
-// at returns a record; ok is false if it was trimmed.
-func (l *Log) at(s eventlog.Sequence) (r eventlog.Record, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r = l.state.records[s-1]
-	return r, r.Sequence > 0
-}
-
 // alive returns why an iteration must end, or nil.
 func (l *Log) alive(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
@@ -244,11 +240,28 @@ func (l *Log) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventl
 				yield(eventlog.Record{}, err)
 				return
 			}
-			if r, ok := l.at(next); ok && !yield(r, nil) {
+			if !l.pass(&next, yield) {
 				return
 			}
 		}
 	}
+}
+
+// pass yields a record, or the run of removed ones that it belongs to, and moves on to the
+// run's end.
+func (l *Log) pass(s *eventlog.Sequence, yield func(eventlog.Record, error) bool) bool {
+	l.mu.Lock()
+	r := l.state.records[*s-1]
+	var gap *eventlog.GapError
+	if r.Sequence == 0 {
+		gap = l.state.gap(*s)
+		*s = gap.Last
+	}
+	l.mu.Unlock()
+	if gap != nil {
+		return yield(eventlog.Record{}, gap)
+	}
+	return yield(r, nil)
 }
 
 // ReadStream implements eventlog.Reader.
@@ -259,15 +272,14 @@ func (l *Log) ReadStream(ctx context.Context, s eventlog.Stream, from eventlog.V
 			return
 		}
 		l.mu.Lock()
-		sequences, base := l.state.streams[s], l.state.bases[s].Version // never changed in place
+		items := l.state.stream(s, from)
 		l.mu.Unlock()
-		skip := min(max(from, base+1)-base-1, eventlog.Version(len(sequences)))
-		for _, sequence := range sequences[skip:] {
+		for _, item := range items {
 			if err := l.alive(ctx); err != nil {
 				yield(eventlog.Record{}, err)
 				return
 			}
-			if r, ok := l.at(sequence); ok && !yield(r, nil) {
+			if item.gap != nil && !yield(eventlog.Record{}, item.gap) || item.gap == nil && !yield(item.record, nil) {
 				return
 			}
 		}
@@ -286,7 +298,7 @@ func (l *Log) Subscribe(ctx context.Context, from eventlog.Sequence) iter.Seq2[e
 				yield(eventlog.Record{}, err)
 				return
 			}
-			if r, ok := l.at(next); ok && !yield(r, nil) {
+			if !l.pass(&next, yield) {
 				return
 			}
 		}
@@ -369,7 +381,6 @@ func (l *Log) Verify(ctx context.Context) (eventlog.Report, error) {
 	}
 	for _, record := range l.state.records {
 		if record.Sequence == 0 {
-			r.Trimmed++
 			continue
 		}
 		if r.First == 0 {
@@ -377,5 +388,6 @@ func (l *Log) Verify(ctx context.Context) (eventlog.Report, error) {
 		}
 		r.Records, r.Last = r.Records+1, record.Sequence
 	}
+	r.Removed = l.state.rules()
 	return r, nil
 }

@@ -16,8 +16,12 @@ import (
 
 // info describes a stream; its version is 0 if it does not exist.
 func (s *state) info(name eventlog.Stream) eventlog.StreamInfo {
-	base := s.bases[name]
-	return eventlog.StreamInfo{Stream: name, Version: base.Version + eventlog.Version(len(s.streams[name])), Base: base}
+	info := eventlog.StreamInfo{Stream: name, Base: s.bases[name]}
+	info.Version = info.Base.Version
+	if sequences := s.streams[name]; len(sequences) > 0 {
+		info.Version = s.records[sequences[len(sequences)-1]-1].Version
+	}
+	return info
 }
 
 // names are those of all streams with a prefix, ascending.
@@ -52,20 +56,33 @@ func (l *Log) Trim(ctx context.Context, t eventlog.Trim) error {
 	if err := t.CheckAt(info); err != nil {
 		return err
 	}
-	sequences := l.state.streams[t.Stream]
-	n := t.Through - info.Base.Version
-	l.state.records = slices.Clone(l.state.records)
-	for _, s := range sequences[:n] {
-		l.state.records[s-1] = eventlog.Record{}
+	sequences, n := l.state.streams[t.Stream], 0
+	for n < len(sequences) && l.state.records[sequences[n]-1].Version <= t.Through {
+		n++
 	}
-	l.state.volatile = nil
+	if !t.Whole && (n == 0 || l.state.records[sequences[n-1]-1].Version != t.Through) {
+		return t.NoRecord()
+	}
+	gone := l.remove(sequences[:n], t.Rule)
 	if t.Whole {
 		delete(l.state.streams, t.Stream)
 		delete(l.state.bases, t.Stream)
+		delete(l.state.thinned, t.Stream)
 		return nil
 	}
-	l.state.bases[t.Stream] = eventlog.Base{Version: t.Through, Sequence: sequences[n-1], Schema: t.Schema, State: copyOf(t.State)}
+	base := eventlog.Base{Version: t.Through, Sequence: sequences[n-1], Schema: t.Schema, State: copyOf(t.State), Removed: info.Base.Removed}
+	thinned := maps.Clone(l.state.thinned[t.Stream])
+	for version := info.Base.Version + 1; version <= t.Through; version++ {
+		was, is := thinned[version]
+		if !is {
+			was, gone = gone[0], gone[1:]
+		}
+		base.Removed = base.Removed.Join(was.removal())
+		delete(thinned, version)
+	}
+	l.state.bases[t.Stream] = base
 	l.state.streams[t.Stream] = sequences[n:]
+	l.state.thinned[t.Stream] = thinned
 	return nil
 }
 
@@ -109,6 +126,8 @@ func (l *Log) Streams(ctx context.Context, prefix string) iter.Seq2[eventlog.Str
 type saved struct {
 	Records     []eventlog.Record
 	Bases       map[eventlog.Stream]eventlog.Base
+	Removed     map[eventlog.Sequence]removed
+	Thinned     map[eventlog.Stream]map[eventlog.Version]removed
 	Checkpoints map[string]savedCheckpoint
 }
 
@@ -123,7 +142,10 @@ func (l *Log) Backup(ctx context.Context, path string) error {
 		return err
 	}
 	l.mu.Lock()
-	s := saved{l.state.records, maps.Clone(l.state.bases), make(map[string]savedCheckpoint)}
+	s := saved{
+		l.state.records, maps.Clone(l.state.bases), maps.Clone(l.state.removed), maps.Clone(l.state.thinned),
+		make(map[string]savedCheckpoint),
+	}
 	for name, c := range l.state.checkpoints {
 		s.Checkpoints[name] = savedCheckpoint{c.Checkpoint, c.pairs}
 	}
@@ -160,6 +182,8 @@ func OpenBackup(path string, o Options) (*Log, error) {
 		l.state.streams[r.Stream] = append(l.state.streams[r.Stream], r.Sequence)
 	}
 	maps.Copy(l.state.bases, s.Bases)
+	maps.Copy(l.state.removed, s.Removed)
+	maps.Copy(l.state.thinned, s.Thinned)
 	for name, c := range s.Checkpoints {
 		l.state.checkpoints[name] = checkpoint{c.At, c.Pairs}
 	}

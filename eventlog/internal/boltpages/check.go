@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 )
 
 // Fault is a page that is not what it must be. The pages below it were not
@@ -28,8 +29,8 @@ const (
 )
 
 // Check walks all trees below a meta page of a file with size bytes. It reads
-// every page in use once and nothing else.
-func Check(r io.ReaderAt, size int64, m Meta) []Fault {
+// every page in use once and nothing else. used is how many they are.
+func Check(r io.ReaderAt, size int64, m Meta) (used uint64, faults []Fault) {
 	c := &checker{r: r, pageSize: m.PageSize, pages: min(m.Pages, uint64(size)/uint64(m.PageSize))}
 	c.seen = make([]uint64, c.pages/64+1)
 	if c.pages < m.Pages {
@@ -41,7 +42,11 @@ func Check(r io.ReaderAt, size int64, m Meta) []Fault {
 			c.fault(m.freelist, "", "the free list: %v", err)
 		}
 	}
-	return c.faults
+	for _, word := range c.seen {
+		used += uint64(bits.OnesCount64(word))
+	}
+	const metas = 2
+	return used + metas, c.faults
 }
 
 type checker struct {
