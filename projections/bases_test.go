@@ -33,7 +33,7 @@ func TestTrimmedStream(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = log.Trim(t.Context(), eventlog.Trim{Stream: a.stream, Through: a.at.Version, Schema: c.schema, State: state})
+			err = log.Trim(t.Context(), eventlog.Trim{Rule: "age", Stream: a.stream, Through: a.at.Version, Schema: c.schema, State: state})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,5 +50,47 @@ func TestTrimmedStream(t *testing.T) {
 				t.Errorf("followed as %+v; damaged: %v", s, live.Damaged())
 			}
 		})
+	}
+}
+
+// A stream that was thinned out is followed across what is gone: when the log is read, and
+// by a feed that lags. One whose records are missing is put aside.
+func TestThinnedStream(t *testing.T) {
+	for _, lags := range []bool{false, true} {
+		log := newMemlog(t)
+		i := newImage("i")
+		pulled(t, log, i, "a")
+		f := opened(t, log)
+		pulled(t, log, i, "b")
+		pulled(t, log, i, "c")
+		if err := log.Thin(t.Context(), eventlog.Thin{Rule: "settled", Sequences: []eventlog.Sequence{3, 4}}); err != nil {
+			t.Fatal(err)
+		}
+		if lags {
+			running(t, f)
+			if err := f.Await(t.Context(), log.Last()); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			f = opened(t, log)
+		}
+		if at, known := f.Image(t.Context(), i.stream); !known || at.Version != i.at.Version || len(f.Live.Damaged()) > 0 {
+			t.Errorf("lags %v: it is at %d, put aside: %v", lags, at.Version, f.Live.Damaged())
+		}
+	}
+}
+
+// A feed does not wait for a record that was removed before it got there.
+func TestThinnedEnd(t *testing.T) {
+	log := newMemlog(t)
+	f := opened(t, log)
+	i := newImage("i")
+	pulled(t, log, i, "a")
+	if err := log.Trim(t.Context(), eventlog.Trim{Rule: "age", Stream: i.stream, Through: i.at.Version, Whole: true}); err != nil {
+		t.Fatal(err)
+	}
+	running(t, f)
+	if err := f.Await(t.Context(), log.Last()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -29,7 +29,7 @@ func cut[S, C, E any](t fatal, log eventlog.Log, a *actor[S, C, E], encode func(
 	}
 	state, err := encode(a.at.State)
 	if err == nil {
-		err = log.Trim(context.Background(), eventlog.Trim{Stream: a.stream, Through: a.at.Version, Schema: codec.StateSchema, State: state})
+		err = log.Trim(context.Background(), eventlog.Trim{Rule: "age", Stream: a.stream, Through: a.at.Version, Schema: codec.StateSchema, State: state})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func TestUnreadableBase(t *testing.T) {
 			defer log.Close()
 			i := newImage("i")
 			pulled(t, log, i, "p")
-			trim.Stream, trim.Through = i.stream, i.at.Version
+			trim.Stream, trim.Through, trim.Rule = i.stream, i.at.Version, "age"
 			if err := log.Trim(t.Context(), trim); err != nil {
 				t.Fatal(err)
 			}

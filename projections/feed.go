@@ -40,11 +40,13 @@ func newFeed(log eventlog.Log, o Options) *Feed {
 	if o.Bookmark == nil {
 		o.Bookmark = noBookmark{}
 	}
-	return &Feed{
+	f := &Feed{
 		Live: newLive(o.Logger), History: &History{}, Changes: newChanges(), PodEvents: newPodEvents(o.Bookmark, o.Logger, time.Now),
 		folds: newFolds(), log: log, logger: o.Logger,
 		draft: newDraft(), saver: newSaver(log, o.Logger),
 	}
+	f.Live.removed = f.removed
+	return f
 }
 
 // Open loads the newest checkpoint and reads the log behind it, bases first. The models are complete
@@ -108,14 +110,29 @@ func (f *Feed) apply(change *Change) {
 	}
 }
 
-// passedOver reports whether an error concerns a single record and reading continues
-// behind it. The stream's next record reveals the gap and puts the stream aside.
+// passedOver reports whether an error concerns single records and reading continues
+// behind them. If they are damaged, the stream's next record reveals it and puts the stream
+// aside.
 func (f *Feed) passedOver(err error) bool {
+	if gap, is := errors.AsType[*eventlog.GapError](err); is {
+		f.Live.reached(max(f.Live.Sequence(), gap.Last))
+		return true
+	}
 	damage, is := errors.AsType[*eventlog.DamageError](err)
 	if is {
 		f.logger.Error("skipping damaged record", "error", damage)
 	}
 	return is
+}
+
+// removed reports whether versions of a stream were removed on purpose, and do not matter to
+// its state.
+func (f *Feed) removed(s eventlog.Stream, from, through eventlog.Version) bool {
+	for _, err := range f.log.ReadStream(context.Background(), s, from) {
+		gap, is := errors.AsType[*eventlog.GapError](err)
+		return is && gap.Base < from && gap.Through >= through
+	}
+	return false
 }
 
 // Run follows the log until ctx is done or the log ends.
@@ -138,6 +155,8 @@ func (f *Feed) follow(ctx context.Context) error {
 	for record, err := range f.log.Subscribe(ctx, f.Live.Sequence()+1) {
 		if err != nil {
 			if f.passedOver(err) {
+				f.PodEvents.publish(f.Live.Sequence(), nil)
+				f.Changes.publish(f.Live.Sequence(), nil)
 				continue
 			}
 			return err

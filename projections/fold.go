@@ -64,7 +64,7 @@ func foldSandbox(l *Live, name string, record eventlog.Record) (What, error) {
 	if before != nil {
 		*after = *before
 	}
-	event, err := follow(&after.Restored, record, codec.DecodeSandbox, sandbox.Evolve)
+	event, err := follow(l, &after.Restored, record, codec.DecodeSandbox, sandbox.Evolve)
 	switch {
 	case err != nil:
 		return nil, err
@@ -86,7 +86,7 @@ func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
 	if before != nil {
 		*after = *before
 	}
-	event, err := follow(&after.Restored, record, codec.DecodeContainer, container.Evolve)
+	event, err := follow(l, &after.Restored, record, codec.DecodeContainer, container.Evolve)
 	switch {
 	case err != nil:
 		return nil, err
@@ -105,7 +105,7 @@ func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
 func foldImage(l *Live, _ string, record eventlog.Record) (What, error) {
 	before := l.image(record.Stream)
 	after := *before
-	event, err := follow(&after, record, codec.DecodeImage, image.Evolve)
+	event, err := follow(l, &after, record, codec.DecodeImage, image.Evolve)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func foldImage(l *Live, _ string, record eventlog.Record) (What, error) {
 func foldHost(l *Live, _ string, record eventlog.Record) (What, error) {
 	before := l.host
 	after := *before
-	event, err := follow(&after, record, codec.DecodeHost, host.Evolve)
+	event, err := follow(l, &after, record, codec.DecodeHost, host.Evolve)
 	if err != nil {
 		return nil, err
 	}
@@ -123,10 +123,14 @@ func foldHost(l *Live, _ string, record eventlog.Record) (What, error) {
 }
 
 // follow evolves a state by one record, which must be the stream's next: skipping one
-// would invent a past.
-func follow[S, E any](at *entity.Restored[S], record eventlog.Record, decode func(string, uint32, []byte) (E, error), evolve func(S, E) S) (E, error) {
+// would invent a past, unless it was removed because it does not matter.
+func follow[S, E any](l *Live, at *entity.Restored[S], record eventlog.Record, decode func(string, uint32, []byte) (E, error), evolve func(S, E) S) (E, error) {
 	var none E
-	if record.Version != at.Version+1 {
+	next := at.Version + 1
+	if record.Version > next && l.removed != nil && l.removed(record.Stream, next, record.Version-1) {
+		next = record.Version
+	}
+	if record.Version != next {
 		return none, fmt.Errorf("follows version %d", at.Version)
 	}
 	event, err := decode(record.Type, record.Schema, record.Payload)

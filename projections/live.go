@@ -64,6 +64,9 @@ type Live struct {
 	busy map[eventlog.Stream]*Image
 	idle map[eventlog.Stream]place
 	host *Host
+	// removed reports whether versions of a stream, from one through another, were
+	// removed from the log on purpose. It is the feed's.
+	removed func(s eventlog.Stream, from, through eventlog.Version) bool
 	// damaged maps the streams that cannot be followed to the reason.
 	damaged map[eventlog.Stream]string
 }

@@ -2,6 +2,7 @@ package entity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/stele-runtime/stele/actors/codec"
@@ -58,18 +59,24 @@ func restore[S, C, E any, F Effect[C]](ctx context.Context, m *Machine[S, C, E, 
 		r.Err = fmt.Errorf("replay %s after version %d: its events were trimmed through version %d", stream, how.Behind, r.At.Version)
 		return r
 	}
-	for record, err := range log.ReadStream(ctx, stream, r.At.Version+1) {
-		if err != nil {
+	next := r.At.Version + 1
+	for record, err := range log.ReadStream(ctx, stream, next) {
+		if gap, is := errors.AsType[*eventlog.GapError](err); is && gap.Base <= r.At.Version {
+			next = gap.Through + 1 // these do not matter to the state
+			continue
+		}
+		if err != nil && !errors.Is(err, eventlog.ErrRemoved) {
 			r.Err = fmt.Errorf("replay %s after version %d: %w", stream, r.At.Version, err)
 			return r
 		}
-		if record.Version != r.At.Version+1 {
+		if err != nil || record.Version != next {
 			if now, err := base(ctx, m, log, stream); err == nil && now.Version > r.At.Version {
 				return restore(ctx, m, log, stream, how) // it was trimmed meanwhile
 			}
 			r.Err = fmt.Errorf("replay %s after version %d: version %d comes next", stream, r.At.Version, record.Version)
 			return r
 		}
+		next++
 		event, err := m.Decode(record.Type, record.Schema, record.Payload)
 		if codec.CanSkip(err) {
 			r.At = As(record, r.At.State)

@@ -402,7 +402,7 @@ func TestTrimmedStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.must(withdraw{"b"}, nil)
-	if err := log.Trim(t.Context(), eventlog.Trim{Stream: stream, Through: 2, Schema: 1, State: state}); err != nil {
+	if err := log.Trim(t.Context(), eventlog.Trim{Rule: "age", Stream: stream, Through: 2, Schema: 1, State: state}); err != nil {
 		t.Fatal(err)
 	}
 	o := newOffice(t, log)
@@ -414,6 +414,29 @@ func TestTrimmedStream(t *testing.T) {
 	slices.Sort(done)
 	if !slices.Equal(done, []string{"a", "c"}) {
 		t.Errorf("done: %v", done)
+	}
+}
+
+// A stream that was thinned out is read from what is left.
+func TestThinnedStream(t *testing.T) {
+	log := newLog()
+	o := newOffice(t, log)
+	o.machine.Owed = func(desk) []doJob { return nil }
+	c := o.openNew()
+	for _, name := range []string{"a", "b", "c", "d"} {
+		c.must(simple(name), nil)
+	}
+	last := log.Last()
+	if err := log.Thin(t.Context(), eventlog.Thin{Rule: "settled", Sequences: []eventlog.Sequence{2, 3}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := entity.Restore(t.Context(), &o.machine, log, stream)
+	if err != nil || at.Sequence != last || at.Version != eventlog.Version(last) || len(at.State.Jobs) != 2 {
+		t.Errorf("%+v, %v", at, err)
+	}
+	// It goes on.
+	if s := o.open(stream, nil).must(simple("e"), nil); len(s.Jobs) != 3 {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -446,7 +469,7 @@ func TestTrimmedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.must(simple("c"), nil)
-	racing := &trimming{log, &eventlog.Trim{Stream: stream, Through: 2, Schema: 1, State: state}}
+	racing := &trimming{log, &eventlog.Trim{Rule: "age", Stream: stream, Through: 2, Schema: 1, State: state}}
 	at, err := entity.Restore(t.Context(), &o.machine, racing, stream)
 	if err != nil || at.Version != 3 || len(at.State.Jobs) != 3 {
 		t.Errorf("%+v, %v", at, err)

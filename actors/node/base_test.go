@@ -51,7 +51,7 @@ func (k kind[S, E]) cut(t *testing.T, log eventlog.Log, stream eventlog.Stream) 
 		return end
 	}
 	b, err := k.encodeState(state)
-	trim := eventlog.Trim{Stream: stream, Through: info.Version - 1, Schema: codec.StateSchema, State: must(t, b, err)}
+	trim := eventlog.Trim{Rule: "age", Stream: stream, Through: info.Version - 1, Schema: codec.StateSchema, State: must(t, b, err)}
 	if err := log.Trim(t.Context(), trim); err != nil {
 		t.Fatal(err)
 	}

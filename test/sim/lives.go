@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -56,6 +57,9 @@ func (l lives) reread(log eventlog.Reader) {
 	clear(l)
 	s := newStates()
 	for record, err := range log.Read(context.Background(), 1) {
+		if errors.Is(err, eventlog.ErrRemoved) {
+			continue
+		}
 		must(err)
 		_, _ = l.follow(&s, record)
 	}

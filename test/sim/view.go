@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -97,6 +98,9 @@ func (v *view) rebuild(snapshot []byte) {
 	v.lives.reread(v.run.log)
 	clear(v.exits)
 	for record, err := range v.run.log.Read(context.Background(), 1) {
+		if errors.Is(err, eventlog.ErrRemoved) {
+			continue
+		}
 		must(err)
 		if strings.HasPrefix(record.Type, "container.ContainerExited.") {
 			_, name, _ := strings.Cut(string(record.Stream), "/")
@@ -112,6 +116,9 @@ func (v *view) restored(snapshot []byte) states {
 		must(json.Unmarshal(snapshot, &s))
 	}
 	for record, err := range v.run.log.Read(context.Background(), s.Sequence+1) {
+		if errors.Is(err, eventlog.ErrRemoved) {
+			continue
+		}
 		must(err)
 		s.fold(record)
 	}
@@ -164,6 +171,9 @@ func (v *view) past(s states) entity.Past {
 func (v *view) lastGood(past *entity.Past, stream eventlog.Stream, good eventlog.Version) {
 	s := newStates()
 	for record, err := range v.run.log.Log.ReadStream(context.Background(), stream, 1) {
+		if errors.Is(err, eventlog.ErrRemoved) {
+			continue
+		}
 		must(err)
 		if record.Version <= good {
 			s.fold(record)

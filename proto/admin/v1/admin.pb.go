@@ -94,7 +94,9 @@ type EventsResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Record *Record                `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
 	// Instead of a record: what is damaged in the log and was skipped.
-	Damage        string `protobuf:"bytes,2,opt,name=damage,proto3" json:"damage,omitempty"`
+	Damage string `protobuf:"bytes,2,opt,name=damage,proto3" json:"damage,omitempty"`
+	// Instead of a record: what was removed from the log on purpose.
+	Gap           *Gap `protobuf:"bytes,3,opt,name=gap,proto3" json:"gap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -143,6 +145,112 @@ func (x *EventsResponse) GetDamage() string {
 	return ""
 }
 
+func (x *EventsResponse) GetGap() *Gap {
+	if x != nil {
+		return x.Gap
+	}
+	return nil
+}
+
+// Gap is a run of records that were removed from the log on purpose. It is whole: it may
+// begin before the sequence that was asked for.
+type Gap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The places of the first record and of the last one.
+	First uint64 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last  uint64 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	// How many records were removed.
+	Records uint64 `protobuf:"varint,3,opt,name=records,proto3" json:"records,omitempty"`
+	// How many by which rule.
+	Rules map[string]uint64 `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Wall time of the first removal and of the last one.
+	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	// If only streams were asked for: the one that the records were of.
+	Stream        string `protobuf:"bytes,7,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gap) Reset() {
+	*x = Gap{}
+	mi := &file_admin_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gap) ProtoMessage() {}
+
+func (x *Gap) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gap.ProtoReflect.Descriptor instead.
+func (*Gap) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Gap) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *Gap) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *Gap) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *Gap) GetRules() map[string]uint64 {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *Gap) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Gap) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Gap) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
 // Record is a record of the event log, as it is on disk.
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -176,7 +284,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_admin_v1_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -188,7 +296,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_admin_v1_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -201,7 +309,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Record) GetSequence() uint64 {
@@ -301,7 +409,7 @@ type InspectRequest struct {
 
 func (x *InspectRequest) Reset() {
 	*x = InspectRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_admin_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +421,7 @@ func (x *InspectRequest) String() string {
 func (*InspectRequest) ProtoMessage() {}
 
 func (x *InspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_admin_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +434,7 @@ func (x *InspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectRequest.ProtoReflect.Descriptor instead.
 func (*InspectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *InspectRequest) GetId() string {
@@ -356,7 +464,7 @@ type InspectResponse struct {
 
 func (x *InspectResponse) Reset() {
 	*x = InspectResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_admin_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +476,7 @@ func (x *InspectResponse) String() string {
 func (*InspectResponse) ProtoMessage() {}
 
 func (x *InspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_admin_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +489,7 @@ func (x *InspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectResponse.ProtoReflect.Descriptor instead.
 func (*InspectResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *InspectResponse) GetEntities() []*Entity {
@@ -413,7 +521,7 @@ type Entity struct {
 
 func (x *Entity) Reset() {
 	*x = Entity{}
-	mi := &file_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_admin_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +533,7 @@ func (x *Entity) String() string {
 func (*Entity) ProtoMessage() {}
 
 func (x *Entity) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_admin_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +546,7 @@ func (x *Entity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entity.ProtoReflect.Descriptor instead.
 func (*Entity) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Entity) GetStream() string {
@@ -475,7 +583,7 @@ type Owed struct {
 
 func (x *Owed) Reset() {
 	*x = Owed{}
-	mi := &file_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_admin_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +595,7 @@ func (x *Owed) String() string {
 func (*Owed) ProtoMessage() {}
 
 func (x *Owed) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_admin_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +608,7 @@ func (x *Owed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owed.ProtoReflect.Descriptor instead.
 func (*Owed) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Owed) GetEffect() string {
@@ -525,7 +633,7 @@ type LogStatsRequest struct {
 
 func (x *LogStatsRequest) Reset() {
 	*x = LogStatsRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_admin_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +645,7 @@ func (x *LogStatsRequest) String() string {
 func (*LogStatsRequest) ProtoMessage() {}
 
 func (x *LogStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_admin_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +658,7 @@ func (x *LogStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStatsRequest.ProtoReflect.Descriptor instead.
 func (*LogStatsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 type LogStatsResponse struct {
@@ -577,7 +685,7 @@ type LogStatsResponse struct {
 
 func (x *LogStatsResponse) Reset() {
 	*x = LogStatsResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_admin_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +697,7 @@ func (x *LogStatsResponse) String() string {
 func (*LogStatsResponse) ProtoMessage() {}
 
 func (x *LogStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_admin_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +710,7 @@ func (x *LogStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStatsResponse.ProtoReflect.Descriptor instead.
 func (*LogStatsResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LogStatsResponse) GetLastSequence() uint64 {
@@ -671,7 +779,7 @@ type BackupLogRequest struct {
 
 func (x *BackupLogRequest) Reset() {
 	*x = BackupLogRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +791,7 @@ func (x *BackupLogRequest) String() string {
 func (*BackupLogRequest) ProtoMessage() {}
 
 func (x *BackupLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +804,7 @@ func (x *BackupLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupLogRequest.ProtoReflect.Descriptor instead.
 func (*BackupLogRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BackupLogRequest) GetPath() string {
@@ -717,7 +825,7 @@ type BackupLogResponse struct {
 
 func (x *BackupLogResponse) Reset() {
 	*x = BackupLogResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +837,7 @@ func (x *BackupLogResponse) String() string {
 func (*BackupLogResponse) ProtoMessage() {}
 
 func (x *BackupLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +850,7 @@ func (x *BackupLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupLogResponse.ProtoReflect.Descriptor instead.
 func (*BackupLogResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BackupLogResponse) GetBytes() int64 {
@@ -767,7 +875,7 @@ type VerifyLogRequest struct {
 
 func (x *VerifyLogRequest) Reset() {
 	*x = VerifyLogRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +887,7 @@ func (x *VerifyLogRequest) String() string {
 func (*VerifyLogRequest) ProtoMessage() {}
 
 func (x *VerifyLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +900,7 @@ func (x *VerifyLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyLogRequest.ProtoReflect.Descriptor instead.
 func (*VerifyLogRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 type VerifyLogResponse struct {
@@ -821,7 +929,7 @@ type VerifyLogResponse struct {
 
 func (x *VerifyLogResponse) Reset() {
 	*x = VerifyLogResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +941,7 @@ func (x *VerifyLogResponse) String() string {
 func (*VerifyLogResponse) ProtoMessage() {}
 
 func (x *VerifyLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +954,7 @@ func (x *VerifyLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyLogResponse.ProtoReflect.Descriptor instead.
 func (*VerifyLogResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VerifyLogResponse) GetRecords() uint64 {
@@ -939,7 +1047,7 @@ type LoadImageRequest struct {
 
 func (x *LoadImageRequest) Reset() {
 	*x = LoadImageRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1059,7 @@ func (x *LoadImageRequest) String() string {
 func (*LoadImageRequest) ProtoMessage() {}
 
 func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1072,7 @@ func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageRequest.ProtoReflect.Descriptor instead.
 func (*LoadImageRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LoadImageRequest) GetSource() string {
@@ -990,7 +1098,7 @@ type LoadImageResponse struct {
 
 func (x *LoadImageResponse) Reset() {
 	*x = LoadImageResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1110,7 @@ func (x *LoadImageResponse) String() string {
 func (*LoadImageResponse) ProtoMessage() {}
 
 func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1123,7 @@ func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageResponse.ProtoReflect.Descriptor instead.
 func (*LoadImageResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LoadImageResponse) GetImages() []*LoadedImage {
@@ -1040,7 +1148,7 @@ type LoadedImage struct {
 
 func (x *LoadedImage) Reset() {
 	*x = LoadedImage{}
-	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1160,7 @@ func (x *LoadedImage) String() string {
 func (*LoadedImage) ProtoMessage() {}
 
 func (x *LoadedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1173,7 @@ func (x *LoadedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadedImage.ProtoReflect.Descriptor instead.
 func (*LoadedImage) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LoadedImage) GetName() string {
@@ -1101,7 +1209,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1221,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1234,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *InspectImageRequest) GetImage() string {
@@ -1153,7 +1261,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1273,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1286,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InspectImageResponse) GetInspectionJson() string {
@@ -1196,7 +1304,7 @@ type PullsRequest struct {
 
 func (x *PullsRequest) Reset() {
 	*x = PullsRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1316,7 @@ func (x *PullsRequest) String() string {
 func (*PullsRequest) ProtoMessage() {}
 
 func (x *PullsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1329,7 @@ func (x *PullsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullsRequest.ProtoReflect.Descriptor instead.
 func (*PullsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 type PullsResponse struct {
@@ -1233,7 +1341,7 @@ type PullsResponse struct {
 
 func (x *PullsResponse) Reset() {
 	*x = PullsResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1353,7 @@ func (x *PullsResponse) String() string {
 func (*PullsResponse) ProtoMessage() {}
 
 func (x *PullsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1366,7 @@ func (x *PullsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullsResponse.ProtoReflect.Descriptor instead.
 func (*PullsResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PullsResponse) GetPulls() []*Pull {
@@ -1289,7 +1397,7 @@ type Pull struct {
 
 func (x *Pull) Reset() {
 	*x = Pull{}
-	mi := &file_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1409,7 @@ func (x *Pull) String() string {
 func (*Pull) ProtoMessage() {}
 
 func (x *Pull) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1422,7 @@ func (x *Pull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pull.ProtoReflect.Descriptor instead.
 func (*Pull) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Pull) GetRef() string {
@@ -1386,7 +1494,7 @@ type LayerTransfer struct {
 
 func (x *LayerTransfer) Reset() {
 	*x = LayerTransfer{}
-	mi := &file_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1506,7 @@ func (x *LayerTransfer) String() string {
 func (*LayerTransfer) ProtoMessage() {}
 
 func (x *LayerTransfer) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1519,7 @@ func (x *LayerTransfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LayerTransfer.ProtoReflect.Descriptor instead.
 func (*LayerTransfer) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LayerTransfer) GetDigest() string {
@@ -1443,7 +1551,7 @@ type UpgradeMonitorRequest struct {
 
 func (x *UpgradeMonitorRequest) Reset() {
 	*x = UpgradeMonitorRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1563,7 @@ func (x *UpgradeMonitorRequest) String() string {
 func (*UpgradeMonitorRequest) ProtoMessage() {}
 
 func (x *UpgradeMonitorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1576,7 @@ func (x *UpgradeMonitorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeMonitorRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeMonitorRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type UpgradeMonitorResponse struct {
@@ -1479,7 +1587,7 @@ type UpgradeMonitorResponse struct {
 
 func (x *UpgradeMonitorResponse) Reset() {
 	*x = UpgradeMonitorResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1599,7 @@ func (x *UpgradeMonitorResponse) String() string {
 func (*UpgradeMonitorResponse) ProtoMessage() {}
 
 func (x *UpgradeMonitorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1612,7 @@ func (x *UpgradeMonitorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeMonitorResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeMonitorResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -1515,10 +1623,23 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\rEventsRequest\x12\x18\n" +
 	"\astreams\x18\x01 \x03(\tR\astreams\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x16\n" +
-	"\x06follow\x18\x03 \x01(\bR\x06follow\"X\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\"\x7f\n" +
 	"\x0eEventsResponse\x12.\n" +
 	"\x06record\x18\x01 \x01(\v2\x16.stele.admin.v1.RecordR\x06record\x12\x16\n" +
-	"\x06damage\x18\x02 \x01(\tR\x06damage\"\xe5\x02\n" +
+	"\x06damage\x18\x02 \x01(\tR\x06damage\x12%\n" +
+	"\x03gap\x18\x03 \x01(\v2\x13.stele.admin.v1.GapR\x03gap\"\xb5\x02\n" +
+	"\x03Gap\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\x12\x18\n" +
+	"\arecords\x18\x03 \x01(\x04R\arecords\x124\n" +
+	"\x05rules\x18\x04 \x03(\v2\x1e.stele.admin.v1.Gap.RulesEntryR\x05rules\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
+	"\x06stream\x18\a \x01(\tR\x06stream\x1a8\n" +
+	"\n" +
+	"RulesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xe5\x02\n" +
 	"\x06Record\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x18\n" +
@@ -1637,72 +1758,78 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*EventsRequest)(nil),          // 0: stele.admin.v1.EventsRequest
 	(*EventsResponse)(nil),         // 1: stele.admin.v1.EventsResponse
-	(*Record)(nil),                 // 2: stele.admin.v1.Record
-	(*InspectRequest)(nil),         // 3: stele.admin.v1.InspectRequest
-	(*InspectResponse)(nil),        // 4: stele.admin.v1.InspectResponse
-	(*Entity)(nil),                 // 5: stele.admin.v1.Entity
-	(*Owed)(nil),                   // 6: stele.admin.v1.Owed
-	(*LogStatsRequest)(nil),        // 7: stele.admin.v1.LogStatsRequest
-	(*LogStatsResponse)(nil),       // 8: stele.admin.v1.LogStatsResponse
-	(*BackupLogRequest)(nil),       // 9: stele.admin.v1.BackupLogRequest
-	(*BackupLogResponse)(nil),      // 10: stele.admin.v1.BackupLogResponse
-	(*VerifyLogRequest)(nil),       // 11: stele.admin.v1.VerifyLogRequest
-	(*VerifyLogResponse)(nil),      // 12: stele.admin.v1.VerifyLogResponse
-	(*LoadImageRequest)(nil),       // 13: stele.admin.v1.LoadImageRequest
-	(*LoadImageResponse)(nil),      // 14: stele.admin.v1.LoadImageResponse
-	(*LoadedImage)(nil),            // 15: stele.admin.v1.LoadedImage
-	(*InspectImageRequest)(nil),    // 16: stele.admin.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),   // 17: stele.admin.v1.InspectImageResponse
-	(*PullsRequest)(nil),           // 18: stele.admin.v1.PullsRequest
-	(*PullsResponse)(nil),          // 19: stele.admin.v1.PullsResponse
-	(*Pull)(nil),                   // 20: stele.admin.v1.Pull
-	(*LayerTransfer)(nil),          // 21: stele.admin.v1.LayerTransfer
-	(*UpgradeMonitorRequest)(nil),  // 22: stele.admin.v1.UpgradeMonitorRequest
-	(*UpgradeMonitorResponse)(nil), // 23: stele.admin.v1.UpgradeMonitorResponse
-	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 25: google.protobuf.Duration
+	(*Gap)(nil),                    // 2: stele.admin.v1.Gap
+	(*Record)(nil),                 // 3: stele.admin.v1.Record
+	(*InspectRequest)(nil),         // 4: stele.admin.v1.InspectRequest
+	(*InspectResponse)(nil),        // 5: stele.admin.v1.InspectResponse
+	(*Entity)(nil),                 // 6: stele.admin.v1.Entity
+	(*Owed)(nil),                   // 7: stele.admin.v1.Owed
+	(*LogStatsRequest)(nil),        // 8: stele.admin.v1.LogStatsRequest
+	(*LogStatsResponse)(nil),       // 9: stele.admin.v1.LogStatsResponse
+	(*BackupLogRequest)(nil),       // 10: stele.admin.v1.BackupLogRequest
+	(*BackupLogResponse)(nil),      // 11: stele.admin.v1.BackupLogResponse
+	(*VerifyLogRequest)(nil),       // 12: stele.admin.v1.VerifyLogRequest
+	(*VerifyLogResponse)(nil),      // 13: stele.admin.v1.VerifyLogResponse
+	(*LoadImageRequest)(nil),       // 14: stele.admin.v1.LoadImageRequest
+	(*LoadImageResponse)(nil),      // 15: stele.admin.v1.LoadImageResponse
+	(*LoadedImage)(nil),            // 16: stele.admin.v1.LoadedImage
+	(*InspectImageRequest)(nil),    // 17: stele.admin.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),   // 18: stele.admin.v1.InspectImageResponse
+	(*PullsRequest)(nil),           // 19: stele.admin.v1.PullsRequest
+	(*PullsResponse)(nil),          // 20: stele.admin.v1.PullsResponse
+	(*Pull)(nil),                   // 21: stele.admin.v1.Pull
+	(*LayerTransfer)(nil),          // 22: stele.admin.v1.LayerTransfer
+	(*UpgradeMonitorRequest)(nil),  // 23: stele.admin.v1.UpgradeMonitorRequest
+	(*UpgradeMonitorResponse)(nil), // 24: stele.admin.v1.UpgradeMonitorResponse
+	nil,                            // 25: stele.admin.v1.Gap.RulesEntry
+	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 27: google.protobuf.Duration
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
-	2,  // 0: stele.admin.v1.EventsResponse.record:type_name -> stele.admin.v1.Record
-	24, // 1: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
-	25, // 2: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
-	5,  // 3: stele.admin.v1.InspectResponse.entities:type_name -> stele.admin.v1.Entity
-	6,  // 4: stele.admin.v1.Entity.owed:type_name -> stele.admin.v1.Owed
-	24, // 5: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
-	25, // 6: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
-	25, // 7: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
-	25, // 8: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
-	15, // 9: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
-	20, // 10: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
-	24, // 11: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
-	21, // 12: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
-	0,  // 13: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
-	3,  // 14: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
-	7,  // 15: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
-	9,  // 16: stele.admin.v1.AdminService.BackupLog:input_type -> stele.admin.v1.BackupLogRequest
-	11, // 17: stele.admin.v1.AdminService.VerifyLog:input_type -> stele.admin.v1.VerifyLogRequest
-	13, // 18: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
-	16, // 19: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
-	18, // 20: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
-	22, // 21: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
-	1,  // 22: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
-	4,  // 23: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
-	8,  // 24: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
-	10, // 25: stele.admin.v1.AdminService.BackupLog:output_type -> stele.admin.v1.BackupLogResponse
-	12, // 26: stele.admin.v1.AdminService.VerifyLog:output_type -> stele.admin.v1.VerifyLogResponse
-	14, // 27: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
-	17, // 28: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
-	19, // 29: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
-	23, // 30: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
-	22, // [22:31] is the sub-list for method output_type
-	13, // [13:22] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 0: stele.admin.v1.EventsResponse.record:type_name -> stele.admin.v1.Record
+	2,  // 1: stele.admin.v1.EventsResponse.gap:type_name -> stele.admin.v1.Gap
+	25, // 2: stele.admin.v1.Gap.rules:type_name -> stele.admin.v1.Gap.RulesEntry
+	26, // 3: stele.admin.v1.Gap.since:type_name -> google.protobuf.Timestamp
+	26, // 4: stele.admin.v1.Gap.until:type_name -> google.protobuf.Timestamp
+	26, // 5: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
+	27, // 6: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
+	6,  // 7: stele.admin.v1.InspectResponse.entities:type_name -> stele.admin.v1.Entity
+	7,  // 8: stele.admin.v1.Entity.owed:type_name -> stele.admin.v1.Owed
+	26, // 9: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
+	27, // 10: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
+	27, // 11: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
+	27, // 12: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
+	16, // 13: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
+	21, // 14: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
+	26, // 15: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
+	22, // 16: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
+	0,  // 17: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
+	4,  // 18: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
+	8,  // 19: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
+	10, // 20: stele.admin.v1.AdminService.BackupLog:input_type -> stele.admin.v1.BackupLogRequest
+	12, // 21: stele.admin.v1.AdminService.VerifyLog:input_type -> stele.admin.v1.VerifyLogRequest
+	14, // 22: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
+	17, // 23: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
+	19, // 24: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
+	23, // 25: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
+	1,  // 26: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
+	5,  // 27: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
+	9,  // 28: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
+	11, // 29: stele.admin.v1.AdminService.BackupLog:output_type -> stele.admin.v1.BackupLogResponse
+	13, // 30: stele.admin.v1.AdminService.VerifyLog:output_type -> stele.admin.v1.VerifyLogResponse
+	15, // 31: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
+	18, // 32: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
+	20, // 33: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
+	24, // 34: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
+	26, // [26:35] is the sub-list for method output_type
+	17, // [17:26] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -1716,7 +1843,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

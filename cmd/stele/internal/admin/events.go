@@ -30,6 +30,15 @@ func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServ
 			if to.Context().Err() != nil {
 				return nil
 			}
+			if gap, ok := errors.AsType[*eventlog.GapError](err); ok {
+				if gap.Last < from {
+					continue
+				}
+				if err := to.Send(&adminv1.EventsResponse{Gap: record.Gap(gap)}); err != nil {
+					return err
+				}
+				continue
+			}
 			damage, ok := errors.AsType[*eventlog.DamageError](err)
 			if !ok {
 				return fmt.Errorf("read the event log: %w", err)

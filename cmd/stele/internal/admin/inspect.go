@@ -138,7 +138,7 @@ func (s *Service) forgotten(ctx context.Context, name timeline.Name) ([]eventlog
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			continue // it is damaged; stele events says so
+			continue // it was removed, or is damaged; stele events says so
 		}
 		switch {
 		case strings.HasPrefix(record.Type, "sandbox.SandboxRequested."):
@@ -165,7 +165,7 @@ func (s *Service) forgotten(ctx context.Context, name timeline.Name) ([]eventlog
 }
 
 // read applies records to the states. Damaged ones are skipped; `stele events` reports
-// them.
+// them. Removed ones do not matter, but for those before a base.
 func (all states) read(ctx context.Context, records iter.Seq2[eventlog.Record, error]) error {
 	for record, err := range records {
 		if err != nil {

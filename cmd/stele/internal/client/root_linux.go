@@ -20,8 +20,14 @@ func (s *Source) read(ctx context.Context, first uint64, each func(*adminv1.Reco
 		return err
 	}
 	defer func() { _ = log.Close() }() // read-only
+	var removed removals
+	defer removed.say(s.Warnings)
 	for r, err := range log.Read(ctx, eventlog.Sequence(max(1, first))) {
 		if err != nil {
+			if gap, ok := errors.AsType[*eventlog.GapError](err); ok {
+				removed.add(record.Gap(gap))
+				continue
+			}
 			if damage, ok := errors.AsType[*eventlog.DamageError](err); ok {
 				fmt.Fprintln(s.Warnings, "stele:", damage)
 				continue

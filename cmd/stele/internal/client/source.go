@@ -139,6 +139,8 @@ func (s *Source) asked(ctx context.Context, c adminv1.AdminServiceClient, req *a
 	if err != nil {
 		return failed(err)
 	}
+	var removed removals
+	defer removed.say(s.Warnings)
 	for {
 		got, err := stream.Recv()
 		switch {
@@ -149,6 +151,10 @@ func (s *Source) asked(ctx context.Context, c adminv1.AdminServiceClient, req *a
 		}
 		if damage := got.GetDamage(); damage != "" {
 			fmt.Fprintln(s.Warnings, "stele:", damage)
+			continue
+		}
+		if gap := got.GetGap(); gap != nil {
+			removed.add(gap)
 			continue
 		}
 		if err := each(got.GetRecord()); err != nil {

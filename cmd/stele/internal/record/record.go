@@ -21,6 +21,14 @@ func Message(r eventlog.Record) *adminv1.Record {
 	}
 }
 
+// Gap is a notice of removed records as a message.
+func Gap(g *eventlog.GapError) *adminv1.Gap {
+	return &adminv1.Gap{
+		First: uint64(g.First), Last: uint64(g.Last), Records: g.Records(), Rules: g.Rules,
+		Since: timestamppb.New(g.Since), Until: timestamppb.New(g.Until), Stream: string(g.Stream),
+	}
+}
+
 // Model is a message as the model takes it.
 func Model(r *adminv1.Record) timeline.Record {
 	return timeline.Record{
