@@ -459,14 +459,32 @@ func (x containers) deleteAndForget(ctx context.Context, c container.Spec) (*mon
 	if err != nil {
 		return nil, err
 	}
+	// First, since a kubelet may be about to look.
+	if c.LogUnused {
+		x.removeEmptyLog(c)
+	}
 	if err := runtime.Delete(ctx, x.doomed(c)); err != nil {
 		return nil, err
 	}
 	ended, err := x.Monitor.ForgetEnded(ctx, string(c.ID))
-	if err == nil {
-		x.NRI.RemoveContainer(ctx, string(c.ID), x.nriFacts(c, endedAs(ended)))
+	if err != nil {
+		return nil, err
 	}
-	return ended, err
+	x.NRI.RemoveContainer(ctx, string(c.ID), x.nriFacts(c, endedAs(ended)))
+	return ended, nil
+}
+
+// removeEmptyLog removes the log of a program that never ran: where the kubelet finds no
+// container, it counts the attempts by the logs that are there.
+func (x containers) removeEmptyLog(c container.Spec) {
+	pod := &runtimeapi.PodSandboxConfig{}
+	err := decode(c.SandboxConfig, pod)
+	if err == nil {
+		err = podfiles.RemoveEmptyLog(c.LogPath, pod.GetLogDirectory())
+	}
+	if err != nil {
+		x.Logger.Warn("the empty log of a container that never ran is left", "container", string(c.ID), "error", err)
+	}
 }
 
 // ExitOf translates the monitor's exit to the container's machine.

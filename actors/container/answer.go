@@ -28,17 +28,22 @@ func CreateAnswer(s State, _ Event) (done bool, err error) {
 }
 
 // JoinAnswer returns the answer to a Create that joins another one's container: that of the
-// other one, or, once a container that gave way is gone, that the name is free.
+// other one, or that the name is free, once a container that gave way is gone, or one whose
+// creation had failed before.
 func JoinAnswer() func(State, Event) (nameFree bool, done bool, err error) {
-	superseded := false
+	superseded, failed := false, false
 	return func(s State, e Event) (bool, bool, error) {
 		superseded = superseded || e == nil && s.Phase == Removing
-		if !superseded {
-			done, err := CreateAnswer(s, e)
-			return false, done, err
+		failed = failed || e == nil && (s.Phase == Unwinding || s.Phase == Failed)
+		switch {
+		case superseded:
+			done, err := RemoveAnswer(s, e)
+			return done && err == nil, done, err
+		case failed:
+			return NameFree(s), NameFree(s), nil
 		}
-		done, err := RemoveAnswer(s, e)
-		return done && err == nil, done, err
+		done, err := CreateAnswer(s, e)
+		return false, done, err
 	}
 }
 

@@ -95,6 +95,10 @@ type ReportBlocked struct {
 // before is left.
 type NodeRebooted struct{ At time.Time }
 
+// CallersLost reports that the daemon that was asked has ended, and with it every call: nobody
+// waits for a creation any more.
+type CallersLost struct{}
+
 // PrepareRootfsDone is the outcome of PrepareRootfs.
 type PrepareRootfsDone struct{ Err error }
 
@@ -179,6 +183,7 @@ func (RecordExit) command()        {}
 func (ReportLoss) command()        {}
 func (ReportBlocked) command()     {}
 func (NodeRebooted) command()      {}
+func (CallersLost) command()       {}
 func (PrepareRootfsDone) command() {}
 func (CreateRuntimeDone) command() {}
 func (StartRuntimeDone) command()  {}

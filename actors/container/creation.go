@@ -62,10 +62,15 @@ type Process struct {
 // decideCreate joins a request under way and repeats the answer to a completed one.
 // It refuses a different configuration under the same name, unless the container was
 // created and never started: then its caller has lost the answer, for the kubelet starts
-// what it knows to be created, and the container gives way.
+// what it knows to be created, and the container gives way. What failed before it was asked
+// is no answer to it: it waits for the name.
 func decideCreate(s State, c Create) ([]Event, error) {
-	if s.Phase == Absent {
+	switch s.Phase {
+	case Absent:
 		return []Event{ContainerRequested(c)}, nil
+	case Unwinding, Failed:
+		return nil, nil
+	case Creating, Created, Starting, Running, Exited, Removing, Removed:
 	}
 	if s.Phase == Created && s.Request.ConfigDigest != c.ConfigDigest {
 		return []Event{ContainerSuperseded{}}, nil
@@ -74,11 +79,21 @@ func decideCreate(s State, c Create) ([]Event, error) {
 		return nil, fault.New(fault.Exists, "create container", string(s.ID),
 			"metadata: name %q, attempt %d, belongs to container %s, which has a different configuration", c.Name.Name, c.Name.Attempt, s.ID)
 	}
-	if s.Phase == Removing || s.final() {
+	if s.Phase == Removing || s.Phase == Removed {
 		return nil, fault.New(fault.Exists, "create container", string(s.ID),
 			"metadata: name %q, attempt %d, belongs to container %s, which is %s", c.Name.Name, c.Name.Attempt, s.ID, s.Phase)
 	}
 	return nil, nil
+}
+
+// decideLost undoes a creation that nobody waits for: a kubelet whose call broke asks for the
+// container again, as the same attempt, unless it finds it created. Then it makes another
+// attempt, and reports a restart.
+func decideLost(s State) []Event {
+	if s.Phase != Creating {
+		return nil
+	}
+	return []Event{ContainerCreateFailed{*fault.New(fault.Interrupted, "create container", string(s.ID), "the daemon ended before it was made")}}
 }
 
 func decidePrepared(s State, c PrepareRootfsDone) []Event {

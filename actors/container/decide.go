@@ -74,6 +74,8 @@ func decide(s State, c Command) ([]Event, error) {
 
 	case NodeRebooted:
 		return decideRebooted(s, c), nil
+	case CallersLost:
+		return decideLost(s), nil
 	}
 	return nil, fault.New(fault.Internal, "decide", string(s.ID), "unknown command %T", c)
 }

@@ -50,6 +50,8 @@ type Spec struct {
 	CreatedAt                        time.Time
 	// StartedAt is when its program was started, zero if it was not.
 	StartedAt time.Time
+	// LogUnused: the program never ran, and the log is nobody else's.
+	LogUnused bool
 	// Init is the container's first process, zero if there is none or it has ended.
 	Init Process
 }
@@ -63,6 +65,7 @@ func (s State) spec() Spec {
 		SandboxConfig: s.Request.SandboxConfig,
 		Image:         s.Request.Image, LogPath: s.Request.LogPath, CreatedAt: s.Request.At,
 		StartedAt: s.Run.StartedAt,
+		LogUnused: s.Run.StartedAt.IsZero() && !s.Creation.UndoFailed,
 	}
 	spec.Config, spec.Resources = Config(s)
 	if Alive(s) {

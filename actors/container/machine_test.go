@@ -17,7 +17,7 @@ var underTest = machinetest.Machine[container.State, container.Command, containe
 	Answer:   answer,
 	Commands: []container.Command{
 		container.Create{}, container.Start{}, container.Stop{}, container.WithdrawStop{}, container.Remove{},
-		container.RunExec{}, container.UpdateResources{}, container.ReopenLog{}, container.RecordExit{}, container.ReportLoss{}, container.ReportBlocked{}, container.NodeRebooted{},
+		container.RunExec{}, container.UpdateResources{}, container.ReopenLog{}, container.RecordExit{}, container.ReportLoss{}, container.ReportBlocked{}, container.NodeRebooted{}, container.CallersLost{},
 		container.PrepareRootfsDone{}, container.CreateRuntimeDone{}, container.StartRuntimeDone{},
 		container.SignalStopDone{}, container.AwaitGraceDone{}, container.KillDone{}, container.ExecuteDone{},
 		container.UpdateRuntimeDone{}, container.RotateLogDone{}, container.DeleteRuntimeDone{}, container.ReleaseRootfsDone{},

@@ -55,7 +55,7 @@ func call(t *rapid.T, w *walk) container.Command {
 	calls := []container.Command{
 		create, other, container.Start{}, container.Start{}, container.Start{},
 		container.Stop{Request: request, Grace: grace, At: w.Now}, container.Stop{Request: request, Grace: grace, At: w.Now},
-		container.WithdrawStop{Request: request}, container.Remove{},
+		container.WithdrawStop{Request: request}, container.Remove{}, container.CallersLost{},
 		container.RunExec{Exec: id.Exec(rapid.SampledFrom([]string{"x1", "x2", "x3"}).Draw(t, "exec")), Command: []string{"true"}},
 		container.ReopenLog{},
 		container.UpdateResources{Change: []byte{byte(rapid.IntRange(1, 3).Draw(t, "change"))}},

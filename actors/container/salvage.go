@@ -16,7 +16,7 @@ func Salvage(s State, c Command) (events []Event, ends, known bool) {
 			events = append(events, e)
 		}
 		return events, true, true
-	case RecordExit, ReportLoss, ReportBlocked, NodeRebooted, WithdrawStop:
+	case RecordExit, ReportLoss, ReportBlocked, NodeRebooted, CallersLost, WithdrawStop:
 		return nil, false, true
 	default:
 		return nil, false, false

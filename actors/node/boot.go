@@ -26,7 +26,8 @@ func (c *Core) Boot(past entity.Past, start host.StartDaemon, recorded func(erro
 // Resume claims the names of everything that has not ended, and spawns it; whatever it
 // owes is issued at once. An entity whose last event is from an earlier boot of the node
 // first learns of the reboot. (It does not help that an earlier daemon ran in this boot:
-// it may have ended before it had informed every entity.)
+// it may have ended before it had informed every entity.) A container that was being created
+// first learns that nobody waits for it.
 func (c *Core) Resume(past entity.Past, start host.StartDaemon) {
 	for s, at := range sorted(past.Sandboxes) {
 		stream := c.sandboxes.Stream(string(s))
@@ -51,8 +52,11 @@ func (c *Core) Resume(past entity.Past, start host.StartDaemon) {
 			continue
 		}
 		var first []container.Command
-		if at.BootID != start.BootID {
+		switch {
+		case at.BootID != start.BootID:
 			first = append(first, container.NodeRebooted{At: start.At})
+		case at.State.Phase == container.Creating:
+			first = append(first, container.CallersLost{})
 		}
 		c.restore(stream, c.containerActor(at.State.Sandbox, x, &at, first...))
 	}

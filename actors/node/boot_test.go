@@ -177,6 +177,55 @@ func TestBootAfterReboot(t *testing.T) {
 	}
 }
 
+// A creation that its daemon left is undone: its caller asks again, as the same attempt and
+// with what it likes, and gets a container that nobody else has.
+func TestBootUndoesCreations(t *testing.T) {
+	for _, digest := range []string{"the same", "another"} {
+		t.Run(digest, func(t *testing.T) {
+			n, d := fresh(t)
+			pod := run(t, n, runOf("pod"))
+			wait, begun, _ := blocked()
+			d.when("create", wait)
+			first := createOf(pod.ID, "web")
+			first.ConfigDigest = "the same"
+			answer := make(chan error, 1)
+			go func() {
+				_, err := n.CreateContainer(context.Background(), first)
+				answer <- err
+			}()
+			<-begun
+			n.Close(atOnce())
+			wantKind(t, <-answer, fault.Unavailable)
+
+			d = reopened(t, d, thisBoot)
+			undoing, begun, release := blocked()
+			d.when("delete", undoing)
+			n = booted(t, d, thisBoot)
+			<-begun
+			again := first
+			again.ID, again.ConfigDigest = "c-again", digest
+			made := make(chan container.State, 1)
+			go func() {
+				s, err := n.CreateContainer(context.Background(), again)
+				if err != nil {
+					t.Error(err)
+				}
+				made <- s
+			}()
+			close(release)
+			if s := <-made; s.ID != again.ID || s.Phase != container.Created {
+				t.Errorf("got %s, which is %s", s.ID, s.Phase)
+			}
+			if d.times("c-web: create") != 0 || d.times("c-web: delete") != 1 {
+				t.Errorf("after the restart: %v", d.did)
+			}
+			if got := types(t, d.log, "container/c-web"); got[len(got)-1] != "container.ContainerFailed.v1" {
+				t.Errorf("what was begun became %v", got)
+			}
+		})
+	}
+}
+
 // A daemon can end between recording its start and reporting the reboot to every entity:
 // the next one, of the same boot, reports it to the rest.
 func TestRebootIsToldAgain(t *testing.T) {
@@ -219,26 +268,28 @@ func TestBootAdoptsStrays(t *testing.T) {
 	s := run(t, n, runOf("pod"))
 	n.Close(t.Context())
 	for _, c := range []container.Create{createOf(s.ID, "stray"), createOf("s-damaged", "other")} {
-		requested, err := codec.EncodeContainer(container.ContainerRequested(c))
-		must(t, 0, err)
-		_, err = d.log.Append(t.Context(), eventlog.Append{
-			Stream:  eventlog.Stream("container/" + c.ID),
-			Entries: []eventlog.Entry{{Type: requested.Type, Schema: requested.Schema, Payload: requested.Payload}},
-		})
-		if err != nil {
-			t.Fatal(err)
+		append := eventlog.Append{Stream: eventlog.Stream("container/" + c.ID)}
+		for _, e := range []container.Event{
+			container.ContainerRequested(c), container.RootfsPrepared{}, container.ContainerCreated{Process: container.Process{PID: 7}},
+		} {
+			encoded, err := codec.EncodeContainer(e)
+			must(t, 0, err)
+			append.Entries = slices.Concat(append.Entries, []eventlog.Entry{{Type: encoded.Type, Schema: encoded.Schema, Payload: encoded.Payload}})
 		}
+		_, err := d.log.Append(t.Context(), append)
+		must(t, 0, err)
 	}
 	d = reopened(t, d, thisBoot)
 	n = booted(t, d, thisBoot)
 	eventually(t, func() bool {
-		return slices.Contains(types(t, d.log, "sandbox/s-pod"), "sandbox.ContainerAdded.v1") &&
-			slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerCreated.v4") &&
-			slices.Contains(types(t, d.log, "container/c-other"), "container.ContainerCreated.v4")
+		return slices.Contains(types(t, d.log, "sandbox/s-pod"), "sandbox.ContainerAdded.v1")
 	})
 	remove(t, n, s.ID)
 	if !slices.Contains(types(t, d.log, "container/c-stray"), "container.ContainerRemoved.v1") {
 		t.Error("the pod is gone, and its container is not")
+	}
+	if got := types(t, d.log, "container/c-other"); len(got) != 3 {
+		t.Errorf("the container of a damaged pod became %v", got)
 	}
 }
 

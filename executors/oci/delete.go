@@ -25,6 +25,10 @@ func (d *Driver) Delete(ctx context.Context, c Container) error {
 		if err := d.killForgotten(ctx, c, unix.SIGKILL); err != nil {
 			return err
 		}
+		// The monitor may have been creating it, for a daemon that has ended since.
+		if known, err = d.known(c.ID); err != nil {
+			return err
+		}
 	}
 	spec, path, err := deletedSpec(c)
 	if err != nil {

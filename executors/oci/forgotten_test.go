@@ -2,6 +2,8 @@ package oci_test
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +54,41 @@ func (n *node) driverOf(m oci.Monitor) *oci.Driver {
 	d, err := oci.New(n.t.Context(), oci.Config{Runtime: n.driver.Runtime(), Monitor: m, Cgroups: n.cgroups})
 	n.must(err)
 	return d
+}
+
+// A daemon has ended while the monitor creates a container for it, and the next one deletes
+// that: the runtime may not have begun when it looks.
+func TestDeleteWhileCreating(t *testing.T) {
+	n := newNode(t)
+	slow, begun, proceed := n.path("slow"), n.path("begun"), n.path("proceed")
+	script := "#!/bin/sh\ncase \"$*\" in *\" create \"*) touch " + begun + "; until [ -e " + proceed + " ]; do sleep 0.01; done;; esac\nexec " + tools.runc + " \"$@\"\n"
+	n.must(os.WriteFile(slow, []byte(script), 0o755))
+	d := n.newDriver(oci.Runtime{Name: "runc", Path: slow, StateRoot: n.path("runc")})
+	created := make(chan error, 1)
+	go func() {
+		_, err := d.Create(t.Context(), n.bundle(n.input("c1", "sleep 1000")))
+		created <- err
+	}()
+	n.eventually("the runtime was called", func() bool { _, err := os.Stat(begun); return err == nil })
+	n.driver = n.driverOf(hearing{n.monitor, func() { n.must(os.WriteFile(proceed, nil, 0o644)) }})
+	n.must(n.driver.Delete(t.Context(), n.container("c1")))
+	n.must(<-created)
+	if _, err := os.Stat(n.path("runc/c1")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the runtime still has the container: %v", err)
+	}
+	n.exit("c1")
+	n.noCgroups("stele-c1")
+}
+
+// hearing is a monitor that says when a signal is on its way to it.
+type hearing struct {
+	*monitor.Client
+	signal func()
+}
+
+func (h hearing) Signal(ctx context.Context, id string, signal int) error {
+	h.signal()
+	return h.Client.Signal(ctx, id, signal)
 }
 
 // The recorded identity of a process that has ended does no harm to the next one that

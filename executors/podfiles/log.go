@@ -42,6 +42,35 @@ func LogPath(path, directory string) (string, error) {
 	return path, nil
 }
 
+// RemoveEmptyLog removes a container's log, unless something was written to it. Below the
+// directory that the kubelet named it follows no link that leads out of it.
+func RemoveEmptyLog(path, directory string) error {
+	if path == "" {
+		return nil
+	}
+	below, err := filepath.Rel(directory, path)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(directory)
+	if err == nil {
+		defer root.Close()
+		err = removeEmpty(root, below)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func removeEmpty(root *os.Root, name string) error {
+	info, err := root.Lstat(name)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
+		return err
+	}
+	return root.Remove(name)
+}
+
 // resolve follows the links of an absolute path as far as something is there.
 func resolve(path string) (string, error) {
 	for existing := filepath.Clean(path); ; existing = filepath.Dir(existing) {

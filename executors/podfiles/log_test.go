@@ -42,3 +42,51 @@ func TestLogPath(t *testing.T) {
 		}
 	}
 }
+
+func TestRemoveEmptyLog(t *testing.T) {
+	root := t.TempDir()
+	logs, outside := filepath.Join(root, "logs"), filepath.Join(root, "outside")
+	for _, err := range []error{os.MkdirAll(filepath.Join(logs, "web"), 0o755), os.Mkdir(outside, 0o755), os.Symlink(outside, filepath.Join(logs, "linked"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(logs, "web", "link.log")
+	if err := os.Symlink(filepath.Join(logs, "web", "aim.log"), link); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		file, content  string
+		removed, fails bool
+	}{
+		"empty":            {"logs/web/0.log", "", true, false},
+		"written":          {"logs/web/1.log", "a line", false, false},
+		"out by a link":    {"outside/0.log", "", false, true},
+		"aim of a link":    {"logs/web/aim.log", "", false, false},
+		"not there at all": {"", "", true, false},
+	} {
+		file, log := filepath.Join(root, c.file), filepath.Join(root, c.file)
+		switch c.file {
+		case "":
+			file, log = filepath.Join(logs, "none"), filepath.Join(logs, "nowhere", "0.log")
+		case "outside/0.log":
+			log = filepath.Join(logs, "linked", "0.log")
+		case "logs/web/aim.log":
+			log = link
+		}
+		if c.file != "" {
+			if err := os.WriteFile(file, []byte(c.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := RemoveEmptyLog(log, logs); (err != nil) != c.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(file); os.IsNotExist(err) != c.removed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := RemoveEmptyLog("", ""); err != nil {
+		t.Error(err)
+	}
+}
