@@ -2,10 +2,12 @@ package spec
 
 import (
 	"path"
+	"runtime"
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stele-runtime/stele/executors/spec/confine"
 )
 
@@ -16,7 +18,7 @@ const labelKubelet = "io.kubernetes.container.name"
 func (r *request) confined() *confine.Request {
 	_, kubelet := r.Container.Labels[labelKubelet]
 	return &confine.Request{
-		Security: r.sec, Sandbox: r.Sandbox, Kubelet: kubelet, Init: isInit(r.args()), Annotations: r.Options.Annotations, Artifact: r.Seccomp,
+		Security: r.sec, Sandbox: r.Sandbox, Kubelet: kubelet, Init: isInit(r.args()), Native: isNative(r.Image), Annotations: r.Options.Annotations, Artifact: r.Seccomp,
 		Node: &r.Host.Node, Options: r.Options.Options, Features: r.Features, Found: r.found.Answers,
 	}
 }
@@ -24,6 +26,12 @@ func (r *request) confined() *confine.Request {
 // isInit reports whether a command is an init system, as CRI-O tells it.
 func isInit(args []string) bool {
 	return len(args) > 0 && (strings.HasSuffix(args[0], "/sbin/init") || path.Base(args[0]) == "systemd")
+}
+
+// isNative reports whether an image is of the architecture for which this program was built; one
+// that does not say is.
+func isNative(image *imagespec.Image) bool {
+	return image == nil || image.Architecture == "" || image.Architecture == runtime.GOARCH
 }
 
 // MountLabel is the SELinux label of a container's files; empty for none. It does not depend on

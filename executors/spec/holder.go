@@ -3,7 +3,6 @@ package spec
 import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/moby/profiles/seccomp"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
@@ -96,11 +95,9 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 		}
 	}
 	if in.Host.Seccomp {
-		profile, err := seccomp.GetDefaultProfile(s)
-		if err != nil {
+		if err := confine.HolderSeccomp(s); err != nil {
 			return nil, fault.New(fault.Internal, "holder spec", in.SandboxID, "seccomp: %v", err)
 		}
-		s.Linux.Seccomp = profile
 	}
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"runtime"
 	"slices"
 	"testing"
 
@@ -69,6 +70,40 @@ func TestSeccompChoice(t *testing.T) {
 			}
 			if action != tc.want {
 				t.Errorf("default action %q, want %q", action, tc.want)
+			}
+		})
+	}
+}
+
+// Who needs no 32-bit programs saves what compiling a profile for them takes.
+func TestSeccompNativeOnly(t *testing.T) {
+	both := []byte(`{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86","SCMP_ARCH_X86_64","SCMP_ARCH_AARCH64"],"syscalls":[{"names":["chmod"],"action":"SCMP_ACT_ERRNO"}]}`)
+	for name, tc := range map[string]struct {
+		change func(*scene)
+		one    bool
+	}{
+		"default":                     {func(in *scene) { in.Options.NativeSeccomp = false }, false},
+		"native only":                 {func(*scene) {}, true},
+		"the administrator's profile": {func(in *scene) { in.Options.Seccomp = both }, true},
+		"an image that does not say":  {func(in *scene) { in.Image.Architecture = "" }, true},
+		"an image for 32 bits":        {func(in *scene) { in.Image.Architecture = "386" }, false},
+		"a profile of the pod's": {func(in *scene) {
+			security(in).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "/p"}
+			in.node.Seccomp.Data = both
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := fixture()
+			in.Options.NativeSeccomp = true
+			in.Image.Architecture = runtime.GOARCH
+			security(in).Seccomp = &cri.SecurityProfile{}
+			tc.change(in)
+			got, err := in.container()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if one := len(got.Linux.Seccomp.Architectures) == 1; one != tc.one {
+				t.Errorf("the profile is for %v", got.Linux.Seccomp.Architectures)
 			}
 		})
 	}

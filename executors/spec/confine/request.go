@@ -31,6 +31,9 @@ type Options struct {
 	InheritableCapabilities bool
 	// Seccomp is what the CRI's RuntimeDefault means, as JSON; nil means Stele's own profile.
 	Seccomp []byte
+	// NativeSeccomp makes RuntimeDefault's profile one for the node's own architecture alone,
+	// where the image's is that: see nativeOnly.
+	NativeSeccomp bool
 	// PrivilegedSeccomp is the profile of privileged containers, as JSON; nil means none.
 	PrivilegedSeccomp []byte
 	// AppArmorProfile is what the CRI's RuntimeDefault means; empty means none.
@@ -82,6 +85,8 @@ type Request struct {
 	Kubelet bool
 	// Init: the container's program is an init system.
 	Init bool
+	// Native: the image is of the node's own architecture.
+	Native bool
 	// Artifact is the seccomp profile that the pod's annotations name; nil for none.
 	Artifact *Artifact
 	// Annotations are those that the administrator allows.

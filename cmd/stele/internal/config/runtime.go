@@ -27,6 +27,9 @@ type Runtime struct {
 	// name in the annotation for its user namespace, as with CRI-O; -1: see package usermode.
 	MinimumMappableUID int64 `toml:"minimum_mappable_uid"`
 	MinimumMappableGID int64 `toml:"minimum_mappable_gid"`
+	// SeccompNativeOnly makes the profile of RuntimeDefault one for the node's own architecture
+	// alone, where the image's is that.
+	SeccompNativeOnly bool `toml:"seccomp_native_only"`
 	// The keys from here to the handlers have CRI-O's names and meanings.
 
 	// DefaultUlimits are the limits of every container, as NAME=SOFT:HARD.

@@ -16,6 +16,7 @@ func (d *Drivers) options(r config.Runtime, h config.Handler) (spec.Options, err
 		Options: confine.Options{
 			Capabilities: r.DefaultCapabilities, InheritableCapabilities: r.AddInheritableCapabilities,
 			AppArmorProfile: appArmorProfile(d.Host, r), LabelHostNetwork: !r.HostnetworkDisableSELinux,
+			NativeSeccomp: r.SeccompNativeOnly,
 		},
 		Env: r.DefaultEnv, PidsLimit: r.PidsLimit,
 		Annotations: h.AllowedAnnotations, DefaultAnnotations: h.DefaultAnnotations,
