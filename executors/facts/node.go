@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,7 @@ func DetectHost() (*spec.HostFacts, error) {
 		return nil, err
 	}
 	h := &spec.HostFacts{
-		Node:              confine.Node{Seccomp: hasSeccomp(), AppArmor: apparmor.Enabled(), SELinux: selinux.GetEnabled()},
+		Node:              confine.Node{Arch: runtime.GOARCH, Seccomp: hasSeccomp(), AppArmor: apparmor.Enabled(), SELinux: selinux.GetEnabled()},
 		CgroupV2:          node.Layout == cgroups.V2,
 		Hugetlb:           node.Has("hugetlb"),
 		Pids:              node.Has("pids"),

@@ -3,7 +3,6 @@ package oci
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -67,7 +66,14 @@ func (d *Driver) deleteKnown(ctx context.Context, c Container, spec *specs.Spec,
 	}
 	if err == nil {
 		if d.hasOnlyState(ctx, c.ID, spec) {
-			return d.dropState(ctx, c.ID, path)
+			// The state goes last: until then, a repetition finds it.
+			if path != "" {
+				err = d.cgroups.RemoveContainer(ctx, path, c.ID)
+			}
+			if err != nil {
+				return err
+			}
+			return os.RemoveAll(d.stateDir(c.ID))
 		}
 		_, err = d.run(ctx, "delete container", c.ID, append(d.globalArgs(""), "delete", c.ID)...)
 	} else if !errors.Is(err, monitor.ErrNotFound) {
@@ -103,17 +109,4 @@ func (d *Driver) hasOnlyState(ctx context.Context, id string, spec *specs.Spec) 
 	}
 	found, err := d.monitor.Container(ctx, id)
 	return err == nil && found.Exit != nil
-}
-
-// dropState removes what hasOnlyState. The state goes last: until then, a repetition finds it.
-func (d *Driver) dropState(ctx context.Context, id, path string) error {
-	if path != "" {
-		if err := d.cgroups.RemoveContainer(ctx, path, id); err != nil {
-			return err
-		}
-	}
-	if err := os.RemoveAll(d.stateDir(id)); err != nil {
-		return fmt.Errorf("delete container %s: remove its state: %w", id, err)
-	}
-	return nil
 }

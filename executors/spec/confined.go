@@ -2,7 +2,6 @@ package spec
 
 import (
 	"path"
-	"runtime"
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -18,7 +17,7 @@ const labelKubelet = "io.kubernetes.container.name"
 func (r *request) confined() *confine.Request {
 	_, kubelet := r.Container.Labels[labelKubelet]
 	return &confine.Request{
-		Security: r.sec, Sandbox: r.Sandbox, Kubelet: kubelet, Init: isInit(r.args()), Native: isNative(r.Image), Annotations: r.Options.Annotations, Artifact: r.Seccomp,
+		Security: r.sec, Sandbox: r.Sandbox, Kubelet: kubelet, Init: isInit(r.args()), Native: isNative(r.Image, r.Host.Arch), Annotations: r.Options.Annotations, Artifact: r.Seccomp,
 		Node: &r.Host.Node, Options: r.Options.Options, Features: r.Features, Found: r.found.Answers,
 	}
 }
@@ -28,10 +27,9 @@ func isInit(args []string) bool {
 	return len(args) > 0 && (strings.HasSuffix(args[0], "/sbin/init") || path.Base(args[0]) == "systemd")
 }
 
-// isNative reports whether an image is of the architecture for which this program was built; one
-// that does not say is.
-func isNative(image *imagespec.Image) bool {
-	return image == nil || image.Architecture == "" || image.Architecture == runtime.GOARCH
+// isNative reports whether an image is of an architecture; one that does not say is.
+func isNative(image *imagespec.Image, arch string) bool {
+	return image == nil || image.Architecture == "" || image.Architecture == arch
 }
 
 // MountLabel is the SELinux label of a container's files; empty for none. It does not depend on

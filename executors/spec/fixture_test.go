@@ -2,6 +2,7 @@ package spec
 
 import (
 	"maps"
+	"runtime"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -77,6 +78,7 @@ func fixture() *scene {
 			CgroupsPath: "/stele/pod1/stele-c1",
 			Host: &HostFacts{
 				Node: confine.Node{
+					Arch:         runtime.GOARCH,
 					Capabilities: append(confine.DefaultCapabilities(), "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"),
 					Seccomp:      true,
 				},

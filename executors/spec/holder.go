@@ -95,7 +95,7 @@ func Holder(in HolderInput) (*specs.Spec, error) {
 		}
 	}
 	if in.Host.Seccomp {
-		if err := confine.HolderSeccomp(s); err != nil {
+		if err := confine.HolderSeccomp(&in.Host.Node, s); err != nil {
 			return nil, fault.New(fault.Internal, "holder spec", in.SandboxID, "seccomp: %v", err)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 
 // Node is what the node and this process can confine with.
 type Node struct {
+	// Arch is the architecture, as Go and images name it.
+	Arch string
 	// Capabilities that this process has and may pass on, sorted.
 	Capabilities []string
 	// Seccomp, AppArmor, SELinux: the kernel has it, and it is on.

@@ -3,7 +3,6 @@ package confine
 import (
 	"errors"
 	"path"
-	goruntime "runtime"
 	"slices"
 	"strings"
 
@@ -56,7 +55,7 @@ func (r *Request) Seccomp(spec *specs.Spec) error {
 			spec.Linux.Seccomp, err = seccomp.GetDefaultProfile(spec)
 		}
 		if err == nil && r.Options.NativeSeccomp && r.Native {
-			nativeOnly(spec.Linux.Seccomp)
+			r.Node.nativeOnly(spec.Linux.Seccomp)
 		}
 	case cri.SecurityProfile_Localhost:
 		spec.Linux.Seccomp, err = loadSeccomp(r.Found.Seccomp, spec)
@@ -68,28 +67,28 @@ func (r *Request) Seccomp(spec *specs.Spec) error {
 }
 
 // HolderSeccomp restricts the holder of a pod's PID namespace, a program of Stele's own.
-func HolderSeccomp(spec *specs.Spec) error {
+func HolderSeccomp(n *Node, spec *specs.Spec) error {
 	profile, err := seccomp.GetDefaultProfile(spec)
 	if err != nil {
 		return err
 	}
-	nativeOnly(profile)
+	n.nativeOnly(profile)
 	spec.Linux.Seccomp = profile
 	return nil
 }
 
-// native names the architecture for which this program was built as profiles do.
-var native = map[string]specs.Arch{
+// architectures are as profiles name them, by how Go and images do.
+var architectures = map[string]specs.Arch{
 	"amd64": specs.ArchX86_64, "arm64": specs.ArchAARCH64, "s390x": specs.ArchS390X,
 	"ppc64le": specs.ArchPPC64LE, "riscv64": specs.ArchRISCV64,
-}[goruntime.GOARCH]
+}
 
 // nativeOnly drops the conventions for system calls of related architectures, such as those of
 // 32-bit programs: the kernel then kills whoever uses one. Runtimes compile a profile at each
 // creation and each command, once for each architecture: it is a third to a half of the CPU time
 // that they take.
-func nativeOnly(profile *specs.LinuxSeccomp) {
-	if slices.Contains(profile.Architectures, native) {
+func (n *Node) nativeOnly(profile *specs.LinuxSeccomp) {
+	if native := architectures[n.Arch]; slices.Contains(profile.Architectures, native) {
 		profile.Architectures = []specs.Arch{native}
 	}
 }
