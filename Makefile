@@ -66,16 +66,20 @@ test-vm: build ## cgroup v2, systemd, crun, AppArmor and SELinux, in an emulated
 	@test/deps/install.sh test
 	go test -v -count=1 -tags '$(TAGS)' -timeout $(VM_TIMEOUT) ./test/vm
 
-# A module of its own, where the first build of Kubernetes' programs takes minutes. Its tests mostly
-# wait, so that many run at a time.
-KUBERNETES := cd test/kubelet && go build -tags selinux,notest,grpcnotrace -ldflags '-s -w' -o ../../.cache/kubelet
+# A module of its own, where the first build of Kubernetes' programs takes minutes; an older kubelet
+# has one more. Its tests mostly wait, so that many run at a time.
+KUBELET    ?= 1.37
+KUBELETDIR := test/kubelet$(patsubst %,/%,$(filter-out 1.37,$(KUBELET)))
+KUBERNETES := go build -tags selinux,notest,grpcnotrace \
+	-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes)" -o $(CURDIR)/.cache/kubelet
 
-test-kubelet: ## a real kubelet, without and with an API server (as root)
+test-kubelet: ## a real kubelet (KUBELET=1.36: that one), without and with an API server (as root)
 	@test/deps/install.sh test
-	$(KUBERNETES)/kubelet k8s.io/kubernetes/cmd/kubelet
-	$(KUBERNETES)/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
-	$(KUBERNETES)/etcd go.etcd.io/etcd/server/v3
-	cd test/kubelet && go test -count=1 -tags '$(TAGS)' -parallel 8 -timeout $(TEST_TIMEOUT) .
+	cd $(KUBELETDIR) && $(KUBERNETES)/kubelet-$(KUBELET) k8s.io/kubernetes/cmd/kubelet
+	cd test/kubelet && $(KUBERNETES)/kubeadm k8s.io/kubernetes/cmd/kubeadm
+	cd test/kubelet && $(KUBERNETES)/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+	cd test/kubelet && $(KUBERNETES)/etcd go.etcd.io/etcd/server/v3
+	cd test/kubelet && STELE_KUBELET=kubelet-$(KUBELET) go test -count=1 -tags '$(TAGS)' -parallel 8 -timeout $(TEST_TIMEOUT) .
 
 lint: ## golangci-lint, few linters
 	go run $(GOLANGCI_LINT) run

@@ -10,6 +10,7 @@ import (
 
 	core "k8s.io/api/core/v1"
 	nodes "k8s.io/api/node/v1"
+	policy "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,17 +51,24 @@ func nodeObject(c *cluster) {
 
 // runtimeClasses: each names a handler, and the pod runs with it.
 func runtimeClasses(c *cluster) {
-	for class, handler := range map[string]string{"usual": "runc", "unusual": "other"} {
-		classes := c.api.NodeV1().RuntimeClasses()
-		if _, err := classes.Create(c.t.Context(), &nodes.RuntimeClass{ObjectMeta: meta.ObjectMeta{Name: class}, Handler: handler}, meta.CreateOptions{}); err != nil {
-			c.t.Fatal(err)
-		}
+	for name, handler := range map[string]string{"usual": "runc", "unusual": "other"} {
+		class := c.class(name, handler)
 		m := manifest("class-"+class, c.shell("main", "exec sleep 3600"))
 		m.Spec.RuntimeClassName = &class
 		p := c.runReady(m)
 		same(c.t, "handler of class "+class, p.sandboxes()[0].RuntimeHandler, handler)
 		same(c.t, "exec", p.exec("main", "echo", "hello"), "hello")
 	}
+}
+
+// class makes a RuntimeClass, and returns its name.
+func (c *cluster) class(name, handler string) string {
+	c.t.Helper()
+	class := &nodes.RuntimeClass{ObjectMeta: meta.ObjectMeta{Name: name}, Handler: handler}
+	if _, err := c.api.NodeV1().RuntimeClasses().Create(c.t.Context(), class, meta.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+	return name
 }
 
 // debug: kubectl debug --target.
@@ -120,19 +128,16 @@ func (c *cluster) resize(p *pod, spec map[string]any) {
 	})
 }
 
-// cgroupFile reads a file of a container's cgroup, or of its pod's.
-func (p *pod) cgroupFile(ofPod bool, container, file string) string {
+// limit reads a limit of a container's cgroup, or of its pod's.
+func (p *pod) limit(ofPod bool, container, file string) string {
 	p.n.t.Helper()
-	controller, _, _ := strings.Cut(file, ".")
-	place := cgroupsOf(p.n, p.n.ContainerPID(p.containerID(container)))[controller]
+	places := cgroupsOf(p.n, p.n.ContainerPID(p.containerID(container)))
 	if ofPod {
-		place = filepath.Dir(place)
+		for controller, place := range places {
+			places[controller] = filepath.Dir(place)
+		}
 	}
-	content, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", controller, place, file))
-	if err != nil {
-		p.n.t.Fatal(err)
-	}
-	return strings.TrimSpace(string(content))
+	return limit(p.n, places, file)
 }
 
 func resizeContainer(c *cluster) {
@@ -146,10 +151,10 @@ func resizeContainer(c *cluster) {
 		c.resize(p, map[string]any{"containers": []any{map[string]any{
 			"name": "main", "resources": map[string]any{"limits": map[string]string{"cpu": size.cpu, "memory": size.memory}},
 		}}})
-		for file, want := range map[string]string{"cpu.cfs_quota_us": size.quota, "memory.limit_in_bytes": size.limit} {
+		for file, want := range map[string]string{cpuQuota: size.quota, memoryLimit: size.limit} {
 			c.until(file+" has the new limit", func() error {
 				for _, ofPod := range []bool{false, true} {
-					if got := p.cgroupFile(ofPod, "main", file); got != want {
+					if got := p.limit(ofPod, "main", file); got != want {
 						return fmt.Errorf("it is %s, want %s (of the pod: %v)", got, want, ofPod)
 					}
 				}
@@ -170,11 +175,11 @@ func resizePod(c *cluster) {
 	m.Spec.Resources = &core.ResourceRequirements{Requests: amounts("100m", "64Mi"), Limits: amounts("200m", "64Mi")}
 	p := c.runReady(m)
 	before := p.containerID("main")
-	same(c.t, "quota", p.cgroupFile(true, "main", "cpu.cfs_quota_us"), "20000")
+	same(c.t, "quota", p.limit(true, "main", cpuQuota), "20000")
 	c.resize(p, map[string]any{"resources": map[string]any{"limits": map[string]string{"cpu": "400m", "memory": "96Mi"}}})
-	for file, want := range map[string]string{"cpu.cfs_quota_us": "40000", "memory.limit_in_bytes": "100663296"} {
+	for file, want := range map[string]string{cpuQuota: "40000", memoryLimit: "100663296"} {
 		c.until(file+" of the pod has the new limit", func() error {
-			if got := p.cgroupFile(true, "main", file); got != want {
+			if got := p.limit(true, "main", file); got != want {
 				return fmt.Errorf("it is %s, want %s", got, want)
 			}
 			return nil
@@ -255,16 +260,19 @@ func deleted(c *cluster) {
 	p := c.runReady(m)
 	p.waitLog("main", "ready")
 	p.delete()
-	c.until("the object is gone", func() error {
-		_, err := c.api.CoreV1().Pods(namespace).Get(context.Background(), p.name, meta.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return fmt.Errorf("it is there, %v", err)
-	})
+	c.until("the object is gone", func() error { return c.objectGone(p) })
 	if content, err := os.ReadFile(filepath.Join(dir, "done")); err != nil || string(content) != "done\n" {
 		c.t.Errorf("the pod was gone before it had ended: %q, %v", content, err)
 	}
+}
+
+// objectGone is nil once the API server has no such pod.
+func (c *cluster) objectGone(p *pod) error {
+	_, err := c.api.CoreV1().Pods(namespace).Get(context.Background(), p.name, meta.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("it is there, %v", err)
 }
 
 // pulls: an image that does not exist is what the pod's status says, and not a hang.
@@ -274,4 +282,67 @@ func pulls(c *cluster) {
 		waiting := container(s, "main").State.Waiting
 		return waiting != nil && waiting.Reason == "ImagePullBackOff"
 	})
+}
+
+// steleKilledCreating: the daemon is killed while the runtime makes a container, and the kubelet's
+// call breaks. The pod gets that container all the same, as the first of its name.
+func steleKilledCreating(c *cluster) {
+	class := c.class("slow", "slow")
+	if err := os.WriteFile(c.slow, nil, 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+	m := withScratch(manifest("killed-creating", c.shell("main", "echo life >>/share/lives; exec sleep 3600")))
+	m.Spec.RuntimeClassName = &class
+	p := c.create(m)
+	c.until("the runtime makes a container", func() error { _, err := os.Stat(c.slow + ".begun"); return err })
+	c.Daemon.Kill9()
+	c.Daemon.Start()
+	if err := os.Remove(c.slow); err != nil {
+		c.t.Fatal(err)
+	}
+	status := p.wait("is ready", ready)
+	same(c.t, "restarts", container(status, "main").RestartCount, 0)
+	same(c.t, "containers", len(p.containers()), 1)
+	same(c.t, "sandboxes", len(p.sandboxes()), 1)
+	same(c.t, "lives", p.exec("main", "cat", "/share/lives"), "life")
+}
+
+// drained: what kubectl drain asks for. The pod ends in its time.
+func drained(c *cluster) {
+	main := c.shell("main", "trap 'echo done >/share/done; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
+	dir, volume := c.share("drained", &main)
+	m := manifest("drained", main)
+	grace := int64(120)
+	m.Spec.Volumes, m.Spec.TerminationGracePeriodSeconds = []core.Volume{volume}, &grace
+	p := c.runReady(m)
+	p.waitLog("main", "ready")
+	eviction := &policy.Eviction{ObjectMeta: meta.ObjectMeta{Name: p.name, Namespace: namespace}}
+	if err := c.api.PolicyV1().Evictions(namespace).Evict(c.t.Context(), eviction); err != nil {
+		c.t.Fatal(err)
+	}
+	c.until("the object is gone", func() error { return c.objectGone(p) })
+	c.waitFile(filepath.Join(dir, "done"), "done")
+}
+
+// pressed: the kubelet evicts what runs on a node without memory to spare, and says how much the
+// pod used: without the runtime's figures it could not choose.
+func pressed(c *cluster) {
+	p := c.runReady(manifest("pressed", c.shell("main", "exec sleep 3600")))
+	c.stopKubelet()
+	// With some grace, so that the pod is admitted once more.
+	c.configure(map[string]any{
+		"evictionSoft": map[string]string{"memory.available": "99%"}, "evictionSoftGracePeriod": map[string]string{"memory.available": "5s"},
+	})
+	c.startKubelet()
+	status := p.wait("has Failed", func(s core.PodStatus) bool { return s.Phase == core.PodFailed })
+	same(c.t, "reason", status.Reason, "Evicted")
+	for _, want := range []string{"low on resource: memory", "Container main was using"} {
+		if !strings.Contains(status.Message, want) {
+			c.t.Errorf("the message is %q, without %q", status.Message, want)
+		}
+	}
+	p.waitEnded()
+	c.stopKubelet()
+	c.configure(nil)
+	c.startKubelet()
 }

@@ -31,6 +31,9 @@ const (
 type cluster struct {
 	*node
 	api kubernetes.Interface
+	// slow is a file: while it is there, the runtime of the handler slow makes no container, and
+	// says in another, slow.begun, that it was asked to.
+	slow string
 }
 
 // newCluster starts all of it, which ends with the test.
@@ -44,7 +47,7 @@ func newCluster(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{api: api}
+	c := &cluster{api: api, slow: filepath.Join(dir, "slow")}
 	wait := &node{t: t}
 	wait.until("the API server is ready", func() error {
 		if !server.running() {
@@ -57,7 +60,17 @@ func newCluster(t *testing.T) *cluster {
 "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
 "clusters": [{"name": "c", "cluster": {"server": %q, "insecure-skip-tls-verify": true}}],
 "users": [{"name": "u", "user": {"token": %q}}]}`, apiURL, token))
-	c.node = newNode(t, e2e.Options{Handlers: map[string]string{"other": programs.Runc}}, "--kubeconfig="+kubeconfig)
+	runtime := filepath.Join(dir, "slow-runtime")
+	writeFile(t, runtime, fmt.Sprintf(`#!/bin/sh
+case "$*" in *" create "*)
+	if [ -e %[1]s ]; then touch %[1]s.begun; while [ -e %[1]s ]; do sleep 0.1; done; fi
+esac
+exec %[2]s "$@"
+`, c.slow, programs.Runc))
+	if err := os.Chmod(runtime, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.node = newNode(t, e2e.Options{Handlers: map[string]string{"other": programs.Runc, "slow": runtime}}, "--kubeconfig="+kubeconfig)
 	c.until("the node is Ready", func() error {
 		n, err := api.CoreV1().Nodes().Get(t.Context(), nodeName, meta.GetOptions{})
 		if err != nil {
@@ -74,7 +87,11 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // in returns the cluster for a subtest.
-func (c *cluster) in(t testing.TB) *cluster { return &cluster{node: c.node.in(t), api: c.api} }
+func (c *cluster) in(t testing.TB) *cluster {
+	inner := *c
+	inner.node = c.node.in(t)
+	return &inner
+}
 
 // startAPI starts etcd and the API server, which it returns.
 func startAPI(t *testing.T, dir string) *process {

@@ -34,6 +34,9 @@ func TestCluster(t *testing.T) {
 			})
 		}
 	})
+	for _, check := range disturbingCluster {
+		t.Run(check.name, func(t *testing.T) { check.run(c.in(t)) })
+	}
 }
 
 type check struct {
@@ -61,6 +64,7 @@ var checks = []check{
 	{"port-forward by SPDY", spdy.portForward},
 	{"port-forward by WebSocket", websocket.portForward},
 	{"emptyDir on disk and in memory", emptyDirs},
+	{"emptyDir of huge pages", hugePages},
 	{"hostPath and subPath", hostPaths},
 	{"downward API", downward},
 	{"image volumes", imageVolumes},
@@ -76,6 +80,7 @@ var checks = []check{
 	{"OOMKilled", oomKilled},
 	{"QoS cgroups and limits in the kernel", qos},
 	{"summary, resource and cAdvisor metrics", metrics},
+	{"evented PLEG and lists in pages", lists},
 }
 
 // disturbing checks are on the whole node.
@@ -88,18 +93,28 @@ var disturbing = []check{
 	{"sixty pods at once", sixty},
 }
 
-var clusterChecks = []struct {
+type clusterCheck struct {
 	name string
 	run  func(*cluster)
-}{
+}
+
+var clusterChecks = []clusterCheck{
 	{"node with its handlers, features and images", nodeObject},
+	{"files of docs/kubeadm.md", kubeadmPage},
 	{"RuntimeClass with two handlers", runtimeClasses},
 	{"ephemeral container that targets another", debug},
 	{"resize of a container in place", resizeContainer},
 	{"resize of a pod in place", resizePod},
-	{"eviction", evicted},
+	{"eviction of a pod that uses too much disk", evicted},
+	{"eviction by the API", drained},
 	{"projected volumes that change", projected},
 	{"deletion by force", forced},
 	{"deletion that waits for the pod", deleted},
 	{"image that cannot be pulled", pulls},
+}
+
+// disturbingCluster are on the whole node.
+var disturbingCluster = []clusterCheck{
+	{"eviction by a node without memory", pressed},
+	{"Stele killed while it creates a container", steleKilledCreating},
 }

@@ -1,12 +1,14 @@
 package kubelet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,7 +27,7 @@ const kubeletsOwn = "/var/lib/kubelet"
 // programs are those under test, set before the first test.
 var programs struct {
 	*e2e.Programs
-	kubelet, apiserver, etcd, health string
+	kubelet, kubeadm, apiserver, etcd, health string
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -102,16 +104,20 @@ func alone() (unlock func() error, err error) {
 	return lock.Close, nil
 }
 
-// build builds Stele as the e2e tests have it, with the race detector, and finds what the
-// Makefile has built.
+// build builds Stele as the e2e tests have it, with the race detector unless it is measured, and finds what the
+// Makefile has built. STELE_KUBELET names another kubelet there.
 func build(dir string) error {
 	const product = "github.com/stele-runtime/stele/"
+	race, cgo := []string{"-race"}, "1"
+	if slices.ContainsFunc(os.Args, func(arg string) bool { return strings.HasPrefix(arg, "-test.bench=") }) {
+		race, cgo = nil, "0"
+	}
 	for _, b := range []struct {
 		in   string
 		cgo  string
 		args []string
 	}{
-		{"../..", "1", []string{"-race", "-tags", "containers_image_openpgp,exclude_graphdriver_btrfs", "-o", filepath.Join(dir, "stele"), product + "cmd/stele"}},
+		{"../..", cgo, append(race, "-tags", "containers_image_openpgp,exclude_graphdriver_btrfs", "-o", filepath.Join(dir, "stele"), product+"cmd/stele")},
 		{"../..", "0", []string{"-o", filepath.Join(dir, "stele-monitor"), product + "cmd/stele-monitor"}},
 		{"../..", "0", []string{"-o", filepath.Join(dir, "tester"), product + "test/e2e/tester"}},
 		{"../..", "0", []string{"-o", filepath.Join(dir, "nriplugin"), product + "test/e2e/nriplugin"}},
@@ -123,8 +129,8 @@ func build(dir string) error {
 			return fmt.Errorf("go build %s: %w\n%s", strings.Join(b.args, " "), err, out)
 		}
 	}
-	for _, name := range []string{"kubelet", "kube-apiserver", "etcd"} {
-		built, err := filepath.Abs(filepath.Join("../../.cache/kubelet", name))
+	for _, name := range []string{"kubelet", "kubeadm", "kube-apiserver", "etcd"} {
+		built, err := filepath.Abs(filepath.Join("../../.cache/kubelet", cmp.Or(os.Getenv("STELE_"+strings.ToUpper(name)), name)))
 		if err == nil {
 			_, err = os.Stat(built)
 		}
@@ -143,13 +149,33 @@ var kernelSettings = []string{
 	"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
 }
 
-// keepSysctls reads the kernel's settings and returns what sets them again.
+// hugePagesFile has the number of huge pages, of 2 MiB on most machines.
+const hugePagesFile = "/proc/sys/vm/nr_hugepages"
+
+// reserveHugePages sees to it that there is one for a check, if the kernel has any.
+func reserveHugePages(kept map[string][]byte) error {
+	count, err := os.ReadFile(hugePagesFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || strings.TrimSpace(string(count)) != "0" {
+		return err
+	}
+	kept["vm/nr_hugepages"] = count
+	return os.WriteFile(hugePagesFile, []byte("2"), 0)
+}
+
+// keepSysctls reads the kernel's settings, reserves huge pages, and returns what sets all of it
+// again.
 func keepSysctls() (restore func() error, err error) {
 	kept := map[string][]byte{}
 	for _, name := range kernelSettings {
 		if kept[name], err = os.ReadFile(filepath.Join("/proc/sys", name)); err != nil {
 			return nil, err
 		}
+	}
+	if err := reserveHugePages(kept); err != nil {
+		return nil, err
 	}
 	return func() error {
 		var errs []error

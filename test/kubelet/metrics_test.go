@@ -3,6 +3,7 @@ package kubelet
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -83,5 +84,47 @@ func (n *node) figure(page, metric, labels string) {
 			}
 		}
 		return fmt.Errorf("it has of the pod\n%s", strings.Join(names[:min(len(names), 50)], ""))
+	})
+}
+
+// lists: the kubelet has its pods' ends from Stele's events, and its lists in pages. What a
+// runtime does not have, it does without, and says so.
+func lists(n *node) {
+	p := n.runReady(manifest("listed", n.shell("main", "exec sleep 3600")))
+	p.exec("main", "true")
+	for _, gate := range []string{"EventedPLEG", "CRIListStreaming", "PodAndContainerStatsFromCRI"} {
+		value(n, "/metrics", "kubernetes_feature_enabled", fmt.Sprintf("name=%q", gate), "1")
+	}
+	value(n, "/metrics", "kubelet_evented_pleg_connection_success_count", "", "1")
+	value(n, "/metrics", "kubelet_evented_pleg_connection_error_count", "", "0")
+	log, err := os.ReadFile(n.kubelet.log)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "falling back to") {
+			n.t.Errorf("the kubelet does without: %s", line)
+		}
+	}
+}
+
+// value waits until a metric with labels has a value.
+func value(n *node, page, metric, labels, want string) {
+	n.t.Helper()
+	n.until(metric+" "+labels+" is "+want, func() error {
+		body, err := n.get(page)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(body)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if of, _, _ := strings.Cut(name, "{"); of == metric && strings.Contains(name, labels) {
+				if value != want {
+					return fmt.Errorf("it is %s", value)
+				}
+				return nil
+			}
+		}
+		return errors.New("there is none")
 	})
 }

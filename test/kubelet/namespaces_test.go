@@ -38,7 +38,7 @@ func enter(dir string) (err error) {
 	if programs.Programs, err = e2e.FoundPrograms(dir); err != nil {
 		return err
 	}
-	programs.kubelet, programs.health = filepath.Join(dir, "kubelet"), filepath.Join(dir, "health")
+	programs.kubelet, programs.kubeadm, programs.health = filepath.Join(dir, "kubelet"), filepath.Join(dir, "kubeadm"), filepath.Join(dir, "health")
 	programs.apiserver, programs.etcd = filepath.Join(dir, "kube-apiserver"), filepath.Join(dir, "etcd")
 	return nil
 }

@@ -48,13 +48,13 @@ type node struct {
 }
 
 // newNode starts Stele and a kubelet, which end with the test.
-func newNode(t *testing.T, options e2e.Options, flags ...string) *node {
+func newNode(t testing.TB, options e2e.Options, flags ...string) *node {
 	t.Helper()
 	h := e2e.New(t, programs.Programs, options)
 	n := &node{Harness: h, t: t, dir: filepath.Join(filepath.Dir(h.Root), "kubelet"), flags: flags}
 	n.health = h.Registry.Push(t, "kubelet/health:latest", images.FromProgram(t, programs.health, v1.Config{}))
 	h.Pull(n.health)
-	for _, dir := range []string{n.manifests(), n.path("plugins"), n.path("certificates"), n.path("root")} {
+	for _, dir := range []string{n.manifests(), n.path("conf.d"), n.path("plugins"), n.path("certificates"), n.path("root")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -62,6 +62,10 @@ func newNode(t *testing.T, options e2e.Options, flags ...string) *node {
 	n.makeCgroupRoot()
 	n.kubelet = &process{log: n.path("kubelet.log")}
 	n.configure(nil)
+	dropIn := strings.ReplaceAll(pagesFiles(t)[pagesDropIn], pagesSocket, "unix://"+n.Socket)
+	if err := os.WriteFile(n.path("conf.d", filepath.Base(pagesDropIn)), []byte(dropIn), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(n.finish)
 	n.startKubelet()
 	return n
@@ -81,14 +85,13 @@ func (n *node) path(names ...string) string {
 func (n *node) manifests() string { return n.path("manifests") }
 
 // configure writes the kubelet's configuration: a node's usual one as far as this machine
-// allows, with changes.
+// allows, with changes. Where Stele is, a file of docs/kubeadm.md says.
 func (n *node) configure(changes map[string]any) {
 	n.t.Helper()
 	config := map[string]any{
 		"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
 		"staticPodPath": n.manifests(), "podLogsDir": n.Logs, "volumePluginDir": n.path("plugins"),
-		"containerRuntimeEndpoint": "unix://" + n.Socket,
-		"address":                  "127.0.0.1", "port": 10250,
+		"address": "127.0.0.1", "port": 10250,
 		"authentication": map[string]any{"anonymous": map[string]any{"enabled": true}, "webhook": map[string]any{"enabled": false}},
 		"authorization":  map[string]any{"mode": "AlwaysAllow"},
 		"cgroupDriver":   "cgroupfs", "cgroupRoot": n.CgroupParent, "failCgroupV1": false,
@@ -114,7 +117,7 @@ func (n *node) configure(changes map[string]any) {
 func (n *node) startKubelet() {
 	n.t.Helper()
 	args := append([]string{
-		"--config=" + n.path("config.yaml"), "--root-dir=" + n.path("root"), "--cert-dir=" + n.path("certificates"),
+		"--config=" + n.path("config.yaml"), "--config-dir=" + n.path("conf.d"), "--root-dir=" + n.path("root"), "--cert-dir=" + n.path("certificates"),
 		"--hostname-override=" + nodeName, "--node-ip=" + nodeAddress, "--v=3",
 	}, n.flags...)
 	if err := n.kubelet.start(programs.kubelet, args...); err != nil {
@@ -174,7 +177,7 @@ func (n *node) podCgroupsGone() error {
 // hierarchies are the mount points of all cgroup hierarchies.
 func hierarchies(t testing.TB) (points []string) {
 	t.Helper()
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+	if unified() {
 		return []string{"/sys/fs/cgroup"}
 	}
 	found, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")

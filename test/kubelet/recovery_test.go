@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -75,9 +76,8 @@ func steleKilled(n *node) {
 	}
 }
 
-// steleKilledStarting: a kill at any moment of a pod's start leaves none stuck, and nothing runs
-// twice. (The kubelet may count a restart: it makes another container instead of one that it
-// finds created and not running.)
+// steleKilledStarting: a kill at any moment of a pod's start leaves none stuck, nothing runs
+// twice, and the kubelet counts no restart.
 func steleKilledStarting(n *node) {
 	var pods []*pod
 	for i := range 5 {
@@ -95,20 +95,76 @@ func steleKilledStarting(n *node) {
 		pods = append(pods, more...)
 	}
 	n.unharmed(pods, n.ids(pods))
+	for _, p := range pods {
+		if restarts := container(p.status(), "main").RestartCount; restarts > 0 && !p.leftCreated() {
+			n.t.Errorf("pod %s has %d restarts", p.name, restarts)
+		}
+	}
+}
+
+// leftCreated reports whether the daemon was killed in the moment between the end of the pod's
+// first CreateContainer and its StartContainer. A kubelet makes another container instead of
+// one that it finds created, and so counts a restart; no program has run twice.
+func (p *pod) leftCreated() bool {
+	p.n.t.Helper()
+	for _, c := range p.containers() {
+		if c.Metadata.Attempt > 0 {
+			continue
+		}
+		at := map[string]uint64{}
+		for _, e := range events(p.n, c.Id) {
+			at[e.Type[:strings.LastIndex(e.Type, ".")]] = e.Sequence
+		}
+		if at["container.ContainerCreated"] == 0 || at["container.StartRequested"] != 0 {
+			return false
+		}
+		for _, e := range events(p.n, "node") {
+			if strings.HasPrefix(e.Type, "node.DaemonStarted.") && e.Sequence > at["container.ContainerRequested"] && e.Sequence < at["container.ContainerCreated"] {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// event is an event of Stele's log.
+type event struct {
+	Sequence uint64
+	Type     string
+}
+
+// events are those of a pod, a container, or the node itself.
+func events(n *node, of string) (all []event) {
+	n.t.Helper()
+	for line := range strings.Lines(n.Stele("events", "-o", "wide", of, "--json")) {
+		var e event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			n.t.Fatalf("the event %q: %v", line, err)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// containers are the pod's, asked of Stele.
+func (p *pod) containers() []*cri.Container {
+	p.n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	answer, err := p.n.Runtime.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{LabelSelector: p.label()}})
+	if err != nil {
+		p.n.t.Fatal(err)
+	}
+	return answer.Containers
 }
 
 // step is how far a pod is: 0 nothing, 1 its sandbox is there, 2 ready, 3 its container is there,
 // 4 it runs.
 func (p *pod) step() int {
 	p.n.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	containers, err := p.n.Runtime.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{LabelSelector: p.label()}})
-	if err != nil {
-		p.n.t.Fatal(err)
-	}
-	if len(containers.Containers) > 0 {
-		if containers.Containers[0].State == cri.ContainerState_CONTAINER_RUNNING {
+	if containers := p.containers(); len(containers) > 0 {
+		if containers[0].State == cri.ContainerState_CONTAINER_RUNNING {
 			return 4
 		}
 		return 3
