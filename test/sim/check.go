@@ -19,12 +19,20 @@ type checks struct {
 	// over are the pods and containers that are gone, and must not come back before the
 	// node loses power.
 	over map[string]bool
+	// asked is the daemon that was asked for each container.
+	asked map[id.Container]*daemon
 }
 
 // observe checks what a record claims, when it becomes durable.
 func (r *checks) observe(record eventlog.Record, event any) {
 	_, name, _ := strings.Cut(string(record.Stream), "/")
 	switch e := event.(type) {
+	case container.ContainerRequested:
+		r.asked[e.ID] = r.daemon
+	case container.ContainerCreated:
+		if c := id.Container(name); r.asked[c] != r.daemon {
+			r.violation("%s is made by a daemon that nobody has asked for it", c)
+		}
 	case container.ContainerExited:
 		c := id.Container(name)
 		if r.view.exits[c]++; r.view.exits[c] > 1 {

@@ -91,7 +91,7 @@ func newRun(o options) *run {
 	r := &run{options: o, rand: rand.New(rand.NewPCG(o.seed, 1))}
 	r.kubelet = &kubelet{run: r, stops: map[id.Container][]*stopCall{}, results: map[string]error{}}
 	r.faults = &faults{run: r, sticky: map[string]bool{}}
-	r.checks = &checks{run: r, exits: map[id.Container]container.Exit{}, over: map[string]bool{}}
+	r.checks = &checks{run: r, exits: map[id.Container]container.Exit{}, over: map[string]bool{}, asked: map[id.Container]*daemon{}}
 	r.logger = slog.New(watcher{slog.DiscardHandler, r})
 	r.world = newWorld(r.rand)
 	r.world.broken = o.broken
