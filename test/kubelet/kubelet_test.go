@@ -100,7 +100,7 @@ type clusterCheck struct {
 
 var clusterChecks = []clusterCheck{
 	{"node with its handlers, features and images", nodeObject},
-	{"files of docs/kubeadm.md", kubeadmPage},
+	{"files of the page on kubeadm", kubeadmPage},
 	{"RuntimeClass with two handlers", runtimeClasses},
 	{"ephemeral container that targets another", debug},
 	{"resize of a container in place", resizeContainer},
