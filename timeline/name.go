@@ -51,6 +51,14 @@ func ParseName(text string) (Name, error) {
 // String is the name as given.
 func (n Name) String() string { return n.text }
 
+// Part is in a name or an id of everything that the name means.
+func (n Name) Part() string {
+	if len(n.parts) == 1 {
+		return n.parts[0]
+	}
+	return n.parts[1]
+}
+
 func (n Name) has(attempt uint32) bool { return n.attempt < 0 || n.attempt == int64(attempt) }
 
 // Pod reports whether the name means a sandbox.

@@ -66,7 +66,7 @@ type export struct {
 }
 
 func (x *export) run(cmd *cobra.Command, path string) (err error) {
-	if x.part.Names, err = names(x.pods); err != nil {
+	if x.part.Names, err = namesOf(x.pods); err != nil {
 		return err
 	}
 	for _, bound := range []struct {

@@ -44,7 +44,7 @@ func (t table) command(cmd *cobra.Command) *cobra.Command {
 	var gone bool
 	cmd.ValidArgsFunction = completeNames
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		wanted, err := names(args)
+		wanted, err := namesOf(args)
 		if err != nil {
 			return err
 		}

@@ -36,6 +36,7 @@ import (
 	"github.com/stele-runtime/stele/executors/spec/usermode"
 	"github.com/stele-runtime/stele/executors/subids"
 	"github.com/stele-runtime/stele/projections"
+	"github.com/stele-runtime/stele/projections/names"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
@@ -104,6 +105,8 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 	following := daemon.NewBackground(logger)
 	defer following.End()
 	following.Go("projections", func(ctx context.Context) { _ = feed.Run(ctx) }) // Health says why it stopped
+	index := names.New(log, logger)
+	following.Go("names", index.Run)
 
 	// The socket is made early, before anything else creates files: it changes the
 	// process's umask for a moment. It is served last.
@@ -120,7 +123,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 		return err
 	}
 	defer drivers.Close()
-	n := &parts{config: c, log: log, feed: feed, drivers: drivers, health: health, logger: logger}
+	n := &parts{config: c, log: log, feed: feed, names: index, drivers: drivers, health: health, logger: logger}
 	if err := n.makeActors(); err != nil {
 		return err
 	}
@@ -156,6 +159,7 @@ type parts struct {
 	config  config.Config
 	log     *boltlog.Log
 	feed    *projections.Feed
+	names   *names.Index
 	drivers *daemon.Drivers
 	streams *streaming.Server
 	health  *daemon.Health
@@ -282,7 +286,7 @@ func (p *parts) register(server *daemon.Server) {
 	runtimeapi.RegisterRuntimeServiceServer(server, service)
 	runtimeapi.RegisterImageServiceServer(server, service)
 	adminv1.RegisterAdminServiceServer(server, admin.New(admin.Parts{
-		Log: p.log, Views: p.feed.Live, History: p.feed.History, Actors: p.actors,
+		Log: p.log, Views: p.feed.Live, Names: p.names, Actors: p.actors,
 		Registry: p.drivers.Registry, Transfers: p.executor.Pulls, Monitor: p.drivers.Monitor,
 	}))
 }

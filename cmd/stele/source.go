@@ -83,8 +83,8 @@ func point(flag, text string) (timeline.Point, error) {
 	return p, nil
 }
 
-// names reads arguments that are names of pods and containers.
-func names(args []string) ([]timeline.Name, error) {
+// namesOf reads arguments that are names of pods and containers.
+func namesOf(args []string) ([]timeline.Name, error) {
 	var all []timeline.Name
 	for _, arg := range args {
 		name, err := timeline.ParseName(arg)

@@ -100,6 +100,8 @@ var rules = []rule{
 	// Of entity they use the types in which a restored state and an event come.
 	{"projections", with(machines, "actors/codec", "actors/entity", "eventlog", "proto"), suites, nil,
 		"a read model is a fold over events: it must be possible to drop it and to build it anew from the log alone"},
+	{"projections/names", with(machines, "actors/codec", "eventlog", "proto"), suites, nil,
+		"an index from names to streams is a fold over events, and knows neither who searches nor how people write names"},
 	{"timeline", with(machines, "actors/codec", "actors/redact"), nil, with(values,
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"what is said of an incident is a pure function of records: the same on the node, from a dead daemon's directory and on another machine"},

@@ -402,7 +402,9 @@ type InspectRequest struct {
 	// are wanted.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Everything that has not ended.
-	All           bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	All bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	// What the id means also among what has ended; otherwise only if nothing that lives has it.
+	Ended         bool `protobuf:"varint,3,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -447,6 +449,13 @@ func (x *InspectRequest) GetId() string {
 func (x *InspectRequest) GetAll() bool {
 	if x != nil {
 		return x.All
+	}
+	return false
+}
+
+func (x *InspectRequest) GetEnded() bool {
+	if x != nil {
+		return x.Ended
 	}
 	return false
 }
@@ -1654,10 +1663,11 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x05cause\x18\n" +
 	" \x01(\x04R\x05cause\x12\x14\n" +
 	"\x05trace\x18\v \x01(\tR\x05trace\x12\x18\n" +
-	"\apayload\x18\f \x01(\fR\apayload\"2\n" +
+	"\apayload\x18\f \x01(\fR\apayload\"H\n" +
 	"\x0eInspectRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03all\x18\x02 \x01(\bR\x03all\"a\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x14\n" +
+	"\x05ended\x18\x03 \x01(\bR\x05ended\"a\n" +
 	"\x0fInspectResponse\x122\n" +
 	"\bentities\x18\x01 \x03(\v2\x16.stele.admin.v1.EntityR\bentities\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\"i\n" +

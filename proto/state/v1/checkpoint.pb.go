@@ -255,6 +255,134 @@ func (x *Ended) GetEndedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// Named is a pod or a container by its names. Its key is the sequence of its first record.
+type Named struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Stream    string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Sandbox   string                 `protobuf:"bytes,2,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	Container string                 `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"`
+	// The pod's CRI PodSandboxMetadata.
+	Pod       string `protobuf:"bytes,4,opt,name=pod,proto3" json:"pod,omitempty"`
+	Namespace string `protobuf:"bytes,5,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Uid       string `protobuf:"bytes,6,opt,name=uid,proto3" json:"uid,omitempty"`
+	Attempt   uint32 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The container's CRI ContainerMetadata.
+	ContainerName    string `protobuf:"bytes,8,opt,name=container_name,json=containerName,proto3" json:"container_name,omitempty"`
+	ContainerAttempt uint32 `protobuf:"varint,9,opt,name=container_attempt,json=containerAttempt,proto3" json:"container_attempt,omitempty"`
+	// Of its first record.
+	Sequence      uint64                 `protobuf:"varint,10,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Named) Reset() {
+	*x = Named{}
+	mi := &file_state_v1_checkpoint_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Named) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Named) ProtoMessage() {}
+
+func (x *Named) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_checkpoint_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Named.ProtoReflect.Descriptor instead.
+func (*Named) Descriptor() ([]byte, []int) {
+	return file_state_v1_checkpoint_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Named) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *Named) GetSandbox() string {
+	if x != nil {
+		return x.Sandbox
+	}
+	return ""
+}
+
+func (x *Named) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *Named) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *Named) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Named) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Named) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Named) GetContainerName() string {
+	if x != nil {
+		return x.ContainerName
+	}
+	return ""
+}
+
+func (x *Named) GetContainerAttempt() uint32 {
+	if x != nil {
+		return x.ContainerAttempt
+	}
+	return 0
+}
+
+func (x *Named) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Named) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // Damaged is a stream that cannot be followed. Its key is "damaged/" and the stream's
 // name.
 type Damaged struct {
@@ -267,7 +395,7 @@ type Damaged struct {
 
 func (x *Damaged) Reset() {
 	*x = Damaged{}
-	mi := &file_state_v1_checkpoint_proto_msgTypes[2]
+	mi := &file_state_v1_checkpoint_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +407,7 @@ func (x *Damaged) String() string {
 func (*Damaged) ProtoMessage() {}
 
 func (x *Damaged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_checkpoint_proto_msgTypes[2]
+	mi := &file_state_v1_checkpoint_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +420,7 @@ func (x *Damaged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Damaged.ProtoReflect.Descriptor instead.
 func (*Damaged) Descriptor() ([]byte, []int) {
-	return file_state_v1_checkpoint_proto_rawDescGZIP(), []int{2}
+	return file_state_v1_checkpoint_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Damaged) GetStream() string {
@@ -336,7 +464,20 @@ const file_state_v1_checkpoint_proto_rawDesc = "" +
 	"\bsequence\x18\f \x01(\x04R\bsequence\x129\n" +
 	"\n" +
 	"created_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
-	"\bended_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"9\n" +
+	"\bended_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xcf\x02\n" +
+	"\x05Named\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x18\n" +
+	"\asandbox\x18\x02 \x01(\tR\asandbox\x12\x1c\n" +
+	"\tcontainer\x18\x03 \x01(\tR\tcontainer\x12\x10\n" +
+	"\x03pod\x18\x04 \x01(\tR\x03pod\x12\x1c\n" +
+	"\tnamespace\x18\x05 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03uid\x18\x06 \x01(\tR\x03uid\x12\x18\n" +
+	"\aattempt\x18\a \x01(\rR\aattempt\x12%\n" +
+	"\x0econtainer_name\x18\b \x01(\tR\rcontainerName\x12+\n" +
+	"\x11container_attempt\x18\t \x01(\rR\x10containerAttempt\x12\x1a\n" +
+	"\bsequence\x18\n" +
+	" \x01(\x04R\bsequence\x12*\n" +
+	"\x02at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"9\n" +
 	"\aDamaged\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reasonB7Z5github.com/stele-runtime/stele/proto/state/v1;statev1b\x06proto3"
@@ -353,21 +494,23 @@ func file_state_v1_checkpoint_proto_rawDescGZIP() []byte {
 	return file_state_v1_checkpoint_proto_rawDescData
 }
 
-var file_state_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_state_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_state_v1_checkpoint_proto_goTypes = []any{
 	(*Entity)(nil),                // 0: stele.state.v1.Entity
 	(*Ended)(nil),                 // 1: stele.state.v1.Ended
-	(*Damaged)(nil),               // 2: stele.state.v1.Damaged
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*Named)(nil),                 // 2: stele.state.v1.Named
+	(*Damaged)(nil),               // 3: stele.state.v1.Damaged
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_state_v1_checkpoint_proto_depIdxs = []int32{
-	3, // 0: stele.state.v1.Ended.created_at:type_name -> google.protobuf.Timestamp
-	3, // 1: stele.state.v1.Ended.ended_at:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: stele.state.v1.Ended.created_at:type_name -> google.protobuf.Timestamp
+	4, // 1: stele.state.v1.Ended.ended_at:type_name -> google.protobuf.Timestamp
+	4, // 2: stele.state.v1.Named.at:type_name -> google.protobuf.Timestamp
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_checkpoint_proto_init() }
@@ -381,7 +524,7 @@ func file_state_v1_checkpoint_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_checkpoint_proto_rawDesc), len(file_state_v1_checkpoint_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

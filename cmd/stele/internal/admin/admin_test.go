@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/codec"
 	"github.com/stele-runtime/stele/actors/container"
@@ -25,6 +27,7 @@ import (
 	"github.com/stele-runtime/stele/executors/handover"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/projections"
+	"github.com/stele-runtime/stele/projections/names"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
@@ -33,12 +36,12 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // log is a log in memory with figures.
 type log struct {
 	*memlog.Log
-	// sought: it was read whole.
+	// sought: it was read from its beginning.
 	sought *bool
 }
 
 func (l log) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
-	*l.sought = true
+	*l.sought = *l.sought || from <= 1
 	return l.Log.Read(ctx, from)
 }
 
@@ -100,7 +103,7 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	d := &desk{t: t, log: memlog.New(memlog.Options{}), views: &views{}, clerks: &clerks{}}
 	t.Cleanup(func() { _ = d.log.Close() })
-	d.Service = New(Parts{Log: log{d.log, &d.sought}, Views: d.views, History: &projections.History{}, Actors: d.clerks, Registry: d.clerks, Transfers: d.clerks, Monitor: d.clerks})
+	d.Service = New(Parts{Log: log{d.log, &d.sought}, Views: d.views, Names: names.New(log{d.log, &d.sought}, slog.New(slog.DiscardHandler)), Actors: d.clerks, Registry: d.clerks, Transfers: d.clerks, Monitor: d.clerks})
 	return d
 }
 
@@ -139,7 +142,11 @@ func (d *desk) ended(pod, name, web string) {
 		}
 		pods = append(pods, encoded)
 	}
-	encoded, err := codec.EncodeContainer(container.ContainerRequested{ID: id.Container(web), Sandbox: id.Sandbox(pod), At: epoch})
+	config, err := proto.Marshal(&runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: name}})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	encoded, err := codec.EncodeContainer(container.ContainerRequested{ID: id.Container(web), Sandbox: id.Sandbox(pod), SandboxConfig: config, At: epoch})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -191,7 +198,7 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// What the history remembers is found without reading the whole log, and is the same.
+// What the index has is found without reading the whole log, and is the same.
 func TestInspectRemembered(t *testing.T) {
 	d := newDesk(t)
 	d.ended("e1", "past", "f1")
@@ -211,11 +218,10 @@ func TestInspectRemembered(t *testing.T) {
 	if err != nil || !d.sought {
 		t.Fatal(before, err)
 	}
-	feed, err := projections.Open(t.Context(), d.log, projections.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
+	if err := names.New(d.log, slog.New(slog.DiscardHandler)).Follow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	d.parts.History, d.sought = feed.History, false
+	d.sought = false
 	for name, want := range map[string]string{
 		"past": strings.Join(before, " "), "e": strings.Join(before, " "),
 		"e1": "sandbox/e1 container/f1", "f2": "container/f2",
@@ -224,8 +230,48 @@ func TestInspectRemembered(t *testing.T) {
 			t.Errorf("%s means %v, %v; want %s; the whole log was read: %t", name, got, err, want, d.sought)
 		}
 	}
-	if _, err := d.inspect("x"); fault.KindOf(err) != fault.NotFound || !d.sought {
-		t.Errorf("what nobody remembers: %v; the whole log was read: %t", err, d.sought)
+	if _, err := d.inspect("x"); fault.KindOf(err) != fault.NotFound || d.sought {
+		t.Errorf("what never was: %v; the whole log was read: %t", err, d.sought)
+	}
+	// What the index does not have yet is found all the same, and what lives with what has ended
+	// only if that is wanted.
+	d.ended("e3", "past", "f3")
+	d.live("aa", "past")
+	for ended, want := range map[bool]string{false: "sandbox/aa", true: "sandbox/aa " + strings.Join(before, " ") + " sandbox/e3 container/f3"} {
+		answer, err := d.Inspect(t.Context(), &adminv1.InspectRequest{Id: "past", Ended: ended})
+		var got []string
+		for _, e := range answer.GetEntities() {
+			got = append(got, e.GetStream())
+		}
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("ended %t: %v, %v; want %s", ended, got, err, want)
+		}
+	}
+}
+
+// Of what retention removed from the log it is said that it was there, and why it went.
+func TestInspectDropped(t *testing.T) {
+	d := newDesk(t)
+	d.ended("e1", "past", "f1")
+	d.ended("e2", "other", "f2")
+	x := names.New(d.log, slog.New(slog.DiscardHandler))
+	if err := x.Follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for stream, version := range map[eventlog.Stream]eventlog.Version{"sandbox/e1": 2, "container/f1": 1} {
+		if err := d.log.Trim(t.Context(), eventlog.Trim{Stream: stream, Through: version, Rule: "age", Whole: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"past", "e1", "f1"} {
+		_, err := d.inspect(name)
+		if fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), "/past") || !strings.Contains(err.Error(), "is not in the log any more: 3 records were dropped at ") ||
+			!strings.Contains(err.Error(), ": for their age") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got, err := d.inspect("other"); err != nil || strings.Join(got, " ") != "sandbox/e2 container/f2" {
+		t.Errorf("what is there is %v, %v", got, err)
 	}
 }
 

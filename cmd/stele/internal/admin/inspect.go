@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -19,6 +20,7 @@ import (
 	"github.com/stele-runtime/stele/actors/redact"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
+	"github.com/stele-runtime/stele/projections/names"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 	"github.com/stele-runtime/stele/timeline"
 )
@@ -39,17 +41,20 @@ func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*ad
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "", "", "id: %v", err)
 	}
-	found, err := s.living().named(name)
-	if err == nil && len(found) == 0 {
-		var all states
-		if all, err = s.ended(ctx, name); err == nil {
+	all := s.living()
+	found, err := all.named(name)
+	var known []names.Named
+	if err == nil && (len(found) == 0 || req.GetEnded()) {
+		if known, err = s.ended(ctx, name, all); err == nil {
 			found, err = all.named(name)
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if len(found) == 0 {
+	case len(found) == 0 && len(known) > 0:
+		return nil, s.dropped(ctx, known[len(known)-1])
+	case len(found) == 0:
 		return nil, fault.New(fault.NotFound, "", "", "id: no sandbox or container has the id or the pod name %q", req.GetId())
 	}
 	return &adminv1.InspectResponse{Entities: found}, nil
@@ -98,70 +103,64 @@ func (s *Service) living() states {
 	return all
 }
 
-// ended reads from the log the last states of what a name may mean. Where to look the
-// history knows; what it no longer remembers is looked for in the whole log.
-func (s *Service) ended(ctx context.Context, name timeline.Name) (states, error) {
-	all := noStates()
+// dropped says that something is not in the log any more, and why, as far as that is on record.
+func (s *Service) dropped(ctx context.Context, n names.Named) error {
+	what := "pod " + n.Pod.Namespace + "/" + n.Pod.Name
+	if n.Container != "" {
+		what = "container " + n.Pod.Namespace + "/" + n.Pod.Name + "/" + n.Name.Name
+	}
+	why := ""
+	for _, err := range s.parts.Log.Read(ctx, n.Sequence) {
+		if gap, removed := errors.AsType[*eventlog.GapError](err); removed && gap.First <= n.Sequence && gap.Last >= n.Sequence {
+			why = ": " + timeline.Dropped{
+				Records: gap.Records(), Since: gap.Since, Until: gap.Until, Rules: gap.Rules,
+			}.String()
+		}
+		break
+	}
+	return fault.New(fault.NotFound, "", "", "id: %s, requested at %s, is not in the log any more%s",
+		redact.Text(what), n.At.UTC().Format("2 January 2006 15:04:05 UTC"), why)
+}
+
+// ended adds from the log the last states of what a name may mean and has ended, and returns
+// what the index knows of it.
+func (s *Service) ended(ctx context.Context, name timeline.Name, to states) ([]names.Named, error) {
+	pods := map[id.Sandbox]bool{}
+	found, err := s.parts.Names.Find(ctx, name.Part(), func(n names.Named) bool {
+		if name.Pod(n.Sandbox, n.Pod) {
+			pods[n.Sandbox] = true
+		}
+		return pods[n.Sandbox] || n.Container != "" && name.Container(n.Container, n.Name, n.Pod)
+	})
+	if err != nil {
+		return nil, err
+	}
 	streams := map[eventlog.Stream]bool{}
-	for _, e := range s.parts.History.Ended() {
-		if name.Pod(e.Sandbox, e.Pod) || e.Container != "" && name.Container(e.Container, e.ContainerName, e.Pod) {
-			// The sandbox's too, for it knows the pod's name.
-			streams[e.Stream], streams["sandbox/"+eventlog.Stream(e.Sandbox)] = true, true
+	for _, n := range found {
+		// The sandbox's too, for it knows the pod's name.
+		for _, stream := range []eventlog.Stream{n.Stream, "sandbox/" + eventlog.Stream(n.Sandbox)} {
+			if !to.has(stream) {
+				streams[stream] = true
+			}
 		}
 	}
 	for stream := range streams {
-		if err := all.read(ctx, s.parts.Log.ReadStream(ctx, stream, 1)); err != nil {
-			return all, err
+		if err := to.read(ctx, s.parts.Log.ReadStream(ctx, stream, 1)); err != nil {
+			return nil, err
 		}
 	}
-	if len(streams) > 0 {
-		return all, nil
-	}
-	found, err := s.forgotten(ctx, name)
-	if err != nil {
-		return all, err
-	}
-	for _, stream := range found {
-		if err := all.read(ctx, s.parts.Log.ReadStream(ctx, stream, 1)); err != nil {
-			return all, err
-		}
-	}
-	return all, nil
+	return found, nil
 }
 
-// forgotten looks in the log for the streams that a name may mean. Only the records that have
-// names are read whole: of a long log that is a small part.
-func (s *Service) forgotten(ctx context.Context, name timeline.Name) ([]eventlog.Stream, error) {
-	pods, found := map[id.Sandbox]sandbox.Name{}, map[eventlog.Stream]bool{}
-	for record, err := range s.parts.Log.Read(ctx, 1) {
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			continue // it was removed, or is damaged; stele events says so
-		}
-		switch {
-		case strings.HasPrefix(record.Type, "sandbox.SandboxRequested."):
-			e, err := codec.DecodeSandbox(record.Type, record.Schema, record.Payload)
-			if requested, is := e.(sandbox.SandboxRequested); err == nil && is {
-				pods[requested.ID] = requested.Name
-				if name.Pod(requested.ID, requested.Name) {
-					found[record.Stream] = true
-				}
-			}
-		case strings.HasPrefix(record.Type, "container.ContainerRequested."):
-			e, err := codec.DecodeContainer(record.Type, record.Schema, record.Payload)
-			requested, is := e.(container.ContainerRequested)
-			if err != nil || !is {
-				continue
-			}
-			of := eventlog.Stream("sandbox/" + requested.Sandbox)
-			if found[of] || name.Container(requested.ID, requested.Name, pods[requested.Sandbox]) {
-				found[record.Stream], found[of] = true, true
-			}
-		}
+// has reports whether a stream's state is known.
+func (all states) has(stream eventlog.Stream) (has bool) {
+	kind, of, _ := strings.Cut(string(stream), "/")
+	if kind == "container" {
+		_, has = all.containers[id.Container(of)]
+	} else {
+		_, has = all.sandboxes[id.Sandbox(of)]
 	}
-	return slices.Sorted(maps.Keys(found)), nil
+	return has
 }
 
 // read applies records to the states. Damaged ones are skipped; `stele events` reports

@@ -11,6 +11,7 @@ import (
 	"github.com/stele-runtime/stele/executors/handover"
 	"github.com/stele-runtime/stele/executors/registry"
 	"github.com/stele-runtime/stele/projections"
+	"github.com/stele-runtime/stele/projections/names"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 )
 
@@ -33,9 +34,10 @@ type Views interface {
 	All() (eventlog.Sequence, []*projections.Sandbox, []*projections.Container)
 }
 
-// History lists the streams of what has ended. It remembers only the newest.
-type History interface {
-	Ended() []*projections.Ended
+// Names finds pods and containers by their names, also those that have ended; only what has
+// part in a name or an id is asked about.
+type Names interface {
+	Find(ctx context.Context, part string, wanted func(names.Named) bool) ([]names.Named, error)
 }
 
 // Actors delivers commands to image references. Held is the total time that entities
@@ -65,7 +67,7 @@ type Monitor interface {
 type Parts struct {
 	Log       Log
 	Views     Views
-	History   History
+	Names     Names
 	Actors    Actors
 	Registry  Registry
 	Transfers Transfers

@@ -37,7 +37,7 @@ func (s *Source) Export(ctx context.Context, part Part, each func(*adminv1.Recor
 		if !chosen(r.GetStream()) {
 			return nil
 		}
-		if names(r) {
+		if named(r) {
 			t.Add(record.Model(r))
 		}
 		if !part.Environment {
@@ -57,7 +57,7 @@ func (s *Source) choose(ctx context.Context, part Part) (chosen func(stream stri
 	t, within := timeline.New(), map[string]bool{}
 	_, err = s.Until(ctx, timeline.Point{}, func(r *adminv1.Record) error {
 		last = r.GetSequence()
-		if names(r) {
+		if named(r) {
 			t.Add(record.Model(r))
 		}
 		at := r.GetTime().AsTime()
@@ -104,7 +104,7 @@ func (s *Source) choose(ctx context.Context, part Part) (chosen func(stream stri
 	return func(stream string) bool { return wanted[stream] }, last, nil
 }
 
-// names reports whether a record has the names of a pod or a container.
-func names(r *adminv1.Record) bool {
+// named reports whether a record has the names of a pod or a container.
+func named(r *adminv1.Record) bool {
 	return strings.HasPrefix(r.GetType(), "sandbox.SandboxRequested.") || strings.HasPrefix(r.GetType(), "container.ContainerRequested.")
 }
