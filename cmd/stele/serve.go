@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -65,6 +66,7 @@ func serveCommand() *cobra.Command {
 
 // serve makes the process fit for a daemon, and runs it until ctx is done.
 func serve(ctx context.Context, c config.Config) error {
+	debug.SetGCPercent(daemon.GCPercent)
 	signals := daemon.CatchSignals()
 	defer signals.Stop()
 	if err := proc.CloseInherited(); err != nil {
@@ -147,6 +149,8 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 	server := daemon.NewServer(listener, logger)
 	n.register(server)
 	logger.Info("serving", "address", listener.Addr().String(), "version", version, "pid", os.Getpid())
+	lean := daemon.Lean{Logger: logger}
+	background.Go("memory", lean.Follow)
 	err = server.Run(ctx)
 	ending := daemon.Ending{Server: server, Streams: n.streams, Actors: n.actors, Within: stopWithin, Logger: logger}
 	err = errors.Join(err, ending.Run())
