@@ -9,7 +9,7 @@
 // containers under the monitor and under conmon, and BenchmarkMemory 500 of them at a
 // time under one monitor. BenchmarkPods measures the memory of daemon and monitor with 500 pods,
 // BenchmarkHeld what of it actors and projections hold, BenchmarkIdle the CPU time that idle pods
-// cost. BenchmarkPull pulls images over the
+// cost, BenchmarkStart a start with 500 pods and a million events. BenchmarkPull pulls images over the
 // CRI, with skopeo and with containerd. BenchmarkStats asks for the stats of 50 and 500 pods,
 // which are real to the kernel and have no runtime. BenchmarkPeers asks Stele and containerd,
 // with 50 real pods on each, for stats and for bytes through a port-forward.
@@ -18,6 +18,6 @@
 // plugins, kernel, disk) is in it: compare only what ran on one machine.
 //
 // Read bench_test.go first, then monitor_test.go, memory_test.go, pods_test.go,
-// held_test.go, pull_test.go, stats_test.go and
+// held_test.go, start_test.go, pull_test.go, stats_test.go and
 // peers_test.go; containerd_test.go runs containerd, report.go does the arithmetic.
 package bench

@@ -118,22 +118,7 @@ func settle(b *testing.B, h *e2e.Harness) used {
 func spent(b *testing.B, h *e2e.Harness) (all time.Duration) {
 	b.Helper()
 	for _, pid := range append(h.MonitorPIDs(), h.Daemon.PID()) {
-		// In nanoseconds, where stat has hundredths of a second.
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-		if err != nil || len(threads) == 0 {
-			b.Fatalf("no threads of %d: %v", pid, err)
-		}
-		for _, thread := range threads {
-			data, err := os.ReadFile(thread)
-			var ran time.Duration
-			if err == nil {
-				_, err = fmt.Sscan(string(data), &ran)
-			}
-			if err != nil && !os.IsNotExist(err) {
-				b.Fatal(err)
-			}
-			all += ran
-		}
+		all += ranFor(b, pid)
 	}
 	return all
 }
