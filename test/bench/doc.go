@@ -19,5 +19,5 @@
 //
 // Read bench_test.go first, then monitor_test.go, memory_test.go, pods_test.go,
 // held_test.go, start_test.go, pull_test.go, stats_test.go and
-// peers_test.go; containerd_test.go runs containerd, report.go does the arithmetic.
+// peers_test.go; package peers runs containerd, report.go does the arithmetic.
 package bench

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stele-runtime/stele/test/audit"
 	"github.com/stele-runtime/stele/test/e2e"
+	"github.com/stele-runtime/stele/test/peers"
 )
 
 const (
@@ -51,7 +52,7 @@ func BenchmarkPeers(b *testing.B) {
 	stele := e2e.New(b, programs, e2e.Options{})
 	peers := []*peer{
 		{name: "stele", h: stele, report: &report{}},
-		{name: "containerd", h: startContainerd(b, stele).asHarness(b, stele), report: &report{}},
+		{name: "containerd", h: peers.StartContainerd(b, stele).AsHarness(b, stele), report: &report{}},
 	}
 	for _, p := range peers {
 		p.run(b)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stele-runtime/stele/test/e2e"
 	"github.com/stele-runtime/stele/test/images"
+	"github.com/stele-runtime/stele/test/peers"
 )
 
 // BenchmarkPull pulls an image of many small layers, and one of a single big layer,
@@ -48,7 +49,7 @@ func BenchmarkPull(b *testing.B) {
 		{"skopeo", func(b *testing.B, image string, timed func(func() error)) func() {
 			return pullBySkopeo(b, skopeo, image, timed)
 		}},
-		{"containerd", startContainerd(b, h).pull},
+		{"containerd", peers.StartContainerd(b, h).Pull},
 	}
 	var columns []string
 	reports := map[string]*report{}

@@ -393,9 +393,8 @@ func TestNRISynchronize(t *testing.T) {
 	}
 }
 
-// A daemon that dies after the runtime made a container asks the plug-ins of the next one
-// again. What the container got cannot be changed: another wish ends the creation, and the
-// kubelet makes another.
+// A daemon dies after the runtime made a container: the next one undoes that. The kubelet makes
+// another, for which the plug-ins that there are now are asked.
 func TestNRICrashInCreation(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{NRI: `nri_plugin_request_timeout = "30s"`})

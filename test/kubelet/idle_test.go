@@ -13,6 +13,7 @@ import (
 	core "k8s.io/api/core/v1"
 
 	"github.com/stele-runtime/stele/test/e2e"
+	"github.com/stele-runtime/stele/test/peers"
 )
 
 const (
@@ -20,74 +21,98 @@ const (
 	idleTime = 5 * time.Minute
 )
 
-// BenchmarkIdle says what idle pods cost beside the kubelet: CPU time of daemon and monitor in
-// percent of one core, and how their memory and the log grow. With a probe, each pod runs a
-// command every ten seconds.
+// BenchmarkIdle says what idle pods cost beside the kubelet: CPU time of the runtime's processes in
+// percent of one core, and how their memory and the log grow; and the same of containerd. With
+// probes, each pod runs a command every ten seconds.
 func BenchmarkIdle(b *testing.B) {
-	for name, probed := range map[string]bool{"none": false, "probes": true} {
-		b.Run("probes="+name, func(b *testing.B) { idle(b, probed) })
+	for _, probed := range []bool{false, true} {
+		b.Run(fmt.Sprintf("stele/probes=%v", probed), func(b *testing.B) {
+			h := e2e.New(b, programs.Programs, e2e.Options{})
+			idle(b, h, h, probed, map[string]func() []int{
+				"daemon": func() []int { return []int{h.Daemon.PID()} }, "monitor": h.MonitorPIDs,
+			})
+		})
+		b.Run(fmt.Sprintf("containerd/probes=%v", probed), func(b *testing.B) {
+			h := e2e.New(b, programs.Programs, e2e.Options{})
+			containerd := peers.StartContainerd(b, h)
+			idle(b, h, containerd.AsHarness(b, h), probed, map[string]func() []int{
+				"containerd+shims": func() []int { return containerd.PIDs(b) },
+			})
+		})
 	}
 }
 
-func idle(b *testing.B, probed bool) {
-	n := newNode(b, e2e.Options{})
+// idle runs the pods on a runtime beside Stele, or on Stele itself, and measures its processes.
+func idle(b *testing.B, stele, h *e2e.Harness, probed bool, of map[string]func() []int) {
+	n := newNodeOn(b, h)
+	of["kubelet"] = func() []int { return []int{n.kubelet.cmd.Process.Pid} }
+	var pods []*pod
 	for i := range idlePods {
 		main := n.shell("main", "exec sleep 360000")
 		if probed {
 			main.LivenessProbe = often(core.ProbeHandler{Exec: &core.ExecAction{Command: []string{"true"}}})
 			main.LivenessProbe.PeriodSeconds = 10
 		}
-		n.runReady(manifest(fmt.Sprintf("idle-%d", i), main))
+		pods = append(pods, n.runReady(manifest(fmt.Sprintf("idle-%d", i), main)))
 	}
 	// What follows the starts is not idleness.
 	time.Sleep(time.Minute)
 	for b.Loop() {
-		before, from := usage(n), time.Now()
+		events, log := countEvents(stele), logSize(n)
+		before, from := usage(b, of), time.Now()
 		time.Sleep(idleTime)
-		after, seconds := usage(n), time.Since(from).Seconds()
-		for who, was := range before {
-			now := after[who]
-			if who == "log" {
-				b.ReportMetric(float64(now.bytes-was.bytes)/1024, "log-KiB")
-				continue
-			}
-			b.ReportMetric(100*(now.cpu-was.cpu)/seconds, who+"-%core")
+		seconds := time.Since(from).Seconds()
+		for who, now := range usage(b, of) {
+			b.ReportMetric(100*(now.cpu-before[who].cpu)/seconds, who+"-%core")
 			b.ReportMetric(float64(now.bytes)/(1<<20), who+"-MiB")
-			b.ReportMetric(float64(now.bytes-was.bytes)/1024, who+"-grown-KiB")
+			b.ReportMetric(float64(now.bytes-before[who].bytes)/1024, who+"-grown-KiB")
 		}
+		b.ReportMetric(float64(logSize(n)-log)/1024, "log-grown-KiB")
+		b.ReportMetric(float64(countEvents(stele)-events), "events")
 	}
+	for _, p := range pods {
+		p.delete()
+	}
+	waitNoSandboxes(n)
 }
 
-// used is what a process has used: CPU time in seconds, and the memory that is its own.
+// used is what processes have used: CPU time in seconds, and their part of the memory.
 type used struct {
 	cpu   float64
 	bytes int64
 }
 
-// usage is what daemon, monitor and kubelet have used, and the size of the log.
-func usage(n *node) map[string]used {
-	n.t.Helper()
-	all := map[string]used{"daemon": usedBy(n.t, n.Daemon.PID()), "kubelet": usedBy(n.t, n.kubelet.cmd.Process.Pid)}
-	var monitor used
-	for _, pid := range n.MonitorPIDs() {
-		one := usedBy(n.t, pid)
-		monitor.cpu, monitor.bytes = monitor.cpu+one.cpu, monitor.bytes+one.bytes
+func usage(b *testing.B, of map[string]func() []int) map[string]used {
+	b.Helper()
+	all := map[string]used{}
+	for who, pids := range of {
+		var sum used
+		for _, pid := range pids() {
+			one := usedBy(b, pid)
+			sum.cpu, sum.bytes = sum.cpu+one.cpu, sum.bytes+one.bytes
+		}
+		all[who] = sum
 	}
-	all["monitor"] = monitor
-	var log int64
+	return all
+}
+
+func countEvents(h *e2e.Harness) int { return strings.Count(h.Stele("events", "-o", "wide"), "\n") }
+
+// logSize is that of Stele's log, in bytes.
+func logSize(n *node) (size int64) {
+	n.t.Helper()
 	files, err := filepath.Glob(filepath.Join(n.Root, "events.db*"))
 	for _, file := range files {
 		var info fs.FileInfo
 		if info, err = os.Stat(file); err != nil {
 			break
 		}
-		log += info.Size()
+		size += info.Size()
 	}
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	all["log"] = used{bytes: log}
-	return all
+	return size
 }
 
 func usedBy(t testing.TB, pid int) used {

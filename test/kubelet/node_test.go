@@ -50,7 +50,12 @@ type node struct {
 // newNode starts Stele and a kubelet, which end with the test.
 func newNode(t testing.TB, options e2e.Options, flags ...string) *node {
 	t.Helper()
-	h := e2e.New(t, programs.Programs, options)
+	return newNodeOn(t, e2e.New(t, programs.Programs, options), flags...)
+}
+
+// newNodeOn starts a kubelet beside the harness's daemon.
+func newNodeOn(t testing.TB, h *e2e.Harness, flags ...string) *node {
+	t.Helper()
 	n := &node{Harness: h, t: t, dir: filepath.Join(filepath.Dir(h.Root), "kubelet"), flags: flags}
 	n.health = h.Registry.Push(t, "kubelet/health:latest", images.FromProgram(t, programs.health, v1.Config{}))
 	h.Pull(n.health)

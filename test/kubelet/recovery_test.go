@@ -218,6 +218,14 @@ func sixty(n *node) {
 	for _, p := range pods {
 		p.delete()
 	}
+	waitNoSandboxes(n)
+	n.until("the kubelet removes its pods' cgroups", n.podCgroupsGone)
+	audit.Check(n.t, n.Scope, before)
+}
+
+// waitNoSandboxes waits until the kubelet has removed all that have ended.
+func waitNoSandboxes(n *node) {
+	n.t.Helper()
 	n.until("the kubelet removes all sandboxes", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -227,8 +235,6 @@ func sixty(n *node) {
 		}
 		return err
 	})
-	n.until("the kubelet removes its pods' cgroups", n.podCgroupsGone)
-	audit.Check(n.t, n.Scope, before)
 }
 
 // imageGC: the kubelet's garbage collection removes what no pod uses, and not what is pinned.

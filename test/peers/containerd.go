@@ -1,4 +1,4 @@
-package bench
+package peers
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +23,9 @@ import (
 	"github.com/stele-runtime/stele/test/e2e"
 	"github.com/stele-runtime/stele/test/images"
 )
+
+// patience is how long the daemon may take for anything.
+const patience = time.Minute
 
 // containerdDir is where `test/deps/install.sh bench` puts containerd and ctr.
 const containerdDir = "/usr/lib/stele/containerd"
@@ -74,23 +78,25 @@ const containerdNetwork = `{"cniVersion": "1.1.0", "name": %[1]q, "plugins": [{
 	"ipam": {"type": "host-local", "dataDir": %[2]q, "ranges": [[{"subnet": "10.86.%[3]d.0/24"}]]}
 }]}`
 
-// containerd is a daemon beside Stele.
-type containerd struct {
+// Containerd is a daemon beside Stele.
+type Containerd struct {
+	// dir has all its files.
+	dir    string
 	socket string
 	// cgroupParent is for its pods.
 	cgroupParent string
 }
 
-// startContainerd starts a daemon that ends with the benchmark. It uses the registry,
+// StartContainerd starts a daemon that ends with the test. It uses the registry,
 // the runtime and the CNI plugins of the harness.
-func startContainerd(b *testing.B, h *e2e.Harness) *containerd {
+func StartContainerd(b testing.TB, h *e2e.Harness) *Containerd {
 	b.Helper()
 	// The disk is that of the product's store. The path is short, since a socket's is.
 	dir, err := os.MkdirTemp("/var/tmp", "stele-bench-")
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := &containerd{filepath.Join(dir, "containerd.sock"), "/" + filepath.Base(dir)}
+	c := &Containerd{dir, filepath.Join(dir, "containerd.sock"), "/" + filepath.Base(dir)}
 	bridge := fmt.Sprintf("stlb%d", h.Number)
 	scope := audit.Scope{
 		State: filepath.Join(dir, "state"), Dirs: []string{dir}, Bridges: []string{bridge}, Networks: []string{bridge},
@@ -132,7 +138,7 @@ func startContainerd(b *testing.B, h *e2e.Harness) *containerd {
 }
 
 // configureContainerd writes a daemon's configuration, and its network's.
-func configureContainerd(b *testing.B, dir string, h *e2e.Harness, network string) (path string) {
+func configureContainerd(b testing.TB, dir string, h *e2e.Harness, network string) (path string) {
 	b.Helper()
 	pause := h.Registry.Push(b, "bench/pause:latest", images.Busybox(b, v1.Config{Entrypoint: []string{"sleep", "100000"}}))
 	plugins, err := json.Marshal(h.Programs.PluginDirs)
@@ -152,7 +158,7 @@ func configureContainerd(b *testing.B, dir string, h *e2e.Harness, network strin
 }
 
 // await waits until the daemon answers.
-func (c *containerd) await(b *testing.B, ended chan error) {
+func (c *Containerd) await(b testing.TB, ended chan error) {
 	b.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		_, err := c.ctr(b, "version")
@@ -175,7 +181,7 @@ func (c *containerd) await(b *testing.B, ended chan error) {
 const cniCache = "/var/lib/cni"
 
 // keepAway removes at the end the directories of a path that are not there now.
-func keepAway(b *testing.B, path string) {
+func keepAway(b testing.TB, path string) {
 	b.Helper()
 	if _, err := os.Lstat(path); err == nil {
 		return
@@ -190,12 +196,12 @@ func keepAway(b *testing.B, path string) {
 	})
 }
 
-// asHarness returns the harness with containerd in place of Stele, so that both run the
+// AsHarness returns the harness with containerd in place of Stele, so that both run the
 // same pods of the Busybox image.
-func (c *containerd) asHarness(b *testing.B, h *e2e.Harness) *e2e.Harness {
+func (c *Containerd) AsHarness(b testing.TB, h *e2e.Harness) *e2e.Harness {
 	b.Helper()
 	peer := *h
-	peer.Client, peer.Daemon, peer.CgroupParent = e2e.Connect(b, c.socket), nil, c.cgroupParent
+	peer.Client, peer.Daemon, peer.Socket, peer.CgroupParent = e2e.Connect(b, c.socket), nil, c.socket, c.cgroupParent
 	peer.Eventually("containerd is ready", func() bool {
 		answer, err := peer.Runtime.Status(peer.Context(), &runtimeapi.StatusRequest{})
 		return err == nil && !slices.ContainsFunc(answer.Status.Conditions, func(c *runtimeapi.RuntimeCondition) bool {
@@ -206,8 +212,30 @@ func (c *containerd) asHarness(b *testing.B, h *e2e.Harness) *e2e.Harness {
 	return &peer
 }
 
+// PIDs are the daemon's and its shims'.
+func (c *Containerd) PIDs(b testing.TB) (pids []int) {
+	b.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, line := range lines {
+		// Who ends meanwhile has none.
+		content, err := os.ReadFile(line)
+		if err != nil || !bytes.Contains(content, []byte(c.dir+"/")) || !bytes.HasPrefix(content, []byte(containerdDir)) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(line)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
 // stop ends a daemon as systemd would.
-func stop(b *testing.B, daemon *os.Process, ended <-chan error) {
+func stop(b testing.TB, daemon *os.Process, ended <-chan error) {
 	b.Helper()
 	if err := daemon.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		b.Errorf("stop containerd: %v", err)
@@ -228,7 +256,7 @@ func stop(b *testing.B, daemon *os.Process, ended <-chan error) {
 
 // ctr runs a command of containerd's own client, and returns what it says on its
 // standard output: warnings about the machine are on the other one.
-func (c *containerd) ctr(b *testing.B, args ...string) (out []byte, err error) {
+func (c *Containerd) ctr(b testing.TB, args ...string) (out []byte, err error) {
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, filepath.Join(containerdDir, "ctr"),
@@ -241,8 +269,8 @@ func (c *containerd) ctr(b *testing.B, args ...string) (out []byte, err error) {
 	return out, nil
 }
 
-// pull has the daemon fetch and unpack an image.
-func (c *containerd) pull(b *testing.B, name string, timed func(func() error)) (undo func()) {
+// Pull has the daemon fetch and unpack an image.
+func (c *Containerd) Pull(b *testing.B, name string, timed func(func() error)) (undo func()) {
 	b.Helper()
 	timed(func() error {
 		_, err := c.ctr(b, "images", "pull", "--plain-http", "--snapshotter", "overlayfs", name)
@@ -265,7 +293,7 @@ func (c *containerd) pull(b *testing.B, name string, timed func(func() error)) (
 }
 
 // snapshots is how many there are.
-func (c *containerd) snapshots(b *testing.B) int {
+func (c *Containerd) snapshots(b testing.TB) int {
 	b.Helper()
 	out, err := c.ctr(b, "snapshots", "--snapshotter", "overlayfs", "ls")
 	if err != nil {
