@@ -86,7 +86,7 @@ func inspect(cmd *cobra.Command, from *client.Source, text string, at timeline.P
 	if err != nil {
 		return show.Inspected{}, wrongUse(err)
 	}
-	history, now, err := from.Timeline(cmd.Context(), client.Query{Name: &name, At: at})
+	history, now, err := from.Timeline(cmd.Context(), client.Query{Names: []timeline.Name{name}, At: at})
 	if err != nil {
 		return show.Inspected{}, asked("at", err)
 	}

@@ -52,7 +52,7 @@ func (t table) command(cmd *cobra.Command) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		query := client.Query{Gone: gone || len(args) > 0, At: when}
+		query := client.Query{Names: wanted, Gone: gone || len(args) > 0, At: when}
 		history, now, err := from.Timeline(cmd.Context(), query)
 		if err != nil {
 			return asked("at", err)

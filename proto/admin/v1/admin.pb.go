@@ -34,7 +34,9 @@ type EventsRequest struct {
 	// The first sequence; 0 for the first that the log still has.
 	From uint64 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
 	// Continue with new records after the old ones.
-	Follow        bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	Follow bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	// End after so many records; 0 for all.
+	Most          uint64 `protobuf:"varint,4,opt,name=most,proto3" json:"most,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -88,6 +90,13 @@ func (x *EventsRequest) GetFollow() bool {
 		return x.Follow
 	}
 	return false
+}
+
+func (x *EventsRequest) GetMost() uint64 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
 }
 
 type EventsResponse struct {
@@ -1628,11 +1637,12 @@ var File_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x14admin/v1/admin.proto\x12\x0estele.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n" +
+	"\x14admin/v1/admin.proto\x12\x0estele.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"i\n" +
 	"\rEventsRequest\x12\x18\n" +
 	"\astreams\x18\x01 \x03(\tR\astreams\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x16\n" +
-	"\x06follow\x18\x03 \x01(\bR\x06follow\"\x7f\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x12\n" +
+	"\x04most\x18\x04 \x01(\x04R\x04most\"\x7f\n" +
 	"\x0eEventsResponse\x12.\n" +
 	"\x06record\x18\x01 \x01(\v2\x16.stele.admin.v1.RecordR\x06record\x12\x16\n" +
 	"\x06damage\x18\x02 \x01(\tR\x06damage\x12%\n" +

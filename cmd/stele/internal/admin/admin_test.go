@@ -330,6 +330,9 @@ func TestEventsOfStreams(t *testing.T) {
 	if got, err := d.events(&adminv1.EventsRequest{Streams: []string{"container/f1"}, From: got[2]}, 100); err != nil || len(got) != 1 {
 		t.Errorf("from the last on: %v, %v", got, err)
 	}
+	if got, err := d.events(&adminv1.EventsRequest{From: 2, Most: 2}, 100); err != nil || !slices.Equal(got, []uint64{2, 3}) {
+		t.Errorf("two from the second on: %v, %v", got, err)
+	}
 }
 
 // A canceled call does not read the whole log.

@@ -17,7 +17,7 @@ import (
 
 // Events sends the log's records, and continues with new ones if asked to follow.
 func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServer[adminv1.EventsResponse]) error {
-	from := eventlog.Sequence(max(1, req.GetFrom()))
+	from, sent := eventlog.Sequence(max(1, req.GetFrom())), uint64(0)
 	records := s.parts.Log.Read(to.Context(), from)
 	switch {
 	case req.GetFollow():
@@ -53,6 +53,9 @@ func (s *Service) Events(req *adminv1.EventsRequest, to grpc.ServerStreamingServ
 		}
 		if err := to.Send(&adminv1.EventsResponse{Record: record.Message(r)}); err != nil {
 			return err
+		}
+		if sent++; sent == req.GetMost() {
+			return nil
 		}
 	}
 	return nil

@@ -95,7 +95,7 @@ func BenchmarkTimeline(b *testing.B) {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				line, _, err := from.Timeline(b.Context(), Query{Name: &n})
+				line, _, err := from.Timeline(b.Context(), Query{Names: []timeline.Name{n}})
 				if err != nil {
 					b.Fatal(err)
 				}

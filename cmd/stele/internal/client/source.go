@@ -71,9 +71,9 @@ func (s *Source) Events(ctx context.Context, first uint64, follow bool, each fun
 // First returns the first record of a running daemon's stream, nil if it cannot be read.
 func (s *Source) First(ctx context.Context, stream string) (first *adminv1.Record) {
 	_ = s.WithAdmin(func(c adminv1.AdminServiceClient) error { // the caller does without
-		return s.asked(ctx, c, &adminv1.EventsRequest{Streams: []string{stream}}, func(r *adminv1.Record) error {
+		return s.asked(ctx, c, &adminv1.EventsRequest{Streams: []string{stream}, Most: 1}, func(r *adminv1.Record) error {
 			first = r
-			return errEnough
+			return nil
 		})
 	})
 	return first

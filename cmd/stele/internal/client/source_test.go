@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"slices"
@@ -60,7 +61,8 @@ func serving(t testing.TB, d adminv1.AdminServiceServer) (*Source, *strings.Buil
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	guard := cri.Guard{Logger: slog.New(slog.DiscardHandler)}
+	server := grpc.NewServer(grpc.UnaryInterceptor(guard.Unary), grpc.StreamInterceptor(guard.Stream))
 	adminv1.RegisterAdminServiceServer(server, d)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

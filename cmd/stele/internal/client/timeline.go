@@ -2,11 +2,15 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/cmd/stele/internal/bundle"
@@ -21,9 +25,10 @@ const compared = 2000
 
 // Query is what a history is wanted of.
 type Query struct {
-	// Name is what it is about; nil for the whole node.
-	Name *timeline.Name
-	// Gone: of the whole node also what has ended.
+	// Names are what it is about; the whole node without any.
+	Names []timeline.Name
+	// Gone: also what has ended, if something that lives has the name, too; and of the whole
+	// node. Then a name that means nothing is no error.
 	Gone bool
 	// At is when.
 	At timeline.Point
@@ -31,17 +36,16 @@ type Query struct {
 
 // Timeline returns a history, and the moment that its durations count to: now for a running
 // daemon, or else the last record's time or the point's. Errors: *timeline.PointError.
-func (s *Source) Timeline(ctx context.Context, q Query) (*timeline.Timeline, time.Time, error) {
-	if s.Live() && q.At.IsEnd() && (q.Name != nil || !q.Gone) {
-		var t *timeline.Timeline
+func (s *Source) Timeline(ctx context.Context, q Query) (t *timeline.Timeline, now time.Time, err error) {
+	if s.Live() && (len(q.Names) > 0 || q.At.IsEnd() && !q.Gone) {
 		err := s.WithAdmin(func(c adminv1.AdminServiceClient) (err error) {
-			t, err = s.ask(ctx, c, q.Name)
+			t, now, err = asking{s, c, q}.timeline(ctx)
 			return err
 		})
-		return t, time.Now(), err
+		return t, now, err
 	}
-	t := timeline.New()
-	now, err := s.Until(ctx, q.At, func(r *adminv1.Record) error {
+	t = timeline.New()
+	now, err = s.Until(ctx, q.At, func(r *adminv1.Record) error {
 		t.Add(record.Model(r))
 		return nil
 	})
@@ -90,20 +94,22 @@ func (s *Source) last(ctx context.Context) (last uint64, err error) {
 	return last, err
 }
 
-// ask reads only the streams that matter, so that the answer does not take longer the older
-// the node is. Without a name those of all that has not ended matter.
-func (s *Source) ask(ctx context.Context, c adminv1.AdminServiceClient, name *timeline.Name) (*timeline.Timeline, error) {
-	what, req := "what has not ended", &adminv1.InspectRequest{All: true}
-	if name != nil {
-		what, req = name.String(), &adminv1.InspectRequest{Id: name.String()}
-	}
-	found, err := c.Inspect(ctx, req)
+// asking asks a daemon only for the streams that matter, so that the answer does not take longer
+// the older the node is. Without a name those of all that has not ended matter.
+type asking struct {
+	*Source
+	admin adminv1.AdminServiceClient
+	Query
+}
+
+func (a asking) timeline(ctx context.Context) (*timeline.Timeline, time.Time, error) {
+	now, end, err := a.bounds(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("inspect %s: %w", what, err)
+		return nil, now, err
 	}
-	wanted := []string{"node"}
-	for _, e := range found.GetEntities() {
-		wanted = append(wanted, e.GetStream())
+	wanted, err := a.streams(ctx)
+	if err != nil {
+		return nil, now, err
 	}
 	read, records := map[string]bool{}, map[uint64]timeline.Record{}
 	for {
@@ -114,33 +120,97 @@ func (s *Source) ask(ctx context.Context, c adminv1.AdminServiceClient, name *ti
 		for _, stream := range wanted {
 			read[stream] = true
 		}
-		err := s.asked(ctx, c, &adminv1.EventsRequest{Streams: wanted}, func(r *adminv1.Record) error {
+		err := a.asked(ctx, a.admin, &adminv1.EventsRequest{Streams: wanted}, func(r *adminv1.Record) error {
 			records[r.GetSequence()] = record.Model(r)
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, now, err
 		}
 		wanted = nil
-		if name != nil {
-			wanted = related(inOrder(records))
+		if len(a.Names) > 0 {
+			wanted = related(a.inOrder(records))
 		}
 	}
-	t := inOrder(records)
-	if name == nil {
-		return t, nil
-	}
-	stats, err := c.LogStats(ctx, &adminv1.LogStatsRequest{})
-	if err != nil {
-		return nil, fmt.Errorf("ask for the event log's figures: %w", err)
+	t := a.inOrder(records)
+	if len(a.Names) == 0 || a.Gone {
+		return t, now, nil
 	}
 	others := timeline.New()
-	err = s.asked(ctx, c, &adminv1.EventsRequest{From: stats.GetLastSequence() - min(stats.GetLastSequence(), compared)}, func(r *adminv1.Record) error {
+	err = a.asked(ctx, a.admin, &adminv1.EventsRequest{From: end - min(end, compared)}, func(r *adminv1.Record) error {
+		if r.GetSequence() > end {
+			return errEnough
+		}
 		others.Add(record.Model(r))
 		return nil
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	t.Compare(others)
-	return t, err
+	return t, now, err
+}
+
+// bounds returns the moment that durations count to, and the last sequence that belongs to the
+// history; of a point by time it may be later. Errors: *timeline.PointError.
+func (a asking) bounds(ctx context.Context) (now time.Time, end uint64, err error) {
+	stats, err := a.admin.LogStats(ctx, &adminv1.LogStatsRequest{})
+	if err != nil {
+		return now, 0, fmt.Errorf("ask for the event log's figures: %w", err)
+	}
+	end = stats.GetLastSequence()
+	if a.At.IsEnd() {
+		return time.Now(), end, nil
+	}
+	one := func(from uint64) (found timeline.Record, err error) {
+		err = a.asked(ctx, a.admin, &adminv1.EventsRequest{From: from, Most: 1}, func(r *adminv1.Record) error {
+			found = record.Model(r)
+			return nil
+		})
+		return found, err
+	}
+	first, err := one(1)
+	if err != nil {
+		return now, 0, err
+	}
+	last := timeline.Record{Sequence: end}
+	if a.At.Sequence > 0 && a.At.Sequence <= end {
+		// The time is that of the record itself, or of the next one that is there.
+		if last, err = one(a.At.Sequence); err != nil {
+			return now, 0, err
+		}
+		last.Sequence, end = end, a.At.Sequence
+	}
+	now, err = a.At.Reached(first, last)
+	return now, end, err
+}
+
+// streams are those that the names mean, or of all that has not ended; and the node's.
+func (a asking) streams(ctx context.Context) ([]string, error) {
+	wanted := []string{"node"}
+	ask := func(what string, req *adminv1.InspectRequest) error {
+		found, err := a.admin.Inspect(ctx, req)
+		if status.Code(err) == codes.NotFound && a.Gone {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("inspect %s: %w", what, err)
+		}
+		for _, e := range found.GetEntities() {
+			wanted = append(wanted, e.GetStream())
+		}
+		return nil
+	}
+	if len(a.Names) == 0 {
+		return wanted, ask("what has not ended", &adminv1.InspectRequest{All: true})
+	}
+	for _, name := range a.Names {
+		// What lives now need not be what had the name then.
+		if err := ask(name.String(), &adminv1.InspectRequest{Id: name.String(), Ended: a.Gone || !a.At.IsEnd()}); err != nil {
+			return nil, err
+		}
+	}
+	return wanted, nil
 }
 
 // related are the streams that a timeline's pods and containers lead to.
@@ -165,9 +235,13 @@ func related(t *timeline.Timeline) []string {
 	})
 }
 
-func inOrder(records map[uint64]timeline.Record) *timeline.Timeline {
+// inOrder is the history of some records until the point.
+func (a asking) inOrder(records map[uint64]timeline.Record) *timeline.Timeline {
 	t := timeline.New()
 	for _, sequence := range slices.Sorted(maps.Keys(records)) {
+		if !a.At.Has(sequence, records[sequence].Time) {
+			break
+		}
 		t.Add(records[sequence])
 	}
 	return t

@@ -81,7 +81,7 @@ func TestTimeline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line, _, err := from.Timeline(t.Context(), Query{Name: &name})
+	line, _, err := from.Timeline(t.Context(), Query{Names: []timeline.Name{name}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestTimeline(t *testing.T) {
 	if name, err = timeline.ParseName("other"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := from.Timeline(t.Context(), Query{Name: &name}); err == nil || !strings.Contains(err.Error(), "nothing has that name") {
+	if _, _, err := from.Timeline(t.Context(), Query{Names: []timeline.Name{name}}); err == nil || !strings.Contains(err.Error(), "nothing has that name") {
 		t.Errorf("an unknown name: %v", err)
 	}
 }
