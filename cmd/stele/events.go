@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -18,12 +19,7 @@ import (
 )
 
 func eventsCommand() *cobra.Command {
-	var from client.Source
-	var follow, asJSON, configs, environment bool
-	var first uint64
-	var pods, types []string
-	var since, until string
-	var format output
+	var x events
 	cmd := &cobra.Command{
 		Use:   "events [NAME | STREAM]...",
 		Short: "Print what happened, in order",
@@ -41,76 +37,101 @@ before now (10m). To go on after the last record that was seen, give its sequenc
 The exit code is 0 if the records were printed, also if there were none; 1 if the daemon or its
 log can't be read; and 2 if the command line is wrong.`,
 		ValidArgsFunction: completeNames,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			window := show.Window{Types: types}
-			var err error
-			if since != "" {
-				if window.Since, err = show.ParseTime(since, time.Now(), time.Local); err != nil {
-					return wrongUse(fmt.Errorf("--since: %w", err))
-				}
-			}
-			if until != "" {
-				if window.Until, err = show.ParseTime(until, time.Now(), time.Local); err != nil {
-					return wrongUse(fmt.Errorf("--until: %w", err))
-				}
-			}
-			switch {
-			case since != "" && until != "" && window.Until.Before(window.Since):
-				return wrongUse(fmt.Errorf("--until: %s is before --since, %s", until, since))
-			case follow && !from.Live():
-				return wrongUse(errors.New("--follow: needs a running daemon; --root and --bundle are for what is over"))
-			case follow && until != "":
-				return wrongUse(errors.New("--until: has no meaning with --follow"))
-			}
-			for _, name := range pods {
-				if _, err := timeline.ParseName(name); err != nil {
-					return wrongUse(fmt.Errorf("--pod: %w", err))
-				}
-			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			events := show.Events{To: cmd.OutOrStdout(), Format: show.EventsFormat(format.format), Zone: time.Local}
-			if configs || environment {
-				events.Details = append(events.Details, codec.Configs)
-			}
-			if environment {
-				events.Details = append(events.Details, codec.Environment)
-			}
-			switch {
-			case asJSON:
-				events.Format = show.EventsJSON
-			case len(events.Details) > 0 && events.Format == show.EventsText:
-				events.Format = show.EventsWide // words have no place for configurations
-			}
-			about := show.Select(append(pods, args...)...)
-			begin := first
-			if from.Live() {
-				events.First = func(stream string) *adminv1.Record { return from.First(ctx, stream) }
-			} else {
-				begin = 1 // the names are further up
-			}
-			return from.Events(ctx, begin, follow, func(r *adminv1.Record) error {
-				// Of what is outside the window, names and what was asked are learnt all the same.
-				if !about.Has(r) || !window.Has(r) || r.GetSequence() < first {
-					if timeline.Shapes(r.GetType(), r.GetVersion()) {
-						events.Learn(r)
-					}
-					return nil
-				}
-				return events.Record(r)
-			})
-		},
+		RunE:              x.run,
 	}
-	registerSource(cmd, &from)
-	cmd.Flags().Uint64Var(&first, "from", 0, "begin with this `SEQUENCE`")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue with new records")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "the same as -o json")
-	format.register(cmd, "text", "wide", "json")
-	cmd.Flags().StringSliceVar(&pods, "pod", nil, "only those of this `NAME`, as an argument; may be repeated")
-	cmd.Flags().StringSliceVar(&types, "type", nil, "only events of this `NAME`, such as NetworkAttached; may be repeated")
-	cmd.Flags().StringVar(&since, "since", "", "only from this `TIME` on")
-	cmd.Flags().StringVar(&until, "until", "", "only until this `TIME`")
-	cmd.Flags().BoolVar(&configs, "configs", false, "show the CRI's configurations, without the values of environment variables")
-	cmd.Flags().BoolVar(&environment, "environment", false, "show the configurations with the values of environment variables, which may be secrets")
+	registerSource(cmd, &x.from)
+	before(cmd, x.check)
+	cmd.Flags().Uint64Var(&x.first, "from", 0, "begin with this `SEQUENCE`")
+	cmd.Flags().BoolVarP(&x.follow, "follow", "f", false, "continue with new records")
+	cmd.Flags().BoolVar(&x.asJSON, "json", false, "the same as -o json")
+	x.format.register(cmd, "text", "wide", "json")
+	cmd.Flags().StringSliceVar(&x.pods, "pod", nil, "only those of this `NAME`, as an argument; may be repeated")
+	cmd.Flags().StringSliceVar(&x.window.Types, "type", nil, "only events of this `NAME`, such as NetworkAttached; may be repeated")
+	cmd.Flags().StringVar(&x.since, "since", "", "only from this `TIME` on")
+	cmd.Flags().StringVar(&x.until, "until", "", "only until this `TIME`")
+	cmd.Flags().BoolVar(&x.configs, "configs", false, "show the CRI's configurations, without the values of environment variables")
+	cmd.Flags().BoolVar(&x.environment, "environment", false, "show the configurations with the values of environment variables, which may be secrets")
 	return cmd
+}
+
+// events is the command's flags.
+type events struct {
+	from                                 client.Source
+	follow, asJSON, configs, environment bool
+	first                                uint64
+	pods                                 []string
+	since, until                         string
+	window                               show.Window
+	format                               output
+}
+
+// check reads the window, and says what of the command line is wrong.
+func (x *events) check() (err error) {
+	for _, bound := range []struct {
+		flag, text string
+		to         *time.Time
+	}{{"since", x.since, &x.window.Since}, {"until", x.until, &x.window.Until}} {
+		if bound.text == "" {
+			continue
+		}
+		if *bound.to, err = show.ParseTime(bound.text, time.Now(), time.Local); err != nil {
+			return fmt.Errorf("--%s: %w", bound.flag, err)
+		}
+	}
+	switch {
+	case x.since != "" && x.until != "" && x.window.Until.Before(x.window.Since):
+		return fmt.Errorf("--until: %s is before --since, %s", x.until, x.since)
+	case x.follow && !x.from.Live():
+		return errors.New("--follow: needs a running daemon; --root and --bundle are for what is over")
+	case x.follow && x.until != "":
+		return errors.New("--until: has no meaning with --follow")
+	}
+	for _, name := range x.pods {
+		if _, err := timeline.ParseName(name); err != nil {
+			return fmt.Errorf("--pod: %w", err)
+		}
+	}
+	return nil
+}
+
+func (x *events) run(cmd *cobra.Command, args []string) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	to := show.Events{To: cmd.OutOrStdout(), Format: show.EventsFormat(x.format.format), Zone: time.Local}
+	if x.configs || x.environment {
+		to.Details = append(to.Details, codec.Configs)
+	}
+	if x.environment {
+		to.Details = append(to.Details, codec.Environment)
+	}
+	switch {
+	case x.asJSON:
+		to.Format = show.EventsJSON
+	case len(to.Details) > 0 && to.Format == show.EventsText:
+		to.Format = show.EventsWide // words have no place for configurations
+	}
+	wanted := append(slices.Clone(x.pods), args...)
+	about := show.Select(wanted...)
+	each := func(r *adminv1.Record) error {
+		// Of what is outside the window, names and what was asked are learnt all the same.
+		if !about.Has(r) || !x.window.Has(r) || r.GetSequence() < x.first {
+			if timeline.Shapes(r.GetType(), r.GetVersion()) {
+				to.Learn(r)
+			}
+			return nil
+		}
+		return to.Record(r)
+	}
+	if x.from.Live() && !x.follow && len(wanted) > 0 {
+		if known, err := x.from.EventsOf(ctx, wanted, each); known || err != nil {
+			return err
+		}
+	}
+	begin := x.first
+	if x.from.Live() {
+		to.First = func(stream string) *adminv1.Record { return x.from.First(ctx, stream) }
+	} else {
+		begin = 1 // the names are further up
+	}
+	return x.from.Events(ctx, begin, x.follow, each)
 }

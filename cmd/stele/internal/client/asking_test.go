@@ -28,18 +28,20 @@ import (
 	"github.com/stele-runtime/stele/timeline"
 )
 
-// store is the log of a daemon, which counts the records that are read in its order.
+// store is the log of a daemon, which counts the records that are read in its order by calls that
+// began since the count did.
 type store struct {
 	*memlog.Log
-	read *atomic.Int64
+	count *atomic.Pointer[atomic.Int64]
 }
 
 func (s store) Stats() boltlog.Stats { return boltlog.Stats{} }
 
 func (s store) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	count := s.count.Load()
 	return func(yield func(eventlog.Record, error) bool) {
 		for r, err := range s.Log.Read(ctx, from) {
-			s.read.Add(1)
+			count.Add(1)
 			if !yield(r, err) {
 				return
 			}
@@ -125,7 +127,8 @@ func told(t *timeline.Timeline, now time.Time, name timeline.Name) string {
 // TestAskedIsWhole: what a daemon is asked about a name, as of any moment, is what its whole log
 // says, and the log is not read for it.
 func TestAskedIsWhole(t *testing.T) {
-	s := store{memlog.New(memlog.Options{}), &atomic.Int64{}}
+	s := store{memlog.New(memlog.Options{}), &atomic.Pointer[atomic.Int64]{}}
+	s.count.Store(&atomic.Int64{})
 	defer s.Close()
 	lives(t, s, 4)
 	discard := slog.New(slog.DiscardHandler)
@@ -158,7 +161,7 @@ func TestAskedIsWhole(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.read.Store(0)
+			s.count.Store(&atomic.Int64{})
 			asked, then, err := from.Timeline(t.Context(), Query{Names: []timeline.Name{name}, Gone: true, At: at})
 			if err != nil {
 				t.Fatalf("%s at %v: %v", text, at, err)
@@ -167,7 +170,7 @@ func TestAskedIsWhole(t *testing.T) {
 				t.Errorf("%s at %v, %v is\n%s\nwant, at %v,\n%s", text, at, then, got, now, want)
 			}
 			// The first of the log, and the one at the point.
-			if n := s.read.Load(); n > 2 {
+			if n := s.count.Load().Load(); n > 2 {
 				t.Errorf("%s at %v: %d of %d records were read", text, at, n, s.Last())
 			}
 		}
@@ -177,6 +180,32 @@ func TestAskedIsWhole(t *testing.T) {
 		_, _, err := from.Timeline(t.Context(), Query{Names: []timeline.Name{name}, At: at})
 		if _, is := errors.AsType[*timeline.PointError](err); !is {
 			t.Errorf("at %v: %v", at, err)
+		}
+	}
+}
+
+// TestEventsOf: the events of names are those of their streams; what is no pod's and no
+// container's is looked for elsewhere.
+func TestEventsOf(t *testing.T) {
+	s := store{memlog.New(memlog.Options{}), &atomic.Pointer[atomic.Int64]{}}
+	s.count.Store(&atomic.Int64{})
+	defer s.Close()
+	lives(t, s, 3)
+	discard := slog.New(slog.DiscardHandler)
+	feed, err := projections.Open(t.Context(), s.Log, projections.Options{Logger: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, _ := serving(t, admin.New(admin.Parts{Log: s, Views: feed.Live, Names: names.New(s, discard), Actors: idle{}}))
+	for text, want := range map[string]int{"shop/web0@0 node": 32, "c00": 10, "node": 0, "shop/web0/app": 32} {
+		var got []uint64
+		if known, err := from.EventsOf(t.Context(), strings.Fields(text), collect(&got, 0, nil)); !known || err != nil || len(got) != want {
+			t.Errorf("%s: %t, %v, %d records, want %d", text, known, err, len(got), want)
+		}
+	}
+	for _, text := range []string{"nobody", "image/lab.test/x:1/y", "shop/web0 nobody"} {
+		if known, err := from.EventsOf(t.Context(), strings.Fields(text), collect(new([]uint64), 0, nil)); known || err != nil {
+			t.Errorf("%s is known: %t, %v", text, known, err)
 		}
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/bundle"
@@ -66,6 +68,37 @@ func (s *Source) Events(ctx context.Context, first uint64, follow bool, each fun
 		return s.bundled(ctx, first, each)
 	}
 	return s.read(ctx, first, each)
+}
+
+// EventsOf calls each with the records of pods and containers of a running daemon, without a look
+// at the rest of its log. It does nothing and returns false if one of the names is none of theirs,
+// nor a stream that everybody knows.
+func (s *Source) EventsOf(ctx context.Context, names []string, each func(*adminv1.Record) error) (known bool, err error) {
+	err = s.WithAdmin(func(c adminv1.AdminServiceClient) error {
+		var streams []string
+		for _, name := range names {
+			if name == "node" { // and what else is called so
+				streams = append(streams, name)
+			}
+			if _, err := timeline.ParseName(name); err != nil {
+				return nil
+			}
+			found, err := c.Inspect(ctx, &adminv1.InspectRequest{Id: name, Ended: true})
+			switch {
+			case status.Code(err) == codes.NotFound && name == "node":
+			case status.Code(err) == codes.NotFound:
+				return nil
+			case err != nil:
+				return fmt.Errorf("inspect %s: %w", name, err)
+			}
+			for _, e := range found.GetEntities() {
+				streams = append(streams, e.GetStream())
+			}
+		}
+		known = true
+		return s.asked(ctx, c, &adminv1.EventsRequest{Streams: streams}, each)
+	})
+	return known, err
 }
 
 // First returns the first record of a running daemon's stream, nil if it cannot be read.
