@@ -26,6 +26,8 @@ type Feed struct {
 	draft   *draft
 	drafted eventlog.Sequence
 	saver   *saver
+	// forgotten is what Forget left to do.
+	forgotten forgotten
 }
 
 // Options are what a feed is opened with.
@@ -78,6 +80,11 @@ func Open(ctx context.Context, log eventlog.Log, o Options) (*Feed, error) {
 	}
 	f.putAside(lost)
 	f.Live.reached(max(f.Live.Sequence(), last)) // the last record may have been trimmed
+	if found {
+		if err := f.dropGone(ctx); err != nil {
+			return nil, err
+		}
+	}
 	f.Changes.begin(f.Live.Sequence())
 	f.PodEvents.begin(f.Live.Sequence())
 	return f, nil
@@ -85,6 +92,7 @@ func Open(ctx context.Context, log eventlog.Log, o Options) (*Feed, error) {
 
 // take applies a record to the models. It returns nil if the record changes nothing.
 func (f *Feed) take(record eventlog.Record) *Change {
+	f.forget()
 	change, changes := f.folds.change(f.Live, record)
 	if !changes {
 		f.Live.reached(record.Sequence)
@@ -175,6 +183,7 @@ func (f *Feed) checkpoint() {
 	if f.saver.busy.Load() {
 		return
 	}
+	f.forget()
 	d := f.draft
 	if f.saver.begin.Swap(false) {
 		d = f.everything()

@@ -104,6 +104,9 @@ func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
 
 func foldImage(l *Live, _ string, record eventlog.Record) (What, error) {
 	before := l.image(record.Stream)
+	if _, idle := l.idle[record.Stream]; idle && record.Version == 1 {
+		before = &Image{} // The stream was removed, and begins anew.
+	}
 	after := *before
 	event, err := follow(l, &after, record, codec.DecodeImage, image.Evolve)
 	if err != nil {

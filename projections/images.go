@@ -56,5 +56,8 @@ func (f *Feed) Image(ctx context.Context, stream eventlog.Stream) (Image, bool) 
 	if _, damaged := f.Live.damaged[stream]; damaged {
 		return Image{}, false
 	}
+	if f.forgotten.has(stream) {
+		return Image{}, true
+	}
 	return *f.Live.image(stream), true
 }

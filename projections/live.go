@@ -132,6 +132,27 @@ func (l *Live) ContainersOf(name id.Sandbox) []*Container {
 	return nil
 }
 
+// Lives reports whether a stream's entity has not ended, or its stream cannot be followed.
+// The node's own never ends; an image reference lives while work on it is under way.
+func (l *Live) Lives(stream eventlog.Stream) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if _, damaged := l.damaged[stream]; damaged {
+		return true
+	}
+	kind, name, _ := strings.Cut(string(stream), "/")
+	switch kind {
+	case "sandbox":
+		return l.sandboxes.byID[id.Sandbox(name)] != nil
+	case "container":
+		return l.containers.byID[id.Container(name)] != nil
+	case "image":
+		return l.busy[stream] != nil
+	default:
+		return true
+	}
+}
+
 // Pulls returns the states of the image references with work under way.
 func (l *Live) Pulls() []image.State {
 	l.mu.RLock()
