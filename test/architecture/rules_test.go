@@ -102,6 +102,8 @@ var rules = []rule{
 		"a read model is a fold over events: it must be possible to drop it and to build it anew from the log alone"},
 	{"projections/names", with(machines, "actors/codec", "eventlog", "proto"), suites, nil,
 		"an index from names to streams is a fold over events, and knows neither who searches nor how people write names"},
+	{"keeper", with(machines, "actors/codec", "eventlog"), with(suites, "projections", "actors/entity"), nil,
+		"what leaves the log is decided from its records and from what lives; what it is told of that, it does not ask the node"},
 	{"timeline", with(machines, "actors/codec", "actors/redact"), nil, with(values,
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"what is said of an incident is a pure function of records: the same on the node, from a dead daemon's directory and on another machine"},
@@ -115,7 +117,7 @@ var rules = []rule{
 
 	{"cmd/stele-monitor", []string{"executors/monitor", "proto/monitor"}, nil, nil,
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
-	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "timeline"}, nil, nil,
+	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "keeper", "projections", "proto", "timeline"}, nil, nil,
 		"the command is the parts list of the product, and the tests are no part of it"},
 	{"cmd/stele/internal/places", nil, nil, []string{}, "names that daemon and tools agree on cost nobody an import"},
 	{"cmd/stele/internal/record", []string{"eventlog", "proto/admin", "timeline"}, nil, nil, "forms of a record are converted, and nothing is done with them"},
