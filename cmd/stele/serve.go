@@ -143,7 +143,9 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 	n.follow(background, reports, boot)
 	blocked := &daemon.Blocked{Monitor: drivers.Monitor, Actors: n.actors, Views: feed.Live, Logger: logger}
 	background.Go("forbidden system calls", blocked.Follow)
-	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls, blocked), Logger: logger}
+	history := &daemon.History{Log: log, Feed: feed, Limits: c.History.Limits(), BootID: boot.Start.BootID, Logger: logger}
+	background.Go("history", history.Keep)
+	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls, blocked, history), Logger: logger}
 	background.Go("metrics", scraped.Serve)
 
 	server := daemon.NewServer(listener, logger)

@@ -42,6 +42,7 @@ type Config struct {
 	Metrics   Metrics   `toml:"metrics"`
 	Stats     Stats     `toml:"stats"`
 	Streaming Streaming `toml:"streaming"`
+	History   History   `toml:"history"`
 }
 
 // Default is the configuration without a file and flags.
@@ -57,6 +58,7 @@ func Default() Config {
 		NRI:       defaultNRI(),
 		Stats:     defaultStats(),
 		Streaming: defaultStreaming(),
+		History:   defaultHistory(),
 	}
 }
 
@@ -74,7 +76,7 @@ func (c *Config) Level() slog.Level {
 func (c *Config) complete() error {
 	return errors.Join(
 		c.checkDirs(), c.checkListen(), c.completeMonitor(), c.checkLevel(),
-		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.Streaming.check(), c.NRI.check(), c.Metrics.check(), c.Stats.check(),
+		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.Streaming.check(), c.NRI.check(), c.Metrics.check(), c.Stats.check(), c.History.check(),
 	)
 }
 
