@@ -124,9 +124,9 @@ var rules = []rule{
 	{"cmd/stele/internal/bundle", []string{"proto/admin"}, nil, nil, "a file is written and read, wherever its records come from and whatever they mean"},
 	{"cmd/stele/internal/step", []string{"actors/id", "actors/redact", "timeline"}, with(machines, "actors/codec"), nil, "what the terminal shows is a pure function of records and keys"},
 	{"cmd/stele/internal/facts", []string{"actors/redact", "cmd/stele/internal/places", "timeline"}, with(machines, "actors/codec"), nil, "what is known of a node is read, and nothing changed"},
-	{"cmd/stele/internal/config", []string{"cmd/stele/internal/places", "executors/cdi", "executors/hooks", "executors/nri", "executors/registry", "executors/spec", "executors/spec/usermode", "executors/stats", "executors/storage"}, nil, nil,
+	{"cmd/stele/internal/config", []string{"cmd/stele/internal/places", "executors/cdi", "executors/hooks", "executors/nri", "executors/registry", "executors/spec", "executors/spec/usermode", "executors/stats", "executors/storage", "keeper"}, nil, nil,
 		"a configuration is read and checked before there is anything that it could be applied to; of the drivers it needs their limits and defaults"},
-	{"cmd/stele/internal/daemon", []string{"cmd/stele/internal/config", "actors", "cri", "eventlog", "executors", "projections"}, nil, nil,
+	{"cmd/stele/internal/daemon", []string{"cmd/stele/internal/config", "actors", "cri", "eventlog", "executors", "keeper", "projections"}, nil, nil,
 		"the daemon's running is tested with fakes; which parts it runs, cmd/stele says"},
 	{"cmd/stele/internal/admin", []string{"cmd/stele/internal/record", "actors", "eventlog", "executors", "projections", "proto/admin", "timeline"}, nil, nil,
 		"the tools' questions are answered like the CRI's: from views, the log and the actors; their errors get codes where the CRI's do"},
@@ -179,7 +179,7 @@ var monitorLinks = []string{
 const whyMonitorLinks = "one monitor stays in memory on every node, whatever happens to the daemon: it is small because it can do little"
 
 // topLevel are the folders of the repository's root.
-var topLevel = []string{"actors", "cmd", "cri", "docs", "eventlog", "executors", "projections", "proto", "test", "timeline"}
+var topLevel = []string{"actors", "cmd", "cri", "docs", "eventlog", "executors", "keeper", "projections", "proto", "test", "timeline"}
 
 func with(folders []string, more ...string) []string {
 	return append(append([]string(nil), folders...), more...)
