@@ -413,6 +413,7 @@ type InspectRequest struct {
 	// Everything that has not ended.
 	All bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
 	// What the id means also among what has ended; otherwise only if nothing that lives has it.
+	// That nothing has it is no error then.
 	Ended         bool `protobuf:"varint,3,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -475,7 +476,10 @@ type InspectResponse struct {
 	// several sandboxes.
 	Entities []*Entity `protobuf:"bytes,1,rep,name=entities,proto3" json:"entities,omitempty"`
 	// If all were wanted: the states are as of this record.
-	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// If what has ended was wanted, too, and nothing has the id: that something had it which is
+	// not in the log any more, in words; empty if nothing ever did.
+	Gone          string `protobuf:"bytes,3,opt,name=gone,proto3" json:"gone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -522,6 +526,13 @@ func (x *InspectResponse) GetSequence() uint64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *InspectResponse) GetGone() string {
+	if x != nil {
+		return x.Gone
+	}
+	return ""
 }
 
 // Entity is the state of a sandbox or a container.
@@ -1677,10 +1688,11 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x0eInspectRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x14\n" +
-	"\x05ended\x18\x03 \x01(\bR\x05ended\"a\n" +
+	"\x05ended\x18\x03 \x01(\bR\x05ended\"u\n" +
 	"\x0fInspectResponse\x122\n" +
 	"\bentities\x18\x01 \x03(\v2\x16.stele.admin.v1.EntityR\bentities\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x04R\bsequence\"i\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x12\n" +
+	"\x04gone\x18\x03 \x01(\tR\x04gone\"i\n" +
 	"\x06Entity\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1d\n" +
 	"\n" +

@@ -269,6 +269,13 @@ func TestInspectDropped(t *testing.T) {
 			!strings.Contains(err.Error(), ": for their age") {
 			t.Errorf("%s: %v", name, err)
 		}
+		answer, err := d.Inspect(t.Context(), &adminv1.InspectRequest{Id: name, Ended: true})
+		if err != nil || len(answer.GetEntities()) > 0 || !strings.Contains(answer.GetGone(), "is not in the log any more: 3 records were dropped") {
+			t.Errorf("%s, among what has ended: %v, %v", name, answer, err)
+		}
+	}
+	if answer, err := d.Inspect(t.Context(), &adminv1.InspectRequest{Id: "never", Ended: true}); err != nil || answer.GetGone() != "" || len(answer.GetEntities()) > 0 {
+		t.Errorf("what never was: %v, %v", answer, err)
 	}
 	if got, err := d.inspect("other"); err != nil || strings.Join(got, " ") != "sandbox/e2 container/f2" {
 		t.Errorf("what is there is %v, %v", got, err)

@@ -52,9 +52,11 @@ func (s *Service) Inspect(ctx context.Context, req *adminv1.InspectRequest) (*ad
 	switch {
 	case err != nil:
 		return nil, err
+	case len(found) == 0 && len(known) > 0 && req.GetEnded():
+		return &adminv1.InspectResponse{Gone: s.dropped(ctx, known[len(known)-1])}, nil
 	case len(found) == 0 && len(known) > 0:
-		return nil, s.dropped(ctx, known[len(known)-1])
-	case len(found) == 0:
+		return nil, fault.New(fault.NotFound, "", "", "id: %s", s.dropped(ctx, known[len(known)-1]))
+	case len(found) == 0 && !req.GetEnded():
 		return nil, fault.New(fault.NotFound, "", "", "id: no sandbox or container has the id or the pod name %q", req.GetId())
 	}
 	return &adminv1.InspectResponse{Entities: found}, nil
@@ -104,7 +106,7 @@ func (s *Service) living() states {
 }
 
 // dropped says that something is not in the log any more, and why, as far as that is on record.
-func (s *Service) dropped(ctx context.Context, n names.Named) error {
+func (s *Service) dropped(ctx context.Context, n names.Named) string {
 	what := "pod " + n.Pod.Namespace + "/" + n.Pod.Name
 	if n.Container != "" {
 		what = "container " + n.Pod.Namespace + "/" + n.Pod.Name + "/" + n.Name.Name
@@ -118,8 +120,7 @@ func (s *Service) dropped(ctx context.Context, n names.Named) error {
 		}
 		break
 	}
-	return fault.New(fault.NotFound, "", "", "id: %s, requested at %s, is not in the log any more%s",
-		redact.Text(what), n.At.UTC().Format("2 January 2006 15:04:05 UTC"), why)
+	return fmt.Sprintf("%s, requested at %s, is not in the log any more%s", redact.Text(what), n.At.UTC().Format("2 January 2006 15:04:05 UTC"), why)
 }
 
 // ended adds from the log the last states of what a name may mean and has ended, and returns

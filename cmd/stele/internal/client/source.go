@@ -8,9 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/bundle"
@@ -85,11 +83,12 @@ func (s *Source) EventsOf(ctx context.Context, names []string, each func(*adminv
 			}
 			found, err := c.Inspect(ctx, &adminv1.InspectRequest{Id: name, Ended: true})
 			switch {
-			case status.Code(err) == codes.NotFound && name == "node":
-			case status.Code(err) == codes.NotFound:
-				return nil
 			case err != nil:
 				return fmt.Errorf("inspect %s: %w", name, err)
+			case found.GetGone() != "":
+				fmt.Fprintln(s.Warnings, "stele:", found.GetGone())
+			case len(found.GetEntities()) == 0 && name != "node":
+				return nil
 			}
 			for _, e := range found.GetEntities() {
 				streams = append(streams, e.GetStream())

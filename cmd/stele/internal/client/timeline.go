@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/cmd/stele/internal/bundle"
 	"github.com/stele-runtime/stele/cmd/stele/internal/record"
@@ -188,26 +185,33 @@ func (a asking) bounds(ctx context.Context) (now time.Time, end uint64, err erro
 // streams are those that the names mean, or of all that has not ended; and the node's.
 func (a asking) streams(ctx context.Context) ([]string, error) {
 	wanted := []string{"node"}
-	ask := func(what string, req *adminv1.InspectRequest) error {
+	ask := func(what string, req *adminv1.InspectRequest) (*adminv1.InspectResponse, error) {
 		found, err := a.admin.Inspect(ctx, req)
-		if status.Code(err) == codes.NotFound && a.Gone {
-			return nil
-		}
 		if err != nil {
-			return fmt.Errorf("inspect %s: %w", what, err)
+			return nil, fmt.Errorf("inspect %s: %w", what, err)
 		}
 		for _, e := range found.GetEntities() {
 			wanted = append(wanted, e.GetStream())
 		}
-		return nil
+		return found, nil
 	}
 	if len(a.Names) == 0 {
-		return wanted, ask("what has not ended", &adminv1.InspectRequest{All: true})
+		_, err := ask("what has not ended", &adminv1.InspectRequest{All: true})
+		return wanted, err
 	}
 	for _, name := range a.Names {
 		// What lives now need not be what had the name then.
-		if err := ask(name.String(), &adminv1.InspectRequest{Id: name.String(), Ended: a.Gone || !a.At.IsEnd()}); err != nil {
+		found, err := ask(name.String(), &adminv1.InspectRequest{Id: name.String(), Ended: a.Gone || !a.At.IsEnd()})
+		switch {
+		case err != nil:
 			return nil, err
+		case len(found.GetEntities()) > 0:
+		case found.GetGone() != "" && a.Gone:
+			fmt.Fprintln(a.Warnings, "stele:", found.GetGone())
+		case found.GetGone() != "":
+			return nil, errors.New(found.GetGone())
+		case !a.Gone:
+			return nil, &timeline.UnknownError{Name: name.String()}
 		}
 	}
 	return wanted, nil
