@@ -95,6 +95,10 @@ type Reader interface {
 	// that is yielded, but for a *DamageError of one stream.
 	Streams(ctx context.Context, prefix string) iter.Seq2[StreamInfo, error]
 
+	// Bases yields, as Streams does, only the streams that have a Base. It costs nothing
+	// for the others.
+	Bases(ctx context.Context) iter.Seq2[StreamInfo, error]
+
 	// Backup writes a consistent copy of the log to a new file: everything that was
 	// durable before the call, and perhaps more. Appends continue. The copy is
 	// complete, or there is none. An existing file is an fs.ErrExist.

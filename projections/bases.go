@@ -20,7 +20,7 @@ import (
 func (f *Feed) takeBases(ctx context.Context) (lost []*eventlog.DamageError, err error) {
 	reached := f.Live.Sequence()
 	defer f.Live.reached(reached)
-	for info, err := range f.log.Streams(ctx, "") {
+	for info, err := range f.log.Bases(ctx) {
 		if damage, is := errors.AsType[*eventlog.DamageError](err); is {
 			lost = append(lost, damage)
 			continue

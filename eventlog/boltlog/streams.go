@@ -60,6 +60,46 @@ func (r *Reader) Streams(ctx context.Context, prefix string) iter.Seq2[eventlog.
 	}
 }
 
+// Bases implements eventlog.Reader.
+func (r *Reader) Bases(ctx context.Context) iter.Seq2[eventlog.StreamInfo, error] {
+	return func(yield func(eventlog.StreamInfo, error) bool) {
+		for next, more := "", true; more; {
+			var names []string
+			err := r.view(ctx, func(tx *bolt.Tx) error {
+				names, more = baseNames(tx, next)
+				return nil
+			})
+			if err != nil {
+				yield(eventlog.StreamInfo{}, fmt.Errorf("list the bases of streams: %w", err))
+				return
+			}
+			if more {
+				next = names[len(names)-1] + "\x00"
+			}
+			if !r.describe(ctx, names, yield) {
+				return
+			}
+		}
+	}
+}
+
+// baseNames returns the names from one on of streams with a base, ascending; more reports
+// that there are others.
+func baseNames(tx *bolt.Tx, from string) (names []string, more bool) {
+	bases := tx.Bucket(bucketBases)
+	if bases == nil {
+		return nil, false
+	}
+	cursor := bases.Cursor()
+	for k, _ := cursor.Seek([]byte(from)); k != nil; k, _ = cursor.Next() {
+		if len(names) == chunkRecords {
+			return names, true
+		}
+		names = append(names, string(k))
+	}
+	return names, false
+}
+
 // describe yields the streams, and reports whether the consumer wants more.
 func (r *Reader) describe(ctx context.Context, names []string, yield func(eventlog.StreamInfo, error) bool) bool {
 	for _, name := range names {

@@ -258,6 +258,16 @@ func testStreams(t *testing.T, m Maker) {
 		if got := names(l, "sandbox/3"); len(got) != 0 {
 			t.Errorf("got %v", got)
 		}
+		var based []string
+		for info, err := range l.Bases(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			based = append(based, fmt.Sprintf("%s@%d-%d", info.Stream, info.Base.Version, info.Version))
+		}
+		if want := []string{"node@2-2"}; !reflect.DeepEqual(based, want) {
+			t.Errorf("with a base: %v, not %v", based, want)
+		}
 		l = m.Reopen(t, l, NewClock())
 	}
 	for range l.Streams(t.Context(), "") {

@@ -122,6 +122,17 @@ func (l *Log) Streams(ctx context.Context, prefix string) iter.Seq2[eventlog.Str
 	}
 }
 
+// Bases implements eventlog.Reader.
+func (l *Log) Bases(ctx context.Context) iter.Seq2[eventlog.StreamInfo, error] {
+	return func(yield func(eventlog.StreamInfo, error) bool) {
+		for info, err := range l.Streams(ctx, "") {
+			if (err != nil || info.Base.Version > 0) && !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
 // saved is a log in a file.
 type saved struct {
 	Records     []eventlog.Record

@@ -18,8 +18,10 @@ const (
 	// GCPercent makes the heap grow by half before it is collected. A daemon that makes
 	// little garbage is better off with less memory.
 	GCPercent = 50
-	// leanEvery is how often Lean looks whether the process has grown.
-	leanEvery = time.Minute
+	// leanEvery is how often Lean looks whether the process has grown. After leanAnyway looks
+	// it gives back memory in any case.
+	leanEvery  = time.Minute
+	leanAnyway = 10
 )
 
 // Lean keeps the process small.
@@ -30,18 +32,19 @@ type Lean struct {
 	ordinary int
 }
 
-// Follow gives back memory whenever the process has grown by an eighth.
+// Follow gives back memory whenever the process has grown by an eighth, and now and then.
 func (l *Lean) Follow(ctx context.Context) {
 	l.letGo()
-	for pause(ctx, leanEvery) {
+	for looks := 1; pause(ctx, leanEvery); looks++ {
 		now, err := resident()
 		switch {
 		case err != nil:
 			l.Logger.Warn("size of the process not known", "error", err)
+		case looks == leanAnyway || l.ordinary > 0 && now > l.ordinary+l.ordinary/8:
+			l.letGo()
+			looks = 0
 		case l.ordinary == 0:
 			l.ordinary = now
-		case now > l.ordinary+l.ordinary/8:
-			l.letGo()
 		}
 	}
 }
@@ -66,10 +69,10 @@ func resident() (n int, err error) {
 	return n, nil
 }
 
-// LetGo gives back the memory that only the past needed: garbage, and those pages of the
-// program that ran once. Most of a program this large runs at its start or with a pull, and
-// as long as nobody else wants memory, the kernel keeps such pages mapped. What is needed
-// again is mapped again from the page cache.
+// LetGo gives back the memory that only the past needed: garbage, those pages of the program
+// that ran once, and those of the event log that were read once. Most of a program this large
+// runs at its start or with a pull, and as long as nobody else wants memory, the kernel keeps
+// such pages mapped. What is needed again is mapped again from the page cache.
 func LetGo() error {
 	debug.FreeOSMemory()
 	program, err := os.Readlink("/proc/self/exe")
@@ -81,8 +84,8 @@ func LetGo() error {
 		return err
 	}
 	for _, m := range untouched(mappings, program) {
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED); errno != 0 {
-			return fmt.Errorf("give back the program's pages from %#x: %w", m.start, errno)
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED); errno != 0 && errno != unix.ENOMEM { // unmapped meanwhile
+			return fmt.Errorf("give back the pages from %#x: %w", m.start, errno)
 		}
 	}
 	return nil
@@ -91,9 +94,9 @@ func LetGo() error {
 // pages are a range of addresses.
 type pages struct{ start, end uintptr }
 
-// untouched returns the mappings of a program in /proc/PID/smaps (see proc_pid_smaps(5))
-// that may not be written to and have not been, by a linker or a debugger either: of those
-// the file has all.
+// untouched returns the mappings in /proc/PID/smaps (see proc_pid_smaps(5)) of a program and
+// of shared files that may not be written to and have not been, by a linker or a debugger
+// either: of those the file has all.
 func untouched(smaps []byte, program string) (all []pages) {
 	var at pages
 	for lines := bufio.NewScanner(bytes.NewReader(smaps)); lines.Scan(); {
@@ -106,7 +109,8 @@ func untouched(smaps []byte, program string) (all []pages) {
 		}
 		at = pages{}
 		mode, _, _ := strings.Cut(rest, " ")
-		if (mode != "r--p" && mode != "r-xp") || !strings.HasSuffix(rest, " "+program) {
+		ofProgram := (mode == "r--p" || mode == "r-xp") && strings.HasSuffix(rest, " "+program)
+		if !ofProgram && mode != "r--s" {
 			continue
 		}
 		if _, err := fmt.Sscanf(place, "%x-%x", &at.start, &at.end); err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Only what the program's file has all of is given back.
+// Only what a file has all of is given back.
 func TestUntouched(t *testing.T) {
 	const smaps = `00400000-00500000 r-xp 00000000 08:01 42                                 /usr/bin/stele
 Size:               1024 kB
@@ -26,7 +26,7 @@ Anonymous:             0 kB
 00a00000-00b00000 r--p 00000000 08:01 44                                 /usr/bin/stele-monitor
 Anonymous:             0 kB
 `
-	want := []pages{{0x400000, 0x500000}, {0x600000, 0x700000}}
+	want := []pages{{0x400000, 0x500000}, {0x600000, 0x700000}, {0x800000, 0x900000}}
 	if got := untouched([]byte(smaps), "/usr/bin/stele"); !slices.Equal(got, want) {
 		t.Errorf("%#x, not %#x", got, want)
 	}
