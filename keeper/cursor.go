@@ -17,12 +17,11 @@ type cursor struct {
 // biteRecords bounds what one step reads.
 const biteRecords = 512
 
-// bite reads on from a cursor, as long as records are due and take wants more, up to the record
-// that the views include. The cursor has not moved yet: advance is where it goes once what
+// bite reads on from a cursor, as long as records are due and take wants more, up to a record.
+// The cursor has not moved yet: advance is where it goes once what
 // take has found is removed. due says how long to wait for a record, 0 if it is due.
-func (k *Keeper) bite(ctx context.Context, from eventlog.Sequence, due func(eventlog.Record) time.Duration, take func(eventlog.Record) (more bool, err error)) (b bitten, err error) {
+func (k *Keeper) bite(ctx context.Context, from, through eventlog.Sequence, due func(eventlog.Record) time.Duration, take func(eventlog.Record) (more bool, err error)) (b bitten, err error) {
 	b.next = max(from, 1)
-	through := k.views.Sequence()
 	read := 0
 	for record, err := range k.log.Read(ctx, b.next) {
 		if passable(err) {

@@ -32,7 +32,7 @@ func (k *Keeper) removeEnded(ctx context.Context, rule string) (bitten, error) {
 	}
 	f := found{through: map[eventlog.Stream]eventlog.Version{}}
 	protected := k.protected()
-	b, err := k.bite(ctx, k.ended.next, due, func(r eventlog.Record) (bool, error) {
+	b, err := k.bite(ctx, k.ended.next, k.views.Sequence(), due, func(r eventlog.Record) (bool, error) {
 		err := k.find(ctx, r, protected, &f)
 		// For the size no more goes than has to.
 		return rule != RuleSize || len(f.whole) == 0, err
@@ -61,7 +61,8 @@ func (k *Keeper) find(ctx context.Context, r eventlog.Record, protected map[even
 	default:
 		return nil // of a kind that a newer version knows
 	}
-	if k.views.Lives(r.Stream) {
+	// An image that was used just now may be pulled again at any moment.
+	if k.views.Lives(r.Stream) || kind == "image" && k.ages.of(r) < k.limits.Settled {
 		return nil
 	}
 	info, exists, err := k.log.Stream(ctx, r.Stream)

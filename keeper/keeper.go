@@ -17,6 +17,10 @@ import (
 type Views interface {
 	// Sequence is the last record that the views include.
 	Sequence() eventlog.Sequence
+	// Saved is the record that the saved states include, from which the next start goes on;
+	// false if it reads the whole log. A record that it has to read stays, even if another one
+	// that it has not to read makes up for it.
+	Saved(context.Context) (eventlog.Sequence, bool, error)
 	// Lives reports whether a stream's entity has not ended, or cannot be followed. More
 	// may be appended to it, or be owed for it.
 	Lives(eventlog.Stream) bool

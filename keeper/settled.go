@@ -61,8 +61,14 @@ func (k *Keeper) thin(ctx context.Context, rule string) (bitten, error) {
 	if rule == RuleSize {
 		due = func(eventlog.Record) time.Duration { return 0 }
 	}
+	through := k.views.Sequence()
+	if saved, some, err := k.views.Saved(ctx); err != nil {
+		return bitten{}, err
+	} else if some {
+		through = min(through, saved)
+	}
 	void := map[eventlog.Stream][]eventlog.Sequence{}
-	b, err := k.bite(ctx, k.settled.next, due, func(r eventlog.Record) (bool, error) {
+	b, err := k.bite(ctx, k.settled.next, through, due, func(r eventlog.Record) (bool, error) {
 		follower, err := k.follow(ctx, r, void)
 		if err != nil || follower == nil {
 			return true, err

@@ -56,6 +56,19 @@ func (f *Feed) load(ctx context.Context) (found bool, err error) {
 	return true, nil
 }
 
+// Saved is the record that the newest checkpoint includes, from which the next start goes on;
+// false if that has to read the whole log.
+func (f *Feed) Saved(ctx context.Context) (eventlog.Sequence, bool, error) {
+	saved, found, err := f.log.LoadCheckpoint(ctx, checkpointName)
+	if errors.Is(err, eventlog.ErrCorrupt) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("look for the checkpoint: %w", err)
+	}
+	return saved.Sequence, found, nil
+}
+
 // draft is a change of the checkpoint: what to encode for each key, nil to delete it.
 type draft struct {
 	at    eventlog.Sequence

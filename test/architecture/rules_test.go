@@ -135,7 +135,7 @@ var rules = []rule{
 		"a tool reaches a daemon by its socket, or reads the log of one that is gone; it does not act on the node"},
 	{"cmd/stele/internal/show", []string{"actors/codec", "actors/container", "actors/id", "actors/redact", "actors/sandbox", "cmd/stele/internal/record", "proto/admin", "timeline"}, machines, nil,
 		"what is printed is a pure function of messages, so that golden files hold all of it"},
-	{"test", []string{"actors", "cri", "eventlog", "executors", "projections", "proto", "timeline", "cmd"}, nil, nil, "tests may know everything"},
+	{"test", []string{"actors", "cri", "eventlog", "executors", "keeper", "projections", "proto", "timeline", "cmd"}, nil, nil, "tests may know everything"},
 }
 
 // driverRule is for executors/NAME that have no rule of their own above.

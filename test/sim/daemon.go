@@ -14,6 +14,7 @@ import (
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/node"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/keeper"
 )
 
 // daemon is what dies in a crash: the actors, the effects under way and the callers. The node
@@ -35,7 +36,9 @@ type daemon struct {
 	reporting map[*exit]bool
 	// serving: the boot is over.
 	serving bool
-	tries   map[string]*tries
+	// keeper is made when it is first needed.
+	keeper *keeper.Keeper
+	tries  map[string]*tries
 }
 
 // tries counts how often an effect was executed without any time passing.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/memlog"
@@ -35,7 +36,7 @@ type pending struct {
 var errFull = fmt.Errorf("%w: no space left on device", eventlog.ErrUnavailable)
 
 func newHistory(r *run) *history {
-	return &history{Log: memlog.New(memlog.Options{BootID: bootID(r.world.boot)}), run: r, damaged: map[eventlog.Stream]eventlog.Version{}}
+	return &history{Log: memlog.New(memlog.Options{BootID: bootID(r.world.boot), Clock: nodeClock{r}}), run: r, damaged: map[eventlog.Stream]eventlog.Version{}}
 }
 
 func bootID(boot int) string { return fmt.Sprintf("boot-%d", boot) }
@@ -59,13 +60,25 @@ func (h *history) commit() {
 	case chance < 6:
 		p.done(nil, errors.Join(eventlog.ErrOutcomeUnknown, errors.New("the disk does not answer")))
 	case chance < 12:
-		h.take(p.append)
+		if !h.forgotten(p.append) {
+			h.take(p.append)
+		}
 		p.done(nil, errors.Join(eventlog.ErrOutcomeUnknown, errors.New("the disk does not answer")))
 	case chance < 16:
+		p.done(nil, &eventlog.WrongVersionError{Stream: p.append.Stream, Expected: p.append.Expected})
+	case h.forgotten(p.append):
 		p.done(nil, &eventlog.WrongVersionError{Stream: p.append.Stream, Expected: p.append.Expected})
 	default:
 		p.done(h.take(p.append), nil)
 	}
+}
+
+// forgotten reports whether an append is about an image that was idle for so long that its stream
+// was removed just before.
+func (h *history) forgotten(a eventlog.Append) bool {
+	_, exists, err := h.Log.Stream(context.Background(), a.Stream)
+	must(err)
+	return !exists && a.Expected > 0 && strings.HasPrefix(string(a.Stream), "image/")
 }
 
 // take makes an append durable, and the rest of the node sees it.
@@ -101,7 +114,9 @@ func (h *history) ReadStream(ctx context.Context, s eventlog.Stream, from eventl
 // them.
 func (h *history) crash() {
 	for !h.full && len(h.pending) > 0 && h.run.rand.IntN(2) == 0 {
-		h.take(h.pending[0].append)
+		if !h.forgotten(h.pending[0].append) {
+			h.take(h.pending[0].append)
+		}
 		h.pending = h.pending[1:]
 	}
 	h.pending = nil
@@ -109,14 +124,14 @@ func (h *history) crash() {
 
 // reopen is what a new daemon does with the log.
 func (h *history) reopen() {
-	h.Log = memlog.Reopen(h.Log, memlog.Options{BootID: bootID(h.run.world.boot)})
+	h.Log = memlog.Reopen(h.Log, memlog.Options{BootID: bootID(h.run.world.boot), Clock: nodeClock{h.run}})
 }
 
 // powerFails takes away some of what was not yet on the disk, and returns how many
 // appends.
 func (h *history) powerFails(random *rand.Rand) (lost int) {
 	lost = random.IntN(h.Volatile() + 1)
-	h.Log = memlog.PowerFailure(h.Log, memlog.Options{BootID: bootID(h.run.world.boot)}, lost)
+	h.Log = memlog.PowerFailure(h.Log, memlog.Options{BootID: bootID(h.run.world.boot), Clock: nodeClock{h.run}}, lost)
 	return lost
 }
 

@@ -57,6 +57,8 @@ type run struct {
 
 	// uptime is the node's clock that never jumps, skew how far the wall clock is from it.
 	uptime, skew time.Duration
+	// booted is when the node's present boot began, by uptime.
+	booted time.Duration
 	// made counts the steps.
 	made int
 	// settling: from now on nothing goes wrong.
@@ -188,6 +190,7 @@ func (r *run) rebootNode() {
 	r.log.full = false
 	r.orphans = nil
 	r.world.reboot()
+	r.booted = r.uptime
 	lost := r.log.powerFails(r.rand)
 	if r.savedAt > r.log.Last() {
 		r.saved = nil // what it is of never reached the disk, and neither did it
@@ -203,6 +206,9 @@ func (r *run) start() {
 	read := r.view.restored(r.saved)
 	if problem := read.differs(r.view.states); problem != "" {
 		r.violation("the log is read otherwise than it was followed: %s", problem)
+	}
+	if missing := r.view.states.missing(read); missing != "" {
+		r.violation("%s lives, and the log does not say so", missing)
 	}
 	r.quarantined = false
 	r.daemon = newDaemon(r)
@@ -257,6 +263,9 @@ func (r *run) choose() move {
 			moves = []move{{kind: "time passes", do: func() { r.uptime += time.Duration(1+r.rand.IntN(20)) * time.Second }}}
 		case n < 98:
 			moves = []move{{kind: "snapshot", do: r.save}}
+			if r.rand.IntN(2) == 0 {
+				moves = []move{{kind: "old records go", do: r.keep}}
+			}
 		case r.chaos:
 			moves = []move{r.disaster()}
 		}
@@ -344,6 +353,7 @@ func (r *run) settle() {
 	if r.damage {
 		r.damageOne()
 	}
+	r.keep()
 	if r.quarantined || r.damage {
 		r.kill(false)
 	}

@@ -115,6 +115,7 @@ func (v *view) restored(snapshot []byte) states {
 	if snapshot != nil {
 		must(json.Unmarshal(snapshot, &s))
 	}
+	s.takeBases(v.run.log.Log)
 	for record, err := range v.run.log.Read(context.Background(), s.Sequence+1) {
 		if errors.Is(err, eventlog.ErrRemoved) {
 			continue
@@ -122,6 +123,7 @@ func (v *view) restored(snapshot []byte) states {
 		must(err)
 		s.fold(record)
 	}
+	s.dropGone(v.run.log.Log)
 	return s
 }
 
