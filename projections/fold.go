@@ -126,7 +126,8 @@ func foldHost(l *Live, _ string, record eventlog.Record) (What, error) {
 }
 
 // follow evolves a state by one record, which must be the stream's next: skipping one
-// would invent a past, unless it was removed because it does not matter.
+// would invent a past, unless it was removed because it does not matter, or its writer marked it
+// as one that older readers can skip.
 func follow[S, E any](l *Live, at *entity.Restored[S], record eventlog.Record, decode func(string, uint32, []byte) (E, error), evolve func(S, E) S) (E, error) {
 	var none E
 	next := at.Version + 1
@@ -138,6 +139,7 @@ func follow[S, E any](l *Live, at *entity.Restored[S], record eventlog.Record, d
 	}
 	event, err := decode(record.Type, record.Schema, record.Payload)
 	if codec.CanSkip(err) {
+		l.passedOver.Add(1)
 		*at = entity.As(record, at.State)
 		return none, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
@@ -69,6 +70,8 @@ type Live struct {
 	removed func(s eventlog.Stream, from, through eventlog.Version) bool
 	// damaged maps the streams that cannot be followed to the reason.
 	damaged map[eventlog.Stream]string
+	// passedOver counts records of unknown types that could be skipped.
+	passedOver atomic.Uint64
 }
 
 // newLive returns the model of an empty log.
@@ -170,6 +173,10 @@ func (l *Live) Damaged() map[eventlog.Stream]string {
 	defer l.mu.RUnlock()
 	return maps.Clone(l.damaged)
 }
+
+// PassedOver is how many records the model has skipped since it was made, because a newer version
+// wrote them and marked them so.
+func (l *Live) PassedOver() uint64 { return l.passedOver.Load() }
 
 // Sequence is the last record that the model includes.
 func (l *Live) Sequence() eventlog.Sequence {

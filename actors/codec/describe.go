@@ -179,3 +179,9 @@ func bounded(s string) string {
 	}
 	return s[:end] + "…"
 }
+
+// Check returns why an event of any machine cannot be read; nil if it can.
+func Check(name string, schema uint32, payload []byte) error {
+	_, err := readAny(name, schema, payload)
+	return err
+}

@@ -6,12 +6,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -26,7 +24,7 @@ import (
 	"github.com/stele-runtime/stele/cmd/stele/internal/admin"
 	"github.com/stele-runtime/stele/cmd/stele/internal/config"
 	"github.com/stele-runtime/stele/cmd/stele/internal/daemon"
-	"github.com/stele-runtime/stele/cmd/stele/internal/places"
+	"github.com/stele-runtime/stele/cmd/stele/internal/history"
 	"github.com/stele-runtime/stele/cri"
 	"github.com/stele-runtime/stele/cri/streaming"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
@@ -77,9 +75,21 @@ func serve(ctx context.Context, c config.Config) error {
 		return err
 	}
 	// The log is opened first and closed last: everything else appends to it.
-	log, err := daemon.OpenLog(boltlog.Options{Path: filepath.Join(c.Root, places.EventsFile), Logger: logger})
+	bookmark, err := daemon.OpenBookmark(c.State)
 	if err != nil {
-		return fmt.Errorf("open the event log: %w", err)
+		return err
+	}
+	defer bookmark.Close()
+	bootID, err := daemon.BootID()
+	if err != nil {
+		return err
+	}
+	opener := history.Opener{
+		Root: c.Root, State: c.State, BootID: bootID, Runtimes: c.RuntimeRoots(), Default: c.Runtime.Default, OpenLog: daemon.OpenLog, Bookmark: bookmark, Logger: logger,
+	}
+	log, feed, err := opener.Open(ctx)
+	if err != nil {
+		return err
 	}
 	defer func() {
 		if err := log.Close(); err != nil {
@@ -89,21 +99,12 @@ func serve(ctx context.Context, c config.Config) error {
 	caught := daemon.NewBackground(logger)
 	defer caught.End()
 	caught.Go("signals", func(ctx context.Context) { signals.Log(ctx, logger) })
-	return run(ctx, c, log, logger)
+	return run(ctx, c, log, feed, logger)
 }
 
 // run opens the daemon's parts, boots, and serves until ctx is done. Each part needs those
 // opened before it; they are closed in reverse order.
-func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Logger) error {
-	bookmark, err := daemon.OpenBookmark(c.State)
-	if err != nil {
-		return err
-	}
-	defer bookmark.Close()
-	feed, err := projections.Open(ctx, log, projections.Options{Logger: logger, Bookmark: bookmark})
-	if err != nil {
-		return fmt.Errorf("rebuild the projections: %w", err)
-	}
+func run(ctx context.Context, c config.Config, log *boltlog.Log, feed *projections.Feed, logger *slog.Logger) error {
 	following := daemon.NewBackground(logger)
 	defer following.End()
 	following.Go("projections", func(ctx context.Context) { _ = feed.Run(ctx) }) // Health says why it stopped
@@ -126,6 +127,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 	}
 	defer drivers.Close()
 	n := &parts{config: c, log: log, feed: feed, names: index, drivers: drivers, health: health, logger: logger}
+	n.backups = &history.Backups{Root: c.Root, Config: c.Backup, Log: log, Logger: logger}
 	if err := n.makeActors(); err != nil {
 		return err
 	}
@@ -143,9 +145,9 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, logger *slog.Lo
 	n.follow(background, reports, boot)
 	blocked := &daemon.Blocked{Monitor: drivers.Monitor, Actors: n.actors, Views: feed.Live, Logger: logger}
 	background.Go("forbidden system calls", blocked.Follow)
-	history := &daemon.History{Log: log, Feed: feed, Limits: c.History.Limits(), BootID: boot.Start.BootID, Logger: logger}
-	background.Go("history", history.Keep)
-	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls, blocked, history), Logger: logger}
+	retention := &daemon.History{Log: log, Feed: feed, Limits: c.History.Limits(), BootID: boot.Start.BootID, Logger: logger}
+	background.Go("history", retention.Keep)
+	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls, blocked, retention, n.backups), Logger: logger}
 	background.Go("metrics", scraped.Serve)
 
 	server := daemon.NewServer(listener, logger)
@@ -169,6 +171,7 @@ type parts struct {
 	drivers *daemon.Drivers
 	streams *streaming.Server
 	health  *daemon.Health
+	backups *history.Backups
 	logger  *slog.Logger
 
 	credentials *handover.Credentials
@@ -228,6 +231,11 @@ func (p *parts) closeActors() {
 func (p *parts) follow(background *daemon.Background, reports *daemon.Reports, boot *daemon.Boot) {
 	background.Go("streams", p.streams.Serve)
 	background.Go("lost processes", boot.FollowLost)
+	keeper := history.Keeper{
+		Dir: history.KeptDir(p.config.State), BootID: boot.Start.BootID, Living: p.feed.Live, Changes: p.feed.Changes, Logger: p.logger,
+	}
+	background.Go("kept states", keeper.Follow)
+	background.Go("backups", p.backups.Follow)
 	exits := daemon.Exits{Monitor: p.drivers.Monitor, Actors: p.actors, Logger: p.logger}
 	background.Go("exits", exits.Follow)
 	background.Go("losses of output", exits.FollowLosses)
@@ -267,7 +275,7 @@ func (p *parts) userModes() *daemon.UserModes {
 
 // register adds the services: the CRI's two, and the tools'.
 func (p *parts) register(server *daemon.Server) {
-	info := daemon.Info{Config: p.config, Version: version, Views: p.feed.Live, Log: p.log, Network: p.health.Network}
+	info := daemon.Info{Config: p.config, Version: version, Views: p.feed.Live, Log: p.log, Network: p.health.Network, Backups: p.backups.Info}
 	byDefault := p.config.Runtime.Default
 	service := cri.New(cri.Parts{
 		Actors: p.actors, Views: p.feed.Live, PodEvents: p.feed.PodEvents, Images: daemon.Images{Drivers: &p.drivers.Drivers},
@@ -279,7 +287,7 @@ func (p *parts) register(server *daemon.Server) {
 		UserModes: &daemon.Levels{UserModes: p.userModes(), Host: p.drivers.Host, Sandboxes: p.feed.Live.Sandboxes},
 		Addresses: p.addresses(),
 		Health: cri.Health{
-			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health()) },
+			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health(), p.backups.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,
 			Confinement: func() error { return daemon.Confinement(p.drivers.Host, p.config.Runtime) },
 			Plugins:     p.drivers.NRI.Problem,
@@ -294,5 +302,6 @@ func (p *parts) register(server *daemon.Server) {
 	adminv1.RegisterAdminServiceServer(server, admin.New(admin.Parts{
 		Log: p.log, Views: p.feed.Live, Names: p.names, Actors: p.actors,
 		Registry: p.drivers.Registry, Transfers: p.executor.Pulls, Monitor: p.drivers.Monitor,
+		Backups: p.backups,
 	}))
 }

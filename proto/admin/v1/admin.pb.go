@@ -707,7 +707,14 @@ type LogStatsResponse struct {
 	WaitTime *durationpb.Duration `protobuf:"bytes,7,opt,name=wait_time,json=waitTime,proto3" json:"wait_time,omitempty"`
 	// The sum of the times that a pod or container was ready to go on and waited for an
 	// append.
-	HeldTime      *durationpb.Duration `protobuf:"bytes,8,opt,name=held_time,json=heldTime,proto3" json:"held_time,omitempty"`
+	HeldTime *durationpb.Duration `protobuf:"bytes,8,opt,name=held_time,json=heldTime,proto3" json:"held_time,omitempty"`
+	// The paths of automatic backups, oldest first, and why the last one that was due was not made.
+	Backups       []string `protobuf:"bytes,9,rep,name=backups,proto3" json:"backups,omitempty"`
+	BackupProblem string   `protobuf:"bytes,10,opt,name=backup_problem,json=backupProblem,proto3" json:"backup_problem,omitempty"`
+	// The paths of damaged logs that were set aside, oldest first.
+	SetAside []string `protobuf:"bytes,11,rep,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`
+	// How many records of types that the daemon does not know it has passed over since its start.
+	PassedOver    uint64 `protobuf:"varint,12,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -796,6 +803,34 @@ func (x *LogStatsResponse) GetHeldTime() *durationpb.Duration {
 		return x.HeldTime
 	}
 	return nil
+}
+
+func (x *LogStatsResponse) GetBackups() []string {
+	if x != nil {
+		return x.Backups
+	}
+	return nil
+}
+
+func (x *LogStatsResponse) GetBackupProblem() string {
+	if x != nil {
+		return x.BackupProblem
+	}
+	return ""
+}
+
+func (x *LogStatsResponse) GetSetAside() []string {
+	if x != nil {
+		return x.SetAside
+	}
+	return nil
+}
+
+func (x *LogStatsResponse) GetPassedOver() uint64 {
+	if x != nil {
+		return x.PassedOver
+	}
+	return 0
 }
 
 type BackupLogRequest struct {
@@ -934,12 +969,12 @@ func (*VerifyLogRequest) Descriptor() ([]byte, []int) {
 
 type VerifyLogResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was found: readable records, records that were removed on purpose, streams that exist,
-	// readable checkpoints.
-	Records     uint64 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
-	Removed     uint64 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
-	Streams     uint64 `protobuf:"varint,3,opt,name=streams,proto3" json:"streams,omitempty"`
-	Checkpoints uint64 `protobuf:"varint,4,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// What was found: readable records, records that were removed on purpose, by rule, streams that
+	// exist, readable checkpoints.
+	Records     uint64            `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
+	Removed     map[string]uint64 `protobuf:"bytes,2,rep,name=removed,proto3" json:"removed,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Streams     uint64            `protobuf:"varint,3,opt,name=streams,proto3" json:"streams,omitempty"`
+	Checkpoints uint64            `protobuf:"varint,4,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	// The first and the last record; 0 if there is none.
 	FirstSequence uint64 `protobuf:"varint,5,opt,name=first_sequence,json=firstSequence,proto3" json:"first_sequence,omitempty"`
 	LastSequence  uint64 `protobuf:"varint,6,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
@@ -993,11 +1028,11 @@ func (x *VerifyLogResponse) GetRecords() uint64 {
 	return 0
 }
 
-func (x *VerifyLogResponse) GetRemoved() uint64 {
+func (x *VerifyLogResponse) GetRemoved() map[string]uint64 {
 	if x != nil {
 		return x.Removed
 	}
-	return 0
+	return nil
 }
 
 func (x *VerifyLogResponse) GetStreams() uint64 {
@@ -1702,7 +1737,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x06effect\x18\x01 \x01(\tR\x06effect\x129\n" +
 	"\n" +
 	"not_before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\"\x11\n" +
-	"\x0fLogStatsRequest\"\xcb\x02\n" +
+	"\x0fLogStatsRequest\"\xca\x03\n" +
 	"\x10LogStatsResponse\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x04R\flastSequence\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x18\n" +
@@ -1712,16 +1747,22 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x18\n" +
 	"\aappends\x18\x06 \x01(\x04R\aappends\x126\n" +
 	"\twait_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\bwaitTime\x126\n" +
-	"\theld_time\x18\b \x01(\v2\x19.google.protobuf.DurationR\bheldTime\"&\n" +
+	"\theld_time\x18\b \x01(\v2\x19.google.protobuf.DurationR\bheldTime\x12\x18\n" +
+	"\abackups\x18\t \x03(\tR\abackups\x12%\n" +
+	"\x0ebackup_problem\x18\n" +
+	" \x01(\tR\rbackupProblem\x12\x1b\n" +
+	"\tset_aside\x18\v \x03(\tR\bsetAside\x12\x1f\n" +
+	"\vpassed_over\x18\f \x01(\x04R\n" +
+	"passedOver\"&\n" +
 	"\x10BackupLogRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"N\n" +
 	"\x11BackupLogResponse\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12#\n" +
 	"\rlast_sequence\x18\x02 \x01(\x04R\flastSequence\"\x12\n" +
-	"\x10VerifyLogRequest\"\xd8\x02\n" +
+	"\x10VerifyLogRequest\"\xc4\x03\n" +
 	"\x11VerifyLogResponse\x12\x18\n" +
-	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x18\n" +
-	"\aremoved\x18\x02 \x01(\x04R\aremoved\x12\x18\n" +
+	"\arecords\x18\x01 \x01(\x04R\arecords\x12H\n" +
+	"\aremoved\x18\x02 \x03(\v2..stele.admin.v1.VerifyLogResponse.RemovedEntryR\aremoved\x12\x18\n" +
 	"\astreams\x18\x03 \x01(\x04R\astreams\x12 \n" +
 	"\vcheckpoints\x18\x04 \x01(\x04R\vcheckpoints\x12%\n" +
 	"\x0efirst_sequence\x18\x05 \x01(\x04R\rfirstSequence\x12#\n" +
@@ -1734,7 +1775,10 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"passedOver\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\v \x01(\x04R\n" +
-	"unreadable\">\n" +
+	"unreadable\x1a:\n" +
+	"\fRemovedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\">\n" +
 	"\x10LoadImageRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"H\n" +
@@ -1790,7 +1834,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*EventsRequest)(nil),          // 0: stele.admin.v1.EventsRequest
 	(*EventsResponse)(nil),         // 1: stele.admin.v1.EventsResponse
@@ -1818,50 +1862,52 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*UpgradeMonitorRequest)(nil),  // 23: stele.admin.v1.UpgradeMonitorRequest
 	(*UpgradeMonitorResponse)(nil), // 24: stele.admin.v1.UpgradeMonitorResponse
 	nil,                            // 25: stele.admin.v1.Gap.RulesEntry
-	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 27: google.protobuf.Duration
+	nil,                            // 26: stele.admin.v1.VerifyLogResponse.RemovedEntry
+	(*timestamppb.Timestamp)(nil),  // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 28: google.protobuf.Duration
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	3,  // 0: stele.admin.v1.EventsResponse.record:type_name -> stele.admin.v1.Record
 	2,  // 1: stele.admin.v1.EventsResponse.gap:type_name -> stele.admin.v1.Gap
 	25, // 2: stele.admin.v1.Gap.rules:type_name -> stele.admin.v1.Gap.RulesEntry
-	26, // 3: stele.admin.v1.Gap.since:type_name -> google.protobuf.Timestamp
-	26, // 4: stele.admin.v1.Gap.until:type_name -> google.protobuf.Timestamp
-	26, // 5: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
-	27, // 6: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
+	27, // 3: stele.admin.v1.Gap.since:type_name -> google.protobuf.Timestamp
+	27, // 4: stele.admin.v1.Gap.until:type_name -> google.protobuf.Timestamp
+	27, // 5: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
+	28, // 6: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
 	6,  // 7: stele.admin.v1.InspectResponse.entities:type_name -> stele.admin.v1.Entity
 	7,  // 8: stele.admin.v1.Entity.owed:type_name -> stele.admin.v1.Owed
-	26, // 9: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
-	27, // 10: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
-	27, // 11: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
-	27, // 12: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
-	16, // 13: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
-	21, // 14: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
-	26, // 15: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
-	22, // 16: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
-	0,  // 17: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
-	4,  // 18: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
-	8,  // 19: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
-	10, // 20: stele.admin.v1.AdminService.BackupLog:input_type -> stele.admin.v1.BackupLogRequest
-	12, // 21: stele.admin.v1.AdminService.VerifyLog:input_type -> stele.admin.v1.VerifyLogRequest
-	14, // 22: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
-	17, // 23: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
-	19, // 24: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
-	23, // 25: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
-	1,  // 26: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
-	5,  // 27: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
-	9,  // 28: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
-	11, // 29: stele.admin.v1.AdminService.BackupLog:output_type -> stele.admin.v1.BackupLogResponse
-	13, // 30: stele.admin.v1.AdminService.VerifyLog:output_type -> stele.admin.v1.VerifyLogResponse
-	15, // 31: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
-	18, // 32: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
-	20, // 33: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
-	24, // 34: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
-	26, // [26:35] is the sub-list for method output_type
-	17, // [17:26] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	27, // 9: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
+	28, // 10: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
+	28, // 11: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
+	28, // 12: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
+	26, // 13: stele.admin.v1.VerifyLogResponse.removed:type_name -> stele.admin.v1.VerifyLogResponse.RemovedEntry
+	16, // 14: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
+	21, // 15: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
+	27, // 16: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
+	22, // 17: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
+	0,  // 18: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
+	4,  // 19: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
+	8,  // 20: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
+	10, // 21: stele.admin.v1.AdminService.BackupLog:input_type -> stele.admin.v1.BackupLogRequest
+	12, // 22: stele.admin.v1.AdminService.VerifyLog:input_type -> stele.admin.v1.VerifyLogRequest
+	14, // 23: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
+	17, // 24: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
+	19, // 25: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
+	23, // 26: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
+	1,  // 27: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
+	5,  // 28: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
+	9,  // 29: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
+	11, // 30: stele.admin.v1.AdminService.BackupLog:output_type -> stele.admin.v1.BackupLogResponse
+	13, // 31: stele.admin.v1.AdminService.VerifyLog:output_type -> stele.admin.v1.VerifyLogResponse
+	15, // 32: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
+	18, // 33: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
+	20, // 34: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
+	24, // 35: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
+	27, // [27:36] is the sub-list for method output_type
+	18, // [18:27] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -1875,7 +1921,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

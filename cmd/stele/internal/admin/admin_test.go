@@ -21,6 +21,7 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
+	"github.com/stele-runtime/stele/cmd/stele/internal/history"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/eventlog/memlog"
@@ -63,6 +64,8 @@ func (v *views) All() (eventlog.Sequence, []*projections.Sandbox, []*projections
 	return 7, v.sandboxes, v.containers
 }
 
+func (v *views) PassedOver() uint64 { return 3 }
+
 // clerks are actors, a registry, transfers and a monitor.
 type clerks struct {
 	err     error
@@ -73,6 +76,10 @@ type clerks struct {
 func (c *clerks) Image(ctx context.Context, _ string, command image.Command, _ func(image.State, image.Event) (bool, error)) (image.State, error) {
 	c.asked, c.context = command, ctx
 	return image.State{LastLoad: image.LoadResult{Images: []image.Loaded{{Name: "localhost/a:1", ImageID: "1", Digest: "sha256:1"}}}}, c.err
+}
+
+func (c *clerks) Status() history.BackupStatus {
+	return history.BackupStatus{Paths: []string{"/b"}, SetAside: []string{"/damaged"}, Problem: "no room"}
 }
 
 func (c *clerks) Held() time.Duration { return time.Hour }
@@ -103,7 +110,7 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	d := &desk{t: t, log: memlog.New(memlog.Options{}), views: &views{}, clerks: &clerks{}}
 	t.Cleanup(func() { _ = d.log.Close() })
-	d.Service = New(Parts{Log: log{d.log, &d.sought}, Views: d.views, Names: names.New(log{d.log, &d.sought}, slog.New(slog.DiscardHandler)), Actors: d.clerks, Registry: d.clerks, Transfers: d.clerks, Monitor: d.clerks})
+	d.Service = New(Parts{Log: log{d.log, &d.sought}, Views: d.views, Names: names.New(log{d.log, &d.sought}, slog.New(slog.DiscardHandler)), Actors: d.clerks, Registry: d.clerks, Transfers: d.clerks, Monitor: d.clerks, Backups: d.clerks})
 	return d
 }
 
@@ -468,7 +475,8 @@ func TestLogStats(t *testing.T) {
 	d := newDesk(t)
 	d.ended("e1", "past", "f1")
 	s, err := d.LogStats(t.Context(), &adminv1.LogStatsRequest{})
-	if err != nil || s.GetLastSequence() != 3 || s.GetRecords() != 5 || s.GetHeldTime().AsDuration() != time.Hour || s.GetProblem() != "" {
+	if err != nil || s.GetLastSequence() != 3 || s.GetRecords() != 5 || s.GetHeldTime().AsDuration() != time.Hour || s.GetProblem() != "" ||
+		s.GetPassedOver() != 3 || len(s.GetBackups()) != 1 || len(s.GetSetAside()) != 1 || s.GetBackupProblem() != "no room" {
 		t.Errorf("%v, %v", s, err)
 	}
 	d.log.Fail(errors.New("the disk is full"))

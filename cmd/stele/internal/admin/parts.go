@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stele-runtime/stele/actors/image"
+	"github.com/stele-runtime/stele/cmd/stele/internal/history"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/executors/handover"
@@ -23,6 +24,8 @@ type Log interface {
 	Last() eventlog.Sequence
 	Health() error
 	Stats() boltlog.Stats
+	Backup(ctx context.Context, path string) error
+	Verify(ctx context.Context) (eventlog.Report, error)
 }
 
 // Views are the states of everything that has not ended.
@@ -32,6 +35,8 @@ type Views interface {
 	Pulls() []image.State
 	// All returns sandboxes and containers as of one record.
 	All() (eventlog.Sequence, []*projections.Sandbox, []*projections.Container)
+	// PassedOver is how many records of unknown types were skipped.
+	PassedOver() uint64
 }
 
 // Names finds pods and containers by their names, also those that have ended; only what has
@@ -63,6 +68,11 @@ type Monitor interface {
 	Upgrade(context.Context) error
 }
 
+// Backups are the automatic ones of the event log.
+type Backups interface {
+	Status() history.BackupStatus
+}
+
 // Parts are the service's dependencies.
 type Parts struct {
 	Log       Log
@@ -72,6 +82,7 @@ type Parts struct {
 	Registry  Registry
 	Transfers Transfers
 	Monitor   Monitor
+	Backups   Backups
 }
 
 // Service implements the admin service.

@@ -14,6 +14,7 @@ import (
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/cmd/stele/internal/admin"
+	"github.com/stele-runtime/stele/cmd/stele/internal/history"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/projections"
@@ -34,7 +35,9 @@ func (past) Pulls() []image.State                 { return nil }
 func (p past) All() (eventlog.Sequence, []*projections.Sandbox, []*projections.Container) {
 	return 0, p.Sandboxes(), nil
 }
-func (past) Held() time.Duration { return 0 }
+func (past) PassedOver() uint64           { return 0 }
+func (past) Status() history.BackupStatus { return history.BackupStatus{} }
+func (past) Held() time.Duration          { return 0 }
 func (past) Image(context.Context, string, image.Command, func(image.State, image.Event) (bool, error)) (image.State, error) {
 	return image.State{}, nil
 }
@@ -85,7 +88,7 @@ func BenchmarkTimeline(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Logf("the index was made in %v", time.Since(began))
-	from, _ := serving(b, admin.New(admin.Parts{Log: log, Views: node, Names: index, Actors: node}))
+	from, _ := serving(b, admin.New(admin.Parts{Log: log, Views: node, Names: index, Actors: node, Backups: node}))
 	for name, text := range map[string]string{
 		"living": fmt.Sprintf("shop/web-%d", benchPods-1), "ended": fmt.Sprintf("shop/web-%d", benchPods-5000), "long ago": "shop/web-7",
 	} {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/stele-runtime/stele/cmd/stele/internal/places"
 	"github.com/stele-runtime/stele/cmd/stele/internal/record"
+	"github.com/stele-runtime/stele/cmd/stele/internal/verify"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
@@ -52,4 +54,34 @@ func (s *Source) lastOfRoot() (uint64, error) {
 	}
 	defer func() { _ = log.Close() }() // read-only
 	return uint64(log.Last()), nil
+}
+
+// rootLog is the path of a stopped daemon's log.
+func (s *Source) rootLog() string { return filepath.Join(s.Root, places.EventsFile) }
+
+// backupRoot copies a stopped daemon's log to a new file.
+func (s *Source) backupRoot(ctx context.Context, path string) (*adminv1.BackupLogResponse, error) {
+	log, err := boltlog.OpenReadOnly(s.rootLog())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }() // read-only
+	if err := log.Backup(ctx, path); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.BackupLogResponse{Bytes: info.Size(), LastSequence: uint64(log.Last())}, nil
+}
+
+// VerifyFile verifies a log that no daemon has open.
+func VerifyFile(ctx context.Context, path string) (*adminv1.VerifyLogResponse, error) {
+	log, err := boltlog.OpenReadOnly(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }() // read-only
+	return verify.Run(ctx, log)
 }

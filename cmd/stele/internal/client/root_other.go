@@ -15,3 +15,12 @@ var errRoot = errors.New("--root: a daemon's directory can be read on Linux; mak
 func (s *Source) read(context.Context, uint64, func(*adminv1.Record) error) error { return errRoot }
 
 func (s *Source) lastOfRoot() (uint64, error) { return 0, errRoot }
+
+func (s *Source) rootLog() string { return s.Root }
+
+func (s *Source) backupRoot(context.Context, string) (*adminv1.BackupLogResponse, error) {
+	return nil, errRoot
+}
+
+// VerifyFile verifies a log that no daemon has open, on Linux.
+func VerifyFile(context.Context, string) (*adminv1.VerifyLogResponse, error) { return nil, errRoot }

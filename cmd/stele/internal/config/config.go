@@ -43,6 +43,7 @@ type Config struct {
 	Stats     Stats     `toml:"stats"`
 	Streaming Streaming `toml:"streaming"`
 	History   History   `toml:"history"`
+	Backup    Backup    `toml:"backup"`
 }
 
 // Default is the configuration without a file and flags.
@@ -59,6 +60,7 @@ func Default() Config {
 		Stats:     defaultStats(),
 		Streaming: defaultStreaming(),
 		History:   defaultHistory(),
+		Backup:    defaultBackup(),
 	}
 }
 
@@ -76,7 +78,7 @@ func (c *Config) Level() slog.Level {
 func (c *Config) complete() error {
 	return errors.Join(
 		c.checkDirs(), c.checkListen(), c.completeMonitor(), c.checkLevel(),
-		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.Streaming.check(), c.NRI.check(), c.Metrics.check(), c.Stats.check(), c.History.check(),
+		c.Network.complete(), c.Runtime.complete(), c.Image.check(), c.Storage.check(), c.Streaming.check(), c.NRI.check(), c.Metrics.check(), c.Stats.check(), c.History.check(), c.Backup.check(),
 	)
 }
 

@@ -225,6 +225,13 @@ var refusals = []struct{ key, content, want string }{
 		`stats.included_pod_metrics[1]: "gpu" is not a group of metrics; there are cpu, memory, network, oom, process, spec, disk, diskIO, hugetlb, pressure`},
 	{"stats.included_pod_metrics", "[stats]\nincluded_pod_metrics = ['cpu', 'all']",
 		`stats.included_pod_metrics[1]: "all" stands for every group, and is not alone`},
+
+	{"backup.interval", "[backup]\ninterval = '-1h'", `backup.interval: -1h0m0s is neither 0, for no backups, nor at least 1m0s`},
+	{"backup.interval", "[backup]\ninterval = '1s'", `backup.interval: 1s is neither 0, for no backups, nor at least 1m0s`},
+	{"backup.keep", "[backup]\nkeep = 0", `backup.keep: 0 is not from 1 to 100`},
+	{"backup.keep", "[backup]\nkeep = 1000000", `backup.keep: 1000000 is not from 1 to 100`},
+	{"backup.max_size", "[backup]\nmax_size = '0'", `backup.max_size: "0" is not a size, as in "1GiB"`},
+	{"backup.max_size", "[backup]\nmax_size = 'much'", `backup.max_size: "much" is not a size, as in "1GiB"`},
 }
 
 func TestRefusals(t *testing.T) {

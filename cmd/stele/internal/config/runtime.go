@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -231,4 +233,14 @@ func (h *Handler) MinMemory() (int64, error) {
 // isAnnotation accepts what Kubernetes does, without its bound on lengths.
 func isAnnotation(key string) bool {
 	return key != "" && !strings.ContainsAny(key, " \t\r\n\x00=,*")
+}
+
+// RuntimeRoots maps each handler to the directory in which its runtime keeps what it knows of
+// containers.
+func (c *Config) RuntimeRoots() map[string]string {
+	roots := map[string]string{}
+	for name, h := range c.Runtime.Handlers {
+		roots[name] = cmp.Or(h.Root, filepath.Join(c.State, "runtimes", name))
+	}
+	return roots
 }

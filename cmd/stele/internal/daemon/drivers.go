@@ -165,12 +165,13 @@ const askWithin = 3 * time.Second
 func (d *Drivers) openRuntimes(c config.Config) error {
 	d.Drivers.Handlers = executors.Handlers{}
 	d.following = NewBackground(d.logger)
+	roots := c.RuntimeRoots()
 	for name, h := range c.Runtime.Handlers {
 		options, err := d.options(c.Runtime, h)
 		if err != nil {
 			return fmt.Errorf("runtime handler %s: %w", name, err)
 		}
-		root := cmp.Or(h.Root, filepath.Join(c.State, "runtimes", name))
+		root := roots[name]
 		handler := d.follow(oci.Runtime{Name: name, Path: h.Path, StateRoot: root})
 		handler.Options, handler.CreateTimeout = options, time.Duration(h.ContainerCreateTimeout)*time.Second
 		handler.Platforms = map[string]*executors.Handler{}

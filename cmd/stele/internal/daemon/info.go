@@ -15,6 +15,8 @@ type Info struct {
 	Log     Log
 	// Network is why pods get no network; nil if they do.
 	Network func() error
+	// Backups is what is known of backups of the event log.
+	Backups func() map[string]any
 }
 
 // Show returns the keys and their values, which become JSON.
@@ -39,6 +41,7 @@ func (i *Info) Show() map[string]any {
 		"eventLog": map[string]any{
 			"lastSequence": i.Log.Last(), "records": stats.Records, "commits": stats.Commits, "commitTime": stats.CommitTime.String(),
 			"appends": stats.Appends, "waitTime": stats.WaitTime.String(),
+			"files": i.Backups(),
 		},
 		"entities": map[string]any{
 			"sandboxes": len(i.Views.Sandboxes()), "containers": len(i.Views.Containers()), "quarantined": i.Views.Damaged(),
