@@ -327,12 +327,12 @@ func drained(c *cluster) {
 // pressed: the kubelet evicts what runs on a node without memory to spare, and says how much the
 // pod used: without the runtime's figures it could not choose.
 func pressed(c *cluster) {
-	p := c.runReady(manifest("pressed", c.shell("main", "exec sleep 3600")))
+	main := c.shell("main", "exec sleep 3600")
+	// Only what asked for memory is admitted again by a kubelet that has none.
+	main.Resources.Requests = amounts("1m", "4Ki")
+	p := c.runReady(manifest("pressed", main))
 	c.stopKubelet()
-	// With some grace, so that the pod is admitted once more.
-	c.configure(map[string]any{
-		"evictionSoft": map[string]string{"memory.available": "99%"}, "evictionSoftGracePeriod": map[string]string{"memory.available": "5s"},
-	})
+	c.configure(map[string]any{"evictionHard": map[string]string{"memory.available": "99%"}})
 	c.startKubelet()
 	status := p.wait("has Failed", func(s core.PodStatus) bool { return s.Phase == core.PodFailed })
 	same(c.t, "reason", status.Reason, "Evicted")
