@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	library "go.podman.io/storage"
 	"golang.org/x/sys/unix"
@@ -139,12 +140,35 @@ func (l *layers) unmount(ctx context.Context, id string) error {
 	if lazily {
 		l.log.Warn("a root filesystem was still in use when it was released", "container", id, "mountpoint", mountpoint)
 	}
+	return l.detachMapped(id)
+}
+
+// detachMapped detaches the image's layers from a container's directory, where the library has them
+// with mapped ids while it mounts a root filesystem: a process that is killed then leaves them
+// there, and who removed that directory would remove the files of the image.
+func (l *layers) detachMapped(id string) error {
+	dir := filepath.Join(l.layout.rootfsDir(id), mappedDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for layers that are mounted with mapped ids: %w", err)
+	}
+	for _, entry := range entries {
+		if err := detach(filepath.Join(dir, entry.Name())); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // remove removes a container's layer that no record refers to, and files of
 // the driver that no layer refers to.
 func (l *layers) remove(id string) error {
+	if err := l.detachMapped(id); err != nil {
+		return err
+	}
 	if err := l.lib.DeleteLayer(id); err != nil && !isGone(err) {
 		return fmt.Errorf("remove its layer: %w", err)
 	}

@@ -16,6 +16,10 @@ const (
 // mergedDir is where overlay mounts a root filesystem, in its layer's directory.
 const mergedDir = "merged"
 
+// mappedDir is where it has lower layers with mapped ids for the time of a mount, in that
+// directory, too.
+const mappedDir = "mapped"
+
 // A layout says where the library keeps things. It is never changed.
 type layout struct {
 	driver string

@@ -62,6 +62,41 @@ func unmount(ctx context.Context, path string) (lazily bool, err error) {
 	return lazily, fmt.Errorf("unmount %s: something keeps mounting on it", path)
 }
 
+// detach unmounts everything from path at once, whoever uses it.
+func detach(path string) error {
+	for range maxStacked {
+		err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+		switch {
+		case err == nil, errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+			return nil // not a mountpoint (any more)
+		default:
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+	return fmt.Errorf("unmount %s: something keeps mounting on it", path)
+}
+
+// detachAllMapped does for all layers what detachMapped does for one: the library removes
+// directories of which it has no record.
+func detachAllMapped(l layout) error {
+	home := l.driverDir(l.graphRoot) + "/"
+	infos, err := mountinfo.GetMounts(func(info *mountinfo.Info) (skip, stop bool) {
+		below, inside := strings.CutPrefix(info.Mountpoint, home)
+		_, file, _ := strings.Cut(below, "/")
+		return !inside || !strings.HasPrefix(file, mappedDir+"/"), false
+	})
+	if err != nil {
+		return fmt.Errorf("look for layers that are mounted with mapped ids: %w", err)
+	}
+	for _, info := range infos {
+		if err := detach(info.Mountpoint); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Mount is a mount that exists below one of the store's directories.
 type Mount struct {
 	Path string

@@ -66,6 +66,10 @@ func (s *Store) recover() error {
 			"images", damaged, "store", s.layout.graphRoot)
 		return nil
 	}
+	if err := detachAllMapped(s.layout); err != nil {
+		s.log.Error("nothing that a crash left in the image store is removed: an image's files could go with it", "error", err)
+		return nil
+	}
 	if err := s.lib.GarbageCollect(); err != nil {
 		s.log.Warn("not everything that a crash left in the image store could be removed",
 			"store", s.layout.graphRoot, "error", err)

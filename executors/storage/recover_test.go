@@ -333,6 +333,7 @@ func TestFilesWithoutRecordsAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	bindImage(t, s, lost)
 	s.Close()
 	s = open(t, s.options)
 	for _, pattern := range []string{"*/" + lost + "*", "*/.tmp-*"} {

@@ -108,6 +108,12 @@ var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container 
 		}
 		forgetMounts(t, s)
 	},
+	"killed while it mounted with mapped ids": func(t *testing.T, s *Store, _ Rootfs, container string) {
+		if _, err := s.lib.Unmount(container, true); err != nil {
+			t.Fatal(err)
+		}
+		bindImage(t, s, container)
+	},
 	"layer without record": func(t *testing.T, s *Store, _ Rootfs, container string) {
 		forgetContainers(t, s)
 		if _, err := s.lib.Layer(container); err != nil {
@@ -128,6 +134,23 @@ var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container 
 		forgetLayers(t, s)
 		forgetMounts(t, s)
 	},
+}
+
+// bindImage mounts the lowest layer of the store's image as a process does that is killed while it
+// mounts a root filesystem with mapped ids.
+func bindImage(t testing.TB, s *Store, container string) {
+	t.Helper()
+	images, err := s.lib.Images()
+	if err != nil || len(images) != 1 {
+		t.Fatalf("there are %d images, %v", len(images), err)
+	}
+	mapped := filepath.Join(s.layout.rootfsDir(container), mappedDir, "0")
+	if err := os.MkdirAll(mapped, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(s.layout.layerDir(s.layout.imageRoot, images[0].TopLayer), mapped, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // forgetMounts, forgetContainers and forgetLayers lose what the library does not sync.
@@ -189,6 +212,11 @@ func TestPrepareAndReleaseInEveryHalfDoneState(t *testing.T) {
 				if _, err := s.Images.Resolve(context.Background(), image.ID); err != nil {
 					t.Errorf("the image was harmed: %v", err)
 				}
+				rootfs = prepare(t, s, container, image)
+				if content, err := os.ReadFile(filepath.Join(rootfs.Mountpoint, "file")); err != nil || string(content) != "content" {
+					t.Errorf("after releasing, the image's file is %q, %v", content, err)
+				}
+				release(t, s, container)
 			})
 		}
 	}
