@@ -118,15 +118,20 @@ func (k *Keeper) recall(ctx context.Context) error {
 	return nil
 }
 
-// every is how often a Keeper looks whether there is something to do, breath its pause between
-// two steps.
 const (
-	every  = 10 * time.Second
-	breath = 2 * time.Millisecond
+	// every is how often a Keeper looks whether there is something to do, at most.
+	every = 10 * time.Second
+	// breath is the pause between two steps, so that those who have to do with pods come first.
+	breath = 10 * time.Millisecond
 )
 
-// Run keeps the log until ctx is done.
+// Run keeps the log until ctx is done. It begins after a while: a node that starts has enough
+// to do.
 func (k *Keeper) Run(ctx context.Context) {
+	every := max(min(every, k.limits.Settled/4), time.Second)
+	if !pause(ctx, every) {
+		return
+	}
 	failed := ""
 	for {
 		more, err := k.Step(ctx)
@@ -145,11 +150,19 @@ func (k *Keeper) Run(ctx context.Context) {
 		default:
 			failed = ""
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, wait) {
 			return
-		case <-time.After(wait):
 		}
+	}
+}
+
+// pause waits, and returns false if ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
