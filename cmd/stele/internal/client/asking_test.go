@@ -20,6 +20,7 @@ import (
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/cmd/stele/internal/admin"
+	"github.com/stele-runtime/stele/cmd/stele/internal/history"
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/eventlog/memlog"
@@ -140,7 +141,7 @@ func TestAskedIsWhole(t *testing.T) {
 	if err := index.Follow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	from, _ := serving(t, admin.New(admin.Parts{Log: s, Views: feed.Live, Names: index, Actors: idle{}}))
+	from, _ := serving(t, admin.New(admin.Parts{Log: s, Views: feed.Live, Names: index, Actors: idle{}, Backups: &history.Backups{}}))
 	var points []timeline.Point
 	for r, err := range s.Log.Read(t.Context(), 1) {
 		if err != nil {
@@ -196,7 +197,7 @@ func TestEventsOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	from, _ := serving(t, admin.New(admin.Parts{Log: s, Views: feed.Live, Names: names.New(s, discard), Actors: idle{}}))
+	from, _ := serving(t, admin.New(admin.Parts{Log: s, Views: feed.Live, Names: names.New(s, discard), Actors: idle{}, Backups: &history.Backups{}}))
 	for text, want := range map[string]int{"shop/web0@0 node": 32, "c00": 10, "node": 0, "shop/web0/app": 32} {
 		var got []uint64
 		if known, err := from.EventsOf(t.Context(), strings.Fields(text), collect(&got, 0, nil)); !known || err != nil || len(got) != want {
