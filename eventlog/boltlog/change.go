@@ -13,15 +13,22 @@ import (
 // change is what a request can ask for instead of an append. A small one is part of an
 // ordinary commit; any other is made in pieces between commits.
 type change interface {
-	size() int                                      // bytes in memory
-	check(last eventlog.Sequence) error             // whether the log, with this last record, allows it
-	inPieces(p *pending) bool                       // whether it must be made in pieces
-	step() func(tx *bolt.Tx) (done bool, err error) // the next piece; nil: the commit that makes it visible
+	size() int                                             // bytes in memory
+	check(last eventlog.Sequence) error                    // whether the log, with this last record, allows it
+	inPieces(p *pending) bool                              // whether it must be made in pieces
+	due() <-chan struct{}                                  // ready when the next piece can be made
+	advance(p *pending, r *request) (more bool, err error) // makes the next piece
+	counts() bool                                          // it was made, so later errors do not fail it
+	ended(p *pending, err error)
+}
+
+// committed is a change that a commit makes visible. Its other pieces are transactions, too.
+type committed interface {
+	change
+	step() func(tx *bolt.Tx) (done bool, err error) // the next piece; nil: the commit
 	next() (more bool)                              // moves on when a step is done
 	into(tx *bolt.Tx) error                         // makes it visible
 	proof() put                                     // what into has put into the file
-	counts() bool                                   // it was committed, so later errors do not fail it
-	ended(p *pending, err error)
 }
 
 // A piece is the most that one transaction changes, so that an append waits no longer than
@@ -68,35 +75,32 @@ func (p *pending) pieces() <-chan struct{} {
 	if len(p.waiting) == 0 || p.yielded && len(p.writer.queue.Ready()) > 0 {
 		return nil
 	}
-	return always
+	return p.waiting[0].change.due()
 }
 
 // piece does the next piece of the oldest change.
 func (p *pending) piece() {
 	p.yielded = true
 	r := p.waiting[0]
-	err := p.writer.failure()
+	more, err := true, p.writer.failure()
 	if err == nil {
-		err = p.advance(r)
+		more, err = r.change.advance(p, r)
 	}
-	if err != nil {
+	if err != nil || !more {
 		p.endChange(r, err)
 	}
 }
 
-// advance does the next piece of a change, and answers the request after the last one.
-func (p *pending) advance(r *request) error {
-	if step := r.change.step(); step != nil {
+// advance makes the next piece of a change.
+func (p *pending) advance(c committed, r *request) (more bool, err error) {
+	if step := c.step(); step != nil {
 		if done, err := p.inTx(step); err != nil || !done {
-			return err
+			return true, err
 		}
 	} else if p.writer.write(&batch{requests: []*request{r}}); r.err != nil {
-		return r.err
+		return false, r.err
 	}
-	if !r.change.next() {
-		p.endChange(r, nil)
-	}
-	return nil
+	return c.next(), nil
 }
 
 // inTx calls fn in a transaction of its own. When fn reports done it has changed nothing, and

@@ -123,6 +123,10 @@ func TestCrashChild(t *testing.T) {
 	for w := range 8 {
 		all.Go(func() { appendForEver(l, eventlog.Stream(fmt.Sprint("writer/", w)), &out) })
 	}
+	all.Go(func() {
+		for l.Compact(context.Background()) == nil {
+		}
+	})
 	all.Wait()
 	t.Fatal("the writers ended")
 }

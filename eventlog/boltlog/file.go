@@ -54,6 +54,11 @@ type handle struct {
 	inCache atomic.Bool // the file was read, in disk order
 	walked  int64       // bytes that hold something, if the file was walked
 
+	// inside counts those that read the file. If it was replaced, left is closed when none
+	// is left. The store's lock guards both.
+	inside int
+	left   chan struct{}
+
 	// readers is held while a read transaction begins; stuck: one panicked then, and bbolt
 	// keeps its lock.
 	readers sync.Mutex
@@ -84,23 +89,40 @@ func (o *opener) open() (*handle, error) {
 		}
 		return nil, fmt.Errorf("open event log %s: %w", o.path, err)
 	}
-	if err := errors.Join(h.checkFormat(), h.noteTx()); err != nil {
+	if err := errors.Join(h.checkFormat(), h.noteTx(), h.countFree()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open event log %s: %w", o.path, err), h.db.Close())
 	}
 	return h, nil
 }
 
-// prepare opens, locks and checks the file.
+// prepare opens, locks and checks the file. If a compaction has put another in its place
+// while it waited for the lock, it takes that.
 func (o *opener) prepare(path string, flag int) (f *os.File, walked int64, err error) {
-	f, err = os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, 0, err
-	}
-	if walked, err = o.prepareFile(f); err != nil {
+	for {
+		f, err = os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return nil, 0, err
+		}
+		walked, err = o.prepareFile(f)
+		if err == nil {
+			return f, walked, nil
+		}
 		f.Close()
-		return nil, 0, err
+		if !errors.Is(err, errReplaced) {
+			return nil, 0, err
+		}
 	}
-	return f, walked, nil
+}
+
+var errReplaced = errors.New("another file has taken its place")
+
+// sameFile checks that a path still leads to a file.
+func sameFile(path string, info fs.FileInfo) error {
+	now, err := os.Lstat(path)
+	if err == nil && !os.SameFile(now, info) {
+		err = errReplaced
+	}
+	return err
 }
 
 func (o *opener) prepareFile(f *os.File) (walked int64, err error) {
@@ -125,6 +147,9 @@ func (o *opener) prepareFile(f *os.File) (walked int64, err error) {
 		how = unix.LOCK_SH
 	}
 	if err := o.lock(f, how); err != nil {
+		return 0, err
+	}
+	if err := sameFile(o.path, info); err != nil {
 		return 0, err
 	}
 	return o.checkFile(f)
@@ -241,6 +266,20 @@ func formatOf(tx *bolt.Tx) (format int, err error) {
 		}
 	}
 	return format, nil
+}
+
+// countFree has bbolt count its free pages, which it otherwise does in its first transaction.
+func (h *handle) countFree() error {
+	if h.db.IsReadOnly() {
+		return nil
+	}
+	return guard(func() error {
+		tx, err := h.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		return tx.Rollback()
+	})
 }
 
 // noteTx records the last transaction.

@@ -67,6 +67,9 @@ func openWith(o Options, d disk) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := removeCopy(o.Path); err != nil {
+		o.Logger.Warn("event log: what an interrupted compaction left stays", "path", o.Path, "cause", err)
+	}
 	l.writer = newWriter(l, o, d)
 	l.writer.journal.pass, l.writer.journal.at = f.pass, f.next
 	l.writer.openJournal()

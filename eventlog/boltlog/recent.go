@@ -60,6 +60,14 @@ func (r *recent) all() []eventlog.Record {
 	return r.records[:len(r.records):len(r.records)]
 }
 
+// size is about how many bytes the records have.
+func (r *recent) size() (n int) {
+	for _, record := range r.all() {
+		n += recordOverhead(&record) + len(record.Payload)
+	}
+	return n
+}
+
 // from returns the records from a sequence on.
 func (r *recent) from(s eventlog.Sequence) []eventlog.Record {
 	all := r.all()

@@ -126,9 +126,12 @@ func (p *pending) resumeRemoval() {
 func (t *removal) size() int                     { return len(t.trim.State) + 8*len(t.under.sequences) }
 func (t *removal) check(eventlog.Sequence) error { return nil }
 func (t *removal) inPieces(*pending) bool        { return true }
+func (t *removal) due() <-chan struct{}          { return always }
 func (t *removal) counts() bool                  { return t.phase > committing }
 func (t *removal) proof() put                    { return t.put }
 func (t *removal) ended(*pending, error)         {}
+
+func (t *removal) advance(p *pending, r *request) (more bool, err error) { return p.advance(t, r) }
 
 func (t *removal) step() func(*bolt.Tx) (bool, error) {
 	if t.phase == committing {

@@ -132,10 +132,6 @@ func parseTrimmed(p *parser) (r removing) {
 	return r
 }
 
-// pieceRemoved is how many records are removed in one transaction. They are small, and near
-// each other.
-const pieceRemoved = 1024
-
 // removePiece removes a piece of what was trimmed or thinned out; done when there is nothing
 // under way.
 func removePiece(tx *bolt.Tx) (done bool, err error) {
@@ -174,9 +170,9 @@ type removedPiece struct {
 // thin removes the first of the sequences. A record that has become unreadable stays: it is
 // damage.
 func (p *removedPiece) thin() (done bool, err error) {
-	n := min(len(p.under.sequences), pieceRemoved)
-	for _, s := range p.under.sequences[:n] {
-		if err := p.remove(s, func(*eventlog.Record) bool { return true }); err != nil {
+	n := 0
+	for ; n < min(len(p.under.sequences), pieceEntries) && p.bytes < pieceBytes; n++ {
+		if err := p.remove(p.under.sequences[n], func(*eventlog.Record) bool { return true }); err != nil {
 			return false, err
 		}
 	}
@@ -195,7 +191,7 @@ func (p *removedPiece) trim() (done bool, err error) {
 	index := p.tx.Bucket(bucketIndex)
 	cursor := index.Cursor()
 	var keys [][]byte
-	for k, _ := cursor.Seek(indexKey(p.under.stream, 0)); k != nil && len(keys) < pieceRemoved; k, _ = cursor.Next() {
+	for k, _ := cursor.Seek(indexKey(p.under.stream, 0)); k != nil && len(keys) < pieceEntries; k, _ = cursor.Next() {
 		s, v, ok := parseIndexKey(k)
 		if !ok || s != p.under.stream || v > p.under.through {
 			break
@@ -219,7 +215,7 @@ func (p *removedPiece) trim() (done bool, err error) {
 		return false, nil
 	}
 	all := gapsOf(p.tx)
-	_, keys = all.through(p.under.stream, p.under.through, pieceRemoved)
+	_, keys = all.through(p.under.stream, p.under.through, pieceEntries)
 	for _, k := range keys {
 		if err := all.bucket.Delete(k); err != nil {
 			return false, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -152,6 +153,13 @@ func (w *writer) intact() bool {
 func (w *writer) tryRepair() {
 	var f found
 	var err error
+	if w.nameless {
+		if err := w.syncDir(filepath.Dir(w.reader.store.opener.path)); err != nil {
+			_ = w.fail(err) // no caller waits
+			return
+		}
+		w.nameless = false
+	}
 	intact := w.intact()
 	if !intact {
 		f, err = w.reopen()

@@ -81,7 +81,7 @@ func (b *batch) proof() put {
 	if n := len(b.records); n > 0 {
 		return put{bucketRecords, recordKey(b.records[n-1].Sequence), b.values[n-1]}
 	}
-	return b.changes[0].change.proof()
+	return b.changes[0].change.(committed).proof()
 }
 
 // put is a value that is put under a key of a bucket.
@@ -161,7 +161,7 @@ func (b *batch) into(tx *bolt.Tx) (culprit *request, err error) {
 		}
 		err := guard(func() error {
 			if r.change != nil {
-				return r.change.into(tx)
+				return r.change.(committed).into(tx)
 			}
 			for i := range r.records {
 				if err := putRecord(tx, &r.records[i], values[i]); err != nil {

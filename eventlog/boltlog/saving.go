@@ -78,6 +78,10 @@ func (s *saving) inPieces(p *pending) bool {
 	return s.large || len(p.waiting) > 0 || !p.tidy[s.name]
 }
 
+func (s *saving) due() <-chan struct{} { return always }
+
+func (s *saving) advance(p *pending, r *request) (more bool, err error) { return p.advance(s, r) }
+
 func (s *saving) counts() bool { return s.phase > committing }
 func (s *saving) proof() put   { return s.put }
 
@@ -281,6 +285,7 @@ func (s *saving) expected(c *checkpoint) error {
 // into makes the change visible: by a new head, and for a small one by its entries.
 func (s *saving) into(tx *bolt.Tx) error {
 	c, err := checkpointOf(tx, s.name)
+	before := c.edition
 	switch {
 	case s.large:
 		c.head = s.filled
@@ -295,7 +300,7 @@ func (s *saving) into(tx *bolt.Tx) error {
 		}
 		c.Checkpoint = s.delta.Checkpoint
 	}
-	c.edition = uint64(tx.ID())
+	c.edition = max(before+1, uint64(tx.ID())) // a compacted file counts transactions anew
 	if err := c.write(); err != nil {
 		return err
 	}

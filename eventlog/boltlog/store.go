@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 
@@ -18,6 +19,8 @@ import (
 // find out what is really on the disk. Readers wait meanwhile.
 type store struct {
 	opener opener
+
+	retired sync.WaitGroup // files that were replaced and are still being read
 
 	mu      sync.Mutex
 	handle  *handle       // nil while the file is not open
@@ -46,11 +49,12 @@ func (s *store) view(ctx context.Context, patient bool, fn func(*bolt.Tx) error)
 // viewHandle is view for a function that looks at the file itself, too.
 func (s *store) viewHandle(ctx context.Context, patient bool, fn func(*handle, *bolt.Tx) error) error {
 	for {
-		h, err := s.wait(ctx, patient)
+		h, err := s.enter(ctx, patient)
 		if err != nil {
 			return err
 		}
 		err = s.read(h, func(tx *bolt.Tx) error { return fn(h, tx) })
+		s.leave(h)
 		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) && s.current() != h {
 			continue // it was closed between the two lines above
 		}
@@ -58,11 +62,14 @@ func (s *store) viewHandle(ctx context.Context, patient bool, fn func(*handle, *
 	}
 }
 
-// wait returns the open file, as soon as there is one.
-func (s *store) wait(ctx context.Context, patient bool) (*handle, error) {
+// enter returns the open file, as soon as there is one. Whoever entered leaves again.
+func (s *store) enter(ctx context.Context, patient bool) (*handle, error) {
 	for {
 		s.mu.Lock()
 		h, why, changed := s.handle, s.why, s.changed
+		if h != nil {
+			h.inside++
+		}
 		s.mu.Unlock()
 		if h != nil {
 			return h, nil
@@ -76,6 +83,32 @@ func (s *store) wait(ctx context.Context, patient bool) (*handle, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+func (s *store) leave(h *handle) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.inside--; h.inside == 0 && h.left != nil {
+		close(h.left)
+	}
+}
+
+// replace puts another file in place of the one that is open. Readers that are inside of the
+// old one finish there; then it is closed.
+func (s *store) replace(h *handle, log *slog.Logger) {
+	old := s.set(h, nil)
+	left := make(chan struct{})
+	s.mu.Lock()
+	if old.left = left; old.inside == 0 {
+		close(left)
+	}
+	s.mu.Unlock()
+	s.retired.Go(func() {
+		<-left
+		if err := guard(old.db.Close); err != nil {
+			log.Warn("event log: close the file that was compacted", "cause", err)
+		}
+	})
 }
 
 func (s *store) current() *handle {
@@ -137,7 +170,9 @@ func (s *store) reopen() error {
 
 // close closes the file for good.
 func (s *store) close() error {
-	return s.detach(eventlog.ErrClosed)
+	err := s.detach(eventlog.ErrClosed)
+	s.retired.Wait()
+	return err
 }
 
 // detach closes the file after the last reader has left it.

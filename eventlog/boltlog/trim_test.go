@@ -31,7 +31,7 @@ func fillStreams(t *testing.T, l *Log, n int) {
 // TestTrimIsAllOrNothing stops a trim after each of its transactions, as a kill does:
 // readers see none of the records, the log is sound, and the next start removes the rest.
 func TestTrimIsAllOrNothing(t *testing.T) {
-	const n = 3000
+	const n = 1000
 	for name, trim := range map[string]eventlog.Trim{
 		"whole":  {Stream: "long", Rule: "age", Through: n, Whole: true},
 		"prefix": {Stream: "long", Rule: "age", Through: n - 100, State: []byte("a state")},
@@ -56,7 +56,7 @@ func TestTrimIsAllOrNothing(t *testing.T) {
 
 // TestThinIsAllOrNothing does the same with a thinning.
 func TestThinIsAllOrNothing(t *testing.T) {
-	const n = 3000
+	const n = 1000
 	thin := eventlog.Thin{Rule: "settled"}
 	for s := eventlog.Sequence(1); s < 2*n-200; s++ {
 		if s%10 > 0 {

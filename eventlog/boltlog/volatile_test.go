@@ -112,6 +112,12 @@ func (b *blackout) open(t *testing.T) {
 		commit: func(tx *bolt.Tx) error { return remember(commit(tx)) },
 		write:  writeFrame,
 		sync:   func(f *os.File) error { return remember(syncFrames(f)) },
+		reached: func(s compactionStep) error {
+			if s == stepNamed {
+				return remember(nil)
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -162,6 +168,16 @@ func TestPowerFailureTakesTheEnd(t *testing.T) {
 			heads[s] += eventlog.Version(len(records))
 			if !a.Volatile {
 				lasting = b.l.Last()
+			}
+		}
+		if random.IntN(6) == 0 {
+			if err := b.l.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			lasting = b.l.Last()
+			for range random.IntN(4) {
+				all = append(all, appendVolatile(t, b.l, "s/0", heads["s/0"], nil)...)
+				heads["s/0"]++
 			}
 		}
 		known := max(lasting, b.last)

@@ -36,24 +36,32 @@ type writer struct {
 	late *time.Timer       // runs while the journal has something that is not synced
 	repair
 	degraded atomic.Pointer[eventlog.DegradedError] // why the journal is not used; nil if it is
+	// nameless: a compacted file took the log's name, but the disk may not know it yet.
+	nameless bool
 
 	pending pending
 
 	counters counters
 	ended    chan struct{} // closed when the goroutine is over
 
-	commit func(*bolt.Tx) error
+	commit  func(*bolt.Tx) error
+	syncDir func(path string) error
+	reached func(compactionStep) error
 }
 
 // disk is how things become durable. Tests make it fail.
 type disk struct {
-	commit func(*bolt.Tx) error
-	write  func(f *os.File, frame []byte, at int64) error
-	sync   func(f *os.File) error
+	commit  func(*bolt.Tx) error
+	write   func(f *os.File, frame []byte, at int64) error
+	sync    func(f *os.File) error
+	syncDir func(path string) error
+	// reached is called when a compaction has reached a step. Before the rename, an error
+	// fails it.
+	reached func(s compactionStep) error
 }
 
 // realDisk is the disk that doesn't fail on purpose.
-var realDisk = disk{commit: commit, write: writeFrame, sync: syncFrames}
+var realDisk = disk{commit: commit, write: writeFrame, sync: syncFrames, syncDir: syncDir, reached: func(compactionStep) error { return nil }}
 
 // commit commits a transaction of the bbolt file.
 func commit(tx *bolt.Tx) error {
@@ -78,6 +86,14 @@ func newWriter(l *Log, o Options, d disk) *writer {
 		repair:  repair{timer: stoppedTimer()},
 		pending: pending{tidy: make(map[string]bool)},
 		commit:  d.commit,
+		syncDir: d.syncDir,
+		reached: d.reached,
+	}
+	if w.syncDir == nil {
+		w.syncDir = realDisk.syncDir
+	}
+	if w.reached == nil {
+		w.reached = realDisk.reached
 	}
 	w.pending.writer = w
 	return w

@@ -66,6 +66,8 @@ func Run(t *testing.T, m Maker) {
 		"bad thinnings are refused":                   testBadThins,
 		"thinnings do not disturb others":             testThinWhileInUse,
 		"usage is counted":                            testUsage,
+		"a compaction changes nothing":                testCompact,
+		"compactions do not disturb others":           testCompactWhileInUse,
 		"streams are listed by prefix":                testStreams,
 		"a backup is complete":                        testBackup,
 		"closing ends everything, twice":              testClose,

@@ -37,6 +37,11 @@ func testModel(t *testing.T, m Maker) {
 			"save":   func(rt *rapid.T) { want.save(rt, t, l, names.Draw(rt, "name")) },
 			"trim":   func(rt *rapid.T) { want.trim(rt, t, l, streams.Draw(rt, "stream")) },
 			"thin":   func(rt *rapid.T) { want.thin(rt, t, l) },
+			"compact": func(rt *rapid.T) {
+				if err := l.Compact(t.Context()); err != nil {
+					rt.Fatal(err)
+				}
+			},
 			"reopen": func(*rapid.T) { l = m.Reopen(t, l, NewClock()) },
 			"":       func(rt *rapid.T) { want.check(rt, t, l) },
 		})
