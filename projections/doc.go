@@ -10,7 +10,8 @@
 // what of a configuration is kept decoded. changes.go publishes each change with the
 // states before and after. podevents.go publishes the turns in the lives of pods
 // (turns.go), from one stage to another (stage.go). checkpoint.go saves the models, values.go has the encoding,
-// and boot.go serves the node's start.
+// boot.go serves the
+// node's start, and recall.go actors that are made again.
 //
 // Read feed.go and live.go first.
 package projections

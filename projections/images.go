@@ -48,16 +48,10 @@ func (l *Live) image(stream eventlog.Stream) *Image {
 // writer and append nothing meanwhile. It returns false if the stream has to be read: it
 // is damaged, or the models no longer follow the log.
 func (f *Feed) Image(ctx context.Context, stream eventlog.Stream) (Image, bool) {
-	if f.Await(ctx, f.log.Last()) != nil {
-		return Image{}, false
-	}
-	f.Live.mu.RLock()
-	defer f.Live.mu.RUnlock()
-	if _, damaged := f.Live.damaged[stream]; damaged {
-		return Image{}, false
-	}
-	if f.forgotten.has(stream) {
-		return Image{}, true
-	}
-	return *f.Live.image(stream), true
+	return recall(ctx, f, stream, func(string) (Image, bool) {
+		if f.forgotten.has(stream) {
+			return Image{}, true
+		}
+		return *f.Live.image(stream), true
+	})
 }

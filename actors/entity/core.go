@@ -52,6 +52,8 @@ type Core[S, C, E any, F Effect[C]] struct {
 	waiters waiters[S, E]
 	// panics counts panics in a row, without an append in between.
 	panics int
+	// doze: the owner asks whether the entity is at rest.
+	doze bool
 	// freed: the owner knows that the name may be taken.
 	freed bool
 	// handled counts the Asks.
@@ -91,6 +93,8 @@ type (
 	Fired Timer
 	// Retry says that the time of Ready.RetryAfter has passed.
 	Retry struct{}
+	// Doze asks whether the entity is at rest. If it is, Ready.Dozes.
+	Doze struct{}
 	// End says that the daemon is stopping.
 	End struct{}
 )
@@ -122,7 +126,10 @@ type Ready[S any, F any] struct {
 	// Rested: after Handled Asks, the entity has nothing left to do. If it is Salvaged,
 	// its stream does not say that it has ended.
 	Rested, Salvaged bool
-	Handled          uint64
+	// Dozes: after Handled Asks, nothing is under way or awaited. The next Ask can go to
+	// another core of the stream.
+	Dozes   bool
+	Handled uint64
 }
 
 // Given is an answer for a caller.
@@ -165,7 +172,7 @@ func (c *Core[S, C, E, F]) Break(reason string) {
 
 // Step handles one message at that time. It catches the machine's panics.
 func (c *Core[S, C, E, F]) Step(now time.Time, message any) Ready[S, F] {
-	c.now, c.out = now, Ready[S, F]{}
+	c.now, c.out, c.doze = now, Ready[S, F]{}, false
 	if p, stack := caught(func() { c.handle(message) }); p != nil {
 		c.panicked(p, stack)
 	}
@@ -215,6 +222,8 @@ func (c *Core[S, C, E, F]) handle(message any) {
 	case Fired:
 		c.effects.fired(Timer(m))
 		c.dispatch()
+	case Doze:
+		c.doze = true
 	case End:
 		c.ending = true
 	}
@@ -320,6 +329,7 @@ func (c *Core[S, C, E, F]) rest() {
 		if p, _ := caught(func() { c.out.Rested = c.machine.Ended(c.at.State) }); p == nil {
 			c.out.Handled = c.handled
 			c.out.Salvaged = c.out.Rested && c.salvaging
+			c.out.Dozes = c.doze && !c.out.Rested && c.ready && c.first == 0 && c.effects.waitNone()
 		}
 	}
 }

@@ -27,6 +27,9 @@ type effects[C any, F Effect[C]] struct {
 
 func (e *effects[C, F]) none() bool { return len(e.running) == 0 }
 
+// waitNone reports that no effect waits for its time.
+func (e *effects[C, F]) waitNone() bool { return len(e.armed) == 0 && len(e.due) == 0 }
+
 // begin issues an effect.
 func (e *effects[C, F]) begin(f F) {
 	put(&e.running, f.Key(), true)

@@ -27,6 +27,8 @@ type Surroundings struct {
 	Held func(time.Duration)
 	// Ended reports that the entity has nothing left to do, after `handled` Asks.
 	Ended func(stream eventlog.Stream, handled uint64)
+	// Dozes reports that the entity is at rest after `handled` Asks, since a Doze asked.
+	Dozes func(stream eventlog.Stream, handled uint64)
 	// Freed reports that the entity's name may be taken, before any caller learns of it.
 	Freed func(stream eventlog.Stream)
 	// Quarantined reports that the stream cannot be used.
@@ -124,6 +126,9 @@ func (e *Entity[S, C, E, F]) carryOut(r Ready[S, F]) {
 	}
 	if r.Rested {
 		e.guard("retire", func() { e.around.Ended(e.stream, r.Handled) })
+	}
+	if r.Dozes {
+		e.guard("doze", func() { e.around.Dozes(e.stream, r.Handled) })
 	}
 }
 

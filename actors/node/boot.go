@@ -19,7 +19,9 @@ import (
 
 // Boot records the start of the daemon and calls recorded; then Resume is due.
 func (c *Core) Boot(past entity.Past, start host.StartDaemon, recorded func(error)) {
-	c.restore(HostStream, made(c, making[host.State, host.Command, host.Event, noEffect]{machine: c.host, stream: HostStream, start: &past.Host}))
+	m := made(c, making[host.State, host.Command, host.Event, noEffect]{machine: c.host, stream: HostStream, start: &past.Host})
+	m.wake = nil // it is one, and its stream is long
+	c.restore(HostStream, m)
 	c.Host(start, Caller[host.State, host.Event]{Reply: func(r entity.Reply[host.State]) { recorded(r.Err) }})
 }
 

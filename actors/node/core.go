@@ -81,8 +81,8 @@ type Core struct {
 }
 
 // NewCore returns a node without any entity. Post brings a message to the Router that
-// serves it. NewCore sets Route of the sandboxes' machine; entities get Ended, Freed,
-// Quarantined and Salvaged of around from the core.
+// serves it. NewCore sets Route of the sandboxes' machine; entities get Ended, Dozes,
+// Freed, Quarantined and Salvaged of around from the core.
 func NewCore(post func(message any), m Machines, around entity.Surroundings) *Core {
 	c := &Core{
 		post: post, logger: around.Logger, around: around,
@@ -112,6 +112,10 @@ func (noEffect) Key() string                          { return "" }
 func (noEffect) Resource() string                     { return "" }
 func (noEffect) NotBefore() time.Time                 { return time.Time{} }
 func (noEffect) Failed(error, time.Time) host.Command { return nil }
+
+// Doze lets entities go that have been at rest since the last time: they are made again from
+// their streams for the next command. Most pods rest most of the time.
+func (c *Core) Doze() { c.post(doze{}) }
 
 // closed records in the node's stream that nothing is left of a quarantined one, and
 // retries while the log is unavailable.
@@ -177,12 +181,17 @@ func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) *maker
 	return &maker{
 		first: func(generation uint64) entity.Actor { return first.make(c, generation) },
 		anew:  func(generation uint64) entity.Actor { return m.make(c, generation) },
+		wake: func(generation uint64) entity.Actor {
+			rested := making[S, C, E, F]{machine: m.machine, stream: m.stream}
+			return rested.make(c, generation)
+		},
 	}
 }
 
 func (m *making[S, C, E, F]) make(c *Core, generation uint64) entity.Actor {
 	around := c.around
 	around.Ended = func(stream eventlog.Stream, handled uint64) { c.post(&ended{stream, generation, handled}) }
+	around.Dozes = func(stream eventlog.Stream, handled uint64) { c.post(&dozes{stream, generation, handled}) }
 	e := entity.New(m.machine, around, m.stream, m.start, m.first...)
 	if m.damage != "" {
 		e.Break(m.damage)

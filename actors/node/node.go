@@ -26,11 +26,20 @@ type Config struct {
 	// Await returns once the projections include a record of the log, so that a
 	// caller finds its answer in List. It may be nil.
 	Await func(context.Context, eventlog.Sequence) error
-	// RecallImage returns a projection's state of an image reference at the end of its
-	// stream; see entity.Machine.Recall. It may be nil.
-	RecallImage func(context.Context, eventlog.Stream) (entity.Restored[image.State], bool)
-	Logger      *slog.Logger
+	// Recall returns the projections' states; nil if there are none.
+	Recall Recall
+	Logger *slog.Logger
 }
+
+// Recall returns the projections' state at the end of a stream; see entity.Machine.Recall.
+type Recall interface {
+	Sandbox(context.Context, eventlog.Stream) (entity.Restored[sandbox.State], bool)
+	Container(context.Context, eventlog.Stream) (entity.Restored[container.State], bool)
+	Image(context.Context, eventlog.Stream) (entity.Restored[image.State], bool)
+}
+
+// dozeEvery is how often entities that rest may go. An entity goes after one to two of it.
+const dozeEvery = 15 * time.Second
 
 // Node is the root of the actors: a Core on protoactor, whose calls wait for their
 // answers.
@@ -76,8 +85,16 @@ func New(c Config) (*Node, error) {
 		After: func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		Held:  func(d time.Duration) { n.held.Add(int64(d)) },
 	})
-	n.core.images.Recall = c.RecallImage
+	if c.Recall != nil {
+		n.core.sandboxes.Recall, n.core.containers.Recall, n.core.images.Recall = c.Recall.Sandbox, c.Recall.Container, c.Recall.Image
+	}
+	dozing := make(chan struct{})
+	go func() {
+		defer close(dozing)
+		n.doze()
+	}()
 	n.shutDown = sync.OnceFunc(func() {
+		<-dozing
 		// Stopping the root stops its children; Shutdown alone would stop none.
 		if err := system.Root.StopFuture(router).Wait(); err != nil {
 			n.logger.Warn("the node's actors have not ended", "error", err)
@@ -101,6 +118,20 @@ func (n *Node) Boot(ctx context.Context, past entity.Past, start host.StartDaemo
 	}
 	n.core.Resume(past, start)
 	return nil
+}
+
+// doze lets entities at rest go, until the node stops.
+func (n *Node) doze() {
+	tick := time.NewTicker(dozeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			n.core.Doze()
+		case <-n.context.Done():
+			return
+		}
+	}
 }
 
 // Held is how long, in all, callers or effects waited for the event log.

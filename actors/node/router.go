@@ -3,6 +3,8 @@ package node
 import (
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/stele-runtime/stele/actors/entity"
@@ -59,6 +61,13 @@ type (
 		generation uint64
 		handled    uint64
 	}
+	// doze says that entities at rest may go; dozes that one is, after that many messages.
+	doze  struct{}
+	dozes struct {
+		stream     eventlog.Stream
+		generation uint64
+		handled    uint64
+	}
 	// find asks which of the streams has an entity.
 	find struct {
 		streams []eventlog.Stream
@@ -94,19 +103,22 @@ type Router struct {
 }
 
 type entityRef struct {
+	// ref is nil while the entity sleeps: it is at rest, and has no actor.
 	ref        Ref
 	generation uint64
-	// sent counts the messages that were routed to it.
-	sent uint64
-	// anew and retired are its maker's. What it began with is not kept.
-	anew    func(generation uint64) entity.Actor
-	retired func()
+	// sent counts the messages that were routed to it, and quiet is what it was at the last
+	// doze.
+	sent, quiet uint64
+	// anew, wake and retired are its maker's. What it began with is not kept.
+	anew, wake func(generation uint64) entity.Actor
+	retired    func()
 }
 
 // maker makes an entity.
 type maker struct {
-	// first makes it, anew makes it again from its stream.
-	first, anew func(generation uint64) entity.Actor
+	// first makes it, anew makes it again from its stream, and wake does after it was at
+	// rest; wake is nil if it is never let go.
+	first, anew, wake func(generation uint64) entity.Actor
 	// retired, if not nil, is called once it is retired.
 	retired func()
 }
@@ -137,6 +149,10 @@ func (r *Router) Receive(message any) {
 		r.free(msg.stream)
 	case *ended:
 		r.retire(msg)
+	case doze:
+		r.doze()
+	case *dozes:
+		r.sleep(msg)
 	case *find:
 		msg.found(r.find(msg.streams))
 	case saga:
@@ -156,6 +172,10 @@ func (r *Router) deliver(msg *deliver) {
 		}
 	}
 	if msg.message != nil {
+		if err := r.awake(msg.stream, ref); err != nil {
+			msg.refuse(err)
+			return
+		}
 		ref.sent++
 		r.stage.Send(ref.ref, msg.message)
 	}
@@ -186,7 +206,7 @@ func (r *Router) begin(msg *deliver) *entityRef {
 }
 
 func (r *Router) spawn(msg *deliver) *entityRef {
-	ref := &entityRef{anew: msg.spawn.anew, retired: msg.spawn.retired}
+	ref := &entityRef{anew: msg.spawn.anew, wake: msg.spawn.wake, retired: msg.spawn.retired}
 	if err := r.play(msg.stream, ref, msg.spawn.first); err != nil {
 		r.refuse(msg, err)
 		return nil
@@ -202,7 +222,7 @@ func (r *Router) play(stream eventlog.Stream, ref *entityRef, spawn func(uint64)
 	if err != nil {
 		return fault.New(fault.Internal, "spawn actor", name, "%v", err)
 	}
-	ref.ref, ref.generation, ref.sent = actor, r.generation, 0
+	ref.ref, ref.generation, ref.sent, ref.quiet = actor, r.generation, 0, 0
 	r.entities[stream] = ref
 	return nil
 }
@@ -256,6 +276,41 @@ func (r *Router) retire(msg *ended) {
 	if ref.retired != nil {
 		ref.retired()
 	}
+}
+
+// doze asks all entities that got no message since the last time whether they are at rest.
+func (r *Router) doze() {
+	for _, stream := range slices.Sorted(maps.Keys(r.entities)) {
+		ref := r.entities[stream]
+		if ref.ref == nil || ref.wake == nil {
+			continue
+		}
+		if ref.sent == ref.quiet {
+			r.stage.Send(ref.ref, entity.Doze{})
+		}
+		ref.quiet = ref.sent
+	}
+}
+
+// sleep lets the actor of an entity at rest go, unless a message is on its way to it.
+func (r *Router) sleep(msg *dozes) {
+	ref := r.entities[msg.stream]
+	if ref == nil || ref.ref == nil || ref.generation != msg.generation || ref.sent != msg.handled {
+		return
+	}
+	r.stage.Stop(ref.ref)
+	ref.ref, ref.anew = nil, ref.wake
+}
+
+// awake makes an actor of an entity that sleeps.
+func (r *Router) awake(stream eventlog.Stream, ref *entityRef) error {
+	switch {
+	case ref.ref != nil:
+		return nil
+	case r.stopping:
+		return errStopping
+	}
+	return r.play(stream, ref, ref.wake)
 }
 
 // replace makes the entity of a failed actor anew. There must be one at all times:

@@ -32,6 +32,7 @@ func newBoards() (*boards, *Router) {
 var noActor = &maker{
 	first: func(uint64) entity.Actor { return nil },
 	anew:  func(uint64) entity.Actor { return nil },
+	wake:  func(uint64) entity.Actor { return nil },
 }
 
 // A container whose sandbox is stopped before its creation arrives never comes to be,
@@ -119,5 +120,51 @@ func TestFailedActorIsReplaced(t *testing.T) {
 	r.Receive(&ended{stream: "s", generation: 2, handled: 1})
 	if !slices.Equal(b.stopped, []string{"s@2"}) {
 		t.Errorf("stopped: %v", b.stopped)
+	}
+}
+
+// The actor of an entity goes once it says that it is at rest, if no message is on its way to
+// it. The next message makes another one.
+func TestSleep(t *testing.T) {
+	b, r := newBoards()
+	refuse := func(err error) { t.Errorf("refused: %v", err) }
+	say := func(what string) {
+		r.Receive(&deliver{stream: "container/c", message: what, spawn: noActor, refuse: refuse})
+	}
+	say("one")
+	r.Receive(doze{})
+	if len(b.sent) != 1 {
+		t.Fatalf("who has just got a message is asked: %v", b.sent)
+	}
+	r.Receive(doze{})
+	if len(b.sent) != 2 || b.sent[1] != (entity.Doze{}) {
+		t.Fatalf("who is at rest is not asked: %v", b.sent)
+	}
+	say("two")
+	r.Receive(&dozes{"container/c", 1, 1}) // it has not got that yet
+	r.Receive(&dozes{"container/c", 0, 2}) // of an earlier actor
+	if len(b.stopped) != 0 {
+		t.Fatalf("%v is stopped with a message on its way", b.stopped)
+	}
+	r.Receive(&dozes{"container/c", 1, 2})
+	r.Receive(&dozes{"container/c", 1, 2})
+	if !slices.Equal(b.stopped, []string{"container/c@1"}) || r.find([]eventlog.Stream{"container/c"}) == "" {
+		t.Fatalf("stopped: %v", b.stopped)
+	}
+	r.Receive(doze{})
+	r.Receive(&lost{"container/c@1"})
+	if len(b.spawned) != 1 {
+		t.Fatalf("it is awake without a message: %v", b.spawned)
+	}
+	say("three")
+	if !slices.Equal(b.spawned, []string{"container/c@1", "container/c@2"}) || b.sent[len(b.sent)-1] != "three" {
+		t.Errorf("spawned: %v, sent: %v", b.spawned, b.sent)
+	}
+	r.Receive(&dozes{"container/c", 2, 1})
+	r.Receive(stopping{})
+	var refused error
+	r.Receive(&deliver{stream: "container/c", message: "four", refuse: func(err error) { refused = err }})
+	if fault.KindOf(refused) != fault.Unavailable || len(b.spawned) != 2 {
+		t.Errorf("who sleeps is woken while all end: %v, %v", refused, b.spawned)
 	}
 }

@@ -189,7 +189,7 @@ func (p *parts) makeActors() (err error) {
 		DisableHostPorts: p.config.Network.DisableHostPortMapping,
 		Credentials:      p.credentials, Execs: p.execs, Pulls: handover.NewPulls(), Logger: p.logger,
 	})
-	p.actors, err = node.New(node.Config{Log: p.log, Executor: p.executor, Await: p.feed.Await, RecallImage: p.feed.Image, Logger: p.logger})
+	p.actors, err = node.New(node.Config{Log: p.log, Executor: p.executor, Await: p.feed.Await, Recall: p.feed, Logger: p.logger})
 	p.executor.ImageNews = func(ctx context.Context, ref string, c image.Command) error {
 		_, err := p.actors.Image(ctx, ref, c, nil)
 		return err

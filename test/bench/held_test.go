@@ -37,6 +37,7 @@ func BenchmarkHeld(b *testing.B) {
 				before = heap()
 				h.run(b, pods)
 			}
+			time.Sleep(40 * time.Second) // until actors at rest are let go
 			now := heap()
 			for b.Loop() {
 				if len(h.feed.Live.Containers()) != pods {
@@ -77,7 +78,7 @@ func openHeld(b *testing.B, path string) *held {
 		_ = h.feed.Run(ctx)
 	}()
 	executor := &atOnce{}
-	if h.node, err = node.New(node.Config{Log: log, Executor: executor, Await: h.feed.Await, RecallImage: h.feed.Image, Logger: logger}); err != nil {
+	if h.node, err = node.New(node.Config{Log: log, Executor: executor, Await: h.feed.Await, Recall: h.feed, Logger: logger}); err != nil {
 		b.Fatal(err)
 	}
 	executor.node = h.node
