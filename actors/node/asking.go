@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -49,7 +50,25 @@ func send[S, C, E any, F entity.Effect[C]](c *Core, _ *entity.Machine[S, C, E, F
 // notBegun is the error of a call that found nothing to join: the other call has not got
 // that far, or has just failed.
 func notBegun(stream eventlog.Stream) error {
-	return fault.New(fault.Unavailable, "join the call that has the name", string(stream), "it has not begun, or has just failed; ask again")
+	return fault.New(fault.Unavailable, joinsTheCall, string(stream), "it has not begun, or has just failed; ask again")
+}
+
+const joinsTheCall = "join the call that has the name"
+
+// hasNotBegun reports whether a call found nothing to join: the name has become free.
+func hasNotBegun(err error) bool {
+	f, is := errors.AsType[*fault.Fault](err)
+	return is && f.Op == joinsTheCall
+}
+
+// waits reports whether the caller is still there.
+func (c Caller[S, E]) waits() bool {
+	select {
+	case <-c.Gone:
+		return false
+	default:
+		return true
+	}
 }
 
 // traceOf is the trace id of a request, empty if it has none.

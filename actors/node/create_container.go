@@ -42,7 +42,7 @@ func (c *Core) CreateContainer(create container.Create, from Caller[container.St
 }
 
 // join joins the creation of the container that has the name. If that container gives way
-// to another configuration, the name is claimed again once it is gone.
+// to another configuration, or had failed already, the name is claimed again once it is free.
 func (c *Core) join(create container.Create, from Caller[container.State, container.Event], owner eventlog.Stream) {
 	nameFree, until := false, container.JoinAnswer()
 	joined := from
@@ -51,7 +51,7 @@ func (c *Core) join(create container.Create, from Caller[container.State, contai
 		return done, err
 	}
 	joined.Reply = func(r entity.Reply[container.State]) {
-		if nameFree && r.Err == nil {
+		if (nameFree && r.Err == nil || hasNotBegun(r.Err)) && from.waits() {
 			c.CreateContainer(create, from)
 		} else if from.Reply != nil {
 			from.Reply(r)
