@@ -90,7 +90,7 @@ generate: ## proto/'s Go code
 
 bench: build ## the event log, the monitor, pod lives, stats, port-forwards and pulls, beside conmon, skopeo and containerd (as root)
 	@test/deps/install.sh bench
-	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./test/bench
+	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./keeper ./test/bench
 	cd test/page && go test -run '^$$' -bench . -benchtime 600x -timeout $(TEST_TIMEOUT) ./...
 
 clean: ## what the other targets built

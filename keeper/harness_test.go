@@ -30,6 +30,10 @@ type town struct {
 	// up is how long the node is up, wall what a wall clock says.
 	up   time.Duration
 	wall time.Time
+	// config is every pod's.
+	config []byte
+	// volatile: nothing waits for the disk.
+	volatile bool
 	// at are the versions of streams.
 	at map[eventlog.Stream]eventlog.Version
 }
@@ -66,7 +70,7 @@ func (n *town) append(stream eventlog.Stream, encoded codec.Encoded, err error) 
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	_, err = n.log.Append(context.Background(), eventlog.Append{Stream: stream, Expected: n.at[stream], Entries: []eventlog.Entry{
+	_, err = n.log.Append(context.Background(), eventlog.Append{Stream: stream, Expected: n.at[stream], Volatile: n.volatile, Entries: []eventlog.Entry{
 		{Type: encoded.Type, Schema: encoded.Schema, Payload: encoded.Payload},
 	}})
 	if err != nil {
@@ -110,14 +114,14 @@ func (n *town) container(name string, events ...container.Event) {
 // begin runs a pod with a container.
 func (n *town) begin(pod string) {
 	n.t.Helper()
-	n.pod(pod, sandbox.SandboxRequested{ID: id.Sandbox(pod), Name: sandbox.Name{Name: pod}, HostNetwork: true}, sandbox.SandboxPrepared{}, sandbox.SandboxReady{})
+	n.pod(pod, sandbox.SandboxRequested{ID: id.Sandbox(pod), Name: sandbox.Name{Name: pod}, HostNetwork: true, Config: n.config}, sandbox.SandboxPrepared{}, sandbox.SandboxReady{})
 	n.beginContainer(pod, pod+"-c")
 }
 
 func (n *town) beginContainer(pod, name string) {
 	n.t.Helper()
 	n.pod(pod, sandbox.ContainerAdded{Container: id.Container(name)})
-	n.container(name, container.ContainerRequested{ID: id.Container(name), Sandbox: id.Sandbox(pod), Name: container.Name{Name: name}}, container.RootfsPrepared{},
+	n.container(name, container.ContainerRequested{ID: id.Container(name), Sandbox: id.Sandbox(pod), Name: container.Name{Name: name}, SandboxConfig: n.config}, container.RootfsPrepared{},
 		container.ContainerCreated{Process: container.Process{PID: 42}}, container.StartRequested{}, container.ContainerStarted{})
 }
 

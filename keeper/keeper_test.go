@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/host"
@@ -222,6 +225,7 @@ func TestNeverEnding(t *testing.T) {
 func TestSize(t *testing.T) {
 	n := newTown(t)
 	n.begin("lives")
+	n.config, _ = proto.Marshal(&runtimeapi.PodSandboxConfig{Hostname: strings.Repeat("x", 1<<18)})
 	for i := range 20 {
 		pod := fmt.Sprintf("p%02d", i)
 		n.begin(pod)
@@ -232,7 +236,7 @@ func TestSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	limits := week()
-	limits.Pods, limits.Bytes = 100, usage.RecordBytes
+	limits.Pods, limits.Bytes = 100, (usage.RecordBytes*4/5+24<<20)*8/7
 	n.keep(limits)
 	left := n.streams()
 	if slices.Contains(left, "sandbox/p00") || slices.Contains(left, "container/p00-c") || !slices.Contains(left, "sandbox/p19") || !slices.Contains(left, "sandbox/lives") {

@@ -34,8 +34,13 @@ func DefaultLimits() Limits {
 	return Limits{Age: 7 * 24 * time.Hour, Pods: 100, Bytes: 1 << 30, Settled: time.Hour}
 }
 
-// MinBytes is the least Limits.Bytes. A log with a few pods and a checkpoint needs some.
-const MinBytes = 16 << 20
+// MinBytes is the least Limits.Bytes: a log with a few pods and checkpoints needs some, and its
+// file grows by steps of 16 MiB.
+const MinBytes = 64 << 20
+
+// slack is how much free space the log's files are left with. A compaction for less is not worth
+// its while.
+const slack = 24 << 20
 
 // held is what a log holds, in bytes.
 func held(u eventlog.Usage) int64 { return max(u.Bytes-u.Free, u.RecordBytes) }
@@ -44,15 +49,15 @@ func held(u eventlog.Usage) int64 { return max(u.Bytes-u.Free, u.RecordBytes) }
 // files, which hold free space, too, to stay below the limit, and once begun it goes on for a
 // while.
 func (l Limits) pressed(u eventlog.Usage, already bool) bool {
+	most := l.Bytes - slack - l.Bytes/8
 	if already {
-		return held(u) > l.Bytes/8*5
+		most -= l.Bytes / 16
 	}
-	return held(u) > l.Bytes/16*11
+	return held(u) > most
 }
 
 // sparse reports whether a compaction is worth its while: more of the log's files is free than
 // used, or the free space is what makes them too large.
 func (l Limits) sparse(u eventlog.Usage) bool {
-	least := min(l.Bytes/8, 64<<20)
-	return u.Free > least && (u.Free > held(u) || u.Bytes > l.Bytes/8*7)
+	return u.Free > slack && (u.Free > held(u) || u.Bytes > l.Bytes-l.Bytes/16)
 }

@@ -148,10 +148,10 @@ var refusals = []struct{ key, content, want string }{
 	{"history.keep_pods", "[history]\nkeep_pods = -1", `history.keep_pods: -1 is negative`},
 	{"history.keep_settled_for", "[history]\nkeep_settled_for = '-1s'", `history.keep_settled_for: -1s keeps nothing`},
 	{"history.keep_settled_for", "[history]\nkeep_settled_for = '200h'", `history.keep_settled_for: 200h0m0s is longer than keep_for, 168h0m0s`},
-	{"history.keep_size", "[history]\nkeep_size = '0'", `history.keep_size: "0" is too small; the least is 16MiB`},
+	{"history.keep_size", "[history]\nkeep_size = '0'", `history.keep_size: "0" is too small; the least is 64MiB`},
 	{"history.keep_size", "[history]\nkeep_size = '-1GiB'", `history.keep_size: "-1GiB" is not a size, as in "1GiB"`},
 	{"history.keep_size", "[history]\nkeep_size = 'much'", `history.keep_size: "much" is not a size, as in "1GiB"`},
-	{"history.keep_size", "[history]\nkeep_size = '1MiB'", `history.keep_size: "1MiB" is too small; the least is 16MiB`},
+	{"history.keep_size", "[history]\nkeep_size = '1MiB'", `history.keep_size: "1MiB" is too small; the least is 64MiB`},
 
 	{"image.pinned_images", "[image]\npinned_images = ['a*b']", `image.pinned_images: "a*b" has a * that is not at an end`},
 	{"image.registries_conf", "[image]\nregistries_conf = 'DIR/none'", `image.registries_conf: "DIR/none" cannot be read: no such file or directory`},
