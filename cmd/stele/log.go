@@ -18,8 +18,8 @@ import (
 )
 
 func logCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "log", Short: "Export, back up and verify the event log", Args: cobra.NoArgs}
-	cmd.AddCommand(exportCommand(), backupCommand(), verifyCommand(), statsCommand())
+	cmd := &cobra.Command{Use: "log", Short: "Export, back up, verify and compact the event log", Args: cobra.NoArgs}
+	cmd.AddCommand(exportCommand(), backupCommand(), verifyCommand(), statsCommand(), compactCommand())
 	return cmd
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/docker/go-units"
@@ -73,12 +75,9 @@ command line is wrong.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var found *adminv1.VerifyLogResponse
 			var err error
-			switch {
-			case len(args) == 0:
+			if len(args) == 0 {
 				found, err = from.VerifyLog(cmd.Context())
-			case from.Root != "" || cmd.Flags().Changed("listen"):
-				return wrongUse(fmt.Errorf("%s: a file is given, and a daemon, too", args[0]))
-			default:
+			} else if err = fileAlone(cmd, &from, args[0]); err == nil {
 				found, err = client.VerifyFile(cmd.Context(), args[0])
 			}
 			if err != nil {
@@ -123,23 +122,64 @@ func statsCommand() *cobra.Command {
 	var from client.Source
 	var o output
 	cmd := &cobra.Command{
-		Use:   "stats",
-		Short: "Print figures of a running daemon's event log",
-		Long: `Print figures of a running daemon's event log: what was appended since its start and how long that
-took, backups, and damaged logs that were set aside.
+		Use:   "stats [FILE]",
+		Short: "Print figures of the event log",
+		Long: `Print figures of the event log: its size, what is in it and what was removed on purpose; of a running
+daemon, which also says what was appended since its start and how long that took, which backups
+there are, and which damaged logs were set aside; of a stopped one (--root); or of a FILE.
 
-The exit code is 0; 1 if the daemon can't be asked; and 2 if the command line is wrong.`,
-		Args: func(cmd *cobra.Command, args []string) error { return wrongUse(cobra.NoArgs(cmd, args)) },
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			stats, err := from.LogStats(cmd.Context())
+The exit code is 0; 1 if the daemon can't be asked or the log can't be read; and 2 if the command
+line is wrong.`,
+		Args: func(cmd *cobra.Command, args []string) error { return wrongUse(cobra.MaximumNArgs(1)(cmd, args)) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var stats *adminv1.LogStatsResponse
+			var err error
+			if len(args) == 0 {
+				stats, err = from.LogStats(cmd.Context())
+			} else if err = fileAlone(cmd, &from, args[0]); err == nil {
+				stats, err = client.FileStats(cmd.Context(), args[0])
+			}
 			if err != nil {
 				return err
 			}
-			return printStats(cmd.OutOrStdout(), logFigures(stats), o.format == "json")
+			return printStats(cmd.OutOrStdout(), logFigures(stats, len(args) == 0 && from.Live()), o.format == "json")
 		},
 	}
-	registerListen(cmd, &from)
+	registerLog(cmd, &from)
 	o.register(cmd, "text", "json")
+	return cmd
+}
+
+// fileAlone refuses a file that is given beside a daemon.
+func fileAlone(cmd *cobra.Command, from *client.Source, file string) error {
+	if from.Root != "" || cmd.Flags().Changed("listen") {
+		return wrongUse(fmt.Errorf("%s: a file is given, and a daemon, too", file))
+	}
+	return nil
+}
+
+func compactCommand() *cobra.Command {
+	var from client.Source
+	cmd := &cobra.Command{
+		Use:   "compact",
+		Short: "Give the event log's unused space back to the file system",
+		Long: `Give the event log's unused space back to the file system: of a running daemon, which serves
+meanwhile and does this by itself from time to time, or of a stopped one (--root). It needs as much
+free space as the log will have.
+
+The exit code is 0; 1 if the log can't be compacted, which leaves it as it was; and 2 if the command
+line is wrong.`,
+		Args: func(cmd *cobra.Command, args []string) error { return wrongUse(cobra.NoArgs(cmd, args)) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			done, err := from.CompactLog(cmd.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "the log has %s, and had %s\n", bytes(done.GetAfter()), bytes(done.GetBefore()))
+			return nil
+		},
+	}
+	registerLog(cmd, &from)
 	return cmd
 }
 
@@ -149,19 +189,29 @@ type figure struct {
 	value any
 }
 
-func logFigures(s *adminv1.LogStatsResponse) []figure {
-	appended := s.GetAppends()
-	mean := time.Duration(0)
-	if appended > 0 {
-		mean = s.GetWaitTime().AsDuration() / time.Duration(appended)
+// logFigures are those of a file, and of a daemon if there is one.
+func logFigures(s *adminv1.LogStatsResponse, live bool) []figure {
+	figures := []figure{
+		{"bytes", s.GetBytes()}, {"free_bytes", s.GetFreeBytes()}, {"record_bytes", s.GetRecordBytes()}, {"records", s.GetKeptRecords()},
+		{"first_sequence", s.GetFirstSequence()}, {"last_sequence", s.GetLastSequence()},
 	}
-	return []figure{
-		{"last_sequence", s.GetLastSequence()},
-		{"appended_records", s.GetRecords()}, {"appends", appended}, {"commits", s.GetCommits()}, {"mean_wait", mean.Round(time.Microsecond).String()},
+	removed := s.GetRemoved()
+	for _, rule := range slices.Sorted(maps.Keys(removed)) {
+		figures = append(figures, figure{"removed_" + rule, removed[rule]})
+	}
+	if !live {
+		return figures
+	}
+	mean := time.Duration(0)
+	if n := s.GetAppends(); n > 0 {
+		mean = s.GetWaitTime().AsDuration() / time.Duration(n)
+	}
+	return append(figures, []figure{
+		{"appended_records", s.GetRecords()}, {"appends", s.GetAppends()}, {"commits", s.GetCommits()}, {"mean_wait", mean.Round(time.Microsecond).String()},
 		{"passed_over", s.GetPassedOver()},
 		{"backups", list(s.GetBackups())}, {"backup_problem", s.GetBackupProblem()}, {"set_aside", list(s.GetSetAside())},
 		{"problem", s.GetProblem()},
-	}
+	}...)
 }
 
 // list is never nil, so that JSON has an empty list.

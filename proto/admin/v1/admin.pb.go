@@ -714,7 +714,16 @@ type LogStatsResponse struct {
 	// The paths of damaged logs that were set aside, oldest first.
 	SetAside []string `protobuf:"bytes,11,rep,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`
 	// How many records of types that the daemon does not know it has passed over since its start.
-	PassedOver    uint64 `protobuf:"varint,12,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
+	PassedOver uint64 `protobuf:"varint,12,opt,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
+	// The size of the log's files, and how much of it holds nothing.
+	Bytes     int64 `protobuf:"varint,13,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	FreeBytes int64 `protobuf:"varint,14,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
+	// The records that are there, the bytes that they take, and the first one's sequence.
+	KeptRecords   uint64 `protobuf:"varint,15,opt,name=kept_records,json=keptRecords,proto3" json:"kept_records,omitempty"`
+	RecordBytes   int64  `protobuf:"varint,16,opt,name=record_bytes,json=recordBytes,proto3" json:"record_bytes,omitempty"`
+	FirstSequence uint64 `protobuf:"varint,17,opt,name=first_sequence,json=firstSequence,proto3" json:"first_sequence,omitempty"`
+	// How many records were removed on purpose, by rule.
+	Removed       map[string]uint64 `protobuf:"bytes,18,rep,name=removed,proto3" json:"removed,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -833,6 +842,48 @@ func (x *LogStatsResponse) GetPassedOver() uint64 {
 	return 0
 }
 
+func (x *LogStatsResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *LogStatsResponse) GetFreeBytes() int64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *LogStatsResponse) GetKeptRecords() uint64 {
+	if x != nil {
+		return x.KeptRecords
+	}
+	return 0
+}
+
+func (x *LogStatsResponse) GetRecordBytes() int64 {
+	if x != nil {
+		return x.RecordBytes
+	}
+	return 0
+}
+
+func (x *LogStatsResponse) GetFirstSequence() uint64 {
+	if x != nil {
+		return x.FirstSequence
+	}
+	return 0
+}
+
+func (x *LogStatsResponse) GetRemoved() map[string]uint64 {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
 type BackupLogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The absolute path of the file, which must not exist.
@@ -931,6 +982,95 @@ func (x *BackupLogResponse) GetLastSequence() uint64 {
 	return 0
 }
 
+type CompactLogRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactLogRequest) Reset() {
+	*x = CompactLogRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactLogRequest) ProtoMessage() {}
+
+func (x *CompactLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactLogRequest.ProtoReflect.Descriptor instead.
+func (*CompactLogRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+type CompactLogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The size of the log's files before and after.
+	Before        int64 `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"`
+	After         int64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactLogResponse) Reset() {
+	*x = CompactLogResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactLogResponse) ProtoMessage() {}
+
+func (x *CompactLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactLogResponse.ProtoReflect.Descriptor instead.
+func (*CompactLogResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CompactLogResponse) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *CompactLogResponse) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
 type VerifyLogRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -939,7 +1079,7 @@ type VerifyLogRequest struct {
 
 func (x *VerifyLogRequest) Reset() {
 	*x = VerifyLogRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1091,7 @@ func (x *VerifyLogRequest) String() string {
 func (*VerifyLogRequest) ProtoMessage() {}
 
 func (x *VerifyLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1104,7 @@ func (x *VerifyLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyLogRequest.ProtoReflect.Descriptor instead.
 func (*VerifyLogRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 type VerifyLogResponse struct {
@@ -993,7 +1133,7 @@ type VerifyLogResponse struct {
 
 func (x *VerifyLogResponse) Reset() {
 	*x = VerifyLogResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1145,7 @@ func (x *VerifyLogResponse) String() string {
 func (*VerifyLogResponse) ProtoMessage() {}
 
 func (x *VerifyLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1158,7 @@ func (x *VerifyLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyLogResponse.ProtoReflect.Descriptor instead.
 func (*VerifyLogResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VerifyLogResponse) GetRecords() uint64 {
@@ -1111,7 +1251,7 @@ type LoadImageRequest struct {
 
 func (x *LoadImageRequest) Reset() {
 	*x = LoadImageRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1263,7 @@ func (x *LoadImageRequest) String() string {
 func (*LoadImageRequest) ProtoMessage() {}
 
 func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1276,7 @@ func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageRequest.ProtoReflect.Descriptor instead.
 func (*LoadImageRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LoadImageRequest) GetSource() string {
@@ -1162,7 +1302,7 @@ type LoadImageResponse struct {
 
 func (x *LoadImageResponse) Reset() {
 	*x = LoadImageResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1314,7 @@ func (x *LoadImageResponse) String() string {
 func (*LoadImageResponse) ProtoMessage() {}
 
 func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1327,7 @@ func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageResponse.ProtoReflect.Descriptor instead.
 func (*LoadImageResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LoadImageResponse) GetImages() []*LoadedImage {
@@ -1212,7 +1352,7 @@ type LoadedImage struct {
 
 func (x *LoadedImage) Reset() {
 	*x = LoadedImage{}
-	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1364,7 @@ func (x *LoadedImage) String() string {
 func (*LoadedImage) ProtoMessage() {}
 
 func (x *LoadedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1377,7 @@ func (x *LoadedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadedImage.ProtoReflect.Descriptor instead.
 func (*LoadedImage) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LoadedImage) GetName() string {
@@ -1273,7 +1413,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1425,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1438,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *InspectImageRequest) GetImage() string {
@@ -1325,7 +1465,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1477,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1490,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *InspectImageResponse) GetInspectionJson() string {
@@ -1368,7 +1508,7 @@ type PullsRequest struct {
 
 func (x *PullsRequest) Reset() {
 	*x = PullsRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1520,7 @@ func (x *PullsRequest) String() string {
 func (*PullsRequest) ProtoMessage() {}
 
 func (x *PullsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1533,7 @@ func (x *PullsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullsRequest.ProtoReflect.Descriptor instead.
 func (*PullsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type PullsResponse struct {
@@ -1405,7 +1545,7 @@ type PullsResponse struct {
 
 func (x *PullsResponse) Reset() {
 	*x = PullsResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1557,7 @@ func (x *PullsResponse) String() string {
 func (*PullsResponse) ProtoMessage() {}
 
 func (x *PullsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1570,7 @@ func (x *PullsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullsResponse.ProtoReflect.Descriptor instead.
 func (*PullsResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PullsResponse) GetPulls() []*Pull {
@@ -1461,7 +1601,7 @@ type Pull struct {
 
 func (x *Pull) Reset() {
 	*x = Pull{}
-	mi := &file_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1613,7 @@ func (x *Pull) String() string {
 func (*Pull) ProtoMessage() {}
 
 func (x *Pull) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1626,7 @@ func (x *Pull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pull.ProtoReflect.Descriptor instead.
 func (*Pull) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Pull) GetRef() string {
@@ -1558,7 +1698,7 @@ type LayerTransfer struct {
 
 func (x *LayerTransfer) Reset() {
 	*x = LayerTransfer{}
-	mi := &file_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1710,7 @@ func (x *LayerTransfer) String() string {
 func (*LayerTransfer) ProtoMessage() {}
 
 func (x *LayerTransfer) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1723,7 @@ func (x *LayerTransfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LayerTransfer.ProtoReflect.Descriptor instead.
 func (*LayerTransfer) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LayerTransfer) GetDigest() string {
@@ -1615,7 +1755,7 @@ type UpgradeMonitorRequest struct {
 
 func (x *UpgradeMonitorRequest) Reset() {
 	*x = UpgradeMonitorRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1767,7 @@ func (x *UpgradeMonitorRequest) String() string {
 func (*UpgradeMonitorRequest) ProtoMessage() {}
 
 func (x *UpgradeMonitorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1780,7 @@ func (x *UpgradeMonitorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeMonitorRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeMonitorRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 type UpgradeMonitorResponse struct {
@@ -1651,7 +1791,7 @@ type UpgradeMonitorResponse struct {
 
 func (x *UpgradeMonitorResponse) Reset() {
 	*x = UpgradeMonitorResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1803,7 @@ func (x *UpgradeMonitorResponse) String() string {
 func (*UpgradeMonitorResponse) ProtoMessage() {}
 
 func (x *UpgradeMonitorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1816,7 @@ func (x *UpgradeMonitorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeMonitorResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeMonitorResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -1737,7 +1877,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x06effect\x18\x01 \x01(\tR\x06effect\x129\n" +
 	"\n" +
 	"not_before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\"\x11\n" +
-	"\x0fLogStatsRequest\"\xca\x03\n" +
+	"\x0fLogStatsRequest\"\xf1\x05\n" +
 	"\x10LogStatsResponse\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x04R\flastSequence\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x18\n" +
@@ -1753,12 +1893,26 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	" \x01(\tR\rbackupProblem\x12\x1b\n" +
 	"\tset_aside\x18\v \x03(\tR\bsetAside\x12\x1f\n" +
 	"\vpassed_over\x18\f \x01(\x04R\n" +
-	"passedOver\"&\n" +
+	"passedOver\x12\x14\n" +
+	"\x05bytes\x18\r \x01(\x03R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x0e \x01(\x03R\tfreeBytes\x12!\n" +
+	"\fkept_records\x18\x0f \x01(\x04R\vkeptRecords\x12!\n" +
+	"\frecord_bytes\x18\x10 \x01(\x03R\vrecordBytes\x12%\n" +
+	"\x0efirst_sequence\x18\x11 \x01(\x04R\rfirstSequence\x12G\n" +
+	"\aremoved\x18\x12 \x03(\v2-.stele.admin.v1.LogStatsResponse.RemovedEntryR\aremoved\x1a:\n" +
+	"\fRemovedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"&\n" +
 	"\x10BackupLogRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"N\n" +
 	"\x11BackupLogResponse\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12#\n" +
-	"\rlast_sequence\x18\x02 \x01(\x04R\flastSequence\"\x12\n" +
+	"\rlast_sequence\x18\x02 \x01(\x04R\flastSequence\"\x13\n" +
+	"\x11CompactLogRequest\"B\n" +
+	"\x12CompactLogResponse\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x03R\x05after\"\x12\n" +
 	"\x10VerifyLogRequest\"\xc4\x03\n" +
 	"\x11VerifyLogResponse\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12H\n" +
@@ -1810,12 +1964,14 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\"\x17\n" +
 	"\x15UpgradeMonitorRequest\"\x18\n" +
-	"\x16UpgradeMonitorResponse2\xec\x05\n" +
+	"\x16UpgradeMonitorResponse2\xc1\x06\n" +
 	"\fAdminService\x12I\n" +
 	"\x06Events\x12\x1d.stele.admin.v1.EventsRequest\x1a\x1e.stele.admin.v1.EventsResponse0\x01\x12J\n" +
 	"\aInspect\x12\x1e.stele.admin.v1.InspectRequest\x1a\x1f.stele.admin.v1.InspectResponse\x12M\n" +
 	"\bLogStats\x12\x1f.stele.admin.v1.LogStatsRequest\x1a .stele.admin.v1.LogStatsResponse\x12P\n" +
-	"\tBackupLog\x12 .stele.admin.v1.BackupLogRequest\x1a!.stele.admin.v1.BackupLogResponse\x12P\n" +
+	"\tBackupLog\x12 .stele.admin.v1.BackupLogRequest\x1a!.stele.admin.v1.BackupLogResponse\x12S\n" +
+	"\n" +
+	"CompactLog\x12!.stele.admin.v1.CompactLogRequest\x1a\".stele.admin.v1.CompactLogResponse\x12P\n" +
 	"\tVerifyLog\x12 .stele.admin.v1.VerifyLogRequest\x1a!.stele.admin.v1.VerifyLogResponse\x12P\n" +
 	"\tLoadImage\x12 .stele.admin.v1.LoadImageRequest\x1a!.stele.admin.v1.LoadImageResponse\x12Y\n" +
 	"\fInspectImage\x12#.stele.admin.v1.InspectImageRequest\x1a$.stele.admin.v1.InspectImageResponse\x12D\n" +
@@ -1834,7 +1990,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*EventsRequest)(nil),          // 0: stele.admin.v1.EventsRequest
 	(*EventsResponse)(nil),         // 1: stele.admin.v1.EventsResponse
@@ -1848,66 +2004,72 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*LogStatsResponse)(nil),       // 9: stele.admin.v1.LogStatsResponse
 	(*BackupLogRequest)(nil),       // 10: stele.admin.v1.BackupLogRequest
 	(*BackupLogResponse)(nil),      // 11: stele.admin.v1.BackupLogResponse
-	(*VerifyLogRequest)(nil),       // 12: stele.admin.v1.VerifyLogRequest
-	(*VerifyLogResponse)(nil),      // 13: stele.admin.v1.VerifyLogResponse
-	(*LoadImageRequest)(nil),       // 14: stele.admin.v1.LoadImageRequest
-	(*LoadImageResponse)(nil),      // 15: stele.admin.v1.LoadImageResponse
-	(*LoadedImage)(nil),            // 16: stele.admin.v1.LoadedImage
-	(*InspectImageRequest)(nil),    // 17: stele.admin.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),   // 18: stele.admin.v1.InspectImageResponse
-	(*PullsRequest)(nil),           // 19: stele.admin.v1.PullsRequest
-	(*PullsResponse)(nil),          // 20: stele.admin.v1.PullsResponse
-	(*Pull)(nil),                   // 21: stele.admin.v1.Pull
-	(*LayerTransfer)(nil),          // 22: stele.admin.v1.LayerTransfer
-	(*UpgradeMonitorRequest)(nil),  // 23: stele.admin.v1.UpgradeMonitorRequest
-	(*UpgradeMonitorResponse)(nil), // 24: stele.admin.v1.UpgradeMonitorResponse
-	nil,                            // 25: stele.admin.v1.Gap.RulesEntry
-	nil,                            // 26: stele.admin.v1.VerifyLogResponse.RemovedEntry
-	(*timestamppb.Timestamp)(nil),  // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 28: google.protobuf.Duration
+	(*CompactLogRequest)(nil),      // 12: stele.admin.v1.CompactLogRequest
+	(*CompactLogResponse)(nil),     // 13: stele.admin.v1.CompactLogResponse
+	(*VerifyLogRequest)(nil),       // 14: stele.admin.v1.VerifyLogRequest
+	(*VerifyLogResponse)(nil),      // 15: stele.admin.v1.VerifyLogResponse
+	(*LoadImageRequest)(nil),       // 16: stele.admin.v1.LoadImageRequest
+	(*LoadImageResponse)(nil),      // 17: stele.admin.v1.LoadImageResponse
+	(*LoadedImage)(nil),            // 18: stele.admin.v1.LoadedImage
+	(*InspectImageRequest)(nil),    // 19: stele.admin.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),   // 20: stele.admin.v1.InspectImageResponse
+	(*PullsRequest)(nil),           // 21: stele.admin.v1.PullsRequest
+	(*PullsResponse)(nil),          // 22: stele.admin.v1.PullsResponse
+	(*Pull)(nil),                   // 23: stele.admin.v1.Pull
+	(*LayerTransfer)(nil),          // 24: stele.admin.v1.LayerTransfer
+	(*UpgradeMonitorRequest)(nil),  // 25: stele.admin.v1.UpgradeMonitorRequest
+	(*UpgradeMonitorResponse)(nil), // 26: stele.admin.v1.UpgradeMonitorResponse
+	nil,                            // 27: stele.admin.v1.Gap.RulesEntry
+	nil,                            // 28: stele.admin.v1.LogStatsResponse.RemovedEntry
+	nil,                            // 29: stele.admin.v1.VerifyLogResponse.RemovedEntry
+	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 31: google.protobuf.Duration
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
 	3,  // 0: stele.admin.v1.EventsResponse.record:type_name -> stele.admin.v1.Record
 	2,  // 1: stele.admin.v1.EventsResponse.gap:type_name -> stele.admin.v1.Gap
-	25, // 2: stele.admin.v1.Gap.rules:type_name -> stele.admin.v1.Gap.RulesEntry
-	27, // 3: stele.admin.v1.Gap.since:type_name -> google.protobuf.Timestamp
-	27, // 4: stele.admin.v1.Gap.until:type_name -> google.protobuf.Timestamp
-	27, // 5: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
-	28, // 6: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
+	27, // 2: stele.admin.v1.Gap.rules:type_name -> stele.admin.v1.Gap.RulesEntry
+	30, // 3: stele.admin.v1.Gap.since:type_name -> google.protobuf.Timestamp
+	30, // 4: stele.admin.v1.Gap.until:type_name -> google.protobuf.Timestamp
+	30, // 5: stele.admin.v1.Record.time:type_name -> google.protobuf.Timestamp
+	31, // 6: stele.admin.v1.Record.since_boot:type_name -> google.protobuf.Duration
 	6,  // 7: stele.admin.v1.InspectResponse.entities:type_name -> stele.admin.v1.Entity
 	7,  // 8: stele.admin.v1.Entity.owed:type_name -> stele.admin.v1.Owed
-	27, // 9: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
-	28, // 10: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
-	28, // 11: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
-	28, // 12: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
-	26, // 13: stele.admin.v1.VerifyLogResponse.removed:type_name -> stele.admin.v1.VerifyLogResponse.RemovedEntry
-	16, // 14: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
-	21, // 15: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
-	27, // 16: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
-	22, // 17: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
-	0,  // 18: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
-	4,  // 19: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
-	8,  // 20: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
-	10, // 21: stele.admin.v1.AdminService.BackupLog:input_type -> stele.admin.v1.BackupLogRequest
-	12, // 22: stele.admin.v1.AdminService.VerifyLog:input_type -> stele.admin.v1.VerifyLogRequest
-	14, // 23: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
-	17, // 24: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
-	19, // 25: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
-	23, // 26: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
-	1,  // 27: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
-	5,  // 28: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
-	9,  // 29: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
-	11, // 30: stele.admin.v1.AdminService.BackupLog:output_type -> stele.admin.v1.BackupLogResponse
-	13, // 31: stele.admin.v1.AdminService.VerifyLog:output_type -> stele.admin.v1.VerifyLogResponse
-	15, // 32: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
-	18, // 33: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
-	20, // 34: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
-	24, // 35: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
-	27, // [27:36] is the sub-list for method output_type
-	18, // [18:27] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	30, // 9: stele.admin.v1.Owed.not_before:type_name -> google.protobuf.Timestamp
+	31, // 10: stele.admin.v1.LogStatsResponse.commit_time:type_name -> google.protobuf.Duration
+	31, // 11: stele.admin.v1.LogStatsResponse.wait_time:type_name -> google.protobuf.Duration
+	31, // 12: stele.admin.v1.LogStatsResponse.held_time:type_name -> google.protobuf.Duration
+	28, // 13: stele.admin.v1.LogStatsResponse.removed:type_name -> stele.admin.v1.LogStatsResponse.RemovedEntry
+	29, // 14: stele.admin.v1.VerifyLogResponse.removed:type_name -> stele.admin.v1.VerifyLogResponse.RemovedEntry
+	18, // 15: stele.admin.v1.LoadImageResponse.images:type_name -> stele.admin.v1.LoadedImage
+	23, // 16: stele.admin.v1.PullsResponse.pulls:type_name -> stele.admin.v1.Pull
+	30, // 17: stele.admin.v1.Pull.requested_at:type_name -> google.protobuf.Timestamp
+	24, // 18: stele.admin.v1.Pull.transfers:type_name -> stele.admin.v1.LayerTransfer
+	0,  // 19: stele.admin.v1.AdminService.Events:input_type -> stele.admin.v1.EventsRequest
+	4,  // 20: stele.admin.v1.AdminService.Inspect:input_type -> stele.admin.v1.InspectRequest
+	8,  // 21: stele.admin.v1.AdminService.LogStats:input_type -> stele.admin.v1.LogStatsRequest
+	10, // 22: stele.admin.v1.AdminService.BackupLog:input_type -> stele.admin.v1.BackupLogRequest
+	12, // 23: stele.admin.v1.AdminService.CompactLog:input_type -> stele.admin.v1.CompactLogRequest
+	14, // 24: stele.admin.v1.AdminService.VerifyLog:input_type -> stele.admin.v1.VerifyLogRequest
+	16, // 25: stele.admin.v1.AdminService.LoadImage:input_type -> stele.admin.v1.LoadImageRequest
+	19, // 26: stele.admin.v1.AdminService.InspectImage:input_type -> stele.admin.v1.InspectImageRequest
+	21, // 27: stele.admin.v1.AdminService.Pulls:input_type -> stele.admin.v1.PullsRequest
+	25, // 28: stele.admin.v1.AdminService.UpgradeMonitor:input_type -> stele.admin.v1.UpgradeMonitorRequest
+	1,  // 29: stele.admin.v1.AdminService.Events:output_type -> stele.admin.v1.EventsResponse
+	5,  // 30: stele.admin.v1.AdminService.Inspect:output_type -> stele.admin.v1.InspectResponse
+	9,  // 31: stele.admin.v1.AdminService.LogStats:output_type -> stele.admin.v1.LogStatsResponse
+	11, // 32: stele.admin.v1.AdminService.BackupLog:output_type -> stele.admin.v1.BackupLogResponse
+	13, // 33: stele.admin.v1.AdminService.CompactLog:output_type -> stele.admin.v1.CompactLogResponse
+	15, // 34: stele.admin.v1.AdminService.VerifyLog:output_type -> stele.admin.v1.VerifyLogResponse
+	17, // 35: stele.admin.v1.AdminService.LoadImage:output_type -> stele.admin.v1.LoadImageResponse
+	20, // 36: stele.admin.v1.AdminService.InspectImage:output_type -> stele.admin.v1.InspectImageResponse
+	22, // 37: stele.admin.v1.AdminService.Pulls:output_type -> stele.admin.v1.PullsResponse
+	26, // 38: stele.admin.v1.AdminService.UpgradeMonitor:output_type -> stele.admin.v1.UpgradeMonitorResponse
+	29, // [29:39] is the sub-list for method output_type
+	19, // [19:29] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -1921,7 +2083,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	AdminService_Inspect_FullMethodName        = "/stele.admin.v1.AdminService/Inspect"
 	AdminService_LogStats_FullMethodName       = "/stele.admin.v1.AdminService/LogStats"
 	AdminService_BackupLog_FullMethodName      = "/stele.admin.v1.AdminService/BackupLog"
+	AdminService_CompactLog_FullMethodName     = "/stele.admin.v1.AdminService/CompactLog"
 	AdminService_VerifyLog_FullMethodName      = "/stele.admin.v1.AdminService/VerifyLog"
 	AdminService_LoadImage_FullMethodName      = "/stele.admin.v1.AdminService/LoadImage"
 	AdminService_InspectImage_FullMethodName   = "/stele.admin.v1.AdminService/InspectImage"
@@ -47,6 +48,9 @@ type AdminServiceClient interface {
 	LogStats(ctx context.Context, in *LogStatsRequest, opts ...grpc.CallOption) (*LogStatsResponse, error)
 	// BackupLog writes a copy of the event log to a new file on the node, while the daemon serves.
 	BackupLog(ctx context.Context, in *BackupLogRequest, opts ...grpc.CallOption) (*BackupLogResponse, error)
+	// CompactLog gives the space that the event log does not use back to the file system, while the
+	// daemon serves.
+	CompactLog(ctx context.Context, in *CompactLogRequest, opts ...grpc.CallOption) (*CompactLogResponse, error)
 	// VerifyLog reads the whole event log and reports what is damaged.
 	VerifyLog(ctx context.Context, in *VerifyLogRequest, opts ...grpc.CallOption) (*VerifyLogResponse, error)
 	// LoadImage puts an archive's images into the store. It goes on after the caller
@@ -119,6 +123,16 @@ func (c *adminServiceClient) BackupLog(ctx context.Context, in *BackupLogRequest
 	return out, nil
 }
 
+func (c *adminServiceClient) CompactLog(ctx context.Context, in *CompactLogRequest, opts ...grpc.CallOption) (*CompactLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompactLogResponse)
+	err := c.cc.Invoke(ctx, AdminService_CompactLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) VerifyLog(ctx context.Context, in *VerifyLogRequest, opts ...grpc.CallOption) (*VerifyLogResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VerifyLogResponse)
@@ -183,6 +197,9 @@ type AdminServiceServer interface {
 	LogStats(context.Context, *LogStatsRequest) (*LogStatsResponse, error)
 	// BackupLog writes a copy of the event log to a new file on the node, while the daemon serves.
 	BackupLog(context.Context, *BackupLogRequest) (*BackupLogResponse, error)
+	// CompactLog gives the space that the event log does not use back to the file system, while the
+	// daemon serves.
+	CompactLog(context.Context, *CompactLogRequest) (*CompactLogResponse, error)
 	// VerifyLog reads the whole event log and reports what is damaged.
 	VerifyLog(context.Context, *VerifyLogRequest) (*VerifyLogResponse, error)
 	// LoadImage puts an archive's images into the store. It goes on after the caller
@@ -217,6 +234,9 @@ func (UnimplementedAdminServiceServer) LogStats(context.Context, *LogStatsReques
 }
 func (UnimplementedAdminServiceServer) BackupLog(context.Context, *BackupLogRequest) (*BackupLogResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BackupLog not implemented")
+}
+func (UnimplementedAdminServiceServer) CompactLog(context.Context, *CompactLogRequest) (*CompactLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompactLog not implemented")
 }
 func (UnimplementedAdminServiceServer) VerifyLog(context.Context, *VerifyLogRequest) (*VerifyLogResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyLog not implemented")
@@ -315,6 +335,24 @@ func _AdminService_BackupLog_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).BackupLog(ctx, req.(*BackupLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CompactLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompactLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CompactLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CompactLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CompactLog(ctx, req.(*CompactLogRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -427,6 +465,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BackupLog",
 			Handler:    _AdminService_BackupLog_Handler,
+		},
+		{
+			MethodName: "CompactLog",
+			Handler:    _AdminService_CompactLog_Handler,
 		},
 		{
 			MethodName: "VerifyLog",

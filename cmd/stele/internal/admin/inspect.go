@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stele-runtime/stele/actors/codec"
@@ -255,20 +254,6 @@ func toEntity[F owed](stream string, state any, effects []F) (*adminv1.Entity, e
 		e.Owed = append(e.Owed, o)
 	}
 	return e, nil
-}
-
-// LogStats returns figures of the event log.
-func (s *Service) LogStats(context.Context, *adminv1.LogStatsRequest) (*adminv1.LogStatsResponse, error) {
-	stats, backups := s.parts.Log.Stats(), s.parts.Backups.Status()
-	answer := &adminv1.LogStatsResponse{
-		LastSequence: uint64(s.parts.Log.Last()), Records: stats.Records, Commits: stats.Commits, CommitTime: durationpb.New(stats.CommitTime),
-		Appends: stats.Appends, WaitTime: durationpb.New(stats.WaitTime), HeldTime: durationpb.New(s.parts.Actors.Held()),
-		Backups: backups.Paths, BackupProblem: backups.Problem, SetAside: backups.SetAside, PassedOver: s.parts.Views.PassedOver(),
-	}
-	if err := s.parts.Log.Health(); err != nil {
-		answer.Problem = err.Error()
-	}
-	return answer, nil
 }
 
 // UpgradeMonitor makes the monitor replace its program.

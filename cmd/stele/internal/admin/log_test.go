@@ -63,3 +63,15 @@ func TestVerifyLog(t *testing.T) {
 		t.Errorf("found %v, %v", found, err)
 	}
 }
+
+func TestCompactLog(t *testing.T) {
+	d := newDesk(t)
+	d.ended("e1", "past", "f1")
+	if _, err := d.CompactLog(t.Context(), &adminv1.CompactLogRequest{}); err != nil {
+		t.Error(err)
+	}
+	s, err := d.LogStats(t.Context(), &adminv1.LogStatsRequest{})
+	if err != nil || s.GetKeptRecords() != 3 || s.GetFirstSequence() != 1 || s.GetRecordBytes() == 0 || s.GetProblem() != "" {
+		t.Errorf("%v, %v", s, err)
+	}
+}

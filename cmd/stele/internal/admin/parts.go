@@ -26,6 +26,8 @@ type Log interface {
 	Stats() boltlog.Stats
 	Backup(ctx context.Context, path string) error
 	Verify(ctx context.Context) (eventlog.Report, error)
+	Usage(ctx context.Context) (eventlog.Usage, error)
+	Compact(ctx context.Context) error
 }
 
 // Views are the states of everything that has not ended.

@@ -36,8 +36,26 @@ func (s *Source) VerifyLog(ctx context.Context) (answer *adminv1.VerifyLogRespon
 	return answer, err
 }
 
-// LogStats returns figures of a running daemon's log.
+// CompactLog gives the unused space of the log of a running daemon, or of a stopped one, back.
+func (s *Source) CompactLog(ctx context.Context) (answer *adminv1.CompactLogResponse, err error) {
+	if !s.Live() {
+		return compactFile(ctx, s.rootLog())
+	}
+	err = s.WithAdmin(func(c adminv1.AdminServiceClient) error {
+		if answer, err = c.CompactLog(ctx, &adminv1.CompactLogRequest{}); err != nil {
+			return fmt.Errorf("have the daemon at %s compact its log: %w", s.Listen, err)
+		}
+		return nil
+	})
+	return answer, err
+}
+
+// LogStats returns figures of the log of a running daemon, or, as far as the file has them, of a
+// stopped one.
 func (s *Source) LogStats(ctx context.Context) (answer *adminv1.LogStatsResponse, err error) {
+	if !s.Live() {
+		return FileStats(ctx, s.rootLog())
+	}
 	err = s.WithAdmin(func(c adminv1.AdminServiceClient) error {
 		if answer, err = c.LogStats(ctx, &adminv1.LogStatsRequest{}); err != nil {
 			return fmt.Errorf("ask the daemon at %s for its log's figures: %w", s.Listen, err)

@@ -85,3 +85,37 @@ func VerifyFile(ctx context.Context, path string) (*adminv1.VerifyLogResponse, e
 	defer func() { _ = log.Close() }() // read-only
 	return verify.Run(ctx, log)
 }
+
+// FileStats returns figures of a log that no daemon has open.
+func FileStats(ctx context.Context, path string) (*adminv1.LogStatsResponse, error) {
+	log, err := boltlog.OpenReadOnly(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }() // read-only
+	usage, err := log.Usage(ctx)
+	return &adminv1.LogStatsResponse{
+		LastSequence: uint64(log.Last()), FirstSequence: uint64(usage.First), KeptRecords: usage.Records,
+		Bytes: usage.Bytes, FreeBytes: usage.Free, RecordBytes: usage.RecordBytes, Removed: usage.Removed,
+	}, err
+}
+
+// compactFile compacts a log that no daemon has open.
+func compactFile(ctx context.Context, path string) (*adminv1.CompactLogResponse, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err // and do not make one
+	}
+	log, err := boltlog.Open(boltlog.Options{Path: path})
+	if err != nil {
+		return nil, err
+	}
+	before, err := log.Usage(ctx)
+	if err == nil {
+		err = log.Compact(ctx)
+	}
+	var after eventlog.Usage
+	if err == nil {
+		after, err = log.Usage(ctx)
+	}
+	return &adminv1.CompactLogResponse{Before: before.Bytes, After: after.Bytes}, errors.Join(err, log.Close())
+}

@@ -24,3 +24,8 @@ func (s *Source) backupRoot(context.Context, string) (*adminv1.BackupLogResponse
 
 // VerifyFile verifies a log that no daemon has open, on Linux.
 func VerifyFile(context.Context, string) (*adminv1.VerifyLogResponse, error) { return nil, errRoot }
+
+// FileStats returns figures of a log that no daemon has open, on Linux.
+func FileStats(context.Context, string) (*adminv1.LogStatsResponse, error) { return nil, errRoot }
+
+func compactFile(context.Context, string) (*adminv1.CompactLogResponse, error) { return nil, errRoot }

@@ -212,6 +212,7 @@ type views struct {
 
 func (v *views) Past() entity.Past                   { return v.past }
 func (v *views) Damaged() map[eventlog.Stream]string { return v.damaged }
+func (v *views) PassedOver() uint64                  { return 0 }
 
 func (v *views) Sandboxes() (all []*projections.Sandbox) {
 	for _, s := range v.past.Sandboxes {

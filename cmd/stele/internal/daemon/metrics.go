@@ -29,6 +29,7 @@ func Metrics(log Log, live Views, pulls *handover.Pulls, others ...prometheus.Co
 	gauge("sandboxes", "Pod sandboxes that have not ended.", func() float64 { return float64(len(live.Sandboxes())) })
 	gauge("containers", "Containers that have not ended.", func() float64 { return float64(len(live.Containers())) })
 	gauge("streams_quarantined", "Streams of the event log that cannot be used.", func() float64 { return float64(len(live.Damaged())) })
+	counter("event_log_records_passed_over_total", "Records of types that only a newer version knows, since the daemon's start.", func() float64 { return float64(live.PassedOver()) })
 	gauge("image_pulls", "Pulls under way.", func() float64 { return float64(len(pulls.Transfers())) })
 	gauge("image_pull_layers", "Layers that pulls under way are fetching or have fetched.", func() float64 {
 		layers := 0

@@ -35,6 +35,8 @@ type Views interface {
 	Containers() []*projections.Container
 	// Damaged are the unusable streams, with the reason.
 	Damaged() map[eventlog.Stream]string
+	// PassedOver is how many records of unknown types were skipped.
+	PassedOver() uint64
 }
 
 // Log is the event log, for health, metrics and a verbose Status.
