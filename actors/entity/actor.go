@@ -9,9 +9,10 @@ type Actor interface {
 	Stop()
 }
 
-// Props describes an actor made of what the function returns.
-func Props(produce func() Actor) *actor.Props {
-	return actor.PropsFromProducer(func() actor.Actor { return &shell{produce()} })
+// Props describes one actor made of an entity.
+func Props(of Actor) *actor.Props {
+	s := &shell{of}
+	return actor.PropsFromProducer(func() actor.Actor { return s })
 }
 
 // shell is the actor around an entity.
@@ -41,7 +42,9 @@ func (s *shell) Receive(ctx actor.Context) {
 		s.entity.Start(func(message any) { root.Send(self, message) })
 	case *actor.Stopping:
 		s.entity.Stop()
-	case actor.SystemMessage, actor.AutoReceiveMessage, *actor.Stopped, *actor.Restarting:
+	case *actor.Stopped:
+		s.entity = nil // the actor library may keep the rest of a stopped actor for long
+	case actor.SystemMessage, actor.AutoReceiveMessage, *actor.Restarting:
 	default:
 		s.entity.Receive(msg)
 	}

@@ -253,9 +253,7 @@ func (o *office) told(what func() bool) bool {
 // open spawns the actor of a stream: from start, or without it from the log.
 func (o *office) open(stream eventlog.Stream, start *restored, first ...command) *clerk {
 	o.t.Helper()
-	pid := o.system.Root.Spawn(entity.Props(func() entity.Actor {
-		return entity.New(&o.machine, o.around, stream, start, first...)
-	}))
+	pid := o.system.Root.Spawn(entity.Props(entity.New(&o.machine, o.around, stream, start, first...)))
 	o.t.Cleanup(func() { _ = o.system.Root.StopFuture(pid).Wait() })
 	return &clerk{o, pid}
 }

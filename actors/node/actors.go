@@ -32,7 +32,7 @@ func (r *root) Receive(ctx actor.Context) {
 
 // Spawn implements Stage.
 func (r *root) Spawn(name string, a entity.Actor) (Ref, error) {
-	pid, err := r.ctx.SpawnNamed(entity.Props(func() entity.Actor { return a }), name)
+	pid, err := r.ctx.SpawnNamed(entity.Props(a), name)
 	if err != nil {
 		return nil, err
 	}
