@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// soakBytes is what the log's files may have, even less than can be configured.
-	soakBytes = 32 << 20
+	// soakBytes is what the log's files may have, the least that can be configured.
+	soakBytes = keeper.MinBytes
 	// soakLiving pods live all the time, and soakExecs commands run in each container of a
 	// pod that ends.
 	soakLiving, soakExecs = 5, 5
@@ -37,7 +37,7 @@ func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
-	soak(t, 300)
+	soak(t, 400, 60_000)
 }
 
 // BenchmarkSoak plays 10,000 lives of pods with execs, on disk, with little retention: the files
@@ -45,33 +45,14 @@ func TestSoak(t *testing.T) {
 // left of how much.
 func BenchmarkSoak(b *testing.B) {
 	for b.Loop() {
-		soak(b, 10_000)
+		soak(b, 10_000, 6000)
 	}
 }
 
-func soak(t testing.TB, lives int) {
-	config, err := proto.Marshal(&runtimeapi.PodSandboxConfig{Annotations: map[string]string{"like a real one": strings.Repeat("x", 12_000)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "events.db")
-	n := &town{t: t, at: map[eventlog.Stream]eventlog.Version{}, config: config, volatile: true}
-	open := func() {
-		log, err := boltlog.Open(boltlog.Options{Path: path, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.log = log
-	}
-	open()
+// soak plays lives of pods with configurations of so many bytes.
+func soak(t testing.TB, lives, configured int) {
+	n := newSoak(t, configured)
 	defer func() { _ = n.log.Close() }()
-	if n.boot, err = eventlog.SystemBootID(); err != nil {
-		t.Fatal(err)
-	}
-	n.startDaemon()
-	for i := range soakLiving {
-		n.begin(fmt.Sprintf("lives-%d", i))
-	}
 	feed, end := n.running()
 	k, err := keeper.New(t.Context(), keeper.Options{
 		Log: n.log, Views: views{feed}, BootID: n.boot, Clock: eventlog.SystemClock{}, Logger: slog.New(slog.DiscardHandler),
@@ -81,59 +62,14 @@ func soak(t testing.TB, lives int) {
 		t.Fatal(err)
 	}
 	listed := list(feed)
-	var largest int64
-	var early, late uint64
-	var keeping time.Duration
-	for i := range lives {
-		pod := fmt.Sprintf("pod-%06d", i)
-		n.begin(pod)
-		n.execs(pod, soakExecs)
-		n.end(pod)
-		n.execs(fmt.Sprintf("lives-%d", i%soakLiving), 1)
-		n.up++ // it names execs
-		if i%soakEvery > 0 {
-			continue
-		}
-		if err := feed.Await(t.Context(), n.log.Last()); err != nil {
-			t.Fatal(err)
-		}
-		begun := time.Now()
-		n.settle(k)
-		keeping += time.Since(begun)
-		largest = max(largest, sizeOf(t, path))
-		switch i / soakEvery * soakEvery {
-		case lives / 2 / soakEvery * soakEvery:
-			early = heap()
-		case (lives - 1) / soakEvery * soakEvery:
-			late = heap()
-		}
-	}
-	if err := feed.Await(t.Context(), n.log.Last()); err != nil {
-		t.Fatal(err)
-	}
+	n.play(feed, k, lives)
 	if diff := cmp.Diff(listed, list(feed)); diff != "" {
 		t.Errorf("List has changed (-before +after):\n%s", diff)
 	}
-	if largest > soakBytes {
-		t.Errorf("the files had %d bytes, and may have %d", largest, int64(soakBytes))
-	}
-	if late > early+early/4+8<<20 {
-		t.Errorf("the heap has grown from %d to %d bytes", early, late)
-	}
-	usage, err := n.log.Usage(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if usage.Removed[keeper.RuleSize] == 0 {
-		t.Error("nothing was removed for the size")
-	}
+	n.check(lives, k)
 	before := feed.Live.Past()
 	end()
-	_ = n.log.Close()
-	open()
-	if err := n.log.SaveCheckpoint(t.Context(), "projections", eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 1}, Replace: true}); err != nil {
-		t.Fatal(err)
-	}
+	n.restart()
 	if diff := cmp.Diff(before, n.opened().Live.Past(), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("a start without a checkpoint gives other answers (-before +after):\n%s", diff)
 	}
@@ -141,8 +77,107 @@ func soak(t testing.TB, lives int) {
 	if err != nil || !report.OK() {
 		t.Errorf("verify: %v (%v)", report.Damage, err)
 	}
-	t.Logf("%d lives, %d records: %d are left, %v were removed; the files had %.1f MiB at most, the heap %.1f MiB and at last %.1f MiB; the keeper took %v",
-		lives, usage.Last, usage.Records, usage.Removed, float64(largest)/(1<<20), float64(early)/(1<<20), float64(late)/(1<<20), keeping.Round(time.Millisecond))
+}
+
+// soaked is a town on disk, and what was measured.
+type soaked struct {
+	*town
+	path string
+	// largest is the largest size of the files, early and late are the heap's.
+	largest     int64
+	early, late uint64
+	// keeping is how long the keeper took.
+	keeping time.Duration
+}
+
+func newSoak(t testing.TB, configured int) *soaked {
+	t.Helper()
+	config, err := proto.Marshal(&runtimeapi.PodSandboxConfig{Annotations: map[string]string{"like a real one": strings.Repeat("x", configured)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &soaked{
+		town: &town{t: t, at: map[eventlog.Stream]eventlog.Version{}, config: config, volatile: true},
+		path: filepath.Join(t.TempDir(), "events.db"),
+	}
+	if n.boot, err = eventlog.SystemBootID(); err != nil {
+		t.Fatal(err)
+	}
+	n.open()
+	n.startDaemon()
+	for i := range soakLiving {
+		n.begin(fmt.Sprintf("lives-%d", i))
+	}
+	return n
+}
+
+func (n *soaked) open() {
+	n.t.Helper()
+	log, err := boltlog.Open(boltlog.Options{Path: n.path, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.log = log
+}
+
+// restart opens the log again, without the states that were saved.
+func (n *soaked) restart() {
+	n.t.Helper()
+	_ = n.log.Close()
+	n.open()
+	nothing := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: 1}, Replace: true}
+	if err := n.log.SaveCheckpoint(n.t.Context(), "projections", nothing); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// play has pods live and die, and the keeper look now and then.
+func (n *soaked) play(feed *projections.Feed, k *keeper.Keeper, lives int) {
+	n.t.Helper()
+	for i := range lives {
+		pod := fmt.Sprintf("pod-%06d", i)
+		n.begin(pod)
+		n.execs(pod, soakExecs)
+		n.end(pod)
+		n.execs(fmt.Sprintf("lives-%d", i%soakLiving), 1)
+		n.up++ // it names execs
+		if i%soakEvery > 0 && i < lives-1 {
+			continue
+		}
+		if err := feed.Await(n.t.Context(), n.log.Last()); err != nil {
+			n.t.Fatal(err)
+		}
+		begun := time.Now()
+		n.settle(k)
+		n.keeping += time.Since(begun)
+		n.largest = max(n.largest, sizeOf(n.t, n.path))
+		if n.early == 0 && i >= lives/2 {
+			n.early = heap()
+		}
+	}
+	n.late = heap()
+}
+
+// check checks what was measured, and prints it.
+func (n *soaked) check(lives int, k *keeper.Keeper) {
+	n.t.Helper()
+	if n.largest > soakBytes {
+		n.t.Errorf("the files had %d bytes, and may have %d", n.largest, int64(soakBytes))
+	}
+	if n.late > n.early+n.early/4+8<<20 {
+		n.t.Errorf("the heap has grown from %d to %d bytes", n.early, n.late)
+	}
+	usage, err := n.log.Usage(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if usage.Removed[keeper.RuleSize] == 0 || k.Stats().TooLarge {
+		n.t.Errorf("removed: %v, too large: %t", usage.Removed, k.Stats().TooLarge)
+	}
+	const mib = 1 << 20
+	n.t.Logf("%d lives, %d records: %d are left, %v were removed; the files had %.1f MiB at most, the heap %.1f MiB and at last %.1f MiB; the keeper took %v, with %d compactions",
+		lives, usage.Last, usage.Records, usage.Removed, float64(n.largest)/mib, float64(n.early)/mib, float64(n.late)/mib,
+		n.keeping.Round(time.Millisecond), k.Stats().Compactions)
 }
 
 // running follows the log until the returned function is called.
