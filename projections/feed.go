@@ -19,7 +19,8 @@ type Feed struct {
 	PodEvents *PodEvents
 
 	folds  folds
-	log    eventlog.Log
+	log    eventlog.Reader
+	tail   eventlog.Log // the same, to follow
 	logger *slog.Logger
 	// draft is what the next checkpoint has to change. drafted is the record of the
 	// last draft that the saver took.
@@ -44,7 +45,7 @@ func newFeed(log eventlog.Log, o Options) *Feed {
 	}
 	f := &Feed{
 		Live: newLive(o.Logger), History: &History{}, Changes: newChanges(), PodEvents: newPodEvents(o.Bookmark, o.Logger, time.Now),
-		folds: newFolds(), log: log, logger: o.Logger,
+		folds: newFolds(), log: log, tail: log, logger: o.Logger,
 		draft: newDraft(), saver: newSaver(log, o.Logger),
 	}
 	f.Live.removed = f.removed
@@ -160,7 +161,7 @@ func (f *Feed) Run(ctx context.Context) error {
 }
 
 func (f *Feed) follow(ctx context.Context) error {
-	for record, err := range f.log.Subscribe(ctx, f.Live.Sequence()+1) {
+	for record, err := range f.tail.Subscribe(ctx, f.Live.Sequence()+1) {
 		if err != nil {
 			if f.passedOver(err) {
 				f.PodEvents.publish(f.Live.Sequence(), nil)

@@ -26,7 +26,8 @@ func replayCommand() *cobra.Command {
 		Short: "Rebuild the node's state from its events, as of any moment",
 		Long: `Rebuild the node's state from its events, by the machines that the daemon runs: what there was
 at the end or, with --until, at a point; with --diff, what changed from point A to point B; with
---verify, whether what a running daemon answers is what its events say.
+--verify, whether what a running daemon answers, or the snapshot in the log of a stopped one,
+is what the events say.
 
 --step goes through the events in the terminal, forward and back: what each happened to before and
 after, and what became owed. Of a longer log it has the newest 100,000 until the point.
@@ -50,7 +51,7 @@ such point.`,
 	before(cmd, r.check)
 	cmd.Flags().StringVar(&r.until, "until", "", "up to this `POINT`")
 	cmd.Flags().BoolVar(&r.diff, "diff", false, "what changed from point A to point B")
-	cmd.Flags().BoolVar(&r.verify, "verify", false, "compare with a running daemon")
+	cmd.Flags().BoolVar(&r.verify, "verify", false, "compare with a running daemon, or with the snapshot in the log of a stopped one")
 	cmd.Flags().BoolVar(&r.step, "step", false, "go through the events in the terminal")
 	cmd.Flags().BoolVarP(&r.gone, "all", "a", false, "also what is gone")
 	return cmd
@@ -79,8 +80,8 @@ func (r *replay) check() error {
 		return errors.New("--all: has no meaning with --diff, --verify and --step")
 	case r.format.format != "text" && (r.verify || r.step):
 		return fmt.Errorf("--output: %q has no meaning with --verify and --step", r.format.format)
-	case r.verify && !r.from.Live():
-		return errors.New("--verify: needs a running daemon; --root and --bundle are for what is over")
+	case r.verify && r.from.Bundle != "":
+		return errors.New("--verify: needs a running daemon, or --root; a file of stele log export has no snapshot to compare with")
 	}
 	return nil
 }
@@ -164,8 +165,8 @@ func (r *replay) printDifferences(cmd *cobra.Command, a, b string) error {
 	return show.Differences(cmd.OutOrStdout(), all)
 }
 
-// printVerdict compares what a daemon answers from memory, which began with a snapshot, with
-// what a fold of all its events gives.
+// printVerdict compares what a daemon answers from memory, which began with a snapshot, or the
+// snapshot in the log of a stopped one, with what a fold of all its events gives.
 func (r *replay) printVerdict(cmd *cobra.Command) error {
 	began := time.Now()
 	verdict, err := r.from.Verify(cmd.Context())
@@ -173,10 +174,17 @@ func (r *replay) printVerdict(cmd *cobra.Command) error {
 		return err
 	}
 	if verdict.Difference != "" {
-		return fmt.Errorf("after sequence %d the daemon and its events differ: %s", verdict.Sequence, verdict.Difference)
+		return fmt.Errorf("after sequence %d %s and the events differ: %s", verdict.Sequence, verdict.Of, verdict.Difference)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "Equal after sequence %d: %s and %s that are left, from %s in %s.\n",
-		verdict.Sequence, counted(verdict.Pods, "pod"), counted(verdict.Containers, "container"), counted(verdict.Records, "record"), timeline.Took(time.Since(began)))
+	of := ""
+	if !r.from.Live() {
+		of = verdict.Of + " has "
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "Equal after sequence %d: %s%s and %s that are left, from %s in %s.\n",
+		verdict.Sequence, of, counted(verdict.Pods, "pod"), counted(verdict.Containers, "container"), counted(verdict.Records, "record"), timeline.Took(time.Since(began)))
+	if verdict.Dropped > 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s in the snapshot cannot be compared: the log does not have them any more.\n", counted(verdict.Dropped, "stream"))
+	}
 	return nil
 }
 

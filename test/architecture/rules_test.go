@@ -98,7 +98,7 @@ var rules = []rule{
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
 
 	// Of entity they use the types in which a restored state and an event come.
-	{"projections", with(machines, "actors/codec", "actors/entity", "eventlog", "proto"), suites, nil,
+	{"projections", with(machines, "actors/codec", "actors/entity", "actors/redact", "eventlog", "proto"), suites, nil,
 		"a read model is a fold over events: it must be possible to drop it and to build it anew from the log alone"},
 	{"projections/names", with(machines, "actors/codec", "eventlog", "proto"), suites, nil,
 		"an index from names to streams is a fold over events, and knows neither who searches nor how people write names"},
@@ -134,8 +134,8 @@ var rules = []rule{
 		"a log is verified in the same way in a daemon and in a tool"},
 	{"cmd/stele/internal/admin", []string{"cmd/stele/internal/history", "cmd/stele/internal/record", "cmd/stele/internal/verify", "actors", "eventlog", "executors", "projections", "proto/admin", "timeline"}, nil, nil,
 		"the tools' questions are answered like the CRI's: from views, the log and the actors; their errors get codes where the CRI's do"},
-	{"cmd/stele/internal/client", []string{"cmd/stele/internal/bundle", "cmd/stele/internal/places", "cmd/stele/internal/record", "cmd/stele/internal/verify", "actors/codec", "actors/id", "actors/redact", "eventlog", "proto/admin", "timeline"},
-		with(machines, "actors/entity", "cmd/stele/internal/admin", "cmd/stele/internal/history", "cri", "executors/handover", "executors/registry", "projections"), nil,
+	{"cmd/stele/internal/client", []string{"cmd/stele/internal/bundle", "cmd/stele/internal/places", "cmd/stele/internal/record", "cmd/stele/internal/verify", "actors/codec", "actors/id", "actors/redact", "eventlog", "projections", "proto/admin", "timeline"},
+		with(machines, "actors/entity", "cmd/stele/internal/admin", "cmd/stele/internal/history", "cri", "executors/handover", "executors/registry"), nil,
 		"a tool reaches a daemon by its socket, or reads the log of one that is gone; it does not act on the node"},
 	{"cmd/stele/internal/show", []string{"actors/codec", "actors/container", "actors/id", "actors/redact", "actors/sandbox", "cmd/stele/internal/record", "proto/admin", "timeline"}, machines, nil,
 		"what is printed is a pure function of messages, so that golden files hold all of it"},

@@ -266,7 +266,7 @@ func TestInspectRefuses(t *testing.T) {
 		{[]string{"replay", "--diff", "3", "1"}, 2, "--diff: 1 is before 3"},
 		{[]string{"replay", "--until", "0"}, 2, `--until: "0" is neither a sequence`},
 		{[]string{"replay", "--verify", "--until", "3"}, 2, "--verify: has no meaning with --until"},
-		{[]string{"replay", "--verify", "--root", h.Root}, 2, "--verify: needs a running daemon"},
+		{[]string{"replay", "--verify", "--bundle", "x"}, 2, "--verify: needs a running daemon, or --root"},
 		{[]string{"replay", "--verify", "-o", "json"}, 2, `--output: "json" has no meaning with --verify`},
 		{[]string{"replay", "--diff", "1", "2", "-a"}, 2, "--all: has no meaning with --diff"},
 		{[]string{"log", "export"}, 2, "accepts 1 arg"},

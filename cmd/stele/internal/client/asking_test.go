@@ -59,8 +59,8 @@ func (idle) Image(context.Context, string, image.Command, func(image.State, imag
 }
 
 // lives appends the lives of pods web, each with two attempts of a container: all but the last
-// are gone.
-func lives(t *testing.T, log eventlog.Log, pods int) {
+// are gone. The first has that number.
+func lives(t *testing.T, log eventlog.Log, first, pods int) {
 	t.Helper()
 	versions := map[string]eventlog.Version{}
 	add := func(stream string, e codec.Encoded, err error) {
@@ -87,7 +87,7 @@ func lives(t *testing.T, log eventlog.Log, pods int) {
 			add("container/"+c, encoded, err)
 		}
 	}
-	for n := range pods {
+	for n := first; n < first+pods; n++ {
 		s := fmt.Sprintf("s%d", n)
 		name := sandbox.Name{Namespace: "shop", Name: fmt.Sprintf("web%d", n%2), Attempt: uint32(n)}
 		config, err := proto.Marshal(&runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: name.Name, Namespace: name.Namespace, Attempt: name.Attempt}})
@@ -101,12 +101,12 @@ func lives(t *testing.T, log eventlog.Log, pods int) {
 			ctr(c, container.ContainerRequested{ID: id.Container(c), Sandbox: id.Sandbox(s), Name: container.Name{Name: "app", Attempt: uint32(attempt)}, SandboxConfig: config, At: time.Now()},
 				container.RootfsPrepared{}, container.ContainerCreated{Process: container.Process{PID: 7}}, container.StartRequested{At: time.Now()}, container.ContainerStarted{At: time.Now()},
 				container.ContainerExited{Exit: container.Exit{Code: n, At: time.Now()}})
-			if n < pods-1 {
+			if n < first+pods-1 {
 				ctr(c, container.RemoveRequested{By: container.ByCall}, container.RuntimeDeleted{}, container.RootfsReleased{}, container.ContainerRemoved{})
 				pod(s, sandbox.ContainerForgotten{Container: id.Container(c)})
 			}
 		}
-		if n < pods-1 {
+		if n < first+pods-1 {
 			pod(s, sandbox.StopRequested{}, sandbox.SandboxStopped{}, sandbox.RemoveRequested{}, sandbox.SandboxReleased{}, sandbox.SandboxRemoved{})
 		}
 	}
@@ -131,7 +131,7 @@ func TestAskedIsWhole(t *testing.T) {
 	s := store{memlog.New(memlog.Options{}), &atomic.Pointer[atomic.Int64]{}}
 	s.count.Store(&atomic.Int64{})
 	defer s.Close()
-	lives(t, s, 4)
+	lives(t, s, 0, 4)
 	discard := slog.New(slog.DiscardHandler)
 	feed, err := projections.Open(t.Context(), s.Log, projections.Options{Logger: discard})
 	if err != nil {
@@ -191,7 +191,7 @@ func TestEventsOf(t *testing.T) {
 	s := store{memlog.New(memlog.Options{}), &atomic.Pointer[atomic.Int64]{}}
 	s.count.Store(&atomic.Int64{})
 	defer s.Close()
-	lives(t, s, 3)
+	lives(t, s, 0, 3)
 	discard := slog.New(slog.DiscardHandler)
 	feed, err := projections.Open(t.Context(), s.Log, projections.Options{Logger: discard})
 	if err != nil {

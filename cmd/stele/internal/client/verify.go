@@ -10,20 +10,27 @@ import (
 	"github.com/stele-runtime/stele/timeline"
 )
 
-// Verdict is a comparison of a daemon's memory with its events.
+// Verdict is a comparison of a daemon's memory, or of the snapshot in its log, with its events.
 type Verdict struct {
 	// Sequence is the record as of which both are compared.
 	Sequence uint64
+	// Of is what was compared with the events.
+	Of string
 	// Difference is the first one, empty if they are equal.
 	Difference string
 	// What was compared, and from how many records.
 	Pods, Containers, Records int
+	// Dropped are streams that cannot be compared: what they were is not in the log any more.
+	Dropped int
 }
 
-// Verify compares what a running daemon has in memory, which began with a snapshot at its
-// start, with a fold of all its events from nothing.
+// Verify compares what a running daemon has in memory, which began with a snapshot at its start,
+// with a fold of all its events from nothing; for a stopped daemon, the snapshot in its log.
 func (s *Source) Verify(ctx context.Context) (Verdict, error) {
-	var v Verdict
+	if s.Root != "" {
+		return s.verifyRoot(ctx)
+	}
+	v := Verdict{Of: "the daemon"}
 	var memory *adminv1.InspectResponse
 	err := s.WithAdmin(func(c adminv1.AdminServiceClient) (err error) {
 		memory, err = c.Inspect(ctx, &adminv1.InspectRequest{All: true})
