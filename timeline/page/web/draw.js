@@ -24,7 +24,7 @@ export class Drawing {
   constructor(canvas, view) {
     this.canvas = canvas;
     this.view = view;
-    this.context = canvas.getContext('2d');
+    this.context = canvas.getContext('2d', { alpha: false });
     this.widths = new Map();
     this.themed();
   }
@@ -38,15 +38,17 @@ export class Drawing {
       return this.colors.get(name);
     };
     this.patterns = new Map();
+    this.pictures = new Map();
   }
 
   resize(width, height) {
-    const scale = Math.min(window.devicePixelRatio || 1, 2);
+    const scale = this.scale = Math.min(window.devicePixelRatio || 1, 2);
     this.canvas.width = Math.round(width * scale);
     this.canvas.height = Math.round(height * scale);
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;
     this.context.setTransform(scale, 0, 0, scale, 0, 0);
+    this.pictures = new Map();
   }
 
   /** measure is a text's width; texts come again in each frame. */
@@ -318,45 +320,44 @@ export class Drawing {
   }
 
   marks(l, row) {
-    const { context: c, view: v } = this;
+    const { view: v } = this;
     const worded = [];
-    let last = -9;
-    c.beginPath();
-    for (const m of this.visible(l)) {
-      const x = v.x(m.at);
-      if (shapes[m.kind].weight > 0) worded.push({ m, x });
-      // Among many that would cover each other, one is enough.
-      if (m.kind !== 'event' || x - last < 2) continue;
-      last = x;
-      c.moveTo(x + 2.5, row + markHeight(m));
-      c.arc(x, row + markHeight(m), 2.5, 0, 7);
-    }
-    c.fillStyle = this.color('--muted');
-    c.fill();
     // What matters more lies on top.
-    for (const [least, most] of [[0, 1], [2, 3], [4, 9]]) {
-      const lastOf = {};
-      for (const m of this.visible(l)) {
-        const { weight } = shapes[m.kind];
-        if (m.kind === 'event' || weight < least || weight > most) continue;
-        const x = v.x(m.at);
-        if (x - (lastOf[m.kind] ?? -99) < 3) continue;
-        lastOf[m.kind] = x;
-        this.shape(m.kind, x, row + markHeight(m));
-      }
+    const layers = [[], [], [], []], lastOf = {};
+    for (const m of this.visible(l)) {
+      const x = v.x(m.at), { weight } = shapes[m.kind];
+      if (weight > 0) worded.push({ m, x });
+      // Among many that would cover each other, one is enough.
+      if (x - (lastOf[m.kind] ?? -99) < (m.kind === 'event' ? 2 : 3)) continue;
+      lastOf[m.kind] = x;
+      layers[m.kind === 'event' ? 0 : weight < 2 ? 1 : weight < 4 ? 2 : 3].push({ m, x });
     }
+    for (const layer of layers) for (const { m, x } of layer) this.shape(m.kind, x, row + markHeight(m));
     this.words(worded, row + 31, l);
     if (v.selected?.lane === l && v.selected.index >= 0) this.ring(v.x(v.selected.at), row + markHeight(v.selected));
   }
 
+  /** shape draws a kind's picture: a copy of pixels costs a tenth of its outline. */
   shape(kind, x, y) {
-    const { context: c } = this;
+    const { scale } = this, size = 24;
+    const at = (by) => Math.round((by - size / 2) * scale) / scale;
+    this.context.drawImage(this.picture(kind, size), at(x), at(y), size, size);
+  }
+
+  picture(kind, size) {
+    let picture = this.pictures.get(kind);
+    if (picture) return picture;
+    picture = document.createElement('canvas');
+    picture.width = picture.height = Math.ceil(size * this.scale);
+    const c = picture.getContext('2d');
+    c.setTransform(this.scale, 0, 0, this.scale, 0, 0);
+    c.translate(size / 2, size / 2);
     const shape = shapes[kind], path = shapePath(kind);
-    c.save();
-    c.translate(x, y);
-    c.strokeStyle = this.color('--surface');
-    c.lineWidth = shape.hollow ? 5 : 2.5;
-    c.stroke(path);
+    if (kind !== 'event') {
+      c.strokeStyle = this.color('--surface');
+      c.lineWidth = shape.hollow ? 5 : 2.5;
+      c.stroke(path);
+    }
     c.fillStyle = this.color(shape.hollow ? '--surface' : shape.color);
     c.fill(path);
     if (shape.hollow) {
@@ -364,7 +365,8 @@ export class Drawing {
       c.lineWidth = 2;
       c.stroke(path);
     }
-    c.restore();
+    this.pictures.set(kind, picture);
+    return picture;
   }
 
   ring(x, y) {

@@ -18,7 +18,7 @@ const table = new Table(model, (mark) => {
   app.select(mark);
   chart.scrollIntoView({ block: 'nearest' });
 });
-let due = false;
+let due = false, frames = 0;
 
 const app = {
   chart, view, range: null,
@@ -32,6 +32,8 @@ const app = {
       view.scroll = chart.scrollTop;
       drawing.draw();
       if (app.range) drawRange();
+      // The text costs more than the drawing: while the view moves it follows a few times a second.
+      if (chart.classList.contains('dragging') && ++frames % 10 > 0) return;
       by('range').textContent = `${inView(view)}, ${took(view.span)}`;
     });
   },
