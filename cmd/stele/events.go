@@ -112,6 +112,9 @@ func (x *events) run(cmd *cobra.Command, args []string) error {
 	}
 	wanted := append(slices.Clone(x.pods), args...)
 	about := show.Select(wanted...)
+	if x.from.Live() {
+		to.First = func(stream string) *adminv1.Record { return x.from.First(ctx, stream) }
+	}
 	each := func(r *adminv1.Record) error {
 		// Of what is outside the window, names and what was asked are learnt all the same.
 		if !about.Has(r) || !x.window.Has(r) || r.GetSequence() < x.first {
@@ -123,14 +126,15 @@ func (x *events) run(cmd *cobra.Command, args []string) error {
 		return to.Record(r)
 	}
 	if x.from.Live() && !x.follow && len(wanted) > 0 {
+		selected := about
+		about = show.Select() // all that comes is wanted
 		if known, err := x.from.EventsOf(ctx, wanted, each); known || err != nil {
 			return err
 		}
+		about = selected
 	}
 	begin := x.first
-	if x.from.Live() {
-		to.First = func(stream string) *adminv1.Record { return x.from.First(ctx, stream) }
-	} else {
+	if !x.from.Live() {
 		begin = 1 // the names are further up
 	}
 	return x.from.Events(ctx, begin, x.follow, each)
