@@ -54,7 +54,7 @@ func RemoveEmptyLog(path, directory string) error {
 	}
 	root, err := os.OpenRoot(directory)
 	if err == nil {
-		defer root.Close()
+		defer func() { _ = root.Close() }()
 		err = removeEmpty(root, below)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
