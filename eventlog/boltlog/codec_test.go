@@ -50,7 +50,19 @@ func TestGoldenBytes(t *testing.T) {
 	record := goldenRecord()
 	head := goldenHead()
 	value := encodeEntry("pods", "sandbox/1", entryValue, []byte("a state"))
+	removal := goldenRemoval()
+	oneGap := gap{eventlog.GapError{Removal: removal, Stream: "container/1", From: 7, Through: 12}}
+	base := eventlog.Base{Version: 6, Sequence: 70, Schema: 2, State: []byte("a state"), Removed: removal}
+	thin := removing{rule: "settled", at: removal.Until, sequences: []eventlog.Sequence{5, 6, 300}}
+	trim := removing{rule: "age", at: removal.Until, stream: "node", through: 300}
 	for name, got := range map[string][]byte{
+		"hole_v2":             hole{removal}.value(),
+		"gap_v1":              oneGap.value(),
+		"base_v2":             encodeBase("node", base),
+		"removing_thin_v1":    thin.value(),
+		"removing_prefix_v1":  trim.value(),
+		"usage_v1":            usage{bytes: 1 << 20, removed: removal.Rules}.value(),
+		"format_3":            formatValue(3),
 		"record_v1":           appendRecord(nil, &record),
 		"checkpoint_head_v1":  encodeHead("pods", head),
 		"checkpoint_entry_v1": value.value,
@@ -78,6 +90,65 @@ func TestGoldenBytes(t *testing.T) {
 	}
 	if got, err := checkEntry("pods", []byte("sandbox/1"), value.value); err != nil || !reflect.DeepEqual(got, value) {
 		t.Errorf("entry: got %+v, %v", got, err)
+	}
+}
+
+func goldenRemoval() eventlog.Removal {
+	return eventlog.Removal{
+		First: 65, Last: 70, Since: time.Unix(1_800_000_000, 1).UTC(), Until: time.Unix(1_800_003_600, 2).UTC(),
+		Rules: eventlog.Rules{"age": 2, "settled": 4},
+	}
+}
+
+// TestRemovalRoundTrip reads what is written of removals; any flipped bit is found.
+func TestRemovalRoundTrip(t *testing.T) {
+	want := goldenRemoval()
+	key := recordKey(want.First)
+	if got, err := parseHole(key, hole{want}.value()); err != nil || !reflect.DeepEqual(got.Removal, want) {
+		t.Errorf("hole: %+v, %v", got, err)
+	}
+	g := gap{eventlog.GapError{Removal: want, Stream: "container/1", From: 7, Through: 12}}
+	if got, err := parseGap(g.key(), g.value()); err != nil || !reflect.DeepEqual(got, g) {
+		t.Errorf("gap: %+v, %v", got, err)
+	}
+	base := eventlog.Base{Version: 6, Sequence: 70, Schema: 2, State: []byte("a state"), Removed: want}
+	if got, err := decodeBase("node", encodeBase("node", base)); err != nil || !reflect.DeepEqual(got, base) {
+		t.Errorf("base: %+v, %v", got, err)
+	}
+	for _, r := range []removing{
+		{rule: "settled", at: want.Until, sequences: []eventlog.Sequence{5, 6, 300}},
+		{rule: "age", at: want.Until, stream: "node", through: 300},
+		{rule: "age", at: want.Until, stream: "node", through: 300, whole: true},
+	} {
+		body, err := checkCRC(r.value())
+		p := parser{b: body}
+		if got := parseRemoving(&p); err != nil || p.end() != nil || !reflect.DeepEqual(got, r) {
+			t.Errorf("removing: %+v, %v, want %+v", got, err, r)
+		}
+	}
+	for at := range len(key) * 8 {
+		flipped := bytes.Clone(key)
+		flipped[at/8] ^= 1 << (at % 8)
+		if _, err := parseHole(flipped, hole{want}.value()); err == nil {
+			t.Errorf("a hole under the key %x", flipped)
+		}
+	}
+	for name, parse := range map[string]func([]byte) error{
+		"hole": func(b []byte) error { _, err := parseHole(key, b); return err },
+		"gap":  func(b []byte) error { _, err := parseGap(g.key(), b); return err },
+		"base": func(b []byte) error { _, err := decodeBase("node", b); return err },
+	} {
+		whole := map[string][]byte{"hole": hole{want}.value(), "gap": g.value(), "base": encodeBase("node", base)}[name]
+		for n := range whole {
+			if parse(whole[:n]) == nil {
+				t.Errorf("%s: %d bytes of %d are enough", name, n, len(whole))
+			}
+			flipped := bytes.Clone(whole)
+			flipped[n] ^= 1
+			if parse(flipped) == nil {
+				t.Errorf("%s: byte %d does not matter", name, n)
+			}
+		}
 	}
 }
 

@@ -25,9 +25,9 @@ const (
 	dirMode  fs.FileMode = 0o700
 	fileMode fs.FileMode = 0o600
 
-	// mmapSize is how much address space the file gets at first. Growing
-	// beyond it makes the writer wait for all readers once per GiB.
-	mmapSize = 1 << 30
+	// mmapSize is how much address space the file gets at first; it costs nothing. Growing
+	// beyond it makes the writer wait for all readers, also for a backup, once per GiB.
+	mmapSize = 4 << 30
 
 	// lockPoll is how often a lock is tried that another process holds.
 	lockPoll = 20 * time.Millisecond

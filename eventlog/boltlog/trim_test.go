@@ -191,3 +191,39 @@ func TestDamagedHoles(t *testing.T) {
 		t.Errorf("verify: %+v, %v", report, err)
 	}
 }
+
+// TestDamagedGaps: versions in a damaged gap are missing, and only these.
+func TestDamagedGaps(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	l := open(t, Options{Path: path})
+	fillStreams(t, l, 100)
+	for _, sequences := range [][]eventlog.Sequence{{11, 12, 13}, {51, 52}} {
+		if err := l.Thin(t.Context(), eventlog.Thin{Sequences: sequences, Rule: "settled"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Close()
+	corrupt(t, path, bucketGaps, indexKey("long", 11), flipFirstBit)
+	l = open(t, Options{Path: path})
+	if got, n := readThroughDamage(t, l.Read(t.Context(), 1)); n != 195 || len(got) != 0 {
+		t.Errorf("Read: %d records, %q", n, got)
+	}
+	if got, n := readThroughDamage(t, l.ReadStream(t.Context(), "long", 1)); n != 95 || !match(got, []string{"versions 11 to 13 are not in the index"}) {
+		t.Errorf("ReadStream: %d records, %q", n, got)
+	}
+	if report, err := l.Verify(t.Context()); err != nil || report.Damaged != 2 {
+		t.Errorf("verify: %+v, %v", report, err)
+	}
+	corrupted := filepath.Join(t.TempDir(), "events.db")
+	l = open(t, Options{Path: corrupted})
+	fillStreams(t, l, 100)
+	if err := l.Thin(t.Context(), eventlog.Thin{Sequences: []eventlog.Sequence{11, 12}, Rule: "settled"}); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	corrupt(t, corrupted, bucketIndex, indexKey("long", 12), func([]byte) []byte { return recordKey(13) })
+	l = open(t, Options{Path: corrupted})
+	if report, err := l.Verify(t.Context()); err != nil || report.OK() {
+		t.Errorf("a version that was removed exists: verify: %+v, %v", report, err)
+	}
+}

@@ -140,6 +140,31 @@ func (b *blackout) strike(t *testing.T, random *rand.Rand) {
 	b.open(t)
 }
 
+// compact compacts the log: everything is on the disk then.
+func (b *blackout) compact(t *testing.T) eventlog.Sequence {
+	t.Helper()
+	if err := b.l.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b.l.Last()
+}
+
+// examine checks that a log has what was appended, up to its end.
+func (b *blackout) examine(t *testing.T, all []eventlog.Record) (n int) {
+	t.Helper()
+	for r, err := range b.l.Read(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(r, all[n]) {
+			t.Fatalf("record %d is not what was appended", n+1)
+		}
+		n++
+	}
+	checkWhole(t, b.l, n)
+	return n
+}
+
 // TestPowerFailureTakesTheEnd: a power failure loses the last of the volatile appends,
 // with all that came after them, and none before a synced one. What is lost stays lost,
 // and is no damage.
@@ -171,27 +196,15 @@ func TestPowerFailureTakesTheEnd(t *testing.T) {
 			}
 		}
 		if random.IntN(6) == 0 {
-			if err := b.l.Compact(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			lasting = b.l.Last()
+			lasting = b.compact(t)
 			for range random.IntN(4) {
-				all = append(all, appendVolatile(t, b.l, "s/0", heads["s/0"], nil)...)
+				all = append(all, appendVolatile(t, b.l, "s/0", heads["s/0"], []byte{})...)
 				heads["s/0"]++
 			}
 		}
 		known := max(lasting, b.last)
 		b.strike(t, random)
-		n := 0
-		for r, err := range b.l.Read(t.Context(), 1) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !reflect.DeepEqual(r, all[n]) {
-				t.Fatalf("record %d is not what was appended", n+1)
-			}
-			n++
-		}
+		n := b.examine(t, all)
 		switch last := eventlog.Sequence(n); {
 		case last < known:
 			t.Fatalf("the log ends with record %d, but %d was synced", last, known)
@@ -202,7 +215,6 @@ func TestPowerFailureTakesTheEnd(t *testing.T) {
 		default:
 			outcomes["some"]++
 		}
-		checkWhole(t, b.l, n)
 		all = all[:n]
 		clear(heads)
 		for _, r := range all {
