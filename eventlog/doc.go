@@ -42,8 +42,8 @@
 //
 // Names (streams, types, commands, traces, checkpoints, keys) have up to 255 bytes of
 // printable ASCII, payloads up to 32 MiB, an append up to 1024 entries and
-// 64 MiB, a value of a checkpoint up to 64 MiB and a delta up to 256 MiB; see
-// limits.go. At most 128 MiB wait for
+// 64 MiB, a value of a checkpoint up to 64 MiB and a delta up to 256 MiB, a thinning up to
+// 8192 records, the name of a rule up to 32 bytes; see limits.go. At most 128 MiB wait for
 // the writer of a boltlog; more is refused as ErrUnavailable.
 //
 // # Crash cases
@@ -64,6 +64,8 @@
 //     checkpoint is the old one or the new one.
 //   - It is killed, or the machine loses power, while records are removed: all of
 //     them are there or none.
+//   - It is killed, or the machine loses power, while the log is compacted: the log is
+//     whole, in the old file or in the new one.
 //   - The disk is full or fails: appends are refused with ErrUnavailable,
 //     reads go on, Health has the reason, and appends work again by themselves
 //     when writing does.

@@ -2,19 +2,19 @@
 // promises is in package eventlog; here is how.
 //
 // Read log.go first, then writer.go (group commit), journal.go, repair.go (what
-// happens when a commit fails), reader.go, change.go (what is
-// written in pieces: saving.go, trimming.go), and file.go (what must be true of a file
-// before bbolt may see it). It must not know what is in the payloads.
+// happens when a commit fails), reader.go, change.go (what is made in pieces: saving.go,
+// removal.go, compact.go), and file.go (what must be true of a file before bbolt may see
+// it). It must not know what is in the payloads.
 //
 // # The bbolt file
 //
-// Six buckets. All integers are big endian, so that bbolt's key order is the
+// Seven buckets. All integers are big endian, so that bbolt's key order is the
 // log's order.
 //
-//	meta       "format" → "stele event log 2"
+//	meta       "format" → "stele event log 3 ", CRC-32C of that without the space, in hex
 //	           "last" → transaction (8 bytes), its last record's sequence (8 bytes)
-//	           "trimmed" → stream (string), version (uvarint), 1 if it is the whole stream,
-//	                       CRC-32C; missing if no trim is under way
+//	           "removing" → what is being removed; missing if no trim or thinning is under way
+//	           "usage" → bytes of all records (8 bytes), removal of all that was removed, CRC-32C
 //	           "journal" → pass (16 bytes), CRC-32C (4 bytes); missing if it is empty
 //	records    sequence (8 bytes) → record
 //	index      stream, 0x00, version (8 bytes) → sequence (8 bytes)
@@ -22,7 +22,15 @@
 //	           name, 0x00 → head
 //	           name, 0x00, area (8 bytes), key → entry
 //	bases      stream → base
-//	holes      first sequence that was trimmed (8 bytes) → last one (8 bytes), CRC-32C of both
+//	holes      first sequence of a removed run (8 bytes) → last one (8 bytes), removal,
+//	           CRC-32C of key and value
+//	gaps       stream, 0x00, first version of a thinned run (8 bytes) → last version, first
+//	           and last sequence (8 bytes each), removal, CRC-32C of key and value
+//
+// A removal is the times of the first and the last one (8 bytes each, nanoseconds since
+// 1970), and for each rule, in order, its name (string) and a count (uvarint), up to the end.
+// Holes and gaps that touch become one, so there is at most one more of them than there are
+// records, and a probe that is thinned out every second for a year is one of each.
 //
 // A record, format 1, where uvarint is the base-128 encoding of
 // encoding/binary in its shortest form, and string is a uvarint length and as
@@ -49,13 +57,28 @@
 // An entry is 1 byte (0x01: a value, 0x02: the key is gone), the value, and the CRC-32C
 // of name, 0x00, key, 0x00 and these.
 //
-// A stream's base, format 1:
+// A stream's base, format 2:
 //
-//	format       1 byte, 0x01
+//	format       1 byte, 0x02
 //	stream       string
 //	version, sequence, schema   uvarints
 //	state        string
+//	first sequence that it stands in for   uvarint
+//	removal      of what it stands in for
 //	CRC-32C      4 bytes, of everything before
+//
+// What is being removed:
+//
+//	kind         1 byte: 0x01 a thinning, 0x02 a trim, 0x03 a trim of a whole stream
+//	time         8 bytes
+//	rule         string
+//	thinning     uvarints: each sequence, less the one before
+//	trim         stream (string), version (uvarint)
+//	CRC-32C      4 bytes, of everything before
+//
+// Older files are read, and converted when they are opened for writing. The first format had
+// snapshots; the second had no gaps, no usage, no removals (but "trimmed" for a trim under
+// way), and bases of format 1. A newer one is left alone (ErrNewer).
 //
 // A record repeats its key and its place in the index, a head its name:
 // bbolt has no checksums, so only the value reveals a damaged key. The decoders trust
@@ -101,9 +124,39 @@
 // base and is then merged into it, also in pieces; the area of a replacement becomes the
 // base. The next saving removes what a crash left.
 //
-// One commit records a trim and its base. From then on readers do not see the records, while
-// pieces turn them into holes. There is one trim at a time; the next start continues one
-// that was interrupted.
+// One commit records a trim with its base, or a thinning. From then on readers do not see the
+// records, while pieces turn them into holes and gaps. There is one at a time; the next start
+// continues one that was interrupted. A thinning is by sequence, of any streams: what lies
+// together goes together, so each page is written once.
+//
+// # Compaction
+//
+// bbolt reuses free pages, but never returns them. A compaction (compact.go) copies what the
+// log holds to a new file beside it (.compact), which then takes the name:
+//
+//  1. A goroutine copies all buckets, a piece of 256 KiB in each transaction, read from the
+//     old file and written to the new one without the writer. Nothing but appends changes the
+//     log meanwhile, since a compaction is one of the changes that are made one at a time.
+//     Every 2 MiB it syncs, so that the journal's syncs wait for little.
+//  2. In further rounds it copies what was appended during the round before, until little is
+//     left.
+//  3. The writer adds the rest, and what the journal has; gives the copy another pass of the
+//     journal; syncs it; renames it; syncs the directory; and goes on with it.
+//
+// A crash before the rename leaves the old file and its journal; the next start removes the
+// copy. After the rename the copy is whole, and the journal's frames belong to no pass. Until
+// the disk knows the name, a power failure may bring back the old file, so nothing is written
+// to the journal and nothing is acknowledged before. If the directory cannot be synced,
+// appends are refused until it can.
+//
+// Who reads the old file goes on in it; it is closed, and its space is free, when the last
+// one has left. The copy is locked before it has the name, and whoever gets a lock looks
+// whether the file still has the name.
+//
+// It needs room for the used part of the file and eventlog.CompactRoom, and gives up as soon
+// as half of that is left. On a log of which 1 GiB stays, appends of four producers waited
+// 3.5 ms at the 99th percentile, and 22 ms at most, during the 5 s that it took
+// (BenchmarkCompact, on a busy machine with two CPUs).
 //
 // # A commit that fails
 //
