@@ -3,7 +3,6 @@ package keeper
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -177,7 +176,7 @@ func (k *Keeper) Step(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	if k.rests() {
-		return false, nil
+		return false, k.compact(ctx)
 	}
 	k.dropFollowers()
 	more, err = k.removeDue(ctx)
@@ -187,7 +186,7 @@ func (k *Keeper) Step(ctx context.Context) (more bool, err error) {
 	if !k.pressed {
 		k.stats.setTooLarge(false)
 	}
-	if err == nil && !more && k.limits.sparse(usage) {
+	if err == nil && !more {
 		err = k.compact(ctx)
 	}
 	if err == nil {
@@ -273,25 +272,29 @@ func (k *Keeper) makeRoom(ctx context.Context, usage eventlog.Usage) (more bool,
 // compactPause is how long not to compact after one that could not be, or was of little use.
 const compactPause = 10 * time.Minute
 
-// compact gives free space back to the file system.
+// compact gives free space back to the file system, if there is much.
 func (k *Keeper) compact(ctx context.Context) error {
 	now := k.ages.clock.SinceBoot()
 	if now < k.noCompaction {
 		return nil
 	}
-	k.noCompaction = now + compactPause
-	begun := time.Now()
-	err := k.log.Compact(ctx)
-	if errors.Is(err, eventlog.ErrNoRoom) {
-		k.logger.Warn("the event log's free space is not given back to the file system", "error", err)
+	usage, err := k.log.Usage(ctx)
+	if err != nil {
+		return fmt.Errorf("ask how large the event log is: %w", err)
+	}
+	if !k.limits.sparse(usage) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("compact the event log: %w", err)
+	k.noCompaction = now + compactPause
+	begun := time.Now()
+	if err := k.log.Compact(ctx); err != nil {
+		if ctx.Err() == nil { // The free space is of use to the log, too.
+			k.logger.Warn("the event log's free space is not given back to the file system", "error", err)
+		}
+		return nil
 	}
 	k.stats.compacted(time.Since(begun))
-	usage, err := k.log.Usage(ctx)
-	if err == nil {
+	if usage, err = k.log.Usage(ctx); err == nil {
 		k.logger.Info("event log compacted", "bytes", usage.Bytes, "took", time.Since(begun).Round(time.Millisecond))
 	}
 	return err

@@ -180,6 +180,38 @@ func (n *soaked) check(lives int, k *keeper.Keeper) {
 		n.keeping.Round(time.Millisecond), k.Stats().Compactions)
 }
 
+// Space that was freed comes back to the file system.
+func TestCompacts(t *testing.T) {
+	n := newSoak(t, 1<<20)
+	defer func() { _ = n.log.Close() }()
+	for i := range 20 {
+		pod := fmt.Sprintf("pod-%d", i)
+		n.begin(pod)
+		n.end(pod)
+	}
+	before := sizeOf(t, n.path)
+	k, err := keeper.New(t.Context(), keeper.Options{
+		Log: n.log, Views: views{n.opened()}, BootID: n.boot, Clock: later{}, Logger: slog.New(slog.DiscardHandler), Limits: week(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.settle(k)
+	after := sizeOf(t, n.path)
+	if before < 40<<20 || after > before/2 || k.Stats().Compactions != 1 {
+		t.Errorf("of %d bytes %d are left after %d compactions", before, after, k.Stats().Compactions)
+	}
+	if living := n.opened().Live.Sandboxes(); len(living) != soakLiving {
+		t.Errorf("%d pods live", len(living))
+	}
+}
+
+// later is the system's clock in a month.
+type later struct{ eventlog.SystemClock }
+
+// SinceBoot implements eventlog.Clock.
+func (l later) SinceBoot() time.Duration { return l.SystemClock.SinceBoot() + 30*day }
+
 // running follows the log until the returned function is called.
 func (n *town) running() (*projections.Feed, func()) {
 	feed := n.opened()
