@@ -22,6 +22,8 @@ const (
 	// it gives back memory in any case.
 	leanEvery  = time.Minute
 	leanAnyway = 10
+	// leanFirst is how long after the start its tasks have begun.
+	leanFirst = 10 * time.Second
 )
 
 // Lean keeps the process small.
@@ -35,6 +37,9 @@ type Lean struct {
 // Follow gives back memory whenever the process has grown by an eighth, and now and then.
 func (l *Lean) Follow(ctx context.Context) {
 	l.letGo()
+	if pause(ctx, leanFirst) {
+		l.letGo()
+	}
 	for looks := 1; pause(ctx, leanEvery); looks++ {
 		now, err := resident()
 		switch {
@@ -84,6 +89,8 @@ func LetGo() error {
 		return err
 	}
 	for _, m := range untouched(mappings, program) {
+		// A huge page would bring back 2 MiB for each page that is needed.
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_NOHUGEPAGE)
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED); errno != 0 && errno != unix.ENOMEM { // unmapped meanwhile
 			return fmt.Errorf("give back the pages from %#x: %w", m.start, errno)
 		}
