@@ -179,7 +179,12 @@ func (k *Keeper) note(change projections.Change) error {
 		if what.Ended {
 			return k.forget(fileOf(change.Record.Stream))
 		}
-		return k.container(what.After)
+		switch what.Event.(type) {
+		case container.ExecRequested, container.ExecEnded, container.ExecFailed:
+			return nil // nothing of it is kept, and with probes it is most of what happens
+		default:
+			return k.container(what.After)
+		}
 	case projections.HostChanged:
 		if closed, is := what.Event.(host.StreamClosed); is {
 			return errors.Join(k.forget(fileOf(eventlog.Stream(closed.Stream))), k.host(what.After))
