@@ -37,7 +37,7 @@ func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
-	soak(t, 400, 60_000)
+	soak(t, 320, 60_000)
 }
 
 // BenchmarkSoak plays 10,000 lives of pods with execs, on disk, with little retention: the files
