@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -96,4 +97,28 @@ func counted(n uint64) string {
 		digits = digits[:i] + "," + digits[i:]
 	}
 	return digits
+}
+
+// Drop notes that records of a stream are not in the log any more.
+func (t *Timeline) Drop(d Dropped) {
+	if t.dropped == nil {
+		t.dropped = map[string]Dropped{}
+	}
+	sum := t.dropped[d.Stream]
+	sum.Join(d)
+	t.dropped[d.Stream] = sum
+}
+
+// missing says what of some streams is not in the log any more.
+func (t *Timeline) missing(streams ...string) []string {
+	var sum Dropped
+	for _, stream := range streams {
+		if d, has := t.dropped[stream]; has {
+			sum.Join(d)
+		}
+	}
+	if sum.Records == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("Not all of its events are in the log any more: %s.", sum)}
 }

@@ -29,7 +29,7 @@ func (t *Timeline) ExplainPod(p *Pod, now time.Time) []string { return explainer
 // ExplainContainer says in sentences what a container does or why it ended, and what is
 // still owed.
 func (t *Timeline) ExplainContainer(c *Container, now time.Time) []string {
-	return explainer{t, now}.container(c)
+	return append(explainer{t, now}.container(c), t.missing("container/"+string(c.State.ID))...)
 }
 
 // explainer explains a timeline as of a moment.
@@ -56,7 +56,12 @@ func (t explainer) pod(p *Pod) []string {
 			said = append(said, fmt.Sprintf("Before that, container %s %s.", clean(name), before))
 		}
 	}
-	return append(said, owes(p.State.Retries, p.lastFailures)...)
+	said = append(said, owes(p.State.Retries, p.lastFailures)...)
+	streams := []string{"sandbox/" + string(p.State.ID)}
+	for _, c := range t.Containers(p) {
+		streams = append(streams, "container/"+string(c.State.ID))
+	}
+	return append(said, t.missing(streams...)...)
 }
 
 // condition is what follows a pod's name.

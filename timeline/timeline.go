@@ -146,6 +146,8 @@ type Timeline struct {
 	// Last is the time of the newest record.
 	Last    time.Time
 	samples map[StepName][]time.Duration
+	// dropped is what was removed from the log, by stream.
+	dropped map[string]Dropped
 }
 
 // New returns an empty timeline.

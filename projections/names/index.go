@@ -22,6 +22,9 @@ const (
 	piece = 2000
 	// lookEvery is how often the log's end is looked at.
 	lookEvery = 5 * time.Second
+	// quietly is how long the index may lag on a node where little happens: it must have what
+	// retention removes.
+	quietly = 10 * time.Minute
 	// tidyEvery is after how many records the index follows what was removed from the log.
 	tidyEvery = 50_000
 	// goneKept is of how many pods and containers it is remembered that they were in the log.
@@ -52,15 +55,18 @@ func New(log eventlog.Log, logger *slog.Logger) *Index {
 func (x *Index) Run(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
+	var followed time.Time
 	for {
 		select {
 		case <-look.C:
 		case <-ctx.Done():
 			return
 		}
-		if x.log.Last() < x.reached+behind && !x.broken.Load() {
+		few := x.log.Last() < x.reached+behind && time.Since(followed) < quietly
+		if (few || x.log.Last() <= x.reached) && !x.broken.Load() {
 			continue
 		}
+		followed = time.Now()
 		if err := x.Follow(ctx); err != nil && ctx.Err() == nil {
 			x.logger.Warn("the index of names is not saved, searches by name take longer", "error", err)
 		}

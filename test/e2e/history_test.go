@@ -34,7 +34,7 @@ func TestHistory(t *testing.T) {
 	})
 	expectUnchanged(t, before, h.everything())
 	events := h.Stele("events")
-	says(t, "events", events, "web", "last", "removed by retention", "by age", "by settled")
+	says(t, "events", events, "web", "last", "not all is in the log any more", "for their age", "of what was over")
 	if !strings.Contains(h.Stele("events", "-o", "json"), gone[2]) {
 		t.Error("the newest pod that ended is gone, too")
 	}

@@ -3,40 +3,21 @@ package client
 import (
 	"fmt"
 	"io"
-	"maps"
-	"slices"
-	"strings"
 
+	"github.com/stele-runtime/stele/cmd/stele/internal/record"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
+	"github.com/stele-runtime/stele/timeline"
 )
 
 // removals sums up what was removed on purpose from what was read: there may be a gap behind
 // every record.
-type removals struct {
-	records uint64
-	places  int
-	rules   map[string]uint64
-}
+type removals struct{ timeline.Dropped }
 
-func (r *removals) add(g *adminv1.Gap) {
-	if r.rules == nil {
-		r.rules = make(map[string]uint64)
-	}
-	r.records += g.GetRecords()
-	r.places++
-	for rule, records := range g.GetRules() {
-		r.rules[rule] += records
-	}
-}
+func (r *removals) add(g *adminv1.Gap) { r.Join(record.Dropped(g)) }
 
 // say tells of it in one line, if there is anything to tell.
 func (r *removals) say(to io.Writer) {
-	if r.records == 0 {
-		return
+	if r.Records > 0 {
+		fmt.Fprintf(to, "stele: not all is in the log any more: %s\n", r.Dropped)
 	}
-	var rules []string
-	for _, rule := range slices.Sorted(maps.Keys(r.rules)) {
-		rules = append(rules, fmt.Sprintf("%d by %s", r.rules[rule], rule))
-	}
-	fmt.Fprintf(to, "stele: %d records in %d places were removed by retention: %s\n", r.records, r.places, strings.Join(rules, ", "))
 }

@@ -29,8 +29,10 @@ type Source struct {
 	Root string
 	// Bundle is a file of stele log export; empty for none.
 	Bundle string
-	// Warnings receives the log's damage.
+	// Warnings receives the log's damage, and what was removed from it.
 	Warnings io.Writer
+	// dropped receives gaps instead, if it is set.
+	dropped func(timeline.Dropped)
 }
 
 // Live reports whether the source is a running daemon.
@@ -186,7 +188,11 @@ func (s *Source) asked(ctx context.Context, c adminv1.AdminServiceClient, req *a
 			continue
 		}
 		if gap := got.GetGap(); gap != nil {
-			removed.add(gap)
+			if s.dropped != nil {
+				s.dropped(record.Dropped(gap))
+			} else {
+				removed.add(gap)
+			}
 			continue
 		}
 		if err := each(got.GetRecord()); err != nil {

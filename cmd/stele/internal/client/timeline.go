@@ -100,6 +100,14 @@ type asking struct {
 }
 
 func (a asking) timeline(ctx context.Context) (*timeline.Timeline, time.Time, error) {
+	gaps := map[string]timeline.Dropped{}
+	quiet := *a.Source
+	quiet.dropped = func(d timeline.Dropped) {
+		sum := gaps[d.Stream]
+		sum.Join(d)
+		gaps[d.Stream] = sum
+	}
+	a.Source = &quiet
 	now, end, err := a.bounds(ctx)
 	if err != nil {
 		return nil, now, err
@@ -130,6 +138,11 @@ func (a asking) timeline(ctx context.Context) (*timeline.Timeline, time.Time, er
 		}
 	}
 	t := a.inOrder(records)
+	for stream, d := range gaps {
+		if stream != "" {
+			t.Drop(d)
+		}
+	}
 	if len(a.Names) == 0 || a.Gone {
 		return t, now, nil
 	}

@@ -36,3 +36,16 @@ func Model(r *adminv1.Record) timeline.Record {
 		BootID: r.GetBootId(), Type: r.GetType(), Schema: r.GetSchema(), Command: r.GetCommand(), Trace: r.GetTrace(), Payload: r.GetPayload(),
 	}
 }
+
+// Dropped is a gap as the model takes it.
+func Dropped(g *adminv1.Gap) timeline.Dropped {
+	d := timeline.Dropped{First: g.GetFirst(), Last: g.GetLast(), Records: g.GetRecords(), Rules: g.GetRules(), Stream: g.GetStream()}
+	// The zero time comes as the year 1.
+	if since := g.GetSince().AsTime(); since.Unix() > 0 {
+		d.Since = since
+	}
+	if until := g.GetUntil().AsTime(); until.Unix() > 0 {
+		d.Until = until
+	}
+	return d
+}
