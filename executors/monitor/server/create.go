@@ -31,6 +31,7 @@ type creator struct {
 	notifiers  *notifiers
 	// starts is entered while a container is being created.
 	starts *gate
+	thrift thrift
 	logger *slog.Logger
 }
 
@@ -54,6 +55,7 @@ func (m *creator) create(ctx context.Context, req *pb.Create) (*container, error
 			}
 		}
 		close(c.ready)
+		m.thrift.created()
 	}
 	<-c.ready
 	return c, c.err

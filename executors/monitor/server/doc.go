@@ -20,7 +20,7 @@
 //	conn.go        requests and their answers
 //	home.go        the directory, its lock and its sockets
 //	containers.go  the containers, container.go one of them
-//	create.go      creator: a container is made
+//	create.go      creator: a container is made; thrift.go, what that needed is given back
 //	output.go      outputs: what it writes, until that is in its log; losses.go
 //	notifier.go    notifiers: its forbidden system calls, answered and counted
 //	news.go        the last word on each container, for subscribers

@@ -151,7 +151,7 @@ func (s *Server) join(score oomScore) {
 	s.containers = newContainers(s.journal, s.losses, s.notifiers.blocked)
 	s.creator = &creator{
 		home: s.home, journal: s.journal, runtimes: runtimes, follower: follower, outputs: outputs, exits: exits,
-		containers: s.containers, notifiers: s.notifiers, starts: starts, logger: s.logger,
+		containers: s.containers, notifiers: s.notifiers, starts: starts, thrift: newThrift(), logger: s.logger,
 	}
 	s.successor = &successor{
 		journal: s.journal, containers: s.containers, notifiers: s.notifiers, outputs: outputs, exits: exits, logger: s.logger,
@@ -177,6 +177,7 @@ func (s *Server) Run(ctx context.Context) error {
 	// followed.
 	s.reaper.Begin()
 	parts.Go(func() { s.reaper.Run(ctx) })
+	parts.Go(func() { s.creator.thrift.run(ctx, thriftAfter, giveBack) })
 	parts.Go(func() {
 		if err := s.pump.Run(); err != nil {
 			failed <- err
