@@ -103,7 +103,7 @@ var rules = []rule{
 	{"projections/names", with(machines, "actors/codec", "eventlog", "proto"), suites, nil,
 		"an index from names to streams is a fold over events, and knows neither who searches nor how people write names"},
 	{"keeper", with(machines, "actors/codec", "eventlog"), with(suites, "projections", "actors/entity"), nil,
-		"what leaves the log is decided from its records and from what lives; what it is told of that, it does not ask the node"},
+		"what leaves the log is decided from its records and from what lives; no driver and no actor is asked"},
 	{"timeline", with(machines, "actors/codec", "actors/redact"), nil, with(values,
 		"google.golang.org/protobuf/proto", "k8s.io/cri-api/pkg/apis/runtime/v1"),
 		"what is said of an incident is a pure function of records: the same on the node, from a dead daemon's directory and on another machine"},
