@@ -99,21 +99,21 @@ func counted(n uint64) string {
 	return digits
 }
 
-// Drop notes that records of a stream are not in the log any more.
-func (t *Timeline) Drop(d Dropped) {
-	if t.dropped == nil {
-		t.dropped = map[string]Dropped{}
-	}
-	sum := t.dropped[d.Stream]
+// Missing is what of which streams is not in the log any more.
+type Missing map[string]Dropped
+
+// Add notes that records of a stream were removed.
+func (m Missing) Add(d Dropped) {
+	sum := m[d.Stream]
 	sum.Join(d)
-	t.dropped[d.Stream] = sum
+	m[d.Stream] = sum
 }
 
 // missing says what of some streams is not in the log any more.
-func (t *Timeline) missing(streams ...string) []string {
+func (t explainer) missing(streams ...string) []string {
 	var sum Dropped
 	for _, stream := range streams {
-		if d, has := t.dropped[stream]; has {
+		if d, has := t.Missing[stream]; has {
 			sum.Join(d)
 		}
 	}

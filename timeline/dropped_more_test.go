@@ -13,14 +13,14 @@ func TestMissingEvents(t *testing.T) {
 	explained := func() string {
 		return strings.Join(append(line.ExplainPod(pod, line.Last), line.ExplainContainer(c, line.Last)...), "\n")
 	}
-	line.Drop(Dropped{Records: 7, Stream: "container/other", Rules: map[string]uint64{"age": 7}})
+	line.Missing.Add(Dropped{Records: 7, Stream: "container/other", Rules: map[string]uint64{"age": 7}})
 	if got := explained(); strings.Contains(got, "any more") {
 		t.Errorf("of another's: %s", got)
 	}
 	for range 2 {
-		line.Drop(Dropped{Records: 1000, Stream: "container/" + string(c.State.ID), Rules: map[string]uint64{"settled": 1000}})
+		line.Missing.Add(Dropped{Records: 1000, Stream: "container/" + string(c.State.ID), Rules: map[string]uint64{"settled": 1000}})
 	}
-	line.Drop(Dropped{Records: 1, Stream: "sandbox/" + string(pod.State.ID), Rules: map[string]uint64{"settled": 1}})
+	line.Missing.Add(Dropped{Records: 1, Stream: "sandbox/" + string(pod.State.ID), Rules: map[string]uint64{"settled": 1}})
 	got := explained()
 	for _, want := range []string{
 		"Not all of its events are in the log any more: 2,001 records were dropped: of what was over and leaves no trace.",

@@ -29,7 +29,8 @@ func (t *Timeline) ExplainPod(p *Pod, now time.Time) []string { return explainer
 // ExplainContainer says in sentences what a container does or why it ended, and what is
 // still owed.
 func (t *Timeline) ExplainContainer(c *Container, now time.Time) []string {
-	return append(explainer{t, now}.container(c), t.missing("container/"+string(c.State.ID))...)
+	e := explainer{t, now}
+	return append(e.container(c), e.missing("container/"+string(c.State.ID))...)
 }
 
 // explainer explains a timeline as of a moment.

@@ -146,15 +146,15 @@ type Timeline struct {
 	// Last is the time of the newest record.
 	Last    time.Time
 	samples map[StepName][]time.Duration
-	// dropped is what was removed from the log, by stream.
-	dropped map[string]Dropped
+	// Missing is what was removed from the log.
+	Missing Missing
 }
 
 // New returns an empty timeline.
 func New() *Timeline {
 	return &Timeline{
 		pods: map[id.Sandbox]*Pod{}, containers: map[id.Container]*Container{}, images: map[string]*Image{},
-		samples: map[StepName][]time.Duration{},
+		samples: map[StepName][]time.Duration{}, Missing: Missing{},
 	}
 }
 

@@ -116,7 +116,7 @@ func (x *export) write(cmd *cobra.Command, to io.Writer) (bundle.Manifest, error
 	if err != nil {
 		return bundle.Manifest{}, err
 	}
-	history, err := x.from.Export(cmd.Context(), x.part, w.Record)
+	history, dropped, err := x.from.Export(cmd.Context(), x.part, w.Record)
 	if err != nil {
 		return bundle.Manifest{}, err
 	}
@@ -134,7 +134,11 @@ func (x *export) write(cmd *cobra.Command, to io.Writer) (bundle.Manifest, error
 			}
 		}
 	}
-	return w.Close(bundle.Manifest{Made: time.Now().UTC(), Stele: version, Selected: x.selected(), Environment: x.part.Environment})
+	m := bundle.Manifest{Made: time.Now().UTC(), Stele: version, Selected: x.selected(), Environment: x.part.Environment}
+	if dropped.Records > 0 {
+		m.Dropped = dropped.String()
+	}
+	return w.Close(m)
 }
 
 // selected is what was asked for, in words.

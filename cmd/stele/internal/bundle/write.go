@@ -34,6 +34,8 @@ type Manifest struct {
 	First   uint64 `json:"firstSequence"`
 	Last    uint64 `json:"lastSequence"`
 	Records int    `json:"records"`
+	// Dropped is what of it was not in the log any more, in words; empty if nothing is known to miss.
+	Dropped string `json:"dropped,omitempty"`
 	// Environment: the values of environment variables are in it.
 	Environment bool `json:"environment"`
 }

@@ -25,14 +25,17 @@ type Part struct {
 	Environment bool
 }
 
-// Export calls each with the records of a part, and returns the pods' containers. It reads
-// twice: which pods matter is known at the end.
-func (s *Source) Export(ctx context.Context, part Part, each func(*adminv1.Record) error) (*timeline.Timeline, error) {
+// Export calls each with the records of a part, and returns the pods' containers, and what of
+// the log was removed. It reads twice: which pods matter is known at the end.
+func (s *Source) Export(ctx context.Context, part Part, each func(*adminv1.Record) error) (*timeline.Timeline, timeline.Dropped, error) {
 	chosen, last, err := s.choose(ctx, part)
 	if err != nil {
-		return nil, err
+		return nil, timeline.Dropped{}, err
 	}
-	t := timeline.New()
+	t, dropped := timeline.New(), timeline.Dropped{}
+	counting := *s
+	counting.dropped = dropped.Join
+	s = &counting
 	_, err = s.Until(ctx, timeline.Point{Sequence: last}, func(r *adminv1.Record) error {
 		if !chosen(r.GetStream()) {
 			return nil
@@ -49,7 +52,7 @@ func (s *Source) Export(ctx context.Context, part Part, each func(*adminv1.Recor
 		}
 		return each(r)
 	})
-	return t, err
+	return t, dropped, err
 }
 
 // choose returns which streams belong to a part, and the last record that was seen.

@@ -148,7 +148,7 @@ func TestExport(t *testing.T) {
 		}
 		var got []uint64
 		secret := false
-		_, err := packed(t, records).Export(t.Context(), part, func(r *adminv1.Record) error {
+		_, _, err := packed(t, records).Export(t.Context(), part, func(r *adminv1.Record) error {
 			got = append(got, r.GetSequence())
 			secret = secret || bytes.Contains(r.GetPayload(), []byte("hunter2"))
 			return nil
@@ -161,7 +161,7 @@ func TestExport(t *testing.T) {
 		}
 	}
 	with := 0
-	if _, err := packed(t, records).Export(t.Context(), Part{Environment: true}, func(r *adminv1.Record) error {
+	if _, _, err := packed(t, records).Export(t.Context(), Part{Environment: true}, func(r *adminv1.Record) error {
 		with += bytes.Count(r.GetPayload(), []byte("hunter2"))
 		return nil
 	}); err != nil || with != 2 {

@@ -27,7 +27,11 @@ func (s *Source) read(ctx context.Context, first uint64, each func(*adminv1.Reco
 	for r, err := range log.Read(ctx, eventlog.Sequence(max(1, first))) {
 		if err != nil {
 			if gap, ok := errors.AsType[*eventlog.GapError](err); ok {
-				removed.add(record.Gap(gap))
+				if s.dropped != nil {
+					s.dropped(record.Dropped(record.Gap(gap)))
+				} else {
+					removed.add(record.Gap(gap))
+				}
 				continue
 			}
 			if damage, ok := errors.AsType[*eventlog.DamageError](err); ok {

@@ -8,8 +8,8 @@ import (
 )
 
 // verifyRoot compares the snapshot in a stopped daemon's log with a fold of the records.
-func (s *Source) verifyRoot(ctx context.Context) (Verdict, error) {
-	log, err := boltlog.OpenReadOnly(s.rootLog())
+func verifyRoot(ctx context.Context, path string) (Verdict, error) {
+	log, err := boltlog.OpenReadOnly(path)
 	if err != nil {
 		return Verdict{}, err
 	}

@@ -207,6 +207,9 @@ func (s *Source) bundled(ctx context.Context, first uint64, each func(*adminv1.R
 		return err
 	}
 	defer func() { _ = file.Close() }() // read-only
+	if d := file.Manifest.Dropped; d != "" {
+		fmt.Fprintln(s.Warnings, "stele: not all was in the log any more when this file was made:", d)
+	}
 	return file.Records(func(r *adminv1.Record) error {
 		if r.GetSequence() < first || ctx.Err() != nil {
 			return ctx.Err()

@@ -140,7 +140,7 @@ func (a asking) timeline(ctx context.Context) (*timeline.Timeline, time.Time, er
 	t := a.inOrder(records)
 	for stream, d := range gaps {
 		if stream != "" {
-			t.Drop(d)
+			t.Missing.Add(d)
 		}
 	}
 	if len(a.Names) == 0 || a.Gone {

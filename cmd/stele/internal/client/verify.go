@@ -3,8 +3,10 @@ package client
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/stele-runtime/stele/actors/redact"
+	"github.com/stele-runtime/stele/cmd/stele/internal/places"
 	"github.com/stele-runtime/stele/cmd/stele/internal/record"
 	adminv1 "github.com/stele-runtime/stele/proto/admin/v1"
 	"github.com/stele-runtime/stele/timeline"
@@ -28,7 +30,7 @@ type Verdict struct {
 // with a fold of all its events from nothing; for a stopped daemon, the snapshot in its log.
 func (s *Source) Verify(ctx context.Context) (Verdict, error) {
 	if s.Root != "" {
-		return s.verifyRoot(ctx)
+		return verifyRoot(ctx, filepath.Join(s.Root, places.EventsFile))
 	}
 	v := Verdict{Of: "the daemon"}
 	var memory *adminv1.InspectResponse
