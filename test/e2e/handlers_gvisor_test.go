@@ -93,7 +93,7 @@ func gvisorKernel(t *testing.T, h *Harness, pod *Pod) {
 func gvisorNetwork(t *testing.T, h *Harness) {
 	pod := h.RunPod(h.PodConfig("network"))
 	pod.Run(h.TesterConfig("server", "serve", ":8080"))
-	pod.Run(h.TesterConfig("local", "echo", "127.0.0.1:7001"))
+	echoing(h, pod, "local", "127.0.0.1:7001")
 	h.Reachable(pod.IP() + ":8080").Close()
 	client := pod.Run(h.ContainerConfig("client"))
 	if got := h.Exec(client, "sh", "-c", "echo hello | nc 127.0.0.1 7001"); got != "hello" {

@@ -52,6 +52,15 @@ func forwardPort(h *Harness, pod *Pod, port int) (address string, ended <-chan e
 	return fmt.Sprintf("127.0.0.1:%d", ports[0].Local), end
 }
 
+// echoing runs the tester's echo, and waits until it listens: Kubernetes' client gives a connection up
+// once a port has refused.
+func echoing(h *Harness, pod *Pod, name, address string) {
+	h.t.Helper()
+	config := h.TesterConfig(name, "echo", address)
+	pod.Run(config)
+	h.Eventually(name+" listens", func() bool { return len(pod.Log(config)) > 0 })
+}
+
 // echoed sends a text, ends its half, and returns the answer.
 func echoed(address, text string) (string, error) {
 	conn, err := net.Dial("tcp", address)
@@ -76,13 +85,13 @@ func TestPortForward(t *testing.T) {
 	t.Parallel()
 	h := New(t, programs, Options{})
 	pod := h.RunPod(h.PodConfig("forward"))
-	pod.Run(h.TesterConfig("v4", "echo", "127.0.0.1:7001"))
-	pod.Run(h.TesterConfig("v6", "echo", "[::1]:7002"))
+	echoing(h, pod, "v4", "127.0.0.1:7001")
+	echoing(h, pod, "v6", "[::1]:7002")
 	onNode := h.PodConfig("on-node")
 	onNode.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}}
 	nodePod := h.RunPod(onNode)
 	nodePort := 20000 + h.Number
-	nodePod.Run(h.TesterConfig("node", "echo", fmt.Sprintf("127.0.0.1:%d", nodePort)))
+	echoing(h, nodePod, "node", fmt.Sprintf("127.0.0.1:%d", nodePort))
 	for name, c := range map[string]struct {
 		pod  *Pod
 		port int
@@ -119,9 +128,11 @@ func TestPortForward(t *testing.T) {
 	t.Run("pod ends", func(t *testing.T) {
 		h := h.In(t)
 		short := h.RunPod(h.PodConfig("short"))
-		short.Run(h.TesterConfig("c", "echo", "127.0.0.1:7004"))
+		echoing(h, short, "c", "127.0.0.1:7004")
 		address, _ := forwardPort(h, short, 7004)
-		h.Eventually("the port answers", func() bool { answer, _ := echoed(address, "hello"); return answer == "hello" })
+		if answer, err := echoed(address, "hello"); answer != "hello" {
+			t.Errorf("%q, %v", answer, err)
+		}
 		short.Stop()
 		if answer, _ := echoed(address, "hello"); answer != "" {
 			t.Errorf("a stopped pod answers %q", answer)
@@ -130,12 +141,10 @@ func TestPortForward(t *testing.T) {
 }
 
 func forwardMany(h *Harness, pod *Pod, port int) {
-	h.Eventually("the container listens", func() bool {
-		address, _ := forwardPort(h, pod, port)
-		answer, _ := echoed(address, "hello")
-		return answer == "hello"
-	})
 	address, ended := forwardPort(h, pod, port)
+	if answer, err := echoed(address, "hello"); answer != "hello" {
+		h.t.Errorf("%q, %v", answer, err)
+	}
 	if answer, _ := echoed(address, "reset"); answer != "" {
 		h.t.Errorf("%q", answer)
 	}

@@ -45,7 +45,7 @@ func TestUseOfUserNamespaces(t *testing.T) {
 		}
 	})
 	t.Run("port-forward", func(t *testing.T) {
-		pod.Run(h.In(t).TesterConfig("echo", "echo", "127.0.0.1:7001"))
+		echoing(h.In(t), pod, "echo", "127.0.0.1:7001")
 		forwardMany(h.In(t), pod, 7001)
 	})
 	t.Run("host port", func(t *testing.T) {

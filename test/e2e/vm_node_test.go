@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stele-runtime/stele/executors/cgroups"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -70,6 +71,9 @@ func nodeHugepages(t *testing.T, h *Harness) {
 	free, err := os.ReadFile("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
 	if err != nil || strings.TrimSpace(string(free)) == "0" {
 		t.Skip("the node has no huge pages of 2 MB")
+	}
+	if node, err := cgroups.Detect(); err != nil || !node.Has("hugetlb") {
+		t.Skipf("no cgroup limits huge pages: %v", err)
 	}
 	pod := h.RunPod(kubeletPod(h, "hugepages"))
 	config := h.TesterConfig("c", "serve", ":80")

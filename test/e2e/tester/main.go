@@ -330,6 +330,7 @@ func echo(address string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("listening")
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
