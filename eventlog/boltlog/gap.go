@@ -61,7 +61,8 @@ func (g gaps) before(s eventlog.Stream, v eventlog.Version) (found gap, ok bool)
 		return found, false
 	}
 	cursor := g.bucket.Cursor()
-	k, value := cursor.Seek(indexKey(s, v))
+	var value []byte
+	k, _ := cursor.Seek(indexKey(s, v))
 	if k == nil {
 		k, value = cursor.Last()
 	} else {
