@@ -254,7 +254,8 @@ func (d *Driver) Detach(ctx context.Context, p Pod) error {
 	if !known {
 		// There was no ADD, or its record is lost (it is not synced): DEL is right
 		// for both, if there is a network.
-		if _, err := d.current(); err != nil {
+		// Attach has refused what is not valid, and no plugin could be told of it.
+		if _, err := d.current(); err != nil || p.validate() != nil {
 			return d.forget(p.ID)
 		}
 	}

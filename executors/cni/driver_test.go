@@ -304,6 +304,10 @@ func TestPodsThatAreRefused(t *testing.T) {
 		if err == nil || fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), c.names) {
 			t.Errorf("%+v: %v, want one of kind Invalid that names %q", c.pod, err, c.names)
 		}
+		// A pod that was refused is undone all the same, and a plugin would refuse it for ever.
+		if err := n.Detach(t.Context(), c.pod); err != nil && podID.MatchString(c.pod.ID) {
+			t.Errorf("detach %+v: %v", c.pod, err)
+		}
 	}
 	if err := n.Detach(t.Context(), Pod{ID: "../x"}); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("Detach: %v", err)

@@ -57,15 +57,24 @@ func checkPodMetadata(m *cri.PodSandboxMetadata) error {
 		return refusal.Invalid("metadata", nil, "is missing")
 	}
 	return refusal.First(
-		func() error { return refusal.CheckName("metadata.name", m.Name) },
-		func() error { return refusal.CheckName("metadata.namespace", m.Namespace) },
+		func() error { return checkPodName("metadata.name", m.Name) },
+		func() error { return checkPodName("metadata.namespace", m.Namespace) },
 		func() error {
 			if m.Uid == "" {
 				return nil
 			}
-			return refusal.CheckName("metadata.uid", m.Uid)
+			return checkPodName("metadata.uid", m.Uid)
 		},
 	)
+}
+
+// checkPodName also refuses what would add to the list of KEY=VALUE that tells CNI plugins of a
+// pod (CNI_ARGS).
+func checkPodName(field, name string) error {
+	if strings.ContainsAny(name, ";=") {
+		return refusal.Invalid(field, name, "has a character that cannot be told to a CNI plugin")
+	}
+	return refusal.CheckName(field, name)
 }
 
 // maxHostname is the kernel's bound, in bytes.

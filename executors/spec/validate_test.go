@@ -164,6 +164,8 @@ func TestValidateSandbox(t *testing.T) {
 		{"no metadata", func(s s) { s.Metadata = nil }, "metadata"},
 		{"no name", func(s s) { s.Metadata.Name = "" }, "metadata.name"},
 		{"path in the namespace", func(s s) { s.Metadata.Namespace = "a/b" }, "metadata.namespace"},
+		{"another argument in the uid", func(s s) { s.Metadata.Uid = "a;K8S_POD_NAME=b" }, "metadata.uid"},
+		{"pair in the namespace", func(s s) { s.Metadata.Namespace = "a=b" }, "metadata.namespace"},
 		{"path in the uid", func(s s) { s.Metadata.Uid = ".." }, "metadata.uid"},
 		{"line break in the host name", func(s s) { s.Hostname = "a\nb" }, "hostname"},
 		{"long host name", func(s s) { s.Hostname = strings.Repeat("a", 65) }, "hostname"},
