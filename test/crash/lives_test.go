@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -46,8 +47,9 @@ type run struct {
 	bothKilled []span
 	// monitorKilled is when the monitor was killed last, alone.
 	monitorKilled time.Time
-	// log says what was killed when.
-	log []string
+	// log says what was killed when, and counts how often.
+	log    []string
+	counts map[string]int
 }
 
 // span is a time from the first kill to after the second.
@@ -148,7 +150,7 @@ func TestLives(t *testing.T) {
 	}
 	seed := seedOf(t)
 	t.Logf("STELE_CRASH_SEED=%d", seed)
-	r := &run{t: t, h: e2e.New(t, programs, e2e.Options{})}
+	r := &run{t: t, h: e2e.New(t, programs, e2e.Options{}), counts: map[string]int{}}
 	for i := range pods {
 		config := r.h.PodConfig(fmt.Sprintf("crash%d", i))
 		if i%2 == 1 {
@@ -171,16 +173,18 @@ func TestLives(t *testing.T) {
 	}
 	go func() {
 		defer close(done)
-		for life := range lives {
+		// More lives if these were over before each could be killed: chance decides which is.
+		for life := 0; life < lives || life < 20*lives && len(r.kills()) < len(victims); life++ {
 			work <- life
 		}
 		close(work)
 		workers.Wait()
 	}()
-	kills := r.kill(rand.New(rand.NewPCG(seed, 0)), done)
+	r.kill(rand.New(rand.NewPCG(seed, 0)), done)
 	r.h.Daemon.WaitReady()
+	kills := r.kills()
 	t.Logf("%v; %d ends that nobody could see", kills, r.unseen.Load())
-	for _, what := range []string{"daemon", "monitor", "both"} {
+	for _, what := range victims {
 		if kills[what] == 0 {
 			t.Errorf("the lives were over before the %s could be killed", what)
 		}
@@ -204,27 +208,41 @@ func seedOf(t *testing.T) uint64 {
 	return seed
 }
 
-// kill kills one of the two, or both, at random moments until done is closed, and
-// counts what it killed.
-func (r *run) kill(random *rand.Rand, done <-chan struct{}) map[string]int {
-	kills := map[string]int{}
+// victims are what is killed.
+var victims = []string{"daemon", "monitor", "both"}
+
+// kills counts what was killed.
+func (r *run) kills() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
+}
+
+func (r *run) count(victim string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[victim]++
+}
+
+// kill kills one of the two, or both, at random moments until done is closed.
+func (r *run) kill(random *rand.Rand, done <-chan struct{}) {
 	for {
 		select {
 		case <-done:
-			return kills
+			return
 		case <-time.After(time.Duration(random.IntN(1500)) * time.Millisecond):
 		}
 		switch random.IntN(4) {
 		case 0:
 			r.killDaemon()
-			kills["daemon"]++
+			r.count("daemon")
 		case 1, 2:
 			r.monitorKilled = r.killed("monitor", r.killMonitor).from
-			kills["monitor"]++
+			r.count("monitor")
 		case 3:
 			r.kill9Both(random.IntN(2) == 0)
 			r.h.Daemon.Launch()
-			kills["both"]++
+			r.count("both")
 		}
 		r.h.Daemon.WaitReady()
 	}
