@@ -88,11 +88,13 @@ func (tr transport) exec(n *node) {
 	if stdout, _, err = p.execWith(tr, "main", big, "cat"); err != nil || stdout != big {
 		n.t.Errorf("2 MiB through cat: got %d bytes back, %v", len(stdout), err)
 	}
-	n.terminal(tr, p)
+	if err := n.terminal(tr, p, "exec", "main", "sh"); !errors.As(err, &exit) || exit.Code != 6 {
+		n.t.Errorf("the terminal's session ended with %v, want exit code 6", err)
+	}
 }
 
-// terminal runs a shell in a terminal and resizes it.
-func (n *node) terminal(tr transport, p *pod) {
+// terminal speaks to a shell in a terminal, resizes that, and has the shell exit with 6.
+func (n *node) terminal(tr transport, p *pod, verb, container string, command ...string) error {
 	n.t.Helper()
 	in, write := io.Pipe()
 	read, out := io.Pipe()
@@ -100,7 +102,7 @@ func (n *node) terminal(tr transport, p *pod) {
 	sizes <- remotecommand.TerminalSize{Width: 81, Height: 23}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- p.stream(tr, "exec", "main", []string{"sh"}, remotecommand.StreamOptions{Stdin: in, Stdout: out, Tty: true, TerminalSizeQueue: sizes})
+		ended <- p.stream(tr, verb, container, command, remotecommand.StreamOptions{Stdin: in, Stdout: out, Tty: true, TerminalSizeQueue: sizes})
 		out.CloseWithError(io.EOF)
 	}()
 	lines := bufio.NewScanner(read)
@@ -130,10 +132,7 @@ func (n *node) terminal(tr transport, p *pod) {
 	err := <-ended
 	close(sizes)
 	_ = write.Close()
-	var exit clientexec.CodeExitError
-	if !errors.As(err, &exit) || exit.Code != 6 {
-		n.t.Errorf("the terminal's session ended with %v, want exit code 6", err)
-	}
+	return err
 }
 
 // sizeQueue gives the sizes of a terminal.
@@ -150,9 +149,15 @@ func (q sizeQueue) Next() *remotecommand.TerminalSize {
 func (tr transport) attach(n *node) {
 	main := n.shell("main", `while read line; do [ "$line" = end ] && exit 8; echo "got $line"; done`)
 	main.Stdin, main.StdinOnce = true, true
-	m := manifest("attach-"+tr.name(), main)
+	terminal := n.shell("terminal", "exec sh")
+	terminal.Stdin, terminal.TTY = true, true
+	m := manifest("attach-"+tr.name(), main, terminal)
 	m.Spec.RestartPolicy = core.RestartPolicyNever
 	p := n.run(m)
+	// How the shell ended is not the client's to know, but its container's.
+	if err := n.terminal(tr, p, "attach", "terminal"); err != nil {
+		n.t.Errorf("attach to a terminal: %v", err)
+	}
 	in, write := io.Pipe()
 	read, out := io.Pipe()
 	ended := make(chan error, 1)
@@ -178,6 +183,7 @@ func (tr transport) attach(n *node) {
 	_ = write.Close()
 	status := p.wait("has Failed", func(s core.PodStatus) bool { return s.Phase == core.PodFailed })
 	same(n.t, "exit code", container(status, "main").State.Terminated.ExitCode, 8)
+	same(n.t, "exit code of the terminal's shell", container(status, "terminal").State.Terminated.ExitCode, 6)
 	same(n.t, "log", p.log("main", nil), "got one\ngot two\n")
 }
 
