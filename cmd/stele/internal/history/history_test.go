@@ -545,6 +545,28 @@ func TestReplaceDies(t *testing.T) {
 }
 
 // TestSetAsideIsBounded: damage again and again does not fill the disk.
+// A daemon that ends in order leaves no state of what is gone, however late that went.
+func TestOrderlyEnd(t *testing.T) {
+	for range 20 {
+		w := newWard(t)
+		s := id.Sandbox(name(1))
+		stream := "sandbox/" + eventlog.Stream(s)
+		appendTo(w, stream, codec.EncodeSandbox, []sandbox.Event{
+			sandbox.SandboxRequested{ID: s, Name: sandbox.Name{Name: "p"}, Handler: "runc", Config: encoded(t, &runtimeapi.PodSandboxConfig{})},
+			sandbox.SandboxPrepared{}, sandbox.SandboxReady{},
+		}...)
+		w.settled()
+		appendTo(w, stream, codec.EncodeSandbox, []sandbox.Event{
+			sandbox.StopRequested{}, sandbox.NetworkDetached{}, sandbox.SandboxStopped{}, sandbox.RemoveRequested{}, sandbox.SandboxReleased{}, sandbox.SandboxRemoved{},
+		}...)
+		w.await()
+		w.kill()
+		if kept := ReadKept(KeptDir(w.Opener.State), w.Opener.BootID); len(kept.Sandboxes) > 0 {
+			t.Fatalf("it is kept: %+v", kept.Sandboxes)
+		}
+	}
+}
+
 func TestSetAsideIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)

@@ -66,7 +66,11 @@ func (k *Keeper) Follow(ctx context.Context) {
 	defer func() { _ = k.last.Close() }() // nothing is buffered, and it may not be open
 	for {
 		err := k.follow(ctx)
-		if ctx.Err() != nil || k.Changes.Err() != nil {
+		if ctx.Err() != nil {
+			// The last changes, so that a daemon that ends in order leaves no state of what is gone.
+			_, err = k.everything()
+		}
+		if ctx.Err() != nil && err == nil || k.Changes.Err() != nil {
 			return
 		}
 		k.Logger.Warn("states of pods and containers not kept in the state directory; a damaged event log would cost more", "error", err)
