@@ -127,10 +127,10 @@ func (x containers) reachableRoot(c id.Container, mountpoint string, pod *runtim
 }
 
 // options are the administrator's for a handler, completed by what its runtime says.
-func (x containers) options(handler *Handler, runtime *oci.Driver) spec.Options {
+func (c *Config) options(handler *Handler, runtime *oci.Driver) spec.Options {
 	options := handler.Options
 	options.MinMemory = max(options.MinMemory, runtime.MinMemory())
-	options.OwnDirs = []string{x.RootDir, x.StateDir}
+	options.OwnDirs = []string{c.RootDir, c.StateDir}
 	return options
 }
 

@@ -126,7 +126,7 @@ func (x pods) hasRoom(pod sandbox.Pod, config *runtimeapi.PodSandboxConfig) erro
 	if err != nil {
 		return err
 	}
-	if least := (containers{x.Config}).options(handler, runtime).MinMemory; limit < least {
+	if least := x.options(handler, runtime).MinMemory; limit < least {
 		return fault.New(fault.Invalid, "run pod sandbox", string(pod.ID),
 			"linux.cgroup_parent: %q has a memory limit of %d bytes, which is too low for this runtime: it takes %d", parent, limit, least)
 	}
