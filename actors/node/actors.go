@@ -23,6 +23,8 @@ func (r *root) Receive(ctx actor.Context) {
 	case *actor.Stopping:
 		r.router.Receive(stopping{})
 	case *actor.Terminated:
+		// The library keeps pids of past children, and a pid its process until it is used again.
+		ctx.Unwatch(msg.Who)
 		delete(r.refs, msg.Who.Id)
 		r.router.Receive(&lost{msg.Who.Id})
 	default:
