@@ -20,6 +20,9 @@ TEST_PARALLEL ?= 4
 TEST_TIMEOUT  ?= 30m
 VM_TIMEOUT    ?= 45m
 BENCH_TIME    ?= 5s
+# Which comparisons with containerd, as sub-benchmarks are named, and how long each takes at least.
+PEERS         ?= .
+PEER_TIME     ?= 20s
 
 export CGO_ENABLED := 0
 # The version is set above: a checkout that git distrusts must build, too.
@@ -28,7 +31,7 @@ SHELL := /bin/bash
 
 GOTEST = CGO_ENABLED=1 go test -count=1 -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT)
 
-.PHONY: help build elsewhere deps run test test-quick test-page test-vm test-kubelet lint generate bench clean
+.PHONY: help build elsewhere deps run test test-quick test-page test-vm test-kubelet lint generate bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,10 +92,14 @@ generate: ## proto/'s Go code
 	go run $(BUF) lint
 	go run $(BUF) generate
 
-bench: build ## the event log, the monitor, pod lives, stats, port-forwards and pulls, beside conmon, skopeo and containerd (as root)
+bench: bench-peers build ## the event log, the monitor, pod lives, stats, port-forwards and pulls, beside conmon, skopeo and containerd (as root)
 	@test/deps/install.sh bench
-	go test -tags '$(TAGS)' -run '^$$' -bench . -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./keeper ./test/bench
+	go test -tags '$(TAGS)' -run '^$$' -bench . -skip Peers -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./keeper ./test/bench
 	cd test/page && go test -run '^$$' -bench . -benchtime 600x -timeout $(TEST_TIMEOUT) ./...
+
+bench-peers: ## Stele beside containerd, in turn: PEERS=lives/tmpfs-seccomp/pods=1 for a part (as root)
+	@test/deps/install.sh bench
+	go test -tags '$(TAGS)' -run '^$$' -bench 'Peers/$(PEERS)' -benchtime $(PEER_TIME) -timeout $(TEST_TIMEOUT) ./test/bench
 
 clean: ## what the other targets built
 	rm -rf bin .cache

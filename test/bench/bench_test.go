@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -130,7 +131,7 @@ func live(h *e2e.Harness, r *report) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l := life{h: h, config: h.PodConfig("bench"), container: h.ContainerConfig("c")}
-	if err := os.MkdirAll(filepath.Dir(filepath.Join(l.config.LogDirectory, l.container.LogPath)), 0o755); err != nil {
+	if err := l.makeLogDir(); err != nil {
 		return err
 	}
 	for _, step := range l.steps(ctx) {
@@ -149,6 +150,11 @@ type life struct {
 	pod, id   string // as soon as they are known
 }
 
+// makeLogDir does what the kubelet does before it starts a container.
+func (l *life) makeLogDir() error {
+	return os.MkdirAll(filepath.Dir(filepath.Join(l.config.LogDirectory, l.container.LogPath)), 0o755)
+}
+
 type step struct {
 	name string
 	call func() error
@@ -156,6 +162,10 @@ type step struct {
 
 // steps are the calls of a life, in their order.
 func (l *life) steps(ctx context.Context) []step {
+	return slices.Concat(l.start(ctx), l.ask(ctx), l.remove(ctx))
+}
+
+func (l *life) start(ctx context.Context) []step {
 	return []step{
 		{"RunPodSandbox", func() error {
 			answer, err := l.h.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: l.config})
@@ -171,6 +181,11 @@ func (l *life) steps(ctx context.Context) []step {
 			_, err := l.h.Runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: l.id})
 			return err
 		}},
+	}
+}
+
+func (l *life) ask(ctx context.Context) []step {
+	return []step{
 		{"ExecSync", func() error {
 			_, err := l.h.Runtime.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: l.id, Cmd: []string{"true"}})
 			return err
@@ -195,6 +210,11 @@ func (l *life) steps(ctx context.Context) []step {
 			_, err := l.h.Images.ListImages(ctx, &runtimeapi.ListImagesRequest{})
 			return err
 		}},
+	}
+}
+
+func (l *life) remove(ctx context.Context) []step {
+	return []step{
 		{"StopContainer", func() error {
 			_, err := l.h.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: l.id})
 			return err

@@ -35,25 +35,57 @@ const (
 type peer struct {
 	name string
 	h    *e2e.Harness
+	// account counts the CPU time of all that it causes.
+	account *account
+	// pids are its processes now, without those of its pods.
+	pids func() []int
 	// server is the pod that serves bytes.
 	server string
 	report *report
 }
 
-// BenchmarkPeers asks Stele and containerd, which run the same pods at the same time, in
-// turn: for the stats of 50 containers and 50 pods, and for bytes of a pod through
-// Kubernetes' own port-forward. The pods are made with the same calls, by the same runtime
-// and CNI plugins.
+// BenchmarkPeers has Stele and containerd do the same, in turn, in one run: the same client makes
+// the same calls, both have the same runtime, the same CNI plugins and a network of the same
+// kind, with masquerade and host ports, and their state where the setting says. The tables have
+// Stele's figures divided by containerd's first.
+//
+// lives takes pods through their lives, crowd asks both about 50 pods that run: for their stats
+// and for bytes through Kubernetes' own port-forward.
 func BenchmarkPeers(b *testing.B) {
 	programs, err := e2e.BuildPrograms(b.TempDir(), false)
 	if err != nil {
 		b.Fatal(err)
 	}
-	stele := e2e.New(b, programs, e2e.Options{})
-	peers := []*peer{
-		{name: "stele", h: stele, report: &report{}},
-		{name: "containerd", h: peers.StartContainerd(b, stele).AsHarness(b, stele), report: &report{}},
+	b.Run("lives", func(b *testing.B) {
+		for _, s := range settings {
+			b.Run(s.name, func(b *testing.B) { compareLives(b, startPeers(b, programs, s.tmpfs), s) })
+		}
+	})
+	b.Run("crowd", func(b *testing.B) { compareCrowds(b, startPeers(b, programs, true)) })
+}
+
+// startPeers starts both daemons: Stele is the first.
+func startPeers(b *testing.B, programs *e2e.Programs, tmpfs bool) []*peer {
+	b.Helper()
+	states := stateIn(b, tmpfs)
+	ours, theirs := openAccount(b), openAccount(b)
+	h := e2e.New(b, programs, e2e.Options{StateIn: states})
+	h.CgroupParent, h.Scope.Cgroups = ours.pods, []string{ours.pods}
+	replaceNetwork(b, h, peers.Network(h.Bridge, h.Scope.IPAM[0], fmt.Sprintf("10.%d.0.0/20", 100+h.Number%100)))
+	containerd := peers.StartContainerd(b, h, peers.Options{StateIn: states, CgroupParent: theirs.pods})
+	both := []*peer{
+		{name: "stele", h: h, account: ours, pids: func() []int { return append(h.MonitorPIDs(), h.Daemon.PID()) }},
+		{name: "containerd", h: containerd.AsHarness(b, h), account: theirs, pids: func() []int { return containerd.PIDs(b) }},
 	}
+	for _, p := range both {
+		p.account.add(b, p.pids()...)
+		p.report = &report{}
+	}
+	return both
+}
+
+// compareCrowds runs pods on both and asks about them.
+func compareCrowds(b *testing.B, peers []*peer) {
 	for _, p := range peers {
 		p.run(b)
 	}

@@ -152,8 +152,13 @@ func listEverySecond(b *testing.B, h *e2e.Harness) (end func()) {
 // widenNetwork gives the pods more addresses than the harness's 254.
 func widenNetwork(b *testing.B, h *e2e.Harness) {
 	b.Helper()
-	list := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "plugins": [{"type": "bridge", "bridge": %[1]q, "isDefaultGateway": true, "hairpinMode": true,
-		"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.%d.0.0/20"}]]}}]}`, h.Bridge, h.Scope.IPAM[0], 100+h.Number%100)
+	replaceNetwork(b, h, fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "plugins": [{"type": "bridge", "bridge": %[1]q, "isDefaultGateway": true, "hairpinMode": true,
+		"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.%d.0.0/20"}]]}}]}`, h.Bridge, h.Scope.IPAM[0], 100+h.Number%100))
+}
+
+// replaceNetwork writes another CNI configuration, for pods that do not run yet.
+func replaceNetwork(b *testing.B, h *e2e.Harness, list string) {
+	b.Helper()
 	path := filepath.Join(h.ConfDir, "10-e2e.conflist")
 	if err := os.WriteFile(path+".new", []byte(list), 0o644); err != nil {
 		b.Fatal(err)

@@ -49,7 +49,7 @@ func BenchmarkPull(b *testing.B) {
 		{"skopeo", func(b *testing.B, image string, timed func(func() error)) func() {
 			return pullBySkopeo(b, skopeo, image, timed)
 		}},
-		{"containerd", peers.StartContainerd(b, h).Pull},
+		{"containerd", peers.StartContainerd(b, h, peers.Options{}).Pull},
 	}
 	var columns []string
 	reports := map[string]*report{}

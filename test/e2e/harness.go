@@ -46,6 +46,8 @@ type Options struct {
 	Handlers map[string]string
 	// LogLevel is the daemon's, "info" if empty.
 	LogLevel string
+	// StateIn is where the daemon's state directory is made; "/run" if empty.
+	StateIn string
 	// OwnBoot gives the daemon a boot of its own, which PowerFailure can end.
 	OwnBoot bool
 }
@@ -91,7 +93,7 @@ func New(t testing.TB, programs *Programs, options Options) *Harness {
 	h := &Harness{Programs: programs, options: options, serial: &atomic.Int64{}}
 	number, base := claim(t)
 	h.Number = number
-	h.Root, h.State = filepath.Join(base, "root"), filepath.Join("/run", filepath.Base(base))
+	h.Root, h.State = filepath.Join(base, "root"), filepath.Join(cmp.Or(options.StateIn, "/run"), filepath.Base(base))
 	h.Logs, h.Share, h.ConfDir = filepath.Join(base, "logs"), filepath.Join(base, "share"), filepath.Join(base, "cni")
 	h.Socket, h.NRISocket = filepath.Join(h.State, "stele.sock"), filepath.Join(h.State, "nri.sock")
 	h.Client = Connect(t, h.Socket)

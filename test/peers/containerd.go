@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,20 +38,20 @@ const containerdDir = "/usr/lib/stele/containerd"
 const containerdConfig = `version = 4
 imports = []
 root = "%[1]s/root"
-state = "%[1]s/state"
+state = "%[6]s/state"
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 
 [debug]
 level = "warn"
 
 [plugins."io.containerd.server.v1.grpc"]
-address = "%[1]s/containerd.sock"
+address = "%[6]s/containerd.sock"
 
 [plugins."io.containerd.server.v1.ttrpc"]
-address = "%[1]s/ttrpc.sock"
+address = "%[6]s/ttrpc.sock"
 
 [plugins."io.containerd.shim.v1.manager"]
-socket_dir = "%[1]s/s"
+socket_dir = "%[6]s/s"
 
 [plugins."io.containerd.cri.v1.images"]
 pinned_images = {sandbox = %[2]q}
@@ -65,41 +66,54 @@ cni = {bin_dirs = %[3]s, conf_dir = "%[1]s/cni"}
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 runtime_path = "%[4]s/containerd-shim-runc-v2"
-options = {BinaryName = %[5]q, Root = "%[1]s/runc", SystemdCgroup = false}
+options = {BinaryName = %[5]q, Root = "%[6]s/runc", SystemdCgroup = false}
 
 [plugins."io.containerd.grpc.v1.cri"]
 stream_server_address = "127.0.0.1"
 stream_server_port = "0"
 `
 
-// containerdNetwork is that of Stele under test, with a bridge and a subnet of its own.
-const containerdNetwork = `{"cniVersion": "1.1.0", "name": %[1]q, "plugins": [{
-	"type": "bridge", "bridge": %[1]q, "isDefaultGateway": true, "hairpinMode": true,
-	"ipam": {"type": "host-local", "dataDir": %[2]q, "ranges": [[{"subnet": "10.86.%[3]d.0/24"}]]}
-}]}`
+// Network is a CNI configuration as users have it: a bridge with masquerade, and host ports.
+// The subnet is one of 4096 addresses ("10.1.0.0/20"), name is the network's and the bridge's.
+func Network(name, dataDir, subnet string) string {
+	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %[1]q, "plugins": [{
+	"type": "bridge", "bridge": %[1]q, "isDefaultGateway": true, "ipMasq": true, "hairpinMode": true,
+	"ipam": {"type": "host-local", "dataDir": %[2]q, "ranges": [[{"subnet": %[3]q}]]}
+}, {"type": "portmap", "capabilities": {"portMappings": true}}]}`, name, dataDir, subnet)
+}
+
+// Options say where a daemon beside Stele has what.
+type Options struct {
+	// StateIn is where the directory for what does not outlive a boot is made; beside the
+	// others if empty. Sockets are in it: the path must be short.
+	StateIn string
+	// CgroupParent is for its pods. If empty, it has one of its own.
+	CgroupParent string
+}
 
 // Containerd is a daemon beside Stele.
 type Containerd struct {
-	// dir has all its files.
-	dir    string
-	socket string
+	// dir has the files that outlive a boot, state the others.
+	dir, state string
+	socket     string
 	// cgroupParent is for its pods.
 	cgroupParent string
 }
 
 // StartContainerd starts a daemon that ends with the test. It uses the registry,
 // the runtime and the CNI plugins of the harness.
-func StartContainerd(b testing.TB, h *e2e.Harness) *Containerd {
+func StartContainerd(b testing.TB, h *e2e.Harness, options Options) *Containerd {
 	b.Helper()
 	// The disk is that of the product's store. The path is short, since a socket's is.
 	dir, err := os.MkdirTemp("/var/tmp", "stele-bench-")
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := &Containerd{dir, filepath.Join(dir, "containerd.sock"), "/" + filepath.Base(dir)}
+	state := filepath.Join(cmp.Or(options.StateIn, dir), "c")
+	c := &Containerd{dir, state, filepath.Join(state, "containerd.sock"), cmp.Or(options.CgroupParent, "/"+filepath.Base(dir))}
 	bridge := fmt.Sprintf("stlb%d", h.Number)
 	scope := audit.Scope{
-		State: filepath.Join(dir, "state"), Dirs: []string{dir}, Bridges: []string{bridge}, Networks: []string{bridge},
+		State: state, Dirs: []string{dir}, Bridges: []string{bridge}, Networks: []string{bridge},
 		IPAM: []string{filepath.Join(dir, "ipam")}, Cgroups: []string{c.cgroupParent},
 	}
 	b.Cleanup(func() {
@@ -108,12 +122,12 @@ func StartContainerd(b testing.TB, h *e2e.Harness) *Containerd {
 			b.Error(err)
 			return
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := errors.Join(os.RemoveAll(state), os.RemoveAll(dir)); err != nil {
 			b.Error(err)
 		}
 	})
 	keepAway(b, cniCache)
-	config := configureContainerd(b, dir, h, fmt.Sprintf(containerdNetwork, bridge, scope.IPAM[0], h.Number))
+	config := c.configure(b, h, Network(bridge, scope.IPAM[0], fmt.Sprintf("10.%d.16.0/20", 100+h.Number%100)))
 
 	daemon := exec.Command(filepath.Join(containerdDir, "containerd"), "--config", config)
 	var said bytes.Buffer
@@ -137,18 +151,18 @@ func StartContainerd(b testing.TB, h *e2e.Harness) *Containerd {
 	return c
 }
 
-// configureContainerd writes a daemon's configuration, and its network's.
-func configureContainerd(b testing.TB, dir string, h *e2e.Harness, network string) (path string) {
+// configure writes the daemon's configuration, and its network's.
+func (c *Containerd) configure(b testing.TB, h *e2e.Harness, network string) (path string) {
 	b.Helper()
 	pause := h.Registry.Push(b, "bench/pause:latest", images.Busybox(b, v1.Config{Entrypoint: []string{"sleep", "100000"}}))
 	plugins, err := json.Marshal(h.Programs.PluginDirs)
 	if err != nil {
 		b.Fatal(err)
 	}
-	path = filepath.Join(dir, "config.toml")
+	path = filepath.Join(c.dir, "config.toml")
 	for path, content := range map[string]string{
-		path: fmt.Sprintf(containerdConfig, dir, pause, plugins, containerdDir, h.Programs.Runc),
-		filepath.Join(dir, "cni", "10-bench.conflist"): network,
+		path: fmt.Sprintf(containerdConfig, c.dir, pause, plugins, containerdDir, h.Programs.Runc, c.state),
+		filepath.Join(c.dir, "cni", "10-bench.conflist"): network,
 	} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o600)); err != nil {
 			b.Fatal(err)
@@ -222,7 +236,7 @@ func (c *Containerd) PIDs(b testing.TB) (pids []int) {
 	for _, line := range lines {
 		// Who ends meanwhile has none.
 		content, err := os.ReadFile(line)
-		if err != nil || !bytes.Contains(content, []byte(c.dir+"/")) || !bytes.HasPrefix(content, []byte(containerdDir)) {
+		if err != nil || !bytes.Contains(content, []byte(c.dir+"/")) && !bytes.Contains(content, []byte(c.state+"/")) || !bytes.HasPrefix(content, []byte(containerdDir)) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(line)))
