@@ -93,8 +93,8 @@ func logStats(b *testing.B, h *e2e.Harness) stats {
 	b.Helper()
 	// Protobuf's JSON has 64-bit numbers as strings, and durations in seconds.
 	var told struct {
-		Records, Appends, Commits int64 `json:",string"`
-		CommitTime, HeldTime      string
+		Records, Appends, Commits, RecordBytes int64 `json:",string"`
+		CommitTime, HeldTime                   string
 	}
 	out := h.Stele("inspect", "--log-stats")
 	if err := json.Unmarshal([]byte(out), &told); err != nil {
@@ -108,7 +108,7 @@ func logStats(b *testing.B, h *e2e.Harness) stats {
 	if err != nil {
 		b.Fatalf("stele inspect --log-stats: %v: %s", err, out)
 	}
-	return stats{told.Records, told.Appends, told.Commits, committing, held}
+	return stats{told.Records, told.Appends, told.Commits, told.RecordBytes, committing, held}
 }
 
 // stats are what the log did since the daemon's start: records, the appends that
@@ -116,12 +116,14 @@ func logStats(b *testing.B, h *e2e.Harness) stats {
 // long pods and containers that were ready to go on waited for them.
 type stats struct {
 	records, appends, commits int64
-	committing, held          time.Duration
+	// bytes are those of all records that are there.
+	bytes            int64
+	committing, held time.Duration
 }
 
 func (s stats) minus(before stats) stats {
 	return stats{
-		s.records - before.records, s.appends - before.appends, s.commits - before.commits,
+		s.records - before.records, s.appends - before.appends, s.commits - before.commits, s.bytes - before.bytes,
 		s.committing - before.committing, s.held - before.held,
 	}
 }

@@ -39,7 +39,11 @@ func (c *comparison) ratio(row, column string) float64 {
 
 // String is the table.
 func (c *comparison) String() string {
-	const label, width = 26, 9
+	const label = 26
+	width := 9
+	for _, column := range c.columns {
+		width = max(width, len(column)+2)
+	}
 	var out strings.Builder
 	out.WriteString(c.title + "\n")
 	fmt.Fprintf(&out, "%-*s", label, "")

@@ -13,16 +13,18 @@
 // CRI, with skopeo and with containerd. BenchmarkStats asks for the stats of 50 and 500 pods,
 // which are real to the kernel and have no runtime. BenchmarkPeers has Stele and containerd do the
 // same in turn: lives of pods, with and without a seccomp profile, with their state on a tmpfs and on
-// a disk; and 50 pods on each are asked for stats and for bytes through a port-forward. A part of it,
+// a disk; probes; and 50 pods on each are asked for stats and for bytes through a port-forward. A part of it,
 // as root, by the names of the sub-benchmarks and for as many rounds:
 //
 //	make bench-peers PEERS=lives/tmpfs-seccomp/pods=8 PEER_TIME=3x
+//
+// The runtime does the same alone in between, so that what Stele adds to its time is seen.
 //
 // What is measured is what callers wait for. The machine's own part (runtime, CNI
 // plugins, kernel, disk) is in it: compare only what ran on one machine.
 //
 // Read bench_test.go first, then monitor_test.go, memory_test.go, pods_test.go,
 // held_test.go, start_test.go, pull_test.go, stats_test.go,
-// peers_test.go and lives_test.go; package peers runs containerd, report.go and comparison.go do the
-// arithmetic, account_test.go counts CPU time.
+// peers_test.go, lives_test.go, exec_test.go and bare_test.go; package peers runs containerd, report.go and comparison.go do the
+// arithmetic, account_test.go and work_test.go count CPU time.
 package bench

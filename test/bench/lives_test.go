@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"sync"
 	"testing"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/test/e2e"
 )
 
 // setting is what differs between comparisons of lives.
@@ -34,6 +34,14 @@ func (s setting) String() string {
 		place = "on a tmpfs"
 	}
 	return fmt.Sprintf("state %s, seccomp %s", place, s.seccomp)
+}
+
+// configs are a pod and its container as a kubelet asks for them.
+func (s setting) configs(h *e2e.Harness) (*runtimeapi.PodSandboxConfig, *runtimeapi.ContainerConfig) {
+	pod, c := asKubelet(h.PodConfig("bench"), h.ContainerConfig("c"))
+	pod.Linux.SecurityContext.Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
+	c.Linux.SecurityContext.Seccomp = &runtimeapi.SecurityProfile{ProfileType: s.seccomp}
+	return pod, c
 }
 
 // crowds are how many lives are at a time, and how many lives are a batch. A batch is long
@@ -62,6 +70,8 @@ func compareLives(b *testing.B, peers []*peer, s setting) {
 		}
 	}
 	table := &comparison{title: s.String() + "; medians, and ratios of Stele to containerd, by lives at a time"}
+	pod, c := s.configs(peers[0].h)
+	alone := newBare(b, peers[0].h, peers[0].h.RunPod(pod).Run(c), peers[0].account.pods)
 	for _, crowd := range crowds {
 		b.Run(fmt.Sprintf("pods=%d", crowd.atOnce), func(b *testing.B) {
 			all := make([]*lives, len(peers))
@@ -70,7 +80,12 @@ func compareLives(b *testing.B, peers []*peer, s setting) {
 			}
 			for b.Loop() {
 				for _, l := range all {
-					l.batch(b, crowd.atOnce, crowd.batch)
+					l.do(b, l.peer, crowd.atOnce, crowd.batch, func(int) error { return l.live() })
+				}
+				for i := 0; i < crowd.batch && crowd.atOnce == 1; i++ {
+					if err := alone.create(); err != nil {
+						b.Fatal(err)
+					}
 				}
 			}
 			column := fmt.Sprint(crowd.atOnce)
@@ -78,14 +93,15 @@ func compareLives(b *testing.B, peers []*peer, s setting) {
 			for row, name := range map[string]string{podStart: "start", podRemoval: "removal", livesPerSecond: "lives", cpuPerLife: "cpu"} {
 				b.ReportMetric(table.ratio(row, column), name+"-ratio")
 			}
+			if crowd.atOnce == 1 {
+				alone.over(b, "CreateContainer", runcCreate, s.name, milliseconds(all[0].report.medians()["CreateContainer"]), createGoal)
+			}
 			if cpu := table.ratio(cpuPerLife, column); cpu > cpuRatioGoal && crowd.atOnce > 1 {
 				b.Logf("a life takes %.2f of containerd's CPU time; the goal is %.2f", cpu, cpuRatioGoal)
 			}
 		})
 	}
-	if len(table.rows) > 0 {
-		fmt.Fprint(os.Stdout, "\n"+table.String()+"\n")
-	}
+	table.print()
 }
 
 // enter fills a column of the table.
@@ -109,56 +125,16 @@ func enter(table *comparison, column string, ours, theirs *lives) {
 // lives are those of one daemon.
 type lives struct {
 	*peer
+	work
 	setting setting
 	report  report
-	count   int
-	// elapsed is of all batches, and so is cpu.
-	elapsed, cpu time.Duration
 }
 
-func (l *lives) perSecond() float64 { return float64(l.count) / l.elapsed.Seconds() }
-
-// cpuEach is in milliseconds.
-func (l *lives) cpuEach() float64 { return milliseconds(l.cpu) / float64(l.count) }
-
-// batch is a number of lives.
-func (l *lives) batch(b *testing.B, atOnce, count int) {
-	b.Helper()
-	l.account.settle(b)
-	before, begun := l.account.spent(b), time.Now()
-	var workers sync.WaitGroup
-	next := make(chan struct{})
-	for range atOnce {
-		workers.Go(func() {
-			for range next {
-				if err := l.live(); err != nil {
-					b.Errorf("%s: %v", l.name, err)
-				}
-			}
-		})
-	}
-	for range count {
-		next <- struct{}{}
-	}
-	close(next)
-	workers.Wait()
-	l.elapsed += time.Since(begun)
-	// What was put off until after the answer counts, too.
-	l.account.settle(b)
-	l.cpu += l.account.spent(b) - before
-	l.count += count
-	if b.Failed() {
-		b.FailNow()
-	}
-}
-
-// live takes a pod with a container, as a kubelet asks for it, through its life.
+// live takes a pod with a container through its life.
 func (l *lives) live() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	pod, c := asKubelet(l.h.PodConfig("bench"), l.h.ContainerConfig("c"))
-	pod.Linux.SecurityContext.Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
-	c.Linux.SecurityContext.Seccomp = &runtimeapi.SecurityProfile{ProfileType: l.setting.seccomp}
+	pod, c := l.setting.configs(l.h)
 	one := life{h: l.h, config: pod, container: c}
 	if err := one.makeLogDir(); err != nil {
 		return err

@@ -49,7 +49,7 @@ type peer struct {
 // kind, with masquerade and host ports, and their state where the setting says. The tables have
 // Stele's figures divided by containerd's first.
 //
-// lives takes pods through their lives, crowd asks both about 50 pods that run: for their stats
+// lives takes pods through their lives, exec probes containers, crowd asks both about 50 pods that run: for their stats
 // and for bytes through Kubernetes' own port-forward.
 func BenchmarkPeers(b *testing.B) {
 	programs, err := e2e.BuildPrograms(b.TempDir(), false)
@@ -61,6 +61,7 @@ func BenchmarkPeers(b *testing.B) {
 			b.Run(s.name, func(b *testing.B) { compareLives(b, startPeers(b, programs, s.tmpfs), s) })
 		}
 	})
+	b.Run("exec", func(b *testing.B) { compareExecs(b, startPeers(b, programs, true)) })
 	b.Run("crowd", func(b *testing.B) { compareCrowds(b, startPeers(b, programs, true)) })
 }
 

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,12 +57,12 @@ func (r *report) total() time.Duration {
 	return sum
 }
 
-// median is the middle of the durations; the lower of two.
-func median(durations []time.Duration) time.Duration {
-	if len(durations) == 0 {
-		return 0
+// median is the middle of the figures; the lower of two.
+func median[F cmp.Ordered](figures []F) (middle F) {
+	if len(figures) == 0 {
+		return middle
 	}
-	sorted := slices.Sorted(slices.Values(durations))
+	sorted := slices.Sorted(slices.Values(figures))
 	return sorted[(len(sorted)-1)/2]
 }
 
