@@ -63,7 +63,7 @@ func compareExecs(b *testing.B, peers []*peer) {
 					b.ReportMetric(table.ratio(execSync, column), "exec-ratio")
 					b.ReportMetric(table.ratio(cpuPerProbe, column), "cpu-ratio")
 					if atOnce == 1 {
-						alone.over(b, "ExecSync", runcExec, profile.name, ours.median(), execGoal)
+						alone.over(b, execOver, profile.name, ours.median())
 					}
 				})
 			}

@@ -94,7 +94,7 @@ func compareLives(b *testing.B, peers []*peer, s setting) {
 				b.ReportMetric(table.ratio(row, column), name+"-ratio")
 			}
 			if crowd.atOnce == 1 {
-				alone.over(b, "CreateContainer", runcCreate, s.name, milliseconds(all[0].report.medians()["CreateContainer"]), createGoal)
+				alone.over(b, createOver, s.name, milliseconds(all[0].report.medians()[createOver.call]))
 			}
 			if cpu := table.ratio(cpuPerLife, column); cpu > cpuRatioGoal && crowd.atOnce > 1 {
 				b.Logf("a life takes %.2f of containerd's CPU time; the goal is %.2f", cpu, cpuRatioGoal)
