@@ -99,6 +99,16 @@ type Reader interface {
 	// for the others.
 	Bases(ctx context.Context) iter.Seq2[StreamInfo, error]
 
+	// Places yields, in no order, where the records of each stream are, without reading
+	// them: that takes a small part of the time of a Read. A stream of which only the Base is
+	// left is not among them. Records that are appended or removed meanwhile may be included
+	// or not. An error is the last thing that is yielded.
+	Places(ctx context.Context) iter.Seq2[Places, error]
+
+	// ReadAt yields the records of some sequences, which ascend, as Read yields those of
+	// all. A *GapError may be about more records than these.
+	ReadAt(ctx context.Context, sequences []Sequence) iter.Seq2[Record, error]
+
 	// Backup writes a consistent copy of the log to a new file: everything that was
 	// durable before the call, and perhaps more. Appends continue. The copy is
 	// complete, or there is none. An existing file is an fs.ErrExist.

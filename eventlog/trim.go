@@ -54,6 +54,14 @@ type StreamInfo struct {
 	Base    Base
 }
 
+// Places says where the records of a stream are.
+type Places struct {
+	Stream Stream
+	// Sequences are those of the records that the log has, in order. They are valid until
+	// the next step of the iteration.
+	Sequences []Sequence
+}
+
 // Usage is how large a log is. It is answered without reading the log.
 type Usage struct {
 	// Bytes is the size of the log's files. Free is how much of it holds nothing: it is

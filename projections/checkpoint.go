@@ -17,7 +17,7 @@ const (
 	// checkpointSchema changes with the shape of any State (a test checks that), and
 	// when an Evolve treats an old event differently. An older checkpoint is then not
 	// used, and the log is read instead.
-	checkpointSchema = 18
+	checkpointSchema = 19
 	// checkpointEvery is how many records apart checkpoints are.
 	checkpointEvery = 2000
 )
@@ -80,7 +80,7 @@ type draft struct {
 func newDraft() *draft { return &draft{pairs: map[string]value{}} }
 
 // note adds what a record changed, also in the history.
-func (d *draft) note(c *Change, added, dropped *Ended) {
+func (d *draft) note(c *Change, added, dropped Ended) {
 	stream := c.Record.Stream
 	switch what := c.What.(type) {
 	case StreamPutAside: // its last good state stays, if it is a sandbox's or a container's
@@ -97,10 +97,10 @@ func (d *draft) note(c *Change, added, dropped *Ended) {
 			d.pairs[key(keyDamaged, eventlog.Stream(closed.Stream))] = nil
 		}
 	}
-	if added != nil {
+	if added != (Ended{}) {
 		d.pairs[endedKey(added)] = endedValue(added)
 	}
-	if dropped != nil {
+	if dropped != (Ended{}) {
 		d.pairs[endedKey(dropped)] = nil
 	}
 }

@@ -136,7 +136,7 @@ func TestCheckpointForgets(t *testing.T) {
 	f := opened(t, log)
 	save(t, f)
 	for i := range historyKept {
-		f.History.add(&Ended{Sequence: eventlog.Sequence(1_000_000 + i)})
+		f.History.add(Ended{Sequence: eventlog.Sequence(1_000_000 + i)})
 	}
 	lived(t, log, "p", "c")
 	for r := range log.Read(t.Context(), 1) {
@@ -148,7 +148,7 @@ func TestCheckpointForgets(t *testing.T) {
 			gone++
 		}
 	}
-	if _, known := f.draft.pairs[endedKey(&Ended{Sequence: 1_000_000})]; !known || gone != 4 { // two entities, and two that were remembered
+	if _, known := f.draft.pairs[endedKey(Ended{Sequence: 1_000_000})]; !known || gone != 4 { // two entities, and two that were remembered
 		t.Errorf("%d values go away", gone)
 	}
 }

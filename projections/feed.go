@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
@@ -70,14 +71,8 @@ func Open(ctx context.Context, log eventlog.Log, o Options) (*Feed, error) {
 	}
 	f.PodEvents.resume(f.Live.Sequence())
 	last := log.Last()
-	for record, err := range log.Read(ctx, f.Live.Sequence()+1) {
-		if err != nil {
-			if f.passedOver(err) {
-				continue
-			}
-			return nil, fmt.Errorf("read the log after %d: %w", f.Live.Sequence(), err)
-		}
-		f.take(record)
+	if err := f.catchUp(ctx, found, last); err != nil {
+		return nil, fmt.Errorf("read the log after %d: %w", f.Live.Sequence(), err)
 	}
 	f.putAside(lost)
 	f.Live.reached(max(f.Live.Sequence(), last)) // the last record may have been trimmed
@@ -89,6 +84,39 @@ func Open(ctx context.Context, log eventlog.Log, o Options) (*Feed, error) {
 	f.Changes.begin(f.Live.Sequence())
 	f.PodEvents.begin(f.Live.Sequence())
 	return f, nil
+}
+
+// catchUp reads the log behind a checkpoint, or, without one, what lives in it.
+func (f *Feed) catchUp(ctx context.Context, found bool, last eventlog.Sequence) error {
+	if found {
+		return f.takeAll(f.log.Read(ctx, f.Live.Sequence()+1))
+	}
+	s := survey{log: f.log, live: f.Live, last: last, since: f.PodEvents.from(last)}
+	err := s.run(ctx)
+	if errors.Is(err, eventlog.ErrCorrupt) || errors.Is(err, errUncertain) {
+		f.logger.Warn("what lives cannot be told from the log's index, reading the whole log", "error", err)
+		return f.takeAll(f.log.Read(ctx, 1))
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.takeAll(f.log.ReadAt(ctx, s.sequences)); err != nil {
+		return err
+	}
+	f.History.merge(s.ended)
+	return nil
+}
+
+// takeAll applies records to the models.
+func (f *Feed) takeAll(records iter.Seq2[eventlog.Record, error]) error {
+	for record, err := range records {
+		if err == nil {
+			f.take(record)
+		} else if !f.passedOver(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // take applies a record to the models. It returns nil if the record changes nothing.
@@ -108,12 +136,8 @@ func (f *Feed) take(record eventlog.Record) *Change {
 
 // apply makes a change to the models and to the next checkpoint.
 func (f *Feed) apply(change *Change) {
-	var pod *Sandbox
-	if c, is := change.What.(ContainerChanged); is {
-		pod = f.Live.Sandbox(c.After.State.Sandbox)
-	}
 	f.Live.apply(change)
-	added, dropped := f.History.apply(change, pod)
+	added, dropped := f.History.apply(change)
 	if !f.saver.begin.Load() {
 		f.draft.note(change, added, dropped)
 	}

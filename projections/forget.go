@@ -17,21 +17,21 @@ import (
 type forgotten struct {
 	some atomic.Bool
 	mu   sync.Mutex
-	// streams maps each to the entry in the history that went with it, or nil.
-	streams map[eventlog.Stream]*Ended
+	// streams maps each to the entry in the history that went with it, or zero.
+	streams map[eventlog.Stream]Ended
 }
 
 // Forget drops what is remembered of a stream that has ended and was removed from the log, so
 // that the models are those that the log leads to. It may be called from anywhere.
 func (f *Feed) Forget(stream eventlog.Stream) {
 	was := f.History.forget(stream)
-	if was == nil && !strings.HasPrefix(string(stream), "image/") {
+	if was == (Ended{}) && !strings.HasPrefix(string(stream), "image/") {
 		return
 	}
 	f.forgotten.mu.Lock()
 	defer f.forgotten.mu.Unlock()
 	if f.forgotten.streams == nil {
-		f.forgotten.streams = map[eventlog.Stream]*Ended{}
+		f.forgotten.streams = map[eventlog.Stream]Ended{}
 	}
 	f.forgotten.streams[stream] = was
 	f.forgotten.some.Store(true)
@@ -52,7 +52,7 @@ func (f *Feed) forget() {
 			delete(f.Live.idle, stream)
 			f.draft.pairs[key(keyLive, stream)] = nil
 		}
-		if was != nil {
+		if was != (Ended{}) {
 			f.draft.pairs[endedKey(was)] = nil
 		}
 	}
@@ -98,13 +98,13 @@ func (f *Feed) dropGone(ctx context.Context) error {
 	return nil
 }
 
-// forget drops a stream. It returns what was remembered of it, or nil.
-func (h *History) forget(stream eventlog.Stream) *Ended {
+// forget drops a stream. It returns what was remembered of it, or zero.
+func (h *History) forget(stream eventlog.Stream) Ended {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i := slices.IndexFunc(h.ended, func(e *Ended) bool { return e.Stream == stream })
+	i := slices.IndexFunc(h.ended, func(e Ended) bool { return e.Stream == stream })
 	if i < 0 {
-		return nil
+		return Ended{}
 	}
 	was := h.ended[i]
 	if i == 0 { // What ended first mostly goes first.

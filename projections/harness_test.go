@@ -282,7 +282,7 @@ func answers(f *Feed) map[string]any {
 		all["pull "+p.Ref] = len(p.Pulls)
 	}
 	for _, e := range f.History.Ended() {
-		all["ended "+string(e.Stream)] = *e
+		all["ended "+string(e.Stream)] = e
 	}
 	return all
 }

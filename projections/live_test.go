@@ -243,8 +243,16 @@ type holed struct {
 }
 
 func (h holed) Read(ctx context.Context, from eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	return h.hole(h.Log.Read(ctx, from))
+}
+
+func (h holed) ReadAt(ctx context.Context, sequences []eventlog.Sequence) iter.Seq2[eventlog.Record, error] {
+	return h.hole(h.Log.ReadAt(ctx, sequences))
+}
+
+func (h holed) hole(records iter.Seq2[eventlog.Record, error]) iter.Seq2[eventlog.Record, error] {
 	return func(yield func(eventlog.Record, error) bool) {
-		for r, err := range h.Log.Read(ctx, from) {
+		for r, err := range records {
 			if r.Sequence == h.at {
 				r, err = eventlog.Record{}, &eventlog.DamageError{}
 			}

@@ -104,6 +104,15 @@ func (p *PodEvents) resume(checkpoint eventlog.Sequence) {
 	p.owed = &place
 }
 
+// from is the first record whose events may be owed, as far as the past is known: behind last if
+// there is none.
+func (p *PodEvents) from(last eventlog.Sequence) eventlog.Sequence {
+	if p.owed == nil {
+		return last + 1
+	}
+	return p.owed.Sequence
+}
+
 // begin ends the reading of the past. Without a bookmark, everything that comes from now on
 // is owed.
 func (p *PodEvents) begin(last eventlog.Sequence) {

@@ -6,17 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unique"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/stele-runtime/stele/actors/codec"
-	"github.com/stele-runtime/stele/actors/container"
 	"github.com/stele-runtime/stele/actors/entity"
-	"github.com/stele-runtime/stele/actors/id"
-	"github.com/stele-runtime/stele/actors/sandbox"
 	"github.com/stele-runtime/stele/eventlog"
 	statepb "github.com/stele-runtime/stele/proto/state/v1"
 )
@@ -40,7 +35,7 @@ func key(prefix string, stream eventlog.Stream) string {
 	return prefix + hex.EncodeToString(sum[:])
 }
 
-func endedKey(e *Ended) string { return fmt.Sprintf("%s%020d", keyEnded, e.Sequence) }
+func endedKey(e Ended) string { return fmt.Sprintf("%s%020d", keyEnded, e.Sequence) }
 
 // value encodes a checkpoint's value. What it encodes is immutable, so it may be called
 // at any time from any goroutine.
@@ -106,15 +101,9 @@ func damagedValue(stream eventlog.Stream, reason string) value {
 	}
 }
 
-func endedValue(e *Ended) value {
+func endedValue(e Ended) value {
 	return func() ([]byte, error) {
-		return proto.Marshal(&statepb.Ended{
-			Stream: string(e.Stream), Sandbox: string(e.Sandbox), Container: string(e.Container),
-			Pod: e.Pod.Name, Namespace: e.Pod.Namespace, Uid: e.Pod.UID, Attempt: e.Pod.Attempt,
-			ContainerName: e.ContainerName.Name, ContainerAttempt: e.ContainerName.Attempt,
-			Failed: e.Failed, Version: uint64(e.Version), Sequence: uint64(e.Sequence),
-			CreatedAt: stamp(e.CreatedAt), EndedAt: stamp(e.EndedAt),
-		})
+		return proto.Marshal(&statepb.Ended{Stream: string(e.Stream), Sequence: uint64(e.Sequence)})
 	}
 }
 
@@ -132,7 +121,7 @@ func (f *Feed) put(key string, value []byte) error {
 		if err := proto.Unmarshal(value, e); err != nil {
 			return err
 		}
-		f.History.ended = append(f.History.ended, endedFrom(e))
+		f.History.ended = append(f.History.ended, Ended{eventlog.Stream(e.GetStream()), eventlog.Sequence(e.GetSequence())})
 	case strings.HasPrefix(key, keyDamaged):
 		d := &statepb.Damaged{}
 		if err := proto.Unmarshal(value, d); err != nil {
@@ -143,16 +132,6 @@ func (f *Feed) put(key string, value []byte) error {
 		return errors.New("unknown kind of key")
 	}
 	return nil
-}
-
-func endedFrom(e *statepb.Ended) *Ended {
-	return &Ended{
-		Stream: eventlog.Stream(e.GetStream()), Sandbox: id.Sandbox(e.GetSandbox()), Container: id.Container(e.GetContainer()),
-		Pod:           sandbox.Name{Name: e.GetPod(), Namespace: e.GetNamespace(), UID: e.GetUid(), Attempt: e.GetAttempt()},
-		ContainerName: container.Name{Name: e.GetContainerName(), Attempt: e.GetContainerAttempt()},
-		Failed:        e.GetFailed(), Version: eventlog.Version(e.GetVersion()), Sequence: eventlog.Sequence(e.GetSequence()),
-		CreatedAt: at(e.GetCreatedAt()), EndedAt: at(e.GetEndedAt()),
-	}
 }
 
 // restore adds the state of a stream.
@@ -204,19 +183,4 @@ func restored[S any](e *statepb.Entity, decode func([]byte) (S, error)) (*entity
 		State: state, Version: eventlog.Version(e.GetVersion()), Sequence: eventlog.Sequence(e.GetSequence()),
 		BootID: unique.Make(e.GetBootId()).Value(),
 	}, err
-}
-
-// stamp encodes a time; the zero time is absent.
-func stamp(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
-}
-
-func at(t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.AsTime()
 }

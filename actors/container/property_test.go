@@ -99,6 +99,7 @@ func nature(s container.State, now time.Time) (container.Command, bool) {
 func hold(t machinetest.TB, w *walk) {
 	t.Helper()
 	retold(t, w)
+	ending(t, w)
 	s := w.Life.State
 	for _, a := range w.Answered {
 		// A caller who was told that the container is stopped never sees it alive.
@@ -177,6 +178,15 @@ func holdOwed(t machinetest.TB, w *walk) {
 				t.Fatalf("a command is owed its run in a container that is gone\n%s", w.Life.History())
 			}
 		}
+	}
+}
+
+// ending checks what a stream's last event says of its end.
+func ending(t machinetest.TB, w *walk) {
+	t.Helper()
+	events := w.Life.Events
+	if n := len(events); n > 0 && container.EndsWith(events[n-1]) != container.Ended(w.Life.State) {
+		t.Fatalf("Ended and EndsWith contradict each other in %q\n%s", w.Life.State.Phase, w.Life.History())
 	}
 }
 

@@ -68,6 +68,7 @@ func outcome(f sandbox.Effect, now time.Time) sandbox.Command {
 func hold(t machinetest.TB, w *walk) {
 	t.Helper()
 	retold(t, w)
+	ending(t, w)
 	s := w.Life.State
 	switch s.Phase {
 	case sandbox.Ready:
@@ -97,6 +98,21 @@ func hold(t machinetest.TB, w *walk) {
 	}
 	if sandbox.Ended(s) != (sandbox.NameFree(s) && len(sandbox.Owed(s)) == 0) {
 		t.Fatalf("Ended and NameFree contradict each other in %q\n%s", s.Phase, w.Life.History())
+	}
+}
+
+// ending checks what a stream's last events say of its end.
+func ending(t machinetest.TB, w *walk) {
+	t.Helper()
+	s, events := w.Life.State, w.Life.Events
+	for i := range events {
+		ended, known := sandbox.EndsWith(events[i:])
+		if ended && (!known || !sandbox.Ended(s)) {
+			t.Fatalf("it has not ended, and the events from number %d on say so\n%s", i, w.Life.History())
+		}
+		if _, detached := events[len(events)-1].(sandbox.NetworkDetached); i == 0 && (!known || !ended && sandbox.Ended(s) && !detached) {
+			t.Fatalf("it has ended, and all of its events do not say so\n%s", w.Life.History())
+		}
 	}
 }
 

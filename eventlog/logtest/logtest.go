@@ -44,6 +44,8 @@ func Run(t *testing.T, m Maker) {
 		"limits are inclusive":                        testLimits,
 		"reading starts anywhere and stops at will":   testReadFrom,
 		"reading ends where the log ended":            testReadEnds,
+		"places are those of all records":             testPlaces,
+		"single records are read":                     testReadAt,
 		"reading obeys its context":                   testReadContext,
 		"an append obeys its context":                 testAppendContext,
 		"a subscriber gets everything, from anywhere": testSubscribe,

@@ -232,6 +232,16 @@ func (m *model) check(rt *rapid.T, t *testing.T, l eventlog.Log) {
 			rt.Fatalf("stream %q is %+v, %v, want %+v", s, got, err, info)
 		}
 	}
+	if got, want := places(t, l), m.places(); !reflect.DeepEqual(got, want) {
+		rt.Fatalf("places are %v\nwant %v", got, want)
+	}
+	var every []eventlog.Sequence // as if none had been removed
+	for s := range m.last {
+		every = append(every, s+1)
+	}
+	if got, want := walk(t, l.ReadAt(t.Context(), every)), m.walk(); !reflect.DeepEqual(got, want) {
+		rt.Fatalf("all of the log is read as %v\nwant %v", got, want)
+	}
 	for name, want := range m.checkpoints {
 		if got := load(t, l, name); !reflect.DeepEqual(got, want) {
 			rt.Fatalf("checkpoint %q: %v\nwant %v", name, got, want)

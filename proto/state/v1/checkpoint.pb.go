@@ -106,25 +106,11 @@ func (x *Entity) GetState() []byte {
 // Ended is a stream to which nothing will be added: projections.Ended. Its key is
 // "ended/" and the sequence in 20 digits.
 type Ended struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Stream    string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	Sandbox   string                 `protobuf:"bytes,2,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	Container string                 `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"`
-	// The pod's CRI PodSandboxMetadata.
-	Pod       string `protobuf:"bytes,4,opt,name=pod,proto3" json:"pod,omitempty"`
-	Namespace string `protobuf:"bytes,5,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Uid       string `protobuf:"bytes,6,opt,name=uid,proto3" json:"uid,omitempty"`
-	Attempt   uint32 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// The container's CRI ContainerMetadata.
-	ContainerName    string                 `protobuf:"bytes,8,opt,name=container_name,json=containerName,proto3" json:"container_name,omitempty"`
-	ContainerAttempt uint32                 `protobuf:"varint,9,opt,name=container_attempt,json=containerAttempt,proto3" json:"container_attempt,omitempty"`
-	Failed           bool                   `protobuf:"varint,10,opt,name=failed,proto3" json:"failed,omitempty"`
-	Version          uint64                 `protobuf:"varint,11,opt,name=version,proto3" json:"version,omitempty"`
-	Sequence         uint64                 `protobuf:"varint,12,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	CreatedAt        *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	EndedAt          *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Ended) Reset() {
@@ -164,95 +150,11 @@ func (x *Ended) GetStream() string {
 	return ""
 }
 
-func (x *Ended) GetSandbox() string {
-	if x != nil {
-		return x.Sandbox
-	}
-	return ""
-}
-
-func (x *Ended) GetContainer() string {
-	if x != nil {
-		return x.Container
-	}
-	return ""
-}
-
-func (x *Ended) GetPod() string {
-	if x != nil {
-		return x.Pod
-	}
-	return ""
-}
-
-func (x *Ended) GetNamespace() string {
-	if x != nil {
-		return x.Namespace
-	}
-	return ""
-}
-
-func (x *Ended) GetUid() string {
-	if x != nil {
-		return x.Uid
-	}
-	return ""
-}
-
-func (x *Ended) GetAttempt() uint32 {
-	if x != nil {
-		return x.Attempt
-	}
-	return 0
-}
-
-func (x *Ended) GetContainerName() string {
-	if x != nil {
-		return x.ContainerName
-	}
-	return ""
-}
-
-func (x *Ended) GetContainerAttempt() uint32 {
-	if x != nil {
-		return x.ContainerAttempt
-	}
-	return 0
-}
-
-func (x *Ended) GetFailed() bool {
-	if x != nil {
-		return x.Failed
-	}
-	return false
-}
-
-func (x *Ended) GetVersion() uint64 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
 func (x *Ended) GetSequence() uint64 {
 	if x != nil {
 		return x.Sequence
 	}
 	return 0
-}
-
-func (x *Ended) GetCreatedAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.CreatedAt
-	}
-	return nil
-}
-
-func (x *Ended) GetEndedAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.EndedAt
-	}
-	return nil
 }
 
 // Named is a pod or a container by its names. Its key is the sequence of its first record.
@@ -447,24 +349,10 @@ const file_state_v1_checkpoint_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x17\n" +
 	"\aboot_id\x18\x04 \x01(\tR\x06bootId\x12\x14\n" +
-	"\x05state\x18\x05 \x01(\fR\x05state\"\xc7\x03\n" +
+	"\x05state\x18\x05 \x01(\fR\x05state\";\n" +
 	"\x05Ended\x12\x16\n" +
-	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x18\n" +
-	"\asandbox\x18\x02 \x01(\tR\asandbox\x12\x1c\n" +
-	"\tcontainer\x18\x03 \x01(\tR\tcontainer\x12\x10\n" +
-	"\x03pod\x18\x04 \x01(\tR\x03pod\x12\x1c\n" +
-	"\tnamespace\x18\x05 \x01(\tR\tnamespace\x12\x10\n" +
-	"\x03uid\x18\x06 \x01(\tR\x03uid\x12\x18\n" +
-	"\aattempt\x18\a \x01(\rR\aattempt\x12%\n" +
-	"\x0econtainer_name\x18\b \x01(\tR\rcontainerName\x12+\n" +
-	"\x11container_attempt\x18\t \x01(\rR\x10containerAttempt\x12\x16\n" +
-	"\x06failed\x18\n" +
-	" \x01(\bR\x06failed\x12\x18\n" +
-	"\aversion\x18\v \x01(\x04R\aversion\x12\x1a\n" +
-	"\bsequence\x18\f \x01(\x04R\bsequence\x129\n" +
-	"\n" +
-	"created_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
-	"\bended_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xcf\x02\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\xcf\x02\n" +
 	"\x05Named\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x18\n" +
 	"\asandbox\x18\x02 \x01(\tR\asandbox\x12\x1c\n" +
@@ -503,14 +391,12 @@ var file_state_v1_checkpoint_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_state_v1_checkpoint_proto_depIdxs = []int32{
-	4, // 0: stele.state.v1.Ended.created_at:type_name -> google.protobuf.Timestamp
-	4, // 1: stele.state.v1.Ended.ended_at:type_name -> google.protobuf.Timestamp
-	4, // 2: stele.state.v1.Named.at:type_name -> google.protobuf.Timestamp
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: stele.state.v1.Named.at:type_name -> google.protobuf.Timestamp
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_checkpoint_proto_init() }

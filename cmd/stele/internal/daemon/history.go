@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,7 +60,7 @@ func (v ended) Lives(s eventlog.Stream) bool { return v.Live.Lives(s) }
 func (v ended) Ended() iter.Seq[keeper.Ended] {
 	return func(yield func(keeper.Ended) bool) {
 		for _, e := range slices.Backward(v.History.Ended()) {
-			if !yield(keeper.Ended{Stream: e.Stream, Sequence: e.Sequence, Pod: e.Container == ""}) {
+			if !yield(keeper.Ended{Stream: e.Stream, Sequence: e.Sequence, Pod: strings.HasPrefix(string(e.Stream), "sandbox/")}) {
 				return
 			}
 		}
