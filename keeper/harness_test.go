@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,7 +156,7 @@ func (v views) Lives(s eventlog.Stream) bool { return v.Live.Lives(s) }
 func (v views) Ended() iter.Seq[keeper.Ended] {
 	return func(yield func(keeper.Ended) bool) {
 		for _, e := range slices.Backward(v.History.Ended()) {
-			if !yield(keeper.Ended{Stream: e.Stream, Sequence: e.Sequence, Pod: e.Container == ""}) {
+			if !yield(keeper.Ended{Stream: e.Stream, Sequence: e.Sequence, Pod: strings.HasPrefix(string(e.Stream), "sandbox/")}) {
 				return
 			}
 		}
