@@ -23,6 +23,7 @@ BENCH_TIME    ?= 5s
 # Which comparisons with containerd, as sub-benchmarks are named, and how long each takes at least.
 PEERS         ?= .
 PEER_TIME     ?= 20s
+STEPS         ?= .
 
 export CGO_ENABLED := 0
 # The version is set above: a checkout that git distrusts must build, too.
@@ -31,7 +32,7 @@ SHELL := /bin/bash
 
 GOTEST = CGO_ENABLED=1 go test -count=1 -race -tags '$(TAGS)' -p $(TEST_P) -parallel $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT)
 
-.PHONY: help build elsewhere deps run test test-quick test-page test-vm test-kubelet lint generate bench bench-peers clean
+.PHONY: help build elsewhere deps run test test-quick test-page test-vm test-kubelet lint generate bench bench-peers bench-steps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,14 +93,18 @@ generate: ## proto/'s Go code
 	go run $(BUF) lint
 	go run $(BUF) generate
 
-bench: bench-peers build ## the event log, the monitor, pod lives, stats, port-forwards and pulls, beside conmon, skopeo and containerd (as root)
+bench: bench-peers bench-steps build ## the event log, the monitor, pod lives, stats, port-forwards and pulls, beside conmon, skopeo and containerd (as root)
 	@test/deps/install.sh bench
-	go test -tags '$(TAGS)' -run '^$$' -bench . -skip Peers -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./keeper ./test/bench
+	go test -tags '$(TAGS)' -run '^$$' -bench . -skip 'Peers|Steps' -benchtime $(BENCH_TIME) -timeout $(TEST_TIMEOUT) ./eventlog/... ./keeper ./test/bench
 	cd test/page && go test -run '^$$' -bench . -benchtime 600x -timeout $(TEST_TIMEOUT) ./...
 
 bench-peers: ## Stele beside containerd, in turn: PEERS=lives/tmpfs-seccomp/pods=1 for a part (as root)
 	@test/deps/install.sh bench
 	go test -tags '$(TAGS)' -run '^$$' -bench 'Peers/$(PEERS)' -benchtime $(PEER_TIME) -timeout $(TEST_TIMEOUT) ./test/bench
+
+bench-steps: ## where each millisecond and each execution of a program of a pod's life goes; STEPS=tmpfs-plain for one setting (as root)
+	@test/deps/install.sh bench
+	go test -tags '$(TAGS)' -run '^$$' -bench 'Steps/$(STEPS)' -benchtime 20x -timeout $(TEST_TIMEOUT) ./test/bench
 
 clean: ## what the other targets built
 	rm -rf bin .cache

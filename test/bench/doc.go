@@ -20,11 +20,16 @@
 //
 // The runtime does the same alone in between, so that what Stele adds to its time is seen.
 //
+// BenchmarkSteps splits the calls of a pod's life into the steps that the daemon's events show and the
+// programs that it executes: runtime, CNI plugins, and what these execute.
+//
+//	make bench-steps STEPS=tmpfs-plain
+//
 // What is measured is what callers wait for. The machine's own part (runtime, CNI
 // plugins, kernel, disk) is in it: compare only what ran on one machine.
 //
 // Read bench_test.go first, then monitor_test.go, memory_test.go, pods_test.go,
 // held_test.go, start_test.go, pull_test.go, stats_test.go,
-// peers_test.go, lives_test.go, exec_test.go and bare_test.go; package peers runs containerd, report.go and comparison.go do the
-// arithmetic, account_test.go and work_test.go count CPU time.
+// peers_test.go, lives_test.go, exec_test.go, bare_test.go and steps_test.go; package peers runs containerd, report.go and comparison.go do the
+// arithmetic, account_test.go and work_test.go count CPU time, traced watches programs.
 package bench

@@ -66,3 +66,35 @@ removal, ms                |    0.50        - |     150        - |     300      
 		t.Errorf("the table is\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestApart(t *testing.T) {
+	at := time.Unix(1, 0)
+	all := []Execution{
+		{Name: "tool", PID: 12, Parent: 10, Began: at.Add(2), Took: 3, CPU: 2, Own: 1},
+		{Name: "bridge", CNI: "ADD", PID: 10, Parent: 1, Began: at, Took: 20, CPU: 15, Own: 1},
+		// Later, another process has the same id.
+		{Name: "tool", PID: 13, Parent: 10, Began: at.Add(100), Took: 5, CPU: 4, Own: 1},
+	}
+	got := apart(all)
+	for i, want := range []Execution{{Took: 3, CPU: 2, By: "bridge ADD"}, {Took: 16, CPU: 12}, {Took: 5, CPU: 4}} {
+		if got[i].Took != want.Took || got[i].CPU != want.CPU || got[i].By != want.By {
+			t.Errorf("execution %d is %+v, want %+v", i, got[i], want)
+		}
+	}
+}
+
+func TestProgram(t *testing.T) {
+	for _, c := range []struct {
+		e    Execution
+		want string
+	}{
+		{Execution{Name: "runc", Args: []string{"--root", "/run/x", "--log", "log", "create", "--bundle", "start"}}, "runc create"},
+		{Execution{Name: "bridge", CNI: "DEL"}, "bridge DEL"},
+		{Execution{Name: "iptables", Args: []string{"-t", "nat"}, CNI: "DEL"}, "iptables"},
+		{Execution{Name: "iptables", Args: []string{"-t", "nat"}, CNI: "DEL", By: "portmap DEL"}, "iptables, by portmap DEL"},
+	} {
+		if got := c.e.Program(); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
