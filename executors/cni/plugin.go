@@ -4,25 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"syscall"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-const (
-	// outputMost bounds what is kept of a plugin's output, in bytes.
-	outputMost = 1 << 20
-	// pipesWithin is how long a plugin's descendants may keep its output open
-	// after it has ended.
-	pipesWithin = 2 * time.Second
-)
+// outputMost bounds what is kept of a plugin's output, in bytes.
+const outputMost = 1 << 20
 
 // executor runs plugins. At its deadline, a plugin is killed with all its
 // descendants: libcni's own executor would leave an IPAM plugin behind.
@@ -41,33 +31,22 @@ func (executor) FindInPath(plugin string, paths []string) (string, error) {
 
 // ExecPlugin runs a plugin and returns what it printed.
 func (e executor) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
-	stdout, stderr := &bounded{}, &bounded{}
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, bytes.NewReader(stdin), stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error {
-		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		if errors.Is(err, syscall.ESRCH) {
-			return os.ErrProcessDone // then its result counts
-		}
-		return err
+	p, err := start(path, stdin, environ)
+	if err != nil {
+		return nil, fmt.Errorf("run plugin %s: %w", path, err)
 	}
-	cmd.WaitDelay = pipesWithin
-	err := cmd.Start()
-	if err == nil {
-		e.turn.runs(cmd.Process.Pid)
-		err = cmd.Wait()
-		e.turn.runs(0)
-	}
+	e.turn.runs(p.cmd.Process.Pid)
+	status, err := p.wait(ctx)
+	e.turn.runs(0)
+	stdout, stderr := p.output()
 	switch {
 	case stdout.cut:
 		return nil, fmt.Errorf("plugin %s printed more than %d bytes", path, outputMost)
-	case err == nil:
+	case err == nil && status.failure() == "":
 		return stdout.kept.Bytes(), nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("plugin %s was ended: %w", path, context.Cause(ctx))
-	}
-	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
+	case err != nil:
 		return nil, fmt.Errorf("run plugin %s: %w", path, err)
 	}
 	// A plugin prints its error as JSON on its standard output.
@@ -75,7 +54,7 @@ func (e executor) ExecPlugin(ctx context.Context, path string, stdin []byte, env
 	if json.Unmarshal(stdout.kept.Bytes(), &told) == nil && told.Msg != "" {
 		return nil, &told
 	}
-	return nil, fmt.Errorf("plugin %s: %w: %.500q", path, err, stdout.kept.String()+stderr.kept.String())
+	return nil, fmt.Errorf("plugin %s: %s: %.500q", path, status.failure(), stdout.kept.String()+stderr.kept.String())
 }
 
 // bounded keeps the first bytes that are written to it. The buffer is not embedded:
