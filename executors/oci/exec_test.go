@@ -62,6 +62,15 @@ func TestExecSync(t *testing.T) {
 }
 
 // As in CRI-O, commands have a terminal where the container has one.
+// What the runtime has in its environment is not the container's.
+func TestEnvironmentOfTheRuntimeStaysOutside(t *testing.T) {
+	n := newNode(t)
+	n.run(n.input("c1", "sleep 1000"))
+	if got := n.exec("c1", `tr '\0' '\n' </proc/1/environ; env`); strings.Contains(got, "GOMAXPROCS") || !strings.Contains(got, "PATH=") {
+		t.Errorf("the container's processes have the environment %q", got)
+	}
+}
+
 func TestExecWithTerminal(t *testing.T) {
 	n := newNode(t)
 	in := n.input("c1", "sleep 1000")
