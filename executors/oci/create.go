@@ -78,7 +78,7 @@ func (d *Driver) create(ctx context.Context, b Bundle) (monitor.Process, error) 
 		Runtime:     d.runtime.Path,
 		Args:        args,
 		PidFile:     pidPath(b.Dir),
-		Env:         d.environment(),
+		Env:         d.version.environment(),
 		Bundle:      b.Dir,
 		LogPath:     b.LogPath,
 		MaxLogSize:  b.MaxLogSize,

@@ -55,7 +55,7 @@ func (d *Driver) Exec(ctx context.Context, c Container, e Exec) (ExecResult, err
 		Runtime:     d.runtime.Path,
 		Args:        append(d.globalArgs(files.log), "exec", "--detach", "--process", files.process, "--pid-file", files.pid, c.ID),
 		PidFile:     files.pid,
-		Env:         d.environment(),
+		Env:         d.version.environment(),
 		Terminal:    process.Terminal,
 		Timeout:     e.Timeout,
 	}

@@ -39,7 +39,7 @@ func (d *Driver) runWith(ctx context.Context, stdin io.Reader, op, subject strin
 	stdout, stderr := bounded{left: maxOutput}, bounded{left: maxOutput}
 	cmd := exec.CommandContext(ctx, d.runtime.Path, args...)
 	cmd.Dir = "/"
-	cmd.Env = d.environment()
+	cmd.Env = d.version.environment()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	// A signal to the daemon must not kill a runtime half-way.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -62,9 +62,9 @@ func (d *Driver) runWith(ctx context.Context, stdin io.Reader, op, subject strin
 // environment is the runtime's own. runc, which makes one system call after the other, is to use
 // one thread: more are only started and ended. Its init, too, has that from it, and takes it from
 // its environment before the container's program gets one. gVisor's kernel would keep it.
-func (d *Driver) environment() []string {
+func (v Version) environment() []string {
 	environment := []string{"PATH=" + os.Getenv("PATH")}
-	if d.version.Name == runc {
+	if v.Name == runc {
 		environment = append(environment, "GOMAXPROCS=1")
 	}
 	return environment
