@@ -70,6 +70,8 @@ type PodEvents struct {
 	// claimed. Nil if nothing is owed.
 	owed  *Place
 	until time.Time
+	// expiry drops it then, even if nothing happens.
+	expiry *time.Timer
 	// moved is closed and replaced when there are new events.
 	moved chan struct{}
 	// ended is why no more events follow; nil until then.
@@ -123,6 +125,7 @@ func (p *PodEvents) begin(last eventlog.Sequence) {
 		p.owed = &next
 	}
 	p.reached, p.until = last, p.now().Add(claimedWithin)
+	p.expiry = time.AfterFunc(claimedWithin+time.Second, p.expire)
 	p.mu.Unlock()
 	p.save()
 }
@@ -165,12 +168,28 @@ func (p *PodEvents) forget(n int) {
 	}
 }
 
+// dropDelivered drops what every subscriber has that is not overrun. The caller holds mu.
+func (p *PodEvents) dropDelivered() {
+	least := p.first + uint64(len(p.kept))
+	for _, s := range p.subscribers {
+		if !s.isOver {
+			least = min(least, s.done)
+		}
+	}
+	if least > p.first {
+		p.forget(int(least - p.first))
+	}
+}
+
 // end tells subscribers that no more events follow.
 func (p *PodEvents) end(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = why
 	close(p.moved)
+	if p.expiry != nil {
+		p.expiry.Stop()
+	}
 }
 
 // expire forgets what was owed to a newcomer that did not come.
@@ -311,6 +330,7 @@ func (s *Subscription) Delivered(e PodEvent) {
 	p := s.events
 	p.mu.Lock()
 	s.place, s.done = Place{Sequence: e.place.Sequence, Index: e.place.Index + 1}, e.number+1
+	p.dropDelivered()
 	leads := len(p.subscribers) > 0 && p.subscribers[0] == s
 	p.mu.Unlock()
 	if leads {

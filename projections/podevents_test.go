@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -315,6 +316,60 @@ func TestPodEventsOverrun(t *testing.T) {
 			t.Errorf("%s: %d bytes are kept for nobody", name, p.bytes)
 		}
 	}
+}
+
+// What every subscriber has is kept for nobody.
+func TestPodEventsDelivered(t *testing.T) {
+	p := newStreet(&bookmark{})
+	p.begin(0)
+	quick, slow, lost := p.Subscribe(), p.Subscribe(), p.Subscribe()
+	lost.isOver = true
+	kept := func(want int) {
+		t.Helper()
+		if len(p.kept) != want || p.bytes < 0 || want == 0 && p.bytes != 0 {
+			t.Errorf("%d events of %d bytes are kept, not %d", len(p.kept), p.bytes, want)
+		}
+	}
+	p.happen(5, 100)
+	expectSequences(t, sequences(t, quick, every), 1, 2, 3, 4, 5)
+	kept(5)
+	expectSequences(t, sequences(t, slow, 2), 1, 2)
+	kept(3)
+	if _, err := ready(slow, 1); err != nil { // handed out, not delivered
+		t.Error(err)
+	}
+	kept(3)
+	slow.End(false)
+	p.happen(1, 100)
+	expectSequences(t, sequences(t, quick, every), 6)
+	kept(0)
+	p.happen(1, 100)
+	expectSequences(t, sequences(t, quick, every), 7)
+	kept(0)
+}
+
+// What nobody has claimed is dropped although nothing happens.
+func TestPodEventsExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStreet(&bookmark{})
+		p.PodEvents.now = time.Now
+		p.begin(0)
+		p.happen(3, 100)
+		kept := func() int {
+			synctest.Wait()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.kept)
+		}
+		time.Sleep(claimedWithin - time.Second)
+		if n := kept(); n != 3 {
+			t.Errorf("%d events are kept for a newcomer", n)
+		}
+		time.Sleep(3 * time.Second)
+		if n := kept(); n != 0 {
+			t.Errorf("%d events are kept for nobody", n)
+		}
+	})
 }
 
 // What was not delivered before the daemon's end goes to one newcomer, for some time.
