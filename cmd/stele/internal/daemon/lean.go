@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -16,70 +17,137 @@ import (
 
 const (
 	// GCPercent makes the heap grow by half before it is collected. A daemon that makes
-	// little garbage is better off with less memory.
-	GCPercent = 50
-	// leanEvery is how often Lean looks whether the process has grown. After leanAnyway looks
-	// it gives back memory in any case.
-	leanEvery  = time.Minute
-	leanAnyway = 10
-	// leanFirst is how long after the start its tasks have begun.
+	// little garbage is better off with less memory; one that rests, with even less.
+	GCPercent, restPercent = 50, 20
+	// leanEvery is how often Lean looks how large the process is. leanFirst is how long after
+	// the start its tasks have begun.
+	leanEvery = 5 * time.Second
 	leanFirst = 10 * time.Second
+	// After leanAgain looks Lean gives back what the process has grown by, even if it was as
+	// large before, and after leanAnyway in any case.
+	leanAgain, leanAnyway = 12, 120
 )
 
 // Lean keeps the process small.
-type Lean struct {
-	Logger *slog.Logger
-	// ordinary is what the process had a while after the last LetGo, in pages; 0 if that is
-	// not known yet.
-	ordinary int
-}
+type Lean struct{ Logger *slog.Logger }
 
-// Follow gives back memory whenever the process has grown by an eighth, and now and then.
+// Follow gives back memory whenever the process has grown and has come to rest, and now and then.
 func (l *Lean) Follow(ctx context.Context) {
-	l.letGo()
-	if pause(ctx, leanFirst) {
-		l.letGo()
+	l.check(LetGo())
+	if !pause(ctx, leanFirst) {
+		return
 	}
-	for looks := 1; pause(ctx, leanEvery); looks++ {
+	l.check(LetGo())
+	var g growth
+	percent := GCPercent
+	for pause(ctx, leanEvery) {
 		now, err := resident()
-		switch {
-		case err != nil:
+		if err != nil {
 			l.Logger.Warn("size of the process not known", "error", err)
-		case looks == leanAnyway || l.ordinary > 0 && now > l.ordinary+l.ordinary/8:
-			l.letGo()
-			looks = 0
-		case l.ordinary == 0:
-			l.ordinary = now
+			continue
+		}
+		want := restPercent
+		switch g.look(now) {
+		case keep:
+		case work:
+			want = GCPercent
+		case unmap:
+			l.check(letGoOfFiles())
+		case letGo:
+			l.check(LetGo())
+		}
+		if want != percent {
+			percent = want
+			debug.SetGCPercent(percent)
 		}
 	}
 }
 
-func (l *Lean) letGo() {
-	l.ordinary = 0
-	if err := LetGo(); err != nil {
+func (l *Lean) check(err error) {
+	if err != nil {
 		l.Logger.Warn("unused memory is kept", "error", err)
 	}
 }
 
-// resident is how many pages of memory the process has.
-func resident() (n int, err error) {
+// size is what a process has in memory, in pages: its own, and those of files.
+type size struct{ own, files int }
+
+// resident is the size of this process.
+func resident() (now size, err error) {
 	b, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
-		return 0, err
+		return size{}, err
 	}
-	var all int
-	if _, err := fmt.Sscan(string(b), &all, &n); err != nil {
-		return 0, fmt.Errorf("/proc/self/statm is %q: %w", b, err)
+	var mapped, all int
+	if _, err := fmt.Sscan(string(b), &mapped, &all, &now.files); err != nil {
+		return size{}, fmt.Errorf("/proc/self/statm is %q: %w", b, err)
 	}
-	return n, nil
+	now.own = all - now.files
+	return now, nil
 }
 
-// LetGo gives back the memory that only the past needed: garbage, those pages of the program
-// that ran once, and those of the event log that were read once. Most of a program this large
-// runs at its start or with a pull, and as long as nobody else wants memory, the kernel keeps
-// such pages mapped. What is needed again is mapped again from the page cache.
+// act is what Lean does after a look.
+type act uint8
+
+const (
+	keep act = iota
+	// work: the process has much to do, and collects garbage less often.
+	work
+	// unmap: pages of files are given back.
+	unmap
+	// letGo: all is given back that is not needed.
+	letGo
+)
+
+// growth decides from the sizes of a process what Lean does.
+type growth struct {
+	// looks counts those since memory was given back. last is the size of the process's own
+	// at the last one, ordinary at the first, and peak when memory was given back.
+	looks, last, ordinary, peak int
+	// files is what the process had of files at the first look after their pages were given
+	// back; 0 before it.
+	files int
+}
+
+// look says what to do. Memory is given back once the process has grown by a sixteenth and no
+// longer grows: while much is done, what was given back would be taken again. What a process
+// takes again and again is left to it for longer. But pages of files cost next to nothing to
+// map again.
+func (g *growth) look(now size) act {
+	g.looks++
+	if g.looks == 1 {
+		g.ordinary, g.last = now.own, now.own
+	}
+	rests, works := now.own <= g.last+g.last/64, now.own > g.last+g.last/16
+	g.last = now.own
+	grown := now.own > g.ordinary+g.ordinary/16 && (g.looks >= leanAgain || now.own > g.peak+g.peak/16)
+	switch {
+	case grown && rests || g.looks >= leanAnyway:
+		*g = growth{peak: now.own}
+		return letGo
+	case works:
+		return work
+	case g.files == 0:
+		g.files = now.files
+	case now.files > g.files+g.files/8:
+		g.files = 0
+		return unmap
+	}
+	return keep
+}
+
+// LetGo gives back the memory that only the past needed: garbage, and pages of files.
 func LetGo() error {
+	runtime.GC() // pools give up what they keep after two collections
 	debug.FreeOSMemory()
+	return letGoOfFiles()
+}
+
+// letGoOfFiles gives back those pages of the program that ran once, and those of the event log
+// that were read once. Most of a program this large runs at its start, with a pull or with a
+// collection of garbage, and as long as nobody else wants memory, the kernel keeps such pages
+// mapped. What is needed again is mapped again from the page cache.
+func letGoOfFiles() error {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return err
