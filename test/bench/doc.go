@@ -13,8 +13,8 @@
 // CRI, with skopeo and with containerd. BenchmarkStats asks for the stats of 50 and 500 pods,
 // which are real to the kernel and have no runtime. BenchmarkPeers has Stele and containerd do the
 // same in turn: lives of pods, with and without a seccomp profile, with their state on a tmpfs and on
-// a disk; probes; and 50 pods on each are asked for stats and for bytes through a port-forward. A part of it,
-// as root, by the names of the sub-benchmarks and for as many rounds:
+// a disk; probes; pulls; and up to 500 pods on each, for their memory, for lists and stats, and for
+// bytes through a port-forward. A part of it, as root, by the names of the sub-benchmarks and for as many rounds:
 //
 //	make bench-peers PEERS=lives/tmpfs-seccomp/pods=8 PEER_TIME=3x
 //
@@ -30,6 +30,6 @@
 //
 // Read bench_test.go first, then monitor_test.go, memory_test.go, pods_test.go,
 // held_test.go, start_test.go, pull_test.go, stats_test.go,
-// peers_test.go, lives_test.go, exec_test.go, bare_test.go and steps_test.go; package peers runs containerd, report.go and comparison.go do the
+// peers_test.go, lives_test.go, crowd_test.go, exec_test.go, bare_test.go and steps_test.go; package peers runs containerd, report.go and comparison.go do the
 // arithmetic, account_test.go and work_test.go count CPU time, traced watches programs.
 package bench

@@ -53,13 +53,7 @@ func BenchmarkPull(b *testing.B) {
 	}
 	var columns []string
 	reports := map[string]*report{}
-	for _, image := range []struct {
-		name         string
-		layers, size int
-	}{
-		{"40 layers of 4 KiB", 40, 4 << 10},
-		{"1 layer of 32 MiB", 1, 32 << 20},
-	} {
+	for _, image := range pulled {
 		name := h.Registry.Push(b, fmt.Sprintf("bench/layers:%d", image.layers), layered(b, image.layers, image.size))
 		// Each layer, the manifest and the configuration.
 		requests := int64(image.layers + 2)
@@ -96,6 +90,54 @@ func BenchmarkPull(b *testing.B) {
 	if len(columns) > 0 {
 		fmt.Fprint(os.Stdout, "\n"+table(columns, reports)+"\n")
 	}
+}
+
+// pulled are the images that are pulled.
+var pulled = []struct {
+	name         string
+	layers, size int
+}{
+	{"40 layers of 4 KiB", 40, 4 << 10},
+	{"1 layer of 32 MiB", 1, 32 << 20},
+}
+
+// comparePulls pulls images on both over the CRI, and prints the table. An iteration is a pull on
+// each. Each pull is cold.
+func comparePulls(b *testing.B, peers []*peer) {
+	table := &comparison{title: "PullImage; medians, and ratios of Stele to containerd, by image"}
+	for _, image := range pulled {
+		b.Run(fmt.Sprintf("layers=%d", image.layers), func(b *testing.B) {
+			registry := peers[0].h.Registry
+			name := registry.Push(b, fmt.Sprintf("bench/layers:%d", image.layers), layered(b, image.layers, image.size))
+			works, reports := make([]work, len(peers)), make([]report, len(peers))
+			for b.Loop() {
+				for i, p := range peers {
+					before := registry.Requests()
+					var undo func()
+					works[i].do(b, p, 1, 1, func(int) error {
+						undo = pullByCRI(b, p.h, name, func(call func() error) {
+							if err := reports[i].time(image.name, call); err != nil {
+								b.Errorf("%s: %v", p.name, err)
+							}
+						})
+						return nil
+					})
+					if n := registry.Requests() - before; n < int64(image.layers+2) {
+						b.Errorf("the registry saw %d requests of %s, at least %d are in a cold pull", n, p.name, image.layers+2)
+					}
+					undo()
+				}
+			}
+			ours, theirs := reports[0].medians()[image.name], reports[1].medians()[image.name]
+			table.add("PullImage, ms", image.name, milliseconds(ours), milliseconds(theirs))
+			table.add("CPU, ms", image.name, works[0].cpuEach(), works[1].cpuEach())
+			b.ReportMetric(table.ratio("PullImage, ms", image.name), "pull-ratio")
+			if ratio := table.ratio("PullImage, ms", image.name); ratio > 1 && image.layers > 1 {
+				b.Logf("%s take %.2f of containerd's time; the goal is 1", image.name, ratio)
+			}
+		})
+	}
+	table.print()
 }
 
 // puller is one of those who are compared.
