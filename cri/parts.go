@@ -238,8 +238,14 @@ type Service struct {
 }
 
 type (
-	podService       struct{ *Parts }
-	containerService struct{ *Parts }
+	podService struct {
+		*Parts
+		last *repeated[*projections.Sandbox]
+	}
+	containerService struct {
+		*Parts
+		last *repeated[*projections.Container]
+	}
 	// streamService serves ExecSync as well: a session without a client.
 	streamService struct {
 		*Parts
@@ -260,8 +266,10 @@ type (
 // New returns the services.
 func New(p Parts) *Service {
 	return &Service{
-		Parts: &p, podService: podService{&p}, containerService: containerService{&p},
-		streamService: streamService{&p, &outputs{}}, statsService: statsService{&p},
+		Parts:            &p,
+		podService:       podService{&p, &repeated[*projections.Sandbox]{}},
+		containerService: containerService{&p, &repeated[*projections.Container]{}},
+		streamService:    streamService{&p, &outputs{}}, statsService: statsService{&p},
 		imageService: imageService{&p}, nodeService: nodeService{&p},
 	}
 }

@@ -186,7 +186,7 @@ func TestShownSignal(t *testing.T) {
 }
 
 func TestListPodSandbox(t *testing.T) {
-	d := street(t)
+	runtime, _ := street(t).serve()
 	notReady := &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_NOTREADY}
 	for _, c := range []struct {
 		name   string
@@ -204,7 +204,7 @@ func TestListPodSandbox(t *testing.T) {
 		{"other label", &runtimeapi.PodSandboxFilter{LabelSelector: map[string]string{"absent": ""}}, ""},
 		{"all parts", &runtimeapi.PodSandboxFilter{Id: "re", State: notReady, LabelSelector: map[string]string{"app": "web"}}, "removing"},
 	} {
-		answer, err := d.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{Filter: c.filter})
+		answer, err := runtime.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{Filter: c.filter})
 		var ids []string
 		for _, i := range answer.GetItems() {
 			ids = append(ids, i.GetId())
@@ -216,7 +216,7 @@ func TestListPodSandbox(t *testing.T) {
 }
 
 func TestListContainers(t *testing.T) {
-	d := street(t)
+	runtime, _ := street(t).serve()
 	exited := &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_EXITED}
 	const all = "created exited-at-start exited-badly exited-oom exited-unseen exited-well removing-alive removing-dead running starting"
 	for _, c := range []struct {
@@ -232,7 +232,7 @@ func TestListContainers(t *testing.T) {
 		{"label", &runtimeapi.ContainerFilter{LabelSelector: map[string]string{"name": "running"}}, "running"},
 		{"all parts", &runtimeapi.ContainerFilter{PodSandboxId: "stopped", State: exited}, ""},
 	} {
-		answer, err := d.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{Filter: c.filter})
+		answer, err := runtime.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{Filter: c.filter})
 		var ids []string
 		for _, i := range answer.GetContainers() {
 			ids = append(ids, i.GetId())
