@@ -32,7 +32,7 @@ func (s statsService) containerStats(ctx context.Context, filter *runtimeapi.Con
 		if mayRun(x) &&
 			strings.HasPrefix(string(x.State.ID), filter.GetId()) &&
 			strings.HasPrefix(string(x.State.Sandbox), filter.GetPodSandboxId()) &&
-			selected(filter.GetLabelSelector(), x.Shown.Labels) {
+			selected(filter.GetLabelSelector(), x.Labels) {
 			matching = append(matching, x)
 		}
 	}
@@ -57,7 +57,7 @@ func there(containers []*projections.Container, read []*runtimeapi.ContainerStat
 // ofContainer says whose stats they are.
 func ofContainer(x *projections.Container, stats *runtimeapi.ContainerStats) *runtimeapi.ContainerStats {
 	stats.Attributes = &runtimeapi.ContainerAttributes{
-		Id: string(x.State.ID), Metadata: x.Shown.Metadata, Labels: x.Shown.Labels, Annotations: x.Shown.Annotations,
+		Id: string(x.State.ID), Metadata: x.Shown.Metadata, Labels: x.Labels(), Annotations: x.Annotations(),
 	}
 	return stats
 }

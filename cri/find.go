@@ -63,10 +63,14 @@ func sandboxShown(x *projections.Sandbox) bool { return x.Stage() != projections
 // containerShown is sandboxShown for containers.
 func containerShown(x *projections.Container) bool { return x.Stage() != projections.Hidden }
 
-// selected reports whether labels has every pair of selector.
-func selected(selector, labels map[string]string) bool {
+// selected reports whether labels have every pair of selector.
+func selected(selector map[string]string, labels func() map[string]string) bool {
+	if len(selector) == 0 {
+		return true
+	}
+	all := labels()
 	for key, value := range selector {
-		if have, ok := labels[key]; !ok || have != value {
+		if have, ok := all[key]; !ok || have != value {
 			return false
 		}
 	}

@@ -42,7 +42,7 @@ func containersOf(all []*projections.Container, filter *runtimeapi.ContainerFilt
 				!strings.HasPrefix(string(x.State.ID), filter.GetId()) ||
 				!strings.HasPrefix(string(x.State.Sandbox), filter.GetPodSandboxId()) ||
 				filter.GetState() != nil && filter.GetState().GetState() != containerState(x) ||
-				!selected(filter.GetLabelSelector(), x.Shown.Labels) {
+				!selected(filter.GetLabelSelector(), x.Labels) {
 				continue
 			}
 			if !yield(&runtimeapi.Container{
@@ -54,8 +54,8 @@ func containersOf(all []*projections.Container, filter *runtimeapi.ContainerFilt
 				ImageId:      x.State.Request.Image,
 				State:        containerState(x),
 				CreatedAt:    x.State.Request.At.UnixNano(),
-				Labels:       x.Shown.Labels,
-				Annotations:  x.Shown.Annotations,
+				Labels:       x.Labels(),
+				Annotations:  x.Annotations(),
 			}) {
 				return
 			}

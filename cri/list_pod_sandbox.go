@@ -41,7 +41,7 @@ func sandboxesOf(all []*projections.Sandbox, filter *runtimeapi.PodSandboxFilter
 			if !sandboxShown(x) ||
 				!strings.HasPrefix(string(x.State.ID), filter.GetId()) ||
 				filter.GetState() != nil && filter.GetState().GetState() != sandboxState(x) ||
-				!selected(filter.GetLabelSelector(), x.Shown.Labels) {
+				!selected(filter.GetLabelSelector(), x.Labels) {
 				continue
 			}
 			if !yield(&runtimeapi.PodSandbox{
@@ -49,8 +49,8 @@ func sandboxesOf(all []*projections.Sandbox, filter *runtimeapi.PodSandboxFilter
 				Metadata:       x.Shown.Metadata,
 				State:          sandboxState(x),
 				CreatedAt:      x.State.CreatedAt.UnixNano(),
-				Labels:         x.Shown.Labels,
-				Annotations:    x.Shown.Annotations,
+				Labels:         x.Labels(),
+				Annotations:    x.Annotations(),
 				RuntimeHandler: x.State.Handler,
 			}) {
 				return

@@ -29,7 +29,7 @@ func (s statsService) podSandboxStats(ctx context.Context, filter *runtimeapi.Po
 	for _, x := range s.Views.Sandboxes() {
 		if sandboxShown(x) &&
 			strings.HasPrefix(string(x.State.ID), filter.GetId()) &&
-			selected(filter.GetLabelSelector(), x.Shown.Labels) {
+			selected(filter.GetLabelSelector(), x.Labels) {
 			matching = append(matching, x)
 		}
 	}
@@ -48,7 +48,7 @@ func (s statsService) statsOf(ctx context.Context, pods []*projections.Sandbox) 
 	for i, x := range pods {
 		answer[i] = &runtimeapi.PodSandboxStats{
 			Attributes: &runtimeapi.PodSandboxAttributes{
-				Id: string(x.State.ID), Metadata: x.Shown.Metadata, Labels: x.Shown.Labels, Annotations: x.Shown.Annotations,
+				Id: string(x.State.ID), Metadata: x.Shown.Metadata, Labels: x.Labels(), Annotations: x.Annotations(),
 			},
 			Linux: &runtimeapi.LinuxPodSandboxStats{},
 		}

@@ -59,8 +59,8 @@ func sandboxStatus(x *projections.Sandbox) *runtimeapi.PodSandboxStatus {
 		CreatedAt:      x.State.CreatedAt.UnixNano(),
 		Network:        &runtimeapi.PodSandboxNetworkStatus{},
 		Linux:          &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: x.Shown.Namespaces}},
-		Labels:         x.Shown.Labels,
-		Annotations:    x.Shown.Annotations,
+		Labels:         x.Labels(),
+		Annotations:    x.Annotations(),
 		RuntimeHandler: x.State.Handler,
 	}
 	for i, ip := range x.State.Network.IPs {

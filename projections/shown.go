@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -15,18 +16,16 @@ import (
 // sandboxes at once. The rest stays encoded: decoded, it is four times as large. Everything
 // in it is shared and must not be modified.
 type SandboxShown struct {
-	Metadata            *runtimeapi.PodSandboxMetadata
-	Labels, Annotations map[string]string
-	CgroupParent        string
-	Namespaces          *runtimeapi.NamespaceOption
-	SELinuxLevel        string
+	Metadata     *runtimeapi.PodSandboxMetadata
+	CgroupParent string
+	Namespaces   *runtimeapi.NamespaceOption
+	SELinuxLevel string
 }
 
 // ContainerShown is what lists show of a container's configuration, see SandboxShown.
 type ContainerShown struct {
-	Metadata            *runtimeapi.ContainerMetadata
-	Image               *runtimeapi.ImageSpec
-	Labels, Annotations map[string]string
+	Metadata *runtimeapi.ContainerMetadata
+	Image    *runtimeapi.ImageSpec
 	// Limits are those in force.
 	Limits *runtimeapi.LinuxContainerResources
 }
@@ -35,7 +34,7 @@ type ContainerShown struct {
 func ShowSandbox(c *runtimeapi.PodSandboxConfig) SandboxShown {
 	security := c.GetLinux().GetSecurityContext()
 	return SandboxShown{
-		Metadata: c.GetMetadata(), Labels: c.GetLabels(), Annotations: c.GetAnnotations(), CgroupParent: c.GetLinux().GetCgroupParent(),
+		Metadata: c.GetMetadata(), CgroupParent: c.GetLinux().GetCgroupParent(),
 		Namespaces: security.GetNamespaceOptions(), SELinuxLevel: security.GetSelinuxOptions().GetLevel(),
 	}
 }
@@ -43,9 +42,73 @@ func ShowSandbox(c *runtimeapi.PodSandboxConfig) SandboxShown {
 // ShowContainer takes what is shown from a configuration.
 func ShowContainer(c *runtimeapi.ContainerConfig) ContainerShown {
 	return ContainerShown{
-		Metadata: c.GetMetadata(), Image: c.GetImage(), Labels: c.GetLabels(), Annotations: c.GetAnnotations(),
-		Limits: c.GetLinux().GetResources(),
+		Metadata: c.GetMetadata(), Image: c.GetImage(), Limits: c.GetLinux().GetResources(),
 	}
+}
+
+// The labels and annotations of pods and containers stay encoded, too: as maps they are several
+// times as large, and what repeats a list need not read them.
+var (
+	podLabels, podAnnotations = mapsOf(&runtimeapi.PodSandboxConfig{})
+	boxLabels, boxAnnotations = mapsOf(&runtimeapi.ContainerConfig{})
+)
+
+// mapsOf are the fields of a configuration that have its labels and annotations.
+func mapsOf(config proto.Message) (labels, annotations protowire.Number) {
+	fields := config.ProtoReflect().Descriptor().Fields()
+	return fields.ByName("labels").Number(), fields.ByName("annotations").Number()
+}
+
+// Labels decodes the labels of the sandbox. The caller owns them.
+func (s *Sandbox) Labels() map[string]string { return entries(s.State.Config, podLabels) }
+
+// Annotations decodes the annotations of the sandbox. The caller owns them.
+func (s *Sandbox) Annotations() map[string]string { return entries(s.State.Config, podAnnotations) }
+
+// Labels decodes the labels of the container. The caller owns them.
+func (c *Container) Labels() map[string]string { return entries(c.State.Request.Config, boxLabels) }
+
+// Annotations decodes the annotations of the container. The caller owns them.
+func (c *Container) Annotations() map[string]string {
+	return entries(c.State.Request.Config, boxAnnotations)
+}
+
+// entries returns a map of strings from an encoded message, nil for an empty one. The message
+// was decoded before, so it is well-formed.
+func entries(message []byte, field protowire.Number) (all map[string]string) {
+	for len(message) > 0 {
+		number, kind, tag := protowire.ConsumeTag(message)
+		size := protowire.ConsumeFieldValue(number, kind, message[max(tag, 0):])
+		if tag < 0 || size < 0 {
+			return all
+		}
+		if number == field && kind == protowire.BytesType {
+			entry, _ := protowire.ConsumeBytes(message[tag:])
+			if all == nil {
+				all = map[string]string{}
+			}
+			all[text(entry, 1)] = text(entry, 2)
+		}
+		message = message[tag+size:]
+	}
+	return all
+}
+
+// text is a field of an entry; empty if it is not there.
+func text(entry []byte, field protowire.Number) (s string) {
+	for len(entry) > 0 {
+		number, kind, tag := protowire.ConsumeTag(entry)
+		size := protowire.ConsumeFieldValue(number, kind, entry[max(tag, 0):])
+		if tag < 0 || size < 0 {
+			return s
+		}
+		if number == field && kind == protowire.BytesType {
+			b, _ := protowire.ConsumeBytes(entry[tag:])
+			s = string(b)
+		}
+		entry = entry[tag+size:]
+	}
+	return s
 }
 
 // Config decodes the CRI's configuration of the sandbox, as it is in force. The caller owns
@@ -75,7 +138,6 @@ func (s *Sandbox) show(w words) error {
 			Namespace: w.once(s.Shown.Metadata.Namespace), Attempt: s.Shown.Metadata.Attempt,
 		}
 	}
-	s.Shown.Labels, s.Shown.Annotations = w.all(s.Shown.Labels), w.all(s.Shown.Annotations)
 	name := &s.State.Name
 	name.Name, name.Namespace, name.UID = w.once(name.Name), w.once(name.Namespace), w.once(name.UID)
 	s.State.Handler = w.once(s.State.Handler)
@@ -90,7 +152,6 @@ func (c *Container) show(w words, pod *Sandbox) error {
 		return err
 	}
 	c.Shown = ShowContainer(config)
-	c.Shown.Labels, c.Shown.Annotations = w.all(c.Shown.Labels), w.all(c.Shown.Annotations)
 	r := &c.State.Request
 	r.Handler, r.Image, r.StopSignal = w.once(r.Handler), w.once(r.Image), w.once(r.StopSignal)
 	if c.Shown.Image != nil {
@@ -122,10 +183,10 @@ func (l *Live) joinPods() {
 
 // wordsKept is how many strings are remembered at a time, and longWord is longer than any
 // of them, in bytes.
-const wordsKept, longWord = 2048, 256
+const wordsKept, longWord = 512, 256
 
-// words are strings that came lately. Pods of one node have keys of labels, names of images
-// and much else in common, and a pod and its containers have its name.
+// words are strings that came lately. Pods of one node have names of images and handlers in
+// common, and what is shown of a pod has names that its state has.
 type words map[string]string
 
 // once returns an equal string that is kept already, if there is one.
@@ -141,18 +202,6 @@ func (w words) once(s string) string {
 	}
 	w[s] = s
 	return s
-}
-
-// all returns an equal map of such strings, nil for an empty one.
-func (w words) all(m map[string]string) map[string]string {
-	if len(m) == 0 {
-		return nil
-	}
-	now := make(map[string]string, len(m))
-	for k, v := range m {
-		now[w.once(k)] = w.once(v)
-	}
-	return now
 }
 
 func sandboxConfig(s sandbox.State) (*runtimeapi.PodSandboxConfig, error) {
