@@ -52,8 +52,8 @@ var reaches = []int{1, 5, 20}
 type surveyed struct {
 	eventlog.Places
 	kind string
-	// tail are its last events, if it is a sandbox's.
-	tail         []sandbox.Event
+	// tail are its last events, if it is a sandbox's, and found those before them.
+	tail, found  []sandbox.Event
 	ended, lives bool // neither is known at first
 }
 
@@ -183,60 +183,76 @@ func (s *survey) forget(but int) {
 	s.ended = slices.Clone(s.ended[max(0, len(s.ended)-but):])
 }
 
+// wanted is a record to look at.
+type wanted struct {
+	sequence eventlog.Sequence
+	of       *surveyed
+}
+
 // read looks at more of the last records of those streams of which it is not known yet whether
 // they have ended.
 func (s *survey) read(ctx context.Context, batch []*surveyed, looked, reach int) error {
-	of := map[eventlog.Sequence]*surveyed{}
+	var all []wanted
 	for _, x := range batch {
 		n := len(x.Sequences)
-		if x.ended || x.lives {
-			continue
-		}
-		if x.lives = looked >= n; x.lives { // It was looked at as a whole.
+		if x.lives = x.lives || !x.ended && looked >= n; x.ended || x.lives { // Nothing more could tell.
 			continue
 		}
 		for _, sequence := range x.Sequences[max(0, n-reach) : n-looked] {
-			of[sequence] = x
+			all = append(all, wanted{sequence, x})
 		}
 	}
-	sequences := make([]eventlog.Sequence, 0, len(of))
-	for sequence := range of {
-		sequences = append(sequences, sequence)
+	slices.SortFunc(all, func(a, b wanted) int { return cmp.Compare(a.sequence, b.sequence) })
+	sequences := make([]eventlog.Sequence, len(all))
+	for i := range all {
+		sequences[i] = all[i].sequence
 	}
-	slices.Sort(sequences)
-	found := map[*surveyed][]sandbox.Event{}
+	rest := all
 	for r, err := range s.log.ReadAt(ctx, sequences) {
 		if _, damage := errors.AsType[*eventlog.DamageError](err); damage || errors.Is(err, eventlog.ErrRemoved) {
-			continue // Too little of the stream is found.
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		x := of[r.Sequence]
+		for ; rest[0].sequence < r.Sequence; rest = rest[1:] {
+			rest[0].of.lives = true // Too little of it was found.
+		}
+		x := rest[0].of
+		rest = rest[1:]
 		if x.Stream != r.Stream {
 			return fmt.Errorf("%w: record %d is of %s, not of %s", errUncertain, r.Sequence, r.Stream, x.Stream)
 		}
-		delete(of, r.Sequence)
-		if x.kind == "container" {
-			event, err := codec.DecodeContainer(r.Type, r.Schema, r.Payload)
-			x.ended = err == nil && container.EndsWith(event)
-			x.lives = !x.ended
-			continue
-		}
-		event, err := codec.DecodeSandbox(r.Type, r.Schema, r.Payload)
-		if err != nil {
-			x.lives = true
-			continue
-		}
-		found[x] = append(found[x], event)
+		x.add(&r)
 	}
-	for _, x := range of { // what was not found
-		x.lives = true
+	for _, w := range rest {
+		w.of.lives = true
 	}
-	for x, events := range found {
-		x.tail = append(events, x.tail...)
-		ended, known := sandbox.EndsWith(x.tail)
-		x.ended, x.lives = ended && !x.lives, x.lives || known && !ended
+	for _, w := range all {
+		w.of.judge()
 	}
 	return nil
+}
+
+// add takes the next record of those that are looked at.
+func (x *surveyed) add(r *eventlog.Record) {
+	if x.kind == "container" {
+		event, err := codec.DecodeContainer(r.Type, r.Schema, r.Payload)
+		x.ended = err == nil && container.EndsWith(event)
+		x.lives = !x.ended
+		return
+	}
+	event, err := codec.DecodeSandbox(r.Type, r.Schema, r.Payload)
+	x.lives = x.lives || err != nil
+	x.found = append(x.found, event)
+}
+
+// judge decides whether the stream has ended, if what was found says so.
+func (x *surveyed) judge() {
+	if len(x.found) == 0 {
+		return
+	}
+	x.tail, x.found = append(x.found, x.tail...), nil
+	ended, known := sandbox.EndsWith(x.tail)
+	x.ended, x.lives = ended && !x.lives, x.lives || known && !ended
 }

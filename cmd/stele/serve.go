@@ -64,7 +64,6 @@ func serveCommand() *cobra.Command {
 
 // serve makes the process fit for a daemon, and runs it until ctx is done.
 func serve(ctx context.Context, c config.Config) error {
-	debug.SetGCPercent(daemon.GCPercent)
 	signals := daemon.CatchSignals()
 	defer signals.Stop()
 	if err := proc.CloseInherited(); err != nil {
@@ -91,6 +90,7 @@ func serve(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(daemon.GCPercent) // not before: reading the log makes garbage
 	defer func() {
 		if err := log.Close(); err != nil {
 			logger.Error("event log not closed", "error", err)

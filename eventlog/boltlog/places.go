@@ -131,11 +131,11 @@ func (r *Reader) ReadAt(ctx context.Context, sequences []eventlog.Sequence) iter
 	return func(yield func(eventlog.Record, error) bool) {
 		var decoder recordDecoder
 		out := passing{yield: yield}
+		c := chunk{items: make([]item, 0, min(len(sequences), chunkRecords))}
 		for rest := sequences; len(rest) > 0; {
 			recent := r.recent.from(rest[0])
-			var c chunk
 			err := r.view(ctx, func(tx *bolt.Tx) error {
-				c = chunk{}
+				c.reset()
 				rest = readChunkAt(tx, &decoder, &c, rest, recent)
 				return nil
 			})
@@ -156,6 +156,7 @@ func readChunkAt(tx *bolt.Tx, decoder *recordDecoder, c *chunk, sequences []even
 	cursor, holes := tx.Bucket(bucketRecords).Cursor(), holesOf(tx)
 	under, _ := removingOf(tx)
 	removed := eventlog.Sequence(0) // the end of the last run of removed records
+	var k, v []byte
 	for rest = sequences; len(rest) > 0 && !c.full(); rest = rest[1:] {
 		sequence := rest[0]
 		for len(recent) > 0 && recent[0].Sequence < sequence {
@@ -165,7 +166,11 @@ func readChunkAt(tx *bolt.Tx, decoder *recordDecoder, c *chunk, sequences []even
 			c.add(recent[0], len(recent[0].Payload))
 			continue
 		}
-		k, v := cursor.Seek(recordKey(sequence))
+		if before, ok := parseRecordKey(k); ok && before+1 == sequence {
+			k, v = cursor.Next()
+		} else {
+			k, v = cursor.Seek(recordKey(sequence))
+		}
 		if found, ok := parseRecordKey(k); !ok || found != sequence {
 			if sequence > removed {
 				holes.absent(sequence, sequence, func(g *eventlog.GapError) { removed = g.Last; c.gap(g) }, c.damage)

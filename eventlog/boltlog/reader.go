@@ -168,6 +168,9 @@ type chunk struct {
 	bytes int
 }
 
+// reset empties it for the next transaction, and keeps its memory.
+func (c *chunk) reset() { c.items, c.bytes = c.items[:0], 0 }
+
 func (c *chunk) full() bool { return len(c.items) >= chunkRecords || c.bytes >= chunkBytes }
 
 func (c *chunk) add(r eventlog.Record, size int) {
@@ -276,8 +279,9 @@ func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, e
 	}
 	var decoder recordDecoder
 	out := passing{yield: yield}
+	var c chunk
 	for next := s.from; next <= s.through; {
-		var c chunk
+		c.reset()
 		var after eventlog.Sequence
 		err := ctx.Err()
 		recent, through := r.recent.from(next), s.through
@@ -287,10 +291,10 @@ func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, e
 		switch {
 		case err != nil:
 		case through < next:
-			c, after = recentChunk(recent, s.through)
+			after = c.recent(recent, s.through)
 		default:
 			err = r.store.view(ctx, s.patient, func(tx *bolt.Tx) error {
-				c, after = readChunk(tx, &decoder, next, through)
+				after = readChunk(tx, &decoder, &c, next, through)
 				return nil
 			})
 		}
@@ -306,9 +310,9 @@ func (r *Reader) read(ctx context.Context, s span, yield func(eventlog.Record, e
 	return out.flush()
 }
 
-// recentChunk takes the records without gaps at the start of recent, until the chunk is
+// recent takes the records without gaps at the start of recent, until the chunk is
 // full. after is the sequence to continue with.
-func recentChunk(recent []eventlog.Record, through eventlog.Sequence) (c chunk, after eventlog.Sequence) {
+func (c *chunk) recent(recent []eventlog.Record, through eventlog.Sequence) (after eventlog.Sequence) {
 	after = recent[0].Sequence
 	for _, record := range recent {
 		if c.full() || record.Sequence != after || record.Sequence > through {
@@ -317,12 +321,12 @@ func recentChunk(recent []eventlog.Record, through eventlog.Sequence) (c chunk, 
 		c.add(record, len(record.Payload))
 		after++
 	}
-	return c, after
+	return after
 }
 
 // readChunk reads records from..through until the chunk is full. after is the
 // sequence to continue with.
-func readChunk(tx *bolt.Tx, decoder *recordDecoder, from, through eventlog.Sequence) (c chunk, after eventlog.Sequence) {
+func readChunk(tx *bolt.Tx, decoder *recordDecoder, c *chunk, from, through eventlog.Sequence) (after eventlog.Sequence) {
 	cursor := tx.Bucket(bucketRecords).Cursor()
 	next, holes := from, holesOf(tx)
 	under, _ := removingOf(tx)
@@ -353,7 +357,7 @@ func readChunk(tx *bolt.Tx, decoder *recordDecoder, from, through eventlog.Seque
 		holes.absent(next, through, c.gap, c.damage)
 		next = through + 1
 	}
-	return c, next
+	return next
 }
 
 func missing(from, through eventlog.Sequence) eventlog.DamageError {

@@ -52,8 +52,10 @@ func BenchmarkStart(b *testing.B) {
 	own := filepath.Join(b.TempDir(), "events.db")
 	exchange := func() {
 		// What the state directory keeps is of the other log.
-		if err := os.RemoveAll(filepath.Join(h.State, "kept")); err != nil {
-			b.Fatal(err)
+		for _, name := range []string{"kept", "delivered"} {
+			if err := os.RemoveAll(filepath.Join(h.State, name)); err != nil {
+				b.Fatal(err)
+			}
 		}
 		for _, suffix := range []string{"", ".journal"} {
 			for _, step := range [][2]string{{path + suffix, own + ".own"}, {own + suffix, path + suffix}, {own + ".own", own + suffix}} {
