@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync/atomic"
 
@@ -73,8 +74,19 @@ func (f *Feed) Saved(ctx context.Context) (eventlog.Sequence, bool, error) {
 type draft struct {
 	at    eventlog.Sequence
 	pairs map[string]value
-	// whole: it replaces everything.
-	whole bool
+	// whole is what it replaces everything with, but for the pairs; nil if it does not.
+	whole *models
+}
+
+// models are everything that a checkpoint has, as of one record. Nothing of it changes.
+type models struct {
+	sandboxes  []*Sandbox
+	containers []*Container
+	busy       map[eventlog.Stream]*Image
+	idle       map[eventlog.Stream]place
+	host       *Host
+	damaged    map[eventlog.Stream]string
+	ended      []Ended
 }
 
 func newDraft() *draft { return &draft{pairs: map[string]value{}} }
@@ -106,38 +118,48 @@ func (d *draft) note(c *Change, added, dropped Ended) {
 }
 
 // everything is the draft of a whole checkpoint. Only the feed may call it: it reads the
-// model without a lock.
+// model without a lock. It takes as long as there are images: lists that are handed out never
+// change, and the saver does the rest.
 func (f *Feed) everything() *draft {
-	d := newDraft()
-	d.whole = true
-	l := f.Live
-	for name, s := range l.sandboxes.byID {
-		stream := eventlog.Stream("sandbox/" + name)
-		d.pairs[key(keyLive, stream)] = sandboxValue(stream, s)
-	}
-	for name, c := range l.containers.byID {
-		stream := eventlog.Stream("container/" + name)
-		d.pairs[key(keyLive, stream)] = containerValue(stream, c)
-	}
-	for stream, at := range l.busy {
-		d.pairs[key(keyLive, stream)] = imageValue(stream, at, false)
-	}
-	for stream, at := range l.idle {
-		d.pairs[key(keyLive, stream)] = imageValue(stream, at.restored(), true)
-	}
-	d.pairs[key(keyLive, hostStream)] = hostValue(hostStream, l.host)
-	for stream, reason := range l.damaged {
-		d.pairs[key(keyDamaged, stream)] = damagedValue(stream, reason)
-	}
-	for _, e := range f.History.Ended() {
-		d.pairs[endedKey(e)] = endedValue(e)
+	d, l := newDraft(), f.Live
+	d.whole = &models{
+		sandboxes: l.sandboxes.sorted.all(), containers: l.containers.sorted.all(),
+		busy: maps.Clone(l.busy), idle: maps.Clone(l.idle), host: l.host, damaged: maps.Clone(l.damaged),
+		ended: f.History.Ended(),
 	}
 	return d
 }
 
+// values are the pairs of a whole checkpoint.
+func (m *models) values() map[string]value {
+	pairs := make(map[string]value, len(m.sandboxes)+len(m.containers)+len(m.idle)+len(m.ended)+1)
+	for _, s := range m.sandboxes {
+		stream := eventlog.Stream("sandbox/" + s.State.ID)
+		pairs[key(keyLive, stream)] = sandboxValue(stream, s)
+	}
+	for _, c := range m.containers {
+		stream := eventlog.Stream("container/" + c.State.ID)
+		pairs[key(keyLive, stream)] = containerValue(stream, c)
+	}
+	for stream, at := range m.busy {
+		pairs[key(keyLive, stream)] = imageValue(stream, at, false)
+	}
+	for stream, at := range m.idle {
+		pairs[key(keyLive, stream)] = imageValue(stream, at.restored(), true)
+	}
+	pairs[key(keyLive, hostStream)] = hostValue(hostStream, m.host)
+	for stream, reason := range m.damaged {
+		pairs[key(keyDamaged, stream)] = damagedValue(stream, reason)
+	}
+	for _, e := range m.ended {
+		pairs[endedKey(e)] = endedValue(e)
+	}
+	return pairs
+}
+
 // under merges an earlier draft that could not be saved beneath d.
 func (d *draft) under(earlier *draft) {
-	if earlier == nil || d.whole {
+	if earlier == nil || d.whole != nil {
 		return
 	}
 	for key, v := range earlier.pairs {
@@ -152,14 +174,17 @@ func (d *draft) under(earlier *draft) {
 func (d *draft) delta(after eventlog.Sequence) (eventlog.Delta, error) {
 	delta := eventlog.Delta{
 		Checkpoint: eventlog.Checkpoint{Sequence: d.at, Schema: checkpointSchema},
-		After:      after, Replace: d.whole, Put: map[string][]byte{},
+		After:      after, Put: map[string][]byte{},
 	}
-	if d.whole {
-		delta.After = 0
+	pairs := d.pairs
+	if d.whole != nil {
+		delta.After, delta.Replace = 0, true
+		pairs = d.whole.values()
+		maps.Copy(pairs, d.pairs)
 	}
-	for key, encode := range d.pairs {
+	for key, encode := range pairs {
 		if encode == nil {
-			if !d.whole { // What replaces everything has nothing to delete.
+			if !delta.Replace { // What replaces everything has nothing to delete.
 				delta.Delete = append(delta.Delete, key)
 			}
 			continue
