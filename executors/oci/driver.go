@@ -124,15 +124,22 @@ func (d *Driver) Runtime() Runtime { return d.runtime }
 func (d *Driver) stateDir(id string) string { return filepath.Join(d.runtime.StateRoot, id) }
 
 // known reports whether the runtime's directory has anything with the
-// container's id in its name.
+// container's id in its name. Of a node's containers, only gVisor and runtimes that are not
+// known here make it read the names of all others.
 func (d *Driver) known(id string) (bool, error) {
+	if d.version.Name == runc || d.version.Name == crun {
+		_, err := os.Lstat(d.stateDir(id))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false, fmt.Errorf("look for container %s: %w", id, err)
+		}
+		return err == nil, nil
+	}
 	entries, err := os.ReadDir(d.runtime.StateRoot)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, fmt.Errorf("look for container %s: %w", id, err)
 	}
 	for _, e := range entries {
-		// runc and crun have a directory of that name, gVisor has files in whose
-		// names it is one part.
+		// gVisor has files in whose names it is one part.
 		if e.Name() == id || slices.Contains(strings.FieldsFunc(e.Name(), isSeparator), id) {
 			return true, nil
 		}
