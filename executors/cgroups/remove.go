@@ -46,6 +46,9 @@ func (m *Manager) RemoveContainer(ctx context.Context, cgroupsPath, id string) e
 	if err != nil {
 		return fmt.Errorf("remove container cgroup: %w", err)
 	}
+	if m.removeEmpty(rel) {
+		return nil
+	}
 	for _, h := range m.node.Hierarchies {
 		if err := signalTree(h, filepath.Join(h.Mountpoint, rel), unix.SIGKILL); err != nil {
 			return err
@@ -55,6 +58,18 @@ func (m *Manager) RemoveContainer(ctx context.Context, cgroupsPath, id string) e
 		return fmt.Errorf("remove container cgroup: %w", err)
 	}
 	return m.remove(ctx, rel)
+}
+
+// removeEmpty removes the cgroup rel from the hierarchies in which it has neither processes nor
+// cgroups of its own, and reports whether it is gone from all. That is the rule for a container that
+// has ended, and the kernel looks for itself: reading first what is to be killed takes much longer.
+func (m *Manager) removeEmpty(rel string) bool {
+	gone := true
+	for _, h := range m.node.Hierarchies {
+		err := unix.Rmdir(filepath.Join(h.Mountpoint, rel))
+		gone = gone && (err == nil || err == unix.ENOENT)
+	}
+	return gone
 }
 
 // Signal sends sig to every process in a container's cgroup and the cgroups below
