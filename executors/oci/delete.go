@@ -46,7 +46,7 @@ func (d *Driver) Delete(ctx context.Context, c Container) error {
 
 // deletedSpec reads the specification, nil without a bundle, and where the cgroup is.
 func deletedSpec(c Container) (spec *specs.Spec, path string, err error) {
-	spec, err = readConfig(c.Bundle)
+	spec, err = readKept(c.Bundle)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, c.CgroupsPath, nil

@@ -120,7 +120,7 @@ func (f execPaths) write(bundle string, e Exec) (process specs.Process, owner *m
 	if len(e.Cmd) == 0 || e.Cmd[0] == "" {
 		return process, nil, fault.New(fault.Invalid, "exec", "cmd", "is empty")
 	}
-	spec, err := readConfig(bundle)
+	spec, err := readKept(bundle)
 	if errors.Is(err, fs.ErrNotExist) {
 		return process, nil, fault.New(fault.Precondition, "exec", "", "the container has no bundle: %v", err)
 	}
@@ -134,7 +134,8 @@ func (f execPaths) write(bundle string, e Exec) (process specs.Process, owner *m
 	if err != nil {
 		return process, nil, fmt.Errorf("exec: %w", err)
 	}
-	if err := replaceFile(f.process, data); err != nil {
+	// Nobody reads it before it is whole, and the id is not used again.
+	if err := os.WriteFile(f.process, data, 0o600); err != nil {
 		return process, nil, fmt.Errorf("exec: %w", err)
 	}
 	return process, ownerOf(spec), nil

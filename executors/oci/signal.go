@@ -142,7 +142,7 @@ func (d *Driver) killForgotten(ctx context.Context, c Container, sig unix.Signal
 // cgroupsPath reads where the container's cgroup is from its bundle. Without a bundle
 // it is where the caller says.
 func cgroupsPath(c Container) (string, error) {
-	spec, err := readConfig(c.Bundle)
+	spec, err := readKept(c.Bundle)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c.CgroupsPath, nil
 	}
