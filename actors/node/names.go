@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/stele-runtime/stele/actors/container"
@@ -9,29 +10,35 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// names keeps names unique: no two entities that have not ended share one.
+// names keeps names unique: no two entities that have not ended share one. It keeps digests:
+// names may be long, and are not asked for.
 type names struct {
-	owners map[string]eventlog.Stream
-	named  map[eventlog.Stream]string
+	owners map[digest]eventlog.Stream
+	named  map[eventlog.Stream]digest
 }
 
+// digest is the first half of a name's SHA-256.
+type digest [sha256.Size / 2]byte
+
 func newNames() names {
-	return names{owners: map[string]eventlog.Stream{}, named: map[eventlog.Stream]string{}}
+	return names{owners: map[digest]eventlog.Stream{}, named: map[eventlog.Stream]digest{}}
 }
 
 // claim gives a name to a stream, unless another one has it, and returns its owner.
 func (n names) claim(name string, stream eventlog.Stream) eventlog.Stream {
-	if owner, taken := n.owners[name]; taken {
+	sum := sha256.Sum256([]byte(name))
+	d := digest(sum[:sha256.Size/2])
+	if owner, taken := n.owners[d]; taken {
 		return owner
 	}
-	n.owners[name], n.named[stream] = stream, name
+	n.owners[d], n.named[stream] = stream, d
 	return stream
 }
 
 func (n names) free(stream eventlog.Stream) {
-	if name, has := n.named[stream]; has {
+	if d, has := n.named[stream]; has {
 		delete(n.named, stream)
-		delete(n.owners, name)
+		delete(n.owners, d)
 	}
 }
 
