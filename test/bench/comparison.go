@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -14,7 +15,7 @@ type comparison struct {
 	cells         map[[2]string][2]float64
 }
 
-// add fills in a cell; later ones replace earlier ones.
+// add fills in a cell; later ones replace earlier ones. What was not measured is NaN.
 func (c *comparison) add(row, column string, ours, theirs float64) {
 	if c.cells == nil {
 		c.cells = map[[2]string][2]float64{}
@@ -31,10 +32,10 @@ func (c *comparison) add(row, column string, ours, theirs float64) {
 // ratio is how the first's figure is to the second's; 0 if there is none.
 func (c *comparison) ratio(row, column string) float64 {
 	cell := c.cells[[2]string{row, column}]
-	if cell[1] == 0 {
-		return 0
+	if ratio := cell[0] / cell[1]; cell[1] != 0 && !math.IsNaN(ratio) {
+		return ratio
 	}
-	return cell[0] / cell[1]
+	return 0
 }
 
 // String is the table.
@@ -85,12 +86,14 @@ func (c *comparison) cell(group int, row, column string) string {
 		return "-"
 	}
 	if group == 0 {
-		if cell[1] == 0 {
+		if cell[1] == 0 || math.IsNaN(cell[0]/cell[1]) {
 			return "-"
 		}
-		return fmt.Sprintf("%.2f", cell[0]/cell[1])
+		return fmt.Sprintf("%.2f", c.ratio(row, column))
 	}
 	switch v := cell[group-1]; {
+	case math.IsNaN(v):
+		return "-"
 	case v == 0:
 		return "0"
 	case v < 10:

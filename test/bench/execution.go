@@ -23,7 +23,7 @@ type Execution struct {
 }
 
 // runtimeCommands are those of an OCI runtime.
-var runtimeCommands = []string{"create", "start", "exec", "delete", "kill", "state", "update", "features", "ps", "list", "events", "--version"}
+var runtimeCommands = []string{"init", "create", "start", "exec", "delete", "kill", "state", "update", "features", "ps", "list", "events", "--version"}
 
 // Program is what was executed, with its command if it has one.
 func (e Execution) Program() string {

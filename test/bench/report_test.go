@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -49,18 +50,21 @@ func TestComparison(t *testing.T) {
 	c.add("start, ms", "1", 12.34, 24.68)
 	c.add("start, ms", "8", 5, 0)
 	c.add("removal, ms", "1", 150, 300)
+	c.add("removal, ms", "8", 160, math.NaN())
 	if got := c.ratio("start, ms", "1"); got != 0.5 {
 		t.Errorf("the ratio is %v, want 0.5", got)
 	}
 	// Nobody is compared with what was not measured.
-	if got := c.ratio("start, ms", "8"); got != 0 {
-		t.Errorf("the ratio to nothing is %v, want 0", got)
+	for _, row := range c.rows {
+		if got := c.ratio(row, "8"); got != 0 {
+			t.Errorf("%s: the ratio to nothing is %v, want 0", row, got)
+		}
 	}
 	want := `both
                            | ratio            | stele            | containerd
                            |       1        8 |       1        8 |       1        8
 start, ms                  |    0.50        - |    12.3     5.00 |    24.7        0
-removal, ms                |    0.50        - |     150        - |     300        -
+removal, ms                |    0.50        - |     150      160 |     300        -
 `
 	if got := c.String(); got != want {
 		t.Errorf("the table is\n%s\nwant\n%s", got, want)

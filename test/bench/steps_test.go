@@ -43,6 +43,7 @@ func BenchmarkSteps(b *testing.B) {
 		b.Run(s.name, func(b *testing.B) {
 			watched, log := watchPrograms(b, dir)
 			plain := newStepper(b, programs, s)
+			plain.execs = watchExecs(b, append(plain.h.MonitorPIDs(), plain.h.Daemon.PID())...)
 			var traced *stepper
 			withPath(b, watched.PluginDir, func() { traced = newStepper(b, watched, s) })
 			for _, one := range []*stepper{plain, traced} {
@@ -59,6 +60,7 @@ func BenchmarkSteps(b *testing.B) {
 				}
 			}
 			plain.findSteps(b)
+			plain.findPrograms()
 			traced.findExecutions(b, log)
 			fmt.Fprintf(os.Stdout, "\n%s; medians of %d lives, and of CPU times means\n%s\n", s, b.N, breakdown(plain.calls, traced.calls))
 		})
@@ -132,6 +134,8 @@ type stepper struct {
 	account *account
 	setting setting
 	calls   []*call
+	// execs may be nil.
+	execs *execs
 }
 
 // call is one of the CRI's.
@@ -144,6 +148,8 @@ type call struct {
 	streams    []string
 	steps      []stepTaken
 	executions []Execution
+	// programs are all that were executed, by name, as the kernel has them.
+	programs []string
 }
 
 // stepTaken ends with an event.
@@ -269,6 +275,19 @@ func (s *stepper) findExecutions(b *testing.B, log string) {
 	}
 }
 
+// findPrograms gives each call what was executed from its beginning until the next one's.
+func (s *stepper) findPrograms() {
+	for i, c := range s.calls {
+		end := time.Now()
+		if i+1 < len(s.calls) {
+			end = s.calls[i+1].began
+		}
+		if s.execs != nil {
+			c.programs = s.execs.between(c.began, end)
+		}
+	}
+}
+
 // breakdown is the table: times by the first calls, executions by the second ones.
 func breakdown(plain, traced []*call) string {
 	var out strings.Builder
@@ -281,6 +300,7 @@ func breakdown(plain, traced []*call) string {
 	lives := len(plain) / len(names(plain))
 	row("a whole life, mean", "", digits(milliseconds(life)/float64(lives)), digits(milliseconds(cpu)/float64(lives)))
 	executions(row, "  executes ", traced, lives)
+	counts(&out, plain, lives)
 	for _, name := range names(plain) {
 		these, watched := ofName(plain, name), ofName(traced, name)
 		mean := func(of func(*call) time.Duration) string {
@@ -311,6 +331,7 @@ func breakdown(plain, traced []*call) string {
 			row("  "+until, "", digits(milliseconds(median(steps[until]))), "")
 		}
 		executions(row, "  executes ", watched, len(watched))
+		counts(&out, these, len(these))
 	}
 	return out.String()
 }
@@ -332,6 +353,26 @@ func executions(row func(name, count, wall, cpu string), prefix string, calls []
 		}
 		row(prefix+program, digits(float64(len(took))/float64(of)), digits(milliseconds(median(took))), digits(milliseconds(cpu)/float64(len(took))))
 	}
+}
+
+// counts writes a line with how often each program is executed in one of so many, as the kernel
+// counts it.
+func counts(out *strings.Builder, calls []*call, of int) {
+	byProgram, all := map[string]int{}, 0
+	for _, c := range calls {
+		for _, program := range c.programs {
+			byProgram[program]++
+			all++
+		}
+	}
+	if all == 0 {
+		return
+	}
+	fmt.Fprintf(out, "  %.1f by the kernel's count:", float64(all)/float64(of))
+	for _, program := range slices.Sorted(maps.Keys(byProgram)) {
+		fmt.Fprintf(out, " %s %.1f;", program, float64(byProgram[program])/float64(of))
+	}
+	out.WriteString("\n")
 }
 
 // executed is the mean CPU time of what the calls executed.
