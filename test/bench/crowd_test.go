@@ -107,10 +107,14 @@ func compareCrowds(b *testing.B, peers []*peer, most int) {
 	table.print()
 }
 
-// newCrowd has no pods yet. They are removed at the benchmark's end.
+// newCrowd has no pods yet. They go at the benchmark's end.
 func newCrowd(b *testing.B, p *peer) *crowd {
 	b.Helper()
 	c := &crowd{peer: p}
+	if p.abandon != nil {
+		p.abandon()
+		return c
+	}
 	b.Cleanup(func() {
 		var w work
 		w.do(b, p, grownAtOnce, len(c.pods), func(i int) error {

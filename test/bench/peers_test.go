@@ -16,6 +16,8 @@ type peer struct {
 	account *account
 	// pids are its processes now, without those of its pods.
 	pids func() []int
+	// abandon has pods cleared away at the end; nil for a daemon whose pods are to be removed.
+	abandon func()
 }
 
 // BenchmarkPeers has Stele and containerd do the same, in turn, in one run: the same client makes
@@ -54,7 +56,7 @@ func startPeers(b *testing.B, programs *e2e.Programs, tmpfs bool) []*peer {
 	containerd := peers.StartContainerd(b, h, peers.Options{StateIn: states, CgroupParent: theirs.pods})
 	both := []*peer{
 		{name: "stele", h: h, account: ours, pids: func() []int { return append(h.MonitorPIDs(), h.Daemon.PID()) }},
-		{name: "containerd", h: containerd.AsHarness(b, h), account: theirs, pids: func() []int { return containerd.PIDs(b) }},
+		{name: "containerd", h: containerd.AsHarness(b, h), account: theirs, pids: func() []int { return containerd.PIDs(b) }, abandon: containerd.Abandon},
 	}
 	for _, p := range both {
 		p.account.add(b, p.pids()...)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -96,9 +97,15 @@ type Containerd struct {
 	// dir has the files that outlive a boot, state the others.
 	dir, state string
 	socket     string
-	// cgroupParent is for its pods.
-	cgroupParent string
+	// cgroupParent is for its pods, network the name of theirs.
+	cgroupParent, network string
+	// abandoned: see Abandon.
+	abandoned bool
 }
+
+// Abandon has the daemon's pods cleared away with it at the end, instead of removed before: hundreds
+// would take minutes.
+func (c *Containerd) Abandon() { c.abandoned = true }
 
 // StartContainerd starts a daemon that ends with the test. It uses the registry,
 // the runtime and the CNI plugins of the harness.
@@ -110,8 +117,11 @@ func StartContainerd(b testing.TB, h *e2e.Harness, options Options) *Containerd 
 		b.Fatal(err)
 	}
 	state := filepath.Join(cmp.Or(options.StateIn, dir), "c")
-	c := &Containerd{dir, state, filepath.Join(state, "containerd.sock"), cmp.Or(options.CgroupParent, "/"+filepath.Base(dir))}
 	bridge := fmt.Sprintf("stlb%d", h.Number)
+	c := &Containerd{
+		dir: dir, state: state, socket: filepath.Join(state, "containerd.sock"),
+		cgroupParent: cmp.Or(options.CgroupParent, "/"+filepath.Base(dir)), network: bridge,
+	}
 	scope := audit.Scope{
 		State: state, Dirs: []string{dir}, Bridges: []string{bridge}, Networks: []string{bridge},
 		IPAM: []string{filepath.Join(dir, "ipam")}, Cgroups: []string{c.cgroupParent},
@@ -140,6 +150,10 @@ func StartContainerd(b testing.TB, h *e2e.Harness, options Options) *Containerd 
 	ended := make(chan error, 1)
 	go func() { ended <- daemon.Wait() }()
 	b.Cleanup(func() {
+		if c.abandoned {
+			c.end(b, daemon.Process, ended)
+			return
+		}
 		stop(b, daemon.Process, ended)
 		// Only now that it has ended can it be read.
 		if b.Failed() {
@@ -246,6 +260,25 @@ func (c *Containerd) PIDs(b testing.TB) (pids []int) {
 		pids = append(pids, pid)
 	}
 	return pids
+}
+
+// end ends a daemon that has pods, and removes what is known of their networks elsewhere.
+func (c *Containerd) end(b testing.TB, daemon *os.Process, ended <-chan error) {
+	b.Helper()
+	if err := daemon.Kill(); err != nil {
+		b.Error(err)
+	}
+	<-ended
+	const ours, loopback = "-eth0", "cni-loopback-%s-lo"
+	prefix := filepath.Join(cniCache, "results", c.network+"-")
+	results, err := filepath.Glob(prefix + "*" + ours)
+	for _, result := range results {
+		pod := strings.TrimSuffix(strings.TrimPrefix(result, prefix), ours)
+		err = errors.Join(err, os.Remove(result), os.Remove(filepath.Join(filepath.Dir(result), fmt.Sprintf(loopback, pod))))
+	}
+	if err != nil {
+		b.Error(err)
+	}
 }
 
 // stop ends a daemon as systemd would.
