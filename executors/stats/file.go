@@ -103,58 +103,70 @@ type scratch [maxFile]byte
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// directory is an open directory of files that are read. The kernel then looks each file's
-// name up alone, and not the path of the cgroup each time.
+// directory is one whose files are read, by an open directory at it or above it. The kernel
+// then looks up what is below that alone, and not the path of the cgroup each time: that is
+// most of what the opening of a cgroup file costs.
 type directory struct {
-	fd     int
+	fd int
+	// below leads from the open directory to this one, and ends in a slash if it is not empty.
+	below  string
 	buffer *scratch
 }
 
 // missing is the descriptor of a directory that is not there.
 const missing = -1
 
-// open opens a directory. One that is not there has no files.
-func open(path string, buffer *scratch) directory {
+// openDirectory returns the descriptor of a directory, or missing.
+func openDirectory(path string) int {
 	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if err != nil {
-		fd = missing
+		return missing
 	}
-	return directory{fd, buffer}
+	return fd
 }
 
-func (d directory) close() {
-	if d.fd != missing {
-		_ = unix.Close(d.fd)
-	}
+// in returns a directory below this one.
+func (d directory) in(name string) directory {
+	d.below += name + "/"
+	return d
 }
 
 // read returns what a cgroup file has, at most maxFile bytes; nil if it cannot be read. It
 // is valid until the next file is read.
 func (d directory) read(name string) []byte {
-	if d.fd == missing {
-		return nil
-	}
-	n, err := readInto(d.fd, name, d.buffer[:], whole)
+	n, err := d.readInto(name, d.buffer[:], whole)
 	if err != nil {
 		return nil
 	}
 	return d.buffer[:n]
 }
 
+// readInto reads a file of the directory.
+func (d directory) readInto(name string, buffer []byte, kind contents) (int, error) {
+	if d.fd == missing {
+		return 0, unix.ENOENT // not that of another directory, whatever -1 means to the kernel
+	}
+	return readInto(d.fd, d.below+name, buffer, kind)
+}
+
 // number reads a file that has one number.
 func (d directory) number(name string) number { return parse(d.read(name)) }
+
+// contents say how a file that the kernel makes is read.
+type contents int
 
 const (
 	// whole: one read has all of the file, if the buffer is large enough. The kernel makes
 	// the contents of files of one record so, which all cgroup files are but cgroup.procs.
-	whole = true
-	// parted: the file has many records, and is read until its end.
-	parted = false
+	whole contents = maxFile
+	// parted: the file has many records, none of them nearly as long as half a page. A read
+	// returns as many of them as fit in a page, so that one of less than half a page is the last.
+	parted contents = 2 << 10
 )
 
 // readInto reads a file without the runtime's poller, which cgroup files do not support:
 // it would cost two more calls for each file.
-func readInto(dir int, name string, buffer []byte, oneRead bool) (int, error) {
+func readInto(dir int, name string, buffer []byte, kind contents) (int, error) {
 	fd, err := retry(func() (int, error) { return unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return 0, err
@@ -167,7 +179,7 @@ func readInto(dir int, name string, buffer []byte, oneRead bool) (int, error) {
 			return 0, err
 		}
 		filled += n
-		if n == 0 || oneRead {
+		if n < int(kind) {
 			break
 		}
 	}
@@ -184,10 +196,10 @@ func retry(call func() (int, error)) (n int, err error) {
 
 // inFile calls use with what a file has, at most maxFile bytes, and reports whether the
 // file could be read. What use gets is valid until it returns.
-func inFile(path string, use func(content []byte)) bool {
+func inFile(dir int, path string, use func(content []byte)) bool {
 	buffer := scratches.Get().(*scratch)
 	defer scratches.Put(buffer)
-	n, err := readInto(unix.AT_FDCWD, path, buffer[:], parted)
+	n, err := readInto(dir, path, buffer[:], parted)
 	if err != nil {
 		return false
 	}

@@ -97,21 +97,23 @@ func (r *Reader) PodMetrics(ctx context.Context, pods []Pod) ([]*runtimeapi.PodS
 		want |= partsOf[m.group]
 	}
 	answer := make([]*runtimeapi.PodSandboxMetrics, len(pods))
-	parallel(ctx, len(pods), ownThread, func(i int) { answer[i] = r.podMetrics(pods[i], want) })
+	parallel(ctx, len(pods), ownThread, func(t *thread, i int) { answer[i] = r.podMetrics(t, pods[i], want) })
 	return answer, context.Cause(ctx)
 }
 
-func (r *Reader) podMetrics(p Pod, want parts) *runtimeapi.PodSandboxMetrics {
+func (r *Reader) podMetrics(t *thread, p Pod, want parts) *runtimeapi.PodSandboxMetrics {
 	answer := &runtimeapi.PodSandboxMetrics{PodSandboxId: p.ID}
+	own := newBranch(p.Cgroup)
+	defer own.close()
 	if r.needs("network") {
-		through := &reading{interfaces: r.network(p).interfaces}
+		through := &reading{interfaces: t.network(p).interfaces}
 		answer.Metrics = r.made(answer.Metrics, through, []string{p.Cgroup, p.ID, "", p.Namespace, p.Name, networkOf})
 	}
-	if of, there := r.reading(p.Cgroup, want); there {
+	if of, there := r.reading(own, p.Cgroup, want); there {
 		answer.Metrics = r.made(answer.Metrics, of, []string{p.Cgroup, "", "", p.Namespace, p.Name, ""})
 	}
 	for _, c := range p.Containers {
-		of, there := r.containerReading(c, want)
+		of, there := r.containerReading(own, c, want)
 		if !there {
 			continue
 		}
@@ -126,21 +128,21 @@ func (r *Reader) needs(group string) bool {
 }
 
 // reading reads a cgroup.
-func (r *Reader) reading(cgroup string, want parts) (*reading, bool) {
-	u, there := r.read(cgroup, want)
-	if !there {
-		return nil, false
-	}
-	of := &reading{usage: u, seen: known(uint64(max(u.at.Unix(), 0))), devices: &r.devices}
-	if want&tasks != 0 {
-		of.pids, _ = processes(r.tree.procs()+cgroup, nil)
-		of.processes = known(uint64(len(of.pids)))
-	}
-	return of, true
+func (r *Reader) reading(open *branch, cgroup string, want parts) (*reading, bool) {
+	of, there := &reading{devices: &r.devices}, false
+	open.within(cgroup, func(at limb) {
+		of.usage, there = r.tree.read(at, want)
+		if there && want&tasks != 0 {
+			of.pids, _ = processes(at.in(r.tree.procs()), nil)
+			of.processes = known(uint64(len(of.pids)))
+		}
+	})
+	of.seen = known(uint64(max(of.at.Unix(), 0)))
+	return of, there
 }
 
-func (r *Reader) containerReading(c Container, want parts) (*reading, bool) {
-	of, there := r.reading(c.Cgroup, want)
+func (r *Reader) containerReading(pod *branch, c Container, want parts) (*reading, bool) {
+	of, there := r.reading(pod, c.Cgroup, want)
 	if !there {
 		return nil, false
 	}

@@ -55,12 +55,22 @@ func (n network) message() *runtimeapi.NetworkUsage {
 	return message
 }
 
+// thread is one that may change its network namespace.
+type thread struct {
+	// net is the directory /proc/thread-self/net, which has what the thread's namespace has.
+	net int
+}
+
 // ownThread calls work on a thread that may change its network namespace, and brings it
 // back. A thread that cannot be brought back stays locked, and so ends with the goroutine.
-func ownThread(work func()) {
+func ownThread(work func(*thread)) {
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	work()
+	own := &thread{net: openDirectory("/proc/thread-self/net")}
+	work(own)
+	if own.net != missing {
+		_ = unix.Close(own.net)
+	}
 	if err != nil {
 		return
 	}
@@ -70,9 +80,21 @@ func ownThread(work func()) {
 	_ = unix.Close(home)
 }
 
+// network reads a pod's interfaces. One whose namespace is gone has none.
+func (t *thread) network(p Pod) network {
+	if p.Network == "" {
+		return network{}
+	}
+	n, err := t.readNetwork(p.Network)
+	if err != nil {
+		return network{}
+	}
+	return n
+}
+
 // readNetwork reads the interfaces of a network namespace by its pin; no process needs to
-// be in it. It must be called from a thread of ownThread's. What is not a namespace has none.
-func readNetwork(pin string) (n network, err error) {
+// be in it. What is not a namespace has none.
+func (t *thread) readNetwork(pin string) (n network, err error) {
 	fd, err := unix.Open(pin, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return n, fmt.Errorf("open network namespace %s: %w", pin, err)
@@ -82,7 +104,7 @@ func readNetwork(pin string) (n network, err error) {
 		return n, fmt.Errorf("enter network namespace %s: %w", pin, err)
 	}
 	n.at = time.Now()
-	inFile("/proc/thread-self/net/dev", func(content []byte) { n.interfaces = parseInterfaces(content) })
+	inFile(t.net, "dev", func(content []byte) { n.interfaces = parseInterfaces(content) })
 	return n, nil
 }
 

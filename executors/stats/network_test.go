@@ -82,7 +82,7 @@ func pinned(t testing.TB, command string) string {
 	if err := os.WriteFile(pin, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ownThread(func() {
+	ownThread(func(*thread) {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			err = unix.Mount("/proc/thread-self/ns/net", pin, "", unix.MS_BIND, "")

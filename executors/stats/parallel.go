@@ -11,16 +11,16 @@ import (
 const maxWorkers = 8
 
 // parallel calls do with each number below n, until ctx is done. Each worker is an own
-// goroutine; around wraps its whole work.
-func parallel(ctx context.Context, n int, around func(work func()), do func(i int)) {
+// goroutine; around wraps its whole work, and says on which thread it is, if that matters.
+func parallel(ctx context.Context, n int, around func(work func(*thread)), do func(t *thread, i int)) {
 	var next atomic.Int64
-	work := func() {
+	work := func(t *thread) {
 		for {
 			i := int(next.Add(1)) - 1
 			if i >= n || ctx.Err() != nil {
 				return
 			}
-			do(i)
+			do(t, i)
 		}
 	}
 	var workers sync.WaitGroup
@@ -30,4 +30,4 @@ func parallel(ctx context.Context, n int, around func(work func()), do func(i in
 	workers.Wait()
 }
 
-func plain(work func()) { work() }
+func plain(work func(*thread)) { work(nil) }

@@ -19,43 +19,68 @@ const (
 )
 
 // processes returns the ids of the processes in a cgroup and those below it, as they are
-// seen here; not all, if there are more cgroups or processes than the bounds. below are
-// cgroups directly below it that are known.
-func processes(dir string, below []string) (pids []int, there bool) {
+// seen here; not all, if there are more cgroups or processes than the bounds. below are the
+// names of cgroups directly below it that are known.
+func processes(cgroup directory, below []string) (pids []int, there bool) {
 	visited := 0
-	var visit func(dir string, below []string)
-	visit = func(dir string, below []string) {
+	var visit func(dir directory, below []string)
+	visit = func(dir directory, below []string) {
 		visited++
-		var stat unix.Stat_t
-		if unix.Stat(dir, &stat) != nil || visited > maxBelow {
+		count, is := dir.children()
+		if !is || visited > maxBelow {
 			return
 		}
 		there = true
-		pids = append(pids, members(dir+"/cgroup.procs")...)
-		switch uint64(stat.Nlink) - 2 {
-		case 0: // nothing below
+		pids = append(pids, members(dir)...)
+		switch count {
+		case 0:
+			return
 		case uint64(len(below)): // those that are known, which saves reading the directory
-			for _, child := range below {
-				visit(child, nil)
-			}
 		default:
-			entries, err := os.ReadDir(dir)
-			if err != nil {
-				return // it vanished
-			}
-			for _, e := range entries {
-				if e.IsDir() {
-					visit(filepath.Join(dir, e.Name()), nil)
-				}
-			}
+			below = dir.list()
+		}
+		for _, name := range below {
+			visit(dir.in(name), nil)
 		}
 	}
-	visit(dir, below)
+	visit(cgroup, below)
 	return pids, there
 }
 
+// children counts the directories directly below a cgroup's, and reports whether it is there.
+func (d directory) children() (count uint64, there bool) {
+	var stat unix.Stat_t
+	flags := 0
+	if d.below == "" {
+		flags = unix.AT_EMPTY_PATH
+	}
+	if d.fd == missing || unix.Fstatat(d.fd, d.below, &stat, flags) != nil {
+		return 0, false
+	}
+	return uint64(stat.Nlink) - 2, true
+}
+
+// list returns the names of the directories directly below. One that vanished has none.
+func (d directory) list() (names []string) {
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(d.fd, d.below+".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil
+	}
+	opened := os.NewFile(uintptr(fd), d.below)
+	defer func() { _ = opened.Close() }()
+	entries, _ := opened.ReadDir(0)
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
 // members reads a cgroup.procs; a threaded cgroup has none that can be read.
-func members(file string) (pids []int) {
+func members(cgroup directory) (pids []int) {
 	take := func(content []byte) {
 		for line := range bytes.Lines(content) {
 			if pid := parse(line); pid.known && pid.value > 0 && pid.value <= 1<<31 {
@@ -63,17 +88,18 @@ func members(file string) (pids []int) {
 			}
 		}
 	}
-	full := false
-	inFile(file, func(content []byte) {
-		if full = len(content) == maxFile; !full {
-			take(content)
-		}
-	})
-	if full {
-		content := make([]byte, maxProcs)
-		if n, err := readInto(unix.AT_FDCWD, file, content, parted); err == nil {
-			take(content[:bytes.LastIndexByte(content[:n], '\n')+1])
-		}
+	const file = "cgroup.procs"
+	n, err := cgroup.readInto(file, cgroup.buffer[:], parted)
+	if err != nil {
+		return nil
+	}
+	if n < maxFile {
+		take(cgroup.buffer[:n])
+		return pids
+	}
+	content := make([]byte, maxProcs)
+	if n, err := cgroup.readInto(file, content, parted); err == nil {
+		take(content[:bytes.LastIndexByte(content[:n], '\n')+1])
 	}
 	return pids
 }
@@ -104,7 +130,7 @@ func descriptors(pids []int) (files, sockets number) {
 
 // openFilesLimit is a process's soft limit of open files; without one it is not known.
 func openFilesLimit(pid int) (limit number) {
-	inFile(filepath.Join("/proc", strconv.Itoa(pid), "limits"), func(content []byte) {
+	inFile(unix.AT_FDCWD, filepath.Join("/proc", strconv.Itoa(pid), "limits"), func(content []byte) {
 		for line := range bytes.Lines(content) {
 			if rest, is := bytes.CutPrefix(line, []byte("Max open files")); is {
 				if fields := bytes.Fields(rest); len(fields) > 0 {

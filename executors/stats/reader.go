@@ -42,7 +42,7 @@ type Reader struct {
 // tree reads cgroups of one version.
 type tree interface {
 	// read returns what a cgroup uses, and whether it is there.
-	read(cgroup string, want parts) (usage, bool)
+	read(cgroup limb, want parts) (usage, bool)
 	// procs is the mountpoint of the hierarchy in which processes are counted.
 	procs() string
 }
@@ -92,25 +92,23 @@ type Pod struct {
 // without a cgroup has no figures but its writable layer's. It fails if ctx is done.
 func (r *Reader) Containers(ctx context.Context, containers []Container) ([]*runtimeapi.ContainerStats, error) {
 	answer := make([]*runtimeapi.ContainerStats, len(containers))
-	parallel(ctx, len(containers), plain, func(i int) { answer[i] = r.container(containers[i]) })
+	parallel(ctx, len(containers), plain, func(_ *thread, i int) { answer[i] = r.container(&branch{}, containers[i]) })
 	return answer, context.Cause(ctx)
 }
 
-func (r *Reader) container(c Container) *runtimeapi.ContainerStats {
+func (r *Reader) container(pod *branch, c Container) *runtimeapi.ContainerStats {
 	stats := &runtimeapi.ContainerStats{WritableLayer: r.layer(c.ID)}
-	if u, there := r.read(c.Cgroup, basic); there {
+	if u, there := r.read(pod, c.Cgroup, basic); there {
 		stats.Cpu = cpuMessage(u, r.rates.of(c.Cgroup, u.at, u.cpu.total, c.Since))
 		stats.Memory, stats.Swap, stats.Io = memoryMessage(u), swapMessage(u), ioMessage(u)
 	}
 	return stats
 }
 
-// read reads a cgroup. The empty path is nobody's, and not the root's.
-func (r *Reader) read(cgroup string, want parts) (usage, bool) {
-	if cgroup == "" {
-		return usage{}, false
-	}
-	return r.tree.read(cgroup, want)
+// read reads a cgroup; see within.
+func (r *Reader) read(open *branch, cgroup string, want parts) (u usage, there bool) {
+	open.within(cgroup, func(at limb) { u, there = r.tree.read(at, want) })
+	return u, there
 }
 
 func (r *Reader) layer(container string) *runtimeapi.FilesystemUsage {
@@ -131,45 +129,35 @@ func (r *Reader) layer(container string) *runtimeapi.FilesystemUsage {
 // volumes too. It fails if ctx is done.
 func (r *Reader) Pods(ctx context.Context, pods []Pod) ([]*runtimeapi.LinuxPodSandboxStats, error) {
 	answer := make([]*runtimeapi.LinuxPodSandboxStats, len(pods))
-	parallel(ctx, len(pods), ownThread, func(i int) { answer[i] = r.pod(pods[i]) })
+	parallel(ctx, len(pods), ownThread, func(t *thread, i int) { answer[i] = r.pod(t, pods[i]) })
 	return answer, context.Cause(ctx)
 }
 
-func (r *Reader) pod(p Pod) *runtimeapi.LinuxPodSandboxStats {
-	stats := &runtimeapi.LinuxPodSandboxStats{Network: r.network(p).message()}
+func (r *Reader) pod(t *thread, p Pod) *runtimeapi.LinuxPodSandboxStats {
+	stats := &runtimeapi.LinuxPodSandboxStats{Network: t.network(p).message()}
+	own := newBranch(p.Cgroup)
+	defer own.close()
 	for _, c := range p.Containers {
-		stats.Containers = append(stats.Containers, r.container(c))
+		stats.Containers = append(stats.Containers, r.container(own, c))
 	}
-	u, there := r.read(p.Cgroup, basic)
+	u, there := r.read(own, p.Cgroup, basic)
 	if !there {
 		return stats
 	}
 	stats.Cpu = cpuMessage(u, r.rates.of(p.Cgroup, u.at, u.cpu.total, time.Time{}))
 	stats.Memory, stats.Io = memoryMessage(u), ioMessage(u)
-	if pids, there := processes(r.tree.procs()+p.Cgroup, r.below(p)); there {
+	if pids, there := processes(limb{own, ""}.in(r.tree.procs()), below(p)); there {
 		stats.Process = &runtimeapi.ProcessUsage{Timestamp: u.at.UnixNano(), ProcessCount: known(uint64(len(pids))).message()}
 	}
 	return stats
 }
 
-// below are the containers' cgroups that are directly below a pod's.
-func (r *Reader) below(p Pod) (dirs []string) {
+// below are the names of the containers' cgroups that are directly below a pod's.
+func below(p Pod) (names []string) {
 	for _, c := range p.Containers {
 		if name, is := strings.CutPrefix(c.Cgroup, p.Cgroup+"/"); is && !strings.Contains(name, "/") {
-			dirs = append(dirs, r.tree.procs()+c.Cgroup)
+			names = append(names, name)
 		}
 	}
-	return dirs
-}
-
-// network reads a pod's interfaces. One whose namespace is gone has none.
-func (r *Reader) network(p Pod) network {
-	if p.Network == "" {
-		return network{}
-	}
-	n, err := readNetwork(p.Network)
-	if err != nil {
-		return network{}
-	}
-	return n
+	return names
 }

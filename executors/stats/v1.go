@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/stele-runtime/stele/executors/cgroups"
 )
 
@@ -34,9 +32,9 @@ func newV1(node *cgroups.Node, pageSizes []string) *v1 {
 	return t
 }
 
-// procs is the hierarchy in which processes are counted.
+// procs is the hierarchy in which processes are counted: preferably one that is read anyway.
 func (t *v1) procs() string {
-	for _, mountpoint := range []string{t.pids, t.memory, t.cpu, t.cpuacct} {
+	for _, mountpoint := range []string{t.memory, t.pids, t.cpu, t.cpuacct} {
 		if mountpoint != "" {
 			return mountpoint
 		}
@@ -44,19 +42,15 @@ func (t *v1) procs() string {
 	return t.unified
 }
 
-func (t *v1) read(cgroup string, want parts) (u usage, there bool) {
-	buffer := scratches.Get().(*scratch)
-	defer scratches.Put(buffer)
+func (t *v1) read(cgroup limb, want parts) (u usage, there bool) {
 	in := func(mountpoint string, needed bool, read func(directory)) {
 		if mountpoint != "" && needed {
-			dir := open(mountpoint+cgroup, buffer)
-			read(dir)
-			dir.close()
+			read(cgroup.in(mountpoint))
 		}
 	}
 	u.at = time.Now()
 	if t.cpuacct != "" && want&(cpuAndMemory|cpuTimes) != 0 {
-		readCPUAcct(&u.cpu, directory{unix.AT_FDCWD, buffer}, t.cpuacct+cgroup, want)
+		readCPUAcct(&u.cpu, cgroup.once(t.cpuacct), want)
 	}
 	in(t.cpu, want&throttling != 0, func(dir directory) { cpuStatV1.take(dir.read("cpu.stat"), &u.cpu) })
 	in(t.memory, want&(cpuAndMemory|memoryDetails|oomKills) != 0, func(dir directory) { readMemoryV1(&u.memory, dir, want) })
@@ -73,11 +67,10 @@ func (t *v1) read(cgroup string, want parts) (u usage, there bool) {
 	return u, u.cpu.total.known || u.memory.usage.known
 }
 
-// readCPUAcct does not open the cgroup: mostly one file is read.
-func readCPUAcct(c *cpuUsage, from directory, cgroup string, want parts) {
-	c.total = from.number(cgroup + "/cpuacct.usage")
+func readCPUAcct(c *cpuUsage, dir directory, want parts) {
+	c.total = dir.number("cpuacct.usage")
 	if want&cpuTimes != 0 {
-		c.user, c.system = from.number(cgroup+"/cpuacct.usage_user"), from.number(cgroup+"/cpuacct.usage_sys")
+		c.user, c.system = dir.number("cpuacct.usage_user"), dir.number("cpuacct.usage_sys")
 	}
 }
 

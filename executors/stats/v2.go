@@ -32,11 +32,8 @@ func newV2(node *cgroups.Node, systemd bool, pageSizes []string) *v2 {
 
 func (t *v2) procs() string { return t.root }
 
-func (t *v2) read(cgroup string, want parts) (u usage, there bool) {
-	buffer := scratches.Get().(*scratch)
-	defer scratches.Put(buffer)
-	dir := open(t.root+cgroup, buffer)
-	defer dir.close()
+func (t *v2) read(cgroup limb, want parts) (u usage, there bool) {
+	dir := cgroup.in(t.root)
 	u.at = time.Now()
 	if want&(cpuAndMemory|cpuTimes|throttling) != 0 {
 		readCPUV2(&u.cpu, dir)
