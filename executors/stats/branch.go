@@ -13,6 +13,7 @@ type branch struct {
 	cgroup string
 	open   []openedDirectory
 	buffer *scratch
+	few    [3]openedDirectory // for open
 }
 
 type openedDirectory struct {
@@ -21,7 +22,9 @@ type openedDirectory struct {
 }
 
 func newBranch(cgroup string) *branch {
-	return &branch{cgroup: cgroup, buffer: scratches.Get().(*scratch)}
+	b := &branch{cgroup: cgroup, buffer: scratches.Get().(*scratch)}
+	b.open = b.few[:0]
+	return b
 }
 
 func (b *branch) close() {
@@ -73,16 +76,16 @@ func (b *branch) limb(cgroup string) (limb, bool) {
 func (l limb) in(mountpoint string) directory {
 	for _, d := range l.open {
 		if d.mountpoint == mountpoint {
-			return directory{d.fd, l.below, l.buffer}
+			return directory{d.fd, [4]string{l.below}, l.buffer}
 		}
 	}
-	fd := openDirectory(mountpoint + l.cgroup)
+	fd := l.buffer.open(mountpoint, l.cgroup)
 	l.open = append(l.open, openedDirectory{mountpoint, fd})
-	return directory{fd, l.below, l.buffer}
+	return directory{fd, [4]string{l.below}, l.buffer}
 }
 
 // once returns the cgroup's directory in a hierarchy of which only one file is read: to open
 // it would cost more than to look its path up.
 func (l limb) once(mountpoint string) directory {
-	return directory{unix.AT_FDCWD, mountpoint + l.cgroup + "/" + l.below, l.buffer}
+	return directory{unix.AT_FDCWD, [4]string{mountpoint, l.cgroup, "/", l.below}, l.buffer}
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -98,8 +99,12 @@ func parse(text []byte) number {
 	return known(value)
 }
 
-// scratch is a buffer for the files of one cgroup, one after the other.
-type scratch [maxFile]byte
+// scratch has buffers for the files of one cgroup, one after the other.
+type scratch struct {
+	content [maxFile]byte
+	path    [unix.PathMax]byte
+	used    usage // of the cgroup that is read
+}
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
@@ -108,37 +113,63 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // most of what the opening of a cgroup file costs.
 type directory struct {
 	fd int
-	// below leads from the open directory to this one, and ends in a slash if it is not empty.
-	below  string
+	// way leads from the open directory to this one, in pieces; without any it is the same.
+	way    [4]string
 	buffer *scratch
 }
 
 // missing is the descriptor of a directory that is not there.
 const missing = -1
 
-// openDirectory returns the descriptor of a directory, or missing.
-func openDirectory(path string) int {
-	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+// open opens a directory. One that is not there has no files.
+func (s *scratch) open(path ...string) int {
+	fd, err := s.openat(unix.AT_FDCWD, unix.O_PATH|unix.O_DIRECTORY, path)
 	if err != nil {
 		return missing
 	}
 	return fd
 }
 
+// openat opens what pieces of a path lead to. Strings would be allocated and copied for each
+// of the thousands of files of a call.
+func (s *scratch) openat(dir, flags int, path []string) (int, error) {
+	end := 0
+	for _, piece := range path {
+		end += copy(s.path[end:], piece)
+	}
+	if end == len(s.path) {
+		return 0, unix.ENAMETOOLONG
+	}
+	s.path[end] = 0
+	if bytes.IndexByte(s.path[:], 0) != end {
+		return 0, unix.EINVAL
+	}
+	for {
+		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&s.path[0])), uintptr(flags|unix.O_CLOEXEC), 0, 0, 0)
+		switch errno {
+		case 0:
+			return int(fd), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
 // in returns a directory below this one.
 func (d directory) in(name string) directory {
-	d.below += name + "/"
+	d.way = [4]string{strings.Join(d.way[:], ""), name, "/"}
 	return d
 }
 
 // read returns what a cgroup file has, at most maxFile bytes; nil if it cannot be read. It
 // is valid until the next file is read.
 func (d directory) read(name string) []byte {
-	n, err := d.readInto(name, d.buffer[:], whole)
+	n, err := d.readInto(name, d.buffer.content[:], whole)
 	if err != nil {
 		return nil
 	}
-	return d.buffer[:n]
+	return d.buffer.content[:n]
 }
 
 // readInto reads a file of the directory.
@@ -146,7 +177,12 @@ func (d directory) readInto(name string, buffer []byte, kind contents) (int, err
 	if d.fd == missing {
 		return 0, unix.ENOENT // not that of another directory, whatever -1 means to the kernel
 	}
-	return readInto(d.fd, d.below+name, buffer, kind)
+	path := [...]string{d.way[0], d.way[1], d.way[2], d.way[3], name}
+	fd, err := d.buffer.openat(d.fd, unix.O_RDONLY, path[:])
+	if err != nil {
+		return 0, err
+	}
+	return drain(fd, buffer, kind)
 }
 
 // number reads a file that has one number.
@@ -164,13 +200,9 @@ const (
 	parted contents = 2 << 10
 )
 
-// readInto reads a file without the runtime's poller, which cgroup files do not support:
-// it would cost two more calls for each file.
-func readInto(dir int, name string, buffer []byte, kind contents) (int, error) {
-	fd, err := retry(func() (int, error) { return unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
-	if err != nil {
-		return 0, err
-	}
+// drain reads a file, and closes it, without the runtime's poller, which cgroup files do not
+// support: it would cost two more calls for each file.
+func drain(fd int, buffer []byte, kind contents) (int, error) {
 	defer func() { _ = unix.Close(fd) }()
 	filled := 0
 	for filled < len(buffer) {
@@ -199,11 +231,15 @@ func retry(call func() (int, error)) (n int, err error) {
 func inFile(dir int, path string, use func(content []byte)) bool {
 	buffer := scratches.Get().(*scratch)
 	defer scratches.Put(buffer)
-	n, err := readInto(dir, path, buffer[:], parted)
+	fd, err := buffer.openat(dir, unix.O_RDONLY, []string{path})
 	if err != nil {
 		return false
 	}
-	use(buffer[:n])
+	n, err := drain(fd, buffer.content[:], parted)
+	if err != nil {
+		return false
+	}
+	use(buffer.content[:n])
 	return true
 }
 

@@ -66,11 +66,12 @@ type thread struct {
 func ownThread(work func(*thread)) {
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	own := &thread{net: openDirectory("/proc/thread-self/net")}
-	work(own)
-	if own.net != missing {
-		_ = unix.Close(own.net)
+	own := &thread{net: missing}
+	if net, err := unix.Open("/proc/thread-self/net", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+		own.net = net
+		defer func() { _ = unix.Close(net) }()
 	}
+	work(own)
 	if err != nil {
 		return
 	}
@@ -116,9 +117,16 @@ func parseInterfaces(content []byte) (all []interfaceUsage) {
 	}
 	for line := range bytes.Lines(content) {
 		name, figures, found := bytes.Cut(line, []byte{':'})
-		fields := bytes.Fields(figures)
 		name = bytes.TrimSpace(name)
-		if !found || len(fields) < 12 || string(name) == "lo" {
+		var fields [12][]byte
+		n := 0
+		for field := range bytes.FieldsSeq(figures) {
+			fields[n] = field
+			if n++; n == len(fields) {
+				break
+			}
+		}
+		if !found || n < len(fields) || string(name) == "lo" {
 			continue
 		}
 		all = append(all, interfaceUsage{

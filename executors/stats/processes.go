@@ -50,11 +50,7 @@ func processes(cgroup directory, below []string) (pids []int, there bool) {
 // children counts the directories directly below a cgroup's, and reports whether it is there.
 func (d directory) children() (count uint64, there bool) {
 	var stat unix.Stat_t
-	flags := 0
-	if d.below == "" {
-		flags = unix.AT_EMPTY_PATH
-	}
-	if d.fd == missing || unix.Fstatat(d.fd, d.below, &stat, flags) != nil {
+	if d.fd == missing || unix.Fstatat(d.fd, strings.Join(d.way[:], ""), &stat, unix.AT_EMPTY_PATH) != nil {
 		return 0, false
 	}
 	return uint64(stat.Nlink) - 2, true
@@ -62,13 +58,11 @@ func (d directory) children() (count uint64, there bool) {
 
 // list returns the names of the directories directly below. One that vanished has none.
 func (d directory) list() (names []string) {
-	fd, err := retry(func() (int, error) {
-		return unix.Openat(d.fd, d.below+".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
+	fd, err := d.buffer.openat(d.fd, unix.O_RDONLY|unix.O_DIRECTORY, append(d.way[:], "."))
 	if err != nil {
 		return nil
 	}
-	opened := os.NewFile(uintptr(fd), d.below)
+	opened := os.NewFile(uintptr(fd), "a cgroup")
 	defer func() { _ = opened.Close() }()
 	entries, _ := opened.ReadDir(0)
 	for _, e := range entries {
@@ -89,12 +83,12 @@ func members(cgroup directory) (pids []int) {
 		}
 	}
 	const file = "cgroup.procs"
-	n, err := cgroup.readInto(file, cgroup.buffer[:], parted)
+	n, err := cgroup.readInto(file, cgroup.buffer.content[:], parted)
 	if err != nil {
 		return nil
 	}
 	if n < maxFile {
-		take(cgroup.buffer[:n])
+		take(cgroup.buffer.content[:n])
 		return pids
 	}
 	content := make([]byte, maxProcs)

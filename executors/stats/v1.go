@@ -42,13 +42,14 @@ func (t *v1) procs() string {
 	return t.unified
 }
 
-func (t *v1) read(cgroup limb, want parts) (u usage, there bool) {
+func (t *v1) read(cgroup limb, want parts) (usage, bool) {
+	u := &cgroup.buffer.used
+	*u = usage{at: time.Now()}
 	in := func(mountpoint string, needed bool, read func(directory)) {
 		if mountpoint != "" && needed {
 			read(cgroup.in(mountpoint))
 		}
 	}
-	u.at = time.Now()
 	if t.cpuacct != "" && want&(cpuAndMemory|cpuTimes) != 0 {
 		readCPUAcct(&u.cpu, cgroup.once(t.cpuacct), want)
 	}
@@ -64,7 +65,7 @@ func (t *v1) read(cgroup limb, want parts) (u usage, there bool) {
 			u.pages = append(u.pages, pageUsage{size, dir.number("hugetlb." + size + ".usage_in_bytes"), dir.number("hugetlb." + size + ".max_usage_in_bytes")})
 		}
 	})
-	return u, u.cpu.total.known || u.memory.usage.known
+	return *u, u.cpu.total.known || u.memory.usage.known
 }
 
 func readCPUAcct(c *cpuUsage, dir directory, want parts) {

@@ -32,9 +32,10 @@ func newV2(node *cgroups.Node, systemd bool, pageSizes []string) *v2 {
 
 func (t *v2) procs() string { return t.root }
 
-func (t *v2) read(cgroup limb, want parts) (u usage, there bool) {
+func (t *v2) read(cgroup limb, want parts) (usage, bool) {
 	dir := cgroup.in(t.root)
-	u.at = time.Now()
+	u := &cgroup.buffer.used
+	*u = usage{at: time.Now()}
 	if want&(cpuAndMemory|cpuTimes|throttling) != 0 {
 		readCPUV2(&u.cpu, dir)
 	}
@@ -53,7 +54,7 @@ func (t *v2) read(cgroup limb, want parts) (u usage, there bool) {
 			u.pages = append(u.pages, pageUsage{size: size, usage: dir.number("hugetlb." + size + ".current")})
 		}
 	}
-	return u, u.cpu.total.known || u.memory.usage.known
+	return *u, u.cpu.total.known || u.memory.usage.known
 }
 
 func readCPUV2(c *cpuUsage, dir directory) {
