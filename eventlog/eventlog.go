@@ -184,9 +184,9 @@ type Log interface {
 
 	// Trim removes records for good. It is durable on return and atomic: readers see
 	// all of the records or none. A reader that is in the middle of the stream may see
-	// it end early. A large trim is carried out in pieces between appends. While a
-	// whole stream is being removed, appends to it are refused as ErrUnavailable;
-	// afterwards it can begin again at version 1.
+	// it end early. A large trim is carried out in pieces between appends; small ones that
+	// wait at the same time become durable together. While a whole stream is being removed,
+	// appends to it are refused as ErrUnavailable; afterwards it can begin again at version 1.
 	//
 	// Errors: ErrInvalid, also for a version that the stream has not reached or
 	// that is already removed; ErrWrongVersion, if the whole stream is to go but has

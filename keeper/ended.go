@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stele-runtime/stele/actors/codec"
@@ -24,6 +26,32 @@ type found struct {
 	through map[eventlog.Stream]eventlog.Version
 }
 
+const (
+	// atOnce is how many streams are removed at a time.
+	atOnce = 32
+	// mostWhole is how many streams one step finds, but for those of the last pod.
+	mostWhole = 128
+)
+
+// excess is how much has to go for the size.
+type excess struct {
+	bytes int64
+	// perRecord is how much a record takes, on average.
+	perRecord int64
+}
+
+// leavesRoom reports whether a step should find more. For the size no more goes than has to.
+func (f *found) leavesRoom(rule string, over excess) bool {
+	if rule != RuleSize || len(f.whole) == 0 {
+		return len(f.whole) < mostWhole
+	}
+	records := int64(0)
+	for _, info := range f.whole {
+		records += int64(info.Version - info.Base.Version)
+	}
+	return len(f.whole) < mostWhole && records*over.perRecord < over.bytes
+}
+
 // removeEnded removes what has ended, from the cursor on, by a rule.
 func (k *Keeper) removeEnded(ctx context.Context, rule string) (bitten, error) {
 	due := func(r eventlog.Record) time.Duration { return max(k.limits.Age-k.ages.of(r), 0) }
@@ -34,8 +62,7 @@ func (k *Keeper) removeEnded(ctx context.Context, rule string) (bitten, error) {
 	protected := k.protected()
 	b, err := k.bite(ctx, k.ended.next, k.views.Sequence(), due, func(r eventlog.Record) (bool, error) {
 		err := k.find(ctx, r, protected, &f)
-		// For the size no more goes than has to.
-		return rule != RuleSize || len(f.whole) == 0, err
+		return f.leavesRoom(rule, k.excess), err
 	})
 	if err != nil {
 		return b, err
@@ -201,33 +228,36 @@ func (k *Keeper) protected() map[eventlog.Stream]bool {
 	return protected
 }
 
-// removeHeld removes a pod that is old enough and no longer among the newest, or, for the size, the
-// oldest one that was held.
+// removeHeld removes pods that are old enough and no longer among the newest, or, for the size, the
+// oldest ones that were held.
 func (k *Keeper) removeHeld(ctx context.Context, rule string) (more bool, err error) {
-	pod, some := k.heldPod(rule)
-	if !some {
-		return false, nil
+	var f found
+	var gone []eventlog.Stream
+	for _, pod := range k.heldPods(rule) {
+		info, exists, err := k.log.Stream(ctx, pod)
+		if err == nil && exists {
+			err = k.findPod(ctx, info, &f)
+		}
+		if err := ignoreDamage(err); err != nil {
+			return false, err
+		}
+		if gone = append(gone, pod); !f.leavesRoom(rule, k.excess) {
+			break
+		}
 	}
-	info, exists, err := k.log.Stream(ctx, pod)
-	if err := ignoreDamage(err); err != nil {
+	if err := k.remove(ctx, f, rule); err != nil {
 		return false, err
 	}
-	if f := (found{}); exists {
-		if err := k.findPod(ctx, info, &f); err != nil {
-			return false, err
-		}
-		if err := k.remove(ctx, f, rule); err != nil {
-			return false, err
-		}
+	for _, pod := range gone {
+		delete(k.held, pod)
 	}
-	delete(k.held, pod)
-	return true, nil
+	return len(gone) > 0, nil
 }
 
-// heldPod returns the oldest held pod that is to go.
-func (k *Keeper) heldPod(rule string) (pod eventlog.Stream, some bool) {
+// heldPods returns the held pods that are to go, the oldest first.
+func (k *Keeper) heldPods(rule string) (pods []eventlog.Stream) {
 	if len(k.held) == 0 {
-		return "", false
+		return nil
 	}
 	unknown := maps.Clone(k.held)
 	newer := 0
@@ -236,28 +266,59 @@ func (k *Keeper) heldPod(rule string) (pod eventlog.Stream, some bool) {
 			continue
 		}
 		if newer++; k.held[ended.Stream] && (rule == RuleSize || newer > k.limits.Pods) {
-			pod = ended.Stream
+			pods = append(pods, ended.Stream)
 		}
 		delete(unknown, ended.Stream)
 	}
-	for forgotten := range unknown { // They are older than all that are remembered.
-		return forgotten, true
-	}
-	return pod, pod != ""
+	slices.Reverse(pods)
+	// Those that are forgotten are older than all that are remembered.
+	return append(slices.Sorted(maps.Keys(unknown)), pods...)
 }
 
-// remove removes what was found.
+// remove removes what was found, containers before their pods.
 func (k *Keeper) remove(ctx context.Context, f found, rule string) error {
+	var pods, others []eventlog.StreamInfo
 	for _, info := range f.whole {
-		err := k.log.Trim(ctx, eventlog.Trim{Stream: info.Stream, Through: info.Version, Whole: true, Rule: rule})
-		if err := k.trimmed(info.Stream, err); err != nil {
-			return fmt.Errorf("remove %s: %w", info.Stream, err)
+		if strings.HasPrefix(string(info.Stream), "sandbox/") {
+			pods = append(pods, info)
+		} else {
+			others = append(others, info)
 		}
-		k.views.Forget(info.Stream)
+	}
+	for _, wave := range [][]eventlog.StreamInfo{others, pods} {
+		if err := k.removeWhole(ctx, wave, rule); err != nil {
+			return err
+		}
 	}
 	for stream, version := range f.through {
 		if err := k.trimmed(stream, k.trimThrough(ctx, stream, version, rule)); err != nil {
 			return fmt.Errorf("remove the beginning of %s: %w", stream, err)
+		}
+	}
+	return nil
+}
+
+// removeWhole removes streams, many at a time: the log makes small trims that wait together
+// durable together.
+func (k *Keeper) removeWhole(ctx context.Context, all []eventlog.StreamInfo, rule string) (failed error) {
+	for some := range slices.Chunk(all, atOnce) {
+		errs := make([]error, len(some))
+		var under sync.WaitGroup
+		for i, info := range some {
+			under.Go(func() {
+				errs[i] = k.log.Trim(ctx, eventlog.Trim{Stream: info.Stream, Through: info.Version, Whole: true, Rule: rule})
+			})
+		}
+		under.Wait()
+		for i, info := range some {
+			if err := k.trimmed(info.Stream, errs[i]); err != nil {
+				failed = fmt.Errorf("remove %s: %w", info.Stream, err)
+				continue
+			}
+			k.views.Forget(info.Stream)
+		}
+		if failed != nil {
+			return failed
 		}
 	}
 	return nil

@@ -68,8 +68,9 @@ type Keeper struct {
 
 	// saved are the cursors as the log has them.
 	saved [2]eventlog.Sequence
-	// pressed: records are being removed for the size.
+	// pressed: records are being removed for the size, until excess is gone.
 	pressed bool
+	excess  excess
 	// restUntil is when the next record is due, by the clock; until then there is nothing to do
 	// unless the log has grown beyond restAt.
 	restUntil time.Duration
@@ -172,6 +173,7 @@ func (k *Keeper) Step(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("ask how large the event log is: %w", err)
 	}
 	k.pressed = k.limits.pressed(usage, k.pressed)
+	k.excess = k.limits.excess(usage)
 	if err := k.noteOldest(ctx, usage.First); err != nil {
 		return false, err
 	}

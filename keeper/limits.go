@@ -49,11 +49,18 @@ func held(u eventlog.Usage) int64 { return max(u.Bytes-u.Free, u.RecordBytes) }
 // files, which hold free space, too, to stay below the limit, and once begun it goes on for a
 // while.
 func (l Limits) pressed(u eventlog.Usage, already bool) bool {
-	most := l.Bytes - slack - l.Bytes/8
 	if already {
-		most -= l.Bytes / 16
+		return held(u) > l.relief()
 	}
-	return held(u) > most
+	return held(u) > l.relief()+l.Bytes/16
+}
+
+// relief is how many bytes a log may hold for removing to end.
+func (l Limits) relief() int64 { return l.Bytes - slack - l.Bytes/8 - l.Bytes/16 }
+
+// excess is how much has to go until removing ends.
+func (l Limits) excess(u eventlog.Usage) excess {
+	return excess{bytes: held(u) - l.relief(), perRecord: held(u) / int64(max(u.Records, 1))}
 }
 
 // sparse reports whether a compaction is worth its while: more of the log's files is free than

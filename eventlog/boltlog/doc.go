@@ -14,6 +14,7 @@
 //	meta       "format" → "stele event log 3 ", CRC-32C of that without the space, in hex
 //	           "last" → transaction (8 bytes), its last record's sequence (8 bytes)
 //	           "removing" → what is being removed; missing if no trim or thinning is under way
+//	           "removed" → the last transaction that made a removal at once (8 bytes), zeros (8 bytes)
 //	           "usage" → bytes of all records (8 bytes), removal of all that was removed, CRC-32C
 //	           "journal" → pass (16 bytes), CRC-32C (4 bytes); missing if it is empty
 //	records    sequence (8 bytes) → record
@@ -124,10 +125,11 @@
 // base and is then merged into it, also in pieces; the area of a replacement becomes the
 // base. The next saving removes what a crash left.
 //
-// One commit records a trim with its base, or a thinning. From then on readers do not see the
-// records, while pieces turn them into holes and gaps. There is one at a time; the next start
-// continues one that was interrupted. A thinning is by sequence, of any streams: what lies
-// together goes together, so each page is written once.
+// Trims and thinnings that wait, and that together have no more than a piece, are made by one
+// commit. Of any other, a commit records the base, and what goes. From then on readers do not
+// see the records, while pieces turn them into holes and gaps. There is one at a time; the next
+// start continues one that was interrupted. A thinning is by sequence, of any streams: what
+// lies together goes together, so each page is written once.
 //
 // # Compaction
 //

@@ -64,7 +64,7 @@ func (g gaps) before(s eventlog.Stream, v eventlog.Version) (found gap, ok bool)
 	var value []byte
 	k, _ := cursor.Seek(indexKey(s, v))
 	if k == nil {
-		k, value = cursor.Last()
+		k, value = lastPair(cursor)
 	} else {
 		k, value = cursor.Prev()
 	}

@@ -96,7 +96,7 @@ func (h holes) at(s eventlog.Sequence) (found hole, ok bool) {
 	var v []byte
 	k, _ := cursor.Seek(recordKey(s + 1))
 	if k == nil {
-		k, v = cursor.Last()
+		k, v = lastPair(cursor)
 	} else if before, value := cursor.Prev(); before != nil {
 		k, v = before, value
 	} else {
@@ -145,7 +145,7 @@ func (h holes) add(grown hole) error {
 	right, err := parseHole(k, v)
 	joins := k != nil && err == nil && right.First == grown.Last+1
 	if k == nil {
-		k, v = cursor.Last()
+		k, v = lastPair(cursor)
 	} else {
 		k, v = cursor.Prev()
 	}

@@ -66,6 +66,10 @@ var (
 	keyTrimmed  = []byte("trimmed")
 )
 
+// keyRemoved in bucketMeta holds the last transaction that made a removal at once: whether it
+// was committed can be told by it.
+var keyRemoved = []byte("removed")
+
 // keyUsage in bucketMeta holds counters (usage.go).
 var keyUsage = []byte("usage")
 
@@ -81,10 +85,19 @@ func lastValue(tx *bolt.Tx, last eventlog.Sequence) []byte {
 // sign writes keyLast.
 func sign(tx *bolt.Tx) error {
 	var last eventlog.Sequence
-	if k, _ := tx.Bucket(bucketRecords).Cursor().Last(); k != nil {
+	if k, _ := lastPair(tx.Bucket(bucketRecords).Cursor()); k != nil {
 		last, _ = parseRecordKey(k) // 0 for a damaged key, and then again
 	}
 	return tx.Bucket(bucketMeta).Put(keyLast, lastValue(tx, last))
+}
+
+// lastPair returns the last pair of a bucket. bbolt's own search for it does not end if the
+// transaction has removed all there is from several pages.
+func lastPair(cursor *bolt.Cursor) (k, v []byte) {
+	if k, _ := cursor.First(); k == nil {
+		return nil, nil
+	}
+	return cursor.Last()
 }
 
 const sequenceSize = 8

@@ -10,15 +10,27 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 )
 
-// removal is a trim or a thinning in progress. One commit records it, with the base of a
-// trim; from then on readers do not see the records (removing.hides), and pieces turn them
-// into holes. The next start continues one that was interrupted.
+// removal is a trim or a thinning in progress.
+//
+// One whose records fit in a piece is made by a commit, together with others that wait
+// (together). Of any other, one commit records what is to be removed, with the base of a trim;
+// from then on readers do not see the records (removing.hides), and pieces turn them into
+// holes. The next start continues one that was interrupted.
 type removal struct {
 	trim  eventlog.Trim // a thinning has none
-	under removing      // what the commit records
+	under removing      // what is to be removed
+	bulk  bulk
 	phase phase
 	put   put
 }
+
+// bulk is at least how much a transaction changes.
+type bulk struct{ entries, bytes int }
+
+// fits reports whether it is no more than a piece.
+func (b bulk) fits() bool { return b.entries <= pieceEntries && b.bytes <= pieceBytes }
+
+func (b bulk) and(other bulk) bulk { return bulk{b.entries + other.entries, b.bytes + other.bytes} }
 
 // Trim implements eventlog.Log.
 func (l *Log) Trim(ctx context.Context, t eventlog.Trim) error {
@@ -26,12 +38,40 @@ func (l *Log) Trim(ctx context.Context, t eventlog.Trim) error {
 	if err == nil {
 		t.State = append([]byte{}, t.State...)
 		under := removing{rule: t.Rule, at: l.writer.stamp().wall, stream: t.Stream, through: t.Through, whole: t.Whole}
-		err = l.change(ctx, &removal{trim: t, under: under})
+		err = l.change(ctx, &removal{trim: t, under: under, bulk: l.bulkOf(ctx, t)})
 	}
 	if err != nil {
 		return fmt.Errorf("trim stream %q: %w", t.Stream, err)
 	}
 	return nil
+}
+
+// bulkOf returns how much a trim removes; more than fits in a piece if that cannot be told. It
+// does not get more until the writer has heard of it: Through is given.
+func (l *Log) bulkOf(ctx context.Context, t eventlog.Trim) bulk {
+	const unknown = pieceEntries + 1
+	b := bulk{bytes: len(t.State)}
+	for _, r := range l.recent.all() {
+		if r.Stream == t.Stream && r.Version <= t.Through {
+			b = b.and(bulk{1, recordOverhead(&r) + len(r.Payload)})
+		}
+	}
+	err := l.view(ctx, func(tx *bolt.Tx) error {
+		_, keys := gapsOf(tx).through(t.Stream, t.Through, unknown)
+		b.entries += len(keys)
+		records, cursor := tx.Bucket(bucketRecords), tx.Bucket(bucketIndex).Cursor()
+		for k, sequence := cursor.Seek(indexKey(t.Stream, 0)); k != nil && b.fits(); k, sequence = cursor.Next() {
+			if s, v, ok := parseIndexKey(k); !ok || s != t.Stream || v > t.Through {
+				break
+			}
+			b = b.and(bulk{1, len(records.Get(sequence))})
+		}
+		return nil
+	})
+	if err != nil {
+		return bulk{entries: unknown}
+	}
+	return b
 }
 
 // Thin implements eventlog.Log.
@@ -52,23 +92,24 @@ func (l *Log) thin(ctx context.Context, t eventlog.Thin) error {
 	if err := t.CheckThrough(l.Last()); err != nil {
 		return err
 	}
-	under := removing{rule: t.Rule, at: l.writer.stamp().wall}
+	thinning := &removal{under: removing{rule: t.Rule, at: l.writer.stamp().wall}}
 	for i, rest := 0, t.Sequences; len(rest) > 0; rest = rest[i:] {
 		i = min(len(rest), chunkRecords)
-		there, err := l.removable(ctx, t, rest[:i])
+		there, some, err := l.removable(ctx, t, rest[:i])
 		if err != nil {
 			return err
 		}
-		under.sequences = append(under.sequences, there...)
+		thinning.under.sequences = append(thinning.under.sequences, there...)
+		thinning.bulk = thinning.bulk.and(some)
 	}
-	if len(under.sequences) == 0 {
+	if len(thinning.under.sequences) == 0 {
 		return nil
 	}
-	return l.change(ctx, &removal{under: under})
+	return l.change(ctx, thinning)
 }
 
 // removable returns those of the sequences that are there, and an error if one must stay.
-func (l *Log) removable(ctx context.Context, t eventlog.Thin, sequences []eventlog.Sequence) (there []eventlog.Sequence, err error) {
+func (l *Log) removable(ctx context.Context, t eventlog.Thin, sequences []eventlog.Sequence) (there []eventlog.Sequence, all bulk, err error) {
 	recent := make(map[eventlog.Sequence]eventlog.Record)
 	for _, r := range l.recent.from(sequences[0]) {
 		recent[r.Sequence] = r
@@ -101,11 +142,11 @@ func (l *Log) removable(ctx context.Context, t eventlog.Thin, sequences []eventl
 			if err := t.CheckAt(r, info); err != nil {
 				return err
 			}
-			there = append(there, s)
+			there, all = append(there, s), all.and(bulk{1, recordOverhead(&r) + len(r.Payload)})
 		}
 		return nil
 	})
-	return there, err
+	return there, all, err
 }
 
 // resumeRemoval continues a trim or a thinning that an earlier daemon began.
@@ -119,7 +160,8 @@ func (p *pending) resumeRemoval() {
 		p.writer.log.Error("event log: an interrupted removal of records cannot be continued", "cause", err)
 	}
 	if !under.none() {
-		p.waiting = append(p.waiting, &request{change: &removal{under: under, phase: tidying}, done: func([]eventlog.Record, error) {}})
+		resumed := &removal{under: under, phase: tidying}
+		p.waiting = append(p.waiting, &request{change: resumed, done: func([]eventlog.Record, error) {}})
 	}
 }
 
@@ -131,7 +173,36 @@ func (t *removal) counts() bool                  { return t.phase > committing }
 func (t *removal) proof() put                    { return t.put }
 func (t *removal) ended(*pending, error)         {}
 
-func (t *removal) advance(p *pending, r *request) (more bool, err error) { return p.advance(t, r) }
+func (t *removal) advance(p *pending, r *request) (more bool, err error) {
+	if t.phase != committing || !t.bulk.fits() {
+		return p.advance(t, r)
+	}
+	all := p.together()
+	p.writer.write(&batch{requests: all})
+	for _, other := range all {
+		if other != r {
+			p.endChange(other, other.err)
+		}
+	}
+	return false, r.err
+}
+
+// together returns those of the removals that wait, from the first one on, that one commit can
+// make: all of them are no more than a piece.
+func (p *pending) together() (requests []*request) {
+	var all bulk
+	for _, r := range p.waiting {
+		t, is := r.change.(*removal)
+		if !is || t.phase > committing {
+			break
+		}
+		if all = all.and(t.bulk); !all.fits() {
+			break
+		}
+		requests = append(requests, r)
+	}
+	return requests
+}
 
 func (t *removal) step() func(*bolt.Tx) (bool, error) {
 	if t.phase == committing {
@@ -150,7 +221,7 @@ func (t *removal) next() (more bool) {
 	return t.phase < tidy
 }
 
-// into records what is to be removed, and the base of a trim.
+// into removes what fits in a piece, or records what is to be removed, and the base of a trim.
 func (t *removal) into(tx *bolt.Tx) error {
 	if t.under.stream != "" {
 		if err := t.base(tx); err != nil {
@@ -158,6 +229,12 @@ func (t *removal) into(tx *bolt.Tx) error {
 		}
 	}
 	t.put = put{bucketMeta, keyRemoving, t.under.value()}
+	if t.bulk.fits() {
+		if err := removeAll(tx, t.under); err != nil {
+			return err
+		}
+		t.put = put{bucketMeta, keyRemoved, lastValue(tx, 0)}
+	}
 	return t.put.into(tx)
 }
 

@@ -159,6 +159,23 @@ func removePiece(tx *bolt.Tx) (done bool, err error) {
 	}
 }
 
+// removeAll removes all of what fits in one piece.
+func removeAll(tx *bolt.Tx, under removing) error {
+	piece := removedPiece{tx: tx, under: &under}
+	remove := piece.thin
+	if under.stream != "" {
+		remove = piece.trim
+	}
+	for {
+		switch done, err := remove(); {
+		case err != nil:
+			return err
+		case done:
+			return piece.record()
+		}
+	}
+}
+
 // removedPiece is what one transaction removes.
 type removedPiece struct {
 	tx      *bolt.Tx
