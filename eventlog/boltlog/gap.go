@@ -61,13 +61,7 @@ func (g gaps) before(s eventlog.Stream, v eventlog.Version) (found gap, ok bool)
 		return found, false
 	}
 	cursor := g.bucket.Cursor()
-	var value []byte
-	k, _ := cursor.Seek(indexKey(s, v))
-	if k == nil {
-		k, value = lastPair(cursor)
-	} else {
-		k, value = cursor.Prev()
-	}
+	k, value := pairBefore(cursor, indexKey(s, v))
 	if k == nil {
 		return found, false
 	}

@@ -93,13 +93,8 @@ func (h holes) at(s eventlog.Sequence) (found hole, ok bool) {
 		return found, false
 	}
 	cursor := h.bucket.Cursor()
-	var v []byte
-	k, _ := cursor.Seek(recordKey(s + 1))
+	k, v := pairBefore(cursor, recordKey(s+1))
 	if k == nil {
-		k, v = lastPair(cursor)
-	} else if before, value := cursor.Prev(); before != nil {
-		k, v = before, value
-	} else {
 		k, v = cursor.First()
 	}
 	for ; k != nil; k, v = cursor.Next() {
@@ -144,11 +139,7 @@ func (h holes) add(grown hole) error {
 	k, v := cursor.Seek(recordKey(grown.First))
 	right, err := parseHole(k, v)
 	joins := k != nil && err == nil && right.First == grown.Last+1
-	if k == nil {
-		k, v = lastPair(cursor)
-	} else {
-		k, v = cursor.Prev()
-	}
+	k, v = pairBefore(cursor, recordKey(grown.First))
 	if left, err := parseHole(k, v); k != nil && err == nil && left.Last+1 == grown.First {
 		grown.Removal = left.Join(grown.Removal)
 	}

@@ -100,6 +100,24 @@ func lastPair(cursor *bolt.Cursor) (k, v []byte) {
 	return cursor.Last()
 }
 
+// pairBefore returns the last pair in front of a key, and moves the cursor there. A page from
+// which the transaction has removed everything is no end, as it is for bbolt.
+func pairBefore(cursor *bolt.Cursor, key []byte) (k, v []byte) {
+	if k, _ := cursor.Seek(key); k == nil {
+		return lastPair(cursor)
+	}
+	if k, v = cursor.Prev(); k != nil {
+		return k, v
+	}
+	if first, _ := cursor.First(); bytes.Compare(first, key) >= 0 {
+		return nil, nil
+	}
+	for cursor.Seek(key); k == nil; {
+		k, v = cursor.Prev()
+	}
+	return k, v
+}
+
 const sequenceSize = 8
 
 // recordKey is the key of a record: big endian, so that bbolt's order is the

@@ -503,11 +503,7 @@ func missingVersions(s eventlog.Stream, from, through eventlog.Version) eventlog
 func streamHead(tx *bolt.Tx, s eventlog.Stream) (eventlog.Version, eventlog.Sequence) {
 	cursor := tx.Bucket(bucketIndex).Cursor()
 	end := indexKey(s, ^eventlog.Version(0)) // behind every version of s
-	before := cursor.Prev
-	if k, _ := cursor.Seek(end); k == nil {
-		before = cursor.Last
-	}
-	k, v := before()
+	k, v := pairBefore(cursor, end)
 	if len(k) != len(end) || !bytes.HasPrefix(k, end[:len(s)+1]) {
 		return 0, 0
 	}

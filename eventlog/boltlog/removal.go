@@ -187,8 +187,11 @@ func (t *removal) advance(p *pending, r *request) (more bool, err error) {
 	return false, r.err
 }
 
-// together returns those of the removals that wait, from the first one on, that one commit can
-// make: all of them are no more than a piece.
+// togetherEntries bounds what a commit removes for several. Each of the entries may be on a page
+// of its own, all of which have to be written while appends wait.
+const togetherEntries = pieceEntries / 4
+
+// together returns those of the removals that wait, from the first one on, that one commit makes.
 func (p *pending) together() (requests []*request) {
 	var all bulk
 	for _, r := range p.waiting {
@@ -196,7 +199,8 @@ func (p *pending) together() (requests []*request) {
 		if !is || t.phase > committing {
 			break
 		}
-		if all = all.and(t.bulk); !all.fits() {
+		all = all.and(t.bulk)
+		if len(requests) > 0 && (all.entries > togetherEntries || !all.fits()) {
 			break
 		}
 		requests = append(requests, r)

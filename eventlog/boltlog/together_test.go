@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/stele-runtime/stele/eventlog"
 )
 
@@ -94,8 +96,8 @@ func TestSmallTrimsTogether(t *testing.T) {
 	if !errors.Is(wrong.err, eventlog.ErrWrongVersion) {
 		t.Errorf("of a stream that goes on: %v", wrong.err)
 	}
-	// Twelve streams of 20 records fit in a piece of 256; a commit with a pass of the journal is two.
-	if got, most := int(f.calls.Load()-before), 2*(49/(pieceEntries/small)+1); got > most {
+	// Three streams of 20 records are within the bound; a commit with a pass of the journal is two.
+	if got, most := int(f.calls.Load()-before), 2*(49/(togetherEntries/small)+1); got > most {
 		t.Errorf("%d commits, want %d at most", got, most)
 	}
 	left := map[eventlog.Stream]int{names[48]: small, names[49]: 5}
@@ -120,7 +122,7 @@ func TestSmallTrimsAreAllOrNothing(t *testing.T) {
 	const n = 40
 	var names []eventlog.Stream
 	paths := stopped(t, func(l *Log) { names = fillSmall(t, l, n) }, func(l *Log) { waiting(l, wholes(l, names)...) })
-	if len(paths) < 4 || len(paths) > n/2 {
+	if len(paths) < 4 || len(paths) > n {
 		t.Errorf("the trims took %d commits", len(paths))
 	}
 	left := n
@@ -178,5 +180,54 @@ func TestSmallTrimFails(t *testing.T) {
 	}
 	if report, err := l.Verify(t.Context()); err != nil || !report.OK() {
 		t.Errorf("verify: %+v, %v", report, err)
+	}
+}
+
+// TestEmptiedPages: what a transaction has removed from whole pages hides nothing of what is left.
+func TestEmptiedPages(t *testing.T) {
+	db, err := bolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const n = 4000 // of some 40 pages
+	name := []byte("b")
+	if err := db.Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucket(name)
+		for i := eventlog.Sequence(1); i <= n && err == nil; i++ {
+			err = b.Put(recordKey(2*i), make([]byte, 20))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for what, gone := range map[string][2]eventlog.Sequence{
+		"none": {1, 0}, "the middle": {500, 3500}, "the beginning": {1, 3000}, "the end": {1000, n}, "all": {1, n},
+	} {
+		_ = db.Update(func(tx *bolt.Tx) error {
+			b := tx.Bucket(name)
+			for i := gone[0]; i <= gone[1]; i++ {
+				if err := b.Delete(recordKey(2 * i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := eventlog.Sequence(0) // the last one that is left
+			for i := eventlog.Sequence(1); i <= n+1; i++ {
+				for _, key := range []eventlog.Sequence{2*i - 1, 2 * i} {
+					k, _ := pairBefore(b.Cursor(), recordKey(key))
+					if got, _ := parseRecordKey(k); got != before {
+						t.Fatalf("%s is removed: %d comes before %d, not %d", what, got, key, before)
+					}
+				}
+				if i <= n && (i < gone[0] || i > gone[1]) {
+					before = 2 * i
+				}
+			}
+			k, _ := lastPair(b.Cursor())
+			if got, _ := parseRecordKey(k); got != before {
+				t.Fatalf("%s is removed: the last one is %d, not %d", what, got, before)
+			}
+			return errors.New("undo it")
+		})
 	}
 }
