@@ -168,6 +168,13 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // Step removes a bounded part of what is due, and reports whether more may be due now.
 func (k *Keeper) Step(ctx context.Context) (more bool, err error) {
+	if more, err = k.step(ctx); ctx.Err() == nil {
+		k.stats.stepped(err)
+	}
+	return more, err
+}
+
+func (k *Keeper) step(ctx context.Context) (more bool, err error) {
 	usage, err := k.log.Usage(ctx)
 	if err != nil {
 		return false, fmt.Errorf("ask how large the event log is: %w", err)
@@ -285,6 +292,7 @@ func (k *Keeper) compact(ctx context.Context) error {
 		return fmt.Errorf("ask how large the event log is: %w", err)
 	}
 	if !k.limits.sparse(usage) {
+		k.stats.compacting(nil)
 		return nil
 	}
 	k.noCompaction = now + compactPause
@@ -292,9 +300,11 @@ func (k *Keeper) compact(ctx context.Context) error {
 	if err := k.log.Compact(ctx); err != nil {
 		if ctx.Err() == nil { // The free space is of use to the log, too.
 			k.logger.Warn("the event log's free space is not given back to the file system", "error", err)
+			k.stats.compacting(fmt.Errorf("give free space back to the file system: %w", err))
 		}
 		return nil
 	}
+	k.stats.compacting(nil)
 	k.stats.compacted(time.Since(begun))
 	if usage, err = k.log.Usage(ctx); err == nil {
 		k.logger.Info("event log compacted", "bytes", usage.Bytes, "took", time.Since(begun).Round(time.Millisecond))

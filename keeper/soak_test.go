@@ -51,7 +51,7 @@ func BenchmarkSoak(b *testing.B) {
 
 // soak plays lives of pods with configurations of so many bytes.
 func soak(t testing.TB, lives, configured int) {
-	n := newSoak(t, configured)
+	n := newSoak(t, t.TempDir(), configured)
 	defer func() { _ = n.log.Close() }()
 	feed, end := n.running()
 	k, err := keeper.New(t.Context(), keeper.Options{
@@ -90,7 +90,7 @@ type soaked struct {
 	keeping time.Duration
 }
 
-func newSoak(t testing.TB, configured int) *soaked {
+func newSoak(t testing.TB, dir string, configured int) *soaked {
 	t.Helper()
 	config, err := proto.Marshal(&runtimeapi.PodSandboxConfig{Annotations: map[string]string{"like a real one": strings.Repeat("x", configured)}})
 	if err != nil {
@@ -98,7 +98,7 @@ func newSoak(t testing.TB, configured int) *soaked {
 	}
 	n := &soaked{
 		town: &town{t: t, at: map[eventlog.Stream]eventlog.Version{}, config: config, volatile: true},
-		path: filepath.Join(t.TempDir(), "events.db"),
+		path: filepath.Join(dir, "events.db"),
 	}
 	if n.boot, err = eventlog.SystemBootID(); err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func (n *soaked) check(lives int, k *keeper.Keeper) {
 
 // Space that was freed comes back to the file system.
 func TestCompacts(t *testing.T) {
-	n := newSoak(t, 1<<20)
+	n := newSoak(t, t.TempDir(), 1<<20)
 	defer func() { _ = n.log.Close() }()
 	for i := range 20 {
 		pod := fmt.Sprintf("pod-%d", i)

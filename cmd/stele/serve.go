@@ -146,6 +146,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, feed *projectio
 	blocked := &daemon.Blocked{Monitor: drivers.Monitor, Actors: n.actors, Views: feed.Live, Logger: logger}
 	background.Go("forbidden system calls", blocked.Follow)
 	retention := &daemon.History{Log: log, Feed: feed, Limits: c.History.Limits(), BootID: boot.Start.BootID, Logger: logger}
+	n.retention = retention
 	background.Go("history", retention.Keep)
 	scraped := daemon.MetricsServer{Listener: metrics, Registry: daemon.Metrics(log, feed.Live, n.executor.Pulls, blocked, retention, n.backups), Logger: logger}
 	background.Go("metrics", scraped.Serve)
@@ -164,15 +165,16 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, feed *projectio
 
 // parts are the daemon's parts.
 type parts struct {
-	config  config.Config
-	log     *boltlog.Log
-	feed    *projections.Feed
-	names   *names.Index
-	drivers *daemon.Drivers
-	streams *streaming.Server
-	health  *daemon.Health
-	backups *history.Backups
-	logger  *slog.Logger
+	config    config.Config
+	log       *boltlog.Log
+	feed      *projections.Feed
+	names     *names.Index
+	drivers   *daemon.Drivers
+	streams   *streaming.Server
+	health    *daemon.Health
+	backups   *history.Backups
+	retention *daemon.History
+	logger    *slog.Logger
 
 	credentials *handover.Credentials
 	execs       *handover.Execs
@@ -287,7 +289,7 @@ func (p *parts) register(server *daemon.Server) {
 		UserModes: &daemon.Levels{UserModes: p.userModes(), Host: p.drivers.Host, Sandboxes: p.feed.Live.Sandboxes},
 		Addresses: p.addresses(),
 		Health: cri.Health{
-			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health(), p.backups.Health()) },
+			Log:     func() error { return cmp.Or(p.feed.Health(), p.log.Health(), p.backups.Health(), p.retention.Health()) },
 			Monitor: p.health.Monitor, Network: p.health.Network,
 			Confinement: func() error { return daemon.Confinement(p.drivers.Host, p.config.Runtime) },
 			Plugins:     p.drivers.NRI.Problem,

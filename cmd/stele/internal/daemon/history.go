@@ -44,6 +44,14 @@ func (h *History) Keep(ctx context.Context) {
 	}
 }
 
+// Health returns why the log may exceed its limits, or nil.
+func (h *History) Health() error {
+	if k := h.keeper.Load(); k != nil {
+		return k.Health()
+	}
+	return nil
+}
+
 // keepAgain is the pause before the log, which could not be read, is read again.
 const keepAgain = restartAfter * 60
 
@@ -75,12 +83,13 @@ var (
 	logRemoved     = prometheus.NewDesc("stele_event_log_removed_records", "Records removed from the event log, as it has them on record, by rule.", []string{"rule"}, nil)
 	logTooLarge    = prometheus.NewDesc("stele_event_log_too_large", "1 if what lives takes more room than history.keep_size allows for.", nil, nil)
 	logCompactions = prometheus.NewDesc("stele_event_log_compactions_total", "Compactions of the event log since the daemon's start.", nil, nil)
+	logUnkept      = prometheus.NewDesc("stele_event_log_keep_failures_total", "How often old records could not be removed from the event log, or its free space not be given back, since the daemon's start.", nil, nil)
 	logCompaction  = prometheus.NewDesc("stele_event_log_compaction_seconds", "How long the last compaction took.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (h *History) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{logBytes, logFree, logRecords, logOldest, logRemoved, logTooLarge, logCompactions, logCompaction} {
+	for _, d := range []*prometheus.Desc{logBytes, logFree, logRecords, logOldest, logRemoved, logTooLarge, logCompactions, logCompaction, logUnkept} {
 		descs <- d
 	}
 }
@@ -110,5 +119,6 @@ func (h *History) Collect(metrics chan<- prometheus.Metric) {
 	gauge(logOldest, stats.Oldest.Seconds())
 	gauge(logTooLarge, tooLarge)
 	gauge(logCompaction, stats.Compaction.Seconds())
+	metrics <- prometheus.MustNewConstMetric(logUnkept, prometheus.CounterValue, float64(stats.Failures))
 	metrics <- prometheus.MustNewConstMetric(logCompactions, prometheus.CounterValue, float64(stats.Compactions))
 }
