@@ -14,10 +14,10 @@ import (
 // each time a state is written in their place.
 const trimEvery = 32
 
-// trimThrough replaces the beginning of a stream by the state that it leads to. The last record
+// through replaces the beginning of a stream by the state that it leads to. The last record
 // stays: it says of which boot the stream is.
-func (k *Keeper) trimThrough(ctx context.Context, stream eventlog.Stream, through eventlog.Version, rule string) error {
-	info, exists, err := k.log.Stream(ctx, stream)
+func (t trimmer) through(ctx context.Context, stream eventlog.Stream, through eventlog.Version, rule string) error {
+	info, exists, err := t.log.Stream(ctx, stream)
 	if err != nil || !exists {
 		return err
 	}
@@ -27,16 +27,16 @@ func (k *Keeper) trimThrough(ctx context.Context, stream eventlog.Stream, throug
 	}
 	var state []byte
 	if stream == hostStream {
-		state, err = fold(ctx, k.log, info, through, kind[host.State, host.Event]{
+		state, err = fold(ctx, t.log, info, through, kind[host.State, host.Event]{
 			codec.DecodeHostState, codec.EncodeHostState, codec.DecodeHost, host.Evolve})
 	} else {
-		state, err = fold(ctx, k.log, info, through, kind[image.State, image.Event]{
+		state, err = fold(ctx, t.log, info, through, kind[image.State, image.Event]{
 			codec.DecodeImageState, codec.EncodeImageState, codec.DecodeImage, image.Evolve})
 	}
 	if err != nil {
 		return fmt.Errorf("the state at version %d: %w", through, err)
 	}
-	return k.log.Trim(ctx, eventlog.Trim{Stream: stream, Through: through, Schema: codec.StateSchema, State: state, Rule: rule})
+	return t.log.Trim(ctx, eventlog.Trim{Stream: stream, Through: through, Schema: codec.StateSchema, State: state, Rule: rule})
 }
 
 // kind is how the states and events of a machine are read and written.

@@ -19,6 +19,7 @@ import (
 	"github.com/stele-runtime/stele/eventlog"
 	"github.com/stele-runtime/stele/eventlog/boltlog"
 	"github.com/stele-runtime/stele/keeper"
+	"github.com/stele-runtime/stele/projections"
 )
 
 // shifted is the system's clock, later by a time that a test chooses.
@@ -53,66 +54,97 @@ func smallDisk(t *testing.T, mib int) (dir string, resize func(mib int)) {
 // nothing, says so, and does it when there is room again.
 func TestFullDisk(t *testing.T) {
 	dir, resize := smallDisk(t, 120)
-	n := newSoak(t, dir, 1<<20)
+	n := &crammed{soaked: newSoak(t, dir, 1<<20), by: 30 * day}
 	defer func() { _ = n.log.Close() }()
 	for i := range 20 {
 		pod := fmt.Sprintf("pod-%d", i)
 		n.begin(pod)
 		n.end(pod)
 	}
-	var said bytes.Buffer
-	by := 30 * day
 	feed, end := n.running()
 	defer end()
-	k, err := keeper.New(t.Context(), keeper.Options{
-		Log: n.log, Views: views{feed}, BootID: n.boot, Clock: shifted{by: &by}, Logger: slog.New(slog.NewTextHandler(&said, nil)), Limits: week(),
-	})
-	if err != nil {
+	n.feed, n.listed = feed, list(feed)
+	var err error
+	if n.k, err = keeper.New(t.Context(), keeper.Options{
+		Log: n.log, Views: views{feed}, BootID: n.boot, Clock: shifted{by: &n.by}, Logger: slog.New(slog.NewTextHandler(&n.said, nil)), Limits: week(),
+	}); err != nil {
 		t.Fatal(err)
 	}
-	listed := list(feed)
-	unkept := func(when, cause string, failures uint64) {
-		t.Helper()
-		var degraded interface{ Degraded() bool }
-		if err := k.Health(); !errors.As(err, &degraded) || !strings.Contains(err.Error(), cause) || k.Stats().Failures != failures {
-			t.Errorf("%s: %v, %d failures", when, err, k.Stats().Failures)
-		}
-		if !slices.Equal(list(feed), listed) {
-			t.Errorf("%s, List has changed", when)
-		}
+	before := n.withoutRoom()
+	filled := n.full()
+	resize(500)
+	n.emptied(filled, before)
+	end()
+	if err := errors.Join(n.log.Close(), os.RemoveAll(filepath.Join(dir, "events.db"))); err != nil {
+		t.Error(err)
 	}
+}
 
-	// There is no room for the copy that a compaction makes.
-	before := sizeOf(t, n.path)
-	n.settle(k)
-	unkept("without room for a compaction", "not enough free space", 1)
-	if !strings.Contains(said.String(), "not given back") {
-		t.Errorf("it does not say so: %s", said.String())
+// crammed is a log on a small disk, with its keeper.
+type crammed struct {
+	*soaked
+	k      *keeper.Keeper
+	feed   *projections.Feed
+	said   bytes.Buffer
+	by     time.Duration
+	listed []string
+}
+
+// unkept checks what the keeper says, and what List does.
+func (n *crammed) unkept(when, cause string, failures uint64) {
+	n.t.Helper()
+	var degraded interface{ Degraded() bool }
+	if err := n.k.Health(); !errors.As(err, &degraded) || !strings.Contains(err.Error(), cause) || n.k.Stats().Failures != failures {
+		n.t.Errorf("%s: %v, %d failures", when, err, n.k.Stats().Failures)
 	}
-	if after := sizeOf(t, n.path); after < before || k.Stats().Compactions != 0 {
-		t.Errorf("of %d bytes %d are left after %d compactions", before, after, k.Stats().Compactions)
+	if !slices.Equal(list(n.feed), n.listed) {
+		n.t.Errorf("%s, List has changed", when)
+	}
+}
+
+// withoutRoom keeps the log while there is no room for the copy that a compaction makes, and
+// returns its size.
+func (n *crammed) withoutRoom() (before int64) {
+	n.t.Helper()
+	before = sizeOf(n.t, n.path)
+	n.settle(n.k)
+	n.unkept("without room for a compaction", "not enough free space", 1)
+	if !strings.Contains(n.said.String(), "not given back") {
+		n.t.Errorf("it does not say so: %s", n.said.String())
+	}
+	if after := sizeOf(n.t, n.path); after < before || n.k.Stats().Compactions != 0 {
+		n.t.Errorf("of %d bytes %d are left after %d compactions", before, after, n.k.Stats().Compactions)
 	}
 	if left := n.streams(); len(left) != 2*soakLiving {
-		t.Errorf("what has ended is kept: %v", left)
+		n.t.Errorf("what has ended is kept: %v", left)
 	}
+	return before
+}
 
-	// There is no room at all.
+// full keeps the log while there is no room at all, and returns the version of what fills it.
+func (n *crammed) full() (filled eventlog.Version) {
+	n.t.Helper()
 	n.begin("old")
 	n.end("old")
-	if err := feed.Await(t.Context(), n.log.Last()); err != nil {
-		t.Fatal(err)
+	if err := n.feed.Await(n.t.Context(), n.log.Last()); err != nil {
+		n.t.Fatal(err)
 	}
-	by += 30 * day
-	filled := n.fill()
-	if _, err := k.Step(t.Context()); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("a step on a full disk: %v", err)
+	n.by += 30 * day
+	filled = n.fill()
+	if _, err := n.k.Step(n.t.Context()); !errors.Is(err, syscall.ENOSPC) {
+		n.t.Errorf("a step on a full disk: %v", err)
 	}
-	unkept("on a full disk", syscall.ENOSPC.Error(), 2)
+	n.unkept("on a full disk", syscall.ENOSPC.Error(), 2)
 	if left := n.streams(); !slices.Contains(left, "sandbox/old") || !slices.Contains(left, "container/old-c") {
-		t.Errorf("on a full disk, the log has %v", left)
+		n.t.Errorf("on a full disk, the log has %v", left)
 	}
+	return filled
+}
 
-	resize(500)
+// emptied keeps the log when there is room again.
+func (n *crammed) emptied(filled eventlog.Version, before int64) {
+	n.t.Helper()
+	t, k := n.t, n.k
 	n.awaitHealth()
 	if err := n.log.Trim(t.Context(), eventlog.Trim{Stream: "other/filler", Through: filled, Whole: true, Rule: "test"}); err != nil {
 		t.Fatal(err)
@@ -127,15 +159,11 @@ func TestFullDisk(t *testing.T) {
 	if after := sizeOf(t, n.path); after >= before {
 		t.Errorf("with room again, of %d bytes %d are left", before, after)
 	}
-	if !slices.Equal(list(feed), listed) {
+	if !slices.Equal(list(n.feed), n.listed) {
 		t.Error("List has changed")
 	}
 	if report, err := n.log.Verify(t.Context()); err != nil || !report.OK() {
 		t.Errorf("verify: %+v, %v", report, err)
-	}
-	end()
-	if err := errors.Join(n.log.Close(), os.RemoveAll(filepath.Join(dir, "events.db"))); err != nil {
-		t.Error(err)
 	}
 }
 

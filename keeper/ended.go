@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/stele-runtime/stele/actors/codec"
@@ -26,12 +25,8 @@ type found struct {
 	through map[eventlog.Stream]eventlog.Version
 }
 
-const (
-	// atOnce is how many streams are removed at a time.
-	atOnce = 32
-	// mostWhole is how many streams one step finds, but for those of the last pod.
-	mostWhole = 128
-)
+// mostWhole is how many streams one step finds, but for those of the last pod.
+const mostWhole = 128
 
 // excess is how much has to go for the size.
 type excess struct {
@@ -286,56 +281,16 @@ func (k *Keeper) remove(ctx context.Context, f found, rule string) error {
 		}
 	}
 	for _, wave := range [][]eventlog.StreamInfo{others, pods} {
-		if err := k.removeWhole(ctx, wave, rule); err != nil {
+		if err := k.trims.whole(ctx, wave, rule); err != nil {
 			return err
 		}
 	}
 	for stream, version := range f.through {
-		if err := k.trimmed(stream, k.trimThrough(ctx, stream, version, rule)); err != nil {
+		if err := k.trims.done(stream, k.trims.through(ctx, stream, version, rule)); err != nil {
 			return fmt.Errorf("remove the beginning of %s: %w", stream, err)
 		}
 	}
 	return nil
-}
-
-// removeWhole removes streams, many at a time: the log makes small trims that wait together
-// durable together.
-func (k *Keeper) removeWhole(ctx context.Context, all []eventlog.StreamInfo, rule string) (failed error) {
-	for some := range slices.Chunk(all, atOnce) {
-		errs := make([]error, len(some))
-		var under sync.WaitGroup
-		for i, info := range some {
-			under.Go(func() {
-				errs[i] = k.log.Trim(ctx, eventlog.Trim{Stream: info.Stream, Through: info.Version, Whole: true, Rule: rule})
-			})
-		}
-		under.Wait()
-		for i, info := range some {
-			if err := k.trimmed(info.Stream, errs[i]); err != nil {
-				failed = fmt.Errorf("remove %s: %w", info.Stream, err)
-				continue
-			}
-			k.views.Forget(info.Stream)
-		}
-		if failed != nil {
-			return failed
-		}
-	}
-	return nil
-}
-
-// trimmed ignores what concerns one stream only: that it goes on after all, that it is gone
-// already, or that it is damaged.
-func (k *Keeper) trimmed(stream eventlog.Stream, err error) error {
-	_, version := errors.AsType[*eventlog.WrongVersionError](err)
-	switch {
-	case err == nil, version:
-		return nil
-	case errors.Is(err, eventlog.ErrCorrupt), errors.Is(err, eventlog.ErrInvalid):
-		k.logger.Warn("records of a stream are kept: they cannot be removed", "stream", string(stream), "error", err)
-		return nil
-	}
-	return err
 }
 
 func ignoreDamage(err error) error {

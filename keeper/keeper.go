@@ -55,6 +55,7 @@ type Keeper struct {
 	limits Limits
 	logger *slog.Logger
 	ages   *ages
+	trims  trimmer
 
 	// ended and settled go through the log, one for each kind of removal.
 	ended, settled cursor
@@ -90,7 +91,7 @@ func New(ctx context.Context, o Options) (*Keeper, error) {
 		return nil, err
 	}
 	k := &Keeper{
-		log: o.Log, views: o.Views, limits: o.Limits, logger: o.Logger, ages: a,
+		log: o.Log, views: o.Views, limits: o.Limits, logger: o.Logger, ages: a, trims: trimmer{o.Log, o.Views, o.Logger},
 		held: map[eventlog.Stream]bool{}, followers: map[eventlog.Stream]*follower{},
 	}
 	if err := k.load(ctx); err != nil {
