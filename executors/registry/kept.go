@@ -94,8 +94,8 @@ func digestOf(path string) (digest.Digest, error) {
 	return digester.Digest(), nil
 }
 
-// isFull reports whether a failure means a full disk or an exhausted quota. Layers are
-// unpacked by another process, whose error arrives as text.
+// isFull reports whether a failure means a full disk or an exhausted quota. Large layers
+// are unpacked by another process, whose error arrives as text.
 func isFull(failure error) bool {
 	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
 		if errors.Is(failure, full) || strings.Contains(failure.Error(), full.Error()) {

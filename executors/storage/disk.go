@@ -41,6 +41,7 @@ func openDisk(settings types.StoreOptions, log *slog.Logger) (*disk, error) {
 func openLibrary(settings types.StoreOptions) (library.Store, error) {
 	librarySessions.Lock()
 	defer librarySessions.Unlock()
+	unpackSmallLayers()
 	lib, err := library.GetStore(settings)
 	if err != nil {
 		return nil, err

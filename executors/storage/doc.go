@@ -32,6 +32,7 @@
 //   - Nothing here ever wipes the store. What a crash left half made is removed
 //     piece by piece, each piece only when nothing refers to it; where the store's
 //     index itself looks damaged, nothing is removed at all.
-//   - The library runs parts of its work (unpacking layers, mounting with long
-//     options) in a copy of the running program: see Reexec.
+//   - The library runs parts of its work (unpacking large layers, mounting with long
+//     options) in a copy of the running program: see Reexec. Small layers are unpacked
+//     by the daemon (unpack.go).
 package storage

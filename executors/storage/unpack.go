@@ -1,0 +1,113 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+	_ "unsafe" // for go:linkname
+
+	"go.podman.io/storage/pkg/archive"
+	"golang.org/x/sys/unix"
+)
+
+// smallLayer is the size of the archives, uncompressed, that the daemon itself unpacks, in
+// bytes. It bounds what a hostile one costs the daemon: the library keeps directories'
+// entries in memory until the archive ends.
+const smallLayer = 2 << 20
+
+// An unpacker unpacks an archive of a layer, uncompressed, into an empty directory.
+type unpacker func(tar io.Reader, into string, options *archive.TarOptions) error
+
+// overlayUntar is the overlay driver's unpacker. The library has it in a variable, but no
+// function to set that. A test fails if a new version of the library lacks it; layers are
+// then unpacked in the library's way.
+//
+//go:linkname overlayUntar go.podman.io/storage/drivers/overlay.untar
+var overlayUntar func(tar io.Reader, into string, options *archive.TarOptions) error
+
+// unpackSmallLayers spares small layers, which are most, the start of a program: see Reexec.
+// It must be called before anything is unpacked, under librarySessions.
+var unpackSmallLayers = sync.OnceFunc(func() {
+	if overlayUntar == nil {
+		return
+	}
+	// What a process looks up once and remembers must not come from a layer.
+	_, _ = time.Now().Zone()
+	overlayUntar = smallOnes(overlayUntar)
+})
+
+// smallOnes unpacks small archives here, and leaves others to the library. What becomes of
+// an archive is the same: it is unpacked by the library's code, in a root of its own.
+func smallOnes(library unpacker) unpacker {
+	return func(tar io.Reader, into string, options *archive.TarOptions) error {
+		// With mapped ids the library looks up the overflow ids in /proc, and remembers them.
+		if len(options.UIDMaps) > 0 || len(options.GIDMaps) > 0 || options.InUserNS {
+			return library(tar, into, options)
+		}
+		var start bytes.Buffer
+		switch n, err := io.Copy(&start, io.LimitReader(tar, smallLayer+1)); {
+		case err != nil:
+			return err
+		case n > smallLayer:
+			return library(io.MultiReader(&start, tar), into, options)
+		}
+		return inRoot(into, func() error { return archive.Unpack(&start, "/", options) })
+	}
+}
+
+// inRoot runs a function with the directory as its root, and returns its error. It is for
+// functions that create files from hostile names: whatever they resolve ends in the
+// directory. They must start no goroutine that uses a path, and must not be the first to
+// look at something of the system that is remembered for the process.
+//
+// The root is that of a thread that runs nothing else and ends with the function. Go starts
+// no threads from such a one.
+func inRoot(dir string, do func() error) error {
+	root, err := os.OpenFile(dir, unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			// It stays locked, so that the thread ends.
+			result <- guarded(func() error { return enter(root, do) })
+			return
+		}
+		// The first thread's root is the process's in /proc, and it cannot end. While it
+		// waits here, a new goroutine runs on another.
+		defer runtime.UnlockOSThread()
+		result <- inRoot(dir, do)
+	}()
+	return <-result
+}
+
+// enter makes a directory the root of the calling thread, and then calls a function.
+func enter(root *os.File, do func() error) error {
+	// Root, working directory and umask are the thread's alone from here on.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("separate a thread's root: %w", err)
+	}
+	if err := errors.Join(unix.Fchdir(int(root.Fd())), unix.Chroot("."), unix.Chdir("/")); err != nil {
+		return fmt.Errorf("make %s a thread's root: %w", root.Name(), err)
+	}
+	return do()
+}
+
+// guarded turns a panic into an error.
+func guarded(do func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return do()
+}
