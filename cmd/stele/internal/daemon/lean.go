@@ -106,9 +106,9 @@ type growth struct {
 	// looks counts those since memory was given back. last is the size of the process's own
 	// at the last one, ordinary at the first, and peak when memory was given back.
 	looks, last, ordinary, peak int
-	// files is what the process had of files at the first look after their pages were given
-	// back; 0 before it.
-	files int
+	// mapped counts the looks since pages of files were given back, and fewest is the least
+	// that the process had of them at the first look after that.
+	mapped, fewest int
 }
 
 // look says what to do. Memory is given back once the process has grown by a sixteenth and no
@@ -117,22 +117,24 @@ type growth struct {
 // map again.
 func (g *growth) look(now size) act {
 	g.looks++
+	g.mapped++
 	if g.looks == 1 {
 		g.ordinary, g.last = now.own, now.own
+	}
+	if g.mapped == 1 && (g.fewest == 0 || now.files < g.fewest) {
+		g.fewest = now.files
 	}
 	rests, works := now.own <= g.last+g.last/64, now.own > g.last+g.last/16
 	g.last = now.own
 	grown := now.own > g.ordinary+g.ordinary/16 && (g.looks >= leanAgain || now.own > g.peak+g.peak/16)
 	switch {
 	case grown && rests || g.looks >= leanAnyway:
-		*g = growth{peak: now.own}
+		*g = growth{peak: now.own, fewest: g.fewest}
 		return letGo
 	case works:
 		return work
-	case g.files == 0:
-		g.files = now.files
-	case now.files > g.files+g.files/8:
-		g.files = 0
+	case g.mapped > 1 && now.files > g.fewest+g.fewest/8:
+		g.mapped = 0
 		return unmap
 	}
 	return keep

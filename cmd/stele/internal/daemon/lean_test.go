@@ -95,8 +95,10 @@ func TestGrowthOfFiles(t *testing.T) {
 		now  size
 		want act
 	}{
-		{size{1000, 500}, keep}, {size{1000, 520}, keep}, {size{1010, 600}, unmap}, {size{1000, 550}, keep}, {size{1000, 560}, keep},
-		{size{1040, 700}, unmap}, {size{1110, 400}, work}, {size{1110, 400}, letGo}, {size{900, 300}, keep}, {size{900, 400}, unmap},
+		{size{1000, 500}, keep}, {size{1000, 520}, keep}, {size{1010, 600}, unmap},
+		// What it has at once after that is its least only if it rests.
+		{size{1000, 800}, keep}, {size{1000, 800}, unmap}, {size{1000, 400}, keep}, {size{1000, 460}, unmap},
+		{size{1040, 700}, keep}, {size{1110, 700}, work}, {size{1110, 400}, letGo}, {size{900, 900}, keep}, {size{900, 900}, unmap},
 	} {
 		if got := g.look(step.now); got != step.want {
 			t.Errorf("step %d: %v leads to %d, not %d", i, step.now, got, step.want)
