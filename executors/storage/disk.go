@@ -19,6 +19,8 @@ type disk struct {
 	layout layout
 	log    *slog.Logger
 	now    func() time.Time
+	// syncs says that fsync in containers waits for the disk, as storage.conf can want it.
+	syncs bool
 }
 
 // librarySessions guards the library's own list of open stores, which its Free
@@ -30,7 +32,7 @@ func openDisk(settings types.StoreOptions, log *slog.Logger) (*disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &disk{lib: lib, log: log, now: time.Now}
+	d := &disk{lib: lib, log: log, now: time.Now, syncs: settings.DisableVolatile}
 	if d.layout, err = layoutOf(lib); err != nil {
 		d.close()
 		return nil, err

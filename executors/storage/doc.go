@@ -16,8 +16,10 @@
 //   - Images (images.go, resolve.go, remove.go; catalog.go reads their records) has names
 //     and configurations, and takes in what a pull brings (gate.go, orphans.go).
 //   - Rootfses (rootfs.go) and Volumes (volume.go, volume_dir.go) are made of layers
-//     (layers.go): a record, a layer and a mount, all three named by one id. Every method
-//     starts by asking which of the three exist.
+//     (layers.go): a record (records.go), a directory of the graph driver (driver.go) and a
+//     mount. Every method starts by asking which of the three exist. The library knows only
+//     that their images are needed (holds.go), but still has the layers of earlier versions
+//     (library_layers.go). What is removed is renamed, and unlinked later (removed.go).
 //   - Usage (usage.go) measures.
 //   - recover.go clears up what a crash left, when a Store is opened.
 //

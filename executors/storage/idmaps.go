@@ -7,7 +7,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"go.podman.io/storage/pkg/idmap"
 	"go.podman.io/storage/pkg/idtools"
-	"go.podman.io/storage/types"
 )
 
 // IDMaps are the mappings of a user namespace. Without any, ids are the node's.
@@ -23,18 +22,11 @@ func libraryMaps(ranges []specs.LinuxIDMapping) (maps []idtools.IDMap) {
 
 func (m IDMaps) empty() bool { return len(m.UIDs) == 0 && len(m.GIDs) == 0 }
 
-func (m IDMaps) options() types.IDMappingOptions {
-	if m.empty() {
-		return types.IDMappingOptions{HostUIDMapping: true, HostGIDMapping: true}
-	}
-	return types.IDMappingOptions{UIDMap: libraryMaps(m.UIDs), GIDMap: libraryMaps(m.GIDs)}
-}
-
 // MapsIDs reports whether the ids of an image's files can be mapped where they are mounted.
 // Without that the library would copy every file of the image for each mapping.
 func (s *Store) MapsIDs() bool {
 	some := []specs.LinuxIDMapping{{HostID: 1 << 16, Size: 1 << 16}}
-	return (&layers{s.disk}).canMap(IDMaps{UIDs: some, GIDs: some}) == nil
+	return s.disk.canMap(IDMaps{UIDs: some, GIDs: some}) == nil
 }
 
 // namespace returns a user namespace with these mappings, which lasts as long as it is open.
@@ -51,11 +43,11 @@ func (m IDMaps) namespace() (*os.File, error) {
 	return file, nil
 }
 
-func (l *layers) canMap(users IDMaps) error {
+func (d *disk) canMap(users IDMaps) error {
 	if users.empty() {
 		return nil
 	}
-	driver, err := l.lib.GraphDriver()
+	driver, err := d.lib.GraphDriver()
 	if err != nil {
 		return fmt.Errorf("reach the graph driver: %w", err)
 	}

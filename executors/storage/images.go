@@ -22,6 +22,7 @@ type Images struct {
 	shortNames  func(name string) ([]string, error)
 	orphanGrace time.Duration
 	usage       *Usage
+	holds       *holds
 
 	pulls    gate
 	removals removals

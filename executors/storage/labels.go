@@ -22,10 +22,10 @@ func (l layout) labelLayers(label string) error {
 	if err != nil {
 		return fmt.Errorf("label layers: %w", err)
 	}
-	for _, root := range l.writableRoots() {
+	for _, home := range l.homes() {
 		// Some file systems have no labels of their own.
-		if err := labelOnce(l.driverDir(root), want); err != nil && !errors.Is(err, unix.ENOTSUP) {
-			return fmt.Errorf("label layers in %s: %w", root, err)
+		if err := labelOnce(home, want); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("label layers in %s: %w", home, err)
 		}
 	}
 	return nil

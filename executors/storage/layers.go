@@ -7,96 +7,97 @@ import (
 	"os"
 	"path/filepath"
 
-	library "go.podman.io/storage"
+	drivers "go.podman.io/storage/drivers"
+	"go.podman.io/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
 )
 
-// layers are the writable layers on top of images: those of root filesystems and those
-// of volumes. A layer, its record and its mount have the same id.
-type layers struct{ *disk }
+// layers are the writable layers on top of images: those of root filesystems and those of
+// volumes. Each is a record, a directory of the graph driver and a mount.
+//
+// The library has no records of them. For each it would write its indexes ten times and sync
+// six of these, under locks for which all others wait; with eight containers at a time, seven
+// eighths of their time were such waits. What the library must know is that the image is
+// needed: see holds.
+type layers struct {
+	*disk
+	driver  *writableDriver
+	holds   *holds
+	library *libraryLayers
+	removed *removedLayers
+	turns   *turns
+}
 
 // layerRequest says what a layer is made from.
 type layerRequest struct {
-	id, imageID, label, metadata string
-	users                        IDMaps
+	// name is the record's, and id the directory's.
+	name, id, imageID string
+	// record is kept as it is.
+	record any
+	label  string
+	users  IDMaps
 }
 
-// create makes a record, and a writable layer on top of an image, both of the given id. It
-// replaces the leftovers of an interrupted creation, and removes its own when it fails.
-func (l *layers) create(request layerRequest) error {
-	id, imageID, label, metadata := request.id, request.imageID, request.label, request.metadata
-	options := &library.ContainerOptions{
-		IDMappingOptions: request.users.options(),
-		LabelOpts:        []string{"disable"}, // the caller chooses labels, not the library
-		Flags:            map[string]any{},
-		Volatile:         true,
-	}
-	if label != "" {
-		// The library wants both or none, and uses only the first.
-		options.Flags["MountLabel"] = label
-		options.Flags["ProcessLabel"] = label
-	}
-	create := func() error {
-		_, err := l.lib.CreateContainer(id, nil, imageID, id, metadata, options)
-		return err
-	}
-	err := create()
-	if errors.Is(err, library.ErrDuplicateID) {
-		if record, recordErr := l.lib.Container(id); recordErr == nil {
-			if record.Metadata != metadata {
-				return fmt.Errorf("%w: another record of that id was made meanwhile", ErrRootfsConflict)
-			}
-			return nil // made meanwhile by another call for the same container
-		}
-		// A creation was cut off after the layer and before the record.
-		if err := l.remove(id); err != nil {
-			return err
-		}
-		err = create()
-	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, library.ErrImageUnknown):
-		return fmt.Errorf("%w: image %s was removed", ErrImageNotFound, imageID)
-	}
-	err = fmt.Errorf("create its layer: %w", err)
-	if _, recordErr := l.lib.Container(id); errors.Is(recordErr, library.ErrContainerUnknown) {
-		err = errors.Join(err, l.freeing(func() error { return l.remove(id) }))
+// create makes a layer, in place of whatever an earlier try left. It removes its own when it
+// fails.
+func (l *layers) create(ctx context.Context, request layerRequest) error {
+	err := l.tryCreate(ctx, request)
+	if IsFull(err) && l.removed.unlink(ctx) {
+		// Layers that were removed a moment ago had the room.
+		err = l.tryCreate(ctx, request)
 	}
 	return err
 }
 
-// mount mounts a container's layer unless it is mounted, and returns where. The library
-// counts mounts in its run root, and the kernel knows what is mounted; after a crash they
-// may differ. With a count of zero the library mounts, or adopts a mount that it had not
-// counted. A count that is right must not grow with every repetition.
-func (l *layers) mount(id, label string) (string, error) {
-	layer, err := l.lib.Layer(id)
+func (l *layers) tryCreate(ctx context.Context, request layerRequest) error {
+	if err := l.remove(ctx, request.name, request.id); err != nil {
+		return err
+	}
+	if err := l.tryCreateAnew(request); err != nil {
+		return errors.Join(err, l.remove(ctx, request.name, request.id))
+	}
+	return nil
+}
+
+// tryCreateAnew first writes the record, under the name of one that is being made: from then on
+// the image is needed, and whoever removes it finds out why.
+func (l *layers) tryCreateAnew(request layerRequest) error {
+	made, err := l.announce(request.name, request.record)
 	if err != nil {
-		return "", fmt.Errorf("read the record of its layer: %w", err)
+		return err
 	}
-	mountpoint := layer.MountPoint
-	mounted := false
-	if layer.MountCount > 0 {
-		if mounted, err = l.isMounted(mountpoint); err != nil {
-			return "", err
+	parent, err := l.holds.hold(request.imageID)
+	if err != nil {
+		return err
+	}
+	options := &drivers.CreateOpts{MountLabel: request.label, IDMappings: &idtools.IDMappings{}}
+	if err := l.driver.CreateReadWrite(request.id, parent, options); err != nil {
+		return fmt.Errorf("create its layer: %w", err)
+	}
+	return made()
+}
+
+// mount mounts a layer unless it is mounted, and returns where.
+func (l *layers) mount(request layerRequest) (string, error) {
+	mountpoint := l.layout.rootfsMount(request.id)
+	mounted, err := l.isMounted(mountpoint)
+	if err != nil {
+		return "", err
+	}
+	if !mounted || !l.layout.mounts() {
+		options := drivers.MountOpts{
+			MountLabel: request.label, UidMaps: libraryMaps(request.users.UIDs), GidMaps: libraryMaps(request.users.GIDs),
+			// No container survives a power failure.
+			Volatile: !l.syncs,
 		}
-	}
-	if !mounted {
-		if mountpoint, err = l.lib.Mount(id, label); err != nil {
+		if mountpoint, err = l.driver.mount(request.id, options); err != nil {
 			return "", fmt.Errorf("mount its layer: %w", err)
-		}
-		if mounted, err = l.isMounted(mountpoint); err != nil {
-			return "", err
-		}
-		if !mounted {
-			return "", fmt.Errorf("mount its layer: the library reports success, but nothing is mounted on %s", mountpoint)
 		}
 	}
 	if !l.layout.mounts() {
 		return mountpoint, nil
 	}
+	// It also fails if nothing is mounted.
 	if err := unix.Mount("", mountpoint, "", unix.MS_PRIVATE, ""); err != nil {
 		return "", fmt.Errorf("make the mount on %s private: %w", mountpoint, err)
 	}
@@ -105,8 +106,8 @@ func (l *layers) mount(id, label string) (string, error) {
 
 // isMounted reports whether a root filesystem is usable at the path: mounted, or with a
 // driver that doesn't mount, present.
-func (l *layers) isMounted(path string) (bool, error) {
-	if l.layout.mounts() {
+func (d *disk) isMounted(path string) (bool, error) {
+	if d.layout.mounts() {
 		return isMountpoint(path)
 	}
 	_, err := os.Stat(path)
@@ -116,21 +117,76 @@ func (l *layers) isMounted(path string) (bool, error) {
 	return err == nil, err
 }
 
-// release undoes mount and create, as far as they got.
-func (l *layers) release(ctx context.Context, id string) error {
+// release undoes mount and create, as far as they got, also if an earlier version of Stele made
+// the layer.
+func (l *layers) release(ctx context.Context, name, id string) error {
+	known, err := l.hasRecord(name)
+	if err != nil {
+		return err
+	}
+	if err := l.remove(ctx, name, id); err != nil || known {
+		return err
+	}
+	return l.library.release(ctx, id)
+}
+
+// remove unmounts a layer and removes it, with its record. The mount is undone by path: who
+// counts mounts may have been killed.
+func (l *layers) remove(ctx context.Context, name, id string) error {
+	dir := l.layout.rootfsDir(id)
+	switch _, err := os.Lstat(dir); {
+	case errors.Is(err, os.ErrNotExist):
+		return l.forget(name)
+	case err != nil:
+		return err
+	}
 	if err := l.unmount(ctx, id); err != nil {
 		return err
 	}
-	return l.freeing(func() error {
-		if err := l.lib.DeleteContainer(id); err != nil && !isGone(err) {
-			return fmt.Errorf("remove its record and layer: %w", err)
-		}
-		return l.remove(id)
-	})
+	if err := l.freeing(func() error { return l.removed.add(dir, id) }); err != nil {
+		return fmt.Errorf("remove its layer: %w", err)
+	}
+	return l.forget(name)
 }
 
-// unmount unmounts by path, without the library, which would trust a count that a crash may
-// have falsified. It notices that the mount is gone when it removes the layer.
+// removeLost removes layers without a record, which a power failure leaves: a record is older than
+// its layer, and outlives it.
+func (l *layers) removeLost(ctx context.Context) error {
+	home := filepath.Dir(l.layout.rootfsDir("any"))
+	entries, err := os.ReadDir(home)
+	if err != nil {
+		return fmt.Errorf("list writable layers: %w", err)
+	}
+	names, err := l.recordNames()
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, name := range names {
+		known[layerOf(name)] = true
+	}
+	var failed error
+	for _, entry := range entries {
+		id := entry.Name()
+		if known[id] || !wholeID.MatchString(id) {
+			continue
+		}
+		mounted := false
+		if l.layout.mounts() {
+			mounted, err = isMountpoint(l.layout.rootfsMount(id))
+		}
+		if mounted {
+			l.log.Error("the record of a root filesystem that is mounted is lost; it is left alone", "layer", id)
+			continue
+		}
+		if err == nil {
+			err = l.remove(ctx, id, id)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
 func (l *layers) unmount(ctx context.Context, id string) error {
 	mountpoint := l.layout.rootfsMount(id)
 	lazily, err := unmount(ctx, mountpoint)
@@ -140,14 +196,14 @@ func (l *layers) unmount(ctx context.Context, id string) error {
 	if lazily {
 		l.log.Warn("a root filesystem was still in use when it was released", "container", id, "mountpoint", mountpoint)
 	}
-	return l.detachMapped(id)
+	return detachMapped(l.layout.rootfsDir(id))
 }
 
 // detachMapped detaches the image's layers from a container's directory, where the library has them
 // with mapped ids while it mounts a root filesystem: a process that is killed then leaves them
 // there, and who removed that directory would remove the files of the image.
-func (l *layers) detachMapped(id string) error {
-	dir := filepath.Join(l.layout.rootfsDir(id), mappedDir)
+func detachMapped(dir string) error {
+	dir = filepath.Join(dir, mappedDir)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -161,31 +217,4 @@ func (l *layers) detachMapped(id string) error {
 		}
 	}
 	return nil
-}
-
-// remove removes a container's layer that no record refers to, and files of
-// the driver that no layer refers to.
-func (l *layers) remove(id string) error {
-	if err := l.detachMapped(id); err != nil {
-		return err
-	}
-	if err := l.lib.DeleteLayer(id); err != nil && !isGone(err) {
-		return fmt.Errorf("remove its layer: %w", err)
-	}
-	if _, err := os.Lstat(l.layout.rootfsDir(id)); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	driver, err := l.lib.GraphDriver()
-	if err != nil {
-		return fmt.Errorf("reach the graph driver: %w", err)
-	}
-	if err := driver.Remove(id); err != nil {
-		return fmt.Errorf("remove files of a layer that has no record: %w", err)
-	}
-	return nil
-}
-
-func isGone(err error) bool {
-	return errors.Is(err, library.ErrNotAContainer) || errors.Is(err, library.ErrContainerUnknown) ||
-		errors.Is(err, library.ErrNotALayer) || errors.Is(err, library.ErrLayerUnknown)
 }

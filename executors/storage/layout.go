@@ -47,16 +47,36 @@ func (l layout) imageRoots() []string {
 	return append(l.writableRoots(), l.readOnlyRoots...)
 }
 
+// writableDir, in the graph root, has the containers' writable layers: the driver's
+// directories, Stele's records of them, and what was removed and is not yet unlinked.
+const writableDir = "stele-writable"
+
+// writableRoot is the root of the driver that makes writable layers.
+func (l layout) writableRoot() string { return filepath.Join(l.graphRoot, writableDir) }
+
 // rootfsDir is what the driver keeps of a container's layer.
-func (l layout) rootfsDir(id string) string { return l.layerDir(l.graphRoot, id) }
+func (l layout) rootfsDir(id string) string { return l.layerDir(l.writableRoot(), id) }
 
 // rootfsMount is where the driver mounts a container's root filesystem; with vfs it
 // is the directory itself, and nothing is mounted.
-func (l layout) rootfsMount(id string) string {
+func (l layout) rootfsMount(id string) string { return l.mountIn(l.rootfsDir(id)) }
+
+// rootfsRecords has a file for each writable layer.
+func (l layout) rootfsRecords() string { return filepath.Join(l.writableRoot(), "records") }
+
+// removed has the layers that were removed and are not yet unlinked.
+func (l layout) removed() string { return filepath.Join(l.writableRoot(), "removed") }
+
+// libraryDir and libraryMount are rootfsDir and rootfsMount of a layer that the library has a
+// record of.
+func (l layout) libraryDir(id string) string   { return l.layerDir(l.graphRoot, id) }
+func (l layout) libraryMount(id string) string { return l.mountIn(l.libraryDir(id)) }
+
+func (l layout) mountIn(dir string) string {
 	if l.driver == vfsDriver {
-		return l.rootfsDir(id)
+		return dir
 	}
-	return filepath.Join(l.rootfsDir(id), mergedDir)
+	return filepath.Join(dir, mergedDir)
 }
 
 // layerDir is what the driver keeps of a layer in one of the roots.
@@ -73,6 +93,15 @@ func (l layout) layerFiles(root, id string) string {
 		return l.layerDir(root, id)
 	}
 	return filepath.Join(l.layerDir(root, id), "diff")
+}
+
+// homes are the driver's directories in all roots in which this package may remove something.
+func (l layout) homes() []string {
+	homes := []string{l.driverDir(l.writableRoot())}
+	for _, root := range l.writableRoots() {
+		homes = append(homes, l.driverDir(root))
+	}
+	return homes
 }
 
 // driverDir is the driver's own directory in a root.

@@ -80,11 +80,13 @@ func detach(path string) error {
 // detachAllMapped does for all layers what detachMapped does for one: the library removes
 // directories of which it has no record.
 func detachAllMapped(l layout) error {
-	home := l.driverDir(l.graphRoot) + "/"
+	homes := l.homes()
 	infos, err := mountinfo.GetMounts(func(info *mountinfo.Info) (skip, stop bool) {
-		below, inside := strings.CutPrefix(info.Mountpoint, home)
-		_, file, _ := strings.Cut(below, "/")
-		return !inside || !strings.HasPrefix(file, mappedDir+"/"), false
+		return !slices.ContainsFunc(homes, func(home string) bool {
+			below, inside := strings.CutPrefix(info.Mountpoint, home+"/")
+			_, file, _ := strings.Cut(below, "/")
+			return inside && strings.HasPrefix(file, mappedDir+"/")
+		}), false
 	})
 	if err != nil {
 		return fmt.Errorf("look for layers that are mounted with mapped ids: %w", err)
@@ -136,19 +138,16 @@ func (s *Store) Mounts(ctx context.Context) ([]Mount, error) {
 
 // expectedMounts returns the mounts that the records call for, by path.
 func (s *Store) expectedMounts() (map[string]Mount, error) {
-	containers, err := s.lib.Containers()
+	records, err := s.records()
 	if err != nil {
-		return nil, fmt.Errorf("read the container records: %w", err)
+		return nil, err
 	}
 	expected := map[string]Mount{}
-	for i := range containers {
-		if record, ours := ownRecord(&containers[i]); ours {
-			expected[s.layout.rootfsMount(containers[i].ID)] = Mount{ContainerID: containers[i].ID, ImageID: record.ImageID}
-		}
-		if record, ours := ownVolume(&containers[i]); ours {
-			mount := Mount{ContainerID: record.ContainerID, ImageID: record.ImageID, VolumeID: record.VolumeID}
-			expected[s.layout.rootfsMount(containers[i].ID)] = mount
-			expected[s.layout.volumePath(record.VolumeID)] = mount
+	for _, record := range records {
+		mount := Mount{ContainerID: record.containerID, ImageID: record.imageID, VolumeID: record.volumeID}
+		expected[record.mountpoint(s.layout)] = mount
+		if record.volumeID != "" {
+			expected[s.layout.volumePath(record.volumeID)] = mount
 		}
 	}
 	directories, err := s.Volumes.directories()

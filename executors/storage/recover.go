@@ -83,7 +83,22 @@ func (s *Store) recover() error {
 			s.log.Warn("links that a crash left in the image store could not be removed", "store", root, "error", err)
 		}
 	}
+	if err := s.recoverWritable(); err != nil {
+		s.log.Warn("not everything that a crash left of containers' layers could be removed", "store", s.layout.graphRoot, "error", err)
+	}
 	_, err = s.Images.CollectOrphans(context.Background(), s.options.OrphanGrace)
+	return err
+}
+
+// recoverWritable holds what images containers need, removes what is left of layers without a record, as a
+// power failure leaves them, and unlinks what was removed.
+func (s *Store) recoverWritable() error {
+	ctx := context.Background()
+	err := errors.Join(s.holds.settle(ctx), s.Rootfses.layers.removeLost(ctx))
+	if s.layout.mounts() {
+		err = errors.Join(err, removeDanglingLinks(filepath.Join(s.layout.driverDir(s.layout.writableRoot()), linksDir)))
+	}
+	s.removed.unlinkSoon()
 	return err
 }
 

@@ -182,6 +182,7 @@ func expectOnlyWhatRecordsExplain(t *testing.T, s *Store) {
 	}
 	expect("layers", layerDirs(t, s), layers)
 	root := s.layout.graphRoot
+	expectRecordedWritable(t, s)
 	expect("lists of files", list(t, s.layout.records(root, "layers"), "*.tar-split.gz"), packed)
 	expect("images", list(t, s.layout.records(root, "images"), strings.Repeat("?", 64)), imageIDs)
 	for _, container := range list(t, s.layout.records(root, "containers"), strings.Repeat("?", 64)) {
@@ -208,8 +209,35 @@ func expectOnlyWhatRecordsExplain(t *testing.T, s *Store) {
 	}
 }
 
+// expectRecordedWritable checks that all writable layers on disk have a record, and none that
+// was removed is left.
+func expectRecordedWritable(t *testing.T, s *Store) {
+	t.Helper()
+	names, err := s.recordNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range names {
+		names[i] = layerOf(name)
+	}
+	s.removed.beside.wait()
+	own := s.layout.driverDir(s.layout.writableRoot())
+	writable := list(t, own, strings.Repeat("?", 64))
+	for _, layer := range writable {
+		if !slices.Contains(names, layer) {
+			t.Errorf("the writable layer %s has no record", layer)
+		}
+	}
+	if links := list(t, own, "l/*"); len(links) > len(writable) {
+		t.Errorf("%d writable layers have the short names %q", len(writable), links)
+	}
+	if left := list(t, s.layout.removed(), "*"); len(left) > 0 {
+		t.Errorf("removed and not unlinked are %q", left)
+	}
+}
+
 // list returns the names in a directory that match a pattern.
-func list(t *testing.T, dir, pattern string) []string {
+func list(t testing.TB, dir, pattern string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil {
@@ -228,6 +256,12 @@ func expectEmpty(t *testing.T, s *Store) {
 		t.Errorf("layers are left: %q", layers)
 	}
 	driver := s.layout.driver
+	s.removed.beside.wait()
+	for _, pattern := range []string{driver + "/" + strings.Repeat("?", 64), driver + "/dir/*", driver + "/l/*", "records/*", "removed/*"} {
+		if left := list(t, s.layout.writableRoot(), pattern); len(left) > 0 {
+			t.Errorf("of writable layers %q are left", left)
+		}
+	}
 	for _, root := range s.layout.writableRoots() {
 		for _, pattern := range []string{
 			driver + "/l/*", driver + "/tempdirs/*", driver + "/staging/*", driver + "-layers/tmp/*",
@@ -333,10 +367,12 @@ func TestFilesWithoutRecordsAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bindImage(t, s, lost)
+	bindImage(t, s, s.layout.libraryDir(lost))
+	bindImage(t, s, s.layout.rootfsDir(lost))
 	s.Close()
 	s = open(t, s.options)
-	for _, pattern := range []string{"*/" + lost + "*", "*/.tmp-*"} {
+	s.removed.beside.wait()
+	for _, pattern := range []string{"*/" + lost + "*", "*/*/" + lost + "*", "*/.tmp-*"} {
 		if left, err := filepath.Glob(filepath.Join(s.options.GraphRoot, pattern)); err != nil || len(left) > 0 {
 			t.Errorf("files are left: %q, %v", left, err)
 		}
@@ -370,23 +406,25 @@ func TestLayerWithoutItsShortNameDoesNotTakeTheOthersAlong(t *testing.T) {
 	s, image := pulled(t)
 	container := id("container")
 	prepare(t, s, container, image)
-	if err := os.Truncate(filepath.Join(s.layout.rootfsDir(container), linkFile), 0); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Truncate(filepath.Join(s.layout.rootfsDir(container), linkFile), 0))
+	prepareAsBefore(t, s, id("of an earlier version"), image)
+	must(t, os.Truncate(filepath.Join(s.layout.libraryDir(id("of an earlier version")), linkFile), 0))
 	s.Close()
 	s = open(t, s.options)
 	release(t, s, container)
+	release(t, s, id("of an earlier version"))
 	links := list(t, s.layout.driverDir(s.layout.graphRoot), "l/*")
-	if len(links) != 1 {
-		t.Fatalf("the short names are %q, want the image's", links)
+	if len(links) != 2 {
+		t.Fatalf("the short names are %q, want the image's and its hold's", links)
 	}
+	s.removed.beside.wait()
 	// Names that are already lost come back.
 	s.Close()
 	if err := os.RemoveAll(filepath.Join(s.layout.driverDir(s.layout.graphRoot), linksDir)); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, s.options)
-	if again := list(t, s.layout.driverDir(s.layout.graphRoot), "l/*"); !slices.Equal(again, links) {
+	if again := list(t, s.layout.driverDir(s.layout.graphRoot), "l/*"); len(again) != 1 || !slices.Contains(links, again[0]) { // no container holds the image any more
 		t.Errorf("the short names are %q, were %q", again, links)
 	}
 	expectOnlyWhatRecordsExplain(t, s)

@@ -36,7 +36,7 @@ func (m *Images) Remove(ctx context.Context, ref string) error {
 	}
 	dropped := namesMeant(record.Names, found.name)
 	if found.name == nil || len(dropped) == len(record.Names) {
-		return m.delete(record.ID)
+		return m.delete(ctx, record.ID)
 	}
 	err = m.freeing(func() error { return m.lib.RemoveNames(record.ID, dropped) })
 	if err != nil && !errors.Is(err, library.ErrImageUnknown) {
@@ -70,18 +70,34 @@ func (m *Images) Removals() uint64 { return m.removals.ended.Load() }
 // A pull that fails meanwhile may have lost layers to a removal, and should be retried.
 func (m *Images) RemovedSince(ended uint64) bool { return m.removals.begun.Load() > ended }
 
-func (m *Images) delete(id string) error {
+// dropTries bounds how often an image's hold is dropped for its removal, each time made again
+// by a container whose creation then failed.
+const dropTries = 8
+
+func (m *Images) delete(ctx context.Context, id string) error {
 	m.removals.begun.Add(1)
 	defer m.removals.ended.Add(1)
-	err := m.freeing(func() error {
-		_, err := m.lib.DeleteImage(id, true)
-		return err
-	})
+	var err error
+	for range dropTries {
+		if _, err := m.holds.drop(ctx, id); err != nil {
+			return fmt.Errorf("remove image %s: %w", id, err)
+		}
+		err = m.freeing(func() error {
+			_, err := m.lib.DeleteImage(id, true)
+			return err
+		})
+		if !errors.Is(err, library.ErrImageUsedByContainer) {
+			break
+		}
+		if inUse := m.inUse(id, err); inUse != nil {
+			return inUse
+		}
+	}
 	switch {
 	case errors.Is(err, library.ErrNotAnImage), errors.Is(err, library.ErrImageUnknown):
 		return nil
 	case errors.Is(err, library.ErrImageUsedByContainer):
-		return m.inUse(id, err)
+		return fmt.Errorf("remove image %s: %w: %w", id, ErrImageInUse, err)
 	case err == nil:
 		m.removeLostLinks()
 		return nil
@@ -99,20 +115,23 @@ func (m *Images) delete(id string) error {
 	return fmt.Errorf("remove image %s: %w", id, err)
 }
 
+// inUse returns an *ImageInUseError, or nil if nothing uses the image but its hold.
 func (m *Images) inUse(imageID string, cause error) error {
+	users, err := m.usersOf(imageID)
+	if err != nil {
+		return fmt.Errorf("remove image %s: %w", imageID, errors.Join(cause, err))
+	}
+	if len(users) > 0 {
+		return &ImageInUseError{ImageID: imageID, ContainerID: users[0].containerID}
+	}
 	containers, err := m.lib.Containers()
 	if err != nil {
-		return fmt.Errorf("remove image %s: %w: %w", imageID, ErrImageInUse, cause)
+		return fmt.Errorf("remove image %s: %w", imageID, errors.Join(cause, err))
 	}
 	for i := range containers {
-		if containers[i].ImageID != imageID {
-			continue
+		if _, isHold := ownHold(&containers[i]); containers[i].ImageID == imageID && !isHold {
+			return &ImageInUseError{ImageID: imageID, ContainerID: containers[i].ID}
 		}
-		user := containers[i].ID
-		if volume, ours := ownVolume(&containers[i]); ours {
-			user = volume.ContainerID
-		}
-		return &ImageInUseError{ImageID: imageID, ContainerID: user}
 	}
-	return fmt.Errorf("remove image %s: %w: %w", imageID, ErrImageInUse, cause)
+	return nil
 }

@@ -2,14 +2,13 @@ package storage
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
-	library "go.podman.io/storage"
 )
 
 // containerID is what a container's id must look like; it becomes a directory's name.
@@ -56,9 +55,8 @@ type Rootfs struct {
 // replaces what is not. It fails with ErrImageNotFound, or with ErrRootfsConflict if the id
 // is taken by another root filesystem.
 //
-// The record and the layer are volatile: written without syncing, since no container
-// survives a power failure. For the same reason fsync inside a container doesn't wait for
-// the disk, as with CRI-O.
+// Record and layer are written without syncing, since no container survives a power failure.
+// For the same reason fsync inside a container doesn't wait for the disk, as with CRI-O.
 func (r *Rootfses) Prepare(ctx context.Context, request RootfsRequest) (Rootfs, error) {
 	if !containerID.MatchString(request.ContainerID) {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem: container id %q is not 64 hexadecimal digits", request.ContainerID)
@@ -74,63 +72,84 @@ func (r *Rootfses) Prepare(ctx context.Context, request RootfsRequest) (Rootfs, 
 	if err := r.layers.canMap(request.Users); err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
-	if err := r.ensure(request); err != nil {
+	end, err := r.layers.turns.take(ctx, request.ContainerID)
+	if err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
-	mountpoint, err := r.layers.mount(request.ContainerID, request.MountLabel)
+	defer end()
+	mountpoint, err := r.prepare(ctx, request)
 	if err != nil {
 		return Rootfs{}, fmt.Errorf("prepare root filesystem of %s: %w", request.ContainerID, err)
 	}
 	return Rootfs{Mountpoint: mountpoint, ImageID: image.ID, Config: image.Config}, nil
 }
 
-// ensure makes the container's record and layer, unless they are there and belong together.
-func (r *Rootfses) ensure(request RootfsRequest) error {
-	record, err := r.rootfsRecord(request.ContainerID)
+// prepare makes the container's record and layer, unless they are there and belong together,
+// and mounts it.
+func (r *Rootfses) prepare(ctx context.Context, request RootfsRequest) (mountpoint string, err error) {
+	layer := layerRequest{
+		name: request.ContainerID, id: request.ContainerID, imageID: request.ImageID,
+		record: rootfsRecord{Owner: rootfsOwner, ImageID: request.ImageID, Labels: request.Labels},
+		label:  request.MountLabel, users: request.Users,
+	}
+	var known rootfsRecord
+	whole, err := r.readRecord(layer.name, layer.id, &known)
 	switch {
-	case errors.Is(err, ErrRootfsNotFound):
-		return r.create(request)
 	case err != nil:
-		return err
-	case record.ImageID != request.ImageID:
-		return fmt.Errorf("%w: it stands on image %s, not on %s", ErrRootfsConflict, record.ImageID, request.ImageID)
+		return "", err
+	case whole && known.ImageID != request.ImageID:
+		return "", standsOn(known.ImageID, request.ImageID)
+	case whole:
+		return r.layers.mount(layer)
 	}
-	_, err = r.lib.Layer(request.ContainerID)
-	if err == nil {
-		return nil
+	if mountpoint, err := r.adopt(ctx, request); mountpoint != "" || err != nil {
+		return mountpoint, err
 	}
-	if !errors.Is(err, library.ErrLayerUnknown) {
-		return fmt.Errorf("read the record of its layer: %w", err)
-	}
-	// A removal was interrupted between layer and record.
-	if err := r.lib.DeleteContainer(request.ContainerID); err != nil && !isGone(err) {
-		return fmt.Errorf("remove a record without a layer: %w", err)
-	}
-	return r.create(request)
-}
-
-func (r *Rootfses) create(request RootfsRequest) error {
-	metadata, err := json.Marshal(rootfsRecord{Owner: rootfsOwner, ImageID: request.ImageID, Labels: request.Labels})
-	if err != nil {
-		return fmt.Errorf("encode its record: %w", err)
-	}
-	if err := r.layers.create(layerRequest{request.ContainerID, request.ImageID, request.MountLabel, string(metadata), request.Users}); err != nil {
-		return err
+	if err := r.layers.create(ctx, layer); err != nil {
+		return "", err
 	}
 	r.usage.measureNew(request.ContainerID)
-	return nil
+	return r.layers.mount(layer)
+}
+
+func standsOn(is, wanted string) error {
+	return fmt.Errorf("%w: it stands on image %s, not on %s", ErrRootfsConflict, is, wanted)
+}
+
+// adopt returns the root filesystem that an earlier version of Stele made for the container,
+// and removes what is not mounted: no container runs there.
+func (r *Rootfses) adopt(ctx context.Context, request RootfsRequest) (mountpoint string, err error) {
+	record, err := r.libraryRootfs(request.ContainerID)
+	switch {
+	case errors.Is(err, ErrRootfsNotFound):
+		// The driver would take the files for the new layer's.
+		if _, err := os.Lstat(r.layout.libraryDir(request.ContainerID)); errors.Is(err, os.ErrNotExist) {
+			return "", nil
+		}
+		return "", r.layers.library.release(ctx, request.ContainerID)
+	case err != nil:
+		return "", err
+	case record.ImageID != request.ImageID:
+		return "", standsOn(record.ImageID, request.ImageID)
+	}
+	mountpoint = r.layout.libraryMount(request.ContainerID)
+	mounted, err := r.isMounted(mountpoint)
+	if mounted || err != nil {
+		return mountpoint, err
+	}
+	return "", r.layers.library.release(ctx, request.ContainerID)
 }
 
 // List returns the ids of the containers whose root filesystems Stele made, whole or not.
 func (r *Rootfses) List(ctx context.Context) ([]string, error) {
-	containers, err := r.lib.Containers()
+	records, err := r.records()
 	if err != nil {
 		return nil, fmt.Errorf("list root filesystems: %w", err)
 	}
 	var ids []string
-	for i := range containers {
-		if _, ours := ownRecord(&containers[i]); ours {
-			ids = append(ids, containers[i].ID)
+	for _, record := range records {
+		if record.volumeID == "" {
+			ids = append(ids, record.containerID)
 		}
 	}
 	return ids, ctx.Err()
@@ -141,16 +160,22 @@ func (r *Rootfses) List(ctx context.Context) ([]string, error) {
 // that nobody counted, a layer without a record, a record without a layer, files without
 // either.
 //
-// The container must have ended. A mount that is still busy is detached after some tries.
+// The container must have ended. A mount that is still busy is detached after some tries. The
+// files are only renamed; they are unlinked afterwards, if need be by the next daemon.
 func (r *Rootfses) Release(ctx context.Context, id string) error {
 	if !containerID.MatchString(id) {
 		return fmt.Errorf("release root filesystem: container id %q is not 64 hexadecimal digits", id)
 	}
-	_, err := r.rootfsRecord(id)
+	end, err := r.layers.turns.take(ctx, id)
+	if err != nil {
+		return fmt.Errorf("release root filesystem of %s: %w", id, err)
+	}
+	defer end()
+	_, err = r.rootfsRecord(id)
 	if err != nil && !errors.Is(err, ErrRootfsNotFound) {
 		return fmt.Errorf("release root filesystem of %s: %w", id, err)
 	}
-	if err := errors.Join(r.volumes.release(ctx, id), r.layers.release(ctx, id)); err != nil {
+	if err := errors.Join(r.volumes.release(ctx, id), r.layers.release(ctx, id, id)); err != nil {
 		return fmt.Errorf("release root filesystem of %s: %w", id, err)
 	}
 	return nil
@@ -161,16 +186,17 @@ func (r *Rootfses) Release(ctx context.Context, id string) error {
 // files, or the library's record of them, may be back. A mounted one was made in this boot
 // by another user of the store, and is left alone.
 func (r *Rootfses) Collect(ctx context.Context, known func(id string) bool) (released []string, err error) {
-	ids, err := r.List(ctx)
+	records, err := r.records()
 	if err != nil {
 		return nil, err
 	}
-	volumes, err := r.volumeRecords()
-	if err != nil {
-		return nil, err
-	}
-	for _, volume := range volumes {
-		ids = append(ids, volume.ContainerID)
+	var ids []string
+	mountpoints := map[string]string{}
+	for _, record := range records {
+		ids = append(ids, record.containerID)
+		if record.volumeID == "" {
+			mountpoints[record.containerID] = record.mountpoint(r.layout)
+		}
 	}
 	slices.Sort(ids)
 	var failed error
@@ -178,7 +204,11 @@ func (r *Rootfses) Collect(ctx context.Context, known func(id string) bool) (rel
 		if known(id) {
 			continue
 		}
-		mounted, err := r.layers.isMounted(r.layout.rootfsMount(id))
+		var mounted bool
+		var err error
+		if mountpoint, hasRootfs := mountpoints[id]; hasRootfs {
+			mounted, err = r.isMounted(mountpoint)
+		}
 		if mounted {
 			continue
 		}

@@ -54,8 +54,8 @@ func TestRootfsLife(t *testing.T) {
 	for range 3 {
 		prepare(t, s, one, image)
 	}
-	if mounts, err := s.lib.Mounted(one); err != nil || mounts != 1 {
-		t.Errorf("after repetitions the library counts %d mounts, %v", mounts, err)
+	if mounts := mountsBelow(t, s.layout.rootfsDir(one)); len(mounts) != 1 {
+		t.Errorf("after repetitions there are the mounts %q", mounts)
 	}
 	ids, err := s.Rootfses.List(context.Background())
 	if want := []string{one, two}; err != nil || !slices.Equal(slices.Sorted(slices.Values(ids)), slices.Sorted(slices.Values(want))) {
@@ -78,73 +78,92 @@ func expectNothing(t testing.TB, s *Store, container string) {
 	if _, err := s.lib.Layer(container); !errors.Is(err, library.ErrLayerUnknown) {
 		t.Errorf("layer of %s: %v", container, err)
 	}
-	if _, err := os.Lstat(s.layout.rootfsDir(container)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("files of %s: %v", container, err)
+	if known, err := s.hasRecord(container); known || err != nil {
+		t.Errorf("record of %s outside of the library: %v, %v", container, known, err)
 	}
-	if below := mountsBelow(t, s.options.GraphRoot); slices.Contains(below, s.layout.rootfsMount(container)) {
-		t.Errorf("mount of %s is left", container)
+	for _, dir := range []string{s.layout.rootfsDir(container), s.layout.libraryDir(container)} {
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("files of %s: %v", container, err)
+		}
+	}
+	for _, mounted := range mountsBelow(t, s.options.GraphRoot) {
+		if mounted == s.layout.rootfsMount(container) || mounted == s.layout.libraryMount(container) {
+			t.Errorf("mount of %s is left", container)
+		}
+	}
+	s.removed.beside.wait()
+	if left := list(t, s.layout.removed(), "*"); len(left) > 0 {
+		t.Errorf("removed and not unlinked are %q", left)
 	}
 }
 
 // halfDone make, from a whole root filesystem, the states that a crash can leave.
 var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container string){
 	"whole": func(*testing.T, *Store, Rootfs, string) {},
-	"not mounted, and counted so": func(t *testing.T, s *Store, _ Rootfs, container string) {
-		if _, err := s.lib.Unmount(container, true); err != nil {
-			t.Fatal(err)
-		}
+	"not mounted": func(t *testing.T, _ *Store, rootfs Rootfs, _ string) {
+		must(t, unix.Unmount(rootfs.Mountpoint, 0))
 	},
-	"not mounted, but counted": func(t *testing.T, _ *Store, rootfs Rootfs, _ string) {
-		if err := unix.Unmount(rootfs.Mountpoint, 0); err != nil {
-			t.Fatal(err)
-		}
+	"mounted twice": func(t *testing.T, _ *Store, rootfs Rootfs, _ string) {
+		must(t, unix.Mount(rootfs.Mountpoint, rootfs.Mountpoint, "", unix.MS_BIND, ""))
 	},
-	"mounted, but not counted": func(t *testing.T, s *Store, _ Rootfs, _ string) {
-		forgetMounts(t, s)
+	"killed while it mounted with mapped ids": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
+		must(t, unix.Unmount(rootfs.Mountpoint, 0))
+		bindImage(t, s, s.layout.rootfsDir(container))
 	},
-	"mounted twice": func(t *testing.T, s *Store, rootfs Rootfs, _ string) {
-		if err := unix.Mount(rootfs.Mountpoint, rootfs.Mountpoint, "", unix.MS_BIND, ""); err != nil {
-			t.Fatal(err)
-		}
-		forgetMounts(t, s)
+	"announced": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
+		must(t, unix.Unmount(rootfs.Mountpoint, 0), os.RemoveAll(s.layout.rootfsDir(container)),
+			os.Rename(s.recordPath(container), s.recordPath(container)+making))
 	},
-	"killed while it mounted with mapped ids": func(t *testing.T, s *Store, _ Rootfs, container string) {
-		if _, err := s.lib.Unmount(container, true); err != nil {
-			t.Fatal(err)
-		}
-		bindImage(t, s, container)
+	"half made": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
+		must(t, unix.Unmount(rootfs.Mountpoint, 0), os.RemoveAll(filepath.Join(s.layout.rootfsDir(container), "work")),
+			os.Rename(s.recordPath(container), s.recordPath(container)+making))
 	},
-	"layer without record": func(t *testing.T, s *Store, _ Rootfs, container string) {
-		forgetContainers(t, s)
-		if _, err := s.lib.Layer(container); err != nil {
-			t.Fatal(err)
-		}
+	"half made, and its record cut off": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
+		must(t, unix.Unmount(rootfs.Mountpoint, 0), os.Remove(filepath.Join(s.layout.rootfsDir(container), linkFile)),
+			os.Rename(s.recordPath(container), s.recordPath(container)+making), os.Truncate(s.recordPath(container)+making, 10))
+	},
+	"record cut off": func(t *testing.T, s *Store, _ Rootfs, container string) {
+		must(t, os.Truncate(s.recordPath(container), 0))
+	},
+	"layer without record": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
+		must(t, unix.Unmount(rootfs.Mountpoint, 0), os.Remove(s.recordPath(container)))
+	},
+	"layer and mount without record": func(t *testing.T, s *Store, _ Rootfs, container string) {
+		must(t, os.Remove(s.recordPath(container)))
 	},
 	"record without layer": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
-		if err := unix.Unmount(rootfs.Mountpoint, 0); err != nil {
-			t.Fatal(err)
-		}
-		forgetLayers(t, s)
-		if err := os.RemoveAll(s.layout.rootfsDir(container)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, unix.Unmount(rootfs.Mountpoint, 0), os.RemoveAll(s.layout.rootfsDir(container)))
 	},
-	"files and mount without records": func(t *testing.T, s *Store, _ Rootfs, _ string) {
+	"removed, and the record left": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
+		must(t, unix.Unmount(rootfs.Mountpoint, 0),
+			os.Rename(s.layout.rootfsDir(container), filepath.Join(s.layout.removed(), container+"-1-1")))
+		s.removed.unlinkSoon()
+	},
+	"image not held": func(t *testing.T, s *Store, _ Rootfs, _ string) {
 		forgetContainers(t, s)
 		forgetLayers(t, s)
-		forgetMounts(t, s)
 	},
+	"image held by a record without a layer": func(t *testing.T, s *Store, _ Rootfs, _ string) {
+		forgetLayers(t, s)
+	},
+}
+
+func must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // bindImage mounts the lowest layer of the store's image as a process does that is killed while it
 // mounts a root filesystem with mapped ids.
-func bindImage(t testing.TB, s *Store, container string) {
+func bindImage(t testing.TB, s *Store, dir string) {
 	t.Helper()
 	images, err := s.lib.Images()
 	if err != nil || len(images) != 1 {
 		t.Fatalf("there are %d images, %v", len(images), err)
 	}
-	mapped := filepath.Join(s.layout.rootfsDir(container), mappedDir, "0")
+	mapped := filepath.Join(dir, mappedDir, "0")
 	if err := os.MkdirAll(mapped, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +195,7 @@ func forgetLayers(t testing.TB, s *Store) {
 // that the library notices.
 func forget(t testing.TB, _ *Store, path, lock string) {
 	t.Helper()
-	if err := os.Remove(path); err != nil {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(lock, []byte(fmt.Sprintf("%064d", time.Now().UnixNano())), 0o600); err != nil {

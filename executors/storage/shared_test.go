@@ -112,6 +112,11 @@ func TestImagesGoToAndFroBetweenSkopeoAndStele(t *testing.T) {
 	if err := s.Images.Remove(ctx, image.ID); err != nil {
 		t.Error(err)
 	}
+	// skopeo is too old to see that the image was held.
+	must(t, s.holds.settle(ctx), s.holds.settle(ctx))
+	if _, err := s.Images.CollectOrphans(ctx, 0); err != nil {
+		t.Error(err)
+	}
 	expectEmpty(t, s)
 }
 
@@ -132,7 +137,7 @@ func TestContainersOfOthersAreLeftAlone(t *testing.T) {
 	}
 	scratch := buildah(t, s, "from", "scratch")
 	containers, err := s.lib.Containers()
-	if err != nil || len(containers) != 3 {
+	if err != nil || len(containers) != 3 { // one holds the image
 		t.Fatalf("%d containers, %v", len(containers), err)
 	}
 
@@ -147,7 +152,7 @@ func TestContainersOfOthersAreLeftAlone(t *testing.T) {
 	}
 	release(t, s, id("container"))
 	for _, container := range containers {
-		if container.ID == id("container") {
+		if container.ID == holdOf(image.ID) {
 			continue
 		}
 		if err := s.Rootfses.Release(ctx, container.ID); !errors.Is(err, ErrRootfsConflict) {

@@ -266,7 +266,7 @@ func TestMountOptionsOfStorageConfTakeEffect(t *testing.T) {
 	ref := server.Push(t, "app:v1", small(t, "content", v1.Config{}))
 	rootfs := prepare(t, s, id("container"), pull(t, s, server, ref, ref))
 	defer release(t, s, id("container"))
-	if !strings.HasPrefix(rootfs.Mountpoint, dir+"/graph/overlay/") {
+	if !strings.HasPrefix(rootfs.Mountpoint, dir+"/graph/") {
 		t.Errorf("mounted on %s, not below %s", rootfs.Mountpoint, dir)
 	}
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(rootfs.Mountpoint))

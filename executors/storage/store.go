@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 
 	"go.podman.io/storage/types"
+	"golang.org/x/sync/semaphore"
 )
 
 // Store is a containers/storage store, by what it holds. The methods of all its parts may
@@ -19,6 +21,9 @@ type Store struct {
 	Usage    *Usage
 
 	options Options
+	holds   *holds
+	removed *removedLayers
+	beside  *background
 }
 
 // Open opens the store, creating it if there is none, and removes what a crashed
@@ -58,11 +63,37 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := disk.layout.labelLayers(options.LayerLabel); err != nil {
+	s, err := newStore(options, disk, pinned)
+	if err != nil {
 		disk.close()
 		return nil, err
 	}
-	layers := &layers{disk}
+	if err := s.recover(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.keepReserves()
+	s.beside.do(s.holds.keepSettled)
+	return s, nil
+}
+
+// newStore puts the parts together.
+func newStore(options Options, disk *disk, pinned pinnedPatterns) (*Store, error) {
+	if err := disk.makeWritableRoot(); err != nil {
+		return nil, err
+	}
+	driver, err := newWritableDriver(disk)
+	if err != nil {
+		return nil, err
+	}
+	if err := disk.layout.labelLayers(options.LayerLabel); err != nil {
+		return nil, err
+	}
+	beside := newBackground()
+	library := &libraryLayers{disk}
+	holds := &holds{disk: disk, library: library, parents: map[string]string{}}
+	removed := &removedLayers{disk: disk, beside: newBackground(), turn: semaphore.NewWeighted(1)}
+	layers := &layers{disk: disk, driver: driver, holds: holds, library: library, removed: removed, turns: &turns{}}
 	usage := newUsage(disk)
 	images := &Images{
 		disk:        disk,
@@ -70,27 +101,37 @@ func openStore(options Options, settings types.StoreOptions) (*Store, error) {
 		shortNames:  options.ShortNames,
 		orphanGrace: options.OrphanGrace,
 		usage:       usage,
+		holds:       holds,
 	}
 	volumes := &Volumes{disk: disk, layers: layers, images: images}
-	s := &Store{
+	return &Store{
 		disk:     disk,
 		Images:   images,
 		Rootfses: &Rootfses{disk: disk, layers: layers, images: images, volumes: volumes, usage: usage},
 		Volumes:  volumes,
 		Usage:    usage,
 		options:  options,
+		holds:    holds,
+		removed:  removed,
+		beside:   beside,
+	}, nil
+}
+
+// makeWritableRoot makes what layers outside of the library need.
+func (d *disk) makeWritableRoot() error {
+	for _, dir := range []string{d.layout.writableRoot(), d.layout.rootfsRecords(), d.layout.removed()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
 	}
-	if err := s.recover(); err != nil {
-		s.Close()
-		return nil, err
-	}
-	s.keepReserves()
-	return s, nil
+	return nil
 }
 
 // Close closes the store. Root filesystems stay mounted: containers go on without the
 // daemon.
 func (s *Store) Close() {
 	s.Usage.end()
+	s.beside.end()
+	s.removed.beside.end()
 	s.disk.close()
 }

@@ -75,27 +75,43 @@ func (u *Usage) Filesystems(ctx context.Context) (images, containers FsUsage, er
 	}
 	images = FsUsage{Path: u.layout.driverDir(u.layout.imageRoot), Timestamp: u.now()}
 	containers = FsUsage{Path: u.layout.driverDir(u.layout.graphRoot), Timestamp: u.now()}
+	names, err := u.recordNames()
+	if err != nil {
+		return fail(err)
+	}
 	writable := writableLayers(records)
-	present := make(map[string]bool, len(records.Layers))
+	present := make(map[string]bool, len(records.Layers)+len(names))
+	for _, name := range names {
+		id := layerOf(name)
+		present[id] = true
+		used, err := u.rootfs(ctx, id)
+		if err != nil {
+			return fail(err)
+		}
+		containers.add(used)
+	}
 	for i := range records.Layers {
 		layer := &records.Layers[i]
 		if layer.ReadOnly {
 			continue // in an additional store, on whatever filesystem that is
 		}
 		present[layer.ID] = true
-		if writable[layer.ID] {
+		switch writable[layer.ID] {
+		case heldLayer:
+			continue // empty
+		case usedLayer:
 			used, err := u.rootfs(ctx, layer.ID)
 			if err != nil {
 				return fail(err)
 			}
 			containers.add(used)
-			continue
+		case imageLayer:
+			used, err := u.layer(ctx, layer.ID)
+			if err != nil {
+				return fail(err)
+			}
+			images.add(measurement{used, images.Timestamp})
 		}
-		used, err := u.layer(ctx, layer.ID)
-		if err != nil {
-			return fail(err)
-		}
-		images.add(measurement{used, images.Timestamp})
 	}
 	if err := u.keep(ctx, present); err != nil {
 		return fail(err)
@@ -103,10 +119,22 @@ func (u *Usage) Filesystems(ctx context.Context) (images, containers FsUsage, er
 	return images, containers, nil
 }
 
-func writableLayers(records library.MultiListResult) map[string]bool {
-	writable := make(map[string]bool, len(records.Containers))
-	for _, container := range records.Containers {
-		writable[container.LayerID] = true
+// layerUse is what a layer of the library is for.
+type layerUse int
+
+const (
+	imageLayer layerUse = iota
+	usedLayer           // a container writes there: another program's, or one of an earlier version
+	heldLayer           // a hold's
+)
+
+func writableLayers(records library.MultiListResult) map[string]layerUse {
+	writable := make(map[string]layerUse, len(records.Containers))
+	for i := range records.Containers {
+		writable[records.Containers[i].LayerID] = usedLayer
+		if _, isHold := ownHold(&records.Containers[i]); isHold {
+			writable[records.Containers[i].LayerID] = heldLayer
+		}
 	}
 	return writable
 }
@@ -195,7 +223,7 @@ func (u *Usage) rootfs(ctx context.Context, id string) (measurement, error) {
 
 func (u *Usage) measureRootfs(ctx context.Context, id string, pace pace) (measurement, error) {
 	at := u.now()
-	used, err := measure(ctx, u.layout.layerFiles(u.layout.graphRoot, id), pace)
+	used, err := measure(ctx, u.writableFiles(id), pace)
 	if err != nil {
 		return measurement{}, fmt.Errorf("measure root filesystem of %s: %w", id, err)
 	}
@@ -203,10 +231,19 @@ func (u *Usage) measureRootfs(ctx context.Context, id string, pace pace) (measur
 	return measurement{used, at}, nil
 }
 
+// writableFiles is the directory of a writable layer's own files, wherever it is.
+func (u *Usage) writableFiles(id string) string {
+	files := u.layout.layerFiles(u.layout.writableRoot(), id)
+	if _, err := os.Lstat(files); err == nil {
+		return files
+	}
+	return u.layout.layerFiles(u.layout.graphRoot, id)
+}
+
 // refreshRootfs measures a container's layer again, unless it is gone.
 func (u *Usage) refreshRootfs(ctx context.Context, id string, pace pace) {
 	defer u.cache.endRefresh(id)
-	if _, err := os.Lstat(u.layout.layerFiles(u.layout.graphRoot, id)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(u.writableFiles(id)); errors.Is(err, fs.ErrNotExist) {
 		u.cache.forgetRootfs(id)
 		return
 	}
@@ -235,7 +272,7 @@ func (u *Usage) measureNewLayers(ctx context.Context) {
 	writable := writableLayers(records)
 	for i := range records.Layers {
 		layer := &records.Layers[i]
-		if layer.ReadOnly || writable[layer.ID] {
+		if layer.ReadOnly || writable[layer.ID] != imageLayer {
 			continue
 		}
 		if _, err := u.layer(ctx, layer.ID); err != nil {

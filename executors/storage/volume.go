@@ -3,13 +3,13 @@ package storage
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 
 	library "go.podman.io/storage"
 )
@@ -83,6 +83,11 @@ func (v *Volumes) MountImage(ctx context.Context, request MountImageRequest) (pa
 	if err := v.layers.canMap(request.Users); err != nil {
 		return fail(err)
 	}
+	end, err := v.layers.turns.take(ctx, request.ID)
+	if err != nil {
+		return fail(err)
+	}
+	defer end()
 	// The directory comes first: it leads to the volume if a crash leaves a layer without a
 	// record.
 	path = v.layout.volumePath(request.ID)
@@ -92,70 +97,68 @@ func (v *Volumes) MountImage(ctx context.Context, request MountImageRequest) (pa
 	if _, taken, err := v.directory(request.ID); err != nil || taken {
 		return fail(cmp.Or(err, fmt.Errorf("%w: it is of a directory", ErrVolumeConflict)))
 	}
-	record, err := v.ensure(ctx, request, parts[1])
+	record, whole, err := v.known(ctx, request, parts[1])
 	if errors.Is(err, ErrVolumeConflict) {
 		return fail(err)
 	}
-	if err != nil {
-		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
+	if err == nil {
+		err = v.mount(ctx, request, record, whole)
 	}
-	if err := v.mount(request, record.SubPath, path); err != nil {
+	if err != nil {
 		// A failed volume must not keep the image in use.
-		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
+		return fail(errors.Join(err, v.unmount(context.WithoutCancel(ctx), request.ID)))
 	}
 	return path, nil
 }
 
-// mount mounts a volume's layer, and the requested part of it on path, unless it is
-// mounted.
-func (v *Volumes) mount(request MountImageRequest, subPath, path string) error {
+// mount makes a volume's layer and mounts it, and the requested part of it on the volume's
+// path, unless that is mounted.
+func (v *Volumes) mount(ctx context.Context, request MountImageRequest, record volumeRecord, whole bool) error {
+	path := v.layout.volumePath(request.ID)
 	mounted, err := isMountpoint(path)
 	if mounted || err != nil {
 		return err
 	}
-	root, err := v.layers.mount(volumeLayer(request.ID), request.MountLabel)
+	layer := layerRequest{
+		name: request.ID, id: volumeLayer(request.ID), imageID: record.ImageID,
+		record: record, label: request.MountLabel, users: request.Users,
+	}
+	if !whole {
+		// An earlier version of Stele may have made one that is not mounted.
+		if err := v.layers.release(ctx, layer.name, layer.id); err != nil {
+			return err
+		}
+		if err := v.layers.create(ctx, layer); err != nil {
+			return err
+		}
+	}
+	root, err := v.layers.mount(layer)
 	if err != nil {
 		return err
 	}
-	return mountDirectory(root, subPath, path, IDMaps{}) // the layer is mapped
+	return mountDirectory(root, record.SubPath, path, IDMaps{}) // the layer is mapped
 }
 
-// ensure makes the volume's record and layer, unless they exist.
-func (v *Volumes) ensure(ctx context.Context, request MountImageRequest, owner string) (volumeRecord, error) {
-	id := volumeLayer(request.ID)
-	record, err := v.volumeRecord(id)
-	if err == nil {
-		if record.Ref != request.Image || record.SubPath != request.SubPath {
-			return volumeRecord{}, fmt.Errorf("%w: it is of image %q with sub path %q", ErrVolumeConflict, record.Ref, record.SubPath)
-		}
-		_, err := v.lib.Layer(id)
-		if err == nil {
-			return record, nil
-		}
-		if !errors.Is(err, library.ErrLayerUnknown) {
-			return volumeRecord{}, fmt.Errorf("read the record of its layer: %w", err)
-		}
-		// A removal was interrupted between layer and record.
-		if err := v.lib.DeleteContainer(id); err != nil && !isGone(err) {
-			return volumeRecord{}, fmt.Errorf("remove a record without a layer: %w", err)
-		}
-	} else if !errors.Is(err, library.ErrContainerUnknown) {
-		return volumeRecord{}, err
-	} else {
-		image, err := v.images.Resolve(ctx, request.Image)
-		if err != nil {
-			return volumeRecord{}, err
-		}
-		record = volumeRecord{
-			Owner: volumeOwner, VolumeID: request.ID, ContainerID: owner,
-			ImageID: image.ID, Ref: request.Image, SubPath: request.SubPath,
-		}
+// known returns the volume's record, a new one if there is none, and whether its layer is whole.
+func (v *Volumes) known(ctx context.Context, request MountImageRequest, owner string) (record volumeRecord, whole bool, err error) {
+	record, whole, err = v.volumeRecord(request.ID)
+	switch {
+	case errors.Is(err, library.ErrContainerUnknown):
+	case err != nil:
+		return volumeRecord{}, false, err
+	case record.Ref != request.Image || record.SubPath != request.SubPath:
+		return volumeRecord{}, false, fmt.Errorf("%w: it is of image %q with sub path %q", ErrVolumeConflict, record.Ref, record.SubPath)
+	default:
+		return record, whole, nil
 	}
-	metadata, err := json.Marshal(record)
+	image, err := v.images.Resolve(ctx, request.Image)
 	if err != nil {
-		return volumeRecord{}, fmt.Errorf("encode its record: %w", err)
+		return volumeRecord{}, false, err
 	}
-	return record, v.layers.create(layerRequest{id, record.ImageID, request.MountLabel, string(metadata), request.Users})
+	return volumeRecord{
+		Owner: volumeOwner, VolumeID: request.ID, ContainerID: owner,
+		ImageID: image.ID, Ref: request.Image, SubPath: request.SubPath,
+	}, false, nil
 }
 
 // Unmount removes a volume, of an image or of a directory. It can be repeated, and clears
@@ -164,6 +167,15 @@ func (v *Volumes) Unmount(ctx context.Context, id string) error {
 	if !volumeID.MatchString(id) {
 		return fmt.Errorf("unmount image volume %q: %w", id, errVolumeID)
 	}
+	end, err := v.layers.turns.take(ctx, id)
+	if err != nil {
+		return fmt.Errorf("unmount image volume %s: %w", id, err)
+	}
+	defer end()
+	return v.unmount(ctx, id)
+}
+
+func (v *Volumes) unmount(ctx context.Context, id string) error {
 	path := v.layout.volumePath(id)
 	lazily, err := unmount(ctx, path)
 	if err != nil {
@@ -172,7 +184,7 @@ func (v *Volumes) Unmount(ctx context.Context, id string) error {
 	if lazily {
 		v.log.Warn("an image volume was still in use when it was released", "volume", id, "mountpoint", path)
 	}
-	if err := v.layers.release(ctx, volumeLayer(id)); err != nil {
+	if err := v.layers.release(ctx, id, volumeLayer(id)); err != nil {
 		return fmt.Errorf("unmount image volume %s: %w", id, err)
 	}
 	// The directory goes last: it leads to the volume.
@@ -186,18 +198,39 @@ func (v *Volumes) Unmount(ctx context.Context, id string) error {
 	return nil
 }
 
+// recorded returns the volumes of a container that have a record.
+func (v *Volumes) recorded(containerID string) (map[string]bool, error) {
+	names, err := v.recordNames()
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]bool{}
+	for _, name := range names {
+		if strings.HasPrefix(name, containerID+"-") {
+			ids[name] = true
+		}
+	}
+	if known, err := v.hasRecord(containerID); known || err != nil {
+		return ids, err // and nothing was made by an earlier version, except in this boot
+	}
+	containers, err := v.lib.Containers()
+	if err != nil {
+		return nil, fmt.Errorf("read the container records: %w", err)
+	}
+	for i := range containers {
+		if volume, ours := ownVolume(&containers[i]); ours && volume.ContainerID == containerID {
+			ids[volume.VolumeID] = true
+		}
+	}
+	return ids, nil
+}
+
 // release removes all volumes of a container: those with a record, and those with only a
 // directory.
 func (v *Volumes) release(ctx context.Context, containerID string) error {
-	volumes, err := v.volumeRecords()
+	ids, err := v.recorded(containerID)
 	if err != nil {
 		return err
-	}
-	ids := map[string]bool{}
-	for _, volume := range volumes {
-		if volume.ContainerID == containerID {
-			ids[volume.VolumeID] = true
-		}
 	}
 	begun, err := os.ReadDir(filepath.Join(v.layout.runRoot, volumesDir, containerID))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -217,7 +250,7 @@ func (v *Volumes) release(ctx context.Context, containerID string) error {
 
 // List returns the ids of all volumes in the store, mounted or not.
 func (v *Volumes) List(ctx context.Context) ([]string, error) {
-	volumes, err := v.volumeRecords()
+	records, err := v.records()
 	if err != nil {
 		return nil, fmt.Errorf("list image volumes: %w", err)
 	}
@@ -226,8 +259,10 @@ func (v *Volumes) List(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("list image volumes: %w", err)
 	}
 	var ids []string
-	for _, volume := range volumes {
-		ids = append(ids, volume.VolumeID)
+	for _, record := range records {
+		if record.volumeID != "" {
+			ids = append(ids, record.volumeID)
+		}
 	}
 	for _, volume := range directories {
 		ids = append(ids, volume.volumeID)

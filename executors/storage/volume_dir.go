@@ -53,7 +53,12 @@ func (v *Volumes) MountDirectory(ctx context.Context, request MountDirectoryRequ
 	if err := checkSubPath(request.SubPath); err != nil {
 		return fail(err)
 	}
-	if _, err := v.lib.Container(volumeLayer(request.ID)); err == nil {
+	end, err := v.layers.turns.take(ctx, request.ID)
+	if err != nil {
+		return fail(err)
+	}
+	defer end()
+	if _, _, err := v.volumeRecord(request.ID); err == nil {
 		return fail(fmt.Errorf("%w: it is of an image", ErrVolumeConflict))
 	}
 	wanted := directoryVolume{Dir: request.Dir, SubPath: request.SubPath, volumeID: request.ID}
@@ -76,7 +81,7 @@ func (v *Volumes) MountDirectory(ctx context.Context, request MountDirectoryRequ
 		return fail(err)
 	}
 	if err := mountDirectory(request.Dir, request.SubPath, path, request.Users); err != nil {
-		return fail(errors.Join(err, v.Unmount(context.WithoutCancel(ctx), request.ID)))
+		return fail(errors.Join(err, v.unmount(context.WithoutCancel(ctx), request.ID)))
 	}
 	return path, nil
 }

@@ -254,21 +254,20 @@ func TestVolumeInEveryHalfDoneState(t *testing.T) {
 			return errors.Join(unix.Unmount(path, 0), unix.Unmount(s.layout.rootfsMount(layer), 0),
 				os.RemoveAll(filepath.Join(s.layout.runRoot, volumesDir)))
 		},
-		"layer mounted, but not counted": func(path string) error {
-			forgetMounts(t, s)
-			return unix.Unmount(path, 0)
+		"announced": func(path string) error {
+			return errors.Join(unix.Unmount(path, 0), unix.Unmount(s.layout.rootfsMount(layer), 0), os.RemoveAll(s.layout.rootfsDir(layer)),
+				os.Rename(s.recordPath(request.ID), s.recordPath(request.ID)+making))
 		},
 		"mounted twice": func(path string) error { return unix.Mount(path, path, "", unix.MS_BIND, "") },
 		"layer without record": func(path string) error {
-			forgetContainers(t, s)
-			return nil
+			return os.Remove(s.recordPath(request.ID))
 		},
 		"record without layer": func(path string) error {
-			forgetLayers(t, s)
 			return errors.Join(unix.Unmount(path, 0), unix.Unmount(s.layout.rootfsMount(layer), 0), os.RemoveAll(s.layout.rootfsDir(layer)))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			s = open(t, s.options) // the last one's is closed
 			for _, restart := range []bool{false, true} {
 				damaged := func() {
 					t.Helper()

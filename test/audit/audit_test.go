@@ -269,6 +269,33 @@ func TestFindsStorage(t *testing.T) {
 	expect(t, scope, Trace{Layer, filepath.Join(store, "overlay", stray)})
 }
 
+func TestFindsWritableLayers(t *testing.T) {
+	scope := newScope(t)
+	store := filepath.Join(scope.Root, "storage")
+	image, hold := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	write(t, filepath.Join(store, "overlay-images/images.json"), fmt.Sprintf(`[{"id":"i","layer":%q}]`, image))
+	write(t, filepath.Join(store, "overlay-layers/layers.json"), fmt.Sprintf(`[{"id":%q},{"id":%q,"parent":%q}]`, image, hold, image))
+	held := `[{"id":"h","image":%q,"layer":%q,"metadata":"{\"owner\":\"stele.hold.v1\"}"}]`
+	write(t, filepath.Join(store, "overlay-containers/volatile-containers.json"), fmt.Sprintf(held, "i", hold))
+	own := filepath.Join(store, "stele-writable")
+	for _, dir := range []string{"records", "removed", "overlay/l"} {
+		mkdir(t, own, dir)
+	}
+	write(t, filepath.Join(own, "overlay/.has-mount-program"), "false")
+	expect(t, scope)
+	// One whose image is gone is left over.
+	write(t, filepath.Join(store, "overlay-containers/volatile-containers.json"), fmt.Sprintf(held, "another", hold))
+	expect(t, scope, Trace{Container, "h"}, Trace{Layer, hold})
+
+	write(t, filepath.Join(store, "overlay-containers/volatile-containers.json"), fmt.Sprintf(held, "i", hold))
+	var want []Trace
+	for _, path := range []string{"records/" + image, "removed/" + image + "-1-1", "overlay/" + image, "overlay/l/LINK"} {
+		mkdir(t, own, path)
+		want = append(want, Trace{Layer, filepath.Join(own, path)})
+	}
+	expect(t, scope, want...)
+}
+
 func TestLeaksCountsWhatIsTheSame(t *testing.T) {
 	daemon := Trace{Process, "stele serve"}
 	before := Snapshot{daemon: {"pid 1"}, Trace{Mount, "/a"}: {""}}

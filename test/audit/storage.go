@@ -2,9 +2,12 @@ package audit
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // storeDir is where the image store is in the daemon's root directory.
@@ -14,14 +17,18 @@ const storeDir = "storage"
 // at the next boot.
 type (
 	storeContainer struct {
-		ID    string   `json:"id"`
-		Names []string `json:"names"`
+		ID       string   `json:"id"`
+		Names    []string `json:"names"`
+		Image    string   `json:"image"`
+		Layer    string   `json:"layer"`
+		Metadata string   `json:"metadata"`
 	}
 	storeLayer struct {
 		ID     string `json:"id"`
 		Parent string `json:"parent"`
 	}
 	storeImage struct {
+		ID           string   `json:"id"`
 		Layer        string   `json:"layer"`
 		MappedLayers []string `json:"mapped-layers"`
 	}
@@ -37,9 +44,6 @@ func storage(scope Scope, snapshot Snapshot) error {
 	containers, err := records[storeContainer](store, "overlay-containers/containers.json", "overlay-containers/volatile-containers.json")
 	if err != nil {
 		return err
-	}
-	for _, c := range containers {
-		snapshot.add(Container, c.ID, fmt.Sprint(c.Names))
 	}
 	layers, err := records[storeLayer](store, "overlay-layers/layers.json", "overlay-layers/volatile-layers.json")
 	if err != nil {
@@ -60,12 +64,38 @@ func storage(scope Scope, snapshot Snapshot) error {
 			}
 		}
 	}
+	for _, c := range containers {
+		// The record that holds an image stays for a while after its last container.
+		if strings.Contains(c.Metadata, holdOwner) && slices.ContainsFunc(images, func(i storeImage) bool { return i.ID == c.Image }) {
+			needed[c.Layer] = true
+			continue
+		}
+		snapshot.add(Container, c.ID, fmt.Sprint(c.Names))
+	}
 	for _, l := range layers {
 		if !needed[l.ID] {
 			snapshot.add(Layer, l.ID, "no image needs it")
 		}
 	}
-	return layerFolders(store, parent, snapshot)
+	return errors.Join(layerFolders(store, parent, snapshot), writable(filepath.Join(store, "stele-writable"), snapshot))
+}
+
+// holdOwner is in the metadata of records that hold images.
+const holdOwner = `"stele.hold.v1"`
+
+// writable finds what is left of containers' layers: records, files, and what was removed and
+// not unlinked.
+func writable(dir string, snapshot Snapshot) error {
+	for kind, pattern := range map[string]string{"record": "records/*", "files": "overlay/" + strings.Repeat("?", 64), "link": "overlay/l/*", "removed": "removed/*"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			snapshot.add(Layer, path, "of a container: "+kind)
+		}
+	}
+	return nil
 }
 
 func layerFolders(store string, known map[string]string, snapshot Snapshot) error {

@@ -1,0 +1,109 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// removedLayers unlinks layers after the call that removes them: they are renamed aside. What
+// a daemon leaves there, the next one unlinks.
+type removedLayers struct {
+	*disk
+	beside  *background
+	turn    *semaphore.Weighted
+	serial  atomic.Int64
+	waiting atomic.Bool // a task will look at what is there from now on
+}
+
+// add takes a layer away from its place. Nothing may be mounted below it.
+func (r *removedLayers) add(dir, id string) error {
+	aside := filepath.Join(r.layout.removed(), fmt.Sprintf("%s-%d-%d", id, time.Now().UnixNano(), r.serial.Add(1)))
+	err := os.Rename(dir, aside)
+	if IsFull(err) {
+		return r.unlinkLayer(dir) // there is no room for a longer list
+	}
+	if err == nil {
+		r.unlinkSoon()
+	}
+	return err
+}
+
+func (r *removedLayers) unlinkSoon() {
+	if r.waiting.Swap(true) {
+		return
+	}
+	r.beside.do(func(ctx context.Context) { r.unlink(ctx) })
+}
+
+// unlink unlinks what is there now, and reports whether there was anything.
+func (r *removedLayers) unlink(ctx context.Context) (any bool) {
+	if err := r.turn.Acquire(ctx, 1); err != nil {
+		return false
+	}
+	defer r.turn.Release(1)
+	r.waiting.Store(false)
+	entries, err := os.ReadDir(r.layout.removed())
+	for _, entry := range entries {
+		if ctx.Err() != nil {
+			return any
+		}
+		any = true
+		err = errors.Join(err, r.unlinkLayer(filepath.Join(r.layout.removed(), entry.Name())))
+	}
+	if err != nil {
+		r.log.Warn("files of removed containers are left; the next start tries again", "error", err)
+	}
+	return any
+}
+
+// unlinkLayer removes a layer's directory, and the driver's link to it. Of the directories on
+// which something is mounted at times only empty ones are removed, whatever was overlooked: the
+// files below them are others'.
+func (r *removedLayers) unlinkLayer(dir string) error {
+	if r.layout.mounts() {
+		if err := r.unlinkLink(dir); err != nil {
+			return err
+		}
+		mounted, err := filepath.Glob(filepath.Join(dir, mappedDir, "*"))
+		if err != nil {
+			return err
+		}
+		for _, path := range append(mounted, filepath.Join(dir, mergedDir)) {
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// unlinkLink removes the short name that the driver gives every layer: see links.go.
+func (r *removedLayers) unlinkLink(dir string) error {
+	name, err := os.ReadFile(filepath.Join(dir, linkFile))
+	if errors.Is(err, os.ErrNotExist) || err == nil && !shortName.Match(name) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(r.layout.driverDir(r.layout.writableRoot()), linksDir, string(name))
+	target, err := os.Readlink(link)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !strings.HasPrefix(filepath.Base(dir), filepath.Base(filepath.Dir(target))) {
+		return nil
+	}
+	if err == nil {
+		err = os.Remove(link)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
