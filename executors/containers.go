@@ -377,13 +377,18 @@ func (x containers) update(ctx context.Context, f container.UpdateRuntime) ([]by
 	if err != nil {
 		return nil, err
 	}
+	least := x.options(handler, runtime).MinMemory
 	if !f.ByPlugin {
+		// Plug-ins are asked about what can be, and no more.
+		if _, err := spec.Update(config, change, x.Host, least); err != nil {
+			return nil, err
+		}
 		change.Linux, err = x.NRI.UpdateContainer(ctx, string(f.Spec.ID), change.GetLinux(), x.nriFacts(f.Spec, nil))
 		if err != nil {
 			return nil, err
 		}
 	}
-	plan, err := spec.Update(config, change, x.Host, x.options(handler, runtime).MinMemory)
+	plan, err := spec.Update(config, change, x.Host, least)
 	if err != nil {
 		return nil, err
 	}

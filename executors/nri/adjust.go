@@ -155,7 +155,7 @@ func checkText(where string, m protoreflect.Message) (err error) {
 func (d *Driver) apply(c *Container, a *api.ContainerAdjustment) (*cri.LinuxContainerResources, error) {
 	spec := c.Spec
 	generator := generate.SpecGenerator(newGenerator(spec),
-		generate.WithResourceChecker(func(r *specs.LinuxResources) error { return d.config.Limits.check(r, c.MinMemory) }),
+		generate.WithResourceChecker(func(r *specs.LinuxResources) error { return d.config.check(r, c.MinMemory) }),
 		generate.WithRdtResolver(func(class string) (*specs.LinuxIntelRdt, error) { return &specs.LinuxIntelRdt{ClosID: class}, nil }),
 		generate.WithCDIDeviceInjector(d.config.InjectDevices),
 	)
@@ -196,13 +196,15 @@ func complete(spec *specs.Spec) {
 
 // check completes what the library set. As elsewhere, limits of swap and huge pages are left
 // out where the node cannot set them.
-func (l Limits) check(r *specs.LinuxResources, minMemory int64) error {
+func (c *Config) check(r *specs.LinuxResources, minMemory int64) error {
 	if r == nil {
 		return nil
 	}
+	l := c.Limits
+	const tooLow = "%d is too low to start a container with this runtime, which takes %d bytes"
 	if m := r.Memory; m != nil {
 		if m.Limit != nil && *m.Limit > 0 && *m.Limit < minMemory {
-			return fmt.Errorf("linux.resources.memory.limit: %d is too low to start a container with this runtime, which takes %d bytes", *m.Limit, minMemory)
+			return fmt.Errorf("linux.resources.memory.limit: "+tooLow, *m.Limit, minMemory)
 		}
 		if !l.Swap {
 			m.Swap = nil
@@ -213,6 +215,10 @@ func (l Limits) check(r *specs.LinuxResources, minMemory int64) error {
 	}
 	if len(r.Unified) > 0 && !l.CgroupV2 {
 		return errors.New("linux.resources.unified: needs cgroup v2")
+	}
+	// The runtime writes these files last, so that they count, and not the limit.
+	if limit, has := c.MemoryMax(r.Unified); has && limit < minMemory {
+		return fmt.Errorf("linux.resources.unified[memory.max]: "+tooLow, limit, minMemory)
 	}
 	return nil
 }

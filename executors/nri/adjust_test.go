@@ -9,6 +9,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/testing/protocmp"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/stele-runtime/stele/executors/spec"
 )
 
 func TestMerged(t *testing.T) {
@@ -60,9 +62,39 @@ func TestUpdatesThatCannotBe(t *testing.T) {
 	}
 }
 
+// A plug-in can set no lower memory limit than the runtime takes, by whatever name.
+func TestLeastMemory(t *testing.T) {
+	d := &Driver{config: Config{Limits: Limits{CgroupV2: true}, MemoryMax: spec.MemoryMax}}
+	for what, c := range map[string]struct {
+		limit   int64
+		unified string
+		refused string
+	}{
+		"enough":          {limit: 8 << 20, unified: "8M"},
+		"none":            {unified: "max"},
+		"too little":      {limit: 1 << 20, refused: "linux.resources.memory.limit: 1048576 is too low"},
+		"by the file":     {unified: "1M", refused: "linux.resources.unified[memory.max]: 1048576 is too low"},
+		"the file counts": {limit: 8 << 20, unified: "4095", refused: "linux.resources.unified[memory.max]: 4095 is too low"},
+	} {
+		a := &api.ContainerAdjustment{}
+		if c.limit > 0 {
+			a.SetLinuxMemoryLimit(c.limit)
+		}
+		if c.unified != "" {
+			a.AddLinuxUnified("memory.max", c.unified)
+		}
+		of := &Container{Config: &cri.ContainerConfig{}, Spec: &specs.Spec{}, MinMemory: 4 << 20}
+		complete(of.Spec)
+		_, err := d.apply(of, a)
+		if (err != nil) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), c.refused) {
+			t.Errorf("%s: %v, want %q", what, err, c.refused)
+		}
+	}
+}
+
 // What the request and the plug-ins say is in the spec; what neither says stays.
 func TestApply(t *testing.T) {
-	d := &Driver{config: Config{Limits: Limits{CgroupV2: true}}}
+	d := &Driver{config: Config{Limits: Limits{CgroupV2: true}, MemoryMax: spec.MemoryMax}}
 	unified := map[string]string{"memory.high": "1"}
 	c := &Container{Config: &cri.ContainerConfig{}, Spec: &specs.Spec{
 		Process: &specs.Process{Args: []string{"a"}, Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 1, Soft: 1}, {Type: "RLIMIT_CORE"}}},

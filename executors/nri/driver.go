@@ -48,6 +48,8 @@ type Config struct {
 	Validator Validator
 	// Limits are those that the node has.
 	Limits Limits
+	// MemoryMax reads a memory limit from files of cgroup v2, in bytes; false if there is none.
+	MemoryMax func(unified map[string]string) (limit int64, has bool)
 	// InjectDevices adds CDI devices to a specification, by their names.
 	InjectDevices func(to *specs.Spec, names []string) error
 	// Version is the daemon's.

@@ -19,6 +19,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/fault"
+	"github.com/stele-runtime/stele/executors/spec"
 )
 
 // patience is how long anything may take before a test gives up.
@@ -133,7 +134,7 @@ func started(t *testing.T, source Source, change func(*Config)) (*Driver, string
 	c := Config{
 		Socket: filepath.Join(dir, "nri.sock"), PluginDir: filepath.Join(dir, "plugins"), PluginConfigDir: filepath.Join(dir, "conf.d"),
 		RegistrationTimeout: patience, RequestTimeout: patience, Version: "test", Logger: slog.New(slog.DiscardHandler),
-		Limits: Limits{Swap: true, Hugetlb: true, CgroupV2: true},
+		Limits: Limits{Swap: true, Hugetlb: true, CgroupV2: true}, MemoryMax: spec.MemoryMax,
 	}
 	if change != nil {
 		change(&c)

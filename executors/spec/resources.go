@@ -48,6 +48,12 @@ func checkMinMemory(prefix string, of *cri.LinuxContainerResources, least int64)
 	return nil
 }
 
+// MemoryMax is the memory limit that resources have by its file of cgroup v2, in bytes. It reports
+// false if they have none by it.
+func MemoryMax(unified map[string]string) (limit int64, has bool) {
+	return fileSize(unified, fileMemoryMax)
+}
+
 // fileSize reads a file of cgroup v2 that limits bytes, as the kernel does: with a suffix, or the
 // prefix of another base. It reports false for one that is not set, or without limit.
 func fileSize(unified map[string]string, file string) (int64, bool) {

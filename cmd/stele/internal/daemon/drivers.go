@@ -131,7 +131,7 @@ func (o *Opening) nri(node *spec.HostFacts) nri.Config {
 	return nri.Config{
 		Socket: c.Listen, PluginDir: c.PluginDir, PluginConfigDir: c.PluginConfigDir, DisableConnections: c.DisableConnections,
 		RegistrationTimeout: c.RegistrationTimeout, RequestTimeout: c.RequestTimeout, Validator: c.Validator.Options(),
-		Limits: nri.Limits{Swap: node.SwapLimit, Hugetlb: node.Hugetlb, CgroupV2: node.CgroupV2},
+		Limits: nri.Limits{Swap: node.SwapLimit, Hugetlb: node.Hugetlb, CgroupV2: node.CgroupV2}, MemoryMax: spec.MemoryMax,
 		InjectDevices: func(to *specs.Spec, names []string) error {
 			asked, err := cdi.Asked(names, nil)
 			if err != nil {
