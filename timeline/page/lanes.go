@@ -39,6 +39,9 @@ type document struct {
 	laneOf map[string]int
 }
 
+// gapKind is a mark's for events that were dropped.
+const gapKind = "gap"
+
 const (
 	stepDone int64 = iota
 	stepFailed
@@ -85,11 +88,14 @@ func (s Subject) document() *document {
 			d.mark(node, m, ofNode(m))
 		}
 	}
+	if s.Found.Pod == nil {
+		s.gap(d, node, &s.Timeline.Node)
+	}
 	for _, p := range pods {
 		s.pod(d, p)
 	}
 	for _, i := range images {
-		d.image(i)
+		s.image(d, i)
 	}
 	for i := range d.Lanes {
 		l := &d.Lanes[i]
@@ -175,6 +181,7 @@ func (s Subject) pod(d *document, p *timeline.Pod) {
 	for _, m := range p.Moments {
 		d.mark(of, m, ofPod(m))
 	}
+	s.gap(d, of, &p.Entity)
 	up := d.Subjects[of].Lane
 	// Attempts after the first did not wait for the pull.
 	pulled := map[timeline.PullEnd]bool{}
@@ -186,6 +193,7 @@ func (s Subject) pod(d *document, p *timeline.Pod) {
 		for _, m := range c.Moments {
 			d.mark(of, m, ofContainer(c, m))
 		}
+		s.gap(d, of, &c.Entity)
 		if pull, has := s.Timeline.Pull(c); has && !pulled[pull] {
 			pulled[pull] = true
 			d.Steps = append(d.Steps, [5]int64{int64(of), d.time(pull.Began), pull.Took.Microseconds(), d.text(string(timeline.StepPull)), failedIf(pull.Reason != "")})
@@ -193,7 +201,7 @@ func (s Subject) pod(d *document, p *timeline.Pod) {
 	}
 }
 
-func (d *document) image(i *timeline.Image) {
+func (s Subject) image(d *document, i *timeline.Image) {
 	of := d.add(lane{Kind: "image", Name: text(i.Ref), Parent: -1, Trouble: troubleOfImage(i)}, subject{Stream: "image/" + text(i.Ref), Of: "image " + text(i.Ref)})
 	for _, pull := range i.Done {
 		name := "pull"
@@ -205,6 +213,30 @@ func (d *document) image(i *timeline.Image) {
 	for _, m := range i.Moments {
 		d.mark(of, m, ofImage(m))
 	}
+	s.gap(d, of, &i.Entity)
+}
+
+// gap marks where events of a subject are not in the log any more: between those around them,
+// in the middle if there are some on both sides.
+func (s Subject) gap(d *document, of int, e *timeline.Entity) {
+	dropped := s.Timeline.Missing[d.Subjects[of].Stream]
+	if dropped.Records == 0 || len(e.Moments) == 0 {
+		return
+	}
+	before, after := e.Moments[0].At, e.Moments[len(e.Moments)-1].At
+	if e.Moments[0].Sequence > dropped.First {
+		after = before
+	}
+	for _, m := range e.Moments {
+		if m.Sequence < dropped.First {
+			before = m.At
+		}
+		if m.Sequence > dropped.Last {
+			after = m.At
+			break
+		}
+	}
+	d.mark(of, timeline.Moment{Sequence: dropped.First, At: before.Add(after.Sub(before) / 2), Words: text(dropped.String())}, gapKind)
 }
 
 // entity adds phases and steps. The phases named last have no length: nothing is left then.

@@ -270,3 +270,37 @@ func TestBrokenWriter(t *testing.T) {
 		t.Error("a broken writer goes unnoticed")
 	}
 }
+
+// TestGap: where events are not in the log any more, the lane has a mark, between those around
+// them, that says so; and a lane that has all has none.
+func TestGap(t *testing.T) {
+	all := incidents.All()
+	i := all[slices.IndexFunc(all, func(i incidents.Incident) bool { return i.Name == "node" })]
+	line := about(t, i.Records, "").Timeline
+	pod := line.Pods()[0]
+	c := line.Containers(pod)[0]
+	stream := "container/" + string(c.State.ID)
+	// As if one between two of its events were gone.
+	before, after := c.Moments[0], c.Moments[2]
+	gone := timeline.Dropped{First: c.Moments[1].Sequence, Last: c.Moments[1].Sequence, Records: 3212, Rules: map[string]uint64{"settled": 3212}, Stream: stream}
+	c.Moments = slices.Delete(slices.Clone(c.Moments), 1, 2)
+	line.Missing.Add(gone)
+	line.Missing.Add(timeline.Dropped{First: 1 << 40, Last: 1 << 40, Records: 1, Rules: map[string]uint64{"age": 1}, Stream: "node"})
+	d := Subject{Timeline: line, Now: line.Last}.document()
+	var found []string
+	for _, m := range d.Marks {
+		if d.Strings[m[3]] != gapKind {
+			continue
+		}
+		of := d.Subjects[m[0]]
+		found = append(found, of.Stream+": "+d.Strings[m[4]])
+		if of.Stream == stream && (m[1] < d.time(before.At) || m[1] > d.time(after.At) || m[2] != int64(gone.First) || m[10] != 0) {
+			t.Errorf("the gap is at %d, the events around it at %d and %d: %v", m[1], d.time(before.At), d.time(after.At), m)
+		}
+	}
+	slices.Sort(found)
+	want := []string{stream + ": 3,212 records were dropped: of what was over and leaves no trace", "node: 1 record was dropped: for their age"}
+	if !slices.Equal(found, want) {
+		t.Errorf("the gaps are %q, want %q", found, want)
+	}
+}

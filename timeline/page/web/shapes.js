@@ -10,6 +10,7 @@ const cross = 'M-6.5 -4.2L-4.2 -6.5L0 -2.3L4.2 -6.5L6.5 -4.2L2.3 0L6.5 4.2L4.2 6
  * words, and words for where there is no room for the event's own. */
 export const shapes = {
   event: { path: circle(2.5), color: '--muted', weight: 0, says: 'event' },
+  gap: { path: 'M-7 -2H-4V2H-7zM-1.5 -2H1.5V2H-1.5zM4 -2H7V2H4z', color: '--muted', weight: 1, says: 'events dropped from the log', brief: ['dropped'] },
   started: { path: 'M-4 -6L6 0L-4 6z', color: '--running-edge', weight: 0, says: 'started, ready' },
   completed: { path: circle(5), color: '--running-edge', hollow: true, weight: 1, says: 'completed' },
   ended: { path: 'M-5 -5H5V5H-5z', color: '--muted', weight: 2, says: 'ended as asked' },
