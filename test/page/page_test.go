@@ -15,7 +15,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-var everywhere = []string{"oom", "network", "reboot", "pull", "hostile", "node", "quiet"}
+var everywhere = []string{"oom", "network", "reboot", "pull", "hostile", "node", "quiet", "gap"}
 
 // key presses keys, one after the other.
 func (p *tab) key(keys ...string) {
@@ -67,6 +67,31 @@ func TestEveryMarkHasALabel(t *testing.T) {
 			}
 			p.do(chromedp.KeyEvent(kb.ArrowRight))
 		}
+	}
+}
+
+// TestGap: the keys lead to where events are not in the log any more, which says so in words, and the
+// legend has its shape.
+func TestGap(t *testing.T) {
+	const says = "3,212 records were dropped: of what was over and leaves no trace"
+	p := open(t, look{page: "gap"})
+	p.do(chromedp.Focus(chromedp.CSS(`#chart`)))
+	p.key(kb.Home)
+	for range p.current().Of {
+		if strings.Contains(p.current().Words, says) {
+			break
+		}
+		p.do(chromedp.KeyEvent(kb.ArrowRight))
+	}
+	if c := p.current(); !strings.HasPrefix(c.Words, says) || c.Detail != says || !strings.Contains(c.Words, "container ") {
+		t.Errorf("the gap says %+v", c)
+	}
+	if legend := p.text("#legend"); !strings.Contains(legend, "events dropped from the log") {
+		t.Errorf("the legend says %q", legend)
+	}
+	whole := open(t, look{page: "oom"})
+	if legend := whole.text("#legend"); strings.Contains(legend, "dropped") {
+		t.Errorf("without a gap the legend says %q", legend)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Command pages writes each incident as a page into a folder, and with a second argument the
-// busy node with that many events as node-N.html.
+// Command pages writes each incident as a page into a folder, one of them also as gap.html, as if the log had
+// not all of it any more, and with a second argument the busy node with that many events as node-N.html.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,7 +27,7 @@ func run(args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("usage: pages FOLDER [EVENTS…]")
 	}
-	all := append(incidents.All(), incidents.Incident{Name: "empty"})
+	all := append(incidents.All(), incidents.Incident{Name: "empty"}, withGap())
 	for _, text := range args[1:] {
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -42,10 +43,35 @@ func run(args []string) error {
 	return nil
 }
 
+// gap is the name of the page of a log that has not all any more.
+const gap = "gap"
+
+// withGap is the incident "oom" without some of a container's events.
+func withGap() incidents.Incident {
+	all := incidents.All()
+	i := all[slices.IndexFunc(all, func(i incidents.Incident) bool { return i.Name == "oom" })]
+	i.Name = gap
+	return i
+}
+
+// drop removes an event from the middle of a container's.
+func drop(line *timeline.Timeline) {
+	c := line.Containers(line.Pods()[0])[0]
+	at := len(c.Moments) / 2
+	gone := c.Moments[at].Sequence
+	c.Moments = slices.Delete(c.Moments, at, at+1)
+	line.Missing.Add(timeline.Dropped{
+		First: gone, Last: gone, Records: 3212, Rules: map[string]uint64{"settled": 3212}, Stream: "container/" + string(c.State.ID),
+	})
+}
+
 func write(path string, i incidents.Incident) error {
 	line := timeline.New()
 	for _, r := range i.Records {
 		line.Add(r)
+	}
+	if i.Name == gap {
+		drop(line)
 	}
 	about := page.Subject{Timeline: line, Now: line.Last.Add(5 * time.Second)}
 	if len(i.Records) == 0 {
