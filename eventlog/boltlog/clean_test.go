@@ -1,8 +1,10 @@
 package boltlog
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -127,6 +129,52 @@ func TestNotClosedInOrder(t *testing.T) {
 				t.Error("it was read whole again")
 			}
 		})
+	}
+}
+
+// TestFreelistWhileOpen: a short list of free pages is in the file also while the log is open, a long
+// one is not.
+func TestFreelistWhileOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	l := open(t, Options{Path: path})
+	listed := func() error {
+		t.Helper()
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta, _, err := boltpages.ReadMeta(f, info.Size())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = meta.Freelist(f, info.Size())
+		return err
+	}
+	save := func(after eventlog.Sequence, bytes int) {
+		t.Helper()
+		mustAppend(t, l, "s", eventlog.Version(after))
+		d := eventlog.Delta{Checkpoint: eventlog.Checkpoint{Sequence: after + 1}, Replace: true, Put: map[string][]byte{}}
+		for i := 0; bytes > 0; i, bytes = i+1, bytes-1<<20 {
+			d.Put[strconv.Itoa(i)] = make([]byte, min(bytes, 1<<20))
+		}
+		if err := l.SaveCheckpoint(t.Context(), "x", d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save(0, 100)
+	if err := listed(); err != nil {
+		t.Error(err)
+	}
+	save(1, 2*fewFree<<12)
+	save(2, 100) // All of that is free now.
+	save(3, 100)
+	if err := listed(); !errors.Is(err, boltpages.ErrNoFreelist) {
+		t.Errorf("a long list is written again and again: %v", err)
 	}
 }
 

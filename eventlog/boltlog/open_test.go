@@ -272,7 +272,7 @@ func TestOptions(t *testing.T) {
 	}
 	// What bbolt's options must be, since nothing else would tell.
 	db := l.store.current().db
-	if !db.NoFreelistSync || db.FreelistType != bolt.FreelistMapType || db.NoSync {
+	if db.NoFreelistSync || db.FreelistType != bolt.FreelistMapType || db.NoSync {
 		t.Errorf("bbolt's options: %+v", db)
 	}
 }

@@ -40,6 +40,7 @@ type writer struct {
 	nameless bool
 
 	pending pending
+	ending  bool // the log is being closed
 
 	counters counters
 	ended    chan struct{} // closed when the goroutine is over
@@ -151,9 +152,7 @@ func (w *writer) end() {
 		w.log.Warn("event log: sync its journal", "cause", err)
 	}
 	w.journal.giveUp(w.log)
-	if h := w.reader.store.current(); h != nil {
-		h.db.NoFreelistSync = false // the last commit saves it
-	}
+	w.ending = true
 	if w.journal.pass != (passID{}) || len(w.reader.recent.all()) > 0 {
 		w.empty()
 	}
@@ -369,11 +368,17 @@ func (w *writer) carry(tx *bolt.Tx, pass passID) error {
 	return meta.Put(keyJournal, pass.value())
 }
 
+// fewFree is how many free pages are listed in the file at most while the log is open.
+const fewFree = 4096
+
+// begin begins a transaction. It will write the list of free pages, too, if that is short, and in
+// any case while the log is being closed: bbolt then need not look for them at the next start.
 func (w *writer) begin() (*bolt.Tx, error) {
 	h := w.reader.store.current()
 	if h == nil {
 		return nil, errors.New("the file is not open")
 	}
+	h.db.NoFreelistSync = !w.ending && h.db.Stats().FreePageN > fewFree
 	return w.reader.store.begin(h, true)
 }
 

@@ -1,10 +1,16 @@
 package boltpages
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"math/bits"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 )
 
 // Fault is a page that is not what it must be. The pages below it were not
@@ -32,18 +38,19 @@ const (
 // every page in use once and nothing else. used is how many they are.
 func Check(r io.ReaderAt, size int64, m Meta) (used uint64, faults []Fault) {
 	c := &checker{r: r, pageSize: m.PageSize, pages: min(m.Pages, uint64(size)/uint64(m.PageSize))}
-	c.seen = make([]uint64, c.pages/64+1)
+	c.seen = make([]atomic.Uint64, c.pages/64+1)
 	if c.pages < m.Pages {
 		c.fault(c.pages, "", "the file ends here, but it had %d pages: it was truncated", m.Pages)
 	}
 	c.tree(m.root, span{bucket: ""})
+	c.rest()
 	if m.freelist != noFreelist {
 		if err := c.freelist(m.freelist); err != nil {
 			c.fault(m.freelist, "", "the free list: %v", err)
 		}
 	}
-	for _, word := range c.seen {
-		used += uint64(bits.OnesCount64(word))
+	for i := range c.seen {
+		used += uint64(bits.OnesCount64(c.seen[i].Load()))
 	}
 	const metas = 2
 	return used + metas, c.faults
@@ -53,9 +60,46 @@ type checker struct {
 	r        io.ReaderAt
 	pageSize int
 	pages    uint64
-	seen     []uint64 // one bit per page
-	levels   [][]byte // one page buffer per depth
+	seen     []atomic.Uint64 // one bit per page
+	levels   [][]byte        // one page buffer per depth
 	faults   []Fault
+	// later are trees of which only the root's number is known yet.
+	later []subtree
+}
+
+// subtree is a tree that can be checked at any time.
+type subtree struct {
+	root uint64
+	span span
+}
+
+// subtreeDepth is how deep the subtrees begin. A large bucket has some hundred of them.
+const subtreeDepth = 3
+
+// rest checks the subtrees on all processors.
+func (c *checker) rest() {
+	subtrees := make(chan subtree)
+	workers := make([]*checker, min(runtime.GOMAXPROCS(0), len(c.later)))
+	var ended sync.WaitGroup
+	for i := range workers {
+		w := &checker{r: c.r, pageSize: c.pageSize, pages: c.pages, seen: c.seen}
+		workers[i] = w
+		ended.Go(func() {
+			for t := range subtrees {
+				w.tree(t.root, t.span)
+			}
+		})
+	}
+	for _, t := range c.later {
+		subtrees <- t
+	}
+	close(subtrees)
+	ended.Wait()
+	for _, w := range workers {
+		c.faults = append(c.faults, w.faults...)
+	}
+	slices.SortStableFunc(c.faults, func(a, b Fault) int { return cmp.Compare(a.Page, b.Page) })
+	c.faults = c.faults[:min(len(c.faults), maxFaults)]
 }
 
 // span is what the parent of a page promises about it.
@@ -110,6 +154,11 @@ func (c *checker) children(elements elements, s span) {
 		if i+1 < elements.count {
 			next, _ := elements.at(i + 1)
 			child.before = next.key
+		}
+		if child.depth == subtreeDepth {
+			child.from, child.before = bytes.Clone(child.from), bytes.Clone(child.before)
+			c.later = append(c.later, subtree{e.child, child})
+			continue
 		}
 		c.tree(e.child, child)
 	}
@@ -181,10 +230,9 @@ func (c *checker) load(id uint64, depth int) ([]byte, error) {
 		return nil, fmt.Errorf("it spans %d pages, but there are only %d", n, c.pages-id)
 	}
 	for i := id; i < id+n; i++ {
-		if c.seen[i/64]&(1<<(i%64)) != 0 {
+		if bit := uint64(1) << (i % 64); c.seen[i/64].Or(bit)&bit != 0 {
 			return nil, fmt.Errorf("page %d is in use by two parents", i)
 		}
-		c.seen[i/64] |= 1 << (i % 64)
 	}
 	if n > 1 {
 		b = append(b, make([]byte, int(n-1)*c.pageSize)...)

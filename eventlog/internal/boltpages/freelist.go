@@ -64,7 +64,7 @@ func (c *checker) freelist(id uint64) error {
 		switch {
 		case free <= last || free >= c.pages:
 			return fmt.Errorf("page %d follows %d, and pages go from 2 to %d", free, last, c.pages-1)
-		case c.seen[free/64]&(1<<(free%64)) != 0:
+		case c.seen[free/64].Load()&(1<<(free%64)) != 0:
 			return fmt.Errorf("page %d is in use", free)
 		}
 		last = free
