@@ -28,7 +28,7 @@
 //     that is not volatile or was synced since. A log that is open and healthy
 //     syncs every VolatileFor.
 //  2. Records are read in the order of their sequences, each once, by Read,
-//     ReadStream and Subscribe alike. No record changes or disappears, except those
+//     ReadStream, ReadAt and Subscribe alike. No record changes or disappears, except those
 //     that Trim and Thin remove and the end of the log that a power failure loses, whose
 //     sequences are used again in the next boot.
 //  3. Readers do not slow the writer or each other.

@@ -177,8 +177,8 @@
 //
 // # Opening
 //
-// A clean close saves bbolt's list of free pages, and leaves a mark in place of the
-// journal's first frame:
+// Each transaction also writes bbolt's list of free pages while that is short. A clean close
+// writes it in any case, and leaves a mark in place of the journal's first frame:
 //
 //	magic        "stele/c1"
 //	size         8 bytes, of the bbolt file
@@ -186,7 +186,7 @@
 //
 // Opening the log for writing removes it, so that a daemon that dies of what it reads is
 // not followed by one that trusts the file; every transaction invalidates it. A file that matches its mark is opened at once. Any other
-// file, and any that is opened read-only, is walked first.
+// file, and any that is opened read-only, is walked first, on all processors.
 //
 // # Damage
 //
