@@ -105,7 +105,7 @@ bench-peers: ## Stele beside containerd, in turn; PEERS=lives/tmpfs-seccomp/pods
 
 bench-steps: ## where each millisecond and each execution of a program of a pod's life goes; STEPS=tmpfs-plain for one setting (as root)
 	@test/deps/install.sh bench
-	go test -tags '$(TAGS)' -run '^$$' -bench 'Steps/$(STEPS)' -benchtime 20x -timeout $(TEST_TIMEOUT) ./test/bench
+	go test -tags '$(TAGS)' -run '^$$' -bench 'Steps/$(STEPS)' -benchtime 10x -timeout $(TEST_TIMEOUT) ./test/bench
 
 clean: ## what the other targets built
 	rm -rf bin .cache
