@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -90,7 +89,6 @@ func serve(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return err
 	}
-	debug.SetGCPercent(daemon.GCPercent) // not before: reading the log makes garbage
 	defer func() {
 		if err := log.Close(); err != nil {
 			logger.Error("event log not closed", "error", err)
@@ -105,6 +103,7 @@ func serve(ctx context.Context, c config.Config) error {
 // run opens the daemon's parts, boots, and serves until ctx is done. Each part needs those
 // opened before it; they are closed in reverse order.
 func run(ctx context.Context, c config.Config, log *boltlog.Log, feed *projections.Feed, logger *slog.Logger) error {
+	garbage := daemon.NewGarbage() // not before: reading the log makes some
 	following := daemon.NewBackground(logger)
 	defer following.End()
 	following.Go("projections", func(ctx context.Context) { _ = feed.Run(ctx) }) // Health says why it stopped
@@ -120,7 +119,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, feed *projectio
 	defer func() { _ = listener.Close() }() // after an orderly end it is closed already
 
 	health, reports := daemon.NewHealth(), daemon.NewReports()
-	opening := daemon.Opening{Config: c, Version: version, Health: health, Reports: reports, Logger: logger}
+	opening := daemon.Opening{Config: c, Version: version, Health: health, Reports: reports, Garbage: garbage, Logger: logger}
 	drivers, err := opening.Open(ctx)
 	if err != nil {
 		return err
@@ -154,7 +153,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, feed *projectio
 	server := daemon.NewServer(listener, logger)
 	n.register(server)
 	logger.Info("serving", "address", listener.Addr().String(), "version", version, "pid", os.Getpid())
-	lean := daemon.Lean{Logger: logger}
+	lean := daemon.Lean{Garbage: garbage, Logger: logger}
 	background.Go("memory", lean.Follow)
 	err = server.Run(ctx)
 	ending := daemon.Ending{Server: server, Streams: n.streams, Actors: n.actors, Within: stopWithin, Logger: logger}

@@ -43,6 +43,7 @@ func (p *Puller) Load(ctx context.Context, request LoadRequest) ([]Loaded, error
 		return nil, j.fail(ctx, err)
 	}
 	defer func() { done(err) }()
+	defer p.options.Pulling()()
 	loaded, err := j.load(ctx, request)
 	if err != nil {
 		return loaded, j.fail(ctx, err)

@@ -80,6 +80,10 @@ type Options struct {
 	// a program for. An index's image for this machine comes before one for them.
 	Platforms []string
 
+	// Pulling, unless nil, is called when a pull or load begins, and what it returns when it
+	// has ended: the libraries make much garbage.
+	Pulling func() (ended func())
+
 	// Logger may be nil, for slog.Default.
 	Logger *slog.Logger
 }
@@ -112,6 +116,9 @@ func (o *Options) complete() error {
 	}
 	if o.RetryDelay == 0 {
 		o.RetryDelay = DefaultRetryDelay
+	}
+	if o.Pulling == nil {
+		o.Pulling = func() func() { return func() {} }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

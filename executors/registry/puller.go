@@ -149,6 +149,7 @@ func (p *Puller) Pull(ctx context.Context, request PullRequest) (Pulled, error) 
 		return Pulled{}, j.fail(ctx, err)
 	}
 	defer func() { done(err) }()
+	defer p.options.Pulling()()
 	var pulled Pulled
 	err = j.firstOf(ctx, found, func(name reference.Named) error {
 		pulled, err = j.pull(ctx, name)

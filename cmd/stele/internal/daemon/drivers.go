@@ -50,6 +50,8 @@ type Opening struct {
 	// Health and Reports receive what the drivers notice.
 	Health  *Health
 	Reports *Reports
+	// Garbage knows of pulls.
+	Garbage *Garbage
 	Logger  *slog.Logger
 }
 
@@ -93,7 +95,7 @@ func (o *Opening) Open(ctx context.Context) (_ *Drivers, err error) {
 	}
 	storage.RouteLibraryLogs(o.Logger)
 	nri.RouteLibraryLogs(o.Logger)
-	if err := d.openImages(o.Config, o.Logger); err != nil {
+	if err := o.openImages(d); err != nil {
 		return nil, err
 	}
 	if d.Network, err = cni.New(o.network()); err != nil {
@@ -209,11 +211,12 @@ func (d *Drivers) follow(runtime oci.Runtime) *executors.Handler {
 }
 
 // openImages opens the image store and what fills it.
-func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
+func (o *Opening) openImages(d *Drivers) (err error) {
+	c := o.Config
 	imagesDir := filepath.Join(c.Root, "images")
 	options := storage.Options{
 		StorageConf: c.Storage.Conf, GraphRoot: c.Storage.Root, RunRoot: c.Storage.RunRoot, ImageStore: c.Storage.ImageStore,
-		Driver: c.Storage.Driver, DriverOptions: c.Storage.Options, Pinned: c.Image.PinnedImages, Logger: logger,
+		Driver: c.Storage.Driver, DriverOptions: c.Storage.Options, Pinned: c.Image.PinnedImages, Logger: o.Logger,
 		LayerLabel: d.layerLabel(), ShortNames: registry.ShortNames(c.Image.RegistriesConf, c.Image.RegistriesConfDir, imagesDir),
 	}
 	if options.StorageConf == "" {
@@ -234,7 +237,7 @@ func (d *Drivers) openImages(c config.Config, logger *slog.Logger) (err error) {
 		PolicyPath: c.Image.SignaturePolicy, PolicyDir: c.Image.SignaturePolicyDir,
 		AuthFile: c.Image.GlobalAuthFile, NamespacedAuthDir: c.Image.NamespacedAuthDir,
 		DecryptionKeysPath: c.Image.DecryptionKeysPath, MaxParallelLayers: uint(c.Image.ParallelLayers),
-		Retries: retries, StallTimeout: c.Image.PullProgressTimeout, Platforms: platforms(c.Runtime), Logger: logger,
+		Retries: retries, StallTimeout: c.Image.PullProgressTimeout, Platforms: platforms(c.Runtime), Pulling: o.Garbage.Pulling, Logger: o.Logger,
 	})
 	return err
 }

@@ -30,7 +30,10 @@ const (
 )
 
 // Lean keeps the process small.
-type Lean struct{ Logger *slog.Logger }
+type Lean struct {
+	Garbage *Garbage
+	Logger  *slog.Logger
+}
 
 // Follow gives back memory whenever the process has grown and has come to rest, and now and then.
 func (l *Lean) Follow(ctx context.Context) {
@@ -60,7 +63,7 @@ func (l *Lean) Follow(ctx context.Context) {
 		}
 		if want != percent {
 			percent = want
-			debug.SetGCPercent(percent)
+			l.Garbage.set(percent)
 		}
 	}
 }

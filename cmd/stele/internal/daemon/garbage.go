@@ -1,0 +1,69 @@
+package daemon
+
+import (
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+)
+
+const (
+	// pullGarbage is how much garbage the heap may have, in bytes, before it is collected
+	// while images are pulled: however many, as they share the heap.
+	pullGarbage = 48 << 20
+	// leastLive is what the heap keeps at least, in bytes, for a process just started.
+	leastLive = 4 << 20
+)
+
+// Garbage decides how far the heap grows before garbage is collected. To unpack a layer, the
+// libraries make some 10 MB of garbage, however small it is. In the small heap of a daemon at
+// rest that is several collections, which cost more than the pull itself.
+type Garbage struct {
+	mu      sync.Mutex
+	percent int // without pulls
+	pulls   int
+}
+
+// NewGarbage has the heap grow by GCPercent.
+func NewGarbage() *Garbage {
+	debug.SetGCPercent(GCPercent)
+	return &Garbage{percent: GCPercent}
+}
+
+// set changes by how much the heap grows without pulls, in percent of what is in use.
+func (g *Garbage) set(percent int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.percent = percent
+	if g.pulls == 0 {
+		debug.SetGCPercent(percent)
+	}
+}
+
+// Pulling is called when a pull begins. The function that it returns is called when it has
+// ended.
+func (g *Garbage) Pulling() (ended func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pulls++; g.pulls == 1 {
+		debug.SetGCPercent(percentFor(live()))
+	}
+	return sync.OnceFunc(func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.pulls--; g.pulls == 0 {
+			debug.SetGCPercent(g.percent)
+		}
+	})
+}
+
+// percentFor is by how much a heap of that many bytes grows while images are pulled.
+func percentFor(live uint64) int {
+	return max(GCPercent, int(pullGarbage*100/max(live, leastLive)))
+}
+
+// live is what was in use at the last collection, in bytes; 0 before the first.
+func live() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
