@@ -96,7 +96,7 @@ func TestGrowthOfFiles(t *testing.T) {
 		want act
 	}{
 		{size{1000, 500}, keep}, {size{1000, 520}, keep}, {size{1010, 600}, unmap},
-		// What it has at once after that is its least only if it rests.
+		// What is more than the least is given back again.
 		{size{1000, 800}, keep}, {size{1000, 800}, unmap}, {size{1000, 400}, keep}, {size{1000, 460}, unmap},
 		{size{1040, 700}, keep}, {size{1110, 700}, work}, {size{1110, 400}, letGo}, {size{900, 900}, keep}, {size{900, 900}, unmap},
 	} {
