@@ -36,6 +36,9 @@ func newWritableDriver(d *disk) (*writableDriver, error) {
 		options = append(options, d.layout.driver+".skip_mount_home=true")
 	}
 	w := &writableDriver{open: func() (drivers.Driver, error) {
+		// To open a driver changes variables of its package, as to open a store does.
+		librarySessions.Lock()
+		defer librarySessions.Unlock()
 		driver, err := drivers.New(d.layout.driver, drivers.Options{
 			Root: d.layout.writableRoot(), RunRoot: d.layout.runRoot, DriverOptions: options,
 		})
