@@ -8,8 +8,8 @@ import (
 )
 
 // repeated keeps the last answer of a List call without a filter, encoded. A kubelet lists
-// everything once a second, and mostly finds what it found before: encoding it each time made a
-// KiB of garbage for each pod, and its collection more than half of what a daemon at rest does.
+// everything once a second, and mostly finds what it found before: encoding it each time makes a
+// KiB of garbage for each pod.
 type repeated[T comparable] struct {
 	mu sync.Mutex
 	// of is what encoded was made of; its elements never change.
