@@ -125,9 +125,9 @@ func (e *Error) Unwrap() []error {
 
 var statusInText = regexp.MustCompile(`StatusCode: (\d{3}), "`)
 
-// invalid matches the library's errors for content that doesn't match its digest, or is too
-// big; it has no types for them.
-var invalid = regexp.MustCompile(`Digest did not match|does not match provided manifest digest|exceeded maximum allowed size|unpacking failed \(error: exit status \d+; output: archive/tar: `)
+// invalid matches the errors for content that doesn't match its digest, is too big or is no
+// archive; the library has no types for them.
+var invalid = regexp.MustCompile(`Digest did not match|does not match provided manifest digest|exceeded maximum allowed size|unpacking failed(?: \(error: exit status \d+; output)?: archive/tar: `)
 
 // kindOf returns the kind of an error of the image library. The HTTP status beats the codes
 // in the body, which registries use as they like.

@@ -51,13 +51,17 @@ func smallOnes(library unpacker) unpacker {
 			return library(tar, into, options)
 		}
 		var start bytes.Buffer
-		switch n, err := io.Copy(&start, io.LimitReader(tar, smallLayer+1)); {
-		case err != nil:
-			return err
-		case n > smallLayer:
+		n, err := io.Copy(&start, io.LimitReader(tar, smallLayer+1))
+		if n > smallLayer {
 			return library(io.MultiReader(&start, tar), into, options)
 		}
-		return inRoot(into, func() error { return archive.Unpack(&start, "/", options) })
+		if err == nil {
+			err = inRoot(into, func() error { return archive.Unpack(&start, "/", options) })
+		}
+		if err != nil {
+			return fmt.Errorf("unpacking failed: %w", err) // as the library says it
+		}
+		return nil
 	}
 }
 
