@@ -12,7 +12,7 @@ import (
 )
 
 // placesChunk is how many entries of the index are read in one transaction.
-const placesChunk = 1 << 16
+const placesChunk = 1 << 14
 
 // run is a part of a stream, as the index has it.
 type run struct {

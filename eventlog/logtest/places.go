@@ -42,10 +42,10 @@ func (m *model) places() map[eventlog.Stream]string {
 func testPlaces(t *testing.T, m Maker) {
 	l := m.open(t)
 	m2 := &model{}
-	const streams, each = 90, 900
-	for v := 0; v < each; v += 300 {
+	const streams, each = 60, 300
+	for v := 0; v < each; v += 100 {
 		for s := range streams {
-			entries := make([]eventlog.Entry, 300)
+			entries := make([]eventlog.Entry, 100)
 			for i := range entries {
 				entries[i] = eventlog.Entry{Type: "t"}
 			}
