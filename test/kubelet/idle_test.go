@@ -34,7 +34,7 @@ func BenchmarkIdle(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("containerd/probes=%v", probed), func(b *testing.B) {
 			h := e2e.New(b, programs.Programs, e2e.Options{})
-			containerd := peers.StartContainerd(b, h)
+			containerd := peers.StartContainerd(b, h, peers.Options{})
 			idle(b, h, containerd.AsHarness(b, h), probed, map[string]func() []int{
 				"containerd+shims": func() []int { return containerd.PIDs(b) },
 			})
