@@ -1,12 +1,14 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/opencontainers/selinux/go-selinux"
 	drivers "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
@@ -37,6 +39,10 @@ type layerRequest struct {
 	label  string
 	users  IDMaps
 }
+
+// mountLabel is the SELinux label of the layer's files as they are mounted. What has none gets that
+// of files that no other container may use.
+func (r layerRequest) mountLabel() string { return cmp.Or(r.label, selinux.PrivContainerMountLabel()) }
 
 // create makes a layer, in place of whatever an earlier try left. It removes its own when it
 // fails.
@@ -70,7 +76,7 @@ func (l *layers) tryCreateAnew(request layerRequest) error {
 	if err != nil {
 		return err
 	}
-	options := &drivers.CreateOpts{MountLabel: request.label, IDMappings: &idtools.IDMappings{}}
+	options := &drivers.CreateOpts{MountLabel: request.mountLabel(), IDMappings: &idtools.IDMappings{}}
 	if err := l.driver.CreateReadWrite(request.id, parent, options); err != nil {
 		return fmt.Errorf("create its layer: %w", err)
 	}
@@ -86,7 +92,7 @@ func (l *layers) mount(request layerRequest) (string, error) {
 	}
 	if !mounted || !l.layout.mounts() {
 		options := drivers.MountOpts{
-			MountLabel: request.label, UidMaps: libraryMaps(request.users.UIDs), GidMaps: libraryMaps(request.users.GIDs),
+			MountLabel: request.mountLabel(), UidMaps: libraryMaps(request.users.UIDs), GidMaps: libraryMaps(request.users.GIDs),
 			// No container survives a power failure.
 			Volatile: !l.syncs,
 		}
