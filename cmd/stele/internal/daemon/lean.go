@@ -170,10 +170,9 @@ func letGoOfFiles() error {
 }
 
 // recache has the kernel read the program again, as it is needed. The kernel may have it in large
-// blocks, as a linker or an installer wrote it, and since Linux 6.18 maps a block whole, up to 2
-// MiB, as soon as one of its pages is needed: up to nine tenths of what is only read of the
-// program, instead of half of it. What is read anew comes in small blocks. A program that others
-// run as well stays.
+// blocks, as a linker or an installer wrote it, and maps many pages at once when one of them is
+// needed: up to nine tenths of what is only read of the program, instead of half of it. What is
+// read anew comes in small blocks. A program that others run as well stays.
 func recache() error {
 	all, err := ownFiles()
 	if err != nil {
