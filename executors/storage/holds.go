@@ -140,10 +140,6 @@ func (h *holds) make(imageID string) error {
 	if err := h.library.create(id, imageID, string(metadata)); err != nil {
 		return fmt.Errorf("hold image %s: %w", imageID, err)
 	}
-	// The library removes an image that is being held, until it has the whole record.
-	if _, err := h.lib.Image(imageID); errors.Is(err, library.ErrImageUnknown) {
-		return errors.Join(fmt.Errorf("%w: image %s was removed", ErrImageNotFound, imageID), h.library.release(context.Background(), id))
-	}
 	return nil
 }
 
