@@ -33,6 +33,9 @@ func NewGarbage() *Garbage {
 func (g *Garbage) set(percent int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if percent == g.percent {
+		return // every change stops the process for a moment
+	}
 	g.percent = percent
 	if g.pulls == 0 {
 		debug.SetGCPercent(percent)

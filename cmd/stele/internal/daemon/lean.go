@@ -44,27 +44,23 @@ func (l *Lean) Follow(ctx context.Context) {
 	l.check(recache())
 	l.check(LetGo())
 	var g growth
-	percent := GCPercent
 	for pause(ctx, leanEvery) {
 		now, err := resident()
 		if err != nil {
 			l.Logger.Warn("size of the process not known", "error", err)
 			continue
 		}
-		want := restPercent
+		percent := restPercent
 		switch g.look(now) {
 		case keep:
 		case work:
-			want = GCPercent
+			percent = GCPercent
 		case unmap:
 			l.check(letGoOfFiles())
 		case letGo:
 			l.check(LetGo())
 		}
-		if want != percent {
-			percent = want
-			l.Garbage.set(percent)
-		}
+		l.Garbage.set(percent)
 	}
 }
 
