@@ -177,15 +177,7 @@ func readChunkAt(tx *bolt.Tx, decoder *recordDecoder, c *chunk, sequences []even
 			}
 			continue
 		}
-		record, err := decodeAt(decoder, sequence, v)
-		switch {
-		case err != nil:
-			c.damage(eventlog.DamageError{Sequence: sequence, Problem: err.Error()})
-		case under.hides(&record):
-			c.hidden(&under, &record, false, len(v))
-		default:
-			c.add(record, len(v))
-		}
+		c.stored(decoder, &under, sequence, v)
 	}
 	return rest
 }

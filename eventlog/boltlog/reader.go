@@ -342,15 +342,7 @@ func readChunk(tx *bolt.Tx, decoder *recordDecoder, c *chunk, from, through even
 		if sequence > next {
 			holes.absent(next, sequence-1, c.gap, c.damage)
 		}
-		record, err := decodeAt(decoder, sequence, v)
-		switch {
-		case err != nil:
-			c.damage(eventlog.DamageError{Sequence: sequence, Problem: err.Error()})
-		case under.hides(&record):
-			c.hidden(&under, &record, false, len(v))
-		default:
-			c.add(record, len(v))
-		}
+		c.stored(decoder, &under, sequence, v)
 		next = sequence + 1
 	}
 	if !c.full() && next <= through {
@@ -358,6 +350,19 @@ func readChunk(tx *bolt.Tx, decoder *recordDecoder, c *chunk, from, through even
 		next = through + 1
 	}
 	return next
+}
+
+// stored adds what is under the key of a sequence.
+func (c *chunk) stored(decoder *recordDecoder, under *removing, sequence eventlog.Sequence, v []byte) {
+	record, err := decodeAt(decoder, sequence, v)
+	switch {
+	case err != nil:
+		c.damage(eventlog.DamageError{Sequence: sequence, Problem: err.Error()})
+	case under.hides(&record):
+		c.hidden(under, &record, false, len(v))
+	default:
+		c.add(record, len(v))
+	}
 }
 
 func missing(from, through eventlog.Sequence) eventlog.DamageError {
