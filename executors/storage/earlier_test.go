@@ -287,3 +287,25 @@ func TestUnlinkingStopsAtMounts(t *testing.T) {
 	expectFile(t, filepath.Join(prepare(t, s, id("another"), image).Mountpoint, "file"), "content")
 	release(t, s, id("another"))
 }
+
+// A link whose name was not written down goes with its layer, and no other does.
+func TestUnlinkingFindsLinksWithoutNames(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"missing": os.Remove,
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, image := pulled(t)
+			prepare(t, s, id("stays"), image)
+			links := list(t, s.removed.links(), "*")
+			prepare(t, s, id("container"), image)
+			s.removed.beside.end()
+			must(t, spoil(filepath.Join(s.layout.rootfsDir(id("container")), linkFile)))
+			release(t, s, id("container"))
+			if s.removed.unlink(t.Context()); !slices.Equal(list(t, s.removed.links(), "*"), links) {
+				t.Errorf("the links are %q, not %q", list(t, s.removed.links(), "*"), links)
+			}
+			release(t, s, id("stays"))
+		})
+	}
+}

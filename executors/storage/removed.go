@@ -68,42 +68,50 @@ func (r *removedLayers) unlink(ctx context.Context) (any bool) {
 // which something is mounted at times only empty ones are removed, whatever was overlooked: the
 // files below them are others'.
 func (r *removedLayers) unlinkLayer(dir string) error {
-	if r.layout.mounts() {
-		if err := r.unlinkLink(dir); err != nil {
-			return err
-		}
-		mounted, err := filepath.Glob(filepath.Join(dir, mappedDir, "*"))
-		if err != nil {
-			return err
-		}
-		for _, path := range append(mounted, filepath.Join(dir, mergedDir)) {
-			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
+	if !r.layout.mounts() {
+		return os.RemoveAll(dir)
 	}
-	return os.RemoveAll(dir)
-}
-
-// unlinkLink removes the short name that the driver gives every layer: see links.go.
-func (r *removedLayers) unlinkLink(dir string) error {
-	name, err := os.ReadFile(filepath.Join(dir, linkFile))
-	if errors.Is(err, os.ErrNotExist) || err == nil && !shortName.Match(name) {
-		return nil
-	}
+	named, err := r.unlinkLink(dir)
 	if err != nil {
 		return err
 	}
-	link := filepath.Join(r.layout.driverDir(r.layout.writableRoot()), linksDir, string(name))
-	target, err := os.Readlink(link)
-	if errors.Is(err, os.ErrNotExist) || err == nil && !strings.HasPrefix(filepath.Base(dir), filepath.Base(filepath.Dir(target))) {
-		return nil
+	mounted, err := filepath.Glob(filepath.Join(dir, mappedDir, "*"))
+	if err != nil {
+		return err
 	}
-	if err == nil {
+	for _, path := range append(mounted, filepath.Join(dir, mergedDir)) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil || named {
+		return err
+	}
+	// Its maker died after it had made the link, and before it wrote down the name.
+	return removeDanglingLinks(r.links())
+}
+
+func (r *removedLayers) links() string {
+	return filepath.Join(r.layout.driverDir(r.layout.writableRoot()), linksDir)
+}
+
+// unlinkLink removes the short name that the driver gives every layer: see links.go. It reports
+// whether the layer has the name.
+func (r *removedLayers) unlinkLink(dir string) (named bool, err error) {
+	name, err := os.ReadFile(filepath.Join(dir, linkFile))
+	if errors.Is(err, os.ErrNotExist) || err == nil && !shortName.Match(name) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	link := filepath.Join(r.links(), string(name))
+	target, err := os.Readlink(link)
+	if err == nil && strings.HasPrefix(filepath.Base(dir), filepath.Base(filepath.Dir(target))) {
 		err = os.Remove(link)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		err = nil
 	}
-	return err
+	return true, err
 }

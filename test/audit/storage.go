@@ -70,7 +70,7 @@ func storage(scope Scope, snapshot Snapshot) error {
 			needed[c.Layer] = true
 			continue
 		}
-		snapshot.add(Container, c.ID, fmt.Sprint(c.Names))
+		snapshot.add(Container, c.ID, fmt.Sprintf("names %q, image %s, %s", c.Names, c.Image, c.Metadata))
 	}
 	for _, l := range layers {
 		if !needed[l.ID] {
