@@ -40,9 +40,15 @@ type layerRequest struct {
 	users  IDMaps
 }
 
-// mountLabel is the SELinux label of the layer's files as they are mounted. What has none gets that
-// of files that no other container may use.
-func (r layerRequest) mountLabel() string { return cmp.Or(r.label, selinux.PrivContainerMountLabel()) }
+// mountLabel is the SELinux label of the layer's files as they are mounted. Where SELinux is used,
+// what has none gets that of files that no other container may use. Labels can be had from the files
+// of a policy, too, which the kernel refuses where it is not in force.
+func (r layerRequest) mountLabel() string {
+	if !selinux.GetEnabled() {
+		return r.label
+	}
+	return cmp.Or(r.label, selinux.PrivContainerMountLabel())
+}
 
 // create makes a layer, in place of whatever an earlier try left. It removes its own when it
 // fails.
