@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,37 +69,7 @@ var halfDoneBefore = map[string]func(t *testing.T, s *Store, rootfs Rootfs, cont
 // A node is upgraded while containers run: their root filesystems are used, and removed, in
 // every state.
 func TestRootfsesOfAnEarlierVersion(t *testing.T) {
-	for name, make := range halfDoneBefore {
-		for _, restart := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, restart %t", name, restart), func(t *testing.T) {
-				s, image := pulled(t)
-				container := id("container")
-				broken := func() *Store {
-					make(t, s, prepareAsBefore(t, s, container, image), container)
-					if !restart {
-						return s
-					}
-					s.Close()
-					s = open(t, s.options)
-					return s
-				}
-				rootfs := prepare(t, broken(), container, image)
-				expectFile(t, filepath.Join(rootfs.Mountpoint, "file"), "content")
-				release(t, s, container)
-				expectNothing(t, s, container)
-
-				release(t, broken(), container)
-				expectNothing(t, s, container)
-				rootfs = prepare(t, s, container, image)
-				expectFile(t, filepath.Join(rootfs.Mountpoint, "file"), "content")
-				release(t, s, container)
-				must(t, s.Images.Remove(t.Context(), image.ID))
-				s.Close()
-				s = open(t, s.options)
-				expectEmpty(t, s)
-			})
-		}
-	}
+	expectHealed(t, halfDoneBefore, prepareAsBefore)
 }
 
 // What runs on a root filesystem of an earlier version keeps it, and is listed, measured and
