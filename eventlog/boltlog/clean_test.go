@@ -139,20 +139,9 @@ func TestFreelistWhileOpen(t *testing.T) {
 	l := open(t, Options{Path: path})
 	listed := func() error {
 		t.Helper()
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f, size, meta := openPages(t, path)
 		defer f.Close()
-		info, err := f.Stat()
-		if err != nil {
-			t.Fatal(err)
-		}
-		meta, _, err := boltpages.ReadMeta(f, info.Size())
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = meta.Freelist(f, info.Size())
+		_, err := meta.Freelist(f, size)
 		return err
 	}
 	save := func(after eventlog.Sequence, bytes int) {

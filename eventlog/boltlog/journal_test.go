@@ -37,22 +37,29 @@ func takeImages(t testing.TB, path string) images {
 	return images{pagesInUse(t, path), inUse(journal)}
 }
 
-// pagesInUse reads a bbolt file without its preallocated pages.
-func pagesInUse(t testing.TB, path string) []byte {
+// openPages opens a bbolt file, which the caller closes.
+func openPages(t testing.TB, path string) (f *os.File, size int64, meta boltpages.Meta) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		t.Fatal(err)
 	}
-	meta, _, err := boltpages.ReadMeta(f, info.Size())
+	meta, _, err = boltpages.ReadMeta(f, info.Size())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return f, info.Size(), meta
+}
+
+// pagesInUse reads a bbolt file without its preallocated pages.
+func pagesInUse(t testing.TB, path string) []byte {
+	t.Helper()
+	f, _, meta := openPages(t, path)
+	defer f.Close()
 	b := make([]byte, int64(meta.Pages)*int64(meta.PageSize))
 	if _, err := f.ReadAt(b, 0); err != nil {
 		t.Fatal(err)
