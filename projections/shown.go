@@ -3,6 +3,7 @@ package projections
 import (
 	"bytes"
 	"fmt"
+	"iter"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -73,42 +74,43 @@ func (c *Container) Annotations() map[string]string {
 	return entries(c.State.Request.Config, boxAnnotations)
 }
 
-// entries returns a map of strings from an encoded message, nil for an empty one. The message
-// was decoded before, so it is well-formed.
+// entries returns a map of strings from an encoded message, nil for an empty one.
 func entries(message []byte, field protowire.Number) (all map[string]string) {
-	for len(message) > 0 {
-		number, kind, tag := protowire.ConsumeTag(message)
-		size := protowire.ConsumeFieldValue(number, kind, message[max(tag, 0):])
-		if tag < 0 || size < 0 {
-			return all
+	for entry := range values(message, field) {
+		if all == nil {
+			all = map[string]string{}
 		}
-		if number == field && kind == protowire.BytesType {
-			entry, _ := protowire.ConsumeBytes(message[tag:])
-			if all == nil {
-				all = map[string]string{}
-			}
-			all[text(entry, 1)] = text(entry, 2)
-		}
-		message = message[tag+size:]
+		all[text(entry, 1)] = text(entry, 2)
 	}
 	return all
 }
 
 // text is a field of an entry; empty if it is not there.
 func text(entry []byte, field protowire.Number) (s string) {
-	for len(entry) > 0 {
-		number, kind, tag := protowire.ConsumeTag(entry)
-		size := protowire.ConsumeFieldValue(number, kind, entry[max(tag, 0):])
-		if tag < 0 || size < 0 {
-			return s
-		}
-		if number == field && kind == protowire.BytesType {
-			b, _ := protowire.ConsumeBytes(entry[tag:])
-			s = string(b)
-		}
-		entry = entry[tag+size:]
+	for b := range values(entry, field) {
+		s = string(b)
 	}
 	return s
+}
+
+// values yields what an encoded message has in a field of strings or messages. The message was
+// decoded before, so it is well-formed.
+func values(message []byte, field protowire.Number) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for rest := message; len(rest) > 0; {
+			number, kind, tag := protowire.ConsumeTag(rest)
+			size := protowire.ConsumeFieldValue(number, kind, rest[max(tag, 0):])
+			if tag < 0 || size < 0 {
+				return
+			}
+			if number == field && kind == protowire.BytesType {
+				if value, _ := protowire.ConsumeBytes(rest[tag:]); !yield(value) {
+					return
+				}
+			}
+			rest = rest[tag+size:]
+		}
+	}
 }
 
 // Config decodes the CRI's configuration of the sandbox, as it is in force. The caller owns
