@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/selinux/go-selinux"
 	"golang.org/x/sys/unix"
 )
 
@@ -86,6 +89,24 @@ var childJobs = map[string]func(s *Store, arguments []string) error{
 			return fmt.Errorf("the mount is %q, want private", mounts[0].Optional)
 		}
 		return s.Rootfses.Release(context.Background(), arguments[1])
+	},
+	// A policy's files are there, and the kernel does not use them.
+	"prepare beside a policy": func(s *Store, arguments []string) error {
+		if err := unix.Mount("tmpfs", "/usr/share", "tmpfs", 0, ""); err != nil {
+			return fmt.Errorf("hide the host's policy: %w", err)
+		}
+		const contexts = "/usr/share/containers/selinux/contexts"
+		if err := os.MkdirAll(filepath.Dir(contexts), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(contexts, []byte("file = \"system_u:object_r:container_file_t:s0\"\n"), 0o644); err != nil {
+			return err
+		}
+		if label := selinux.PrivContainerMountLabel(); label == "" {
+			return errors.New("the policy is not read")
+		}
+		_, err := s.Rootfses.Prepare(context.Background(), RootfsRequest{ContainerID: arguments[1], ImageID: arguments[0]})
+		return errors.Join(err, s.Rootfses.Release(context.Background(), arguments[1]))
 	},
 	// volumes mounts an image for a container and unmounts it until it is killed.
 	"volumes": func(s *Store, arguments []string) error {

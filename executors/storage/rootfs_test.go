@@ -15,6 +15,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/selinux/go-selinux"
 	library "go.podman.io/storage"
 	"go.podman.io/storage/types"
 	"golang.org/x/sys/unix"
@@ -313,10 +314,23 @@ func TestReleaseTakesMountsBelowTheRootfsAlong(t *testing.T) {
 // Where mounts are shared (systemd's default), what is mounted in a container must
 // not appear on the host.
 func TestRootfsIsPrivateOnAHostWithSharedMounts(t *testing.T) {
+	prepareElsewhere(t, "prepare on a shared host")
+}
+
+// Distributions have a policy's files also where SELinux is switched off.
+func TestPrepareBesideAPolicyThatIsNotInForce(t *testing.T) {
+	if selinux.GetEnabled() {
+		t.Skip("SELinux is in force")
+	}
+	prepareElsewhere(t, "prepare beside a policy")
+}
+
+// prepareElsewhere lets a process with mounts of its own prepare a root filesystem.
+func prepareElsewhere(t *testing.T, how string) {
 	s, image := pulled(t)
 	options := s.options
 	s.Close()
-	command := childCommand(t, "prepare on a shared host", options, []string{image.ID, id("container")})
+	command := childCommand(t, how, options, []string{image.ID, id("container")})
 	command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, output)
