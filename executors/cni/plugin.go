@@ -31,6 +31,9 @@ func (executor) FindInPath(plugin string, paths []string) (string, error) {
 
 // ExecPlugin runs a plugin and returns what it printed.
 func (e executor) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("plugin %s is not run: %w", path, context.Cause(ctx))
+	}
 	p, err := start(path, stdin, environ)
 	if err != nil {
 		return nil, fmt.Errorf("run plugin %s: %w", path, err)

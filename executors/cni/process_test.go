@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -44,6 +45,11 @@ func TestHowPluginsEnd(t *testing.T) {
 	}
 	if _, err := (executor{}).ExecPlugin(t.Context(), filepath.Join(t.TempDir(), "none"), nil, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v for a plugin that is not there", err)
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := (executor{}).ExecPlugin(done, filepath.Join(t.TempDir(), "none"), nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v after the call was given up: the plugin was started", err)
 	}
 }
 
