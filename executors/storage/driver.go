@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ const mountsOfADriver = 4096
 // A writableDriver is the graph driver that makes writable layers, in a root of its own. The
 // images' roots are additional stores to it, of which it only reads.
 type writableDriver struct {
+	log     *slog.Logger
 	open    func() (drivers.Driver, error)
 	current atomic.Pointer[openDriver]
 }
@@ -35,7 +37,7 @@ func newWritableDriver(d *disk) (*writableDriver, error) {
 		// Each root filesystem is made private by itself.
 		options = append(options, d.layout.driver+".skip_mount_home=true")
 	}
-	w := &writableDriver{open: func() (drivers.Driver, error) {
+	w := &writableDriver{log: d.log, open: func() (drivers.Driver, error) {
 		// To open a driver changes variables of its package, as to open a store does.
 		librarySessions.Lock()
 		defer librarySessions.Unlock()
@@ -64,8 +66,11 @@ func (w *writableDriver) CreateReadWrite(id, parent string, options *drivers.Cre
 // mount mounts a layer that is not mounted.
 func (w *writableDriver) mount(id string, options drivers.MountOpts) (string, error) {
 	driver := w.current.Load()
-	if driver.mounts.Add(1) == mountsOfADriver {
-		if next, err := w.open(); err == nil {
+	if driver.mounts.Add(1)%mountsOfADriver == 0 {
+		next, err := w.open()
+		if err != nil {
+			w.log.Warn("the graph driver is kept, with what it counts, since another could not be opened", "error", err)
+		} else {
 			w.current.Store(&openDriver{Driver: next})
 		}
 	}

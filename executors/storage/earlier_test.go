@@ -47,7 +47,7 @@ var halfDoneBefore = map[string]func(t *testing.T, s *Store, rootfs Rootfs, cont
 	"killed while it mounted with mapped ids": func(t *testing.T, s *Store, _ Rootfs, container string) {
 		_, err := s.lib.Unmount(container, true)
 		must(t, err)
-		bindImage(t, s, s.layout.libraryDir(container))
+		bindImage(t, s, filepath.Join(s.layout.libraryDir(container), mappedDir))
 	},
 	"layer without record": func(t *testing.T, s *Store, _ Rootfs, container string) {
 		forgetContainers(t, s)
@@ -248,7 +248,7 @@ func TestUnlinkingStopsAtMounts(t *testing.T) {
 	s.removed.beside.end()
 	release(t, s, id("container"))
 	removed := filepath.Join(s.layout.removed(), list(t, s.layout.removed(), "*")[0])
-	bindImage(t, s, removed)
+	bindImage(t, s, filepath.Join(removed, mappedDir))
 	if err := s.removed.unlinkLayer(removed); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("unlinking: %v", err)
 	}

@@ -30,7 +30,8 @@ const (
 //
 // A record of a layer is written before its image's hold is looked for, and a hold is dropped
 // only after the records have been read, under a lock of all daemons that share the store: so
-// no layer is without.
+// no layer is without. Under that lock records also get their final names: who lists or opens
+// them meanwhile could find neither name.
 type holds struct {
 	*disk
 	library *libraryLayers
@@ -62,7 +63,11 @@ func (h *holds) locked(how int, do func() error) error {
 	if err != nil {
 		return fmt.Errorf("lock the holds of images: %w", err)
 	}
-	defer func() { _ = file.Close() }() // nothing is written
+	defer func() {
+		// A process that the library has just cloned may have the file, too.
+		_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
+		_ = file.Close() // nothing is written
+	}()
 	for {
 		err = unix.Flock(int(file.Fd()), how)
 		if !errors.Is(err, unix.EINTR) {
@@ -118,10 +123,29 @@ func (h *holds) held(imageID string) (parent string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if err := h.expectUnmapped(imageID, layer.Parent); err != nil {
+		return "", err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.parents[imageID] = layer.Parent
 	return layer.Parent, nil
+}
+
+// expectUnmapped fails for an image whose files belong to mapped ids. The library gives such images
+// of its own store a second top layer, and has none for those of stores that are only read.
+func (h *holds) expectUnmapped(imageID, topLayer string) error {
+	if topLayer == "" {
+		return nil
+	}
+	layer, err := h.lib.Layer(topLayer)
+	if err != nil {
+		return fmt.Errorf("look at the files of image %s: %w", imageID, err)
+	}
+	if len(layer.UIDMap) > 0 || len(layer.GIDMap) > 0 {
+		return fmt.Errorf("image %s is in a read-only store whose files belong to mapped ids, as without root; pull it into the node's own store", imageID)
+	}
+	return nil
 }
 
 func (h *holds) make(imageID string) error {
@@ -189,7 +213,9 @@ func (h *holds) settle(ctx context.Context) error {
 	}
 	used := map[string]bool{}
 	for _, record := range records {
-		used[record.imageID] = true
+		if record.imageID != "" { // otherwise its writer died
+			used[record.imageID] = true
+		}
 	}
 	held, err := h.list()
 	if err != nil {

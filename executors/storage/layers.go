@@ -86,7 +86,7 @@ func (l *layers) tryCreateAnew(request layerRequest) error {
 	if err := l.driver.CreateReadWrite(request.id, parent, options); err != nil {
 		return fmt.Errorf("create its layer: %w", err)
 	}
-	return made()
+	return l.holds.locked(unix.LOCK_SH, made)
 }
 
 // mount mounts a layer unless it is mounted, and returns where.
@@ -169,8 +169,11 @@ func (l *layers) removeLost(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list writable layers: %w", err)
 	}
-	names, err := l.recordNames()
-	if err != nil {
+	var names []string
+	if err := l.holds.locked(unix.LOCK_EX, func() (err error) {
+		names, err = l.recordNames()
+		return err
+	}); err != nil {
 		return err
 	}
 	known := map[string]bool{}
@@ -208,24 +211,23 @@ func (l *layers) unmount(ctx context.Context, id string) error {
 	if lazily {
 		l.log.Warn("a root filesystem was still in use when it was released", "container", id, "mountpoint", mountpoint)
 	}
-	return detachMapped(l.layout.rootfsDir(id))
+	return detachLower(l.layout.rootfsDir(id))
 }
 
-// detachMapped detaches the image's layers from a container's directory, where the library has them
-// with mapped ids while it mounts a root filesystem: a process that is killed then leaves them
-// there, and who removed that directory would remove the files of the image.
-func detachMapped(dir string) error {
-	dir = filepath.Join(dir, mappedDir)
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look for layers that are mounted with mapped ids: %w", err)
-	}
-	for _, entry := range entries {
-		if err := detach(filepath.Join(dir, entry.Name())); err != nil {
-			return err
+// detachLower detaches the image's layers from a container's directory, where the library has them
+// while it mounts a root filesystem: a process that is killed then leaves them there, and who
+// removed that directory would remove the files of the image.
+func detachLower(dir string) error {
+	for _, lower := range lowerDirs {
+		lower = filepath.Join(dir, lower)
+		entries, err := os.ReadDir(lower)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("look for layers of an image that are mounted: %w", err)
+		}
+		for _, entry := range entries {
+			if err := detach(filepath.Join(lower, entry.Name())); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -17,8 +17,13 @@ const (
 const mergedDir = "merged"
 
 // mappedDir is where it has lower layers with mapped ids for the time of a mount, in that
-// directory, too.
-const mappedDir = "mapped"
+// directory, too; composefsDir has those that are composefs images.
+const (
+	mappedDir    = "mapped"
+	composefsDir = "composefs-layers"
+)
+
+var lowerDirs = []string{mappedDir, composefsDir}
 
 // A layout says where the library keeps things. It is never changed.
 type layout struct {

@@ -76,13 +76,13 @@ func (l *libraryLayers) unmount(ctx context.Context, id string) error {
 	if lazily {
 		l.log.Warn("a root filesystem was still in use when it was released", "container", id, "mountpoint", mountpoint)
 	}
-	return detachMapped(l.layout.libraryDir(id))
+	return detachLower(l.layout.libraryDir(id))
 }
 
 // remove removes a container's layer that no record refers to, and files of
 // the driver that no layer refers to.
 func (l *libraryLayers) remove(id string) error {
-	if err := detachMapped(l.layout.libraryDir(id)); err != nil {
+	if err := detachLower(l.layout.libraryDir(id)); err != nil {
 		return err
 	}
 	if err := l.lib.DeleteLayer(id); err != nil && !isGone(err) {

@@ -77,19 +77,20 @@ func detach(path string) error {
 	return fmt.Errorf("unmount %s: something keeps mounting on it", path)
 }
 
-// detachAllMapped does for all layers what detachMapped does for one: the library removes
+// detachAllLower does for all layers what detachLower does for one: the library removes
 // directories of which it has no record.
-func detachAllMapped(l layout) error {
+func detachAllLower(l layout) error {
 	homes := l.homes()
 	infos, err := mountinfo.GetMounts(func(info *mountinfo.Info) (skip, stop bool) {
 		return !slices.ContainsFunc(homes, func(home string) bool {
 			below, inside := strings.CutPrefix(info.Mountpoint, home+"/")
 			_, file, _ := strings.Cut(below, "/")
-			return inside && strings.HasPrefix(file, mappedDir+"/")
+			lower, _, isBelow := strings.Cut(file, "/")
+			return inside && isBelow && slices.Contains(lowerDirs, lower)
 		}), false
 	})
 	if err != nil {
-		return fmt.Errorf("look for layers that are mounted with mapped ids: %w", err)
+		return fmt.Errorf("look for layers of images that are mounted: %w", err)
 	}
 	for _, info := range infos {
 		if err := detach(info.Mountpoint); err != nil {

@@ -201,10 +201,12 @@ func (d *disk) imageOf(name string) (string, error) {
 	return "", nil
 }
 
-// usersOf returns the writable layers on an image.
+// usersOf returns the writable layers on an image: none on one without an id.
 func (d *disk) usersOf(imageID string) ([]writableRecord, error) {
 	records, err := d.records()
-	return slices.DeleteFunc(records, func(record writableRecord) bool { return record.imageID != imageID }), err
+	return slices.DeleteFunc(records, func(record writableRecord) bool {
+		return record.imageID != imageID || record.imageID == ""
+	}), err
 }
 
 // rootfsRecord reads the record of a container's layer, or of one that an earlier version of

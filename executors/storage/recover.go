@@ -66,7 +66,7 @@ func (s *Store) recover() error {
 			"images", damaged, "store", s.layout.graphRoot)
 		return nil
 	}
-	if err := detachAllMapped(s.layout); err != nil {
+	if err := detachAllLower(s.layout); err != nil {
 		s.log.Error("nothing that a crash left in the image store is removed: an image's files could go with it", "error", err)
 		return nil
 	}

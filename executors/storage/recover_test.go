@@ -367,8 +367,8 @@ func TestFilesWithoutRecordsAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bindImage(t, s, s.layout.libraryDir(lost))
-	bindImage(t, s, s.layout.rootfsDir(lost))
+	bindImage(t, s, filepath.Join(s.layout.libraryDir(lost), mappedDir))
+	bindImage(t, s, filepath.Join(s.layout.rootfsDir(lost), composefsDir))
 	s.Close()
 	s = open(t, s.options)
 	s.removed.beside.wait()

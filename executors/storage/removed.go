@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sys/unix"
 )
 
 // removedLayers unlinks layers after the call that removes them: they are renamed aside. What
@@ -27,8 +28,8 @@ type removedLayers struct {
 func (r *removedLayers) add(dir, id string) error {
 	aside := filepath.Join(r.layout.removed(), fmt.Sprintf("%s-%d-%d", id, time.Now().UnixNano(), r.serial.Add(1)))
 	err := os.Rename(dir, aside)
-	if IsFull(err) {
-		return r.unlinkLayer(dir) // there is no room for a longer list
+	if IsFull(err) || errors.Is(err, unix.EXDEV) {
+		return r.unlinkLayer(dir) // no room for a longer list, or another project quota there
 	}
 	if err == nil {
 		r.unlinkSoon()
@@ -59,7 +60,7 @@ func (r *removedLayers) unlink(ctx context.Context) (any bool) {
 		err = errors.Join(err, r.unlinkLayer(filepath.Join(r.layout.removed(), entry.Name())))
 	}
 	if err != nil {
-		r.log.Warn("files of removed containers are left; the next start tries again", "error", err)
+		r.log.Warn("files of removed containers are left; they are tried again with the next, and at the next start", "error", err)
 	}
 	return any
 }
@@ -75,11 +76,15 @@ func (r *removedLayers) unlinkLayer(dir string) error {
 	if err != nil {
 		return err
 	}
-	mounted, err := filepath.Glob(filepath.Join(dir, mappedDir, "*"))
-	if err != nil {
-		return err
+	mountpoints := []string{filepath.Join(dir, mergedDir)}
+	for _, lower := range lowerDirs {
+		some, err := filepath.Glob(filepath.Join(dir, lower, "*"))
+		if err != nil {
+			return err
+		}
+		mountpoints = append(mountpoints, some...)
 	}
-	for _, path := range append(mounted, filepath.Join(dir, mergedDir)) {
+	for _, path := range mountpoints {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

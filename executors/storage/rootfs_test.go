@@ -109,7 +109,11 @@ var halfDone = map[string]func(t *testing.T, s *Store, rootfs Rootfs, container 
 	},
 	"killed while it mounted with mapped ids": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
 		must(t, unix.Unmount(rootfs.Mountpoint, 0))
-		bindImage(t, s, s.layout.rootfsDir(container))
+		bindImage(t, s, filepath.Join(s.layout.rootfsDir(container), mappedDir))
+	},
+	"killed while it mounted composefs images": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
+		must(t, unix.Unmount(rootfs.Mountpoint, 0))
+		bindImage(t, s, filepath.Join(s.layout.rootfsDir(container), composefsDir))
 	},
 	"announced": func(t *testing.T, s *Store, rootfs Rootfs, container string) {
 		must(t, unix.Unmount(rootfs.Mountpoint, 0), os.RemoveAll(s.layout.rootfsDir(container)),
@@ -156,19 +160,19 @@ func must(t testing.TB, errs ...error) {
 	}
 }
 
-// bindImage mounts the lowest layer of the store's image as a process does that is killed while it
-// mounts a root filesystem with mapped ids.
+// bindImage mounts the top layer of the store's image where a process leaves it that is killed while
+// it mounts a root filesystem.
 func bindImage(t testing.TB, s *Store, dir string) {
 	t.Helper()
 	images, err := s.lib.Images()
 	if err != nil || len(images) != 1 {
 		t.Fatalf("there are %d images, %v", len(images), err)
 	}
-	mapped := filepath.Join(dir, mappedDir, "0")
-	if err := os.MkdirAll(mapped, 0o700); err != nil {
+	lower := filepath.Join(dir, "0")
+	if err := os.MkdirAll(lower, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount(s.layout.layerDir(s.layout.imageRoot, images[0].TopLayer), mapped, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(s.layout.layerDir(s.layout.imageRoot, images[0].TopLayer), lower, "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
 }

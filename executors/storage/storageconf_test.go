@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -380,6 +381,35 @@ func TestImagesOfAnAdditionalStoreAreUsedAndNeverChanged(t *testing.T) {
 	if after := tree(t, theirs.GraphRoot); !slices.Equal(before, after) {
 		t.Errorf("the other store was changed: %q, was %q", after, before)
 	}
+}
+
+// A store made without root has files that belong to its user's mapped ids. No container may see
+// them so.
+func TestImageOfAStoreWithMappedIDs(t *testing.T) {
+	ctx := context.Background()
+	server := images.Registry(t)
+	theirs := dirs(t)
+	ref := server.Push(t, "app:v1", small(t, "content", v1.Config{}))
+	runChild(t, "pull once", theirs, server.RegistriesConf, server.RegistriesConfDir, ref)
+	index := filepath.Join(theirs.GraphRoot, "overlay-layers", "layers.json")
+	var records []map[string]any
+	content, err := os.ReadFile(index)
+	must(t, err, json.Unmarshal(content, &records))
+	for _, record := range records {
+		record["uidmap"] = []map[string]int{{"container_id": 0, "host_id": 100000, "size": 65536}}
+	}
+	content, err = json.Marshal(records)
+	must(t, err, os.WriteFile(index, content, 0o600))
+
+	s, _ := openConf(t, "[storage]\ngraphroot='%s/graph'\nrunroot='%s/run'\n[storage.options]\nadditionalimagestores=['"+theirs.GraphRoot+"']\n")
+	found, err := s.Images.Resolve(ctx, ref)
+	must(t, err)
+	for range 2 {
+		if _, err := s.Rootfses.Prepare(ctx, RootfsRequest{ContainerID: id("container"), ImageID: found.ID}); err == nil || !strings.Contains(err.Error(), "mapped ids") {
+			t.Errorf("Prepare = %v, want that the ids are mapped", err)
+		}
+	}
+	expectNothing(t, s, id("container"))
 }
 
 // tree lists a directory's files, with sizes and times of change, without locks.
