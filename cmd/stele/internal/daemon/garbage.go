@@ -15,7 +15,7 @@ const (
 )
 
 // Garbage decides how far the heap grows before garbage is collected. To unpack a layer, the
-// libraries make some 10 MB of garbage, however small it is. In the small heap of a daemon at
+// libraries make some 3 MB of garbage, however small it is. In the small heap of a daemon at
 // rest that is several collections, which cost more than the pull itself.
 type Garbage struct {
 	mu      sync.Mutex
