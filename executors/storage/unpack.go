@@ -21,6 +21,10 @@ import (
 // entries in memory until the archive ends.
 const smallLayer = 2 << 20
 
+// fewReads is how much of an archive is read at a time at least, in bytes, if there is so much: each
+// read is a turn of the goroutines through which the archive comes.
+const fewReads = 64 << 10
+
 // An unpacker unpacks an archive of a layer, uncompressed, into an empty directory.
 type unpacker func(tar io.Reader, into string, options *archive.TarOptions) error
 
@@ -51,6 +55,7 @@ func smallOnes(library unpacker) unpacker {
 			return library(tar, into, options)
 		}
 		var start bytes.Buffer
+		start.Grow(fewReads)
 		n, err := io.Copy(&start, io.LimitReader(tar, smallLayer+1))
 		if n > smallLayer {
 			return library(io.MultiReader(&start, tar), into, options)
@@ -69,37 +74,100 @@ func smallOnes(library unpacker) unpacker {
 // functions that create files from hostile names: whatever they resolve ends in the
 // directory. They must start no goroutine that uses a path, and must not be the first to
 // look at something of the system that is remembered for the process.
-//
-// The root is that of a thread that runs nothing else and ends with the function. Go starts
-// no threads from such a one.
 func inRoot(dir string, do func() error) error {
 	root, err := os.OpenFile(dir, unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			// It stays locked, so that the thread ends.
-			result <- guarded(func() error { return enter(root, do) })
-			return
-		}
+	t := rooted{root: root, do: do, result: make(chan error, 1)}
+	select {
+	case rootedWork <- t: // a thread waits for it
+	default:
+		go serveRooted(t, make(chan struct{}))
+	}
+	return <-t.result
+}
+
+// rooted is a function that runs with a directory as its root.
+type rooted struct {
+	root   *os.File
+	do     func() error
+	result chan error // has room for one
+}
+
+// rootedWork is what threads with roots of their own wait for, rootedIdle for how long.
+var rootedWork = make(chan rooted)
+
+const rootedIdle = 10 * time.Second
+
+// serveRooted does this and other work in turn, on a thread that runs nothing else and ends with
+// it. Go starts no threads from such a one. Once it has the thread, it closes started.
+func serveRooted(t rooted, started chan struct{}) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
 		// The first thread's root is the process's in /proc, and it cannot end. While it
 		// waits here, a new goroutine runs on another.
 		defer runtime.UnlockOSThread()
-		result <- inRoot(dir, do)
-	}()
-	return <-result
+		again := make(chan struct{})
+		go serveRooted(t, again)
+		<-again
+		close(started)
+		return
+	}
+	close(started)
+	own, err := separate()
+	if err != nil {
+		t.result <- err
+		return
+	}
+	defer unix.Close(own.root)
+	idle := time.NewTimer(rootedIdle)
+	defer idle.Stop()
+	for {
+		err := guarded(func() error { return enter(t.root, t.do) })
+		// A root that stays would keep its file system from being unmounted.
+		left := own.restore()
+		t.result <- err
+		if left != nil {
+			return
+		}
+		t = rooted{} // it has the layer
+		idle.Reset(rootedIdle)
+		select {
+		case t = <-rootedWork:
+		case <-idle.C:
+			return
+		}
+	}
+}
+
+// threadFS is what separate makes a thread's alone.
+type threadFS struct {
+	root int // a descriptor
+	mask int
+}
+
+// separate makes root, working directory and umask the calling thread's alone.
+func separate() (own threadFS, err error) {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return own, fmt.Errorf("separate a thread's root: %w", err)
+	}
+	own.mask = unix.Umask(0)
+	unix.Umask(own.mask)
+	if own.root, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return own, fmt.Errorf("open a thread's root: %w", err)
+	}
+	return own, nil
+}
+
+func (own threadFS) restore() error {
+	unix.Umask(own.mask)
+	return errors.Join(unix.Fchdir(own.root), unix.Chroot("."))
 }
 
 // enter makes a directory the root of the calling thread, and then calls a function.
 func enter(root *os.File, do func() error) error {
-	// Root, working directory and umask are the thread's alone from here on.
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return fmt.Errorf("separate a thread's root: %w", err)
-	}
 	if err := errors.Join(unix.Fchdir(int(root.Fd())), unix.Chroot("."), unix.Chdir("/")); err != nil {
 		return fmt.Errorf("make %s a thread's root: %w", root.Name(), err)
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -290,12 +291,17 @@ func TestOnlyAThreadHasTheRoot(t *testing.T) {
 			}
 		}
 	})
+	mask := unix.Umask(0o022)
+	unix.Umask(mask)
 	var running sync.WaitGroup
 	for range 16 {
 		running.Go(func() {
 			for range 20 {
 				err := inRoot(dir, func() error {
-					unix.Umask(0o777) // the thread's, too
+					// It is the thread's, too, and the next one's is as it was.
+					if now := unix.Umask(0o777); now != mask {
+						t.Errorf("the umask is %#o, was %#o", now, mask)
+					}
 					_, err := os.Stat("/here")
 					return err
 				})
@@ -313,6 +319,70 @@ func TestOnlyAThreadHasTheRoot(t *testing.T) {
 	} else {
 		unix.Umask(mask)
 	}
+}
+
+// A thread that waits for more to unpack must not keep a file system from being unmounted.
+func TestARootIsLeftAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	for range 20 {
+		if err := unix.Mount("stele-test", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		for name, do := range map[string]func() error{
+			"succeeded": func() error { return os.WriteFile("/file", nil, 0o600) },
+			"failed":    func() error { return errors.New("failure") },
+		} {
+			if err := inRoot(dir, do); (err == nil) != (name == "succeeded") {
+				t.Errorf("what %s: %v", name, err)
+			}
+		}
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		}
+	}
+}
+
+// Go may run a goroutine on the process's first thread, which can neither have another root nor end.
+func TestTheFirstThreadGetsNoRoot(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "here"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	release := make(chan struct{})
+	defer close(release)
+	for range 100 {
+		isFirst := make(chan bool)
+		go func() {
+			runtime.LockOSThread() // nobody else gets it until all are released
+			defer runtime.UnlockOSThread()
+			first := unix.Gettid() == unix.Getpid()
+			if first {
+				result := make(chan error, 1)
+				serveRooted(rooted{root: root, result: result, do: func() error {
+					if unix.Gettid() == unix.Getpid() {
+						t.Error("the first thread has another root")
+					}
+					_, err := os.Stat("/here")
+					return err
+				}}, make(chan struct{}))
+				if err := <-result; err != nil {
+					t.Error(err)
+				}
+			}
+			isFirst <- first
+			<-release
+		}()
+		if <-isFirst {
+			return
+		}
+	}
+	t.Log("no goroutine came to the first thread")
 }
 
 func TestFailureInARoot(t *testing.T) {
