@@ -93,6 +93,7 @@ var rules = []rule{
 	{"executors/stats", with(nouns, "executors/cgroups"), drivers, nil,
 		"it reads the kernel's figures of what it is told to exist, and changes nothing"},
 	{"executors/volumes", with(nouns, "executors/spec", "executors/apparmor"), drivers, nil, "it carries out a plan's steps, whatever they are for"},
+	{"executors/lean", nil, nil, nil, "it gives back memory, and does not know when that is worth it"},
 	{"executors/monitor", with(nouns, "proto/monitor"), drivers, nil, driver},
 	{"executors/monitor/server", []string{"executors/monitor", "proto/monitor"}, drivers, nil,
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},

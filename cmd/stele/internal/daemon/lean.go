@@ -1,19 +1,11 @@
 package daemon
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"runtime"
-	"runtime/debug"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/stele-runtime/stele/executors/lean"
 )
 
 const (
@@ -37,15 +29,15 @@ type Lean struct {
 
 // Follow gives back memory whenever the process has grown and has come to rest, and now and then.
 func (l *Lean) Follow(ctx context.Context) {
-	l.check(LetGo())
+	l.check(lean.LetGo())
 	if !pause(ctx, leanFirst) {
 		return
 	}
-	l.check(recache())
-	l.check(LetGo())
+	l.check(lean.Recache())
+	l.check(lean.LetGo())
 	var g growth
 	for pause(ctx, leanEvery) {
-		now, err := resident()
+		now, err := lean.Resident()
 		if err != nil {
 			l.Logger.Warn("size of the process not known", "error", err)
 			continue
@@ -56,9 +48,9 @@ func (l *Lean) Follow(ctx context.Context) {
 		case work:
 			percent = GCPercent
 		case unmap:
-			l.check(letGoOfFiles())
+			l.check(lean.LetGoOfFiles())
 		case letGo:
-			l.check(LetGo())
+			l.check(lean.LetGo())
 		}
 		l.Garbage.set(percent)
 	}
@@ -68,23 +60,6 @@ func (l *Lean) check(err error) {
 	if err != nil {
 		l.Logger.Warn("unused memory is kept", "error", err)
 	}
-}
-
-// size is what a process has in memory, in pages: its own, and those of files.
-type size struct{ own, files int }
-
-// resident is the size of this process.
-func resident() (now size, err error) {
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return size{}, err
-	}
-	var mapped, all int
-	if _, err := fmt.Sscan(string(b), &mapped, &all, &now.files); err != nil {
-		return size{}, fmt.Errorf("/proc/self/statm is %q: %w", b, err)
-	}
-	now.own = all - now.files
-	return now, nil
 }
 
 // act is what Lean does after a look.
@@ -114,124 +89,27 @@ type growth struct {
 // longer grows: while much is done, what was given back would be taken again. What a process
 // takes again and again is left to it for longer. But pages of files cost next to nothing to
 // map again.
-func (g *growth) look(now size) act {
+func (g *growth) look(now lean.Size) act {
 	g.looks++
 	g.mapped++
 	if g.looks == 1 {
-		g.ordinary, g.last = now.own, now.own
+		g.ordinary, g.last = now.Own, now.Own
 	}
-	if g.mapped == 1 && (g.fewest == 0 || now.files < g.fewest) {
-		g.fewest = now.files
+	if g.mapped == 1 && (g.fewest == 0 || now.Files < g.fewest) {
+		g.fewest = now.Files
 	}
-	rests, works := now.own <= g.last+g.last/64, now.own > g.last+g.last/16
-	g.last = now.own
-	grown := now.own > g.ordinary+g.ordinary/16 && (g.looks >= leanAgain || now.own > g.peak+g.peak/16)
+	rests, works := now.Own <= g.last+g.last/64, now.Own > g.last+g.last/16
+	g.last = now.Own
+	grown := now.Own > g.ordinary+g.ordinary/16 && (g.looks >= leanAgain || now.Own > g.peak+g.peak/16)
 	switch {
 	case grown && rests || g.looks >= leanAnyway:
-		*g = growth{peak: now.own, fewest: g.fewest}
+		*g = growth{peak: now.Own, fewest: g.fewest}
 		return letGo
 	case works:
 		return work
-	case g.mapped > 1 && now.files > g.fewest+g.fewest/8:
+	case g.mapped > 1 && now.Files > g.fewest+g.fewest/8:
 		g.mapped = 0
 		return unmap
 	}
 	return keep
-}
-
-// LetGo gives back the memory that only the past needed: garbage, and pages of files.
-func LetGo() error {
-	runtime.GC() // pools give up what they keep after two collections
-	debug.FreeOSMemory()
-	return letGoOfFiles()
-}
-
-// letGoOfFiles gives back those pages of the program that ran once, and those of the event log
-// that were read once. Most of a program this large runs at its start, with a pull or with a
-// collection of garbage, and as long as nobody else wants memory, the kernel keeps such pages
-// mapped. What is needed again is mapped again from the page cache.
-func letGoOfFiles() error {
-	all, err := ownFiles()
-	if err != nil {
-		return err
-	}
-	for _, m := range all {
-		// A huge page would bring back 2 MiB for each page that is needed.
-		_ = m.advise(unix.MADV_NOHUGEPAGE)
-		if err := m.advise(unix.MADV_DONTNEED); err != nil && !errors.Is(err, unix.ENOMEM) { // unmapped meanwhile
-			return fmt.Errorf("give back the pages from %#x: %w", m.start, err)
-		}
-	}
-	return nil
-}
-
-// recache has the kernel read the program again, as it is needed. The kernel may have it in large
-// blocks, as a linker or an installer wrote it, and maps many pages at once when one of them is
-// needed: up to nine tenths of what is only read of the program, instead of half of it. What is
-// read anew comes in small blocks. A program that others run as well stays.
-func recache() error {
-	all, err := ownFiles()
-	if err != nil {
-		return err
-	}
-	for _, m := range all {
-		if m.program {
-			_ = m.advise(unix.MADV_PAGEOUT) // unknown before Linux 5.4
-		}
-	}
-	return nil
-}
-
-// ownFiles are the mappings of this process that letGoOfFiles gives back.
-func ownFiles() ([]pages, error) {
-	program, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return nil, err
-	}
-	mappings, err := os.ReadFile("/proc/self/smaps")
-	if err != nil {
-		return nil, err
-	}
-	return untouched(mappings, program), nil
-}
-
-// pages are a range of addresses.
-type pages struct {
-	start, end uintptr
-	// program: it is a part of the program.
-	program bool
-}
-
-func (p pages) advise(advice int) error {
-	if _, _, errno := unix.Syscall(unix.SYS_MADVISE, p.start, p.end-p.start, uintptr(advice)); errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// untouched returns the mappings in /proc/PID/smaps (see proc_pid_smaps(5)) of a program and
-// of shared files that may not be written to and have not been, by a linker or a debugger
-// either: of those the file has all.
-func untouched(smaps []byte, program string) (all []pages) {
-	var at pages
-	for lines := bufio.NewScanner(bytes.NewReader(smaps)); lines.Scan(); {
-		place, rest, _ := strings.Cut(lines.Text(), " ")
-		if name, field := strings.CutSuffix(place, ":"); field {
-			if name == "Anonymous" && strings.TrimSpace(rest) == "0 kB" && at != (pages{}) {
-				all = append(all, at)
-			}
-			continue
-		}
-		at = pages{}
-		mode, _, _ := strings.Cut(rest, " ")
-		ofProgram := (mode == "r--p" || mode == "r-xp") && strings.HasSuffix(rest, " "+program)
-		if !ofProgram && mode != "r--s" {
-			continue
-		}
-		at.program = ofProgram
-		if _, err := fmt.Sscanf(place, "%x-%x", &at.start, &at.end); err != nil {
-			at = pages{}
-		}
-	}
-	return all
 }

@@ -1,62 +1,11 @@
 package daemon
 
 import (
-	"errors"
-	"os"
 	"slices"
 	"testing"
+
+	"github.com/stele-runtime/stele/executors/lean"
 )
-
-// Only what a file has all of is given back.
-func TestUntouched(t *testing.T) {
-	const smaps = `00400000-00500000 r-xp 00000000 08:01 42                                 /usr/bin/stele
-Size:               1024 kB
-Anonymous:             0 kB
-VmFlags: rd ex mr mw me
-00500000-00600000 r-xp 00100000 08:01 42                                 /usr/bin/stele
-Anonymous:             4 kB
-00600000-00700000 r--p 00200000 08:01 42                                 /usr/bin/stele
-Anonymous:             0 kB
-AnonHugePages:         0 kB
-00700000-00800000 rw-p 00300000 08:01 42                                 /usr/bin/stele
-Anonymous:             0 kB
-00800000-00900000 r--s 00000000 08:01 43                                 /var/lib/events.db
-Anonymous:             0 kB
-00900000-00a00000 r-xp 00000000 00:00 0                                  [vdso]
-Anonymous:             0 kB
-00a00000-00b00000 r--p 00000000 08:01 44                                 /usr/bin/stele-monitor
-Anonymous:             0 kB
-`
-	want := []pages{{0x400000, 0x500000, true}, {0x600000, 0x700000, true}, {0x800000, 0x900000, false}}
-	if got := untouched([]byte(smaps), "/usr/bin/stele"); !slices.Equal(got, want) {
-		t.Errorf("%+v, not %+v", got, want)
-	}
-}
-
-// A process goes on as before, with fewer pages.
-func TestLetGo(t *testing.T) {
-	program, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	smaps, err := os.ReadFile("/proc/self/smaps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(untouched(smaps, program)) == 0 {
-		t.Fatalf("nothing can be given back of\n%s", smaps)
-	}
-	before, err := resident()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(recache(), LetGo()); err != nil {
-		t.Fatal(err)
-	}
-	if after, err := resident(); err != nil || after.own+after.files >= before.own+before.files {
-		t.Errorf("%v pages, before %v: %v", after, before, err)
-	}
-}
 
 // Memory is given back once a process that has grown rests, not again and again for what it
 // always takes, and now and then.
@@ -78,7 +27,7 @@ func TestGrowth(t *testing.T) {
 		var g growth
 		var due []int
 		for i, own := range test.sizes {
-			if g.look(size{own: own}) == letGo {
+			if g.look(lean.Size{Own: own}) == letGo {
 				due = append(due, i+1)
 			}
 		}
@@ -90,15 +39,16 @@ func TestGrowth(t *testing.T) {
 
 // A process that grows works; one at rest only gives back pages of files, if they have become more.
 func TestGrowthOfFiles(t *testing.T) {
+	size := func(own, files int) lean.Size { return lean.Size{Own: own, Files: files} }
 	var g growth
 	for i, step := range []struct {
-		now  size
+		now  lean.Size
 		want act
 	}{
-		{size{1000, 500}, keep}, {size{1000, 520}, keep}, {size{1010, 600}, unmap},
+		{size(1000, 500), keep}, {size(1000, 520), keep}, {size(1010, 600), unmap},
 		// What is more than the least is given back again.
-		{size{1000, 800}, keep}, {size{1000, 800}, unmap}, {size{1000, 400}, keep}, {size{1000, 460}, unmap},
-		{size{1040, 700}, keep}, {size{1110, 700}, work}, {size{1110, 400}, letGo}, {size{900, 900}, keep}, {size{900, 900}, unmap},
+		{size(1000, 800), keep}, {size(1000, 800), unmap}, {size(1000, 400), keep}, {size(1000, 460), unmap},
+		{size(1040, 700), keep}, {size(1110, 700), work}, {size(1110, 400), letGo}, {size(900, 900), keep}, {size(900, 900), unmap},
 	} {
 		if got := g.look(step.now); got != step.want {
 			t.Errorf("step %d: %v leads to %d, not %d", i, step.now, got, step.want)

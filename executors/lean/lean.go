@@ -1,0 +1,128 @@
+package lean
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Size is what a process has in memory, in pages: its own, and those of files.
+type Size struct{ Own, Files int }
+
+// Resident is the size of this process.
+func Resident() (now Size, err error) {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return Size{}, err
+	}
+	var mapped, all int
+	if _, err := fmt.Sscan(string(b), &mapped, &all, &now.Files); err != nil {
+		return Size{}, fmt.Errorf("/proc/self/statm is %q: %w", b, err)
+	}
+	now.Own = all - now.Files
+	return now, nil
+}
+
+// LetGo gives back the memory that only the past needed: garbage, and pages of files.
+func LetGo() error {
+	runtime.GC() // pools give up what they keep after two collections
+	debug.FreeOSMemory()
+	return LetGoOfFiles()
+}
+
+// LetGoOfFiles gives back those pages of the program that ran once, and those of the event log
+// that were read once. Most of a program this large runs at its start, with a pull or with a
+// collection of garbage, and as long as nobody else wants memory, the kernel keeps such pages
+// mapped. What is needed again is mapped again from the page cache.
+func LetGoOfFiles() error {
+	all, err := ownFiles()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		// A huge page would bring back 2 MiB for each page that is needed.
+		_ = m.advise(unix.MADV_NOHUGEPAGE)
+		if err := m.advise(unix.MADV_DONTNEED); err != nil && !errors.Is(err, unix.ENOMEM) { // unmapped meanwhile
+			return fmt.Errorf("give back the pages from %#x: %w", m.start, err)
+		}
+	}
+	return nil
+}
+
+// Recache has the kernel read the program again, as it is needed. The kernel may have it in large
+// blocks, as a linker or an installer wrote it, and maps many pages at once when one of them is
+// needed: up to nine tenths of what is only read of the program, instead of half of it. What is
+// read anew comes in small blocks. A program that others run as well stays.
+func Recache() error {
+	all, err := ownFiles()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if m.program {
+			_ = m.advise(unix.MADV_PAGEOUT) // unknown before Linux 5.4
+		}
+	}
+	return nil
+}
+
+// ownFiles are the mappings of this process that LetGoOfFiles gives back.
+func ownFiles() ([]pages, error) {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	mappings, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return nil, err
+	}
+	return untouched(mappings, program), nil
+}
+
+// pages are a range of addresses.
+type pages struct {
+	start, end uintptr
+	// program: it is a part of the program.
+	program bool
+}
+
+func (p pages) advise(advice int) error {
+	if _, _, errno := unix.Syscall(unix.SYS_MADVISE, p.start, p.end-p.start, uintptr(advice)); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// untouched returns the mappings in /proc/PID/smaps (see proc_pid_smaps(5)) of a program and
+// of shared files that may not be written to and have not been, by a linker or a debugger
+// either: of those the file has all.
+func untouched(smaps []byte, program string) (all []pages) {
+	var at pages
+	for lines := bufio.NewScanner(bytes.NewReader(smaps)); lines.Scan(); {
+		place, rest, _ := strings.Cut(lines.Text(), " ")
+		if name, field := strings.CutSuffix(place, ":"); field {
+			if name == "Anonymous" && strings.TrimSpace(rest) == "0 kB" && at != (pages{}) {
+				all = append(all, at)
+			}
+			continue
+		}
+		at = pages{}
+		mode, _, _ := strings.Cut(rest, " ")
+		ofProgram := (mode == "r--p" || mode == "r-xp") && strings.HasSuffix(rest, " "+program)
+		if !ofProgram && mode != "r--s" {
+			continue
+		}
+		at.program = ofProgram
+		if _, err := fmt.Sscanf(place, "%x-%x", &at.start, &at.end); err != nil {
+			at = pages{}
+		}
+	}
+	return all
+}
