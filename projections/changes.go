@@ -100,13 +100,17 @@ type Changes struct {
 	// forgotten is the last record whose change is no longer kept, reached the last
 	// one that was published.
 	forgotten, reached eventlog.Sequence
+	// followers has, for each that follows, the last record that it has.
+	followers map[*eventlog.Sequence]struct{}
 	// moved is closed and replaced when reached grows.
 	moved chan struct{}
 	// ended is why no more changes follow; nil until then.
 	ended error
 }
 
-func newChanges() *Changes { return &Changes{moved: make(chan struct{})} }
+func newChanges() *Changes {
+	return &Changes{moved: make(chan struct{}), followers: map[*eventlog.Sequence]struct{}{}}
+}
 
 // begin starts behind a record.
 func (c *Changes) begin(at eventlog.Sequence) {
@@ -131,6 +135,21 @@ func (c *Changes) publish(reached eventlog.Sequence, change *Change) {
 	c.reached = reached
 	close(c.moved)
 	c.moved = make(chan struct{})
+}
+
+// drop drops the changes that all followers have: each keeps two states.
+func (c *Changes) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.reached
+	for has := range c.followers {
+		all = min(all, *has)
+	}
+	for c.first < c.next && c.at(0).Record.Sequence <= all {
+		c.forgotten = c.at(0).Record.Sequence
+		*c.at(0) = Change{}
+		c.first++
+	}
 }
 
 // end tells followers that no more changes follow.
@@ -177,13 +196,14 @@ func (c *Changes) wait(ctx context.Context, s eventlog.Sequence) error {
 // why the feed ended.
 func (c *Changes) Follow(ctx context.Context, after eventlog.Sequence) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		buffer := make([]Change, changesAtOnce)
+		buffer, has := make([]Change, changesAtOnce), new(eventlog.Sequence)
+		defer c.leave(has)
 		for {
 			if ctx.Err() != nil {
 				yield(Change{}, context.Cause(ctx))
 				return
 			}
-			now := c.since(after, buffer)
+			now := c.since(has, after, buffer)
 			if now.forgotten > after {
 				missed := &MissedError{After: after, Through: now.forgotten}
 				after = now.forgotten
@@ -202,6 +222,7 @@ func (c *Changes) Follow(ctx context.Context, after eventlog.Sequence) iter.Seq2
 				}
 			}
 			if len(now.batch) > 0 {
+				clear(now.batch)
 				continue
 			}
 			if now.ended != nil {
@@ -224,10 +245,19 @@ type glance struct {
 	ended     error
 }
 
-// since copies the next changes after a record into the buffer.
-func (c *Changes) since(after eventlog.Sequence, buffer []Change) glance {
+// leave ends what since began.
+func (c *Changes) leave(has *eventlog.Sequence) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	delete(c.followers, has)
+}
+
+// since copies the next changes after a record, which the follower has, into the buffer.
+func (c *Changes) since(has *eventlog.Sequence, after eventlog.Sequence, buffer []Change) glance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*has = after
+	c.followers[has] = struct{}{}
 	kept := int(c.next - c.first)
 	i := sort.Search(kept, func(i int) bool { return c.at(i).Record.Sequence > after })
 	n := 0

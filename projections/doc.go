@@ -11,7 +11,8 @@
 // states before and after. podevents.go publishes the turns in the lives of pods
 // (turns.go), from one stage to another (stage.go). checkpoint.go saves the models, values.go has the encoding,
 // boot.go serves the
-// node's start, and recall.go actors that are made again.
+// node's start, and recall.go actors that are made again. pack.go makes the models small when
+// little happens.
 //
 // Read feed.go and live.go first.
 package projections

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/stele-runtime/stele/eventlog"
@@ -30,6 +31,13 @@ type Feed struct {
 	saver   *saver
 	// forgotten is what Forget left to do.
 	forgotten forgotten
+
+	// turn is held while a record is taken, or the models are packed: only one of them may
+	// change the models. packed is the last record of a model that was packed; ended, no draft
+	// can be saved any more.
+	turn   sync.Mutex
+	packed eventlog.Sequence
+	ended  bool
 }
 
 // Options are what a feed is opened with.
@@ -176,6 +184,9 @@ func (f *Feed) Run(ctx context.Context) error {
 		f.saver.run(ctx)
 	}()
 	err := f.follow(ctx)
+	f.turn.Lock()
+	f.ended = true
+	f.turn.Unlock()
 	why := fmt.Errorf("the projections no longer follow the log: %w", err)
 	f.Changes.end(why)
 	f.PodEvents.end(why)
@@ -194,12 +205,20 @@ func (f *Feed) follow(ctx context.Context) error {
 			}
 			return err
 		}
-		f.Changes.publish(record.Sequence, f.take(record))
-		if record.Sequence-f.drafted >= checkpointEvery {
-			f.checkpoint()
-		}
+		f.Changes.publish(record.Sequence, f.turnOf(record))
 	}
 	return context.Cause(ctx)
+}
+
+// turnOf takes a record, and saves the models now and then.
+func (f *Feed) turnOf(record eventlog.Record) *Change {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	change := f.take(record)
+	if record.Sequence-f.drafted >= checkpointEvery {
+		f.checkpoint()
+	}
+	return change
 }
 
 // checkpoint has the saver save the models as they are now. While the saver is busy, the

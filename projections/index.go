@@ -33,6 +33,11 @@ func (r rank) compare(other rank) int {
 
 func newIndex[ID ~string, T entry]() index[ID, T] { return index[ID, T]{byID: map[ID]T{}} }
 
+// emptied returns an empty index with room for as many entities.
+func (x *index[ID, T]) emptied() index[ID, T] {
+	return index[ID, T]{byID: make(map[ID]T, len(x.byID)), sorted: sorted[T]{items: make([]T, 0, len(x.sorted.items))}}
+}
+
 // put adds an entity or replaces its earlier state.
 func (x *index[ID, T]) put(id ID, now T) {
 	x.byID[id] = now
@@ -45,6 +50,12 @@ func (x *index[ID, T]) remove(id ID) {
 		delete(x.byID, id)
 		x.sorted.remove(was)
 	}
+}
+
+// replace takes everything from another index, of the same entities.
+func (x *index[ID, T]) replace(other *index[ID, T]) {
+	x.byID, x.sorted.items = other.byID, other.sorted.items
+	x.sorted.lent.Store(false)
 }
 
 // sorted is a list of entities by rank. A list that was handed out never changes: later
