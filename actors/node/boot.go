@@ -19,8 +19,10 @@ import (
 
 // Boot records the start of the daemon and calls recorded; then Resume is due.
 func (c *Core) Boot(past entity.Past, start host.StartDaemon, recorded func(error)) {
-	m := made(c, making[host.State, host.Command, host.Event, noEffect]{machine: c.host, stream: HostStream, start: &past.Host})
-	m.wake = nil // it is one, and its stream is long
+	m := made(c, making[host.State, host.Command, host.Event, noEffect]{
+		machine: c.host, stream: HostStream, start: &past.Host,
+		kind: &kind{}, // it is one, and its stream is long
+	})
 	c.restore(HostStream, m)
 	c.Host(start, Caller[host.State, host.Event]{Reply: func(r entity.Reply[host.State]) { recorded(r.Err) }})
 }
@@ -112,7 +114,7 @@ func (c *Core) restoreDamaged(past entity.Past, stream eventlog.Stream) bool {
 		}
 		m := c.containerMaking(id.Container(name), &at)
 		m.damage = reason
-		c.restore(stream, c.forgotten(at.State.Sandbox, id.Container(name), made(c, m)))
+		c.restore(stream, owned(at.State.Sandbox, made(c, m)))
 	}
 	return true
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/stele-runtime/stele/actors/codec"
@@ -78,6 +79,8 @@ type Core struct {
 	containers *ContainerMachine
 	images     *ImageMachine
 	host       *hostMachine
+	// kinds are what the router knows of them.
+	kinds struct{ sandbox, container, image kind }
 }
 
 // NewCore returns a node without any entity. Post brings a message to the Router that
@@ -94,6 +97,11 @@ func NewCore(post func(message any), m Machines, around entity.Surroundings) *Co
 			Encode: codec.EncodeHost, Decode: codec.DecodeHost, DecodeState: codec.FromBase(codec.DecodeHostState),
 		},
 	}
+	c.kinds.sandbox, c.kinds.image = kind{wake: waking(c, c.sandboxes)}, kind{wake: waking(c, c.images)}
+	c.kinds.container = kind{wake: waking(c, c.containers), retired: func(stream eventlog.Stream, owner string) {
+		_, name, _ := strings.Cut(string(stream), "/")
+		c.forget(id.Sandbox(owner), id.Container(name))
+	}}
 	c.sandboxes.Route = c.routeSandbox
 	c.around.Freed = func(stream eventlog.Stream) { c.post(&freed{stream}) }
 	c.around.Quarantined = func(stream eventlog.Stream, reason error) {
@@ -117,6 +125,10 @@ func (noEffect) Failed(error, time.Time) host.Command { return nil }
 // their streams for the next command. Most pods rest most of the time.
 func (c *Core) Doze() { c.post(doze{}) }
 
+// Pack has the router keep what it knows of entities in few large pieces of memory. It should be
+// called when little happens.
+func (c *Core) Pack() { c.post(pack{}) }
+
 // closed records in the node's stream that nothing is left of a quarantined one, and
 // retries while the log is unavailable.
 func (c *Core) closed(stream eventlog.Stream) {
@@ -136,6 +148,7 @@ type making[S, C, E any, F entity.Effect[C]] struct {
 	first []C
 	// damage is why the stream cannot be used; empty if it can.
 	damage string
+	*kind
 }
 
 func (c *Core) sandboxActor(s id.Sandbox, start *entity.Restored[sandbox.State], first ...sandbox.Command) *maker {
@@ -144,30 +157,30 @@ func (c *Core) sandboxActor(s id.Sandbox, start *entity.Restored[sandbox.State],
 
 func (c *Core) sandboxMaking(s id.Sandbox, start *entity.Restored[sandbox.State], first ...sandbox.Command) making[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect] {
 	return making[sandbox.State, sandbox.Command, sandbox.Event, sandbox.Effect]{
-		machine: c.sandboxes, stream: c.sandboxes.Stream(string(s)), start: start, first: first,
+		machine: c.sandboxes, stream: c.sandboxes.Stream(string(s)), start: start, first: first, kind: &c.kinds.sandbox,
 	}
 }
 
 // containerActor returns the maker of a container's entity; its sandbox forgets it once
 // it is retired.
 func (c *Core) containerActor(of id.Sandbox, x id.Container, start *entity.Restored[container.State], first ...container.Command) *maker {
-	return c.forgotten(of, x, made(c, c.containerMaking(x, start, first...)))
+	return owned(of, made(c, c.containerMaking(x, start, first...)))
 }
 
 func (c *Core) containerMaking(x id.Container, start *entity.Restored[container.State], first ...container.Command) making[container.State, container.Command, container.Event, container.Effect] {
 	return making[container.State, container.Command, container.Event, container.Effect]{
-		machine: c.containers, stream: c.containers.Stream(string(x)), start: start, first: first,
+		machine: c.containers, stream: c.containers.Stream(string(x)), start: start, first: first, kind: &c.kinds.container,
 	}
 }
 
-func (c *Core) forgotten(of id.Sandbox, x id.Container, m *maker) *maker {
-	m.retired = func() { c.forget(of, x) }
+func owned(by id.Sandbox, m *maker) *maker {
+	m.owner = string(by)
 	return m
 }
 
 func (c *Core) imageActor(ref string, start *entity.Restored[image.State]) *maker {
 	return made(c, making[image.State, image.Command, image.Event, image.Effect]{
-		machine: c.images, stream: c.images.Stream(id.ImageKey(ref)), start: start,
+		machine: c.images, stream: c.images.Stream(id.ImageKey(ref)), start: start, kind: &c.kinds.image,
 	})
 }
 
@@ -181,10 +194,15 @@ func made[S, C, E any, F entity.Effect[C]](c *Core, m making[S, C, E, F]) *maker
 	return &maker{
 		first: func(generation uint64) entity.Actor { return first.make(c, generation) },
 		anew:  func(generation uint64) entity.Actor { return m.make(c, generation) },
-		wake: func(generation uint64) entity.Actor {
-			rested := making[S, C, E, F]{machine: m.machine, stream: m.stream}
-			return rested.make(c, generation)
-		},
+		kind:  m.kind,
+	}
+}
+
+// waking returns what makes entities of a machine again after they were at rest.
+func waking[S, C, E any, F entity.Effect[C]](c *Core, machine *entity.Machine[S, C, E, F]) func(eventlog.Stream, uint64) entity.Actor {
+	return func(stream eventlog.Stream, generation uint64) entity.Actor {
+		rested := making[S, C, E, F]{machine: machine, stream: stream}
+		return rested.make(c, generation)
 	}
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 
@@ -33,6 +34,20 @@ func (n names) claim(name string, stream eventlog.Stream) eventlog.Stream {
 	}
 	n.owners[d], n.named[stream] = stream, d
 	return stream
+}
+
+// packed is a copy that shares its streams' names with entities.
+func (n names) packed(entities map[eventlog.Stream]*entityRef) names {
+	of := make(map[eventlog.Stream]eventlog.Stream, len(entities))
+	for stream := range entities {
+		of[stream] = stream
+	}
+	copied := names{owners: make(map[digest]eventlog.Stream, len(n.owners)), named: make(map[eventlog.Stream]digest, len(n.named))}
+	for stream, d := range n.named {
+		stream = cmp.Or(of[stream], stream)
+		copied.owners[d], copied.named[stream] = stream, d
+	}
+	return copied
 }
 
 func (n names) free(stream eventlog.Stream) {

@@ -134,6 +134,9 @@ func (n *Node) Boot(ctx context.Context, past entity.Past, start host.StartDaemo
 	return nil
 }
 
+// Pack has the node keep what it knows of entities in few large pieces of memory; see Core.Pack.
+func (n *Node) Pack() { n.core.Pack() }
+
 // doze lets entities at rest go, until the node stops.
 func (n *Node) doze() {
 	tick := time.NewTicker(dozeEvery)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/stele-runtime/stele/actors/entity"
 	"github.com/stele-runtime/stele/actors/fault"
@@ -61,6 +62,8 @@ type (
 		generation uint64
 		handled    uint64
 	}
+	// pack says that little happens.
+	pack struct{}
 	// doze says that entities at rest may go; dozes that one is, after that many messages.
 	doze  struct{}
 	dozes struct {
@@ -109,18 +112,29 @@ type entityRef struct {
 	// sent counts the messages that were routed to it, and quiet is what it was at the last
 	// doze.
 	sent, quiet uint64
-	// anew, wake and retired are its maker's. What it began with is not kept.
-	anew, wake func(generation uint64) entity.Actor
-	retired    func()
+	// anew and kind are its maker's. What it began with is not kept, and anew is nil once it has
+	// slept.
+	anew func(generation uint64) entity.Actor
+	*kind
+	// owner is its maker's.
+	owner string
 }
 
 // maker makes an entity.
 type maker struct {
-	// first makes it, anew makes it again from its stream, and wake does after it was at
-	// rest; wake is nil if it is never let go.
-	first, anew, wake func(generation uint64) entity.Actor
-	// retired, if not nil, is called once it is retired.
-	retired func()
+	// first makes it, and anew makes it again from its stream.
+	first, anew func(generation uint64) entity.Actor
+	*kind
+	// owner is whose it is: the sandbox of a container.
+	owner string
+}
+
+// kind is what the entities of one machine have in common.
+type kind struct {
+	// wake makes an entity again after it was at rest; nil if it is never let go.
+	wake func(stream eventlog.Stream, generation uint64) entity.Actor
+	// retired, if not nil, is called once an entity is retired.
+	retired func(stream eventlog.Stream, owner string)
 }
 
 // NewRouter returns a router without actors.
@@ -151,6 +165,8 @@ func (r *Router) Receive(message any) {
 		r.retire(msg)
 	case doze:
 		r.doze()
+	case pack:
+		r.pack()
 	case *dozes:
 		r.sleep(msg)
 	case *find:
@@ -206,7 +222,7 @@ func (r *Router) begin(msg *deliver) *entityRef {
 }
 
 func (r *Router) spawn(msg *deliver) *entityRef {
-	ref := &entityRef{anew: msg.spawn.anew, wake: msg.spawn.wake, retired: msg.spawn.retired}
+	ref := &entityRef{anew: msg.spawn.anew, kind: msg.spawn.kind, owner: msg.spawn.owner}
 	if err := r.play(msg.stream, ref, msg.spawn.first); err != nil {
 		r.refuse(msg, err)
 		return nil
@@ -274,7 +290,7 @@ func (r *Router) retire(msg *ended) {
 	}
 	r.stage.Stop(ref.ref)
 	if ref.retired != nil {
-		ref.retired()
+		ref.retired(msg.stream, ref.owner)
 	}
 }
 
@@ -299,7 +315,35 @@ func (r *Router) sleep(msg *dozes) {
 		return
 	}
 	r.stage.Stop(ref.ref)
-	ref.ref, ref.anew = nil, ref.wake
+	ref.ref, ref.anew = nil, nil
+}
+
+// pack copies what is kept of entities into few large pieces of memory; see projections.Feed.Pack.
+func (r *Router) pack() {
+	size := 0
+	for stream := range r.entities {
+		size += len(stream)
+	}
+	var text strings.Builder
+	text.Grow(size)
+	refs, entities := make([]entityRef, 0, len(r.entities)), make(map[eventlog.Stream]*entityRef, len(r.entities))
+	owners := map[string]string{}
+	for stream, ref := range sorted(r.entities) { // containers come before sandboxes
+		at := text.Len()
+		text.WriteString(string(stream))
+		copied := eventlog.Stream(text.String()[at:])
+		refs = append(refs, *ref)
+		entities[copied] = &refs[len(refs)-1]
+		_, name, _ := strings.Cut(string(copied), "/")
+		owners[name] = name
+	}
+	for i := range refs {
+		if owner, is := owners[refs[i].owner]; is {
+			refs[i].owner = owner
+		}
+	}
+	r.names = r.names.packed(entities)
+	r.entities = entities
 }
 
 // awake makes an actor of an entity that sleeps.
@@ -310,7 +354,7 @@ func (r *Router) awake(stream eventlog.Stream, ref *entityRef) error {
 	case r.stopping:
 		return errStopping
 	}
-	return r.play(stream, ref, ref.wake)
+	return r.play(stream, ref, func(generation uint64) entity.Actor { return ref.wake(stream, generation) })
 }
 
 // replace makes the entity of a failed actor anew. There must be one at all times:
@@ -324,7 +368,11 @@ func (r *Router) replace(who Ref) {
 			continue
 		}
 		r.logger.Error("actor ended unexpectedly", "stream", string(stream))
-		if err := r.play(stream, ref, ref.anew); err != nil {
+		anew := ref.anew
+		if anew == nil {
+			anew = func(generation uint64) entity.Actor { return ref.wake(stream, generation) }
+		}
+		if err := r.play(stream, ref, anew); err != nil {
 			r.logger.Error("actor not made anew", "stream", string(stream), "error", err)
 		}
 		return

@@ -32,7 +32,7 @@ func newBoards() (*boards, *Router) {
 var noActor = &maker{
 	first: func(uint64) entity.Actor { return nil },
 	anew:  func(uint64) entity.Actor { return nil },
-	wake:  func(uint64) entity.Actor { return nil },
+	kind:  &kind{wake: func(eventlog.Stream, uint64) entity.Actor { return nil }},
 }
 
 // A container whose sandbox is stopped before its creation arrives never comes to be,
@@ -166,5 +166,52 @@ func TestSleep(t *testing.T) {
 	r.Receive(&deliver{stream: "container/c", message: "four", refuse: func(err error) { refused = err }})
 	if fault.KindOf(refused) != fault.Unavailable || len(b.spawned) != 2 {
 		t.Errorf("who sleeps is woken while all end: %v, %v", refused, b.spawned)
+	}
+}
+
+// What is packed goes on as before: messages arrive, entities wake, names stay taken and are freed,
+// and an owner hears of what is retired.
+func TestPack(t *testing.T) {
+	b, r := newBoards()
+	var retired []string
+	var woken []eventlog.Stream
+	box := &maker{first: noActor.first, anew: noActor.anew, owner: "s", kind: &kind{
+		wake: func(stream eventlog.Stream, _ uint64) entity.Actor {
+			woken = append(woken, stream)
+			return nil
+		},
+		retired: func(stream eventlog.Stream, owner string) { retired = append(retired, string(stream)+" of "+owner) },
+	}}
+	refuse := func(err error) { t.Error(err) }
+	claimed := func(name string, stream eventlog.Stream) (owner eventlog.Stream) {
+		r.Receive(&claim{name: name, stream: stream, owner: func(o eventlog.Stream) { owner = o }})
+		return owner
+	}
+	claimed("name of s", "sandbox/s")
+	claimed("name of c", "container/c")
+	claimed("name of what has no entity yet", "container/d")
+	r.Receive(&deliver{stream: "sandbox/s", message: "m", spawn: noActor, refuse: refuse})
+	r.Receive(&deliver{stream: "container/c", message: "m", spawn: box, refuse: refuse})
+	r.Receive(&dozes{stream: "container/c", generation: r.entities["container/c"].generation, handled: 1})
+	r.Receive(pack{})
+	for name, owner := range map[string]eventlog.Stream{"name of s": "sandbox/s", "name of c": "container/c", "name of what has no entity yet": "container/d"} {
+		if got := claimed(name, "container/other"); got != owner {
+			t.Errorf("%s belongs to %q, not to %s", name, got, owner)
+		}
+	}
+	for _, stream := range []eventlog.Stream{"sandbox/s", "container/c"} {
+		r.Receive(&deliver{stream: stream, message: "more", refuse: refuse})
+	}
+	if len(b.sent) != 4 || !slices.Equal(woken, []eventlog.Stream{"container/c"}) {
+		t.Errorf("sent are %v, and woken %v", b.sent, woken)
+	}
+	r.Receive(&freed{"container/c"})
+	if got := claimed("name of c", "container/e"); got != "container/e" {
+		t.Errorf("a name that was freed belongs to %q", got)
+	}
+	ref := r.entities["container/c"]
+	r.Receive(&ended{stream: "container/c", generation: ref.generation, handled: ref.sent})
+	if !slices.Equal(retired, []string{"container/c of s"}) || r.entities["container/c"] != nil || r.entities["sandbox/s"] == nil {
+		t.Errorf("retired are %v, left is %v", retired, r.entities)
 	}
 }

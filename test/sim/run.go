@@ -260,7 +260,7 @@ func (r *run) choose() move {
 		case n < 95:
 			moves = r.nature()
 		case n < 97:
-			moves = []move{{kind: "time passes", do: func() { r.uptime += time.Duration(1+r.rand.IntN(20)) * time.Second }}, {kind: "who rests may sleep", do: r.daemon.core.Doze}}
+			moves = []move{{kind: "time passes", do: func() { r.uptime += time.Duration(1+r.rand.IntN(20)) * time.Second }}, {kind: "who rests may sleep", do: r.daemon.core.Doze}, {kind: "what rests is packed", do: r.daemon.core.Pack}}
 		case n < 98:
 			moves = []move{{kind: "snapshot", do: r.save}}
 			if r.rand.IntN(2) == 0 {
