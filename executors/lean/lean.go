@@ -5,10 +5,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -79,11 +79,12 @@ func ownFiles() ([]pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	mappings, err := os.ReadFile("/proc/self/smaps")
+	smaps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return nil, err
 	}
-	return untouched(mappings, program), nil
+	defer smaps.Close()
+	return untouched(smaps, program)
 }
 
 // pages are a range of addresses.
@@ -103,26 +104,27 @@ func (p pages) advise(advice int) error {
 // untouched returns the mappings in /proc/PID/smaps (see proc_pid_smaps(5)) of a program and
 // of shared files that may not be written to and have not been, by a linker or a debugger
 // either: of those the file has all.
-func untouched(smaps []byte, program string) (all []pages) {
+func untouched(smaps io.Reader, program string) (all []pages, err error) {
 	var at pages
-	for lines := bufio.NewScanner(bytes.NewReader(smaps)); lines.Scan(); {
-		place, rest, _ := strings.Cut(lines.Text(), " ")
-		if name, field := strings.CutSuffix(place, ":"); field {
-			if name == "Anonymous" && strings.TrimSpace(rest) == "0 kB" && at != (pages{}) {
+	lines := bufio.NewScanner(smaps)
+	for lines.Scan() {
+		place, rest, _ := bytes.Cut(lines.Bytes(), []byte(" "))
+		if name, field := bytes.CutSuffix(place, []byte(":")); field {
+			if string(name) == "Anonymous" && string(bytes.TrimSpace(rest)) == "0 kB" && at != (pages{}) {
 				all = append(all, at)
 			}
 			continue
 		}
 		at = pages{}
-		mode, _, _ := strings.Cut(rest, " ")
-		ofProgram := (mode == "r--p" || mode == "r-xp") && strings.HasSuffix(rest, " "+program)
-		if !ofProgram && mode != "r--s" {
+		mode, _, _ := bytes.Cut(rest, []byte(" "))
+		ofProgram := (string(mode) == "r--p" || string(mode) == "r-xp") && bytes.HasSuffix(rest, []byte(" "+program))
+		if !ofProgram && string(mode) != "r--s" {
 			continue
 		}
 		at.program = ofProgram
-		if _, err := fmt.Sscanf(place, "%x-%x", &at.start, &at.end); err != nil {
+		if _, err := fmt.Sscanf(string(place), "%x-%x", &at.start, &at.end); err != nil {
 			at = pages{}
 		}
 	}
-	return all
+	return all, lines.Err()
 }

@@ -1,9 +1,11 @@
 package lean
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -28,8 +30,8 @@ Anonymous:             0 kB
 Anonymous:             0 kB
 `
 	want := []pages{{0x400000, 0x500000, true}, {0x600000, 0x700000, true}, {0x800000, 0x900000, false}}
-	if got := untouched([]byte(smaps), "/usr/bin/stele"); !slices.Equal(got, want) {
-		t.Errorf("%+v, not %+v", got, want)
+	if got, err := untouched(strings.NewReader(smaps), "/usr/bin/stele"); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v, not %+v", got, err, want)
 	}
 }
 
@@ -43,7 +45,7 @@ func TestLetGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(untouched(smaps, program)) == 0 {
+	if some, err := untouched(bytes.NewReader(smaps), program); err != nil || len(some) == 0 {
 		t.Fatalf("nothing can be given back of\n%s", smaps)
 	}
 	before, err := Resident()
