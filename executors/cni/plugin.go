@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
@@ -60,6 +61,10 @@ func (e executor) ExecPlugin(ctx context.Context, path string, stdin []byte, env
 	return nil, fmt.Errorf("plugin %s: %s: %.500q", path, status.failure(), stdout.kept.String()+stderr.kept.String())
 }
 
+// copyAtOnce is how many bytes of a plugin's output are read at once: mostly it has fewer, and the
+// status of the network is asked for every few seconds.
+const copyAtOnce = 2 << 10
+
 // bounded keeps the first bytes that are written to it. The buffer is not embedded:
 // its ReadFrom would bypass the bound.
 type bounded struct {
@@ -72,4 +77,9 @@ func (b *bounded) Write(p []byte) (int, error) {
 	b.cut = b.cut || len(p) > room
 	_, _ = b.kept.Write(p[:min(len(p), room)]) // never fails
 	return len(p), nil
+}
+
+// ReadFrom implements io.ReaderFrom: without it, io.Copy makes a buffer of 32 KiB.
+func (b *bounded) ReadFrom(from io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{b}, struct{ io.Reader }{from}, make([]byte, copyAtOnce))
 }
