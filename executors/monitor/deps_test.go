@@ -10,6 +10,7 @@ func checkDependencies(t *testing.T, packages string) {
 	t.Helper()
 	allowed := []string{
 		"github.com/stele-runtime/stele/cmd/stele-monitor",
+		"github.com/stele-runtime/stele/executors/lean",
 		"github.com/stele-runtime/stele/executors/monitor/",
 		"github.com/stele-runtime/stele/proto/monitor/",
 		"golang.org/x/sys/",

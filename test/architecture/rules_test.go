@@ -95,7 +95,7 @@ var rules = []rule{
 	{"executors/volumes", with(nouns, "executors/spec", "executors/apparmor"), drivers, nil, "it carries out a plan's steps, whatever they are for"},
 	{"executors/lean", nil, nil, nil, "it gives back memory, and does not know when that is worth it"},
 	{"executors/monitor", with(nouns, "proto/monitor"), drivers, nil, driver},
-	{"executors/monitor/server", []string{"executors/monitor", "proto/monitor"}, drivers, nil,
+	{"executors/monitor/server", []string{"executors/lean", "executors/monitor", "proto/monitor"}, drivers, nil,
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
 
 	// Of entity they use the types in which a restored state and an event come.
@@ -116,7 +116,7 @@ var rules = []rule{
 	{"cri/streaming", []string{"executors/streams"}, nil, nil,
 		"clients' streams are connected to functions, whatever these do: the server is tested without a container"},
 
-	{"cmd/stele-monitor", []string{"executors/monitor", "proto/monitor"}, nil, nil,
+	{"cmd/stele-monitor", []string{"executors/lean", "executors/monitor", "proto/monitor"}, nil, nil,
 		"the monitor is a small process that survives the daemon; what it links, every node keeps in memory"},
 	{"cmd/stele", []string{"actors", "cri", "eventlog", "executors", "keeper", "projections", "proto", "timeline"}, nil, nil,
 		"the command is the parts list of the product, and the tests are no part of it"},

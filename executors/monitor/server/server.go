@@ -177,7 +177,8 @@ func (s *Server) Run(ctx context.Context) error {
 	// followed.
 	s.reaper.Begin()
 	parts.Go(func() { s.reaper.Run(ctx) })
-	parts.Go(func() { s.creator.thrift.run(ctx, thriftAfter, giveBack) })
+	s.creator.thrift.created()
+	parts.Go(func() { s.creator.thrift.run(ctx, thriftAfter, thriftAgain, s.giver()) })
 	parts.Go(func() {
 		if err := s.pump.Run(); err != nil {
 			failed <- err
