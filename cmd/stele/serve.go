@@ -153,7 +153,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, feed *projectio
 	server := daemon.NewServer(listener, logger)
 	n.register(server)
 	logger.Info("serving", "address", listener.Addr().String(), "version", version, "pid", os.Getpid())
-	lean := daemon.Lean{Garbage: garbage, Logger: logger}
+	lean := daemon.Lean{Garbage: garbage, Pack: n.pack, Logger: logger}
 	background.Go("memory", lean.Follow)
 	err = server.Run(ctx)
 	ending := daemon.Ending{Server: server, Streams: n.streams, Actors: n.actors, Within: stopWithin, Logger: logger}
@@ -196,6 +196,12 @@ func (p *parts) makeActors() (err error) {
 		return err
 	}
 	return err
+}
+
+// pack has what lives long share few pieces of memory.
+func (p *parts) pack() {
+	p.feed.Pack()
+	p.actors.Pack()
 }
 
 // boot starts the actors from their past.

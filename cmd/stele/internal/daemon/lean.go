@@ -16,15 +16,21 @@ const (
 	// the start its tasks have begun.
 	leanEvery = 5 * time.Second
 	leanFirst = 10 * time.Second
-	// After leanAgain looks Lean gives back what the process has grown by, even if it was as
-	// large before, and after leanAnyway in any case.
-	leanAgain, leanAnyway = 12, 120
+	// leanSaved is how long a checkpoint takes that was begun when models were packed, and with
+	// which the log lets go of what it has.
+	leanSaved = time.Second
+	// After leanAgain looks Lean gives back what the process has grown by, even if that is little,
+	// or it was as large before, and after leanAnyway in any case. leanDone looks after the process
+	// had grown its actors have been let go, which alone does not make it smaller.
+	leanAgain, leanDone, leanAnyway = 6, 9, 120
 )
 
 // Lean keeps the process small.
 type Lean struct {
 	Garbage *Garbage
-	Logger  *slog.Logger
+	// Pack has what lives long share few pieces of memory.
+	Pack   func()
+	Logger *slog.Logger
 }
 
 // Follow gives back memory whenever the process has grown and has come to rest, and now and then.
@@ -34,8 +40,10 @@ func (l *Lean) Follow(ctx context.Context) {
 		return
 	}
 	l.check(lean.Recache())
-	l.check(lean.LetGo())
-	var g growth
+	if !l.letGo(ctx) {
+		return
+	}
+	g := growth{worked: true} // the start
 	for pause(ctx, leanEvery) {
 		now, err := lean.Resident()
 		if err != nil {
@@ -50,10 +58,20 @@ func (l *Lean) Follow(ctx context.Context) {
 		case unmap:
 			l.check(lean.LetGoOfFiles())
 		case letGo:
-			l.check(lean.LetGo())
+			l.letGo(ctx)
 		}
 		l.Garbage.set(percent)
 	}
+}
+
+// letGo gives back everything that is not needed. It returns false if ctx is done.
+func (l *Lean) letGo(ctx context.Context) bool {
+	l.Pack()
+	if !pause(ctx, leanSaved) {
+		return false
+	}
+	l.check(lean.LetGo())
+	return true
 }
 
 func (l *Lean) check(err error) {
@@ -80,6 +98,8 @@ type growth struct {
 	// looks counts those since memory was given back. last is the size of the process's own
 	// at the last one, ordinary at the first, and peak when memory was given back.
 	looks, last, ordinary, peak int
+	// worked: memory was given back because the process had grown, and not since.
+	worked bool
 	// mapped counts the looks since pages of files were given back, and fewest is the least
 	// that the process had of them at the first look after that.
 	mapped, fewest int
@@ -87,8 +107,8 @@ type growth struct {
 
 // look says what to do. Memory is given back once the process has grown by a sixteenth and no
 // longer grows: while much is done, what was given back would be taken again. What a process
-// takes again and again is left to it for longer. But pages of files cost next to nothing to
-// map again.
+// takes again and again is left to it for longer, and so is what it has grown by little. But pages
+// of files cost next to nothing to map again.
 func (g *growth) look(now lean.Size) act {
 	g.looks++
 	g.mapped++
@@ -100,10 +120,11 @@ func (g *growth) look(now lean.Size) act {
 	}
 	rests, works := now.Own <= g.last+g.last/64, now.Own > g.last+g.last/16
 	g.last = now.Own
-	grown := now.Own > g.ordinary+g.ordinary/16 && (g.looks >= leanAgain || now.Own > g.peak+g.peak/16)
+	grown := now.Own > g.ordinary+g.ordinary/16 && now.Own > g.peak+g.peak/16 ||
+		now.Own > g.ordinary+g.ordinary/64 && g.looks >= leanAgain
 	switch {
-	case grown && rests || g.looks >= leanAnyway:
-		*g = growth{peak: now.Own, fewest: g.fewest}
+	case grown && rests || g.looks >= leanAnyway || g.worked && rests && g.looks >= leanDone:
+		*g = growth{peak: now.Own, fewest: g.fewest, worked: grown}
 		return letGo
 	case works:
 		return work

@@ -17,11 +17,13 @@ func TestGrowth(t *testing.T) {
 		due []int
 	}{
 		{"at rest", slices.Repeat([]int{1000}, 100), nil},
-		{"a little more", append([]int{1000}, slices.Repeat([]int{1050}, 100)...), nil},
+		{"a little more", append([]int{1000}, slices.Repeat([]int{1050}, 100)...), []int{leanAgain, leanAgain + leanDone}},
+		{"next to nothing", append([]int{1000}, slices.Repeat([]int{1010}, 100)...), nil},
 		{"while it grows", []int{1000, 1100, 1200, 1300, 1400, 1500, 1600}, nil},
 		{"after it has grown", []int{1000, 1100, 1200, 1200, 1000, 1000, 1000}, []int{4}},
+		{"once more when that is done", append([]int{1000, 1100, 1200, 1200}, slices.Repeat([]int{1000}, 100)...), []int{4, 4 + leanDone}},
 		{"twice", []int{1000, 1200, 1200, 1000, 1400, 1400, 1000}, []int{3, 6}},
-		{"what it takes again and again", slices.Concat([]int{1000, 1200, 1200, 1000}, slices.Repeat([]int{1200}, 20)), []int{3, 3 + leanAgain}},
+		{"what it takes again and again", slices.Concat([]int{1000, 1200, 1200, 1000}, slices.Repeat([]int{1200}, 20)), []int{3, 3 + leanAgain, 3 + leanAgain + leanDone}},
 		{"now and then", slices.Repeat([]int{1000}, 2*leanAnyway+1), []int{leanAnyway, 2 * leanAnyway}},
 	} {
 		var g growth
