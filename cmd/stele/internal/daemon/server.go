@@ -33,7 +33,7 @@ func NewServer(listener net.Listener, logger *slog.Logger) *Server {
 	s.streaming, s.endStreams = context.WithCancel(context.Background())
 	guard := cri.Guard{Logger: logger}
 	s.Server = grpc.NewServer(
-		grpc.MaxRecvMsgSize(cri.MessageMost), grpc.MaxSendMsgSize(cri.MessageMost),
+		grpc.MaxRecvMsgSize(cri.MessageMost), grpc.MaxSendMsgSize(cri.MessageMost), grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnaryInterceptor(guard.Unary), grpc.ChainStreamInterceptor(guard.Stream, s.stream),
 	)
 	return s
