@@ -15,9 +15,21 @@ import (
 // held are the duplicates of a container's descriptors. They keep its pipes open and
 // its exit status available while there is no monitor.
 type held struct {
-	record *pb.Container
-	roles  []pb.Role
-	fds    []int
+	// record is the container for another monitor, encoded: it is mostly never asked for.
+	record []byte
+	given  []descriptor
+}
+
+// descriptor is a file descriptor with its role.
+type descriptor struct {
+	role pb.Role
+	fd   int32
+}
+
+func (h held) close() {
+	for _, d := range h.given {
+		_ = unix.Close(int(d.fd))
+	}
 }
 
 // duplicates are the descriptors that the daemon holds, by container id.
@@ -31,17 +43,20 @@ func newDuplicates() *duplicates { return &duplicates{held: map[string]held{}} }
 // hold keeps the descriptors that came with a container.
 func (d *duplicates) hold(f frame) {
 	record := f.reply.GetContainer()
-	if record == nil || len(f.fds) != len(f.reply.Descriptors) {
+	encoded, err := proto.Marshal(record)
+	if record == nil || err != nil || len(f.fds) != len(f.reply.Descriptors) {
 		f.close()
 		return
 	}
-	d.mu.Lock()
-	before, ok := d.held[record.Id]
-	d.held[record.Id] = held{record: record, roles: f.reply.Descriptors, fds: f.fds}
-	d.mu.Unlock()
-	if ok {
-		closeAll(before.fds)
+	h := held{record: encoded, given: make([]descriptor, len(f.fds))}
+	for i, fd := range f.fds {
+		h.given[i] = descriptor{f.reply.Descriptors[i], int32(fd)}
 	}
+	d.mu.Lock()
+	before := d.held[record.Id]
+	d.held[record.Id] = h
+	d.mu.Unlock()
+	before.close()
 }
 
 func (d *duplicates) has(id string) bool {
@@ -54,12 +69,10 @@ func (d *duplicates) has(id string) bool {
 // release closes a container's descriptors.
 func (d *duplicates) release(id string) {
 	d.mu.Lock()
-	h, ok := d.held[id]
+	h := d.held[id]
 	delete(d.held, id)
 	d.mu.Unlock()
-	if ok {
-		closeAll(h.fds)
-	}
+	h.close()
 }
 
 // releaseStdin closes the duplicate of a container's standard input. The container
@@ -67,20 +80,20 @@ func (d *duplicates) release(id string) {
 func (d *duplicates) releaseStdin(id string) {
 	d.mu.Lock()
 	h, ok := d.held[id]
-	var closing []int
-	if ok {
-		kept := held{record: h.record}
-		for i, role := range h.roles {
-			if role == pb.Role_ROLE_STDIN {
-				closing = append(closing, h.fds[i])
-				continue
-			}
-			kept.roles, kept.fds = append(kept.roles, role), append(kept.fds, h.fds[i])
+	var closing, kept held
+	for _, x := range h.given {
+		if x.role == pb.Role_ROLE_STDIN {
+			closing.given = append(closing.given, x)
+		} else {
+			kept.given = append(kept.given, x)
 		}
+	}
+	if ok {
+		kept.record = h.record
 		d.held[id] = kept
 	}
 	d.mu.Unlock()
-	closeAll(closing)
+	closing.close()
 }
 
 func (d *duplicates) releaseAll() {
@@ -89,7 +102,7 @@ func (d *duplicates) releaseAll() {
 	d.held = map[string]held{}
 	d.mu.Unlock()
 	for _, h := range all {
-		closeAll(h.fds)
+		h.close()
 	}
 }
 
@@ -98,11 +111,11 @@ func (d *duplicates) signal(id string, signal unix.Signal) (held bool, err error
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := d.held[id]
-	at := slices.Index(h.roles, pb.Role_ROLE_PIDFD)
+	at := slices.IndexFunc(h.given, func(x descriptor) bool { return x.role == pb.Role_ROLE_PIDFD })
 	if at < 0 {
 		return false, nil
 	}
-	if err := unix.PidfdSendSignal(h.fds[at], signal, nil, 0); err != nil && err != unix.ESRCH {
+	if err := unix.PidfdSendSignal(int(h.given[at].fd), signal, nil, 0); err != nil && err != unix.ESRCH {
 		return true, fmt.Errorf("send signal %d: %w", signal, err)
 	}
 	return true, nil
@@ -110,24 +123,22 @@ func (d *duplicates) signal(id string, signal unix.Signal) (held bool, err error
 
 // copies returns duplicates of all that is held: a container may be forgotten at any
 // time.
-func (d *duplicates) copies() ([]held, error) {
+func (d *duplicates) copies() (all []held, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var all []held
-	for _, h := range d.held {
-		twin := held{record: proto.CloneOf(h.record), roles: h.roles}
-		for _, fd := range h.fds {
-			dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	for id, h := range d.held {
+		all = append(all, held{record: h.record})
+		twin := &all[len(all)-1]
+		for _, x := range h.given {
+			fd, err := unix.FcntlInt(uintptr(x.fd), unix.F_DUPFD_CLOEXEC, 3)
 			if err != nil {
-				closeAll(twin.fds)
 				for _, other := range all {
-					closeAll(other.fds)
+					other.close()
 				}
-				return nil, fmt.Errorf("duplicate the descriptors of container %s: %w", h.record.Id, err)
+				return nil, fmt.Errorf("duplicate the descriptors of container %s: %w", id, err)
 			}
-			twin.fds = append(twin.fds, dup)
+			twin.given = append(twin.given, descriptor{x.role, int32(fd)})
 		}
-		all = append(all, twin)
 	}
 	return all, nil
 }
@@ -140,17 +151,27 @@ func (d *duplicates) handTo(ctx context.Context, s *session) error {
 	}
 	for _, h := range all {
 		if err == nil {
-			err = s.do(ctx, &pb.Request{
-				Descriptors: h.roles,
-				Call:        &pb.Request_Adopt{Adopt: &pb.Adopt{Container: h.record}},
-			}, h.fds...)
+			err = h.handTo(ctx, s)
 		}
-		closeAll(h.fds)
+		h.close()
 	}
 	if err != nil {
 		return fmt.Errorf("hand the containers to the monitor: %w", err)
 	}
 	return nil
+}
+
+func (h held) handTo(ctx context.Context, s *session) error {
+	adopt := &pb.Adopt{Container: &pb.Container{}}
+	if err := proto.Unmarshal(h.record, adopt.Container); err != nil {
+		return err
+	}
+	var roles []pb.Role
+	var fds []int
+	for _, d := range h.given {
+		roles, fds = append(roles, d.role), append(fds, int(d.fd))
+	}
+	return s.do(ctx, &pb.Request{Descriptors: roles, Call: &pb.Request_Adopt{Adopt: adopt}}, fds...)
 }
 
 // borrow asks for the descriptors of containers that are not held yet.

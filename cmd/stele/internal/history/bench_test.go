@@ -11,7 +11,7 @@ import (
 
 // BenchmarkKeeper measures what a change of a container with a configuration of 4 KiB costs.
 func BenchmarkKeeper(b *testing.B) {
-	k := &Keeper{Dir: b.TempDir(), written: map[string]uint64{}}
+	k := &Keeper{Dir: b.TempDir(), written: map[uint64]uint64{}}
 	c := &projections.Container{Restored: entity.Restored[container.State]{State: container.State{
 		ID: id.Container(name(1)), Sandbox: id.Sandbox(name(2)), Phase: container.Running, Request: container.Request{Config: make([]byte, 4096)},
 	}}}

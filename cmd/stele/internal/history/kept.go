@@ -51,8 +51,8 @@ type Keeper struct {
 
 	// last is open for writing.
 	last *os.File
-	// written has a hash of what each file contains.
-	written map[string]uint64
+	// written has a hash of what each file contains, by a hash of its name.
+	written map[uint64]uint64
 }
 
 // Living is everything that has not ended as of one record.
@@ -104,7 +104,7 @@ func (k *Keeper) everything() (eventlog.Sequence, error) {
 	if err := makeDir(k.Dir); err != nil {
 		return 0, err
 	}
-	k.written = map[string]uint64{}
+	k.written = map[uint64]uint64{}
 	// What another boot kept is of no use. The boot's name is written last.
 	if boot, err := os.ReadFile(filepath.Join(k.Dir, keptBoot)); err != nil || string(boot) != k.BootID {
 		if err := empty(k.Dir); err != nil {
@@ -224,13 +224,15 @@ func (k *Keeper) host(h *projections.Host) error {
 // seed is of the hashes of files that this process has written.
 var seed = maphash.MakeSeed()
 
+func hashOf(name string) uint64 { return maphash.String(seed, name) }
+
 func keep[S any](k *Keeper, stream eventlog.Stream, at KeptState[S], encode func(S) ([]byte, error)) error {
 	b, err := encode(at.State)
 	if err != nil {
 		return err
 	}
 	name, hash := fileOf(stream), maphash.Bytes(seed, b)
-	if k.written[name] == hash && at.Damage == "" {
+	if k.written[hashOf(name)] == hash && at.Damage == "" {
 		return nil
 	}
 	content, err := proto.Marshal(&statepb.Kept{
@@ -243,7 +245,7 @@ func keep[S any](k *Keeper, stream eventlog.Stream, at KeptState[S], encode func
 	if err := k.write(name, content); err != nil {
 		return err
 	}
-	k.written[name] = hash
+	k.written[hashOf(name)] = hash
 	return nil
 }
 
@@ -257,7 +259,7 @@ func (k *Keeper) write(name string, content []byte) error {
 }
 
 func (k *Keeper) forget(name string) error {
-	delete(k.written, name)
+	delete(k.written, hashOf(name))
 	if err := os.Remove(filepath.Join(k.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
