@@ -57,6 +57,7 @@ func BenchmarkPods(b *testing.B) {
 			b.ReportMetric(daemon, "daemon-KiB/pod")
 			b.ReportMetric(monitor, "monitor-KiB/pod")
 			b.ReportMetric(daemon+monitor, "KiB/pod")
+			b.ReportMetric((full.own-idle.own)/float64(count), "own-KiB/pod")
 			if idle.daemon > idleGoal || daemon+monitor > podGoal {
 				b.Logf("the idle daemon takes %.0f KiB, a pod %.1f KiB; the goals are %d and %d", idle.daemon, daemon+monitor, idleGoal, podGoal)
 			}
@@ -96,8 +97,8 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
-// used is the proportional memory of daemon and monitor, in KiB.
-type used struct{ daemon, monitor float64 }
+// used is the proportional memory of daemon and monitor, in KiB, and what of both is no file's.
+type used struct{ daemon, monitor, own float64 }
 
 // settle waits until neither process gives back memory any more.
 func settle(b *testing.B, h *e2e.Harness) used {
@@ -107,9 +108,10 @@ func settle(b *testing.B, h *e2e.Harness) used {
 		b.Fatalf("the monitors are %v", monitors)
 	}
 	rests := settleAll(func() []float64 {
-		return []float64{rollup(b, h.Daemon.PID())["Pss:"], rollup(b, monitors[0])["Pss:"]}
+		daemon, monitor := rollup(b, h.Daemon.PID()), rollup(b, monitors[0])
+		return []float64{daemon["Pss:"], monitor["Pss:"], daemon["Pss_Anon:"] + monitor["Pss_Anon:"]}
 	})
-	return used{rests[0], rests[1]}
+	return used{rests[0], rests[1], rests[2]}
 }
 
 // settleAll waits until none of some amounts of memory shrinks any more. It returns the median of
