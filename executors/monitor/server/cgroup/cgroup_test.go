@@ -1,7 +1,9 @@
 package cgroup
 
 import (
+	"os"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -54,5 +56,29 @@ func TestOOMFiles(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// Of mountinfo, the lines about cgroups are kept, however long others are.
+func TestCgroupLines(t *testing.T) {
+	const v1 = "30 24 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+	const v2 = "31 24 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+	overlay := "32 24 0:28 / /merged rw - overlay overlay rw,lowerdir=" + strings.Repeat("l", 200_000) + "\n"
+	got, err := cgroupLines(strings.NewReader(v1 + overlay + v2 + overlay))
+	if err != nil || got != v1+v2 {
+		t.Errorf("kept are %.200q, %v", got, err)
+	}
+}
+
+// The counter of this process is found again, also when what was known of mounts is wrong by now.
+func TestOOMCounter(t *testing.T) {
+	want := oomCounter(os.Getpid())
+	for _, known := range []string{"", "30 24 0:26 / /nowhere rw - cgroup cgroup rw,memory\n31 24 0:27 / /nowhere rw - cgroup2 cgroup2 rw\n"} {
+		hierarchies.Store(&known)
+		for range 2 {
+			if got := oomCounter(os.Getpid()); got != want {
+				t.Errorf("the counter is %q, not %q", got, want)
+			}
+		}
 	}
 }

@@ -23,11 +23,11 @@ func Join(path string) error {
 	if err != nil {
 		return fmt.Errorf("join cgroup %s: %w", path, err)
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := cgroupMounts()
 	if err != nil {
 		return fmt.Errorf("join cgroup %s: %w", path, err)
 	}
-	dirs := dirsOf(string(cgroups), string(mounts), path)
+	dirs := dirsOf(string(cgroups), mounts, path)
 	if len(dirs) == 0 {
 		return fmt.Errorf("join cgroup %s: no hierarchy is mounted", path)
 	}

@@ -1,13 +1,16 @@
 package cgroup
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // OOMMark is a count of OOM kills at some time. The kernel counts a kill before it
@@ -36,11 +39,53 @@ func oomCounter(pid int) string {
 	if err != nil {
 		return ""
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if known := hierarchies.Load(); known != nil {
+		if file := oomFile(string(cgroups), *known); file != "" {
+			return file
+		}
+	}
+	mounts, err := cgroupMounts()
 	if err != nil {
 		return ""
 	}
-	for _, file := range oomFiles(string(cgroups), string(mounts)) {
+	hierarchies.Store(&mounts)
+	return oomFile(string(cgroups), mounts)
+}
+
+// hierarchies are the lines of mountinfo about cgroups, as last read. They hardly ever change, and
+// each container adds lines about others: to read all of them for each one takes more and more.
+var hierarchies atomic.Pointer[string]
+
+// cgroupMounts reads the lines of /proc/self/mountinfo about cgroups.
+func cgroupMounts() (string, error) {
+	file, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	return cgroupLines(file)
+}
+
+func cgroupLines(mountinfo io.Reader) (string, error) {
+	var about strings.Builder
+	lines := bufio.NewScanner(mountinfo)
+	lines.Buffer(nil, longestMount)
+	for lines.Scan() {
+		if bytes.Contains(lines.Bytes(), []byte(" - cgroup")) {
+			about.Write(lines.Bytes())
+			about.WriteByte('\n')
+		}
+	}
+	return about.String(), lines.Err()
+}
+
+// longestMount is longer than any line of mountinfo, in bytes: paths and options have a page each
+// at most, of which each byte may be written as four.
+const longestMount = 1 << 20
+
+// oomFile returns the counter that is there; empty if none is.
+func oomFile(cgroups, mounts string) string {
+	for _, file := range oomFiles(cgroups, mounts) {
 		if _, err := os.Stat(file); err == nil {
 			return file
 		}
