@@ -9,14 +9,14 @@ import (
 const (
 	// pullGarbage is how much garbage the heap may have, in bytes, before it is collected
 	// while images are pulled: however many, as they share the heap.
-	pullGarbage = 48 << 20
+	pullGarbage = 24 << 20
 	// leastLive is what the heap keeps at least, in bytes, for a process just started.
 	leastLive = 4 << 20
 )
 
 // Garbage decides how far the heap grows before garbage is collected. To unpack a layer, the
 // libraries make some 3 MB of garbage, however small it is. In the small heap of a daemon at
-// rest that is several collections, which cost more than the pull itself.
+// rest that is a collection or two a layer, which cost as much as the pull itself.
 type Garbage struct {
 	mu      sync.Mutex
 	percent int // without pulls

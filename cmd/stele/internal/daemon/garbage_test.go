@@ -45,10 +45,10 @@ func TestGarbageOfPullsIsBounded(t *testing.T) {
 		live uint64
 		want int
 	}{
-		{0, 1200},
-		{1 << 20, 1200},
-		{12 << 20, 400},
-		{48 << 20, 100},
+		{0, 600},
+		{1 << 20, 600},
+		{12 << 20, 200},
+		{24 << 20, 100},
 		{1 << 40, GCPercent},
 	} {
 		if got := percentFor(test.live); got != test.want {
