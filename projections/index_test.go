@@ -58,7 +58,7 @@ func TestIndex(t *testing.T) {
 	})
 }
 
-// Readers and the feed do not disturb each other (the race detector watches).
+// Readers, the feed and who packs do not disturb each other (the race detector watches).
 func TestReadersBesideTheFeed(t *testing.T) {
 	log := newMemlog(t)
 	f := opened(t, log)
@@ -78,6 +78,7 @@ func TestReadersBesideTheFeed(t *testing.T) {
 				t.Error("a list is out of order")
 			}
 			f.Live.ContainersOf("s")
+			f.Pack()
 		}
 	}()
 	for i := range 200 {
