@@ -21,42 +21,47 @@ type Garbage struct {
 	mu      sync.Mutex
 	percent int // without pulls
 	pulls   int
+	inForce int
 }
 
 // NewGarbage has the heap grow by GCPercent.
 func NewGarbage() *Garbage {
 	debug.SetGCPercent(GCPercent)
-	return &Garbage{percent: GCPercent}
+	return &Garbage{percent: GCPercent, inForce: GCPercent}
 }
 
-// set changes by how much the heap grows without pulls, in percent of what is in use.
+// set changes by how much the heap grows without pulls, in percent of what is in use. During
+// pulls it looks anew at how much that is: called now and then, it keeps a heap that grew from
+// growing by as many times.
 func (g *Garbage) set(percent int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if percent == g.percent {
-		return // every change stops the process for a moment
-	}
 	g.percent = percent
-	if g.pulls == 0 {
+	g.apply()
+}
+
+func (g *Garbage) apply() {
+	percent := g.percent
+	if g.pulls > 0 {
+		percent = percentFor(live())
+	}
+	if percent != g.inForce { // every change stops the process for a moment
 		debug.SetGCPercent(percent)
+		g.inForce = percent
 	}
 }
 
 // Pulling is called when a pull begins. The function that it returns is called when it has
 // ended.
 func (g *Garbage) Pulling() (ended func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.pulls++; g.pulls == 1 {
-		debug.SetGCPercent(percentFor(live()))
-	}
-	return sync.OnceFunc(func() {
+	add := func(n int) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if g.pulls--; g.pulls == 0 {
-			debug.SetGCPercent(g.percent)
-		}
-	})
+		g.pulls += n
+		g.apply()
+	}
+	add(1)
+	return sync.OnceFunc(func() { add(-1) })
 }
 
 // percentFor is by how much a heap of that many bytes grows while images are pulled.

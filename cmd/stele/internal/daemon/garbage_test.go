@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"testing"
@@ -13,6 +14,7 @@ func gcPercent() uint64 {
 }
 
 func TestPullsMayMakeGarbage(t *testing.T) {
+	runtime.GC()
 	before := debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetGCPercent(before) })
 	expect := func(when string, ok func(uint64) bool) {
@@ -34,6 +36,12 @@ func TestPullsMayMakeGarbage(t *testing.T) {
 	first()
 	first()
 	expect("in the second pull", more)
+	small := gcPercent()
+	large := make([]byte, 2*pullGarbage)
+	runtime.GC()
+	g.set(restPercent)
+	expect("with much in use", func(now uint64) bool { return now < small })
+	runtime.KeepAlive(large)
 	second()
 	expect("after the pulls", is(restPercent))
 	g.set(GCPercent)
