@@ -153,7 +153,7 @@ func run(ctx context.Context, c config.Config, log *boltlog.Log, feed *projectio
 	server := daemon.NewServer(listener, logger)
 	n.register(server)
 	logger.Info("serving", "address", listener.Addr().String(), "version", version, "pid", os.Getpid())
-	lean := daemon.Lean{Garbage: garbage, Pack: n.pack, Logger: logger}
+	lean := daemon.Lean{Garbage: garbage, Pack: n.pack, Log: log.Mapped, Logger: logger}
 	background.Go("memory", lean.Follow)
 	err = server.Run(ctx)
 	ending := daemon.Ending{Server: server, Streams: n.streams, Actors: n.actors, Within: stopWithin, Logger: logger}

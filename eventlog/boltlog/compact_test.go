@@ -618,3 +618,37 @@ func TestCompactCatchesUp(t *testing.T) {
 	c.Close()
 	c.check(t, open(t, Options{Path: c.path}), "opened again")
 }
+
+// TestMapped: the address is that of the file that is in use.
+func TestMapped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, Options{Path: path})
+	expect := func() {
+		t.Helper()
+		if err := l.Mapped(func(start uintptr) error {
+			maps, err := os.ReadFile("/proc/self/maps")
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(string(maps)) {
+				if strings.HasPrefix(line, fmt.Sprintf("%08x-", start)) && strings.HasSuffix(line, " "+path+"\n") {
+					return nil
+				}
+			}
+			return fmt.Errorf("nothing of %s is at %#x", path, start)
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	expect()
+	if err := l.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Mapped(func(uintptr) error { t.Error("a closed log is mapped"); return nil }); !errors.Is(err, eventlog.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}

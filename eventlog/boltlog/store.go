@@ -62,6 +62,20 @@ func (s *store) viewHandle(ctx context.Context, patient bool, fn func(*handle, *
 	}
 }
 
+// Mapped calls use with the address at which the file is mapped, 0 if none is open at the moment. It
+// stays there until use returns, which must not wait for the log.
+func (l *Log) Mapped(use func(start uintptr) error) error {
+	used := false
+	err := l.store.view(context.Background(), false, func(tx *bolt.Tx) error {
+		used = true
+		return use(tx.DB().Info().Data)
+	})
+	if !used && errors.Is(err, eventlog.ErrUnavailable) {
+		return use(0)
+	}
+	return err
+}
+
 // enter returns the open file, as soon as there is one. Whoever entered leaves again.
 func (s *store) enter(ctx context.Context, patient bool) (*handle, error) {
 	for {

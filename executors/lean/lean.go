@@ -3,7 +3,6 @@ package lean
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,26 +29,41 @@ func Resident() (now Size, err error) {
 	return now, nil
 }
 
+// Mapped calls use with the address at which a file is mapped. It stays mapped until use returns:
+// something else might be there afterwards, and would lose what it has.
+type Mapped func(use func(start uintptr) error) error
+
 // LetGo gives back the memory that only the past needed: garbage, and pages of files.
-func LetGo() error {
+func LetGo(file Mapped) error {
 	runtime.GC() // pools give up what they keep after two collections
 	debug.FreeOSMemory()
-	return LetGoOfFiles()
+	return LetGoOfFiles(file)
 }
 
-// LetGoOfFiles gives back those pages of the program that ran once, and those of the event log
-// that were read once. Most of a program this large runs at its start, with a pull or with a
+// LetGoOfFiles gives back those pages of the program that ran once, and those of a file, if one is
+// given, that were read once. Most of a program this large runs at its start, with a pull or with a
 // collection of garbage, and as long as nobody else wants memory, the kernel keeps such pages
 // mapped. What is needed again is mapped again from the page cache.
-func LetGoOfFiles() error {
+func LetGoOfFiles(file Mapped) error {
+	if file == nil {
+		return letGoOfFiles(0)
+	}
+	return file(letGoOfFiles)
+}
+
+// letGoOfFiles gives back pages of the program and of the file that is mapped from start.
+func letGoOfFiles(start uintptr) error {
 	all, err := ownFiles()
 	if err != nil {
 		return err
 	}
 	for _, m := range all {
+		if !m.program && m.start != start {
+			continue
+		}
 		// A huge page would bring back 2 MiB for each page that is needed.
 		_ = m.advise(unix.MADV_NOHUGEPAGE)
-		if err := m.advise(unix.MADV_DONTNEED); err != nil && !errors.Is(err, unix.ENOMEM) { // unmapped meanwhile
+		if err := m.advise(unix.MADV_DONTNEED); err != nil {
 			return fmt.Errorf("give back the pages from %#x: %w", m.start, err)
 		}
 	}
@@ -73,7 +87,7 @@ func Recache() error {
 	return nil
 }
 
-// ownFiles are the mappings of this process that LetGoOfFiles gives back.
+// ownFiles are the mappings of this process that LetGoOfFiles may give back.
 func ownFiles() ([]pages, error) {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {

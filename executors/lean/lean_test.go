@@ -3,10 +3,15 @@ package lean
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Only what a file has all of is given back.
@@ -37,25 +42,59 @@ Anonymous:             0 kB
 
 // A process goes on as before, with fewer pages.
 func TestLetGo(t *testing.T) {
-	program, err := os.Readlink("/proc/self/exe")
+	const pages = 64
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	smaps, err := os.ReadFile("/proc/self/smaps")
-	if err != nil {
+	defer file.Close()
+	if _, err := file.Write(bytes.Repeat([]byte{7}, pages*os.Getpagesize())); err != nil {
 		t.Fatal(err)
 	}
-	if some, err := untouched(bytes.NewReader(smaps), program); err != nil || len(some) == 0 {
-		t.Fatalf("nothing can be given back of\n%s", smaps)
+	mapped := func() []byte {
+		content, err := unix.Mmap(int(file.Fd()), 0, pages*os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Munmap(content) })
+		if bytes.Count(content, []byte{7}) != len(content) { // reads every page
+			t.Fatal("the file is not what was written")
+		}
+		return content
 	}
+	given, another := mapped(), mapped()
 	before, err := Resident()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(Recache(), LetGo()); err != nil {
+	if err := errors.Join(Recache(), LetGo(func(use func(uintptr) error) error {
+		return use(uintptr(unsafe.Pointer(&given[0])))
+	})); err != nil {
 		t.Fatal(err)
 	}
 	if after, err := Resident(); err != nil || after.Own+after.Files >= before.Own+before.Files {
 		t.Errorf("%v pages, before %v: %v", after, before, err)
 	}
+	if n := inMemory(t, given); n != 0 {
+		t.Errorf("%d KiB of the file are still mapped", n)
+	}
+	// It may be nobody's any more.
+	if n := inMemory(t, another); n == 0 {
+		t.Error("a file that was not given is no longer in memory")
+	}
+}
+
+// inMemory is how much of a mapping is in memory, in KiB.
+func inMemory(t *testing.T, mapping []byte) (size int) {
+	t.Helper()
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(smaps), fmt.Sprintf("%x-", uintptr(unsafe.Pointer(&mapping[0]))))
+	_, rest, _ = strings.Cut(rest, "\nRss:")
+	if _, err := fmt.Sscan(rest, &size); err != nil {
+		t.Fatal(err)
+	}
+	return size
 }

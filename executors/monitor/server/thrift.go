@@ -56,7 +56,7 @@ func (s *Server) giver() func() {
 		if first {
 			first, err = false, lean.Recache()
 		}
-		if err = errors.Join(err, lean.LetGo()); err != nil {
+		if err = errors.Join(err, lean.LetGo(nil)); err != nil {
 			s.logger.Warn("unused memory is kept", "error", err)
 		}
 	}

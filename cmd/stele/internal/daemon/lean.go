@@ -29,13 +29,15 @@ const (
 type Lean struct {
 	Garbage *Garbage
 	// Pack has what lives long share few pieces of memory.
-	Pack   func()
+	Pack func()
+	// Log is the event log's file.
+	Log    lean.Mapped
 	Logger *slog.Logger
 }
 
 // Follow gives back memory whenever the process has grown and has come to rest, and now and then.
 func (l *Lean) Follow(ctx context.Context) {
-	l.check(lean.LetGo())
+	l.check(lean.LetGo(l.Log))
 	if !pause(ctx, leanFirst) {
 		return
 	}
@@ -56,7 +58,7 @@ func (l *Lean) Follow(ctx context.Context) {
 		case work:
 			percent = GCPercent
 		case unmap:
-			l.check(lean.LetGoOfFiles())
+			l.check(lean.LetGoOfFiles(l.Log))
 		case letGo:
 			l.letGo(ctx)
 		}
@@ -70,7 +72,7 @@ func (l *Lean) letGo(ctx context.Context) bool {
 	if !pause(ctx, leanSaved) {
 		return false
 	}
-	l.check(lean.LetGo())
+	l.check(lean.LetGo(l.Log))
 	return true
 }
 
