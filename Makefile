@@ -61,7 +61,8 @@ test: test-quick test-page test-kubelet test-vm ## everything: unit, rules, conf
 test-quick: build elsewhere ## all but the browser, the kubelet and the emulated guest
 	@test/deps/install.sh test
 	@# The longest first: it waits much, and the others fill the gaps.
-	$(GOTEST) ./test/e2e ./test/sim $$(go list -tags '$(TAGS)' ./... | grep -v '/test/\(e2e\|sim\|vm\)$$')
+	$(GOTEST) ./test/e2e ./test/sim ./executors/monitor ./eventlog/boltlog \
+		$$(go list -tags '$(TAGS)' ./... | grep -v '/\(test/e2e\|test/sim\|test/vm\|executors/monitor\|eventlog/boltlog\)$$')
 
 test-page: ## the page of "stele inspect -o html", in headless Chromium
 	@test/deps/install.sh test
