@@ -14,8 +14,11 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/stele-runtime/stele/executors/monitor"
+	pb "github.com/stele-runtime/stele/proto/monitor/v1"
 )
 
 // execRequest prepares an exec of a shell script in a container.
@@ -210,6 +213,55 @@ func TestExecDiesWithTheDaemon(t *testing.T) {
 	if list, err := n.client.List(context.Background()); err != nil || len(list) != 1 || list[0].Exit != nil {
 		t.Errorf("List gave %+v, %v", list, err)
 	}
+}
+
+// The daemon is gone before it can be told that the process runs.
+func TestExecDiesWithTheDaemonAtItsStart(t *testing.T) {
+	n := newNode(t)
+	n.run(container{id: "a", script: "sleep 1000"})
+	const mark = "16180.3399"
+	dir := t.TempDir()
+	script, goOn, pidFile := filepath.Join(dir, "runtime"), filepath.Join(dir, "go-on"), filepath.Join(dir, "pid")
+	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nsetsid sleep %s &\necho $! >%[2]s.new; mv %[2]s.new %[2]s\nwhile ! [ -e %s ]; do sleep 0.01; done\n", mark, pidFile, goOn), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	daemon, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(daemon)
+	t.Cleanup(func() {
+		for _, pid := range hostPIDs(t, mark) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
+	if err := unix.Connect(daemon, &unix.SockaddrUnix{Name: filepath.Join(n.config.StateDir, "monitor", "monitor.sock")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range []*pb.Request{
+		{Id: 1, Call: &pb.Request_Hello{Hello: &pb.Hello{MinVersion: 1, MaxVersion: 1000}}},
+		{Id: 2, Call: &pb.Request_Exec{Exec: &pb.Exec{ContainerId: "a", ExecId: "x", Runtime: script, Env: []string{"PATH=" + os.Getenv("PATH")}, PidFile: pidFile}}},
+	} {
+		frame, err := proto.Marshal(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.Write(daemon, frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.eventually("the runtime has left the process", func() bool {
+		_, err := os.Stat(pidFile)
+		return err == nil
+	})
+	// Only what is sent to the daemon fails, so that the monitor does not learn it otherwise.
+	if err := unix.Shutdown(daemon, unix.SHUT_RD); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(goOn, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("the exec's process is gone", func() bool { return len(hostPIDs(t, mark)) == 0 })
 }
 
 func TestManyExecs(t *testing.T) {

@@ -116,8 +116,9 @@ func (n *session) exec(e *execution, id uint64, req *pb.Exec, files *descriptors
 		err = n.tellStarted(id, e.process, master)
 	}
 	stdio.Close(master)
-	if err != nil {
-		return nil, err
+	if err != nil { // The daemon has gone.
+		_, killErr := e.process.kill()
+		return nil, errors.Join(err, killErr)
 	}
 	e.leave()
 	return e.process.await(e.ctx, deadline)
