@@ -6,6 +6,7 @@ func EndsWith(last Event) bool {
 	switch last.(type) {
 	case ContainerFailed, ContainerRemoved:
 		return true
+	default:
+		return false
 	}
-	return false
 }

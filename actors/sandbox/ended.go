@@ -22,6 +22,7 @@ func EndsWith(last []Event) (ended, known bool) {
 				return true, true
 			}
 			known = true
+		default:
 		}
 	}
 	return false, known
