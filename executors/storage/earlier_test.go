@@ -257,7 +257,8 @@ func TestUnlinkingStopsAtMounts(t *testing.T) {
 	release(t, s, id("another"))
 }
 
-// A link whose name was not written down goes with its layer, and no other does.
+// A link whose name was not written down goes with its layer, and no other does: not that of the
+// next layer of this id either, which is there before the first one is unlinked.
 func TestUnlinkingFindsLinksWithoutNames(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"missing": os.Remove,
@@ -270,6 +271,11 @@ func TestUnlinkingFindsLinksWithoutNames(t *testing.T) {
 			prepare(t, s, id("container"), image)
 			s.removed.beside.end()
 			must(t, spoil(filepath.Join(s.layout.rootfsDir(id("container")), linkFile)))
+			release(t, s, id("container"))
+			prepare(t, s, id("container"), image)
+			if s.removed.unlink(t.Context()); len(list(t, s.removed.links(), "*")) != len(links)+1 {
+				t.Errorf("the links are %q, not %q and one more", list(t, s.removed.links(), "*"), links)
+			}
 			release(t, s, id("container"))
 			if s.removed.unlink(t.Context()); !slices.Equal(list(t, s.removed.links(), "*"), links) {
 				t.Errorf("the links are %q, not %q", list(t, s.removed.links(), "*"), links)

@@ -68,8 +68,8 @@ func repairLink(driverDir, layer string) error {
 		return err
 	}
 	if len(name) == 0 {
-		if name := nameOf(driverDir, layer); name != "" {
-			return os.WriteFile(file, []byte(name), 0o644)
+		if names := namesOf(driverDir, layer); len(names) > 0 {
+			return os.WriteFile(file, []byte(names[0]), 0o644)
 		}
 		return os.Remove(file)
 	}
@@ -86,19 +86,19 @@ func repairLink(driverDir, layer string) error {
 	return err
 }
 
-// nameOf looks for a link to a layer, and returns "" if there is none.
-func nameOf(driverDir, layer string) string {
+// namesOf looks for the links to a layer.
+func namesOf(driverDir, layer string) (names []string) {
 	links, err := os.ReadDir(filepath.Join(driverDir, linksDir))
 	if err != nil {
-		return ""
+		return nil
 	}
 	for _, link := range links {
 		target, err := os.Readlink(filepath.Join(driverDir, linksDir, link.Name()))
 		if err == nil && target == filepath.Join("..", layer, "diff") && shortName.MatchString(link.Name()) {
-			return link.Name()
+			names = append(names, link.Name())
 		}
 	}
-	return ""
+	return names
 }
 
 // removeDanglingLinks removes short names of layers that are gone. The driver makes the

@@ -26,6 +26,9 @@ type removedLayers struct {
 
 // add takes a layer away from its place. Nothing may be mounted below it.
 func (r *removedLayers) add(dir, id string) error {
+	if err := r.unlinkUnwritten(dir, id); err != nil {
+		return err
+	}
 	aside := filepath.Join(r.layout.removed(), fmt.Sprintf("%s-%d-%d", id, time.Now().UnixNano(), r.serial.Add(1)))
 	err := os.Rename(dir, aside)
 	if IsFull(err) || errors.Is(err, unix.EXDEV) {
@@ -72,8 +75,7 @@ func (r *removedLayers) unlinkLayer(dir string) error {
 	if !r.layout.mounts() {
 		return os.RemoveAll(dir)
 	}
-	named, err := r.unlinkLink(dir)
-	if err != nil {
+	if err := r.unlinkLink(dir); err != nil {
 		return err
 	}
 	mountpoints := []string{filepath.Join(dir, mergedDir)}
@@ -89,34 +91,54 @@ func (r *removedLayers) unlinkLayer(dir string) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(dir); err != nil || named {
-		return err
-	}
-	// Its maker died after it had made the link, and before it wrote down the name.
-	return removeDanglingLinks(r.links())
+	return os.RemoveAll(dir)
 }
 
 func (r *removedLayers) links() string {
 	return filepath.Join(r.layout.driverDir(r.layout.writableRoot()), linksDir)
 }
 
-// unlinkLink removes the short name that the driver gives every layer: see links.go. It reports
-// whether the layer has the name.
-func (r *removedLayers) unlinkLink(dir string) (named bool, err error) {
-	name, err := os.ReadFile(filepath.Join(dir, linkFile))
-	if errors.Is(err, os.ErrNotExist) || err == nil && !shortName.Match(name) {
-		return false, nil
+// unlinkLink removes the short name that the driver gives every layer: see links.go.
+func (r *removedLayers) unlinkLink(dir string) error {
+	name, err := writtenName(dir)
+	if err != nil || name == "" {
+		return err
 	}
-	if err != nil {
-		return false, err
-	}
-	link := filepath.Join(r.links(), string(name))
+	link := filepath.Join(r.links(), name)
 	target, err := os.Readlink(link)
 	if err == nil && strings.HasPrefix(filepath.Base(dir), filepath.Base(filepath.Dir(target))) {
 		err = os.Remove(link)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		err = nil
+		return nil
 	}
-	return true, err
+	return err
+}
+
+// unlinkUnwritten removes the short names of a layer whose maker died after it had made the link,
+// and before it wrote down the name. They go while the layer is in its place: another one of the same
+// id may be there a moment later, and nobody could tell whose they are.
+func (r *removedLayers) unlinkUnwritten(dir, id string) error {
+	if !r.layout.mounts() {
+		return nil
+	}
+	name, err := writtenName(dir)
+	if err != nil || name != "" {
+		return err
+	}
+	for _, name := range namesOf(filepath.Dir(dir), id) {
+		if err := os.Remove(filepath.Join(r.links(), name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// writtenName is the short name in a layer's directory, "" if there is none.
+func writtenName(dir string) (string, error) {
+	name, err := os.ReadFile(filepath.Join(dir, linkFile))
+	if errors.Is(err, os.ErrNotExist) || err == nil && !shortName.Match(name) {
+		return "", nil
+	}
+	return string(name), err
 }
