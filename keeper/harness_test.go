@@ -179,13 +179,20 @@ func (n *town) opened() *projections.Feed {
 // keep has a new daemon's keeper do all that is due.
 func (n *town) keep(limits keeper.Limits) *keeper.Keeper {
 	n.t.Helper()
+	k := n.keeper(views{n.opened()}, limits)
+	n.settle(k)
+	return k
+}
+
+// keeper is a new daemon's.
+func (n *town) keeper(v keeper.Views, limits keeper.Limits) *keeper.Keeper {
+	n.t.Helper()
 	k, err := keeper.New(context.Background(), keeper.Options{
-		Log: n.log, Views: views{n.opened()}, Limits: limits, BootID: n.boot, Clock: n, Logger: slog.New(slog.DiscardHandler),
+		Log: n.log, Views: v, Limits: limits, BootID: n.boot, Clock: n, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	n.settle(k)
 	return k
 }
 

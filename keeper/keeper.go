@@ -20,6 +20,8 @@ type Views interface {
 	// false if it reads the whole log. A record that it has to read stays, even if another one
 	// that it has not to read makes up for it.
 	Saved(context.Context) (eventlog.Sequence, bool, error)
+	// Save has the states saved as they are now. It does not wait for that.
+	Save()
 	// Lives reports whether a stream's entity has not ended, or cannot be followed. More
 	// may be appended to it, or be owed for it.
 	Lives(eventlog.Stream) bool
@@ -270,6 +272,9 @@ func (k *Keeper) makeRoom(ctx context.Context, usage eventlog.Usage) (more bool,
 	b, err = k.thin(ctx, RuleSize)
 	if err != nil || b.more || k.settled.next > before {
 		return err == nil, err
+	}
+	if b.wait > 0 {
+		return false, nil // until the states are saved
 	}
 	if !k.stats.tooLarge() {
 		k.logger.Warn("what lives takes more room in the event log than history.keep_size allows for; nothing that has ended is kept",

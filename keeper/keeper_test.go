@@ -1,6 +1,7 @@
 package keeper_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -183,6 +184,41 @@ func TestSettled(t *testing.T) {
 		t.Errorf("what follows lets it go: %v", types)
 	}
 }
+
+// What the next start reads stays, and the states are saved so that it need not read it. Nothing
+// else may happen on the node meanwhile.
+func TestSettledBehindTheSavedStates(t *testing.T) {
+	n := newTown(t)
+	n.begin("a")
+	n.execs("a", 500)
+	middle := n.log.Last() - 500
+	n.execs("a", 500)
+	v := &saves{views: views{n.opened()}, at: middle}
+	k := n.keeper(v, week())
+	n.pass(2 * time.Hour)
+	n.settle(k)
+	if types := n.types("container/a-c"); len(types) != 5+1500 {
+		t.Errorf("with states of the middle saved there are %d records", len(types))
+	}
+	n.pass(time.Minute)
+	n.settle(k)
+	if types := n.types("container/a-c"); len(types) != 6 {
+		t.Errorf("after they were saved there are %d records", len(types))
+	}
+	if v.saved != 1 {
+		t.Errorf("they were saved %d times", v.saved)
+	}
+}
+
+// saves are views whose states are saved when the keeper asks for it.
+type saves struct {
+	views
+	at    eventlog.Sequence
+	saved int
+}
+
+func (s *saves) Saved(context.Context) (eventlog.Sequence, bool, error) { return s.at, true, nil }
+func (s *saves) Save()                                                  { s.at, s.saved = s.Sequence(), s.saved+1 }
 
 // The node's and the images' streams lose their beginning, and an image that is not used goes.
 func TestNeverEnding(t *testing.T) {

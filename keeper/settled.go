@@ -57,18 +57,22 @@ func (f *follower) take(r eventlog.Record) (void []eventlog.Sequence) {
 
 // thin removes records that leave no trace of what lives, from the cursor on, by a rule.
 func (k *Keeper) thin(ctx context.Context, rule string) (bitten, error) {
-	due := func(r eventlog.Record) time.Duration { return max(k.limits.Settled-k.ages.of(r), 0) }
-	if rule == RuleSize {
-		due = func(eventlog.Record) time.Duration { return 0 }
-	}
-	through := k.views.Sequence()
-	if saved, some, err := k.views.Saved(ctx); err != nil {
+	saved, some, err := k.views.Saved(ctx)
+	if err != nil {
 		return bitten{}, err
-	} else if some {
-		through = min(through, saved)
+	}
+	due := func(r eventlog.Record) time.Duration {
+		if wait := k.limits.Settled - k.ages.of(r); wait > 0 && rule != RuleSize {
+			return wait
+		}
+		if some && r.Sequence > saved {
+			k.views.Save()
+			return every
+		}
+		return 0
 	}
 	void := map[eventlog.Stream][]eventlog.Sequence{}
-	b, err := k.bite(ctx, k.settled.next, through, due, func(r eventlog.Record) (bool, error) {
+	b, err := k.bite(ctx, k.settled.next, k.views.Sequence(), due, func(r eventlog.Record) (bool, error) {
 		follower, err := k.follow(ctx, r, void)
 		if err != nil || follower == nil {
 			return true, err

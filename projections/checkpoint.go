@@ -70,6 +70,16 @@ func (f *Feed) Saved(ctx context.Context) (eventlog.Sequence, bool, error) {
 	return saved.Sequence, found, nil
 }
 
+// Save has a checkpoint saved that includes what the models do now, and does not wait for it.
+// While another one is being saved, or when Run has ended, it does nothing.
+func (f *Feed) Save() {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if !f.ended && f.drafted != f.Live.sequence {
+		f.checkpoint()
+	}
+}
+
 // draft is a change of the checkpoint: what to encode for each key, nil to delete it.
 type draft struct {
 	at    eventlog.Sequence

@@ -260,6 +260,29 @@ func TestCheckpointsWhileRunning(t *testing.T) {
 	}
 }
 
+// A checkpoint can be asked for, too.
+func TestCheckpointOnDemand(t *testing.T) {
+	log := newMemlog(t)
+	f := opened(t, log)
+	running(t, f)
+	for _, name := range []string{"a", "b"} {
+		if err := newSandbox(name).do(log, runOf(name, epoch)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Await(t.Context(), log.Last()); err != nil {
+			t.Fatal(err)
+		}
+		await(t, func() bool {
+			f.Save()
+			saved, found, err := f.Saved(t.Context())
+			return err == nil && found && saved == log.Last()
+		})
+	}
+	if at, pairs := kept(t, log); at != log.Last() || len(pairs) != 3 {
+		t.Errorf("kept at %d: %q", at, pairs)
+	}
+}
+
 // stuck is a log whose saves never return.
 type stuck struct {
 	*memlog.Log

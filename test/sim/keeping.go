@@ -76,6 +76,9 @@ func (v keeping) Saved(context.Context) (eventlog.Sequence, bool, error) {
 	return v.run.savedAt, v.run.saved != nil, nil
 }
 
+// Save implements keeper.Views.
+func (v keeping) Save() { v.run.save() }
+
 // Lives implements keeper.Views.
 func (v keeping) Lives(stream eventlog.Stream) bool {
 	if _, damaged := v.run.log.damaged[stream]; damaged {
