@@ -18,7 +18,7 @@ const (
 	// checkpointSchema changes with the shape of any State (a test checks that), and
 	// when an Evolve treats an old event differently. An older checkpoint is then not
 	// used, and the log is read instead.
-	checkpointSchema = 19
+	checkpointSchema = 20
 	// checkpointEvery is how many records apart checkpoints are.
 	checkpointEvery = 2000
 )

@@ -10,6 +10,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/stele-runtime/stele/actors/id"
+	"github.com/stele-runtime/stele/actors/sandbox"
 )
 
 // packAtOnce is how many entities are in one array at most, and packBytes how many bytes are in
@@ -91,6 +92,7 @@ type packing struct {
 	text    *strings.Builder
 	bytes   []byte
 	strings []string
+	members []sandbox.Member
 	// seen maps a string to its copy, and messages have what equals a message.
 	seen     map[string]string
 	messages map[string]proto.Message
@@ -105,6 +107,7 @@ func (p *packing) sandbox(s *Sandbox, metadata *runtimeapi.PodSandboxMetadata) {
 	x.Handler, x.ConfigDigest = p.once(x.Handler), p.once(x.ConfigDigest)
 	x.Config, x.UpdatedResources = p.copy(x.Config), p.copy(x.UpdatedResources)
 	x.Network.IPs = p.list(x.Network.IPs)
+	x.Containers = p.listOfMembers(x.Containers)
 	shown := &s.Shown
 	if m := shown.Metadata; m != nil {
 		metadata.Name, metadata.Uid, metadata.Namespace, metadata.Attempt = p.once(m.Name), p.once(m.Uid), p.once(m.Namespace), m.Attempt
@@ -167,6 +170,21 @@ func (p *packing) list(all []string) []string {
 		p.strings = append(p.strings, p.once(s))
 	}
 	return slices.Clip(p.strings[at:])
+}
+
+// listOfMembers copies a pod's containers.
+func (p *packing) listOfMembers(all sandbox.Members) sandbox.Members {
+	if len(all) == 0 {
+		return nil
+	}
+	if cap(p.members)-len(p.members) < len(all) {
+		p.members = make([]sandbox.Member, 0, max(packAtOnce, len(all)))
+	}
+	at := len(p.members)
+	for _, m := range all {
+		p.members = append(p.members, sandbox.Member{ID: id.Container(p.once(string(m.ID))), Stopped: m.Stopped})
+	}
+	return slices.Clip(p.members[at:])
 }
 
 func (p *packing) copy(b []byte) []byte {

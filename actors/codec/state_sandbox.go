@@ -14,11 +14,9 @@ func EncodeSandboxState(s sandbox.State) ([]byte, error) {
 		Name: s.Name.Name, Namespace: s.Name.Namespace, Uid: s.Name.UID, Attempt: s.Name.Attempt,
 		Handler: s.Handler, Config: s.Config, UpdatedResources: s.UpdatedResources, ConfigDigest: s.ConfigDigest, CreatedAt: stamp(s.CreatedAt),
 		HostNetwork: s.HostNetwork, SharedPid: s.SharedPID, Prepared: s.Prepared, Released: s.Released,
-		Network: &statepb.SandboxNetwork{Begun: s.Network.Begun, Attached: s.Network.Attached, Detached: s.Network.Detached, Ips: s.Network.IPs},
-		Holder:  &statepb.SandboxHolder{Begun: s.Holder.Begun, Pid: int64(s.Holder.PID), Exited: s.Holder.Exited, Stopped: s.Holder.Stopped},
-		Containers: listOf(s.Containers, func(c id.Container, stopped bool) *statepb.SandboxMember {
-			return &statepb.SandboxMember{Container: string(c), Stopped: stopped}
-		}),
+		Network:         &statepb.SandboxNetwork{Begun: s.Network.Begun, Attached: s.Network.Attached, Detached: s.Network.Detached, Ips: s.Network.IPs},
+		Holder:          &statepb.SandboxHolder{Begun: s.Holder.Begun, Pid: int64(s.Holder.PID), Exited: s.Holder.Exited, Stopped: s.Holder.Stopped},
+		Containers:      membersTo(s.Containers),
 		RemoveRequested: s.RemoveRequested, UndoFailed: s.UndoFailed, Failure: faultTo(s.Failure), Retries: retriesTo(s.Retries),
 	})
 }
@@ -35,13 +33,25 @@ func DecodeSandboxState(b []byte) (sandbox.State, error) {
 		Name:    sandbox.Name{Name: m.GetName(), Namespace: m.GetNamespace(), UID: m.GetUid(), Attempt: m.GetAttempt()},
 		Handler: m.GetHandler(), Config: m.GetConfig(), UpdatedResources: m.GetUpdatedResources(), ConfigDigest: m.GetConfigDigest(), CreatedAt: at(m.GetCreatedAt()),
 		HostNetwork: m.GetHostNetwork(), SharedPID: m.GetSharedPid(), Prepared: m.GetPrepared(), Released: m.GetReleased(),
-		Network: sandbox.Network{Begun: network.GetBegun(), Attached: network.GetAttached(), Detached: network.GetDetached(), IPs: network.GetIps()},
-		Holder:  sandbox.Holder{Begun: holder.GetBegun(), PID: int(holder.GetPid()), Exited: holder.GetExited(), Stopped: holder.GetStopped()},
-		Containers: mapOf(m.GetContainers(), func(c *statepb.SandboxMember) (id.Container, bool) {
-			return id.Container(c.GetContainer()), c.GetStopped()
-		}),
+		Network:         sandbox.Network{Begun: network.GetBegun(), Attached: network.GetAttached(), Detached: network.GetDetached(), IPs: network.GetIps()},
+		Holder:          sandbox.Holder{Begun: holder.GetBegun(), PID: int(holder.GetPid()), Exited: holder.GetExited(), Stopped: holder.GetStopped()},
+		Containers:      membersFrom(m.GetContainers()),
 		RemoveRequested: m.GetRemoveRequested(), UndoFailed: m.GetUndoFailed(), Failure: faultFrom(m.GetFailure()), Retries: retriesFrom(m.GetRetries()),
 	}, nil
+}
+
+func membersTo(all sandbox.Members) (list []*statepb.SandboxMember) {
+	for _, x := range all {
+		list = append(list, &statepb.SandboxMember{Container: string(x.ID), Stopped: x.Stopped})
+	}
+	return list
+}
+
+func membersFrom(list []*statepb.SandboxMember) (all sandbox.Members) {
+	for _, x := range list {
+		all = append(all, sandbox.Member{ID: id.Container(x.GetContainer()), Stopped: x.GetStopped()})
+	}
+	return all
 }
 
 // EncodeHostState returns the node's own state as a checkpoint keeps it.

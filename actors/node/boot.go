@@ -139,10 +139,10 @@ func (c *Core) reclaim(name string, stream eventlog.Stream) {
 // ended between the two appends.
 func (c *Core) forgetGone(past entity.Past) {
 	for s, at := range sorted(past.Sandboxes) {
-		for _, x := range at.State.ContainerIDs() {
-			_, damaged := past.Damaged[c.containers.Stream(string(x))]
-			if was, there := past.Containers[x]; !damaged && (!there || container.Gone(was.State)) {
-				c.forget(s, x)
+		for _, x := range at.State.Containers {
+			_, damaged := past.Damaged[c.containers.Stream(string(x.ID))]
+			if was, there := past.Containers[x.ID]; !damaged && (!there || container.Gone(was.State)) {
+				c.forget(s, x.ID)
 			}
 		}
 	}
@@ -155,8 +155,7 @@ func (c *Core) adoptStrays(past entity.Past) {
 	for x, at := range sorted(past.Containers) {
 		pod, there := past.Sandboxes[at.State.Sandbox]
 		_, damaged := past.Damaged[c.sandboxes.Stream(string(at.State.Sandbox))]
-		_, known := pod.State.Containers[x]
-		if (there || damaged) && !known && !container.Gone(at.State) {
+		if (there || damaged) && !pod.State.Containers.Has(x) && !container.Gone(at.State) {
 			c.logger.Warn("container unknown to its sandbox", "container", string(x), "sandbox", string(at.State.Sandbox))
 			c.adopt(at.State.Sandbox, x)
 		}

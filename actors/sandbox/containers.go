@@ -1,18 +1,49 @@
 package sandbox
 
 import (
-	"maps"
+	"cmp"
 	"slices"
 
 	"github.com/stele-runtime/stele/actors/fault"
 	"github.com/stele-runtime/stele/actors/id"
 )
 
+// Member is a container of a pod that is not gone.
+type Member struct {
+	ID id.Container
+	// Stopped: the sandbox has stopped it.
+	Stopped bool `json:",omitempty"`
+}
+
+// Members are containers of a pod, by ascending id. A pod has few: a map would take ten times the
+// memory.
+type Members []Member
+
+func (m Members) find(c id.Container) (at int, found bool) {
+	return slices.BinarySearchFunc(m, c, func(x Member, c id.Container) int { return cmp.Compare(x.ID, c) })
+}
+
+// Has reports whether a container is a member.
+func (m Members) Has(c id.Container) bool {
+	_, found := m.find(c)
+	return found
+}
+
+// With returns the members with another one, or one that has changed. It may change m.
+func (m Members) With(x Member) Members {
+	at, found := m.find(x.ID)
+	if !found {
+		return slices.Insert(m, at, x)
+	}
+	m[at] = x
+	return m
+}
+
 func decideAdd(s State, c AddContainer) ([]Event, error) {
 	if s.Phase != Ready {
 		return nil, fault.New(fault.Precondition, "create container", string(s.ID), "the pod sandbox is %s, not ready", s.Phase)
 	}
-	if _, known := s.Containers[c.Container]; known {
+	if s.Containers.Has(c.Container) {
 		return nil, nil
 	}
 	return []Event{ContainerAdded{c.Container}}, nil
@@ -24,21 +55,21 @@ func decideAdopt(s State, c AdoptContainer) ([]Event, error) {
 	case Absent, Creating, Unwinding, Failed, Removed:
 		return nil, fault.New(fault.Precondition, "adopt container", string(s.ID), "the pod sandbox cannot have containers: it is %q", s.Phase)
 	}
-	if _, known := s.Containers[c.Container]; known {
+	if s.Containers.Has(c.Container) {
 		return nil, nil
 	}
 	return []Event{ContainerAdded(c)}, nil
 }
 
 func decideForget(s State, c ForgetContainer) []Event {
-	if _, known := s.Containers[c.Container]; !known {
+	if !s.Containers.Has(c.Container) {
 		return nil
 	}
 	return []Event{ContainerForgotten{c.Container}}
 }
 
 func decideContainerStopped(s State, c StopContainerDone) []Event {
-	if _, known := s.Containers[c.Container]; !known {
+	if !s.Containers.Has(c.Container) {
 		return nil
 	}
 	if c.Err != nil {
@@ -49,7 +80,7 @@ func decideContainerStopped(s State, c StopContainerDone) []Event {
 }
 
 func decideContainerRemoved(s State, c RemoveContainerDone) []Event {
-	if _, known := s.Containers[c.Container]; !known {
+	if !s.Containers.Has(c.Container) {
 		return nil
 	}
 	if c.Err != nil {
@@ -60,49 +91,36 @@ func decideContainerRemoved(s State, c RemoveContainerDone) []Event {
 }
 
 func (s State) containersStopped() bool {
-	for _, stopped := range s.Containers {
-		if !stopped {
-			return false
-		}
-	}
-	return true
-}
-
-// ContainerIDs returns the ids of the pod's containers in order.
-func (s State) ContainerIDs() []id.Container {
-	return slices.Sorted(maps.Keys(s.Containers))
+	return !slices.ContainsFunc(s.Containers, func(m Member) bool { return !m.Stopped })
 }
 
 func (s *State) containerAdded(c id.Container) {
-	if s.Containers == nil {
-		s.Containers = map[id.Container]bool{}
-	}
-	s.Containers[c] = false
+	s.Containers = s.Containers.With(Member{ID: c})
 	if s.Phase == Stopped { // It was not, as it turns out.
 		s.Phase = Stopping
 	}
 }
 
 func (s *State) containerForgotten(c id.Container) {
-	delete(s.Containers, c)
+	s.Containers = slices.DeleteFunc(s.Containers, func(m Member) bool { return m.ID == c })
 	delete(s.Retries, StopContainer{Container: c}.Key())
 	delete(s.Retries, RemoveContainer{Container: c}.Key())
 }
 
 func (s *State) containerStopped(c id.Container) {
-	if _, known := s.Containers[c]; known {
-		s.Containers[c] = true
+	if s.Containers.Has(c) {
+		s.Containers = s.Containers.With(Member{ID: c, Stopped: true})
 	}
 }
 
 func owedContainers(s State) []Effect {
 	var owed []Effect
-	for _, c := range s.ContainerIDs() {
+	for _, c := range s.Containers {
 		switch {
-		case !s.Containers[c]:
-			owed = append(owed, StopContainer{Sandbox: s.ID, Container: c, due: s.retry(StopContainer{Container: c})})
+		case !c.Stopped:
+			owed = append(owed, StopContainer{Sandbox: s.ID, Container: c.ID, due: s.retry(StopContainer{Container: c.ID})})
 		case s.Phase == Removing:
-			owed = append(owed, RemoveContainer{Container: c, due: s.retry(RemoveContainer{Container: c})})
+			owed = append(owed, RemoveContainer{Container: c.ID, due: s.retry(RemoveContainer{Container: c.ID})})
 		}
 	}
 	return owed

@@ -33,10 +33,10 @@ func factsOfCreation(s State) (facts []Event) {
 	if len(s.UpdatedResources) > 0 {
 		facts = append(facts, ResourcesUpdated{s.UpdatedResources})
 	}
-	for _, c := range s.ContainerIDs() {
-		facts = append(facts, ContainerAdded{c})
-		if s.Containers[c] {
-			facts = append(facts, ContainerStopped{c})
+	for _, c := range s.Containers {
+		facts = append(facts, ContainerAdded{c.ID})
+		if c.Stopped {
+			facts = append(facts, ContainerStopped{c.ID})
 		}
 	}
 	return facts
@@ -94,8 +94,8 @@ func Vanished(s State) []Event {
 		return nil
 	}
 	var facts []Event
-	for _, c := range s.ContainerIDs() {
-		facts = append(facts, ContainerForgotten{c})
+	for _, c := range s.Containers {
+		facts = append(facts, ContainerForgotten{c.ID})
 	}
 	if s.holderOwed() {
 		facts = append(facts, HolderStopped{})

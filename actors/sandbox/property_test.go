@@ -76,9 +76,9 @@ func hold(t machinetest.TB, w *walk) {
 			t.Fatalf("ready, but a step is missing\n%s", w.Life.History())
 		}
 	case sandbox.Stopped:
-		for c, stopped := range s.Containers {
-			if !stopped {
-				t.Fatalf("stopped, but container %s is not\n%s", c, w.Life.History())
+		for _, c := range s.Containers {
+			if !c.Stopped {
+				t.Fatalf("stopped, but container %s is not\n%s", c.ID, w.Life.History())
 			}
 		}
 		if s.Holder.Begun && !s.Holder.Stopped {

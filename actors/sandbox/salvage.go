@@ -10,7 +10,7 @@ func Salvage(s State, c Command) (events []Event, ends, known bool) {
 		events, err := Decide(s, c)
 		return events, true, err == nil
 	case AdoptContainer:
-		if _, there := s.Containers[c.Container]; there || s.final() {
+		if s.Containers.Has(c.Container) || s.final() {
 			return nil, false, true
 		}
 		return []Event{ContainerAdded(c)}, false, true

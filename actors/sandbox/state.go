@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/stele-runtime/stele/actors/backoff"
@@ -83,9 +84,8 @@ type State struct {
 	Released bool `json:",omitempty"`
 	Network  Network
 	Holder   Holder
-	// Containers maps each container of the pod that is not gone to whether the
-	// sandbox has stopped it.
-	Containers map[id.Container]bool `json:",omitempty"`
+	// Containers are those of the pod that are not gone.
+	Containers Members `json:",omitempty"`
 	// RemoveRequested: once stopped, the sandbox is to be removed.
 	RemoveRequested bool `json:",omitempty"`
 	// UndoFailed: the undoing of the failed creation failed at least once. It goes on, but
@@ -108,9 +108,9 @@ func NameFree(s State) bool {
 
 func (s State) final() bool { return s.Phase == Failed || s.Phase == Removed }
 
-// copied returns s with its own maps, so that Evolve does not change its argument.
+// copied returns s with its own containers and retries, so that Evolve does not change its argument.
 func (s State) copied() State {
-	s.Containers = maps.Clone(s.Containers)
+	s.Containers = slices.Clone(s.Containers)
 	s.Retries = maps.Clone(s.Retries)
 	return s
 }

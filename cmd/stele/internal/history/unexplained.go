@@ -173,13 +173,13 @@ func (r *restoring) foundSandbox(name string, bundles map[string]bundle) (sandbo
 	h := r.opener
 	dir := filepath.Join(h.State, "sandboxes", name)
 	s := sandbox.State{
-		ID: id.Sandbox(name), Phase: sandbox.Ready, CreatedAt: madeAt(dir), Prepared: true, Containers: map[id.Container]bool{},
+		ID: id.Sandbox(name), Phase: sandbox.Ready, CreatedAt: madeAt(dir), Prepared: true,
 		SharedPID: h.onNode("sandboxes", filepath.Join(name, "holder")), HostNetwork: !h.onNode("sandboxes", filepath.Join(name, "ns", "net")),
 	}
 	var told bundle
 	for c, b := range bundles {
 		if b.annotations[spec.AnnotationSandboxID] == name {
-			s.Containers[id.Container(c)], told = false, b
+			s.Containers, told = s.Containers.With(sandbox.Member{ID: id.Container(c)}), b
 		}
 	}
 	s.Handler = cmp.Or(h.handlerOf(name), told.handler, h.Default)
