@@ -11,7 +11,7 @@ import (
 const (
 	// GCPercent makes the heap grow by half before it is collected. A daemon that makes
 	// little garbage is better off with less memory; one that rests, with even less.
-	GCPercent, restPercent = 50, 20
+	GCPercent, restPercent = 50, 10
 	// leanEvery is how often Lean looks how large the process is. leanFirst is how long after
 	// the start its tasks have begun.
 	leanEvery = 5 * time.Second
