@@ -123,7 +123,9 @@ func (noEffect) Failed(error, time.Time) host.Command { return nil }
 
 // Doze lets entities go that have been at rest since the last time: they are made again from
 // their streams for the next command. Most pods rest most of the time.
-func (c *Core) Doze() { c.post(doze{}) }
+func (c *Core) Doze() {
+	c.post(doze{pause: func(rest doze) { c.around.After(dozePause, func() { c.post(rest) }) }})
+}
 
 // Pack has the router keep what it knows of entities in few large pieces of memory. It should be
 // called when little happens.

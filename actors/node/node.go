@@ -42,6 +42,14 @@ type Recall interface {
 // dozeEvery is how often entities that rest may go. An entity goes after one to two of it.
 const dozeEvery = 15 * time.Second
 
+// dozeAtOnce is how many entities are asked together whether they rest, and dozePause is after how
+// long the next ones are: each that is asked gets a goroutine, whose descriptor the Go runtime keeps
+// for ever.
+const (
+	dozeAtOnce = 16
+	dozePause  = 5 * time.Millisecond
+)
+
 // Node is the root of the actors: a Core on protoactor, whose calls wait for their
 // answers.
 type Node struct {

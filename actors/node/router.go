@@ -64,8 +64,13 @@ type (
 	}
 	// pack says that little happens.
 	pack struct{}
-	// doze says that entities at rest may go; dozes that one is, after that many messages.
-	doze  struct{}
+	// doze says that entities at rest may go: those behind a stream. It passes on what to send
+	// after a pause, if there are many.
+	doze struct {
+		after eventlog.Stream
+		pause func(doze)
+	}
+	// dozes says that an entity is at rest, after that many messages.
 	dozes struct {
 		stream     eventlog.Stream
 		generation uint64
@@ -164,7 +169,7 @@ func (r *Router) Receive(message any) {
 	case *ended:
 		r.retire(msg)
 	case doze:
-		r.doze()
+		r.doze(msg)
 	case pack:
 		r.pack()
 	case *dozes:
@@ -295,16 +300,23 @@ func (r *Router) retire(msg *ended) {
 }
 
 // doze asks all entities that got no message since the last time whether they are at rest.
-func (r *Router) doze() {
+func (r *Router) doze(msg doze) {
+	asked := 0
 	for _, stream := range slices.Sorted(maps.Keys(r.entities)) {
 		ref := r.entities[stream]
-		if ref.ref == nil || ref.wake == nil {
+		if stream <= msg.after || ref.ref == nil || ref.wake == nil {
 			continue
 		}
 		if ref.sent == ref.quiet {
 			r.stage.Send(ref.ref, entity.Doze{})
+			asked++
 		}
 		ref.quiet = ref.sent
+		if asked == dozeAtOnce {
+			msg.after = stream
+			msg.pause(msg)
+			return
+		}
 	}
 }
 

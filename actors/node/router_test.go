@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -120,6 +121,29 @@ func TestFailedActorIsReplaced(t *testing.T) {
 	r.Receive(&ended{stream: "s", generation: 2, handled: 1})
 	if !slices.Equal(b.stopped, []string{"s@2"}) {
 		t.Errorf("stopped: %v", b.stopped)
+	}
+}
+
+// Entities are not asked all at once whether they are at rest, and each is asked once.
+func TestDozeInParts(t *testing.T) {
+	b, r := newBoards()
+	const all = 2*dozeAtOnce + 1
+	for i := range all {
+		r.Receive(&deliver{stream: eventlog.Stream(fmt.Sprintf("container/%d", i)), message: "one", spawn: noActor, refuse: func(err error) { t.Error(err) }})
+	}
+	r.Receive(doze{})
+	b.sent = nil
+	var waiting []doze
+	waiting = append(waiting, doze{pause: func(rest doze) { waiting = append(waiting, rest) }})
+	for len(waiting) > 0 {
+		next, asked := waiting[0], len(b.sent)
+		waiting = waiting[1:]
+		if r.Receive(next); len(b.sent)-asked > dozeAtOnce {
+			t.Errorf("%d are asked at once", len(b.sent)-asked)
+		}
+	}
+	if len(b.sent) != all {
+		t.Errorf("%d are asked, not %d", len(b.sent), all)
 	}
 }
 
