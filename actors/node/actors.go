@@ -27,6 +27,11 @@ func (r *root) Receive(ctx actor.Context) {
 		ctx.Unwatch(msg.Who)
 		delete(r.refs, msg.Who.Id)
 		r.router.Receive(&lost{msg.Who.Id})
+	case pack:
+		// The library's list of children still leads to past ones behind its end.
+		children := ctx.Children()
+		clear(children[len(children):cap(children)])
+		r.router.Receive(msg)
 	default:
 		r.router.Receive(msg)
 	}
