@@ -124,7 +124,7 @@ func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Proce
 	f, err := call.nextRuntime(ctx, "create", r.Args)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		// The creation continues, and its descriptors must be kept.
-		c.late.Go(func() { c.awaitCreate(call, r.Owner) })
+		c.late.Go(func() { c.awaitCreate(call, r.ContainerID, r.Owner) })
 		return Process{}, fmt.Errorf("create container %s: %w", r.ContainerID, err)
 	}
 	call.close()
@@ -133,12 +133,12 @@ func (c *Client) create(ctx context.Context, s *session, r CreateRequest) (Proce
 	}
 	process := toProcess(f.reply.GetContainer().GetProcess())
 	err = r.Owner.own(f)
-	c.held.hold(f)
+	c.held.hold(r.ContainerID, f)
 	return process, err
 }
 
 // awaitCreate keeps the descriptors of a container whose caller has gone.
-func (c *Client) awaitCreate(create *call, owner *Owner) {
+func (c *Client) awaitCreate(create *call, id string, owner *Owner) {
 	defer create.close()
 	f, err := create.next(c.link.ctx)
 	if err != nil {
@@ -148,7 +148,7 @@ func (c *Client) awaitCreate(create *call, owner *Owner) {
 	if err := owner.own(f); err != nil {
 		c.config.Logger.Warn("a container's streams are not its own", "error", err)
 	}
-	c.held.hold(f)
+	c.held.hold(id, f)
 }
 
 func environment(env []string) []string {

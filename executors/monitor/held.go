@@ -41,7 +41,7 @@ type duplicates struct {
 func newDuplicates() *duplicates { return &duplicates{held: map[string]held{}} }
 
 // hold keeps the descriptors that came with a container.
-func (d *duplicates) hold(f frame) {
+func (d *duplicates) hold(id string, f frame) {
 	record := f.reply.GetContainer()
 	encoded, err := proto.Marshal(record)
 	if record == nil || err != nil || len(f.fds) != len(f.reply.Descriptors) {
@@ -53,8 +53,8 @@ func (d *duplicates) hold(f frame) {
 		h.given[i] = descriptor{f.reply.Descriptors[i], int32(fd)}
 	}
 	d.mu.Lock()
-	before := d.held[record.Id]
-	d.held[record.Id] = h
+	before := d.held[id]
+	d.held[id] = h
 	d.mu.Unlock()
 	before.close()
 }
@@ -191,7 +191,7 @@ func (d *duplicates) borrow(ctx context.Context, s *session) error {
 		if err != nil {
 			return fmt.Errorf("borrow the descriptors of container %s: %w", container.Id, err)
 		}
-		d.hold(f)
+		d.hold(container.Id, f)
 	}
 	return nil
 }
