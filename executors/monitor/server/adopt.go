@@ -64,13 +64,13 @@ func (u *successor) resumeContainer(record *pb.Container, b belongings) error {
 	c.adoptRecord(record)
 	c.resumed = true
 	c.notifier = u.notifiers.resume(record, &b)
-	defer close(c.ready)
+	defer c.ready.happen()
 	if b.stdout < 0 && b.stderr < 0 && b.terminal < 0 {
 		b.stdout, b.stderr = stdio.Reopen(record)
 	}
 	if record.Exit != nil {
 		c.exit = record.Exit
-		c.once.Do(func() { close(c.exited) })
+		c.once.Do(c.exited.happen)
 		return u.resumeOutput(c, b)
 	}
 	if b.pidfd < 0 {
@@ -98,7 +98,7 @@ func (u *successor) resumeOutput(c *container, b belongings) error {
 	return u.complete(c, b)
 }
 
-// adoptRecord sets an earlier monitor's record. The caller closes ready.
+// adoptRecord sets an earlier monitor's record. The caller lets ready happen.
 func (c *container) adoptRecord(record *pb.Container) {
 	c.record = proto.CloneOf(record)
 	c.record.Exit = nil
@@ -135,9 +135,9 @@ func (u *successor) adopt(req *pb.Adopt, from *descriptors) error {
 			none := noBelongings()
 			c.notifier = u.notifiers.resume(record, &none)
 		}
-		close(c.ready)
+		c.ready.happen()
 	}
-	if <-c.ready; c.err != nil {
+	if <-c.ready.done(); c.err != nil {
 		return c.err
 	}
 	if toIdentity(c.record.Process) != toIdentity(record.Process) {

@@ -19,50 +19,43 @@ import (
 type container struct {
 	id string
 
-	// ready is closed when the runtime has ended; then err or record is set, and
-	// neither changes afterwards.
-	ready  chan struct{}
+	// ready happens when the runtime has ended; then err or record is set, and neither
+	// changes afterwards.
+	ready  latch
 	err    error
 	record *pb.Container
 	// notifier answers its forbidden system calls; nil for none. It does not change after
 	// ready, either.
 	notifier *notifier
-	// resumed: the container comes from an earlier monitor.
-	resumed bool
 
 	// once guards against two sources of one exit.
 	once sync.Once
-	// exited is closed when the exit is in the journal; then exit is set.
-	exited chan struct{}
+	// resumed: the container comes from an earlier monitor.
+	resumed bool
+	// exited happens when the exit is in the journal; then exit is set.
+	exited latch
 	exit   *pb.Exit
 
 	mu sync.Mutex
-	// lost: the container comes from an earlier monitor, its process is gone, and its
-	// exit is not known yet.
-	lost bool
 	// output is nil if there are no pipes, or none any more.
 	output *pump.Output
 	// pidfd, stdin and terminal (the master) are -1 when absent.
 	pidfd, stdin, terminal int
 	// stdinClosed: stdin was closed for good.
 	stdinClosed bool
-	// inputs are those of the clients.
+	// lost: the container comes from an earlier monitor, its process is gone, and its
+	// exit is not known yet.
+	lost bool
+	// inputs are those of the clients; nil until there is one.
 	inputs map[*input]struct{}
 }
 
 func newContainer(id string) *container {
-	return &container{id: id, ready: make(chan struct{}), exited: make(chan struct{}), pidfd: -1, stdin: -1, terminal: -1, inputs: map[*input]struct{}{}}
+	return &container{id: id, pidfd: -1, stdin: -1, terminal: -1}
 }
 
 // hasExited reports whether the exit is in the journal.
-func (c *container) hasExited() bool {
-	select {
-	case <-c.exited:
-		return true
-	default:
-		return false
-	}
-}
+func (c *container) hasExited() bool { return c.exited.happened() }
 
 // hungUp reports whether the container's terminal was held by nobody for a time.
 func (c *container) hungUp() bool {

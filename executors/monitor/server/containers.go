@@ -46,7 +46,7 @@ func (t *containers) find(id string) (*container, error) {
 	if !ok {
 		return nil, notFound(id)
 	}
-	<-c.ready
+	<-c.ready.done()
 	if c.err != nil {
 		return nil, notFound(id)
 	}
@@ -76,12 +76,8 @@ func (t *containers) all() []*container {
 	defer t.mu.Unlock()
 	var all []*container
 	for _, c := range t.byID {
-		select {
-		case <-c.ready:
-			if c.err == nil {
-				all = append(all, c)
-			}
-		default:
+		if c.ready.happened() && c.err == nil {
+			all = append(all, c)
 		}
 	}
 	slices.SortFunc(all, func(a, b *container) int { return cmp.Compare(a.id, b.id) })
@@ -96,7 +92,7 @@ func (t *containers) forget(id string) (*pb.Exit, error) {
 		return nil, t.journal.Forget(id)
 	}
 	select {
-	case <-c.exited:
+	case <-c.exited.done():
 	case <-time.After(forgetWait):
 		return nil, fail(pb.Failure_CODE_RUNNING, "container %q still runs", id)
 	}

@@ -54,10 +54,10 @@ func (m *creator) create(ctx context.Context, req *pb.Create) (*container, error
 				m.logger.Error("journal a creation that failed", "container", c.id, "error", err)
 			}
 		}
-		close(c.ready)
+		c.ready.happen()
 		m.thrift.created()
 	}
-	<-c.ready
+	<-c.ready.done()
 	return c, c.err
 }
 

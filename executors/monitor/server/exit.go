@@ -58,7 +58,7 @@ type memory struct {
 // ended journals the exit of a container's first process, once, after the output left
 // in the pipes was written: whoever sees the exit finds the whole log.
 func (x *exits) ended(c *container, status reaper.Status, used memory) {
-	<-c.ready
+	<-c.ready.done()
 	if c.err != nil {
 		return
 	}
@@ -88,7 +88,7 @@ func (x *exits) ended(c *container, status reaper.Status, used memory) {
 		if err := x.journal.Exited(c.exit); err != nil {
 			x.logger.Error("journal an exit", "container", c.id, "error", err)
 		}
-		close(c.exited)
+		c.exited.happen()
 	})
 }
 

@@ -43,6 +43,9 @@ func (c *container) openInput(from int) (*input, error) {
 		return nil, err
 	}
 	in.to = os.NewFile(uintptr(to), "a container's input")
+	if c.inputs == nil {
+		c.inputs = map[*input]struct{}{}
+	}
 	c.inputs[in] = struct{}{}
 	go in.copy()
 	return in, nil
@@ -85,7 +88,7 @@ func (a *attachment) leaveInput() bool {
 	}
 	c.mu.Lock()
 	already, stdin, inputs := c.stdinClosed, c.stdin, c.inputs
-	c.stdinClosed, c.stdin, c.inputs = true, -1, map[*input]struct{}{}
+	c.stdinClosed, c.stdin, c.inputs = true, -1, nil
 	c.mu.Unlock()
 	stdio.Close(stdin)
 	for in := range inputs {
