@@ -85,7 +85,7 @@ func (k *client) open(c Client) error {
 		k.sinks = append(k.sinks, s)
 	}
 	k.out.clients = append(k.out.clients, k)
-	if len(k.out.streams) == 0 && k.out.began {
+	if !k.out.isRead() && k.out.began {
 		k.end()
 	}
 	return nil

@@ -11,7 +11,6 @@ const lossPause = time.Second
 
 // losses are an Output's reports of what its log has refused.
 type losses struct {
-	tell func(bytes int64, reason error)
 	// told is the number of bytes last reported, at a time.
 	told int64
 	at   time.Time
@@ -24,20 +23,29 @@ type losses struct {
 // in the pump's goroutine and must not block.
 func (o *Output) NotifyLost(tell func(bytes int64, reason error)) error {
 	return o.pump.loop.call(func() {
-		o.losses.tell = tell
+		o.tell = tell
 		o.noteLost()
 	})
 }
 
 // noteLost is called after a write.
 func (o *Output) noteLost() {
-	if o.log == nil || o.losses.tell == nil || o.losses.listed {
-		return
-	}
-	if bytes, _ := o.log.Lost(); bytes > o.losses.told {
+	if o.unreported() && !o.losses.listed {
 		o.losses.listed = true
 		o.pump.untold = append(o.pump.untold, o)
 	}
+}
+
+// unreported reports whether there are losses that nobody was told of. If so, o.losses is set.
+func (o *Output) unreported() bool {
+	if o.log == nil || o.tell == nil {
+		return false
+	}
+	bytes, _ := o.log.Lost()
+	if bytes > 0 && o.losses == nil {
+		o.losses = &losses{}
+	}
+	return o.losses != nil && bytes > o.losses.told
 }
 
 // tellDue is when losses are to be reported.
@@ -45,12 +53,10 @@ func (o *Output) tellDue() time.Time { return o.losses.at.Add(lossPause) }
 
 // tellLost reports what was not reported yet.
 func (o *Output) tellLost() {
-	if o.log == nil || o.losses.tell == nil {
-		return
-	}
-	if bytes, reason := o.log.Lost(); bytes > o.losses.told {
+	if o.unreported() {
+		bytes, reason := o.log.Lost()
 		o.losses.told, o.losses.at = bytes, time.Now()
-		o.losses.tell(bytes, reason)
+		o.tell(bytes, reason)
 	}
 }
 

@@ -15,14 +15,18 @@ import (
 type Output struct {
 	pump *Pump
 	// The rest belongs to the goroutine of Pump.Run.
-	log     *crilog.File
-	streams []*stream
-	// began: there was a stream. Until then there may be one yet.
-	began   bool
+	log *crilog.File
+	// streams are those that are read, by kind.
+	streams [2]*stream
 	clients []*client
+	// began: there was a stream. Until then there may be one yet.
+	began bool
 	// exited: the container's first process has.
 	exited bool
-	losses losses
+	// tell takes reports of losses; nil for nobody.
+	tell func(bytes int64, reason error)
+	// losses is nil until there was one.
+	losses *losses
 }
 
 // Pipes are the read ends of a container's pipes, non-blocking; -1 for none.
@@ -63,7 +67,7 @@ func (o *Output) Offer(pipes Pipes) error {
 
 // openAgain reopens a log that was closed when there seemed to be no more output.
 func (o *Output) openAgain(pipes Pipes) {
-	if o.log == nil || !o.began || len(o.streams) > 0 || pipes.Stdout < 0 && pipes.Stderr < 0 {
+	if o.log == nil || !o.began || o.isRead() || pipes.Stdout < 0 && pipes.Stderr < 0 {
 		return
 	}
 	if err := o.log.Reopen(); err != nil {
@@ -75,7 +79,7 @@ func (o *Output) offer(kind crilog.Stream, fd int) error {
 	if fd < 0 {
 		return nil
 	}
-	if slices.ContainsFunc(o.streams, func(s *stream) bool { return s.kind == kind }) {
+	if o.streams[kind] != nil {
 		_ = unix.Close(fd)
 		return nil
 	}
@@ -84,7 +88,7 @@ func (o *Output) offer(kind crilog.Stream, fd int) error {
 		_ = unix.Close(fd)
 		return err
 	}
-	s := &stream{pump: o.pump, out: o, fd: fd, kind: kind, terminal: key.Terminal > 0}
+	s := &stream{out: o, fd: fd, kind: kind, terminal: key.Terminal > 0}
 	events := uint32(unix.EPOLLIN)
 	if s.terminal {
 		events = terminalEvents
@@ -98,19 +102,21 @@ func (o *Output) offer(kind crilog.Stream, fd int) error {
 		return err
 	}
 	s.recover(key)
-	o.streams, o.began = append(o.streams, s), true
+	o.streams[kind], o.began = s, true
 	return nil
 }
 
+func (o *Output) isRead() bool { return o.streams != [2]*stream{} }
+
 // ended is called by a stream that has closed its pipe.
 func (o *Output) ended(s *stream) {
-	o.streams = slices.DeleteFunc(o.streams, func(other *stream) bool { return other == s })
+	o.streams[s.kind] = nil
 	o.closeIfDone()
 }
 
 // closeIfDone closes the log when all streams have ended.
 func (o *Output) closeIfDone() {
-	if len(o.streams) > 0 || !o.began {
+	if o.isRead() || !o.began {
 		return
 	}
 	if o.log != nil {
@@ -133,9 +139,10 @@ func (o *Output) Drain(then func()) error {
 }
 
 func (o *Output) drain() {
-	// Cloned because streams that end leave the list.
-	for _, s := range slices.Clone(o.streams) {
-		s.turn(drainReads, true)
+	for _, s := range o.streams {
+		if s != nil {
+			s.turn(drainReads, true)
+		}
 	}
 }
 
@@ -174,6 +181,9 @@ func (o *Output) Duplicate() (Pipes, error) {
 	var dupErr error
 	err := o.pump.loop.call(func() {
 		for _, s := range o.streams {
+			if s == nil {
+				continue
+			}
 			fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 3)
 			if err != nil {
 				dupErr = fmt.Errorf("duplicate the pipe of %s: %w", s.kind, err)
@@ -216,7 +226,9 @@ func (o *Output) Close() error {
 }
 
 func (o *Output) closeStreams() {
-	for _, s := range slices.Clone(o.streams) {
-		s.end()
+	for _, s := range o.streams {
+		if s != nil {
+			s.end()
+		}
 	}
 }

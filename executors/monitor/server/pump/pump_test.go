@@ -210,7 +210,7 @@ func TestContainerReadsItsOutput(t *testing.T) {
 	p.logger = slog.New(slog.NewTextHandler(&log, nil))
 	pipes, _ := newPipes(t, 0)
 	defer pipes.Close()
-	s := &stream{pump: p, fd: pipes.Stdout}
+	s := &stream{out: &Output{pump: p}, fd: pipes.Stdout}
 	if data := s.read(make([]byte, 10)); len(data) > 0 || log.Len() > 0 {
 		t.Errorf("from an empty pipe came %q, and it was logged: %s", data, log.String())
 	}

@@ -39,7 +39,7 @@ func (p *Pump) finish(gone Gone, log *crilog.File) {
 	read := p.keys()
 	for kind, inode := range map[crilog.Stream]uint64{crilog.Stdout: gone.Stdout, crilog.Stderr: gone.Stderr} {
 		if key := pipeKey(inode); inode != 0 && !read[key] {
-			s := &stream{pump: p, out: o, fd: -1, kind: kind}
+			s := &stream{out: o, fd: -1, kind: kind}
 			s.recover(key)
 			s.finish()
 		}
@@ -107,8 +107,8 @@ func (p *Pump) completeWrites(log *crilog.File) {
 
 // recover takes over what an earlier process had of the stream.
 func (s *stream) recover(key redo.Key) {
-	s.carry = s.pump.redo.Carry(key)
-	s.pump.left = slices.DeleteFunc(s.pump.left, func(l *redo.Flight) bool {
+	s.carry = s.out.pump.redo.Carry(key)
+	s.out.pump.left = slices.DeleteFunc(s.out.pump.left, func(l *redo.Flight) bool {
 		if l.Key() != key {
 			return false
 		}
@@ -120,7 +120,7 @@ func (s *stream) recover(key redo.Key) {
 	}
 	if len(s.carry.Bytes()) > 0 {
 		s.due = time.Now().Add(holdTime)
-		s.pump.hold(s)
+		s.out.pump.hold(s)
 	}
 }
 
@@ -133,14 +133,14 @@ func (s *stream) land(l *redo.Flight) {
 	}
 	batch := &progress.Batch
 	if err := s.carry.Reserve(); err != nil {
-		s.pump.complain(err)
+		s.out.pump.complain(err)
 		batch.Rest = l.KeepNothing()
 	}
 	var rest []byte
 	if progress.Noted {
-		rest = s.out.log.Resume(s.pump.scratch, batch, progress.Note, progress.Begun)
+		rest = s.out.log.Resume(s.out.pump.scratch, batch, progress.Note, progress.Begun)
 	} else {
-		rest = s.out.log.Append(s.pump.scratch, batch)
+		rest = s.out.log.Append(s.out.pump.scratch, batch)
 	}
 	s.keep(l, rest)
 }

@@ -11,20 +11,20 @@ import (
 
 // stream is one pipe of a container, or its terminal.
 type stream struct {
-	pump *Pump
-	out  *Output
+	out *Output
 	// fd is -1 if there is only output from an earlier process.
 	fd   int
 	kind crilog.Stream
 	// terminal: fd is a terminal's master.
 	terminal bool
+	// listed: it is in the pump's held.
+	listed bool
 
 	// carry is the beginning of a line that was read and not written yet. If there is
 	// no memory for it, lines are written in pieces.
 	carry redo.Carry
 	// due is when carry is written even if the line has not ended.
-	due    time.Time
-	listed bool
+	due time.Time
 }
 
 func (s *stream) readable(uint32) { s.turn(turnReads, false) }
@@ -35,7 +35,7 @@ func (s *stream) turn(reads int, thorough bool) {
 	for range reads {
 		n, err := available(s.fd)
 		if err != nil {
-			s.pump.logger.Error("read a container's output", "stream", s.kind, "error", err)
+			s.out.pump.logger.Error("read a container's output", "stream", s.kind, "error", err)
 			s.end()
 			return
 		}
@@ -55,7 +55,7 @@ func (s *stream) turn(reads int, thorough bool) {
 	}
 	if s.terminal {
 		// Re-armed, so that the rest raises an event.
-		s.pump.loop.change(s.fd, terminalEvents)
+		s.out.pump.loop.change(s.fd, terminalEvents)
 	}
 }
 
@@ -67,7 +67,7 @@ func (s *stream) hasEnded() bool {
 
 // transfer reads size bytes, which are available, and writes the complete lines.
 func (s *stream) transfer(size int) {
-	l := s.pump.redo.Flight()
+	l := s.out.pump.redo.Flight()
 	if s.out.log == nil {
 		if data := s.read(l.Buffer()[:size]); len(data) > 0 {
 			s.out.pass(s.kind, data)
@@ -76,12 +76,12 @@ func (s *stream) transfer(size int) {
 	}
 	op := s.op(crilog.Keep)
 	if err := s.carry.Reserve(); err != nil {
-		s.pump.complain(err)
+		s.out.pump.complain(err)
 		op.Rest = crilog.Part
 	}
 	buffer := l.Buffer()
 	op.Carried = copy(buffer, s.carry.Bytes())
-	l.Read(op, size, s.pump.peek.at(s, size))
+	l.Read(op, size, s.out.pump.peek.at(s, size))
 	data := s.read(buffer[op.Carried:][:size])
 	if len(data) == 0 {
 		l.Done()
@@ -101,7 +101,7 @@ func (s *stream) read(into []byte) []byte {
 	}
 	n, err := unix.Read(s.fd, into)
 	if err != nil && err != unix.EAGAIN {
-		s.pump.logger.Error("read a container's output that was there", "stream", s.kind, "error", err)
+		s.out.pump.logger.Error("read a container's output that was there", "stream", s.kind, "error", err)
 	}
 	return into[:max(0, n)]
 }
@@ -109,10 +109,10 @@ func (s *stream) read(into []byte) []byte {
 // readPacket reads from a terminal. It returns nothing for a control packet, which
 // reports what a program did to the terminal.
 func (s *stream) readPacket(into []byte) []byte {
-	header := s.pump.redo.Flight().Header()
+	header := s.out.pump.redo.Flight().Header()
 	n, err := unix.Readv(s.fd, [][]byte{header, into})
 	if err != nil {
-		s.pump.logger.Error("read a container's terminal that had output", "error", err)
+		s.out.pump.logger.Error("read a container's terminal that had output", "error", err)
 	}
 	if n <= 1 || header[0] != unix.TIOCPKT_DATA {
 		return nil
@@ -140,7 +140,7 @@ func (s *stream) append(l *redo.Flight, op redo.Op, size int, now time.Time) {
 		Rest:   op.Rest,
 		Ledger: l,
 	}
-	rest := s.out.log.Append(s.pump.scratch, &batch)
+	rest := s.out.log.Append(s.out.pump.scratch, &batch)
 	if op.Carried == 0 || len(rest) != len(batch.Data) {
 		// It is another line than before.
 		s.due = now.Add(holdTime)
@@ -154,7 +154,7 @@ func (s *stream) keep(l *redo.Flight, rest []byte) {
 	l.Done()
 	s.out.noteLost()
 	if len(rest) > 0 {
-		s.pump.hold(s)
+		s.out.pump.hold(s)
 	}
 }
 
@@ -164,7 +164,7 @@ func (s *stream) emit(now time.Time) {
 	if len(line) == 0 {
 		return
 	}
-	l := s.pump.redo.Flight()
+	l := s.out.pump.redo.Flight()
 	op := s.op(crilog.Part)
 	op.Carried = copy(l.Buffer(), line)
 	l.Landed(op, 0, now)
@@ -174,7 +174,7 @@ func (s *stream) emit(now time.Time) {
 // end closes a stream that has ended or is no longer wanted.
 func (s *stream) end() {
 	s.finish()
-	s.pump.loop.remove(s.fd)
+	s.out.pump.loop.remove(s.fd)
 	_ = unix.Close(s.fd)
 	s.out.ended(s)
 }
