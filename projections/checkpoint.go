@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/stele-runtime/stele/actors/host"
 	"github.com/stele-runtime/stele/eventlog"
@@ -236,8 +237,16 @@ func (s *saver) offer(d *draft) {
 	s.drafts <- d
 }
 
+// saveAfter is how long after its begin a saver saves the first draft: who asks a daemon that starts
+// does not wait for that.
+const saveAfter = time.Second
+
 // run saves drafts until there are no more.
 func (s *saver) run(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(saveAfter):
+	}
 	for d := range s.drafts {
 		if err := s.save(ctx, d); err != nil && ctx.Err() == nil {
 			s.logger.Warn("checkpoint not saved, the next start reads more of the log", "error", err)

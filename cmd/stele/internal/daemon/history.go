@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,9 +27,10 @@ type History struct {
 	keeper atomic.Pointer[keeper.Keeper]
 }
 
-// Keep keeps the log until ctx is done.
+// Keep keeps the log until ctx is done. It begins after a while: who asks a daemon that starts
+// does not wait for it.
 func (h *History) Keep(ctx context.Context) {
-	for {
+	for pause(ctx, keepAfter) {
 		k, err := keeper.New(ctx, keeper.Options{
 			Log: h.Log, Views: ended{h.Feed}, Limits: h.Limits, BootID: h.BootID, Clock: eventlog.SystemClock{}, Logger: h.Logger,
 		})
@@ -43,6 +45,9 @@ func (h *History) Keep(ctx context.Context) {
 		}
 	}
 }
+
+// keepAfter is how long after the start the log is kept.
+const keepAfter = time.Second
 
 // Health returns why the log may exceed its limits, or nil.
 func (h *History) Health() error {
