@@ -151,16 +151,22 @@ func started(t *testing.T, source Source, change func(*Config)) (*Driver, string
 // connect connects a plug-in; its Synchronize is under way or over when it returns.
 func connect(t *testing.T, socket string, p *plugin) stub.Stub {
 	t.Helper()
+	s, err := tryConnect(t, socket, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func tryConnect(t *testing.T, socket string, p *plugin) (stub.Stub, error) {
+	t.Helper()
 	p.synced = make(chan []string, 8)
 	s, err := stub.New(p, stub.WithPluginName("p"), stub.WithPluginIdx("10"), stub.WithSocketPath(socket), stub.WithOnClose(func() {}), stub.WithLogger(silent{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(s.Stop)
-	return s
+	return s, s.Start(t.Context())
 }
 
 func synced(t *testing.T, p *plugin) []string {
@@ -430,9 +436,14 @@ func TestPanicInSnapshot(t *testing.T) {
 	n := &node{}
 	_, socket := started(t, n, nil)
 	n.mu.Lock()
-	n.snapshot = func() { panic("oops") }
+	asked := make(chan struct{})
+	n.snapshot = func() {
+		close(asked)
+		panic("oops")
+	}
 	n.mu.Unlock()
-	connect(t, socket, &plugin{})
+	_, _ = tryConnect(t, socket, &plugin{}) // It may be dropped before it hears that it is registered.
+	<-asked
 	n.mu.Lock()
 	n.snapshot = nil
 	n.mu.Unlock()
