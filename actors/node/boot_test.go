@@ -43,6 +43,8 @@ func TestCloseAndBoot(t *testing.T) {
 		answer <- err
 	}()
 	<-begun
+	// An anticipated effect begins while the event before it is being appended.
+	eventually(t, func() bool { return len(types(t, d.log, "sandbox/s-pod")) == 2 })
 	n.Close(atOnce())
 	wantKind(t, <-answer, fault.Unavailable)
 	if got := types(t, d.log, "sandbox/s-pod"); len(got) != 2 {
