@@ -544,7 +544,6 @@ func TestReplaceDies(t *testing.T) {
 	}
 }
 
-// TestSetAsideIsBounded: damage again and again does not fill the disk.
 // A daemon that ends in order leaves no state of what is gone, however late that went.
 func TestOrderlyEnd(t *testing.T) {
 	for range 20 {
@@ -567,6 +566,50 @@ func TestOrderlyEnd(t *testing.T) {
 	}
 }
 
+// A start writes only what an earlier daemon has not kept.
+func TestKeptAgain(t *testing.T) {
+	w := newWard(t)
+	for n := range 2 {
+		s := id.Sandbox(name(n))
+		appendTo(w, "sandbox/"+eventlog.Stream(s), codec.EncodeSandbox, []sandbox.Event{
+			sandbox.SandboxRequested{ID: s, Name: sandbox.Name{Name: fmt.Sprint("p", n)}, Handler: "runc", Config: encoded(t, &runtimeapi.PodSandboxConfig{})},
+			sandbox.SandboxPrepared{}, sandbox.SandboxReady{},
+		}...)
+	}
+	w.settled()
+	w.kill()
+	kept := func(n int) string { return filepath.Join(KeptDir(w.Opener.State), "sandbox-"+name(n)) }
+	var before [2]os.FileInfo
+	for n := range before {
+		var err error
+		if before[n], err = os.Stat(kept(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, err := os.ReadFile(kept(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(kept(1), 1); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	w.settled()
+	for n, want := range []bool{true, false} {
+		after, err := os.Stat(kept(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same := os.SameFile(before[n], after); same != want {
+			t.Errorf("state %d is in the same file: %v", n, same)
+		}
+	}
+	if again, err := os.ReadFile(kept(1)); err != nil || !bytes.Equal(again, good) {
+		t.Errorf("the state became %q, %v", again, err)
+	}
+}
+
+// TestSetAsideIsBounded: damage again and again does not fill the disk.
 func TestSetAsideIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)

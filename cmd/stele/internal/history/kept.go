@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -242,11 +243,20 @@ func keep[S any](k *Keeper, stream eventlog.Stream, at KeptState[S], encode func
 	if err != nil {
 		return fmt.Errorf("encode the state of %s: %w", stream, err)
 	}
-	if err := k.write(name, content); err != nil {
-		return err
+	// At a start, mostly, what an earlier daemon kept still holds.
+	if _, known := k.written[hashOf(name)]; known || !k.has(name, content) {
+		if err := k.write(name, content); err != nil {
+			return err
+		}
 	}
 	k.written[hashOf(name)] = hash
 	return nil
+}
+
+// has reports whether a file has this content.
+func (k *Keeper) has(name string, content []byte) bool {
+	kept, err := os.ReadFile(filepath.Join(k.Dir, name))
+	return err == nil && bytes.Equal(kept, content)
 }
 
 // write replaces a file whole.
