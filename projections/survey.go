@@ -44,9 +44,9 @@ const (
 	endedKept = 4 * historyKept
 )
 
-// reaches are how many of a stream's last records are looked at, until these say that it has
-// ended.
-var reaches = []int{1, 5, 20}
+// reaches are how many of a sandbox's last records are looked at, until these say that it has
+// ended. Mostly five do, and lie together in the log. Of a container the last record does.
+var reaches = []int{5, 20}
 
 // surveyed is a stream in a survey.
 type surveyed struct {
@@ -192,11 +192,15 @@ type wanted struct {
 // read looks at more of the last records of those streams of which it is not known yet whether
 // they have ended.
 func (s *survey) read(ctx context.Context, batch []*surveyed, looked, reach int) error {
-	var all []wanted
+	all := make([]wanted, 0, 3*len(batch))
 	for _, x := range batch {
 		n := len(x.Sequences)
 		if x.lives = x.lives || !x.ended && looked >= n; x.ended || x.lives { // Nothing more could tell.
 			continue
+		}
+		reach := reach
+		if x.kind == "container" {
+			reach = 1
 		}
 		for _, sequence := range x.Sequences[max(0, n-reach) : n-looked] {
 			all = append(all, wanted{sequence, x})
