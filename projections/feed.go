@@ -117,9 +117,9 @@ func (f *Feed) catchUp(ctx context.Context, found bool, last eventlog.Sequence) 
 
 // takeAll applies records to the models.
 func (f *Feed) takeAll(records iter.Seq2[eventlog.Record, error]) error {
-	for record, err := range records {
+	for record, err := range ahead(records) {
 		if err == nil {
-			f.take(record)
+			f.takeIn(record)
 		} else if !f.passedOver(err) {
 			return err
 		}
@@ -128,7 +128,9 @@ func (f *Feed) takeAll(records iter.Seq2[eventlog.Record, error]) error {
 }
 
 // take applies a record to the models. It returns nil if the record changes nothing.
-func (f *Feed) take(record eventlog.Record) *Change {
+func (f *Feed) take(record eventlog.Record) *Change { return f.takeIn(incoming{Record: record}) }
+
+func (f *Feed) takeIn(record incoming) *Change {
 	f.forget()
 	change, changes := f.folds.change(f.Live, record)
 	if !changes {

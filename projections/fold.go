@@ -13,12 +13,11 @@ import (
 	"github.com/stele-runtime/stele/actors/id"
 	"github.com/stele-runtime/stele/actors/image"
 	"github.com/stele-runtime/stele/actors/sandbox"
-	"github.com/stele-runtime/stele/eventlog"
 )
 
 // folds maps each kind of stream to the function that folds a record into the state of
 // the stream's entity. Name is the rest of the stream's name.
-type folds map[string]func(l *Live, name string, record eventlog.Record) (What, error)
+type folds map[string]func(l *Live, name string, record incoming) (What, error)
 
 func newFolds() folds {
 	return folds{"sandbox": foldSandbox, "container": foldContainer, "image": foldImage, "node": foldHost}
@@ -27,7 +26,7 @@ func newFolds() folds {
 // change returns what the log's next record changes, without changing it. An unreadable
 // record puts its stream aside; later records of that stream change nothing. Only the
 // feed may call it: it reads the model without a lock.
-func (f folds) change(l *Live, record eventlog.Record) (c Change, changes bool) {
+func (f folds) change(l *Live, record incoming) (c Change, changes bool) {
 	if _, damaged := l.damaged[record.Stream]; damaged {
 		return Change{}, false
 	}
@@ -36,12 +35,12 @@ func (f folds) change(l *Live, record eventlog.Record) (c Change, changes bool) 
 		what = StreamPutAside{Reason: fmt.Sprintf("version %d: %v", record.Version, err)}
 	}
 	record.Payload = nil // the decoded event replaces it
-	return Change{Record: record, What: what}, true
+	return Change{Record: record.Record, What: what}, true
 }
 
 // fold turns a panic in a machine or decoder into an error: one stream must not keep the
 // daemon from starting.
-func (f folds) fold(l *Live, record eventlog.Record) (what What, err error) {
+func (f folds) fold(l *Live, record incoming) (what What, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			what, err = nil, fmt.Errorf("panic: %v", p)
@@ -58,7 +57,7 @@ func (f folds) fold(l *Live, record eventlog.Record) (what What, err error) {
 // errBeginsAgain protects the lists' order: an entity's rank never changes.
 var errBeginsAgain = errors.New("it begins the stream a second time")
 
-func foldSandbox(l *Live, name string, record eventlog.Record) (What, error) {
+func foldSandbox(l *Live, name string, record incoming) (What, error) {
 	before := l.sandboxes.byID[id.Sandbox(name)]
 	after := &Sandbox{}
 	if before != nil {
@@ -80,7 +79,7 @@ func foldSandbox(l *Live, name string, record eventlog.Record) (What, error) {
 	return SandboxChanged{Event: event, Before: before, After: after, Ended: sandbox.Ended(after.State)}, nil
 }
 
-func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
+func foldContainer(l *Live, name string, record incoming) (What, error) {
 	before := l.containers.byID[id.Container(name)]
 	after := &Container{}
 	if before != nil {
@@ -102,7 +101,7 @@ func foldContainer(l *Live, name string, record eventlog.Record) (What, error) {
 	return ContainerChanged{Event: event, Before: before, After: after, Ended: container.Ended(after.State)}, nil
 }
 
-func foldImage(l *Live, _ string, record eventlog.Record) (What, error) {
+func foldImage(l *Live, _ string, record incoming) (What, error) {
 	before := l.image(record.Stream)
 	if _, idle := l.idle[record.Stream]; idle && record.Version == 1 {
 		before = &Image{} // The stream was removed, and begins anew.
@@ -115,7 +114,7 @@ func foldImage(l *Live, _ string, record eventlog.Record) (What, error) {
 	return ImageChanged{Event: event, Before: before, After: &after, Idle: image.Ended(after.State)}, nil
 }
 
-func foldHost(l *Live, _ string, record eventlog.Record) (What, error) {
+func foldHost(l *Live, _ string, record incoming) (What, error) {
 	before := l.host
 	after := *before
 	event, err := follow(l, &after, record, codec.DecodeHost, host.Evolve)
@@ -128,7 +127,7 @@ func foldHost(l *Live, _ string, record eventlog.Record) (What, error) {
 // follow evolves a state by one record, which must be the stream's next: skipping one
 // would invent a past, unless it was removed because it does not matter, or its writer marked it
 // as one that older readers can skip.
-func follow[S, E any](l *Live, at *entity.Restored[S], record eventlog.Record, decode func(string, uint32, []byte) (E, error), evolve func(S, E) S) (E, error) {
+func follow[S, E any](l *Live, at *entity.Restored[S], record incoming, decode func(string, uint32, []byte) (E, error), evolve func(S, E) S) (E, error) {
 	var none E
 	next := at.Version + 1
 	if record.Version > next && l.removed != nil && l.removed(record.Stream, next, record.Version-1) {
@@ -137,15 +136,15 @@ func follow[S, E any](l *Live, at *entity.Restored[S], record eventlog.Record, d
 	if record.Version != next {
 		return none, fmt.Errorf("follows version %d", at.Version)
 	}
-	event, err := decode(record.Type, record.Schema, record.Payload)
+	event, err := eventOf(record, decode)
 	if codec.CanSkip(err) {
 		l.passedOver.Add(1)
-		*at = entity.As(record, at.State)
+		*at = entity.As(record.Record, at.State)
 		return none, nil
 	}
 	if err != nil {
 		return none, err
 	}
-	*at = entity.As(record, evolve(at.State, event))
+	*at = entity.As(record.Record, evolve(at.State, event))
 	return event, nil
 }

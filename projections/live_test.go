@@ -157,7 +157,7 @@ func TestPanicInFold(t *testing.T) {
 	}
 	f := newFeed(log, Options{Logger: quiet})
 	fold := f.folds["sandbox"]
-	f.folds["sandbox"] = func(l *Live, name string, r eventlog.Record) (What, error) {
+	f.folds["sandbox"] = func(l *Live, name string, r incoming) (What, error) {
 		if name == "sick" {
 			panic("out of its mind")
 		}

@@ -108,7 +108,7 @@ func (r *refold) fold(ctx context.Context) error {
 			break
 		}
 		r.Records++
-		if change, changes := r.folds.change(r.Live, record); changes {
+		if change, changes := r.folds.change(r.Live, incoming{Record: record}); changes {
 			r.apply(&change)
 		}
 	}
