@@ -12,9 +12,11 @@ const (
 	// GCPercent makes the heap grow by half before it is collected. A daemon that makes
 	// little garbage is better off with less memory; one that rests, with even less.
 	GCPercent, restPercent = 50, 10
-	// leanEvery is how often Lean looks how large the process is. leanFirst is how long after
-	// the start its tasks have begun.
+	// leanEvery is how often Lean looks how large the process is. leanStart is how long after the
+	// start what that needed is given back: who asks at once does not wait for it. leanFirst is how
+	// long after that the daemon's tasks have begun.
 	leanEvery = 5 * time.Second
+	leanStart = 500 * time.Millisecond
 	leanFirst = 10 * time.Second
 	// leanSaved is how long a checkpoint takes that was begun when models were packed, and with
 	// which the log lets go of what it has.
@@ -37,6 +39,9 @@ type Lean struct {
 
 // Follow gives back memory whenever the process has grown and has come to rest, and now and then.
 func (l *Lean) Follow(ctx context.Context) {
+	if !pause(ctx, leanStart) {
+		return
+	}
 	l.check(lean.LetGo(l.Log))
 	if !pause(ctx, leanFirst) {
 		return

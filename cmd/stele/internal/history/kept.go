@@ -27,6 +27,9 @@ import (
 )
 
 const (
+	// keepAfter is how long after a daemon's start its states are kept: who asks it then does not
+	// wait for that.
+	keepAfter = 200 * time.Millisecond
 	// keepRetry is the pause after a state could not be kept.
 	keepRetry = 5 * time.Second
 	// keptBoot names the file with the boot id of what is kept, keptLast that with the sequence of
@@ -65,6 +68,7 @@ type Living interface {
 // Follow keeps what lives up to date until ctx is done or the projections end.
 func (k *Keeper) Follow(ctx context.Context) {
 	defer func() { _ = k.last.Close() }() // nothing is buffered, and it may not be open
+	pause(ctx, keepAfter)
 	for {
 		err := k.follow(ctx)
 		if ctx.Err() != nil {
