@@ -130,6 +130,7 @@ func (f *Feed) takeAll(records iter.Seq2[eventlog.Record, error]) error {
 // take applies a record to the models. It returns nil if the record changes nothing.
 func (f *Feed) take(record eventlog.Record) *Change { return f.takeIn(incoming{Record: record}) }
 
+// takeIn is take for a record that may be decoded.
 func (f *Feed) takeIn(record incoming) *Change {
 	f.forget()
 	change, changes := f.folds.change(f.Live, record)

@@ -37,7 +37,8 @@ type Lean struct {
 	Logger *slog.Logger
 }
 
-// Follow gives back memory whenever the process has grown and has come to rest, and now and then.
+// Follow gives back memory soon after the start, whenever the process has grown and has come to
+// rest, and now and then.
 func (l *Lean) Follow(ctx context.Context) {
 	if !pause(ctx, leanStart) {
 		return

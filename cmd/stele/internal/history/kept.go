@@ -65,7 +65,7 @@ type Living interface {
 	All() (eventlog.Sequence, []*projections.Sandbox, []*projections.Container)
 }
 
-// Follow keeps what lives up to date until ctx is done or the projections end.
+// Follow keeps what lives up to date, from keepAfter on, until ctx is done or the projections end.
 func (k *Keeper) Follow(ctx context.Context) {
 	defer func() { _ = k.last.Close() }() // nothing is buffered, and it may not be open
 	pause(ctx, keepAfter)
