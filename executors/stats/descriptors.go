@@ -183,12 +183,12 @@ var allMetrics = []metric{
 	counters("network", "container_network_transmit_packets_dropped_total", "Packets dropped instead of sent", "interface", ofInterfaces(func(x interfaceUsage) number { return x.txDropped })),
 	counters("network", "container_network_transmit_errors_total", "Errors of sending", "interface", ofInterfaces(func(x interfaceUsage) number { return x.txErrors })),
 
-	counter("pressure", "container_pressure_cpu_waiting_seconds_total", "How long some task waited for a CPU", func(r *reading) number { return some(r.psi.cpu) }),
-	counter("pressure", "container_pressure_cpu_stalled_seconds_total", "How long all tasks waited for a CPU", func(r *reading) number { return full(r.psi.cpu) }),
-	counter("pressure", "container_pressure_memory_waiting_seconds_total", "How long some task waited for memory", func(r *reading) number { return some(r.psi.memory) }),
-	counter("pressure", "container_pressure_memory_stalled_seconds_total", "How long all tasks waited for memory", func(r *reading) number { return full(r.psi.memory) }),
-	counter("pressure", "container_pressure_io_waiting_seconds_total", "How long some task waited for a disk", func(r *reading) number { return some(r.psi.io) }),
-	counter("pressure", "container_pressure_io_stalled_seconds_total", "How long all tasks waited for a disk", func(r *reading) number { return full(r.psi.io) }),
+	counter("pressure", "container_pressure_cpu_waiting_seconds_total", "How long some task waited for a CPU", func(r *reading) number { return seconds(r.psi.cpu.some.total) }),
+	counter("pressure", "container_pressure_cpu_stalled_seconds_total", "How long all tasks waited for a CPU", func(r *reading) number { return seconds(r.psi.cpu.full.total) }),
+	counter("pressure", "container_pressure_memory_waiting_seconds_total", "How long some task waited for memory", func(r *reading) number { return seconds(r.psi.memory.some.total) }),
+	counter("pressure", "container_pressure_memory_stalled_seconds_total", "How long all tasks waited for memory", func(r *reading) number { return seconds(r.psi.memory.full.total) }),
+	counter("pressure", "container_pressure_io_waiting_seconds_total", "How long some task waited for a disk", func(r *reading) number { return seconds(r.psi.io.some.total) }),
+	counter("pressure", "container_pressure_io_stalled_seconds_total", "How long all tasks waited for a disk", func(r *reading) number { return seconds(r.psi.io.full.total) }),
 }
 
 // usageOfLayer is the only metric that is not read in the call.
@@ -200,16 +200,6 @@ func ofInterfaces(figure func(interfaceUsage) number) func(*reading, put) {
 			put(figure(x), x.name)
 		}
 	}
-}
-
-func some(stats *runtimeapi.PsiStats) number { return waited(stats.GetSome()) }
-func full(stats *runtimeapi.PsiStats) number { return waited(stats.GetFull()) }
-
-func waited(data *runtimeapi.PsiData) number {
-	if data == nil {
-		return number{}
-	}
-	return seconds(known(data.Total))
 }
 
 func noneIfUnlimited(limit number) number {

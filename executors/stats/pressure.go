@@ -8,6 +8,52 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
+// pressures are how long a cgroup's tasks have waited.
+type pressures struct{ cpu, memory, io stalls }
+
+// totals are without averages, which change with time alone.
+func (p pressures) totals() pressures {
+	return pressures{p.cpu.totals(), p.memory.totals(), p.io.totals()}
+}
+
+// stalls are for how long some tasks waited for a resource, and for how long all did.
+type stalls struct{ some, full stall }
+
+func (s *stalls) totals() stalls {
+	return stalls{stall{total: s.some.total}, stall{total: s.full.total}}
+}
+
+// message is nil if the kernel has no figures.
+func (s *stalls) message() *runtimeapi.PsiStats {
+	if !s.some.total.known && !s.full.total.known {
+		return nil
+	}
+	made := &struct { // allocated together
+		stats      runtimeapi.PsiStats
+		some, full runtimeapi.PsiData
+	}{}
+	if s.some.total.known {
+		s.some.put(&made.some)
+		made.stats.Some = &made.some
+	}
+	if s.full.total.known {
+		s.full.put(&made.full)
+		made.stats.Full = &made.full
+	}
+	return &made.stats
+}
+
+// stall is how long tasks have waited, in nanoseconds and as a percentage of the last
+// seconds.
+type stall struct {
+	total                number
+	avg10, avg60, avg300 float64
+}
+
+func (s *stall) put(data *runtimeapi.PsiData) {
+	data.Total, data.Avg10, data.Avg60, data.Avg300 = s.total.value, s.avg10, s.avg60, s.avg300
+}
+
 // readPressures reads the pressure files of a v2 cgroup. A hybrid node has them in the
 // hierarchy without controllers. Where the kernel has no such file, or does not account for
 // it, there is none.
@@ -19,46 +65,51 @@ func readPressures(dir directory) pressures {
 	}
 }
 
+// refresh reads again what may have changed though no task has waited: averages that are
+// not zero or not settled.
+func (p *pressures) refresh(dir directory, settled bool) {
+	again := func(s *stalls, file string) {
+		if !settled || s.totals() != *s {
+			*s = parsePressure(dir.read(file))
+		}
+	}
+	again(&p.cpu, "cpu.pressure")
+	again(&p.memory, "memory.pressure")
+	again(&p.io, "io.pressure")
+}
+
 // parsePressure reads lines like "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", with
 // microseconds, which the CRI wants as nanoseconds.
-func parsePressure(content []byte) *runtimeapi.PsiStats {
-	parsed := &struct { // allocated together
-		stats      runtimeapi.PsiStats
-		some, full runtimeapi.PsiData
-	}{}
+func parsePressure(content []byte) (s stalls) {
 	for line := range bytes.Lines(content) {
 		kind, rest, _ := bytes.Cut(line, []byte{' '})
 		switch string(kind) {
 		case "some":
-			parsed.stats.Some = &parsed.some
-			pressureData(rest, &parsed.some)
+			s.some = parseStall(rest)
 		case "full":
-			parsed.stats.Full = &parsed.full
-			pressureData(rest, &parsed.full)
+			s.full = parseStall(rest)
 		}
 	}
-	if parsed.stats.Some == nil && parsed.stats.Full == nil {
-		return nil
-	}
-	return &parsed.stats
+	return s
 }
 
-func pressureData(fields []byte, data *runtimeapi.PsiData) {
+func parseStall(fields []byte) (s stall) {
 	for len(fields) > 0 {
 		var field []byte
 		field, fields, _ = bytes.Cut(fields, []byte{' '})
 		key, value, _ := bytes.Cut(field, []byte{'='})
 		switch string(key) {
 		case "avg10":
-			data.Avg10 = percent(value)
+			s.avg10 = percent(value)
 		case "avg60":
-			data.Avg60 = percent(value)
+			s.avg60 = percent(value)
 		case "avg300":
-			data.Avg300 = percent(value)
+			s.avg300 = percent(value)
 		case "total":
-			data.Total = parse(value).scaled(1000).value
+			s.total = parse(value).scaled(1000)
 		}
 	}
+	return s
 }
 
 func percent(value []byte) float64 {

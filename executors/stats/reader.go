@@ -35,6 +35,7 @@ type Reader struct {
 	Config
 	tree    tree
 	rates   rates
+	idle    idle
 	devices devices
 	metrics []metric
 }
@@ -43,13 +44,16 @@ type Reader struct {
 type tree interface {
 	// read returns what a cgroup uses, and whether it is there.
 	read(cgroup limb, want parts) (usage, bool)
+	// refresh reads again what changes of a cgroup in which nothing runs: its limits, and
+	// averages that are not zero or not settled.
+	refresh(cgroup limb, f *figures, settled bool)
 	// procs is the mountpoint of the hierarchy in which processes are counted.
 	procs() string
 }
 
 // New returns a Reader.
 func New(c Config) *Reader {
-	r := &Reader{Config: c, rates: rates{last: map[string]sample{}}, devices: newDevices()}
+	r := &Reader{Config: c, rates: rates{last: map[string]sample{}}, idle: idle{last: map[string]*lastRead{}}, devices: newDevices()}
 	sizes := pageSizes()
 	if c.Node.Layout == cgroups.V2 {
 		r.tree = newV2(c.Node, c.Systemd, sizes)
@@ -92,15 +96,20 @@ type Pod struct {
 // without a cgroup has no figures but its writable layer's. It fails if ctx is done.
 func (r *Reader) Containers(ctx context.Context, containers []Container) ([]*runtimeapi.ContainerStats, error) {
 	answer := make([]*runtimeapi.ContainerStats, len(containers))
-	parallel(ctx, len(containers), plain, func(_ *thread, i int) { answer[i] = r.container(&branch{}, containers[i]) })
+	parallel(ctx, len(containers), plain, func(_ *thread, i int) {
+		u, there := r.read(&branch{}, containers[i].Cgroup, basic)
+		used := u.figures()
+		answer[i] = r.message(containers[i], u.at, &used, there)
+	})
 	return answer, context.Cause(ctx)
 }
 
-func (r *Reader) container(pod *branch, c Container) *runtimeapi.ContainerStats {
+// message says what a container used until a moment, if its cgroup was there.
+func (r *Reader) message(c Container, at time.Time, used *figures, there bool) *runtimeapi.ContainerStats {
 	stats := &runtimeapi.ContainerStats{WritableLayer: r.layer(c.ID)}
-	if u, there := r.read(pod, c.Cgroup, basic); there {
-		stats.Cpu = cpuMessage(u, r.rates.of(c.Cgroup, u.at, u.cpu.total, c.Since))
-		stats.Memory, stats.Swap, stats.Io = memoryMessage(u), swapMessage(u), ioMessage(u)
+	if there {
+		stats.Cpu = used.cpuMessage(at, r.rates.of(c.Cgroup, at, used.cpu, c.Since))
+		stats.Memory, stats.Swap, stats.Io = used.memoryMessage(at), used.swapMessage(at), used.ioMessage(at)
 	}
 	return stats
 }
@@ -137,19 +146,46 @@ func (r *Reader) pod(t *thread, p Pod) *runtimeapi.LinuxPodSandboxStats {
 	stats := &runtimeapi.LinuxPodSandboxStats{Network: t.network(p).message()}
 	own := newBranch(p.Cgroup)
 	defer own.close()
+	u, there := r.read(own, p.Cgroup, basic) // before the containers: see idle
+	at, read := u.at, &lastRead{since: u.at, pod: u.figures()}
+	last := r.idle.since(p.Cgroup, at, &read.pod)
 	for _, c := range p.Containers {
-		stats.Containers = append(stats.Containers, r.container(own, c))
+		stats.Containers = append(stats.Containers, r.member(own, c, at, last, read))
 	}
-	u, there := r.read(own, p.Cgroup, basic)
 	if !there {
 		return stats
 	}
-	stats.Cpu = cpuMessage(u, r.rates.of(p.Cgroup, u.at, u.cpu.total, time.Time{}))
-	stats.Memory, stats.Io = memoryMessage(u), ioMessage(u)
-	if pids, there := processes(limb{own, ""}.in(r.tree.procs()), below(p)); there {
-		stats.Process = &runtimeapi.ProcessUsage{Timestamp: u.at.UnixNano(), ProcessCount: known(uint64(len(pids))).message()}
+	if last != nil {
+		read.since, read.processes = last.since, last.processes
+		read.settled = at.Sub(last.since) >= settling
+	} else if pids, there := processes(limb{own, ""}.in(r.tree.procs()), below(p)); there {
+		read.processes = known(uint64(len(pids)))
+	}
+	r.idle.keep(p.Cgroup, at, read)
+	stats.Cpu = read.pod.cpuMessage(at, r.rates.of(p.Cgroup, at, read.pod.cpu, time.Time{}))
+	stats.Memory, stats.Io = read.pod.memoryMessage(at), read.pod.ioMessage(at)
+	if read.processes.known {
+		stats.Process = &runtimeapi.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: read.processes.message()}
 	}
 	return stats
+}
+
+// member returns what a container of a pod uses, and adds it to what is read. If last,
+// which is nil unless the pod has been idle since then, has the container, only what
+// changes even so is read at the moment.
+func (r *Reader) member(pod *branch, c Container, at time.Time, last, read *lastRead) *runtimeapi.ContainerStats {
+	used, there := last.of(c.Cgroup)
+	if there {
+		pod.within(c.Cgroup, func(at limb) { r.tree.refresh(at, &used, last.settled) })
+	} else {
+		var u usage
+		u, there = r.read(pod, c.Cgroup, basic)
+		at, used = u.at, u.figures()
+	}
+	if at, is := pod.limb(c.Cgroup); there && is && at.below != "" {
+		read.containers = append(read.containers, memberRead{c.Cgroup, used})
+	}
+	return r.message(c, at, &used, there)
 }
 
 // below are the names of the containers' cgroups that are directly below a pod's.

@@ -315,7 +315,7 @@ func TestNumbers(t *testing.T) {
 	if got := known(3).minus(known(5)); got != known(0) {
 		t.Errorf("3-5 is %v", got)
 	}
-	if got := (memoryUsage{usage: known(10)}).workingSet(); got != known(10) {
+	if got := (basicMemory{usage: known(10)}).workingSet(); got != known(10) {
 		t.Errorf("without a figure of inactive files the working set is %v", got)
 	}
 }

@@ -48,23 +48,33 @@ type cpuUsage struct {
 
 // memoryUsage has bytes and counts.
 type memoryUsage struct {
-	usage, limit, peak, failures     number
+	basicMemory
+	peak, failures                   number
 	treeLimit                        number // the lowest of those above and the own
 	kernel                           number
-	rss, cache, mapped               number
-	activeFile, inactiveFile         number
+	cache, mapped                    number
+	activeFile                       number
 	dirty, writeback                 number
-	faults, majorFaults              number // of the cgroup and those below
 	ownFaults, ownMajorFaults        number
-	swap, swapLimit                  number
 	scanned, stolen                  number
 	refaultedFile, refaultedAnon     number
 	highEvents, maxEvents, oomEvents number
 }
 
+// basicMemory is what the CRI's stats say of memory and swap.
+type basicMemory struct {
+	usage, rss, inactiveFile number
+	faults, majorFaults      number // of the cgroup and those below
+	swap                     number
+	limits
+}
+
+// limits are a cgroup's own; unlimited or not known, if it has none.
+type limits struct{ limit, swapLimit number }
+
 // workingSet is what the kubelet calls so: what is in use without the pages of files that
 // were not used lately.
-func (m memoryUsage) workingSet() number { return m.usage.minus(m.inactiveFile) }
+func (m basicMemory) workingSet() number { return m.usage.minus(m.inactiveFile) }
 
 // swapOnly is the limit of swap alone on v1, which limits memory and swap together.
 func swapOnly(both, memory number) number {
@@ -73,9 +83,6 @@ func swapOnly(both, memory number) number {
 	}
 	return both.minus(memory)
 }
-
-// pressures are how long the cgroup's tasks have waited. A nil one the kernel does not have.
-type pressures struct{ cpu, memory, io *runtimeapi.PsiStats }
 
 // diskUsage is what went to and came from a block device.
 type diskUsage struct {
@@ -95,50 +102,64 @@ type pageUsage struct {
 	usage, peak number
 }
 
-func cpuMessage(u usage, nanoCores number) *runtimeapi.CpuUsage {
+// figures are what the CRI's stats say of a cgroup. They can be compared.
+type figures struct {
+	cpu    number // nanoseconds
+	memory basicMemory
+	psi    pressures
+}
+
+func (u *usage) figures() figures { return figures{u.cpu.total, u.memory.basicMemory, u.psi} }
+
+// lasting are the figures without those that change with time alone.
+func (f *figures) lasting() figures { return figures{f.cpu, f.memory, f.psi.totals()} }
+
+func (f *figures) cpuMessage(at time.Time, nanoCores number) *runtimeapi.CpuUsage {
 	numbers := &slab{}
 	return &runtimeapi.CpuUsage{
-		Timestamp:            u.at.UnixNano(),
-		UsageCoreNanoSeconds: numbers.put(u.cpu.total),
+		Timestamp:            at.UnixNano(),
+		UsageCoreNanoSeconds: numbers.put(f.cpu),
 		UsageNanoCores:       numbers.put(nanoCores),
-		Psi:                  u.psi.cpu,
+		Psi:                  f.psi.cpu.message(),
 	}
 }
 
-func memoryMessage(u usage) *runtimeapi.MemoryUsage {
-	numbers := &slab{}
+func (f *figures) memoryMessage(at time.Time) *runtimeapi.MemoryUsage {
+	numbers, m := &slab{}, &f.memory
 	message := &runtimeapi.MemoryUsage{
-		Timestamp:       u.at.UnixNano(),
-		WorkingSetBytes: numbers.put(u.memory.workingSet()),
-		UsageBytes:      numbers.put(u.memory.usage),
-		RssBytes:        numbers.put(u.memory.rss),
-		PageFaults:      numbers.put(u.memory.faults),
-		MajorPageFaults: numbers.put(u.memory.majorFaults),
-		Psi:             u.psi.memory,
+		Timestamp:       at.UnixNano(),
+		WorkingSetBytes: numbers.put(m.workingSet()),
+		UsageBytes:      numbers.put(m.usage),
+		RssBytes:        numbers.put(m.rss),
+		PageFaults:      numbers.put(m.faults),
+		MajorPageFaults: numbers.put(m.majorFaults),
+		Psi:             f.psi.memory.message(),
 	}
-	if u.memory.usage.known && u.memory.limit.known && !u.memory.limit.unlimited() {
-		message.AvailableBytes = numbers.put(u.memory.limit.minus(u.memory.workingSet()))
+	if m.usage.known && m.limit.known && !m.limit.unlimited() {
+		message.AvailableBytes = numbers.put(m.limit.minus(m.workingSet()))
 	}
 	return message
 }
 
 // swapMessage is nil if swap is not accounted for.
-func swapMessage(u usage) *runtimeapi.SwapUsage {
-	if !u.memory.swap.known {
+func (f *figures) swapMessage(at time.Time) *runtimeapi.SwapUsage {
+	m := &f.memory
+	if !m.swap.known {
 		return nil
 	}
-	message := &runtimeapi.SwapUsage{Timestamp: u.at.UnixNano(), SwapUsageBytes: u.memory.swap.message()}
-	if u.memory.swapLimit.known && !u.memory.swapLimit.unlimited() {
-		message.SwapAvailableBytes = u.memory.swapLimit.minus(u.memory.swap).message()
+	message := &runtimeapi.SwapUsage{Timestamp: at.UnixNano(), SwapUsageBytes: m.swap.message()}
+	if m.swapLimit.known && !m.swapLimit.unlimited() {
+		message.SwapAvailableBytes = m.swapLimit.minus(m.swap).message()
 	}
 	return message
 }
 
 // ioMessage is nil if the kernel has no pressure figures, which are all that the CRI has of
 // it.
-func ioMessage(u usage) *runtimeapi.IoUsage {
-	if u.psi.io == nil {
+func (f *figures) ioMessage(at time.Time) *runtimeapi.IoUsage {
+	psi := f.psi.io.message()
+	if psi == nil {
 		return nil
 	}
-	return &runtimeapi.IoUsage{Timestamp: u.at.UnixNano(), Psi: u.psi.io}
+	return &runtimeapi.IoUsage{Timestamp: at.UnixNano(), Psi: psi}
 }

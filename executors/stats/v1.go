@@ -68,6 +68,15 @@ func (t *v1) read(cgroup limb, want parts) (usage, bool) {
 	return *u, u.cpu.total.known || u.memory.usage.known
 }
 
+func (t *v1) refresh(cgroup limb, f *figures, settled bool) {
+	if t.memory != "" {
+		f.memory.limits = limitsV1(cgroup.in(t.memory), f.memory.swap.known)
+	}
+	if t.unified != "" {
+		f.psi.refresh(cgroup.in(t.unified), settled)
+	}
+}
+
 func readCPUAcct(c *cpuUsage, dir directory, want parts) {
 	c.total = dir.number("cpuacct.usage")
 	if want&cpuTimes != 0 {
@@ -91,11 +100,7 @@ func readMemoryV1(m *memoryUsage, dir directory, want parts) {
 		}
 		memoryStatV1.take(dir.read("memory.stat"), m)
 		if m.limit = m.treeLimit; !m.treeLimit.unlimited() {
-			m.limit = dir.number("memory.limit_in_bytes")
-		}
-		// Without accounting for swap there is neither the line nor the file.
-		if m.swap.known && !m.limit.unlimited() {
-			m.swapLimit = swapOnly(dir.number("memory.memsw.limit_in_bytes"), m.limit)
+			m.limits = limitsV1(dir, m.swap.known)
 		}
 	}
 	if want&memoryDetails != 0 {
@@ -106,6 +111,15 @@ func readMemoryV1(m *memoryUsage, dir directory, want parts) {
 	if want&oomKills != 0 {
 		oomControlV1.take(dir.read("memory.oom_control"), m)
 	}
+}
+
+// limitsV1 reads a cgroup's own limits. Without accounting for swap, swap has none.
+func limitsV1(dir directory, swap bool) (l limits) {
+	l.limit = dir.number("memory.limit_in_bytes")
+	if swap && !l.limit.unlimited() {
+		l.swapLimit = swapOnly(dir.number("memory.memsw.limit_in_bytes"), l.limit)
+	}
+	return l
 }
 
 // memoryStatV1 has the sums over a cgroup and those below it, and its own page faults.

@@ -57,6 +57,20 @@ func (t *v2) read(cgroup limb, want parts) (usage, bool) {
 	return *u, u.cpu.total.known || u.memory.usage.known
 }
 
+func (t *v2) refresh(cgroup limb, f *figures, settled bool) {
+	dir := cgroup.in(t.root)
+	f.memory.limits = t.limits(dir, f.memory.swap.known)
+	f.psi.refresh(dir, settled)
+}
+
+func (t *v2) limits(dir directory, swap bool) (l limits) {
+	l.limit = t.limit(dir, "memory.max")
+	if swap {
+		l.swapLimit = t.limit(dir, "memory.swap.max")
+	}
+	return l
+}
+
 func readCPUV2(c *cpuUsage, dir directory) {
 	cpuStatV2.take(dir.read("cpu.stat"), c)
 	for _, microseconds := range []*number{&c.total, &c.user, &c.system, &c.throttledFor, &c.burstFor} {
@@ -81,12 +95,10 @@ func (t *v2) readMemory(m *memoryUsage, dir directory, want parts) {
 		if !m.usage.known {
 			return // gone, or the controller is not enabled here
 		}
-		m.limit = t.limit(dir, "memory.max")
 		memoryStatV2.take(dir.read("memory.stat"), m)
 		m.ownFaults, m.ownMajorFaults = m.faults, m.majorFaults // v2 has only the sums
-		if m.swap = dir.number("memory.swap.current"); m.swap.known {
-			m.swapLimit = t.limit(dir, "memory.swap.max")
-		}
+		m.swap = dir.number("memory.swap.current")
+		m.limits = t.limits(dir, m.swap.known)
 	}
 	if want&memoryDetails != 0 {
 		m.peak = dir.number("memory.peak")

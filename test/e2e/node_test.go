@@ -166,6 +166,7 @@ func nodeFigures(t *testing.T, h *Harness) {
 		linux := answer.Stats.GetLinux()
 		return linux.GetCpu().GetUsageCoreNanoSeconds().GetValue() > 0 && linux.GetProcess().GetProcessCount().GetValue() > 0
 	})
+	podStatsFollow(t, h, pod, id)
 }
 
 // nodeExitWithoutMonitor ends a container while no monitor is its parent. What the kernel cannot

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -129,6 +130,52 @@ func pageCacheIsNoWorkingSet(t *testing.T, h *Harness, id string) {
 	layer := after.GetWritableLayer()
 	if layer.GetUsedBytes() == nil || layer.GetInodesUsed().GetValue() == 0 || layer.GetTimestamp() == 0 || layer.GetFsId().GetMountpoint() == "" {
 		t.Errorf("writable layer: %v", layer)
+	}
+}
+
+// podStatsFollow does all that changes the figures of a container, the pod's only one, and
+// compares what PodSandboxStats says of it, which reads it only if something has run in the
+// pod, with ContainerStats, which always reads it.
+func podStatsFollow(t *testing.T, h *Harness, pod *Pod, id string) {
+	t.Helper()
+	figures := func(s *runtimeapi.ContainerStats) *runtimeapi.ContainerStats {
+		return &runtimeapi.ContainerStats{
+			Cpu: &runtimeapi.CpuUsage{UsageCoreNanoSeconds: s.GetCpu().GetUsageCoreNanoSeconds(), Psi: s.GetCpu().GetPsi()},
+			Memory: &runtimeapi.MemoryUsage{
+				UsageBytes: s.GetMemory().GetUsageBytes(), WorkingSetBytes: s.GetMemory().GetWorkingSetBytes(),
+				AvailableBytes: s.GetMemory().GetAvailableBytes(), RssBytes: s.GetMemory().GetRssBytes(),
+				PageFaults: s.GetMemory().GetPageFaults(), MajorPageFaults: s.GetMemory().GetMajorPageFaults(), Psi: s.GetMemory().GetPsi(),
+			},
+			Swap: &runtimeapi.SwapUsage{SwapUsageBytes: s.GetSwap().GetSwapUsageBytes(), SwapAvailableBytes: s.GetSwap().GetSwapAvailableBytes()},
+			Io:   &runtimeapi.IoUsage{Psi: s.GetIo().GetPsi()},
+		}
+	}
+	for _, step := range []struct {
+		what      string
+		processes int // that are more then
+		do        func()
+	}{
+		{"at its begin", 0, func() {}},
+		{"after a command", 0, func() { h.Exec(id, "true") }},
+		{"with more page cache", 0, func() { h.Exec(id, "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=5") }},
+		{"with another process", 1, func() { h.Exec(id, "sh", "-c", "sleep 3600 <&- >&- 2>&- &") }},
+		{"with a limit", 0, func() {
+			if err := update(h.Client, id, &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 128 << 20}); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"without that process", -1, func() { h.Exec(id, "killall", "-9", "sleep") }}, // the first one cannot be killed from within
+	} {
+		before := h.podStats(pod.ID).GetProcess().GetProcessCount().GetValue()
+		step.do()
+		h.Eventually("the pod's stats have the container's figures "+step.what, func() bool {
+			of := h.podStats(pod.ID)
+			return proto.Equal(figures(of.GetContainers()[0]), figures(h.containerStats(id))) &&
+				int(of.GetProcess().GetProcessCount().GetValue()) == int(before)+step.processes
+		})
+	}
+	if h.podStats(pod.ID).GetContainers()[0].GetMemory().GetAvailableBytes() == nil {
+		t.Error("a container with a limit has no memory available")
 	}
 }
 

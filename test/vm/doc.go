@@ -8,6 +8,7 @@
 // first.
 //
 // A test that is to run in the guest is a test of test/e2e, by its name in core; TestNode there
-// is for what differs between nodes. Emulation makes everything ten to twenty times slower, so
+// is for what differs between nodes. One of executors/stats runs, too: it compares what the
+// kernel counts. Emulation makes everything ten to twenty times slower, so
 // that a harness of its own costs half a minute for each kind of node.
 package vm

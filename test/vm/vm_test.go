@@ -40,6 +40,13 @@ func TestNode(t *testing.T) {
 			})
 		}
 	}
+	t.Run("idle pods", func(t *testing.T) {
+		var out bytes.Buffer
+		code, err := m.Run(testsWithin+2*time.Minute, &out, nil, "/payload/stats.test", "-test.v", "-test.timeout="+testsWithin.String(), "-test.run", "^TestIdlePodsOfTheKernel$")
+		if err != nil || code != 0 {
+			t.Fatalf("exit code %d, %v\n%s", code, err, &out)
+		}
+	})
 	t.Run("reboot", func(t *testing.T) {
 		var out bytes.Buffer
 		if _, err := m.runBinary(&out, "^TestReboot$", "STELE_E2E_REBOOT=before", "STELE_RUNC=/payload/runc"); !errors.Is(err, errRebooted) {
@@ -135,6 +142,7 @@ var payload = sync.OnceValues(func() (map[string]string, error) {
 		"tester":        {"build", module + "/test/e2e/tester"},
 		"nriplugin":     {"build", module + "/test/e2e/nriplugin"},
 		"e2e.test":      {"test", "-c", "-tags", tags, module + "/test/e2e"},
+		"stats.test":    {"test", "-c", module + "/executors/stats"},
 	} {
 		files[name] = filepath.Join(programs, name)
 		last := len(build) - 1
