@@ -182,7 +182,7 @@ func (r *Reader) member(pod *branch, c Container, at time.Time, last, read *last
 		u, there = r.read(pod, c.Cgroup, basic)
 		at, used = u.at, u.figures()
 	}
-	if at, is := pod.limb(c.Cgroup); there && is && at.below != "" {
+	if own, is := pod.limb(c.Cgroup); there && is && own.below != "" {
 		read.containers = append(read.containers, memberRead{c.Cgroup, used})
 	}
 	return r.message(c, at, &used, there)
