@@ -22,6 +22,11 @@ func TestNode(t *testing.T) {
 	t.Run("updates", func(t *testing.T) { nodeUpdates(t, h.In(t)) })
 	t.Run("kills for want of memory", func(t *testing.T) { nodeOutOfMemory(t, h.In(t)) })
 	t.Run("figures", func(t *testing.T) { nodeFigures(t, h.In(t)) })
+	t.Run("figures of an idle pod", func(t *testing.T) {
+		h := h.In(t)
+		pod := h.RunPod(kubeletPod(h, "idle"))
+		podStatsFollow(t, h, pod, pod.Run(h.ContainerConfig("c")))
+	})
 	t.Run("io", func(t *testing.T) { nodeIO(t, h.In(t)) })
 	t.Run("huge pages", func(t *testing.T) { nodeHugepages(t, h.In(t)) })
 	t.Run("user namespace", func(t *testing.T) { nodeUsers(t, h.In(t)) })
@@ -166,7 +171,6 @@ func nodeFigures(t *testing.T, h *Harness) {
 		linux := answer.Stats.GetLinux()
 		return linux.GetCpu().GetUsageCoreNanoSeconds().GetValue() > 0 && linux.GetProcess().GetProcessCount().GetValue() > 0
 	})
-	podStatsFollow(t, h, pod, id)
 }
 
 // nodeExitWithoutMonitor ends a container while no monitor is its parent. What the kernel cannot
