@@ -45,16 +45,22 @@ func kernelPod(t *testing.T, node *cgroups.Node, names ...string) (pod Pod, shel
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := manager.RemoveSandbox(context.Background(), root+"/pod", "pod"); err != nil {
+		if err := manager.RemoveSandbox(context.Background(), "", pod.ID); err != nil {
 			t.Error(err)
 		}
 		if err := manager.RemoveRoot(); err != nil {
 			t.Error(err)
 		}
 	})
-	pod = Pod{ID: "pod", Cgroup: root + "/pod"}
+	pod.ID = "pod"
+	if pod.Cgroup, err = manager.SandboxCgroup("", pod.ID); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range names {
-		c := Container{ID: name, Cgroup: pod.Cgroup + "/" + name}
+		c := Container{ID: name}
+		if c.Cgroup, err = manager.ContainerCgroup("", pod.ID, name); err != nil {
+			t.Fatal(err)
+		}
 		pod.Containers = append(pod.Containers, c)
 		shells = append(shells, kernelShell(t, node, c.Cgroup))
 	}
