@@ -15,11 +15,11 @@ const (
 )
 
 // idle remembers what pods and their containers used when they were read last. A pod's
-// cgroup counts what those below it do. If its figures are what they were, to the
-// nanosecond of CPU time, nothing has run in the pod, and its containers' figures are what
-// they were, too. They are used again, but for the limits, which are others' to change, and
-// the averages of what was waited, which change with time. Reading the rest, and counting
-// the processes, would be half of what the pod costs, and many pods of a node are idle.
+// cgroup counts what those below it do. If its figures are exactly what they were, CPU time
+// among them, nothing has run in the pod, and its containers' figures are what they were,
+// too. They are used again, but for the limits, which are others' to change, and the
+// averages of what was waited, which change with time. Reading the rest, and counting the
+// processes, would be half of what the pod costs, and many pods of a node are idle.
 type idle struct {
 	mu    sync.Mutex
 	last  map[string]*lastRead // by the pods' cgroups
@@ -42,6 +42,8 @@ type memberRead struct {
 	figures
 }
 
+func (l *lastRead) read() time.Time { return l.since }
+
 // of returns what a container used.
 func (l *lastRead) of(cgroup string) (figures, bool) {
 	if l != nil {
@@ -54,8 +56,8 @@ func (l *lastRead) of(cgroup string) (figures, bool) {
 	return figures{}, false
 }
 
-// since returns what was read of a pod last if the pod has been idle since then, or nil.
-func (i *idle) since(cgroup string, now time.Time, pod *figures) *lastRead {
+// unchanged returns what was read of a pod last if the pod has been idle since then, or nil.
+func (i *idle) unchanged(cgroup string, now time.Time, pod *figures) *lastRead {
 	i.mu.Lock()
 	last := i.last[cgroup]
 	i.mu.Unlock()
@@ -69,19 +71,6 @@ func (i *idle) since(cgroup string, now time.Time, pod *figures) *lastRead {
 func (i *idle) keep(cgroup string, now time.Time, read *lastRead) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.sweep(now)
+	forget(i.last, &i.swept, now, maxIdle)
 	i.last[cgroup] = read
-}
-
-// sweep forgets what is too old to be used.
-func (i *idle) sweep(now time.Time) {
-	if now.Sub(i.swept) < maxIdle {
-		return
-	}
-	i.swept = now
-	for cgroup, last := range i.last {
-		if now.Sub(last.since) > maxIdle {
-			delete(i.last, cgroup)
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ type sample struct {
 	cores number // in billionths
 }
 
+func (s sample) read() time.Time { return s.at }
+
 // of returns the average of a cgroup that has used total nanoseconds at a moment. The
 // first time it is over the life of the cgroup, if that began, at zero, at a time that is
 // known and not long ago; otherwise it is not known.
@@ -40,7 +43,7 @@ func (r *rates) of(cgroup string, at time.Time, total number, since time.Time) n
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sweep(at)
+	forget(r.last, &r.swept, at, maxWindow)
 	before, is := r.last[cgroup]
 	age := at.Sub(before.at)
 	switch {
@@ -61,14 +64,12 @@ func (r *rates) of(cgroup string, at time.Time, total number, since time.Time) n
 	return now.cores
 }
 
-func (r *rates) sweep(now time.Time) {
-	if now.Sub(r.swept) < maxWindow {
+// forget removes what was read of cgroups longer than a window before now, at most once in
+// each window.
+func forget[T interface{ read() time.Time }](last map[string]T, swept *time.Time, now time.Time, window time.Duration) {
+	if now.Sub(*swept) < window {
 		return
 	}
-	r.swept = now
-	for cgroup, s := range r.last {
-		if now.Sub(s.at) > maxWindow {
-			delete(r.last, cgroup)
-		}
-	}
+	*swept = now
+	maps.DeleteFunc(last, func(_ string, of T) bool { return now.Sub(of.read()) > window })
 }

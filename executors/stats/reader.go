@@ -148,7 +148,7 @@ func (r *Reader) pod(t *thread, p Pod) *runtimeapi.LinuxPodSandboxStats {
 	defer own.close()
 	u, there := r.read(own, p.Cgroup, basic) // before the containers: see idle
 	at, read := u.at, &lastRead{since: u.at, pod: u.figures()}
-	last := r.idle.since(p.Cgroup, at, &read.pod)
+	last := r.idle.unchanged(p.Cgroup, at, &read.pod)
 	for _, c := range p.Containers {
 		stats.Containers = append(stats.Containers, r.member(own, c, at, last, read))
 	}
