@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"runtime"
 	"strings"
 	"testing"
 
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
-	clientspdy "k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/util/exec"
 
 	"github.com/stele-runtime/stele/cri/streaming"
@@ -209,42 +206,64 @@ func TestWrongStreams(t *testing.T) {
 		"none, and goes away": {},
 	} {
 		ran := make(chan struct{}, 1)
-		u, err := url.Parse(l.must(l.Exec(streaming.Command{Stdout: true, Run: func(ctx context.Context, _ streams.Stdio) (int, error) {
+		client := l.spdyClient(l.must(l.Exec(streaming.Command{Stdout: true, Run: func(ctx context.Context, _ streams.Stdio) (int, error) {
 			ran <- struct{}{}
 			<-ctx.Done()
 			return 0, nil
 		}})))
-		if err != nil {
-			t.Fatal(err)
-		}
-		transport, upgrader, err := clientspdy.RoundTripperFor(&rest.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn, _, err := clientspdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, "POST", u).Dial("v4.channel.k8s.io")
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			for _, kind := range types {
-				// One that is refused gets no answer.
-				if _, err := conn.CreateStream(http.Header{"Streamtype": {kind}}); err != nil {
-					return
-				}
+		for i, kind := range types {
+			if err := client.open(kind); err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
-		}()
+			if len(types) > 2 && i < 2 {
+				client.awaitReply() // what it may open is there first
+			}
+		}
 		switch {
 		case len(types) > 2:
 			<-ran
 		case len(types) > 0:
-			<-conn.CloseChan()
+			if _, err := io.Copy(io.Discard, client.Conn); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
-		conn.Close()
+		client.Close()
 		if len(types) <= 2 && len(ran) > 0 {
 			t.Errorf("%s: the command ran", name)
 		}
 	}
 	l.noMoreGoroutines(before)
+}
+
+// A client whose session ends by the protocol ends its command, even if it keeps its
+// connection: Kubernetes' does so for ever if it ends while a stream is being created.
+func TestSessionEnds(t *testing.T) {
+	l := newLab(t, nil)
+	for name, frame := range map[string][]byte{
+		"GOAWAY":                   {0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0},
+		"a frame that is too long": {0, 0, 0, 1, 0, 0x20, 0, 0},
+	} {
+		ran, ended := make(chan struct{}), make(chan error, 1)
+		client := l.spdyClient(l.must(l.Exec(streaming.Command{Stdout: true, Run: func(ctx context.Context, _ streams.Stdio) (int, error) {
+			close(ran)
+			<-ctx.Done()
+			ended <- context.Cause(ctx)
+			return 0, nil
+		}})))
+		for _, kind := range []string{"error", "stdout"} {
+			if err := client.open(kind); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-ran
+		if _, err := client.Write(frame); err != nil {
+			t.Fatal(err)
+		}
+		// A client that closes its connection, or does not in time, shows another cause.
+		if err := <-ended; !errors.Is(err, streaming.ErrGone) || !strings.Contains(err.Error(), "its SPDY session has ended") {
+			t.Errorf("%s: the command ended with %v", name, err)
+		}
+	}
 }
 
 // End tells clients, and ends their commands.

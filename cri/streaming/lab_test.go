@@ -1,6 +1,7 @@
 package streaming_test
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
@@ -14,9 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/spdystream/spdy"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
-	"k8s.io/client-go/transport/spdy"
+	clientspdy "k8s.io/client-go/transport/spdy"
 
 	"github.com/stele-runtime/stele/cri/streaming"
 )
@@ -105,7 +107,7 @@ const firstVersion = "SPDY v1"
 
 func spdyOf(protocol string) func(*rest.Config, *url.URL) (remotecommand.Executor, error) {
 	return func(c *rest.Config, u *url.URL) (remotecommand.Executor, error) {
-		transport, upgrader, err := spdy.RoundTripperFor(c)
+		transport, upgrader, err := clientspdy.RoundTripperFor(c)
 		if err != nil {
 			return nil, err
 		}
@@ -138,26 +140,66 @@ func (l *lab) eventually(what string, holds func() bool) {
 	l.t.Fatalf("not so after %v: %s\n%s", patience, what, buffer[:runtime.Stack(buffer, true)])
 }
 
-// goroutines counts those that are not the client library's, which leaves some behind: also where
-// the test closes a connection on which it still creates a stream.
-func goroutines() (count int) {
-	buffer := make([]byte, 4<<20)
-	stacks := strings.Split(string(buffer[:runtime.Stack(buffer, true)]), "\n\n")
-	number := func(stack string) string { return strings.Fields(stack)[1] }
-	const library = "created by github.com/moby/spdystream.(*Connection)."
-	closing := library + "Close in goroutine " + number(stacks[0]) + "\n" // the first is the caller's
-	waiting := map[string]bool{}
-	for _, stack := range stacks {
-		if strings.Contains(stack, closing) {
-			waiting[library+"shutdown in goroutine "+number(stack)+"\n"] = true
+// spdyClient is a client that writes frames of SPDY, and does only what the test says.
+type spdyClient struct {
+	t testing.TB
+	net.Conn
+	*spdy.Framer
+	streams spdy.StreamId
+}
+
+func (l *lab) spdyClient(address string) *spdyClient {
+	l.t.Helper()
+	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, address, nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", request.URL.Host)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { conn.Close() })
+	request.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}, "X-Stream-Protocol-Version": {"v4.channel.k8s.io"}}
+	if err := request.Write(conn); err != nil {
+		l.t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), request)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		l.t.Fatalf("%+v, %v", response, err)
+	}
+	framer, err := spdy.NewFramer(conn, conn)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return &spdyClient{t: l.t, Conn: conn, Framer: framer}
+}
+
+// open opens a stream, and does not wait for the answer.
+func (c *spdyClient) open(kind string) error {
+	id := 2*c.streams + 1
+	c.streams++
+	return c.WriteFrame(&spdy.SynStreamFrame{StreamId: id, Headers: http.Header{"Streamtype": {kind}}})
+}
+
+// awaitReply reads until a stream is accepted.
+func (c *spdyClient) awaitReply() {
+	c.t.Helper()
+	for {
+		frame, err := c.ReadFrame()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if _, is := frame.(*spdy.SynReplyFrame); is {
+			return
 		}
 	}
-	for _, stack := range stacks {
-		clients := strings.Contains(stack, "k8s.io/client-go") || strings.Contains(stack, closing)
-		for creator := range waiting {
-			clients = clients || strings.Contains(stack, creator)
-		}
-		if !clients {
+}
+
+// goroutines counts those that are not the client library's, which leaves some behind.
+func goroutines() (count int) {
+	buffer := make([]byte, 4<<20)
+	for stack := range strings.SplitSeq(string(buffer[:runtime.Stack(buffer, true)]), "\n\n") {
+		if !strings.Contains(stack, "k8s.io/client-go") {
 			count++
 		}
 	}

@@ -19,7 +19,6 @@ import (
 type spdyConn struct {
 	httpstream.Connection
 	conn net.Conn
-	// ctx also ends when the connection does by the protocol.
 	ctx  context.Context
 	stop context.CancelFunc
 	// arrivals are new streams, refused once full is closed.
@@ -71,7 +70,11 @@ func (q *request) serveSPDY(ctx context.Context, conn *frames) (*spdyConn, error
 	go func() {
 		select {
 		case <-c.CloseChan():
-			c.stop()
+			// After a GOAWAY or a frame that is refused nothing is read any more, even if
+			// the client keeps its connection.
+			if c.ctx.Err() == nil {
+				q.client.cancel(fmt.Errorf("%w: its SPDY session has ended", ErrGone))
+			}
 		case <-c.ctx.Done():
 		}
 	}()
