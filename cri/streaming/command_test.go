@@ -210,9 +210,9 @@ func TestWrongStreams(t *testing.T) {
 			ran <- struct{}{}
 			<-ctx.Done()
 			return 0, nil
-		}})))
+		}})), "v4.channel.k8s.io")
 		for i, kind := range types {
-			if err := client.open(kind); err != nil {
+			if err := client.open(http.Header{"Streamtype": {kind}}); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			if len(types) > 2 && i < 2 {
@@ -249,9 +249,9 @@ func TestSessionEnds(t *testing.T) {
 			<-ctx.Done()
 			ended <- context.Cause(ctx)
 			return 0, nil
-		}})))
+		}})), "v4.channel.k8s.io")
 		for _, kind := range []string{"error", "stdout"} {
-			if err := client.open(kind); err != nil {
+			if err := client.open(http.Header{"Streamtype": {kind}}); err != nil {
 				t.Fatal(err)
 			}
 		}

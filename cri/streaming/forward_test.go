@@ -266,30 +266,22 @@ func TestForwardWrongStreams(t *testing.T) {
 		return http.Header{"Streamtype": {kind}, "Port": {port}, "Requestid": {id}}
 	}
 	for range 3 {
-		relayed, cut := l.relay(l.must(l.PortForward(streaming.Forward{Dial: dialNode})))
-		u, err := url.Parse(relayed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := dialers["SPDY"](u)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn, _, err := d.Dial("portforward.k8s.io")
-		if err != nil {
-			t.Fatal(err)
-		}
+		client := l.spdyClient(l.must(l.PortForward(streaming.Forward{Dial: dialNode})), "portforward.k8s.io")
 		port := fmt.Sprint(pod.port)
-		for _, h := range []http.Header{
+		wrong := []http.Header{
 			headers("data", "0", "1"), headers("data", "65536", "2"), headers("data", "http", "3"), headers("stdout", port, "4"),
 			headers("data", port, "5"), headers("data", port, "5"), headers("error", port, "6"),
-		} {
-			_, _ = conn.CreateStream(h) // it is refused, some time
 		}
 		for i := range 100 {
-			go conn.CreateStream(headers("data", port, fmt.Sprint("many", i)))
+			wrong = append(wrong, headers("data", port, fmt.Sprint("many", i)))
 		}
-		cut()
+		for _, h := range wrong {
+			if err := client.open(h); err != nil {
+				t.Error(err)
+			}
+		}
+		client.awaitReply()
+		client.Close()
 	}
 	l.noMoreGoroutines(before)
 }

@@ -148,7 +148,7 @@ type spdyClient struct {
 	streams spdy.StreamId
 }
 
-func (l *lab) spdyClient(address string) *spdyClient {
+func (l *lab) spdyClient(address, protocol string) *spdyClient {
 	l.t.Helper()
 	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, address, nil)
 	if err != nil {
@@ -159,7 +159,7 @@ func (l *lab) spdyClient(address string) *spdyClient {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { conn.Close() })
-	request.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}, "X-Stream-Protocol-Version": {"v4.channel.k8s.io"}}
+	request.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}, "X-Stream-Protocol-Version": {protocol}}
 	if err := request.Write(conn); err != nil {
 		l.t.Fatal(err)
 	}
@@ -175,10 +175,10 @@ func (l *lab) spdyClient(address string) *spdyClient {
 }
 
 // open opens a stream, and does not wait for the answer.
-func (c *spdyClient) open(kind string) error {
+func (c *spdyClient) open(headers http.Header) error {
 	id := 2*c.streams + 1
 	c.streams++
-	return c.WriteFrame(&spdy.SynStreamFrame{StreamId: id, Headers: http.Header{"Streamtype": {kind}}})
+	return c.WriteFrame(&spdy.SynStreamFrame{StreamId: id, Headers: headers})
 }
 
 // awaitReply reads until a stream is accepted.
