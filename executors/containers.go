@@ -529,7 +529,7 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 	done := container.ExecuteDone{Exec: f.Exec}
 	caller, waits := x.Execs.Caller(f.Exec)
 	if !waits {
-		done.Err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), "the command's caller is gone")
+		done.Err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), callerIsGone)
 		return done
 	}
 	runtime, err := x.runtimeOf(f.Spec)
@@ -548,8 +548,22 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 	result, err := runtime.Exec(ctx, x.named(f.Spec), oci.Exec{
 		ID: string(f.Exec), Cmd: f.Command, Timeout: f.Timeout, Stdio: caller.Stdio,
 	})
+	if err != nil && caller.Context.Err() != nil {
+		err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), "%s", whyGone(caller.Context))
+	}
 	done.Code, done.TimedOut, done.Err = result.ExitCode, result.TimedOut, err
 	return done
+}
+
+const callerIsGone = "the command's caller is gone"
+
+// whyGone says why a command's caller is gone, whose context has ended.
+func whyGone(caller context.Context) string {
+	cause := context.Cause(caller)
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
+		return callerIsGone
+	}
+	return cause.Error()
 }
 
 // loadAppArmor loads the profile of the handler's containers if somebody has unloaded it: a

@@ -139,6 +139,9 @@ func containerWords(e container.Event) phrase {
 		}
 		return good("command ended with code %d", e.Code)
 	case container.ExecFailed:
+		if e.Fault.Kind == fault.Interrupted {
+			return failure("command interrupted", e.Fault)
+		}
 		return failure("command not run", e.Fault)
 	case container.ResourcesUpdateRequested:
 		if e.ByPlugin {

@@ -90,7 +90,11 @@ func (c *client) moved(n int, err error) error {
 		c.active.Store(time.Now().UnixNano())
 	}
 	var timeout net.Error
-	if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
+	switch {
+	case err == nil || errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, io.EOF):
+		c.cancel(ErrGone)
+	default:
 		c.cancel(fmt.Errorf("%w: %w", ErrGone, err))
 	}
 	return err

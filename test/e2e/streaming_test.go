@@ -132,7 +132,7 @@ func TestStreamingExec(t *testing.T) {
 	t.Run("daemon ends", func(t *testing.T) { execDaemonDies(h.In(t), id, false) })
 	t.Run("events", func(t *testing.T) {
 		h := h.In(t)
-		for _, word := range []string{"ExecRequested", "ExecEnded", "ExecFailed", "attended", "tty"} {
+		for _, word := range []string{"ExecRequested", "ExecEnded", "ExecFailed", "attended", "tty", "the client has gone"} {
 			if events := h.Stele("events", "-o", "wide", id); !strings.Contains(strings.ToLower(events), strings.ToLower(word)) {
 				t.Errorf("%s is not among the events:\n%s", word, events)
 			}
