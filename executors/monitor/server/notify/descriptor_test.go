@@ -18,6 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The main goroutine keeps the process's first thread, which Go never ends: a filter on it would
+// not end either.
+func init() { runtime.LockOSThread() }
+
 // confined is a thread under a filter that reports swapoff.
 type confined struct {
 	fd    int
