@@ -267,8 +267,13 @@ func listenIn(t *testing.T, p Pod, address string) net.Listener {
 		error
 	}
 	done := make(chan opened)
-	go func() {
+	var open func()
+	open = func() {
 		runtime.LockOSThread() // and never unlocks: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			go open() // for the process's first thread cannot end
+			return
+		}
 		var o opened
 		defer func() { done <- o }()
 		ns, err := os.Open(p.NetNS)
@@ -280,7 +285,8 @@ func listenIn(t *testing.T, p Pod, address string) net.Listener {
 		if o.error = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); o.error == nil {
 			o.Listener, o.error = net.Listen("tcp", address)
 		}
-	}()
+	}
+	go open()
 	o := <-done
 	if o.error != nil {
 		t.Fatal(o.error)

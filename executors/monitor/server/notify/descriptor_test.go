@@ -18,10 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The main goroutine keeps the process's first thread, which Go never ends: a filter on it would
-// not end either.
-func init() { runtime.LockOSThread() }
-
 // confined is a thread under a filter that reports swapoff.
 type confined struct {
 	fd    int
@@ -35,22 +31,8 @@ type confined struct {
 func confine(t *testing.T) *confined {
 	t.Helper()
 	c := &confined{calls: make(chan struct{}), results: make(chan unix.Errno, 1), ended: make(chan struct{})}
-	made, calls := make(chan unix.Errno), c.calls
-	go func() {
-		defer close(c.ended)
-		// Never unlocked: the thread, and its filter, end with the goroutine.
-		runtime.LockOSThread()
-		fd, errno := filter()
-		c.fd = fd
-		made <- errno
-		if errno != 0 {
-			return
-		}
-		for range calls {
-			_, _, errno := unix.Syscall(unix.SYS_SWAPOFF, 0, 0, 0)
-			c.results <- errno
-		}
-	}()
+	made := make(chan unix.Errno)
+	go c.run(c.calls, made)
 	if errno := <-made; errno != 0 {
 		t.Fatalf("install a filter: %v", errno)
 	}
@@ -59,6 +41,28 @@ func confine(t *testing.T) *confined {
 		<-c.ended
 	})
 	return c
+}
+
+// run is the thread.
+func (c *confined) run(calls <-chan struct{}, made chan<- unix.Errno) {
+	// Never unlocked: the thread, and its filter, end with the goroutine.
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The process's first thread cannot end. Nothing runs on it after this goroutine.
+		go c.run(calls, made)
+		return
+	}
+	defer close(c.ended)
+	fd, errno := filter()
+	c.fd = fd
+	made <- errno
+	if errno != 0 {
+		return
+	}
+	for range calls {
+		_, _, errno := unix.Syscall(unix.SYS_SWAPOFF, 0, 0, 0)
+		c.results <- errno
+	}
 }
 
 // end lets the thread end.
