@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -529,7 +530,7 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 	done := container.ExecuteDone{Exec: f.Exec}
 	caller, waits := x.Execs.Caller(f.Exec)
 	if !waits {
-		done.Err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), callerIsGone)
+		done.Err = fault.New(fault.Interrupted, execIn, string(f.Spec.ID), callerIsGone)
 		return done
 	}
 	runtime, err := x.runtimeOf(f.Spec)
@@ -549,21 +550,30 @@ func (x containers) execute(ctx context.Context, f container.Execute) container.
 		ID: string(f.Exec), Cmd: f.Command, Timeout: f.Timeout, Stdio: caller.Stdio,
 	})
 	if err != nil && caller.Context.Err() != nil {
-		err = fault.New(fault.Interrupted, "exec in container", string(f.Spec.ID), "%s", whyGone(caller.Context))
+		err = interrupted(f.Spec, caller.Context, err)
 	}
 	done.Code, done.TimedOut, done.Err = result.ExitCode, result.TimedOut, err
 	return done
 }
 
-const callerIsGone = "the command's caller is gone"
+const (
+	execIn       = "exec in container"
+	callerIsGone = "the command's caller is gone"
+)
 
-// whyGone says why a command's caller is gone, whose context has ended.
-func whyGone(caller context.Context) string {
-	cause := context.Cause(caller)
-	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
-		return callerIsGone
+// interrupted says why the caller is gone of a command that err ended. What else err says, such as
+// that the command cannot be killed, follows.
+func interrupted(c container.Spec, caller context.Context, err error) error {
+	why := callerIsGone
+	if cause := context.Cause(caller); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		why = cause.Error()
 	}
-	return cause.Error()
+	for line := range strings.SplitSeq(fault.From(err, execIn, string(c.ID)).Reason, "\n") {
+		if !strings.HasSuffix(line, context.Canceled.Error()) {
+			why += "; " + line
+		}
+	}
+	return fault.New(fault.Interrupted, execIn, string(c.ID), "%s", why)
 }
 
 // loadAppArmor loads the profile of the handler's containers if somebody has unloaded it: a

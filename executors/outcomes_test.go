@@ -1,6 +1,8 @@
 package executors
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -53,5 +55,29 @@ func TestExecuteInterrupted(t *testing.T) {
 	done, is := x.Container(t.Context(), container.Execute{Exec: "x"}).(container.ExecuteDone)
 	if !is || done.Exec != "x" || fault.KindOf(done.Err) != fault.Interrupted {
 		t.Errorf("the outcome is %+v", done)
+	}
+}
+
+// That a command's caller has gone does not hide what else went wrong.
+func TestInterrupted(t *testing.T) {
+	without, cancel := context.WithCancel(t.Context())
+	cancel()
+	gone, cancelCause := context.WithCancelCause(t.Context())
+	cancelCause(errors.New("the client has gone"))
+	for _, c := range []struct {
+		caller context.Context
+		err    error
+		want   string
+	}{
+		{without, context.Canceled, callerIsGone},
+		{gone, fmt.Errorf("exec in container c: %w", context.Canceled), "the client has gone"},
+		{gone, fault.New(fault.Internal, execIn, "c", "%s", context.Canceled), "the client has gone"},
+		{gone, errors.Join(context.Canceled, errors.New("process 7 is still there")), "the client has gone; process 7 is still there"},
+		{gone, fault.New(fault.Unavailable, execIn, "c", "the monitor is lost"), "the client has gone; the monitor is lost"},
+	} {
+		got := fault.From(interrupted(container.Spec{ID: "c"}, c.caller, c.err), execIn, "c")
+		if got.Kind != fault.Interrupted || got.Reason != c.want {
+			t.Errorf("of %q the history has %+v, want %q", c.err, got, c.want)
+		}
 	}
 }
