@@ -13,8 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGone: the client has closed its connection, or lost it.
+// ErrGone: the client has closed its connection, or lost it, or its session has ended.
 var ErrGone = errors.New("the client has gone")
+
+// errSessionEnded: the client has ended its session by the protocol, or has broken that. Nothing is
+// read from it any more, even if it keeps its connection.
+var errSessionEnded = fmt.Errorf("%w: its session has ended", ErrGone)
 
 const (
 	// watchEvery is how often a connection is looked at that nobody reads.
@@ -40,7 +44,8 @@ type client struct {
 	// probe sends something that the client ignores; nil before there is a session.
 	probe   atomic.Pointer[func()]
 	probing atomic.Bool
-	// lingers: Close waits until the client has read everything.
+	// lingers: Close waits until the client has read everything, because this side ends the
+	// session. If the libraries close the connection before, the client has.
 	lingers atomic.Bool
 	closing atomic.Bool
 	once    sync.Once
@@ -104,7 +109,8 @@ func (c *client) moved(n int, err error) error {
 // written: if data is still arriving, the kernel would drop what it has to send.
 func (c *client) Close() error {
 	if !c.lingers.Load() {
-		return c.abort()
+		c.cancel(errSessionEnded)
+		return c.TCPConn.Close()
 	}
 	c.once.Do(func() {
 		c.closing.Store(true)

@@ -59,7 +59,6 @@ func (f Forward) serve(ctx context.Context, q *request) {
 
 // serveTunnel serves SPDY in WebSocket messages.
 func (f Forward) serveTunnel(ctx context.Context, q *request) {
-	q.client.lingers.Store(true)
 	websocket.Server{
 		Handshake: func(config *websocket.Config, _ *http.Request) error {
 			for _, name := range config.Protocol {
@@ -298,7 +297,6 @@ func (f Forward) serveChannels(ctx context.Context, q *request) error {
 	for range f.Ports {
 		channels = append(channels, wsstream.ReadWriteChannel, wsstream.WriteChannel)
 	}
-	q.client.lingers.Store(true)
 	conn := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{
 		"": {Binary: true, Channels: channels}, protocolV4: {Binary: true, Channels: channels}, protocolV4Base64: {Channels: channels},
 	})
@@ -306,7 +304,10 @@ func (f Forward) serveChannels(ctx context.Context, q *request) error {
 	if err != nil {
 		return fmt.Errorf("speak WebSocket: %w", err)
 	}
-	defer func() { _ = conn.Close() }() // fails if the client has gone
+	defer func() {
+		q.client.lingers.Store(true)
+		_ = conn.Close() // fails if the client has gone
+	}()
 	if len(opened) > 0 {
 		probe := func() { _, _ = opened[1].Write(nil) } // an empty message for errors
 		q.client.probe.Store(&probe)

@@ -140,6 +140,39 @@ func (l *lab) eventually(what string, holds func() bool) {
 	l.t.Fatalf("not so after %v: %s\n%s", patience, what, buffer[:runtime.Stack(buffer, true)])
 }
 
+// upgrade makes a connection that has left HTTP, for a test that writes the protocol's frames itself.
+func (l *lab) upgrade(method, address string, headers http.Header) net.Conn {
+	l.t.Helper()
+	request, err := http.NewRequestWithContext(l.t.Context(), method, address, nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", request.URL.Host)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { conn.Close() })
+	request.Header = headers
+	request.Header.Set("Connection", "Upgrade")
+	if err := request.Write(conn); err != nil {
+		l.t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), request)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		l.t.Fatalf("%+v, %v", response, err)
+	}
+	return conn
+}
+
+// webSocket makes a connection of WebSocket.
+func (l *lab) webSocket(address, protocol string) net.Conn {
+	l.t.Helper()
+	return l.upgrade(http.MethodGet, address, http.Header{
+		"Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"MDEyMzQ1Njc4OTAxMjM0NQ=="},
+		"Sec-Websocket-Protocol": {protocol},
+	})
+}
+
 // spdyClient is a client that writes frames of SPDY, and does only what the test says.
 type spdyClient struct {
 	t testing.TB
@@ -150,23 +183,7 @@ type spdyClient struct {
 
 func (l *lab) spdyClient(address, protocol string) *spdyClient {
 	l.t.Helper()
-	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, address, nil)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp", request.URL.Host)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.t.Cleanup(func() { conn.Close() })
-	request.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}, "X-Stream-Protocol-Version": {protocol}}
-	if err := request.Write(conn); err != nil {
-		l.t.Fatal(err)
-	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), request)
-	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
-		l.t.Fatalf("%+v, %v", response, err)
-	}
+	conn := l.upgrade(http.MethodPost, address, http.Header{"Upgrade": {"SPDY/3.1"}, "X-Stream-Protocol-Version": {protocol}})
 	framer, err := spdy.NewFramer(conn, conn)
 	if err != nil {
 		l.t.Fatal(err)

@@ -18,9 +18,10 @@ import (
 // spdyConn is a SPDY connection, and the streams that the client opens on it.
 type spdyConn struct {
 	httpstream.Connection
-	conn net.Conn
-	ctx  context.Context
-	stop context.CancelFunc
+	client *client
+	conn   net.Conn
+	ctx    context.Context
+	stop   context.CancelFunc
 	// arrivals are new streams, refused once full is closed.
 	arrivals chan arrival
 	full     chan struct{}
@@ -50,7 +51,6 @@ func (q *request) upgrade(ctx context.Context, protocols []string) (c *spdyConn,
 	if err != nil {
 		return nil, "", fmt.Errorf("take over a connection: %w", err)
 	}
-	q.client.lingers.Store(true)
 	c, err = q.serveSPDY(ctx, &frames{Conn: conn, in: buffered.Reader})
 	return c, protocol, err
 }
@@ -59,7 +59,7 @@ func (q *request) upgrade(ctx context.Context, protocols []string) (c *spdyConn,
 func (q *request) serveSPDY(ctx context.Context, conn *frames) (*spdyConn, error) {
 	probe := conn.ping
 	q.client.probe.Store(&probe)
-	c := &spdyConn{conn: conn, arrivals: make(chan arrival), full: make(chan struct{})}
+	c := &spdyConn{client: q.client, conn: conn, arrivals: make(chan arrival), full: make(chan struct{})}
 	c.ctx, c.stop = context.WithCancel(ctx)
 	var err error
 	c.Connection, err = spdy.NewServerConnection(conn, c.arrived)
@@ -70,10 +70,8 @@ func (q *request) serveSPDY(ctx context.Context, conn *frames) (*spdyConn, error
 	go func() {
 		select {
 		case <-c.CloseChan():
-			// After a GOAWAY or a frame that is refused nothing is read any more, even if
-			// the client keeps its connection.
 			if c.ctx.Err() == nil {
-				q.client.cancel(fmt.Errorf("%w: its SPDY session has ended", ErrGone))
+				c.client.cancel(errSessionEnded)
 			}
 		case <-c.ctx.Done():
 		}
@@ -120,6 +118,7 @@ func (c *spdyConn) awaitReply(a arrival) error {
 // end resets all streams, and closes the connection.
 func (c *spdyConn) end() {
 	c.stop()
+	c.client.lingers.Store(true)
 	_ = c.Connection.Close()
 	// By itself it would wait until the client has closed its streams, too.
 	_ = c.conn.Close()

@@ -36,7 +36,6 @@ func (c Command) openWebSocket(_ context.Context, q *request) (*channels, error)
 			remotecommand.StreamResize: direction(c.TTY, wsstream.ReadChannel),
 		}}
 	}
-	q.client.lingers.Store(true)
 	conn := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{
 		"": config(true), protocolV1: config(true), protocolV1Base64: config(false),
 		protocolV4: config(true), protocolV4Base64: config(false), protocolV5: config(true),
@@ -49,7 +48,10 @@ func (c Command) openWebSocket(_ context.Context, q *request) (*channels, error)
 		stdin: opened[remotecommand.StreamStdIn], stdout: opened[remotecommand.StreamStdOut], stderr: opened[remotecommand.StreamStdErr],
 		endOutput: func() {}, status: opened[remotecommand.StreamErr],
 		jsonStatus: protocol == protocolV4 || protocol == protocolV4Base64 || protocol == protocolV5,
-		close:      func() { _ = conn.Close() }, // fails if the client has gone
+		close: func() {
+			q.client.lingers.Store(true)
+			_ = conn.Close() // fails if the client has gone
+		},
 	}
 	if c.TTY {
 		ch.sizes = opened[remotecommand.StreamResize]
