@@ -43,10 +43,10 @@ func TestSignalInTheGap(t *testing.T) {
 	}
 }
 
-// fillUp leaves no room in the state directory until the returned function is called.
-func (n *node) fillUp() (free func()) {
+// fillUp leaves no room on dir's disk until the returned function is called.
+func (n *node) fillUp(dir string) (free func()) {
 	n.t.Helper()
-	path := filepath.Join(n.config.StateDir, "ballast")
+	path := filepath.Join(dir, "ballast")
 	file, err := os.Create(path)
 	if err != nil {
 		n.t.Fatal(err)
@@ -74,7 +74,7 @@ func TestMonitorDiesOnFullDisk(t *testing.T) {
 		}
 		return info.Size()
 	}
-	defer n.fillUp()()
+	defer n.fillUp(n.config.StateDir)()
 	for range 10 {
 		before := size()
 		n.eventually("there is more output", func() bool { return size() > before })
