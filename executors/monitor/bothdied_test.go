@@ -49,7 +49,7 @@ func TestBothDie(t *testing.T) {
 			// One that has replaced its output by other files, while a child has
 			// the pipes.
 			n.run(container{id: "b", script: "sh -c '" + waitForGo + "echo child' & exec >/dev/null 2>&1; wait; exit 7"})
-			n.eventually("there is some output", func() bool { return len(n.records(n.log("a"))) > 100 })
+			n.eventually("there is some output", func() bool { return n.logged("a") > 100 })
 			n.killBoth(daemonFirst)
 			if gone(p.PID) {
 				t.Error("the container died as well")

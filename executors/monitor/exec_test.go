@@ -53,10 +53,25 @@ func (n *node) exec(ctx context.Context, r monitor.ExecRequest) (monitor.ExecRes
 	}()
 	result, err := n.client.Exec(ctx, r)
 	write.Close()
-	// A child in the background may hold the pipe.
-	read.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	// A child in the background may hold the pipe: what the command wrote is in it by now.
+	n.eventually("the output is read", func() bool { return unread(n.t, read) == 0 })
+	read.SetReadDeadline(time.Now())
 	<-copied
 	return result, out.String(), err
+}
+
+// unread returns how many bytes a pipe holds.
+func unread(t testing.TB, pipe *os.File) (size int) {
+	t.Helper()
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked error
+	if err := raw.Control(func(fd uintptr) { size, asked = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); err != nil || asked != nil {
+		t.Fatal(err, asked)
+	}
+	return size
 }
 
 func TestExec(t *testing.T) {

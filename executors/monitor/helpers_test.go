@@ -349,6 +349,17 @@ func (n *node) records(paths ...string) []record {
 	return all
 }
 
+// logged returns how many records a container's log has by now. Unlike records it bears a
+// record that is being written.
+func (n *node) logged(id string) int {
+	n.t.Helper()
+	data, err := os.ReadFile(n.log(id))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return bytes.Count(data, []byte("\n"))
+}
+
 func parseRecord(line string) (record, error) {
 	fields := strings.SplitN(line, " ", 4)
 	if len(fields) != 4 {

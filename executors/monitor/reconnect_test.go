@@ -18,19 +18,27 @@ import (
 // The next daemon learns what ended while there was none.
 func TestDaemonDies(t *testing.T) {
 	n := newNode(t)
-	p := n.run(container{id: "a", script: "sleep 0.3; echo late; exit 5"})
+	n.run(container{id: "a", script: waitForGo + "echo late; exit 5"})
 	n.run(container{id: "b", script: "sleep 1000"})
+	journal := func() int64 {
+		info, err := os.Stat(filepath.Join(n.config.StateDir, "monitor", "journal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	before := journal()
 	n.client.Close()
-	n.eventually("the container has ended", func() bool { return gone(p.PID) })
-	ended := time.Now()
-	time.Sleep(20 * time.Millisecond)
+	n.release()
+	n.eventually("the monitor has noted the exit", func() bool { return journal() > before })
+	noted := time.Now()
 	n.connect()
 	if len(n.started) != 1 {
 		t.Errorf("monitors were started: %v", n.started)
 	}
 	e := n.exits(0, "a")["a"]
-	if e.Code != 5 || e.Time.After(ended.Add(10*time.Millisecond)) {
-		t.Errorf("the exit is %+v, the process was gone at %v", e, ended)
+	if e.Code != 5 || e.Time.After(noted) {
+		t.Errorf("the exit is %+v, and was noted by %v", e, noted)
 	}
 	if got := lines(n.records(n.log("a")), "stdout"); len(got) != 1 || got[0] != "late" {
 		t.Errorf("the log has %q", got)
@@ -108,7 +116,7 @@ func TestMonitorDies(t *testing.T) {
 	if e := n.exits(0, "b")["b"]; e.Code != 9 {
 		t.Errorf("b ended with %+v", e)
 	}
-	n.eventually("there is some output", func() bool { return len(n.records(n.log("a"))) > 10 })
+	n.eventually("there is some output", func() bool { return n.logged("a") > 10 })
 	n.killMonitor()
 	if len(n.lost) != 1 {
 		t.Errorf("losses were reported: %v", n.lost)

@@ -183,12 +183,13 @@ func TestStalledPullIsEnded(t *testing.T) {
 }
 
 func TestSlowPullIsNotStalled(t *testing.T) {
+	t.Parallel()
 	server := images.Registry(t)
-	image := small(t, images.Here(), string(incompressible(40<<10)))
+	image := small(t, images.Here(), string(incompressible(200<<10)))
 	server.Push(t, "app:v1", image)
 	proxy := images.Front(t, server)
 	proxy.Spoil(func(*http.Request) images.Fault { return images.Fault{Drip: 20 * time.Millisecond} })
-	const patience = 300 * time.Millisecond
+	const patience = 3 * time.Second // a hundred pauses: a busy machine's are longer
 	n := newNode(t, &proxy.Server, with(func(o *Options) { o.StallTimeout = patience }))
 	begun := time.Now()
 	n.pull(t, proxy.Host+"/app:v1")
@@ -374,13 +375,11 @@ func TestLayersAreFetchedInParallel(t *testing.T) {
 						defer now.Add(-1)
 						for old := most.Load(); count > old && !most.CompareAndSwap(old, count); old = most.Load() {
 						}
-						// Until the maximum, or until no more comes.
-						for range 200 {
-							if now.Load() >= int64(limit) && limit > 1 {
-								break
-							}
+						// Until as many have come as may, and then for one too many.
+						for deadline := time.Now().Add(time.Minute); most.Load() < int64(limit) && time.Now().Before(deadline); {
 							time.Sleep(time.Millisecond)
 						}
+						time.Sleep(100 * time.Millisecond)
 					}
 				}
 				return false

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -42,11 +43,16 @@ func TestKillWhilePodsRun(t *testing.T) {
 	for _, id := range running {
 		pids[id] = h.ContainerPID(id)
 	}
+	var ends []int
+	for _, id := range ending {
+		ends = append(ends, h.ContainerPID(id))
+	}
 	before := h.everything()
 
 	h.Daemon.Kill9()
 	h.write(trigger, "")
 	killed := time.Now()
+	h.Eventually("they end while no daemon runs", func() bool { return !slices.ContainsFunc(ends, alive) })
 	for _, pod := range pods {
 		log := filepath.Join(pod.Config.LogDirectory, counter.LogPath)
 		// Its containers go on, with their logs.

@@ -233,7 +233,7 @@ func ends[T any](t *testing.T, what string, done <-chan T) (value T) {
 	t.Helper()
 	select {
 	case value = <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s has not ended", what)
 	}
 	return value

@@ -27,7 +27,7 @@ func (o *output) told(gone chan error) error {
 	select {
 	case why := <-gone:
 		return why
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		o.t.Fatal("the end was not reported")
 		return nil
 	}

@@ -122,7 +122,7 @@ func (w *world) write(fd int, data []byte) {
 
 // arrived waits until the terminal has passed on what was written.
 func (w *world) arrived(size int) {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if n, err := available(w.out[0]); err != nil {
 			w.t.Fatal(err)
 		} else if n == size {
@@ -310,7 +310,7 @@ func rotate() act {
 }
 
 func wait() act {
-	return act{"wait", func(*world) {}, func(l *life) { l.pump.release(time.Now().Add(holdTime)) }}
+	return act{"wait", func(*world) {}, func(l *life) { l.pump.release(time.Now().Add(l.pump.holdTime)) }}
 }
 
 func end() act {

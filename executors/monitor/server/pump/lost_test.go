@@ -33,7 +33,7 @@ func TestLosses(t *testing.T) {
 					t.Fatalf("%d bytes are lost, %v, want more than %d and at most %d", l.bytes, l.reason, told, want)
 				}
 				told = l.bytes
-			case <-time.After(10 * time.Second):
+			case <-time.After(patience):
 				t.Fatalf("%d lost bytes were reported, want %d", told, want)
 			}
 		}

@@ -30,6 +30,8 @@ type Pump struct {
 	peek    *peek
 	redo    *redo.File
 	scratch *crilog.Scratch
+	// holdTime is the constant's; tests have longer ones.
+	holdTime time.Duration
 	// left are the flights of an earlier process.
 	left []*redo.Flight
 	// held are the streams with an unfinished line, by the time when they are due.
@@ -64,7 +66,7 @@ func New(logger *slog.Logger, file *redo.File) (*Pump, error) {
 		loop.close()
 		return nil, err
 	}
-	return &Pump{logger: logger, loop: loop, peek: peek, redo: file, scratch: crilog.NewScratch(), left: file.Left()}, nil
+	return &Pump{logger: logger, loop: loop, peek: peek, redo: file, scratch: crilog.NewScratch(), holdTime: holdTime, left: file.Left()}, nil
 }
 
 // Run reads until Stop.

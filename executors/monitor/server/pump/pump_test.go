@@ -16,6 +16,9 @@ import (
 	"github.com/stele-runtime/stele/executors/monitor/server/redo"
 )
 
+// patience bounds how long a test waits for what must happen.
+const patience = time.Minute
+
 // output is a container's output with the writing end of its stdout.
 type output struct {
 	*Output
@@ -90,6 +93,14 @@ func (o *output) say(text string) {
 	}
 }
 
+// hold sets how long the beginning of a line is held back.
+func (o *output) hold(d time.Duration) {
+	o.t.Helper()
+	if err := o.pump.loop.call(func() { o.pump.holdTime = d }); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
 func (o *output) drained() {
 	o.t.Helper()
 	done := make(chan struct{})
@@ -117,7 +128,7 @@ func (o *output) records() string {
 func (o *output) eventually(want string) {
 	o.t.Helper()
 	var got string
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if got = o.records(); got == want {
 			return
 		}
@@ -129,10 +140,12 @@ func (o *output) eventually(want string) {
 // newline.
 func TestPiecesOfALine(t *testing.T) {
 	o := start(t, 0)
+	o.hold(time.Hour) // "soon" does not depend on the machine
 	o.say("one ")
 	o.drained()
 	o.say("line\n")
 	o.eventually("stdout F one line\n")
+	o.hold(holdTime)
 	o.say("wait")
 	o.eventually("stdout F one line\nstdout P wait\n")
 	unix.Close(o.write)

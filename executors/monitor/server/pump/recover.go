@@ -119,7 +119,7 @@ func (s *stream) recover(key redo.Key) {
 		s.carry.Drop()
 	}
 	if len(s.carry.Bytes()) > 0 {
-		s.due = time.Now().Add(holdTime)
+		s.due = time.Now().Add(s.out.pump.holdTime)
 		s.out.pump.hold(s)
 	}
 }

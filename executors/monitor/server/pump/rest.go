@@ -6,7 +6,7 @@ import "time"
 // back.
 func (p *Pump) Rest(f func()) error {
 	return p.loop.call(func() {
-		p.release(time.Now().Add(holdTime))
+		p.release(time.Now().Add(p.holdTime))
 		f()
 	})
 }

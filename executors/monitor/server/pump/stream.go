@@ -143,7 +143,7 @@ func (s *stream) append(l *redo.Flight, op redo.Op, size int, now time.Time) {
 	rest := s.out.log.Append(s.out.pump.scratch, &batch)
 	if op.Carried == 0 || len(rest) != len(batch.Data) {
 		// It is another line than before.
-		s.due = now.Add(holdTime)
+		s.due = now.Add(s.out.pump.holdTime)
 	}
 	s.keep(l, rest)
 }

@@ -84,6 +84,7 @@ func TestTerminal(t *testing.T) {
 func TestTerminalIsFlushed(t *testing.T) {
 	master, path := newTerminal(t)
 	o := startWith(t, Pipes{Stdout: master, Stderr: -1})
+	o.hold(time.Hour)
 	slave := openSlave(t, path)
 	flush := func() {
 		t.Helper()
@@ -129,7 +130,7 @@ func TestTerminalOfOthers(t *testing.T) {
 func (o *output) sleeps() {
 	o.t.Helper()
 	heard := true
-	for end := time.Now().Add(10 * time.Second); heard && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); heard && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		err := o.pump.loop.call(func() {
 			events := make([]unix.EpollEvent, 8)
 			n, err := unix.EpollWait(o.pump.loop.epoll, events, 0)
