@@ -34,7 +34,7 @@ func copyOfNode(s spec.CopyOfNode) error {
 	c := nodeCopy{uid: int(s.UID), gid: int(s.GID), bytes: maxNodeBytes, files: maxNodeFiles}
 	err := errors.Join(os.RemoveAll(unfinished), os.MkdirAll(filepath.Dir(s.Path), 0o755))
 	if err == nil {
-		err = c.copy(s.Source, unfinished, maxNodeDepth)
+		err = c.copy(unix.AT_FDCWD, s.Source, s.Source, unfinished, maxNodeDepth)
 	}
 	if err == nil {
 		err = os.Rename(unfinished, s.Path)
@@ -55,7 +55,10 @@ type nodeCopy struct {
 	files    int
 }
 
-func (c *nodeCopy) copy(from, to string, depth int) error {
+// copy copies what a name in an open directory leads to; from is its path, for messages. Each
+// name is looked up from its own directory: the kernel follows 40 links in one lookup at most,
+// and counts those twice that it follows again because names changed meanwhile.
+func (c *nodeCopy) copy(in int, name, from, to string, depth int) error {
 	if c.files--; c.files < 0 {
 		return fmt.Errorf("more than %d files", maxNodeFiles)
 	}
@@ -63,47 +66,55 @@ func (c *nodeCopy) copy(from, to string, depth int) error {
 		return fmt.Errorf("%s is more than %d directories deep", from, maxNodeDepth)
 	}
 	// Look before opening: a FIFO would block, a device would act.
-	info, err := os.Stat(from)
+	place, err := unix.Openat(in, name, unix.O_PATH|unix.O_CLOEXEC, 0)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP):
+	case err == unix.ENOENT, err == unix.ENOTDIR, err == unix.ELOOP:
 		return nil
 	case err != nil:
-		return err
-	case info.IsDir():
-		err = c.copyDir(from, to, depth)
-	case info.Mode().IsRegular():
-		err = c.copyFile(from, to)
+		return &os.PathError{Op: "look at", Path: from, Err: err}
+	}
+	defer func() { _ = unix.Close(place) }()
+	var info unix.Stat_t
+	if err := unix.Fstat(place, &info); err != nil {
+		return &os.PathError{Op: "stat", Path: from, Err: err}
+	}
+	switch info.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		err = c.copyDir(place, from, to, depth)
+	case unix.S_IFREG:
+		err = c.copyFile(place, from, to)
 	default:
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Lchown(to, c.uid, c.gid), os.Chmod(to, info.Mode().Perm()))
+	return errors.Join(os.Lchown(to, c.uid, c.gid), os.Chmod(to, fs.FileMode(info.Mode).Perm()))
 }
 
-func (c *nodeCopy) copyDir(from, to string, depth int) error {
+func (c *nodeCopy) copyDir(place int, from, to string, depth int) error {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return err
 	}
-	dir, err := os.Open(from)
+	dir, err := open(place, from, unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
+	defer dir.Close()
 	names, err := dir.Readdirnames(c.files + 1)
-	if err = errors.Join(err, dir.Close()); err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	for _, name := range names {
-		if err := c.copy(filepath.Join(from, name), filepath.Join(to, name), depth-1); err != nil {
+		if err := c.copy(place, name, filepath.Join(from, name), filepath.Join(to, name), depth-1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *nodeCopy) copyFile(from, to string) (err error) {
-	source, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+func (c *nodeCopy) copyFile(place int, from, to string) (err error) {
+	source, err := open(place, from, unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return err
 	}
@@ -118,4 +129,13 @@ func (c *nodeCopy) copyFile(from, to string) (err error) {
 		return fmt.Errorf("more than %d bytes", maxNodeBytes)
 	}
 	return err
+}
+
+// open opens for reading what an O_PATH descriptor stands for; path is its name in messages.
+func open(place int, path string, flags int) (*os.File, error) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", place), unix.O_RDONLY|unix.O_CLOEXEC|flags, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }

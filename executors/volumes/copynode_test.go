@@ -19,7 +19,7 @@ func TestCopyOfNode(t *testing.T) {
 	writeFiles(t, dir, map[string]string{"from/a/key": "secret", "elsewhere/deep/cert": "public"})
 	for _, err := range []error{
 		os.Chmod(filepath.Join(from, "a/key"), 0o640|os.ModeSetuid), os.Chmod(filepath.Join(from, "a"), 0o750),
-		os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(from, "link")), os.Symlink("nowhere", filepath.Join(from, "dangling")),
+		os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(from, "link")), os.Symlink("nowhere", filepath.Join(from, "dangling")), os.Symlink("a/key/below", filepath.Join(from, "astray")),
 		os.Symlink("circle", filepath.Join(from, "circle")), unix.Mkfifo(filepath.Join(from, "fifo"), 0o600),
 		unix.Mknod(filepath.Join(from, "device"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))),
 	} {
@@ -79,6 +79,11 @@ func TestCopyOfNodeIsBounded(t *testing.T) {
 			return errors.Join(os.WriteFile(dir+"/a", make([]byte, maxNodeBytes-1), 0o600), os.WriteFile(dir+"/b", make([]byte, 2), 0o600))
 		}, "bytes"},
 		"circle": {func(dir string) error { return os.Symlink(".", dir+"/self") }, "directories deep"},
+		// More links than the kernel follows in one lookup.
+		"circle by another place": {func(dir string) error {
+			elsewhere := t.TempDir()
+			return errors.Join(os.Symlink(dir, elsewhere+"/back"), os.Symlink(elsewhere+"/back", dir+"/self"))
+		}, "directories deep"},
 		"many": {func(dir string) (err error) {
 			for i := range maxNodeFiles {
 				err = errors.Join(err, os.WriteFile(fmt.Sprintf("%s/%d", dir, i), nil, 0o600))
