@@ -68,7 +68,7 @@ func (c *nodeCopy) copy(in int, name, from, to string, depth int) error {
 	// Look before opening: a FIFO would block, a device would act.
 	place, err := unix.Openat(in, name, unix.O_PATH|unix.O_CLOEXEC, 0)
 	switch {
-	case err == unix.ENOENT, err == unix.ENOTDIR, err == unix.ELOOP:
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil
 	case err != nil:
 		return &os.PathError{Op: "look at", Path: from, Err: err}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -113,6 +114,52 @@ func TestKillTreeThatGrows(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// leaderless, in the environment, makes TestKillTreeWithoutLeader the process that is killed.
+const leaderless = "STELE_TEST_LEADERLESS"
+
+// The first thread of a process can end before the others. The process looks like a zombie, and
+// is none.
+func TestKillTreeWithoutLeader(t *testing.T) {
+	if os.Getenv(leaderless) != "" {
+		endFirstThread()
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKillTreeWithoutLeader$")
+	cmd.Env = append(os.Environ(), leaderless+"=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	eventually(t, "the first thread has ended", func() bool { return dead(pid) })
+	KillTree(Identity{PID: pid, StartTime: StartTime(pid)})
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it was not killed")
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+}
+
+// endFirstThread ends the process's first thread, whichever runs this, and never returns.
+func endFirstThread() {
+	for !dead(os.Getpid()) {
+		go func() {
+			runtime.LockOSThread()
+			if unix.Gettid() == unix.Getpid() {
+				_, _, _ = unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+			}
+			select {}
+		}()
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(time.Hour)
 }
 
 func TestZombieOfASignal(t *testing.T) {

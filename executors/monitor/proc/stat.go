@@ -23,8 +23,11 @@ type stat struct {
 func (s stat) ended() bool { return s.state == 'Z' || s.state == 'X' }
 
 // readStat reads /proc/PID/stat.
-func readStat(pid int) (stat, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func readStat(pid int) (stat, error) { return readStatOf(fmt.Sprintf("/proc/%d", pid)) }
+
+// readStatOf reads the stat of a process or a thread by its directory.
+func readStatOf(dir string) (stat, error) {
+	data, err := os.ReadFile(dir + "/stat")
 	if err != nil {
 		return stat{}, err
 	}
@@ -33,7 +36,7 @@ func readStat(pid int) (stat, error) {
 	fields := bytes.Fields(data[end+1:])
 	const first = 3 // the number, as proc_pid_stat(5) counts, of fields[0]
 	if end < 0 || len(fields) <= 22-first {
-		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields after the name", pid, len(fields))
+		return stat{}, fmt.Errorf("%s/stat has %d fields after the name", dir, len(fields))
 	}
 	var s stat
 	s.state = fields[3-first][0]

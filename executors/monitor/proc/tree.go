@@ -1,11 +1,22 @@
 package proc
 
-import "golang.org/x/sys/unix"
+import (
+	"fmt"
+	"os"
+	"time"
 
-// freezeRounds bounds how often KillTree looks for processes that were started while it
-// was looking. Each round stops what it finds, so that only processes found in the last
-// round can have started more.
-const freezeRounds = 50
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// freezeRounds bounds how often KillTree looks for processes that were started while it
+	// was looking. Each round stops what it finds, so that only processes found in the last
+	// round can have started more.
+	freezeRounds = 50
+	// standRounds bounds how often it looks whether what it has stopped stands. What waits
+	// for a child to execute (vfork(2)), or is frozen, does not.
+	standRounds = 50
+)
 
 // KillTree kills a process, its descendants, and the processes of its session and
 // process group and of those that its descendants lead. It stops all of them before it
@@ -15,24 +26,65 @@ const freezeRounds = 50
 // A process escapes that has left the session and whose ancestors, up to this process,
 // have all ended.
 func KillTree(root Identity) {
-	t := tree{root: root, members: map[int]int{}}
+	t := tree{root: root, members: map[int]*member{}}
 	defer t.close()
-	for range freezeRounds {
-		if !t.grow() {
+	for rounds, waits := 0, 0; rounds < freezeRounds && waits < standRounds; {
+		// Asked before the look: what stands can't have started another meanwhile.
+		atRest := t.stands()
+		if t.grow() {
+			rounds++
+			continue
+		}
+		if atRest {
 			break
 		}
+		waits++
+		time.Sleep(time.Millisecond)
 	}
-	for _, pidfd := range t.members {
+	for _, m := range t.members {
 		// One that ended meanwhile is dead too.
-		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		_ = unix.PidfdSendSignal(m.pidfd, unix.SIGKILL, nil, 0)
 	}
 }
 
 // tree are the processes found to belong to root.
 type tree struct {
 	root Identity
-	// members has a pidfd for each pid.
-	members map[int]int
+	// members are the processes, by pid.
+	members map[int]*member
+}
+
+type member struct {
+	pidfd int
+	// stands: it was seen stopped. Until then it may start others, whatever signal waits
+	// for it.
+	stands bool
+}
+
+// stands reports whether all members are stopped or have ended.
+func (t *tree) stands() bool {
+	all := true
+	for pid, m := range t.members {
+		m.stands = m.stands || stands(pid)
+		all = all && m.stands
+	}
+	return all
+}
+
+// stands reports whether all threads of a process are stopped or have ended.
+func stands(pid int) bool {
+	dir := fmt.Sprintf("/proc/%d/task", pid)
+	threads, err := os.ReadDir(dir)
+	if err != nil {
+		return true // it is gone
+	}
+	for _, thread := range threads {
+		s, err := readStatOf(dir + "/" + thread.Name())
+		if err == nil && !s.ended() && s.state != 'T' && s.state != 't' {
+			return false
+		}
+	}
+	return true
 }
 
 // grow finds new members and stops them. It reports whether there were any.
@@ -49,7 +101,8 @@ func (t *tree) grow() bool {
 	}
 	grown := false
 	for pid := range t.closure(all) {
-		if _, known := t.members[pid]; !known && !all[pid].ended() && t.add(pid, all[pid].started) {
+		// One that seems to be a zombie may have other threads than its first.
+		if t.members[pid] == nil && t.add(pid, all[pid].started) {
 			grown = true
 		}
 	}
@@ -89,12 +142,12 @@ func (t *tree) add(pid int, started uint64) bool {
 		_ = unix.Close(pidfd)
 		return false
 	}
-	t.members[pid] = pidfd
+	t.members[pid] = &member{pidfd: pidfd}
 	return true
 }
 
 func (t *tree) close() {
-	for _, pidfd := range t.members {
-		_ = unix.Close(pidfd)
+	for _, m := range t.members {
+		_ = unix.Close(m.pidfd)
 	}
 }
