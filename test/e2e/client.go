@@ -134,6 +134,16 @@ func (c *Client) ContainerPID(id string) int {
 	return info.PID
 }
 
+// ContainerPIDs are the pids of containers.
+func (c *Client) ContainerPIDs(ids []string) []int {
+	c.t.Helper()
+	pids := make([]int, len(ids))
+	for i, id := range ids {
+		pids[i] = c.ContainerPID(id)
+	}
+	return pids
+}
+
 // WaitExit waits for a container's end.
 func (c *Client) WaitExit(id string) *runtimeapi.ContainerStatus {
 	c.t.Helper()

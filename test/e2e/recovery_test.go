@@ -39,14 +39,7 @@ func TestKillWhilePodsRun(t *testing.T) {
 	stopped := h.RunPod(h.PodConfig("stopped"))
 	stopped.Stop()
 
-	pids := map[string]int{}
-	for _, id := range running {
-		pids[id] = h.ContainerPID(id)
-	}
-	var ends []int
-	for _, id := range ending {
-		ends = append(ends, h.ContainerPID(id))
-	}
+	pids, ends := h.ContainerPIDs(running), h.ContainerPIDs(ending)
 	before := h.everything()
 
 	h.Daemon.Kill9()
@@ -77,10 +70,10 @@ func TestKillWhilePodsRun(t *testing.T) {
 		delete(after, id)
 	}
 	expectUnchanged(t, before, after)
+	if now := h.ContainerPIDs(running); !slices.Equal(now, pids) {
+		t.Errorf("the containers have the pids %v, had %v", now, pids)
+	}
 	for _, id := range running {
-		if pid := h.ContainerPID(id); pid != pids[id] {
-			t.Errorf("container %s has pid %d, had %d", id, pid, pids[id])
-		}
 		h.Exec(id, "/tester", "report")
 	}
 	for i, pod := range pods {
