@@ -66,23 +66,19 @@ func (c *nodeCopy) copy(in int, name, from, to string, depth int) error {
 		return fmt.Errorf("%s is more than %d directories deep", from, maxNodeDepth)
 	}
 	// Look before opening: a FIFO would block, a device would act.
-	place, err := unix.Openat(in, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	var info unix.Stat_t
+	err := unix.Fstatat(in, name, &info, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil
 	case err != nil:
-		return &os.PathError{Op: "look at", Path: from, Err: err}
-	}
-	defer func() { _ = unix.Close(place) }()
-	var info unix.Stat_t
-	if err := unix.Fstat(place, &info); err != nil {
 		return &os.PathError{Op: "stat", Path: from, Err: err}
 	}
 	switch info.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		err = c.copyDir(place, from, to, depth)
+		err = c.copyDir(in, name, from, to, depth)
 	case unix.S_IFREG:
-		err = c.copyFile(place, from, to)
+		err = c.copyFile(in, name, from, to)
 	default:
 		return nil
 	}
@@ -92,11 +88,11 @@ func (c *nodeCopy) copy(in int, name, from, to string, depth int) error {
 	return errors.Join(os.Lchown(to, c.uid, c.gid), os.Chmod(to, fs.FileMode(info.Mode).Perm()))
 }
 
-func (c *nodeCopy) copyDir(place int, from, to string, depth int) error {
+func (c *nodeCopy) copyDir(in int, name, from, to string, depth int) error {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return err
 	}
-	dir, err := open(place, from, unix.O_DIRECTORY)
+	dir, err := openAt(in, name, from, unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -106,15 +102,15 @@ func (c *nodeCopy) copyDir(place int, from, to string, depth int) error {
 		return err
 	}
 	for _, name := range names {
-		if err := c.copy(place, name, filepath.Join(from, name), filepath.Join(to, name), depth-1); err != nil {
+		if err := c.copy(int(dir.Fd()), name, filepath.Join(from, name), filepath.Join(to, name), depth-1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *nodeCopy) copyFile(place int, from, to string) (err error) {
-	source, err := open(place, from, unix.O_NONBLOCK|unix.O_NOCTTY)
+func (c *nodeCopy) copyFile(in int, name, from, to string) (err error) {
+	source, err := openAt(in, name, from, unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return err
 	}
@@ -131,9 +127,9 @@ func (c *nodeCopy) copyFile(place int, from, to string) (err error) {
 	return err
 }
 
-// open opens for reading what an O_PATH descriptor stands for; path is its name in messages.
-func open(place int, path string, flags int) (*os.File, error) {
-	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", place), unix.O_RDONLY|unix.O_CLOEXEC|flags, 0)
+// openAt opens for reading what a name in an open directory leads to; path is for messages.
+func openAt(in int, name, path string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(in, name, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
